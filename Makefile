@@ -1,0 +1,42 @@
+# What CI and people call. Everything installs what it needs, into .venv, from the package registries.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test browser check bench docs proto clean
+
+demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
+	@$(BIN)/python examples/breast_cancer/demo.py
+
+test: $(STAMP) browser  ## all tests
+	@$(BIN)/python -m pytest
+
+browser:  ## Debian's Chromium, for the tests that look at a page; elsewhere they skip and say why
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+	fi >/dev/null
+
+check: $(STAMP)  ## ruff, mypy --strict, import-linter, labels
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -q tests/test_house.py
+
+bench: $(STAMP)  ## the numbers of the design page, each beside its budget and the floor
+	@$(BIN)/python -m bench.run
+
+docs: $(STAMP)  ## write the reference pages anew from the code
+	@$(BIN)/python docs/reference.py
+
+proto: $(STAMP)  ## generate the messages from wire/convoy.proto
+	@cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. convoy/wire/convoy.proto
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(STAMP): pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@

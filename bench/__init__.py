@@ -1,0 +1,1 @@
+"""The benchmark of the design page's numbers."""

@@ -1,0 +1,177 @@
+"""A real federation on this machine for benchmarks and scenario tests: provisioned, real processes, real mTLS."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from convoy.admin.sync import Session
+from convoy.cli import run
+from convoy.provision.kits import provision
+from convoy.spec.project import read_project
+
+ADMIN = "ada@example.org"
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on now, below those that the kernel gives to outgoing connections."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("0.0.0.0", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found
+
+
+@dataclass
+class Node:
+    """One process of the federation; `prefix` goes before its command (a cgroup, a clock)."""
+
+    kit: Path
+    health_port: int
+    prefix: Sequence[str] = ()
+    env: dict[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        """Its output."""
+        return self.kit / "node.log"
+
+    def begin(self) -> int:
+        """Start the process; return the pipe on which it says that it is ready."""
+        ours, theirs = os.pipe()
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*self.prefix, *run.command(self.kit, "localhost", self.health_port)],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs],
+                env=os.environ | self.env | {run.READY_FD: str(theirs)},
+            )
+        os.close(theirs)
+        return ours
+
+    def wait_ready(self, pipe: int) -> None:
+        """Wait for the word; raises `RuntimeError` with its log if it died."""
+        with os.fdopen(pipe, "rb") as stream:
+            if stream.read(6) != b"ready\n":
+                raise RuntimeError(f"{self.kit.name} died:\n{self.log.read_text()[-3000:]}")
+
+    def start(self) -> None:
+        """Start and wait until it is ready."""
+        self.wait_ready(self.begin())
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        """kill -9, and see it gone."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """SIGTERM; return the exit status."""
+        if self.process is None or self.process.poll() is not None:
+            return 0
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise
+
+    def children(self) -> list[int]:
+        """Return the ids of its child processes: its workers."""
+        found = []
+        for status in Path("/proc").glob("[0-9]*/stat"):
+            try:
+                parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+            if parent == self.pid:
+                found.append(int(status.parent.name))
+        return found
+
+
+@dataclass
+class Federation:
+    """A server, its sites and an admin in one folder."""
+
+    folder: Path
+    sites: int = 2
+    name: str = "bench"
+    settings: str = ""  # appended to every site's local/node.yaml
+    server_settings: str = ""
+
+    def __post_init__(self) -> None:
+        """Provision it."""
+        fed, admin = free_ports(2)
+        self.admin_port = admin
+        names = [f"site-{number}" for number in range(1, self.sites + 1)]
+        lines = ["api_version: 3", f"name: {self.name}", "participants:"]
+        ports = f"fed_learn_port: {fed}, admin_port: {admin}, default_host: localhost"
+        lines += [f"  - {{name: server, type: server, org: org, {ports}}}"]
+        lines += [f"  - {{name: {name}, type: client, org: org}}" for name in names]
+        lines += [f"  - {{name: {ADMIN}, type: admin, org: org, role: project_admin}}"]
+        project, _ = read_project("\n".join(lines) + "\n", "project.yml")
+        self.prod = provision(project, self.folder, now=time.time())
+        ports = free_ports(1 + self.sites)
+        self.server = Node(self.prod / "server", ports[0])
+        self.nodes = {name: Node(self.prod / name, port) for name, port in zip(names, ports[1:], strict=True)}
+        for node in self.nodes.values():
+            _append(node.kit, self.settings)
+        _append(self.server.kit, self.server_settings)
+
+    def up(self) -> Self:
+        """Start everything at once and wait until every node is ready."""
+        pipes = [(node, node.begin()) for node in (self.server, *self.nodes.values())]
+        for node, pipe in pipes:
+            node.wait_ready(pipe)
+        return self
+
+    def down(self) -> None:
+        """Stop everything."""
+        for node in (*self.nodes.values(), self.server):
+            node.stop()
+
+    def session(self, patience_s: float = 60.0) -> Session:
+        """Return a client of its admin."""
+        return Session(self.prod / ADMIN, server="localhost", patience_s=patience_s)
+
+
+@contextmanager
+def federation(folder: Path, **options: object) -> Iterator[Federation]:
+    """Run a federation for as long as the context lasts, and leave nothing of it."""
+    made = Federation(folder, **options)  # type: ignore[arg-type]
+    try:
+        yield made.up()
+    finally:
+        made.down()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _append(kit: Path, text: str) -> None:
+    if text:
+        with (kit / "local" / "node.yaml").open("a") as file:
+            file.write(f"\n{text}\n")

@@ -1,0 +1,481 @@
+"""Writes docs/reference/*.md from the code: commands, REST, files, workflows, Python names, errors, states."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import click
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+import convoy
+from convoy import admin, errors
+from convoy.admin import faults, routes, views
+from convoy.cli.main import app
+from convoy.cli.spoken import VERBS
+from convoy.control import life, rights
+from convoy.flows.catalog import BUILT_IN
+from convoy.provision import sample
+from convoy.spec import policy, project, settings
+from convoy.spec.job import Job, Resources
+
+FOLDER: Final = Path(__file__).parent / "reference"
+MARK: Final = "<!-- Written by `make docs` from the code; do not edit. -->"
+
+# What a key means and in which unit it is: the one thing that the models cannot say. A key without a line here, or a
+# line without its key, stops the script.
+JOB: Final = {
+    "name": ("a word: letters, digits, `-`, `_`, `.`", "what people call the job"),
+    "workflow": ("text", "the server's half: a built-in one, or `flow.py:run`, an async function of this folder"),
+    "with": ("mapping", "the workflow's own parameters, checked against its signature"),
+    "trainer": ("text", "the sites' half: `train.py`, a script, or `train.py:train`, a function"),
+    "config": ("mapping", "the trainer's own settings, `task.config`; the workflow sees them as `fleet.job.config`"),
+    "model": ("text", "the first model: `train.py:initial`, a function, or a `.safetensors` file; none: no arrays"),
+    "patience": ("duration", "how long a site may make no progress at all before the job goes on without it"),
+    "resources": ("mapping", "what the job takes of each site while it runs"),
+    "sites": ("list of names", "only these sites; none: all of the project"),
+}
+RESOURCES: Final = {
+    "cpu": ("cores", "of those that `cpu` in the site's node.yaml gives to jobs"),
+    "memory": ("size", "of what `memory` in the site's node.yaml gives to jobs"),
+    "gpu": ("devices", "of those that `gpu` in the site's node.yaml gives to jobs"),
+}
+PROJECT: Final = {
+    "api_version": ("3 or 4", "NVIDIA FLARE's number for this format; both are read alike"),
+    "name": ("a word", "the project: its root, its folder in the workspace, the beginning of every identity"),
+    "description": ("text", "for people"),
+    "participants": ("list", "one server, the sites, the admins"),
+}
+PARTICIPANT: Final = {
+    "name": ("text", "its own in the project, whatever the capitals; an admin's is like an e-mail address"),
+    "type": ("`server`, `client` (or `site`), `admin`", "what it is"),
+    "org": ("text", "the organisation; an `org_admin` sees to the sites and jobs of their own"),
+    "fed_learn_port": ("TCP port", "where the server listens for sites"),
+    "admin_port": ("TCP port", "where it listens for people; if it is the sites' port, people get the next one"),
+    "default_host": ("host name or address", "where sites and people find the server; none: its name"),
+    "host_names": ("list of host names or addresses", "other names that go into the server's certificate"),
+    "role": (", ".join(f"`{role}`" for role in get_args(project.Role)), "what the person may do"),
+}
+DOTTED: Final = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(\w+)")  # a name with its modules in front
+MEANING: Final = {"own": "their own jobs", "org": "their organisation's", "any": "yes", "none": "no"}
+
+
+def pages() -> dict[str, str]:
+    """Return the text of every page by its file's name."""
+    return {
+        name: f"{MARK}\n\n" + "\n".join(lines).strip() + "\n"
+        for name, lines in (
+            ("commands.md", _commands()),
+            ("rest.md", _rest()),
+            ("files.md", _files()),
+            ("workflows.md", _workflows()),
+            ("python.md", _python()),
+            ("errors.md", _errors()),
+            ("states.md", _states()),
+        )
+    }
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table and an empty one."""
+    yield "| " + " | ".join(heads) + " |"
+    yield "|" + "---|" * len(heads)
+    for row in rows:
+        yield "| " + " | ".join(str(cell).replace("|", "\\|").replace("\n", " ") for cell in row) + " |"
+    yield ""
+
+
+def code(value: object) -> str:
+    """Return a value as code; nothing for nothing."""
+    return f"`{value}`" if str(value) else ""
+
+
+# ---- commands ------------------------------------------------------------------------------------------------------
+
+
+def _commands() -> Iterator[str]:
+    yield "# Commands"
+    yield ""
+    yield "Every command has `--help`. The exit codes are in [errors.md](errors.md)."
+    yield ""
+    yield from table(
+        ("command", "what it does"),
+        ((f"[`{path}`](#{_anchor(path)})", _first(command)) for path, command, _ in _walk(app, None, "convoy")),
+    )
+    for path, command, context in _walk(app, None, "convoy"):
+        yield from _command(path, command, context)
+    yield "## The console's verbs"
+    yield ""
+    yield "`convoy console` opens a prompt with these; each is the same call as the command beside it."
+    yield ""
+    yield from table(
+        ("verb", "what it does", "the same as"),
+        ((code(f"{v.name} {v.takes}".strip()), v.summary, code(v.same)) for v in VERBS.values()),
+    )
+
+
+def _walk(command: click.Command, above: click.Context | None, name: str) -> Iterator[tuple[str, Any, click.Context]]:
+    """Yield every command that does something: path, command, context."""
+    context = click.Context(command, parent=above, info_name=name)
+    if not isinstance(command, click.Group):
+        yield context.command_path, command, context
+        return
+    for each in sorted(command.list_commands(context)):
+        found = command.get_command(context, each)
+        if found is not None and not found.hidden:
+            yield from _walk(found, context, each)
+
+
+def _command(path: str, command: click.Command, context: click.Context) -> Iterator[str]:
+    yield f"## {path}"
+    yield ""
+    yield inspect.cleandoc(command.help or "")
+    yield ""
+    yield "```text"
+    yield " ".join([path, *command.collect_usage_pieces(context)])
+    yield "```"
+    yield ""
+    options = [it for it in command.params if isinstance(it, click.Option) and not it.hidden]
+    if options:
+        yield from table(("option", "what it does"), ((code(_written(it)), it.help or "") for it in options))
+
+
+def _written(option: click.Option) -> str:
+    """Return an option as a person types it."""
+    names = ", ".join(sorted(option.opts, key=len))
+    if option.is_flag or option.count:
+        return names
+    return f"{names} {option.metavar or option.type.name.upper().replace(' RANGE', '')}"
+
+
+def _first(command: click.Command) -> str:
+    return (command.help or "").strip().split("\n")[0]
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+
+
+# ---- REST ----------------------------------------------------------------------------------------------------------
+
+
+def _rest() -> Iterator[str]:
+    yield "# REST"
+    yield ""
+    yield "The server answers on its admin port (8003) with HTTPS, TLS 1.3. It serves the same as an OpenAPI document"
+    yield "at `/api/openapi.json`, and as a page at `/docs`."
+    yield ""
+    yield "*right*: what the caller's role must have, over the job or the site that the path names. `public`: nobody"
+    yield "need be logged in. `known`: any role."
+    yield ""
+    yield from table(
+        ("route", "right", "what it does", "takes", "answers"),
+        (
+            (code(f"{r.method} {r.path.replace(':path}', '}')}"), code(r.needs), r.summary, _takes(r), _answers(r))
+            for r in routes.ROUTES
+        ),
+    )
+    yield "An error answers with a [Fault](#fault) and the HTTP status that stands in [errors.md](errors.md)."
+    yield ""
+    yield "## Roles and rights"
+    yield ""
+    yield from table(
+        ("right", *map(code, rights.ROLES)),
+        ((code(it), *(MEANING[rights.reach(role, it)] for role in rights.ROLES)) for it in rights.RIGHTS),
+    )
+    yield "## Models"
+    yield ""
+    for model in _models():
+        yield f"### {model.__name__}"
+        yield ""
+        yield inspect.cleandoc(model.__doc__ or "")
+        yield ""
+        if model.model_fields:
+            yield from table(
+                ("field", "type"), ((code(n), code(_type(f.annotation))) for n, f in model.model_fields.items())
+            )
+
+
+def _takes(route: routes.Route) -> str:
+    said = [f"`?{query.name}=` {query.kind}: {query.meaning}" for query in route.query]
+    if route.takes == "bytes":
+        said.insert(0, "bytes")
+    elif route.takes is not None:
+        said.insert(0, _link(route.takes))
+    return "; ".join(said)
+
+
+def _answers(route: routes.Route) -> str:
+    if route.answer is None:
+        return "bytes"
+    return {"one": "", "list": "list of ", "lines": "a line of JSON for each "}[route.shape] + _link(route.answer)
+
+
+def _link(model: type[BaseModel]) -> str:
+    return f"[{model.__name__}](#{model.__name__.lower()})"
+
+
+def _models() -> list[type[views.View]]:
+    found = [it for it in vars(views).values() if isinstance(it, type) and issubclass(it, views.View)]
+    return sorted((it for it in found if it is not views.View), key=lambda it: it.__name__)
+
+
+def _type(annotation: Any) -> str:
+    name = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    return DOTTED.sub(r"\1", name)
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def _files() -> Iterator[str]:
+    yield "# Files"
+    yield ""
+    yield "What people write. An unknown key, a wrong type or a bad value is refused with its line and column."
+    yield ""
+    yield "*duration*: `500ms`, `30s`, `10m`, `1h30m`, `2d`, or a bare number of seconds. *size*: `512Mi` or `1Gi`"
+    yield "(1024s), `500M` or `1G` (1000s), or a bare number of bytes."
+    yield ""
+    yield "## job.yaml"
+    yield ""
+    yield from _keys(_fields(Job), JOB)
+    yield "### resources"
+    yield ""
+    yield from _keys(_fields(Resources), RESOURCES)
+    yield "## project.yml"
+    yield ""
+    head = {**_fields(project.Project), "participants": (True, None)}
+    yield from _keys({key: it for key, it in head.items() if key not in ("server", "sites", "admins")}, PROJECT)
+    yield "### participants"
+    yield ""
+    yield from _participants()
+    yield "### Read and passed over"
+    yield ""
+    yield "Keys of NVIDIA FLARE's files that Convoy does not need. `convoy provision` names each that it meets, with"
+    yield "its line. Any other unknown key is refused as a typing error."
+    yield ""
+    passed = {**project._IGNORED, **project._IGNORED_OF_PARTICIPANTS}  # noqa: SLF001 - the docs show them
+    yield from table(("key", "why"), ((code(key), why) for key, why in passed.items()))
+    types = project._IGNORED_TYPES.items()  # noqa: SLF001 - the docs show them
+    yield from table(("type of participant", "why"), ((code(key), why) for key, why in types))
+    yield from _node()
+    yield "## policy.yaml"
+    yield ""
+    yield "A site's `local/policy.yaml`. `filters` is a list; each item names one filter. Every update passes them from"
+    yield "top to bottom."
+    yield ""
+    known = policy._FILTERS.items()  # noqa: SLF001 - the docs show them
+    yield from table(("filter", "wanted"), ((code(name), wanted) for name, (wanted, _) in known))
+
+
+def _fields(model: type[BaseModel]) -> dict[str, tuple[bool, Any]]:
+    """Return the keys of a model as they are written: whether each must be there, and its default."""
+    return {_key(name, it): (it.is_required(), it.get_default()) for name, it in model.model_fields.items()}
+
+
+def _key(name: str, field: FieldInfo) -> str:
+    return field.alias or name
+
+
+def _keys(known: Mapping[str, tuple[bool, Any]], meanings: Mapping[str, tuple[str, str]]) -> Iterator[str]:
+    if set(known) != set(meanings):
+        raise SystemExit(f"docs/reference.py: keys without a meaning, or the other way: {set(known) ^ set(meanings)}")
+    rows = ((code(key), *_meant(known[key], *meanings[key])) for key in known)
+    yield from table(("key", "default", "wanted", "meaning"), rows)
+
+
+def _meant(field: tuple[bool, Any], wanted: str, meaning: str) -> tuple[str, str, str]:
+    required, default = field
+    return "must be there" if required else _default(default, wanted), wanted, meaning
+
+
+def _default(value: object, unit: str) -> str:
+    if isinstance(value, BaseModel):
+        value = {}
+    if value in (None, "", ()):
+        return "none"
+    return f"`{value:g}` s" if unit == "duration" and isinstance(value, float) else f"`{value}`"
+
+
+def _participants() -> Iterator[str]:
+    kinds = {"server": project.Server, "client": project.Site, "admin": project.Admin}
+    used: dict[str, list[str]] = {}
+    fields: dict[str, tuple[bool, Any]] = {"name": (True, None), "type": (True, None)}
+    for kind, model in kinds.items():
+        for key, it in _fields(model).items():
+            used.setdefault(key, []).append(kind)
+            fields.setdefault(key, it)
+    meanings = {
+        key: (
+            wanted,
+            meaning if len(used.get(key, kinds)) == len(kinds) else f"{meaning} ({', '.join(used[key])} only)",
+        )
+        for key, (wanted, meaning) in PARTICIPANT.items()
+    }
+    yield from _keys(fields, meanings)
+
+
+def _node() -> Iterator[str]:
+    """The sample that provisioning writes says default, unit and reason of every setting: it is the source."""
+    yield "## node.yaml"
+    yield ""
+    yield "A server's or a site's `local/node.yaml`. Every key may be absent."
+    yield ""
+    said: dict[str, tuple[str, str, list[str]]] = {}
+    for kind in ("server", "site"):
+        for line in sample.node(kind).splitlines():
+            match = re.fullmatch(r"# (\w+): *(.*?) +# (.+)", line)
+            if match:
+                said.setdefault(match[1], (match[2], match[3], []))[2].append(kind)
+    known = {field.name for field in dataclasses.fields(settings.Settings)}
+    if set(said) != known:
+        raise SystemExit(f"docs/reference.py: settings without a line in the sample: {known ^ set(said)}")
+    rows = (
+        (code(key), " and ".join(kinds), code(default) or "the machine's", why)
+        for key, (default, why, kinds) in said.items()
+    )
+    yield from table(("key", "of a", "default", "unit and reason"), rows)
+
+
+# ---- workflows, Python ---------------------------------------------------------------------------------------------
+
+
+def _workflows() -> Iterator[str]:
+    yield "# Built-in workflows"
+    yield ""
+    yield "`with:` in a job.yaml gives these parameters. They are checked at `convoy job check` and at submit."
+    yield ""
+    for name, function in BUILT_IN.items():
+        yield f"## {name}"
+        yield ""
+        yield inspect.cleandoc(function.__doc__ or "")
+        yield ""
+        _, *parameters = inspect.signature(function).parameters.values()
+        yield from table(
+            ("parameter", "type", "default"),
+            ((code(it.name), code(it.annotation), code(repr(it.default))) for it in parameters),
+        )
+
+
+def _python() -> Iterator[str]:
+    yield "# Python"
+    yield ""
+    yield "What may be imported. Everything else is private and may change."
+    yield ""
+    yield "## convoy"
+    yield ""
+    yield "For trainers and workflows. `convoy.config` is job.yaml's `config`; `convoy.data` maps the names in the"
+    yield "site's node.yaml to paths."
+    yield ""
+    for name in sorted(set(convoy.__all__) - {"config", "data"}):
+        yield from _thing("convoy", name, getattr(convoy, name))
+    yield "## convoy.admin"
+    yield ""
+    yield "For programs of people who have an admin's kit."
+    yield ""
+    for name in sorted(admin.__all__):
+        yield from _thing("convoy.admin", name, getattr(admin, name))
+
+
+def _thing(place: str, name: str, thing: Any) -> Iterator[str]:
+    yield f"### {place}.{name}"
+    yield ""
+    if not inspect.isclass(thing):
+        yield f"```python\n{name}{_signature(thing)}\n```\n"
+    yield _paragraph(thing)
+    yield ""
+    if not inspect.isclass(thing):
+        return
+    if dataclasses.is_dataclass(thing):
+        fields = [it for it in dataclasses.fields(thing) if not it.name.startswith("_") and it.repr]
+        yield from table(("field", "type"), ((code(it.name), code(_type(it.type))) for it in fields))
+    else:
+        found = list(_attributes(thing))
+        if found:
+            yield from table(("field", "type", "meaning"), found)
+    rows = [
+        (code(f"{each}{_signature(value)}" if callable(value) else each), _paragraph(value))
+        for each, value in vars(thing).items()
+        if not each.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
+    ]
+    if rows:
+        yield from table(("method", "what it does"), rows)
+
+
+def _attributes(kind: type) -> Iterator[tuple[str, str, str]]:
+    """Yield what a class's `__init__` gives to its objects with a type: name, type, the comment beside it."""
+    for line in inspect.getsource(kind).splitlines():
+        match = re.fullmatch(r" {8}self\.([a-z]\w*): ([^=]+) = .*?(?:  # (.+))?", line)
+        if match:
+            yield code(match[1]), code(match[2]), match[3] or ""
+
+
+def _signature(function: Callable[..., Any]) -> str:
+    text = re.sub(r"(: |-> )'([^']*)'", r"\1\2", str(inspect.signature(function)))
+    return re.sub(r"^\(self(?:, )?", "(", DOTTED.sub(r"\1", text))
+
+
+def _paragraph(thing: Any) -> str:
+    return inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+# ---- errors, states ------------------------------------------------------------------------------------------------
+
+
+def _errors() -> Iterator[str]:
+    yield "# Errors and exit codes"
+    yield ""
+    yield "Every command ends with one of these. An error says three things on standard error: what, why, what to do"
+    yield "next. `0` is success, `130` is Ctrl-C."
+    yield ""
+    yield "```text"
+    yield inspect.cleandoc(errors.__doc__ or "").split("\n\n", 1)[1]
+    yield "```"
+    yield ""
+    kinds = [it for it in vars(errors).values() if isinstance(it, type) and issubclass(it, errors.ConvoyError)]
+    yield from table(
+        ("error", "exit code", "HTTP status", "when"),
+        ((code(it.__name__), it.exit_code, faults.STATUS[it], _paragraph(it)) for it in kinds if it in faults.STATUS),
+    )
+
+
+def _states() -> Iterator[str]:
+    yield "# States"
+    yield ""
+    yield "Drawn from the tables in `src/convoy/control/life.py`. A move that is not drawn raises."
+    yield ""
+    lives = (
+        ("A job", life.JOB, "`convoy job list` shows it. It has ended in `completed`, `failed` or `aborted`."),
+        ("A member", life.MEMBER, "A site in a job, as `convoy job show` lists it."),
+        ("A task", life.TASK, "One question of a workflow at one site; its id is (job, step, site) for ever."),
+    )
+    for title, moves, said in lives:
+        yield f"## {title}"
+        yield ""
+        yield said
+        yield ""
+        yield "```mermaid"
+        yield "stateDiagram-v2"
+        yield f"    [*] --> {next(iter(moves))}"
+        for state, following in moves.items():
+            yield from (f"    {state} --> {after}" for after in following)
+            if not following:
+                yield f"    {state} --> [*]"
+        yield "```"
+        yield ""
+
+
+def main() -> None:
+    """Write every page."""
+    FOLDER.mkdir(exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""Convoy: one model out of data that none of its owners may show."""
+# ruff: noqa: F401 - the names below are for type checkers; at run time each is loaded when it is first used
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from convoy.flows.fleet import Answers, Fleet, NotEnough, Round
+    from convoy.model.arrays import Model
+    from convoy.model.mean import Mean
+    from convoy.model.update import Update
+    from convoy.worker.tasks import Data, Reply, Task, evaluate, log, tasks, train
+    from convoy.worker.verbs import (
+        FLModel,
+        ParamsType,
+        get_job_id,
+        get_site_name,
+        init,
+        is_evaluate,
+        is_running,
+        is_train,
+        receive,
+        send,
+        system_info,
+    )
+
+    config: Mapping[str, Any]
+    data: Data
+
+__version__ = "0.1.0"  # pyproject.toml says the same, and a test holds them together
+
+_PLACES = {  # where each public name lives; loaded when it is first used
+    "convoy.worker.tasks": ("Reply", "Task", "evaluate", "log", "tasks", "train"),
+    "convoy.worker.verbs": (
+        "FLModel", "ParamsType", "get_job_id", "get_site_name", "init", "is_evaluate", "is_running", "is_train",
+        "receive", "send", "system_info",
+    ),
+    "convoy.flows.fleet": ("Answers", "Fleet", "NotEnough", "Round"),
+    "convoy.model.arrays": ("Model",),
+    "convoy.model.mean": ("Mean",),
+    "convoy.model.update": ("Update",),
+}  # fmt: skip
+_HOME = {name: place for place, names in _PLACES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 - the table above is the list
+    "config",
+    "data",
+    *_HOME,
+]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module  # everything here waits until it is asked for
+
+    if name in ("config", "data"):  # what this job and this site say, in a script that a node runs
+        return getattr(import_module("convoy.worker.tasks"), name)()
+    if name not in _HOME:
+        raise AttributeError(f"module 'convoy' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,129 @@
+"""The REST API as an ASGI application: the gate and the rights in front of each route, errors as JSON behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route as Served
+
+from convoy.admin import faults, openapi, page, routes, streams
+from convoy.admin.gate import Gate
+from convoy.admin.port import Coordinator, Person
+from convoy.control import rights
+from convoy.errors import Bug, ConvoyError, NotAllowed, NotFound
+
+NOBODY: Final = Person(name="", org="", role="")
+HEADERS: Final = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "strict-transport-security": "max-age=31536000",
+}
+
+
+def build(coordinator: Coordinator, gate: Gate, *, version: str) -> Starlette:
+    """Return the application: every route of the table, the OpenAPI document and its page."""
+    desk = routes.Desk(coordinator, gate, asyncio.Semaphore(routes.UPLOADS), closing=asyncio.Event())
+    document = openapi.document(routes.ROUTES, version=version)
+    text = page.render(routes.ROUTES, version=version, project=gate.federation.project)
+    served = [Served(route.path, _endpoint(desk, route), methods=[route.method]) for route in routes.ROUTES]
+    served += [
+        Served("/api/openapi.json", _fixed(lambda: JSONResponse(document, headers=HEADERS))),
+        Served("/docs", _fixed(lambda: Response(text, media_type="text/html", headers=HEADERS))),
+        Served("/", _fixed(lambda: RedirectResponse("/docs"))),
+    ]
+    handlers: Any = {ConvoyError: _refuse, HTTPException: _unknown, Exception: _bug}
+    made = Starlette(routes=served, exception_handlers=handlers)
+    made.state.closing = desk.closing
+    return made
+
+
+def _fixed(make: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
+    async def endpoint(_request: Request) -> Response:
+        return make()
+
+    return endpoint
+
+
+def _endpoint(desk: routes.Desk, route: routes.Route) -> Callable[[Request], Awaitable[Any]]:
+    async def endpoint(request: Request) -> Any:
+        person = await _allowed(desk, route, request)
+        answer = await route.handler(routes.Call(desk, person, request))
+        if route.method != "GET" and person is not NOBODY:
+            structlog.get_logger().info("asked", person=person.name, method=route.method, path=request.url.path)
+        return _response(answer)
+
+    return endpoint
+
+
+async def _allowed(desk: routes.Desk, route: routes.Route, request: Request) -> Person:
+    """Return who asks, if they may; raises `NotAllowed` otherwise, `NotFound` for a job or site that is not there."""
+    if route.needs == "public":
+        return NOBODY
+    person = desk.gate.who(request.headers.get("authorization", ""))
+    if route.needs == "known":
+        return person
+    own = same_org = False
+    if rights.reach(person.role, route.needs) != "none":
+        own, same_org = await _nearness(desk.coordinator, person, request)
+    if not rights.allows(person.role, route.needs, own=own, same_org=same_org):
+        how_far = rights.reach(person.role, route.needs)
+        meant = {"own": "only for their own jobs", "org": "only within their organisation"}.get(how_far, "for nothing")
+        raise NotAllowed(
+            f"{person.name} may not do this",
+            why=f"a {person.role} has the right {route.needs!r} {meant}",
+            fix="ask a project_admin",
+        )
+    return person
+
+
+async def _nearness(coordinator: Coordinator, person: Person, request: Request) -> tuple[bool, bool]:
+    """Return whether what the path names is the person's own, and whether it is their organisation's."""
+    job, site = request.path_params.get("job"), request.path_params.get("site")
+    if job is not None:
+        record = (await coordinator.job(job)).job
+        return record.submitter == person.name, record.org == person.org
+    if site is not None:
+        found = {known.name: known for known in coordinator.sites()}
+        if site not in found:
+            raise NotFound(f"there is no site {site[:80]!r}", why=f"there are: {', '.join(found) or 'none'}")
+        return False, found[site].org == person.org
+    return False, False
+
+
+def _response(answer: routes.Answer) -> Any:
+    if isinstance(answer, Response | streams.Stream):
+        return answer
+    if isinstance(answer, list):
+        text = "[" + ",".join(item.model_dump_json() for item in answer) + "]"
+    else:
+        text = answer.model_dump_json()
+    return Response(text, media_type="application/json", headers=HEADERS)
+
+
+async def _refuse(_request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, ConvoyError)  # noqa: S101 - registered for nothing else
+    headers = dict(HEADERS)
+    status = faults.status_of(problem)
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JSONResponse(faults.to_json(problem), status, headers)
+
+
+async def _unknown(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)  # noqa: S101 - registered for nothing else
+    said = NotFound(f"{request.method} {request.url.path}: {problem.detail}", fix="the routes are at /docs")
+    return JSONResponse(faults.to_json(said), problem.status_code, HEADERS)
+
+
+async def _bug(_request: Request, problem: Exception) -> Response:
+    structlog.get_logger().error("a request failed", exc_info=problem)
+    said = Bug("the server failed on this request", why=type(problem).__name__, fix="report it with the server's log")
+    return JSONResponse(faults.to_json(said), 500, HEADERS)

@@ -1,0 +1,361 @@
+"""The async client of the REST API: what a person's kit may ask of its server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote, urlencode
+
+from convoy.admin import link
+from convoy.admin.faults import LoginNeeded
+from convoy.errors import BadInput, NotAllowed, NotFound, Unreachable
+from convoy.spec.kit import Kit, read_kit
+
+if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
+    from convoy.admin import views
+
+V1: Final = "/api/v1"
+PATIENCE_S: Final = 60.0  # how long a stream that broke is tried again without any success
+ENDED: Final = frozenset({"completed", "failed", "aborted"})
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long to try again, and when: jittered, doubling from 0.1 s to 5 s, anew after each success."""
+
+    limit_s: float
+    _failures: int = 0
+    _since: float = 0.0
+
+    def success(self) -> None:
+        """Begin anew."""
+        self._failures = 0
+
+    async def wait(self, problem: Unreachable) -> None:
+        """Wait before the next attempt; raises the problem once the limit has passed."""
+        now = time.monotonic()
+        if not self._failures:
+            self._since = now
+        pause_s = min(0.1 * 2**self._failures, 5.0) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, no secret
+        if now + pause_s - self._since > self.limit_s:
+            raise problem
+        self._failures += 1
+        await asyncio.sleep(pause_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A job as the server took it."""
+
+    id: str
+    name: str
+
+
+@dataclass(slots=True)
+class Client:
+    """One person at one server; `connect` makes one. Logs in when needed, and again when the bearer is over."""
+
+    name: str
+    project: str
+    key_pem: bytes = field(repr=False)
+    cert_pem: bytes
+    root_pem: bytes
+    link: link.Link
+    patience_s: float = PATIENCE_S
+    _bearer: str = field(default="", repr=False)
+    _login: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    # jobs
+
+    async def submit(self, folder: Path | str) -> views.JobView:
+        """Sign a job's folder, submit it and return the job. Raises `BadInput` for what is wrong with it."""
+        sent = await self.send(await self.pack(Path(folder)))
+        return (await self.job(sent.id)).job
+
+    async def pack(self, folder: Path) -> bytes:
+        """Return the signed bundle of a job's folder, and log in meanwhile."""
+        packed, _ = await asyncio.gather(asyncio.to_thread(self._packed, folder), self.log_in())
+        return packed
+
+    def _packed(self, folder: Path) -> bytes:
+        from convoy.trust import folders
+
+        files = folders.gather(folder)
+        if "job.yaml" not in files:
+            raise BadInput(f"{folder} has no job.yaml", fix="`convoy job new NAME` writes a folder that runs")
+        return self._signed(files)
+
+    def _signed(self, files: Any) -> bytes:
+        from convoy.trust import bundle
+
+        return bundle.pack(
+            files,
+            project=self.project,
+            submitter=self.name,
+            key_pem=self.key_pem,
+            cert_pem=self.cert_pem,
+            now=time.time(),
+        )
+
+    async def send(self, bundle: bytes) -> Sent:
+        """Submit a signed bundle; sending it again is the same job, so a broken connection is tried again."""
+        said = await self._ask("POST", "/jobs", content=bundle, again=True)
+        return Sent(str(said["id"]), str(said["name"]))
+
+    async def jobs(self) -> list[views.JobView]:
+        """Return every job, newest first."""
+        from convoy.admin import views
+
+        return [views.JobView.model_validate(said) for said in await self._ask("GET", "/jobs")]
+
+    async def find(self, text: str) -> str:
+        """Return a job's id from its id, its unique prefix or its name: the one that has not ended, else the newest."""
+        if len(text) == 32 and all(char in "0123456789abcdef" for char in text):
+            return text
+        jobs = await self._ask("GET", "/jobs")
+        found = [job for job in jobs if job["name"] == text] or [job for job in jobs if job["id"].startswith(text)]
+        if not found or not text:
+            newest = ", ".join(f"{job['id'][:8]} {job['name']}" for job in jobs[:3])
+            raise NotFound(f"there is no job {text!r}", why=newest and f"the newest: {newest}", fix="convoy job list")
+        going = [job for job in found if job["state"] not in ("completed", "failed", "aborted")]
+        if found[0]["name"] == text and len(going) < 2:
+            return str((going or found)[0]["id"])
+        if len(found) > 1:
+            these = ", ".join(f"{job['id'][:8]} ({job['state']})" for job in found[:5])
+            raise BadInput(f"{len(found)} jobs are called {text!r}", why=these, fix="give the beginning of an id")
+        return str(found[0]["id"])
+
+    async def job(self, job: str) -> views.JobDetail:
+        """Return one job in full."""
+        from convoy.admin import views
+
+        return views.JobDetail.model_validate(await self._ask("GET", f"/jobs/{quote(job, safe='')}"))
+
+    async def watch(self, job: str) -> AsyncGenerator[views.Progress, None]:
+        """Yield the job at once and after each change until it has ended; each round once, over broken connections."""
+        from convoy.admin import views
+
+        told = -1
+        async with aclosing(self._persistent(f"/jobs/{quote(job, safe='')}/watch")) as lines:
+            async for line in lines:
+                if line is None:
+                    continue
+                progress = views.Progress.model_validate_json(line)
+                fresh = [made for made in progress.rounds if made.round > told]
+                told = max([told, *(made.round for made in fresh)])
+                yield progress.model_copy(update={"rounds": fresh})
+                if progress.job.state in ENDED:
+                    return
+
+    async def logs(
+        self, job: str, *, site: str | None = None, follow: bool = False
+    ) -> AsyncGenerator[views.LogLine, None]:
+        """Yield the job's log lines; with `follow` until it has ended, each line once, over broken connections."""
+        from convoy.admin import views
+
+        query = urlencode({"follow": str(follow).lower()} | ({"site": site} if site else {}))
+        told: Counter[str] = Counter()
+        seen: Counter[str] = Counter()
+        path = f"/jobs/{quote(job, safe='')}/logs?{query}"
+        async with aclosing(self._persistent(path, to_the_end=True)) as lines:
+            async for data in lines:
+                if data is None:
+                    seen.clear()
+                    continue
+                line = views.LogLine.model_validate_json(data)
+                seen[line.site] += 1
+                if seen[line.site] > told[line.site]:
+                    told[line.site] += 1
+                    yield line
+
+    async def abort(self, job: str) -> views.JobView:
+        """End a job; returns when nothing of it runs any more."""
+        from convoy.admin import views
+
+        return views.JobView.model_validate(await self._ask("POST", f"/jobs/{quote(job, safe='')}/abort"))
+
+    async def delete(self, job: str) -> None:
+        """Forget an ended job and its results."""
+        await self._ask("DELETE", f"/jobs/{quote(job, safe='')}")
+
+    async def clone(self, job: str) -> Sent:
+        """Submit a job's files once more, signed by oneself, as a new job."""
+        from convoy.trust import bundle
+
+        record = (await self.job(job)).job
+        async with self._open("GET", f"/jobs/{quote(job, safe='')}/bundle") as chunks:
+            data = b"".join([chunk async for chunk in link.limited(chunks, bundle.MAX_BYTES)])
+        then = record.submitted_at  # its signature may have expired since: it counted when the server took it
+        old = bundle.verify(data, root_pem=self.root_pem, project=self.project, now=then)
+        return await self.send(await asyncio.to_thread(self._signed, old.files))
+
+    async def fetch(self, job: str, folder: Path | str) -> list[Path]:
+        """Write the results of a job into a folder; goes on where it broke off, each file whole or not at all."""
+        from convoy.admin.download import fetch
+
+        return await fetch(self._open, await self.job(job), Path(folder), Patience(self.patience_s))
+
+    # the federation
+
+    async def me(self) -> views.PersonView:
+        """Return who one is, as the server knows it."""
+        from convoy.admin import views
+
+        return views.PersonView.model_validate(await self._ask("GET", "/me"))
+
+    async def status(self) -> views.ServerView:
+        """Return the server in one look."""
+        from convoy.admin import views
+
+        return views.ServerView.model_validate(await self._ask("GET", "/status"))
+
+    async def problems(self, count: int = 50) -> list[views.LogLine]:
+        """Return the server's newest warnings and errors, oldest first."""
+        from convoy.admin import views
+
+        return [views.LogLine.model_validate(said) for said in await self._ask("GET", f"/problems?count={count}")]
+
+    async def sites(self) -> list[views.SiteView]:
+        """Return every site, by name."""
+        from convoy.admin import views
+
+        return [views.SiteView.model_validate(said) for said in await self._ask("GET", "/sites")]
+
+    async def site(self, site: str) -> views.SiteView:
+        """Return one site."""
+        from convoy.admin import views
+
+        return views.SiteView.model_validate(await self._ask("GET", f"/sites/{quote(site, safe='')}"))
+
+    async def enable(self, site: str, *, enabled: bool = True) -> views.SiteView:
+        """Let a site take part, or not."""
+        from convoy.admin import views
+
+        verb = "enable" if enabled else "disable"
+        return views.SiteView.model_validate(await self._ask("POST", f"/sites/{quote(site, safe='')}/{verb}"))
+
+    async def leave(self, target: str, *, restart: bool) -> None:
+        """Drain and stop, or restart, the server ("server") or a site."""
+        place = "" if target == "server" else f"/sites/{quote(target, safe='')}"
+        await self._ask("POST", f"{place}/{'restart' if restart else 'stop'}")
+
+    # logging in, asking
+
+    async def log_in(self) -> None:
+        """Prove the key of the kit and keep the bearer; does nothing while there is one."""
+        async with self._login:
+            if self._bearer:
+                return
+            said = await self.link.ask("GET", f"{V1}/login")
+            if not isinstance(said, dict) or said.get("project") != self.project:
+                raise NotAllowed(
+                    f"{self.link.host}:{self.link.port} does not serve the project {self.project}",
+                    why=f"it serves {said.get('project') if isinstance(said, dict) else 'something else'}",
+                    fix="use the kit of that project, or name your server with --server HOST:PORT",
+                )
+            from convoy.trust import login
+
+            nonce = str(said["nonce"])
+            answer = login.answer(self.key_pem, self.cert_pem, self.project, nonce) | {"nonce": nonce}
+            given = await self.link.ask("POST", f"{V1}/login", content=json.dumps(answer).encode())
+            self._bearer = str(given["token"])
+
+    @asynccontextmanager
+    async def _open(
+        self, method: str, path: str, *, content: bytes | None = None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the chunks of an answer, logged in."""
+        await self.log_in()
+        bearer = self._bearer
+        try:
+            async with self.link.open(method, V1 + path, content=content, headers=_header(bearer)) as chunks:
+                yield chunks
+        except LoginNeeded:
+            if self._bearer == bearer:
+                self._bearer = ""
+            raise
+
+    async def _ask(self, method: str, path: str, *, content: bytes | None = None, again: bool = False) -> Any:
+        """Return the JSON of an answer; asks again once after a lost login or, where it is safe, a broken line."""
+        patience_s = 10 * link.READ_S if path.endswith("/abort") or content else link.READ_S
+        for attempt in (1, 2):
+            await self.log_in()
+            headers = _header(self._bearer)
+            try:
+                return await self.link.ask(method, V1 + path, content=content, headers=headers, patience_s=patience_s)
+            except LoginNeeded:
+                if attempt == 2:
+                    raise
+                self._bearer = ""
+            except link.Broken:
+                if attempt == 2 or not (again or method == "GET"):
+                    raise
+        raise AssertionError("two attempts end in an answer or an error")
+
+    async def _persistent(self, path: str, *, to_the_end: bool = False) -> AsyncGenerator[bytes | None, None]:
+        """Yield a stream's lines, and None whenever it begins anew after a break.
+
+        A stream that ends is over with `to_the_end`; without, it was cut and begins anew.
+        """
+        patience = Patience(self.patience_s)
+        while True:
+            try:
+                async with self._open("GET", path) as chunks:
+                    yield None
+                    async for line in link.lines(chunks):
+                        patience.success()
+                        yield line
+                if to_the_end:
+                    return
+                await patience.wait(link.Broken("the server cut the stream"))
+            except LoginNeeded as problem:
+                await patience.wait(Unreachable(problem.what, why=problem.why, fix=problem.fix))
+            except Unreachable as problem:
+                await patience.wait(problem)
+
+
+def _header(bearer: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {bearer}"}
+
+
+@asynccontextmanager
+async def connect(kit: Kit | Path | str, *, server: str = "", patience_s: float = PATIENCE_S) -> AsyncIterator[Client]:
+    """Give a client for an admin's kit; `server` is HOST or HOST:PORT where it is not what the kit says."""
+    found = kit if isinstance(kit, Kit) else read_kit(Path(kit))
+    if found.kind != "admin":
+        raise NotAllowed(f"{found.root} is the kit of a {found.kind}", why="people use an admin's kit")
+    host, port = address(server, found)
+    root_pem = found.root_file.read_bytes()
+    wire = link.Link(host, port, root_pem)
+    try:
+        yield Client(
+            name=found.name,
+            project=found.project,
+            key_pem=found.key_file.read_bytes(),
+            cert_pem=found.cert_file.read_bytes(),
+            root_pem=root_pem,
+            link=wire,
+            patience_s=patience_s,
+        )
+    finally:
+        await wire.close()
+
+
+def address(server: str, kit: Kit) -> tuple[str, int]:
+    """Return host and port of `server`, what it leaves out from the kit. Raises `BadInput`."""
+    if not server:
+        return kit.host, kit.admin_port
+    host, colon, port = server.rpartition(":") if not server.endswith("]") else (server, "", "")
+    if not colon or (":" in host and not host.startswith("[")):  # a bare name, or a bare IPv6 address
+        return server.strip("[]"), kit.admin_port
+    if not port.isdecimal() or not 1 <= int(port) <= 65535 or not host:
+        raise BadInput(f"{server!r} is no address", why="wanted HOST or HOST:PORT, such as localhost:8003")
+    return host.strip("[]"), int(port)

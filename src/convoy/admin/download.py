@@ -1,0 +1,92 @@
+"""Fetching a job's results: resumable, each file whole or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol
+from urllib.parse import quote
+
+from convoy.errors import BadInput, ConvoyError, NotFound, RemoteFault, StorageFull, Unreachable
+
+if TYPE_CHECKING:
+    from convoy.admin import views
+    from convoy.admin.client import Patience
+
+
+OWNER: Final = ".convoy-job"  # says whose results a folder holds
+
+
+class Open(Protocol):
+    """How the client asks for bytes."""
+
+    def __call__(self, method: str, path: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the chunks of the answer."""
+        ...
+
+
+async def fetch(ask: Open, detail: views.JobDetail, folder: Path, patience: Patience) -> list[Path]:
+    """Return the files of a job's results in `folder`; what is there already is not asked for again.
+
+    Raises `NotFound` for a job without results, `BadInput` for a folder that holds another job's.
+    """
+    if not detail.results:
+        raise NotFound(
+            f"job {detail.job.name} has no results",
+            why=f"it is {detail.job.state}" + (f": {detail.job.cause}" if detail.job.cause else ""),
+            fix=f"follow it with `convoy job watch {detail.job.id[:8]}`",
+        )
+    from convoy.trust import paths
+
+    problem = paths.problem(sorted(detail.results))
+    if problem:
+        raise RemoteFault("the server names results that are no safe file names", why=problem)
+    try:
+        _claim(folder, detail.job.id)
+        for name in detail.results:
+            if not (folder / name).exists():
+                await _fetch(ask, f"/jobs/{detail.job.id}/results/{quote(name)}", folder / name, patience)
+    except OSError as error:
+        raise _disk(error, folder) from error
+    return [folder / name for name in detail.results]
+
+
+def _claim(folder: Path, job: str) -> None:
+    """Keep the folder for this job's results. Raises `BadInput` if it holds another's."""
+    folder.mkdir(parents=True, exist_ok=True)
+    mark = folder / OWNER
+    there = mark.read_text().strip() if mark.exists() else ""
+    if there not in ("", job):
+        raise BadInput(
+            f"{folder} holds the results of another job", why=f"those of {there[:32]}", fix="choose another with -o"
+        )
+    mark.write_text(f"{job}\n")
+
+
+async def _fetch(ask: Open, path: str, file: Path, patience: Patience) -> None:
+    """Bring a file here, from where an earlier attempt broke off."""
+    part = file.with_name(f".{file.name}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with part.open("ab") as out:
+        while True:
+            try:
+                async with ask("GET", f"{path}?offset={out.tell()}") as chunks:
+                    async for chunk in chunks:
+                        out.write(chunk)
+                        patience.success()
+                break
+            except Unreachable as problem:
+                await patience.wait(problem)
+        out.flush()
+        await asyncio.to_thread(os.fsync, out.fileno())
+    part.replace(file)
+
+
+def _disk(problem: OSError, folder: Path) -> ConvoyError:
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"no room in {folder}", why=str(problem), fix="make room and fetch again: it goes on there")
+    return BadInput(f"{folder} cannot be written", why=str(problem), fix="choose another folder with -o")

@@ -1,0 +1,113 @@
+"""The gate of the REST API: single-use nonces, proof of a key, short-lived bearers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import secrets
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from convoy.admin.faults import LoginNeeded
+from convoy.admin.port import Person
+from convoy.errors import NotAllowed
+from convoy.trust import login
+from convoy.trust.federation import Federation
+
+NONCE_S: Final = 60.0
+BEARER_S: Final = 30 * 60.0
+MAX_BEARERS: Final = 256  # of one person at a time; the oldest goes
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """A token's hash, whose it is and when it ends (monotonic seconds)."""
+
+    digest: bytes
+    person: str
+    ends_at: float
+
+
+@dataclass(slots=True)
+class Gate:
+    """Says who asks. Keeps the hashes of bearers and the nonces used in the last minute; nothing for strangers."""
+
+    federation: Federation
+    root_pem: bytes
+    clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    bearer_s: float = BEARER_S
+    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    _used: dict[str, float] = field(default_factory=dict)
+    _bearers: dict[bytes, Bearer] = field(default_factory=dict)
+
+    def nonce(self) -> str:
+        """Return a nonce good for one login within a minute; it holds its own end and proof, so keeping it is free."""
+        body = secrets.token_bytes(16) + struct.pack("<d", self.clock() + NONCE_S)
+        return base64.urlsafe_b64encode(body + self._sealed(body)).decode()
+
+    def log_in(self, nonce: str, certificate: str, signature: str) -> tuple[str, Person]:
+        """Return a bearer for whoever holds the certificate's key; raises `NotAllowed` otherwise."""
+        ends_at = self._ends_at(nonce)
+        now = self.clock()
+        self._used = {old: end for old, end in self._used.items() if end > now}
+        if ends_at <= now or nonce in self._used:
+            raise NotAllowed(
+                "this login came too late or twice", why="a nonce is good once, for 60 s", fix="log in again"
+            )
+        answer = {"certificate": certificate, "signature": signature}
+        project = self.federation.project
+        who = login.check(answer, project=project, nonce=nonce, root_pem=self.root_pem, now=self.wall())
+        person = self._person(who.name)
+        self._used[nonce] = ends_at
+        token = secrets.token_urlsafe(32)
+        self._keep(Bearer(_hash(token), person.name, now + self.bearer_s), now)
+        return token, person
+
+    def who(self, authorization: str) -> Person:
+        """Return whose bearer an Authorization header holds; raises `LoginNeeded`."""
+        scheme, _, token = authorization.partition(" ")
+        bearer = self._bearers.get(_hash(token.strip())) if scheme.lower() == "bearer" else None
+        if bearer is None or bearer.ends_at <= self.clock():
+            raise LoginNeeded("you are not logged in", why="the bearer is missing, unknown or over", fix="log in again")
+        return self._person(bearer.person)
+
+    def log_out(self, authorization: str) -> None:
+        """Forget a bearer."""
+        self._bearers.pop(_hash(authorization.partition(" ")[2].strip()), None)
+
+    def _person(self, name: str) -> Person:
+        """Return the person as federation.json has them now, so that a changed role counts at once."""
+        known = self.federation.person(name)
+        return Person(name=name, org=known.org, role=known.role)
+
+    def _keep(self, bearer: Bearer, now: float) -> None:
+        for over in [old.digest for old in self._bearers.values() if old.ends_at <= now]:
+            del self._bearers[over]
+        theirs = [old.digest for old in self._bearers.values() if old.person == bearer.person]
+        for oldest in theirs[: max(len(theirs) - MAX_BEARERS + 1, 0)]:
+            del self._bearers[oldest]
+        self._bearers[bearer.digest] = bearer
+
+    def _sealed(self, body: bytes) -> bytes:
+        return hmac.digest(self._secret, body, "sha256")[:16]
+
+    def _ends_at(self, nonce: str) -> float:
+        """Return when a nonce of ours ends; raises `NotAllowed` for a nonce that we did not make."""
+        try:
+            raw = base64.b64decode(nonce, altchars=b"-_", validate=True)
+        except (binascii.Error, ValueError):
+            raw = b""
+        body, seal = raw[:24], raw[24:]
+        if len(raw) != 40 or not hmac.compare_digest(seal, self._sealed(body)):
+            raise NotAllowed("this nonce is not from this server", why="it may have restarted", fix="log in again")
+        return float(struct.unpack("<d", body[16:])[0])
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

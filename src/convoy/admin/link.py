@@ -1,0 +1,153 @@
+"""The client's line to a server: HTTP over TLS 1.3 that trusts one root; foreign errors become ours here."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import httpcore
+
+from convoy.admin import faults
+from convoy.errors import NotAllowed, RemoteFault, Unreachable
+
+CONNECT_S: Final = 10.0
+READ_S: Final = 45.0  # three beats of a quiet stream
+MAX_ANSWER: Final = 64 << 20  # bytes of one answer that is read whole
+MAX_LINE: Final = 16 << 20  # bytes of one line of a stream
+
+
+class Broken(Unreachable):
+    """The connection broke after it had stood: worth trying again."""
+
+
+@dataclass(slots=True)
+class Link:
+    """Connections to one server, kept open between requests."""
+
+    host: str
+    port: int
+    root_pem: bytes
+    _pool: httpcore.AsyncConnectionPool = field(init=False)
+
+    def __post_init__(self) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.load_verify_locations(cadata=self.root_pem.decode())
+        self._pool = httpcore.AsyncConnectionPool(ssl_context=context, max_connections=8, keepalive_expiry=60)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        patience_s: float = READ_S,
+    ) -> Any:
+        """Return the JSON that a request is answered with; raises the error that the server described."""
+        async with self.open(method, path, content=content, headers=headers, patience_s=patience_s) as chunks:
+            data = bytearray()
+            async for chunk in chunks:
+                data += chunk
+                if len(data) > MAX_ANSWER:
+                    raise RemoteFault(f"the server's answer to {path} is larger than {MAX_ANSWER} bytes")
+        return _json(bytes(data))
+
+    @asynccontextmanager
+    async def open(
+        self,
+        method: str,
+        path: str,
+        *,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        patience_s: float = READ_S,
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Give the chunks of the answer to a request; raises the error that the server described."""
+        times = {"connect": CONNECT_S, "read": patience_s, "write": patience_s, "pool": CONNECT_S}
+        url = httpcore.URL(scheme=b"https", host=self.host.encode(), port=self.port, target=path.encode())
+        try:
+            async with self._pool.stream(
+                method, url, headers=list((headers or {}).items()), content=content, extensions={"timeout": times}
+            ) as response:
+                chunks = response.aiter_stream()
+                if response.status >= 300:
+                    raise faults.from_json(_json(await _some(chunks)), response.status)
+                yield chunks
+        except httpcore.ConnectError as problem:
+            raise self._no_connection(problem) from problem
+        except httpcore.ConnectTimeout as problem:
+            raise Unreachable(
+                f"{self.host}:{self.port} does not answer",
+                why=f"no connection within {CONNECT_S:.0f} s",
+                fix="check the address and the firewall in between",
+            ) from problem
+        except httpcore.TimeoutException as problem:
+            raise Broken(f"{self.host}:{self.port} fell silent", why=f"for {patience_s:.0f} s") from problem
+        except (httpcore.NetworkError, httpcore.ProtocolError) as problem:
+            raise Broken(
+                f"the connection to {self.host}:{self.port} broke",
+                why=str(problem) or type(problem).__name__,
+                fix="try again; `convoy status` says whether the server runs",
+            ) from problem
+
+    def _no_connection(self, problem: httpcore.ConnectError) -> Unreachable | NotAllowed:
+        cause: BaseException | None = problem
+        while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+            cause = cause.__cause__ or cause.__context__
+        if cause is None:
+            return Unreachable(
+                f"nobody answers at {self.host}:{self.port}",
+                why=str(problem),
+                fix="start the server (`convoy up` on this machine), or name another with --server HOST:PORT",
+            )
+        return NotAllowed(
+            f"{self.host}:{self.port} is not the server of your kit",
+            why=cause.verify_message,
+            fix="use the kit of that server's project, and a host name that its certificate lists",
+        )
+
+
+async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream that are not empty; raises the error that its last line may describe."""
+    rest = b""
+    async for chunk in chunks:
+        *whole, rest = (rest + chunk).split(b"\n")
+        if len(rest) > MAX_LINE:
+            raise RemoteFault(f"the server sent a line longer than {MAX_LINE} bytes")
+        for line in whole:
+            if line.startswith(b'{"error":'):
+                raise faults.from_json(_json(line)["error"], 200)
+            if line:
+                yield line
+
+
+async def _some(chunks: AsyncIterator[bytes]) -> bytes:
+    data = bytearray()
+    async for chunk in chunks:
+        data += chunk[: faults.MAX_BYTES - len(data)]
+    return bytes(data)
+
+
+def _json(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+async def limited(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """Yield the chunks; raises `RemoteFault` beyond `limit` bytes."""
+    async for chunk in chunks:
+        limit -= len(chunk)
+        if limit < 0:
+            raise RemoteFault("the server sends more than was asked for")
+        yield chunk

@@ -1,0 +1,82 @@
+"""The seam between the REST API and the server behind it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from convoy.admin import views
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Who asks: proven by a key, described by federation.json."""
+
+    name: str
+    org: str
+    role: str
+
+
+class Coordinator(Protocol):
+    """What people may ask of a server. Rights are checked before a call gets here.
+
+    Every method that takes a job id raises `NotFound` for an unknown one.
+    """
+
+    async def submit(self, person: Person, bundle: bytes) -> views.JobView:
+        """Verify, check and keep a bundle; sending the same bundle again returns the same job."""
+        ...
+
+    def jobs(self) -> list[views.JobView]:
+        """Return every job, newest first."""
+        ...
+
+    async def job(self, job: str) -> views.JobDetail:
+        """Return one job in full."""
+        ...
+
+    def watch(self, job: str) -> AsyncIterator[views.Progress]:
+        """Yield the job at once and after each change, until it has ended."""
+        ...
+
+    def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:
+        """Yield the job's log lines; with `follow`, until the job has ended."""
+        ...
+
+    async def abort(self, person: Person, job: str) -> views.JobView:
+        """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""
+        ...
+
+    async def delete(self, person: Person, job: str) -> None:
+        """Forget an ended job and its results. Raises `Refused` while it runs."""
+        ...
+
+    def bundle(self, job: str) -> Path:
+        """Return the file of the job's bundle as it was submitted."""
+        ...
+
+    def result(self, job: str, name: str) -> AsyncIterator[bytes]:
+        """Yield the bytes of one result file, by its name in `JobDetail.results`."""
+        ...
+
+    def sites(self) -> list[views.SiteView]:
+        """Return every site of the project, by name."""
+        ...
+
+    async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
+        """Let a site take part, or not. Raises `NotFound` for an unknown site."""
+        ...
+
+    def status(self) -> views.ServerView:
+        """Return the server in one look."""
+        ...
+
+    def problems(self, count: int) -> list[views.LogLine]:
+        """Return the newest warnings and errors of the server, oldest first."""
+        ...
+
+    async def shutdown(self, person: Person, target: str, restart: bool) -> None:
+        """Stop (or restart) the server ("server") or a site by name, after a drain."""
+        ...

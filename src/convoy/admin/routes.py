@@ -1,0 +1,311 @@
+"""The routes of the REST API as a table: method, path, the right that each needs, and what it answers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+
+from convoy.admin import streams, views
+from convoy.admin.gate import Gate
+from convoy.admin.port import Coordinator, Person
+from convoy.control.rights import Right
+from convoy.errors import BadInput, NotFound, Refused
+from convoy.trust import bundle as bundles
+
+MAX_BODY: Final = 64 << 10  # bytes of any other request
+SILENCE_S: Final = 30.0  # between two pieces of a request
+UPLOADS: Final = 2  # at once, so that what strangers to each other send stays bounded in memory
+
+Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What handlers work with."""
+
+    coordinator: Coordinator
+    gate: Gate
+    uploads: asyncio.Semaphore
+    closing: asyncio.Event  # set when the server leaves: streams end
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, allowed already; `person` is nobody's on public routes."""
+
+    desk: Desk
+    person: Person
+    request: Request
+
+    @property
+    def of(self) -> Coordinator:
+        """The server behind the API."""
+        return self.desk.coordinator
+
+    def path(self, name: str) -> str:
+        """Return a part of the path."""
+        return str(self.request.path_params[name])
+
+    @property
+    def authorization(self) -> str:
+        """The Authorization header."""
+        return self.request.headers.get("authorization", "")
+
+
+Answer = views.View | list[Any] | Response | streams.Stream
+Handler = Callable[[Call], Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query parameter; text unless it is a number or a switch."""
+
+    name: str
+    kind: Literal["string", "integer", "boolean"]
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One row of the table. A path with {job} or {site} needs the right over that job or site."""
+
+    method: Literal["GET", "POST", "DELETE"]
+    path: str
+    needs: Needs
+    handler: Handler
+    answer: type[views.View] | None  # None: bytes
+    summary: str
+    shape: Literal["one", "list", "lines"] = "one"
+    takes: type[views.View] | Literal["bytes"] | None = None
+    query: tuple[Query, ...] = ()
+
+
+async def body(request: Request, limit: int) -> bytes:
+    """Return the request's body; raises `BadInput` before reading more than `limit` bytes."""
+    too_big = BadInput(
+        f"the request is larger than {limit} bytes", why="that is the limit of this route", fix="send less"
+    )
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdigit() or int(declared) > limit:
+        raise too_big
+    parts: list[bytes] = []
+    size = 0
+    stream = aiter(request.stream())
+    try:
+        while (part := await asyncio.wait_for(anext(stream, None), SILENCE_S)) is not None:
+            size += len(part)
+            if size > limit:
+                raise too_big
+            parts.append(part)
+    except (ClientDisconnect, TimeoutError) as gone:
+        raise BadInput("the request ended in the middle", why=f"gone, or silent for {SILENCE_S:.0f} s") from gone
+    return b"".join(parts)
+
+
+def number(request: Request, name: str, default: int) -> int:
+    """Return a query parameter that is a whole number from 0 up."""
+    text = request.query_params.get(name, str(default))
+    if not text.isdecimal() or len(text) > 18:
+        raise BadInput(f"{name} is {text[:40]!r}; wanted a whole number from 0 up")
+    return int(text)
+
+
+def switch(request: Request, name: str) -> bool:
+    """Return a query parameter that is true or false."""
+    text = request.query_params.get(name, "false")
+    if text not in ("true", "false"):
+        raise BadInput(f"{name} is {text[:40]!r}; wanted true or false")
+    return text == "true"
+
+
+async def challenge(call: Call) -> Answer:
+    """Say what a login must sign."""
+    return views.NonceView(project=call.desk.gate.federation.project, nonce=call.desk.gate.nonce())
+
+
+async def log_in(call: Call) -> Answer:
+    """Give a bearer to whoever proves a key."""
+    from pydantic import ValidationError
+
+    try:
+        ask = views.LoginAsk.model_validate_json(await body(call.request, MAX_BODY))
+    except ValidationError as problem:
+        raise BadInput("this is no login", why=str(problem.errors()[0]["msg"])) from problem
+    token, person = call.desk.gate.log_in(ask.nonce, ask.certificate, ask.signature)
+    return views.BearerView(token=token, ends_in_s=call.desk.gate.bearer_s, person=_person(person))
+
+
+def _person(person: Person) -> views.PersonView:
+    return views.PersonView(name=person.name, org=person.org, role=person.role)
+
+
+async def log_out(call: Call) -> Answer:
+    """Forget the bearer."""
+    call.desk.gate.log_out(call.authorization)
+    return views.Done()
+
+
+async def me(call: Call) -> Answer:
+    """Say who asks."""
+    return _person(call.person)
+
+
+async def status(call: Call) -> Answer:
+    """Show the server."""
+    return call.of.status()
+
+
+async def problems(call: Call) -> Answer:
+    """Show the newest warnings and errors."""
+    return call.of.problems(min(number(call.request, "count", 50), 1000))
+
+
+async def jobs(call: Call) -> Answer:
+    """List the jobs."""
+    return call.of.jobs()
+
+
+async def submit(call: Call) -> Answer:
+    """Take a bundle."""
+    async with call.desk.uploads:
+        return await call.of.submit(call.person, await body(call.request, bundles.MAX_BYTES))
+
+
+async def job(call: Call) -> Answer:
+    """Show a job."""
+    return await call.of.job(call.path("job"))
+
+
+async def watch(call: Call) -> Answer:
+    """Follow a job."""
+    await call.of.job(call.path("job"))  # an unknown one is 404, not a stream that fails
+    return streams.lines(call.of.watch(call.path("job")), call.desk.closing)
+
+
+async def logs(call: Call) -> Answer:
+    """Show a job's log."""
+    await call.of.job(call.path("job"))
+    site = call.request.query_params.get("site") or None
+    found = call.of.logs(call.path("job"), site, switch(call.request, "follow"))
+    return streams.lines(found, call.desk.closing)
+
+
+async def abort(call: Call) -> Answer:
+    """End a job."""
+    return await call.of.abort(call.person, call.path("job"))
+
+
+async def delete(call: Call) -> Answer:
+    """Forget a job."""
+    await call.of.delete(call.person, call.path("job"))
+    return views.Done()
+
+
+async def bundle(call: Call) -> Answer:
+    """Send a job's bundle."""
+    file = call.of.bundle(call.path("job"))
+    if not file.is_file():
+        raise Refused("the bundle of this job is not kept any more", fix="submit its folder again")
+    return FileResponse(file, media_type="application/octet-stream")
+
+
+async def result(call: Call) -> Answer:
+    """Send a result file from an offset on."""
+    name = call.path("name")
+    detail = await call.of.job(call.path("job"))
+    if name not in detail.results:
+        there = ", ".join(detail.results) or f"none: the job is {detail.job.state}"
+        raise NotFound(f"job {detail.job.name} has no result {name!r}", why=f"its results: {there}")
+    chunks = streams.skipped(call.of.result(detail.job.id, name), number(call.request, "offset", 0))
+    return streams.Stream(await streams.begun(chunks), "application/octet-stream")
+
+
+async def sites(call: Call) -> Answer:
+    """List the sites."""
+    return call.of.sites()
+
+
+async def site(call: Call) -> Answer:
+    """Show a site."""
+    return next(found for found in call.of.sites() if found.name == call.path("site"))
+
+
+async def enable(call: Call) -> Answer:
+    """Let a site take part."""
+    return await call.of.set_site(call.person, call.path("site"), enabled=True)
+
+
+async def disable(call: Call) -> Answer:
+    """Keep a site out."""
+    return await call.of.set_site(call.person, call.path("site"), enabled=False)
+
+
+def leave(*, restart: bool) -> Handler:
+    """Return the handler that stops or restarts a node: the site in the path, else the server."""
+
+    async def handler(call: Call) -> Answer:
+        target = str(call.request.path_params.get("site", "server"))
+        await call.of.shutdown(call.person, target, restart=restart)
+        return views.Done()
+
+    return handler
+
+
+V1: Final = "/api/v1"
+_FOLLOW: Final = Query("follow", "boolean", "go on until the job has ended")
+ROUTES: Final[tuple[Route, ...]] = (
+    Route("GET", f"{V1}/login", "public", challenge, views.NonceView, "A nonce to sign"),
+    Route("POST", f"{V1}/login", "public", log_in, views.BearerView, "A bearer for a key", takes=views.LoginAsk),
+    Route("POST", f"{V1}/logout", "known", log_out, views.Done, "Forget the bearer"),
+    Route("GET", f"{V1}/me", "known", me, views.PersonView, "Who one is"),
+    Route("GET", f"{V1}/status", "observe", status, views.ServerView, "The server in one look"),
+    Route(
+        "GET",
+        f"{V1}/problems",
+        "observe",
+        problems,
+        views.LogLine,
+        "The newest warnings and errors of the server, oldest first",
+        shape="list",
+        query=(Query("count", "integer", "how many, at most 1000"),),
+    ),
+    Route("POST", f"{V1}/stop", "operate_server", leave(restart=False), views.Done, "Drain and stop the server"),
+    Route("POST", f"{V1}/restart", "operate_server", leave(restart=True), views.Done, "Drain and restart the server"),
+    Route("GET", f"{V1}/sites", "observe", sites, views.SiteView, "Every site, by name", shape="list"),
+    Route("GET", f"{V1}/sites/{{site}}", "observe", site, views.SiteView, "One site"),
+    Route("POST", f"{V1}/sites/{{site}}/enable", "operate_site", enable, views.SiteView, "Let a site take part"),
+    Route("POST", f"{V1}/sites/{{site}}/disable", "operate_site", disable, views.SiteView, "Keep a site out"),
+    Route("POST", f"{V1}/sites/{{site}}/stop", "operate_site", leave(restart=False), views.Done, "Stop a site"),
+    Route("POST", f"{V1}/sites/{{site}}/restart", "operate_site", leave(restart=True), views.Done, "Restart a site"),
+    Route("GET", f"{V1}/jobs", "view", jobs, views.JobView, "Every job, newest first", shape="list"),
+    Route("POST", f"{V1}/jobs", "submit", submit, views.JobView, "Submit a signed bundle", takes="bytes"),
+    Route("GET", f"{V1}/jobs/{{job}}", "view", job, views.JobDetail, "One job in full"),
+    Route("DELETE", f"{V1}/jobs/{{job}}", "delete", delete, views.Done, "Forget an ended job and its results"),
+    Route("GET", f"{V1}/jobs/{{job}}/watch", "view", watch, views.Progress, "A job until it ends", shape="lines"),
+    Route(
+        "GET",
+        f"{V1}/jobs/{{job}}/logs",
+        "logs",
+        logs,
+        views.LogLine,
+        "A job's log lines",
+        shape="lines",
+        query=(Query("site", "string", "of this site alone; `server` is the workflow"), _FOLLOW),
+    ),
+    Route("POST", f"{V1}/jobs/{{job}}/abort", "abort", abort, views.JobView, "End a job; answers when it has ended"),
+    Route("GET", f"{V1}/jobs/{{job}}/bundle", "clone", bundle, None, "A job as it was submitted"),
+    Route(
+        "GET",
+        f"{V1}/jobs/{{job}}/results/{{name:path}}",
+        "download",
+        result,
+        None,
+        "A result file, by its name in the job",
+        query=(Query("offset", "integer", "skip so many bytes"),),
+    ),
+)

@@ -1,0 +1,75 @@
+"""How the server serves the REST API: TLS 1.3, in the caller's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import uvicorn
+from starlette.applications import Starlette
+
+import convoy
+from convoy.admin.app import build
+from convoy.admin.gate import Gate
+from convoy.admin.port import Coordinator
+from convoy.trust.federation import Federation
+from convoy.wire import health
+
+DRAIN_S: Final = 5.0  # for requests that are being answered when the server leaves
+
+
+def app(coordinator: Coordinator, federation: Federation, root_pem: bytes) -> Starlette:
+    """Return the application for this federation's people."""
+    return build(coordinator, Gate(federation, root_pem), version=convoy.__version__)
+
+
+def config(served: Starlette, *, host: str, port: int, cert_file: Path, key_file: Path) -> uvicorn.Config:
+    """Return uvicorn's settings, for `serving`."""
+    return uvicorn.Config(
+        served,
+        host=host,
+        port=port,
+        log_config=None,
+        lifespan="off",
+        http="h11",
+        ws="none",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # identity and address are the connection's own
+        timeout_keep_alive=75,  # seconds; a console's next command reuses its connection
+        limit_concurrency=1000,  # connections and requests; beyond, the answer is 503 at once
+        ssl_certfile=cert_file,
+        ssl_keyfile=key_file,
+        ssl_context_factory=_tls13,
+    )
+
+
+def _tls13(_config: uvicorn.Config, make: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:
+    context = make()
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
+
+
+@asynccontextmanager
+async def serving(settings: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
+    """Serve for as long as the context lasts; then answer what was asked, end the streams and hang up.
+
+    Raises `BadInput` when the port is taken.
+    """
+    async with health.serving(settings) as server:
+        for listening in server.servers:
+            for sock in listening.sockets:  # asyncio does it only for sockets that name their protocol
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
+        try:
+            yield server
+        finally:
+            settings.app.state.closing.set()  # type: ignore[union-attr]
+            if server.server_state.tasks:
+                await asyncio.wait(set(server.server_state.tasks), timeout=DRAIN_S)
+            for connection in list(server.server_state.connections):
+                connection.transport.abort()

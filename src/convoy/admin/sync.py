@@ -1,0 +1,116 @@
+"""The blocking face of the client, for notebooks and scripts: `with Session(kit) as convoy: …`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from convoy.admin import views
+from convoy.admin.client import PATIENCE_S, Client, Sent, connect
+from convoy.spec.kit import Kit
+
+T = TypeVar("T")
+
+
+class Session:
+    """The methods of `Client` without await; use it in a `with` block."""
+
+    def __init__(self, kit: Kit | Path | str, *, server: str = "", patience_s: float = PATIENCE_S) -> None:
+        """Remember whose kit it is; the block connects."""
+        self._connect = connect(kit, server=server, patience_s=patience_s)
+
+    def __enter__(self) -> Self:
+        self._runner = asyncio.Runner()
+        self._stack = AsyncExitStack()
+        self._client: Client = self._run(self._stack.enter_async_context(self._connect))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._run(self._stack.aclose())
+        finally:
+            self._runner.close()
+
+    def _run(self, what: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(what)
+
+    def _each(self, items: AsyncGenerator[T, None]) -> Iterator[T]:
+        try:
+            while True:
+                yield self._run(_next(items))
+        except StopAsyncIteration:
+            return
+        finally:
+            self._run(_close(items))
+
+    def submit(self, folder: Path | str) -> views.JobView:
+        """Sign a job's folder, submit it and return the job."""
+        return self._run(self._client.submit(folder))
+
+    def find(self, text: str) -> str:
+        """Return a job's id from its id, its unique prefix or its unique name."""
+        return self._run(self._client.find(text))
+
+    def jobs(self) -> list[views.JobView]:
+        """Return every job, newest first."""
+        return self._run(self._client.jobs())
+
+    def job(self, job: str) -> views.JobDetail:
+        """Return one job in full."""
+        return self._run(self._client.job(job))
+
+    def watch(self, job: str) -> Iterator[views.Progress]:
+        """Yield the job at once and after each change until it has ended."""
+        return self._each(self._client.watch(job))
+
+    def wait(self, job: str) -> views.JobDetail:
+        """Return the job once it has ended."""
+        for _ in self.watch(job):
+            pass
+        return self.job(job)
+
+    def logs(self, job: str, *, site: str | None = None, follow: bool = False) -> Iterator[views.LogLine]:
+        """Yield the job's log lines; with `follow` until it has ended."""
+        return self._each(self._client.logs(job, site=site, follow=follow))
+
+    def fetch(self, job: str, folder: Path | str) -> list[Path]:
+        """Write the results of a job into a folder and return its files."""
+        return self._run(self._client.fetch(job, folder))
+
+    def abort(self, job: str) -> views.JobView:
+        """End a job; returns when nothing of it runs any more."""
+        return self._run(self._client.abort(job))
+
+    def delete(self, job: str) -> None:
+        """Forget an ended job and its results."""
+        self._run(self._client.delete(job))
+
+    def clone(self, job: str) -> Sent:
+        """Submit a job's files once more as a new job."""
+        return self._run(self._client.clone(job))
+
+    def sites(self) -> list[views.SiteView]:
+        """Return every site, by name."""
+        return self._run(self._client.sites())
+
+    def enable(self, site: str, *, enabled: bool = True) -> views.SiteView:
+        """Let a site take part, or not."""
+        return self._run(self._client.enable(site, enabled=enabled))
+
+    def status(self) -> views.ServerView:
+        """Return the server in one look."""
+        return self._run(self._client.status())
+
+
+async def _next(items: AsyncGenerator[T, None]) -> T:
+    return await anext(items)
+
+
+async def _close(items: AsyncGenerator[Any, None]) -> None:
+    await items.aclose()

@@ -1,0 +1,167 @@
+"""What the REST API says: frozen views of jobs, rounds, sites and the server."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class View(BaseModel):
+    """The base of all views: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MemberView(View):
+    """A site in a job."""
+
+    site: str
+    state: str
+    reason: str = ""
+
+
+class LeftOut(View):
+    """A site that gave no update to a round, and why."""
+
+    site: str
+    reason: str
+
+
+class Share(View):
+    """A site that took part in a round."""
+
+    site: str
+    weight: float
+
+
+class RoundView(View):
+    """A committed round; `committed_at` is seconds since the epoch."""
+
+    round: int
+    model: str
+    metrics: dict[str, float]
+    best: bool
+    took_part: list[Share]
+    left_out: list[LeftOut]
+    committed_at: float
+
+
+class JobView(View):
+    """A job in one line; `rounds` is 0 while the workflow has not said how many."""
+
+    id: str
+    name: str
+    state: str
+    cause: str
+    submitter: str
+    org: str
+    submitted_at: float
+    started_at: float
+    ended_at: float
+    round: int
+    rounds: int
+    waiting_for: list[str]
+    metrics: dict[str, float]
+
+
+class JobDetail(View):
+    """A job in full; `story` is the traceback of what failed, with the site that said it."""
+
+    job: JobView
+    story: str
+    members: list[MemberView]
+    rounds: list[RoundView]
+    spec: dict[str, object]
+    results: list[str]
+
+
+class Progress(View):
+    """One item of a watch: the job now, and the rounds committed since the item before."""
+
+    job: JobView
+    rounds: list[RoundView]
+    story: str = ""
+
+
+class LogLine(View):
+    """One line of a job's log, of `site` ("server" for the workflow)."""
+
+    site: str
+    text: str
+
+
+class SiteView(View):
+    """A site as the server sees it; `seen_at` is seconds since the epoch, 0: never."""
+
+    name: str
+    org: str
+    connected: bool
+    enabled: bool
+    version: str
+    seen_at: float
+    cpu: float
+    memory: int
+    gpu: float
+    jobs: list[str]
+
+
+class ServerView(View):
+    """The server in one look; `problem` says in words what keeps it from taking new work."""
+
+    project: str
+    version: str
+    started_at: float
+    jobs_running: int
+    jobs_waiting: int
+    sites_connected: int
+    sites_known: int
+    problem: str
+    disk_free: int
+    python: str
+    platform: str
+    memory: int
+
+
+class NonceView(View):
+    """What a login signs: the project and a nonce good for one login within a minute."""
+
+    project: str
+    nonce: str
+
+
+class LoginAsk(View):
+    """Proof of a key: the certificate (PEM) and the signature over the challenge."""
+
+    nonce: str
+    certificate: str
+    signature: str
+
+
+class PersonView(View):
+    """Who one is, as federation.json has it."""
+
+    name: str
+    org: str
+    role: str
+
+
+class BearerView(View):
+    """A bearer for the Authorization header, good for `ends_in_s` seconds."""
+
+    token: str
+    ends_in_s: float
+    person: PersonView
+
+
+class Done(View):
+    """It is done; there is nothing to tell."""
+
+
+class Fault(View):
+    """An error: its kind, what, why, what to do next, where in a file, and the exit code of the command."""
+
+    kind: str
+    what: str
+    why: str
+    fix: str
+    where: str
+    code: int

@@ -1,0 +1,94 @@
+"""How a command reaches a server: the options that all share, one connection, one event loop."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec
+
+import click
+
+if TYPE_CHECKING:
+    from convoy.admin.client import Client
+    from convoy.cli.output import Screen
+    from convoy.spec.kit import Kit
+
+P = ParamSpec("P")
+KIT_HELP = "An admin's kit (or CONVOY_KIT; default: the one in ./workspace)"
+SERVER_HELP = "Where the server answers, if not where the kit says"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a call gets: the client, where its answer goes, whose kit it is."""
+
+    client: Client
+    screen: Screen
+    kit: Kit
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What a person said about how to ask."""
+
+    kit: str
+    server: str
+    json: bool
+
+    def ask(self, call: Callable[[Asked], Coroutine[Any, Any, None]]) -> None:
+        """Connect with the person's kit and make the call."""
+        import asyncio
+
+        from convoy.admin.client import connect
+        from convoy.cli import whose
+        from convoy.cli.output import Screen
+
+        found = whose.find(self.kit, self.server, here=Path.cwd())
+
+        async def connected() -> None:
+            async with connect(found.kit, server=found.server) as client:
+                await call(Asked(client, Screen(json=self.json), found.kit))
+
+        asyncio.run(connected())
+
+
+def as_json(function: Callable[P, None]) -> Callable[P, None]:
+    """Give a command the option --json."""
+    return click.option("--json", is_flag=True, help="JSON for programs")(function)
+
+
+def kit_options(function: Callable[P, None]) -> Callable[P, None]:
+    """Give a command the options that say whose kit, and which server."""
+    function = click.option("--server", default="", metavar="HOST[:PORT]", help=SERVER_HELP)(function)
+    return click.option("--kit", default="", metavar="FOLDER", help=KIT_HELP)(function)
+
+
+def asking(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of all that ask a server; it gets them as a `How`."""
+
+    @kit_options
+    @as_json
+    @functools.wraps(function)
+    def command(kit: str, server: str, json: bool, **rest: Any) -> None:
+        function(How(kit, server, json), **rest)
+
+    return command
+
+
+def group(name: str, said: str) -> click.Group:
+    """Return a group of commands that shows its help when none is named."""
+
+    @click.group(name, help=said, invoke_without_command=True)
+    @click.pass_context
+    def made(context: click.Context) -> None:
+        helped(context)
+
+    return made
+
+
+def helped(context: click.Context) -> None:
+    """Show the help of a group of which no command was named."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())

@@ -1,0 +1,116 @@
+"""`convoy kit inspect` shows what a kit says; `convoy kit verify` checks all of it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from convoy.errors import BadInput, ConvoyError, NotAllowed
+from convoy.spec import kit as kits
+from convoy.spec.kit import Kit
+from convoy.spec.policy import read_policy
+from convoy.spec.settings import read_settings
+from convoy.trust import authority, federation, keys, peers
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked, and what is wrong with it."""
+
+    what: str
+    ok: bool
+    detail: str = ""
+    fix: str = ""
+
+
+def inspect(folder: Path, *, now: float) -> dict[str, str]:
+    """Return what a kit says of itself, a label and a text each, in the order to show. Raises `BadInput`."""
+    kit = kits.read_kit(folder)
+    cert = authority.read_certificate(kit.cert_file.read_bytes(), name=str(kit.cert_file))
+    root = authority.read_certificate(kit.root_file.read_bytes(), name=str(kit.root_file))
+    known = federation.read(kit.federation_file.read_bytes(), kit.root_file.read_bytes())
+    days = (cert.not_valid_after_utc - dt.datetime.fromtimestamp(now, tz=dt.UTC)).days
+    return {
+        "project": kit.project,
+        "kind": kit.kind,
+        "name": kit.name,
+        "organisation": kit.org,
+        "server": f"{kit.host}, port {kit.fed_port} for sites, {kit.admin_port} for people",
+        "identity": ", ".join(_names(cert)),
+        "valid until": f"{cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC ({days} days)",
+        "fingerprint": f"SHA256:{cert.fingerprint(hashes.SHA256()).hex()}",
+        "root": f"SHA256:{root.fingerprint(hashes.SHA256()).hex()}",
+        "federation": f"number {known.number}, {len(known.sites())} sites",
+    }
+
+
+def verify(folder: Path, *, now: float) -> list[Finding]:
+    """Return what was checked, in order; all `ok` means that the kit can be started."""
+    try:
+        kit = kits.read_kit(folder)
+    except BadInput as error:
+        return [_finding("the kit is whole and its key is private", error)]
+    checks: list[tuple[str, Callable[[], object]]] = [
+        ("the certificate is the project's, in time, for this participant", lambda: _check_identity(kit, now)),
+        ("the private key is the certificate's", lambda: _check_key(kit)),
+        ("federation.json is signed by the root and lists this participant", lambda: _check_place(kit)),
+    ]
+    if kit.kind != "admin":
+        checks.append(("local/node.yaml can be read", lambda: read_settings(kit)))
+    if kit.kind == "site":
+        checks.append(("local/policy.yaml can be read", lambda: read_policy(kit.local / "policy.yaml")))
+    return [Finding("the kit is whole and its key is private", ok=True), *(_run(what, check) for what, check in checks)]
+
+
+def _run(what: str, check: Callable[[], object]) -> Finding:
+    """Return what a check found."""
+    try:
+        check()
+    except ConvoyError as error:
+        return _finding(what, error)
+    return Finding(what, ok=True)
+
+
+def _finding(what: str, error: ConvoyError) -> Finding:
+    """Return the finding for a check that failed."""
+    return Finding(what, ok=False, detail=". ".join(filter(None, [error.what, error.why])), fix=error.fix)
+
+
+def _check_identity(kit: Kit, now: float) -> None:
+    """Raise `NotAllowed` unless the certificate is good and says what convoy.yaml says."""
+    identity = peers.identity_of(
+        kit.cert_file.read_bytes(), kit.root_file.read_bytes(), now=now, name=str(kit.cert_file)
+    )
+    name = "server" if kit.kind == "server" else kit.name
+    if identity != peers.Identity(kit.project, kit.kind, name):
+        raise NotAllowed(
+            f"the certificate is that of {identity.kind} {identity.name} of {identity.project}",
+            why=f"startup/convoy.yaml says {kit.kind} {kit.name} of {kit.project}",
+            fix="copy the whole kit again",
+        )
+
+
+def _check_key(kit: Kit) -> None:
+    """Raise `NotAllowed` unless key and certificate are a pair."""
+    cert = authority.read_certificate(kit.cert_file.read_bytes(), name=str(kit.cert_file))
+    if keys.load(kit.key_file).public_key() != cert.public_key():
+        raise NotAllowed("node.key is not the key of node.crt", fix="copy the whole kit again")
+
+
+def _check_place(kit: Kit) -> None:
+    """Raise `NotAllowed` unless the signed federation has this participant as this kind."""
+    known = federation.read(kit.federation_file.read_bytes(), kit.root_file.read_bytes())
+    listed = known.participants.get(kit.name)
+    if known.project != kit.project or listed is None or listed.kind != kit.kind:
+        raise NotAllowed(f"federation.json number {known.number} has no {kit.kind} {kit.name}", fix="provision anew")
+
+
+def _names(cert: x509.Certificate) -> list[str]:
+    """Return every name in a certificate, its identity first."""
+    names = cert.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return [str(name.value) for name in names]

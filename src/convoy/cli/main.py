@@ -1,0 +1,203 @@
+"""The `convoy` command: what a person types, what each word calls, and how every error ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from convoy.cli import jobs, sites
+from convoy.cli.asking import as_json, group, helped, kit_options
+
+
+@click.group("convoy", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, help="Say the version")
+@click.pass_context
+def app(context: click.Context, version: bool) -> None:
+    """Federated learning: one model out of data that none of its owners may show."""
+    if version:
+        import convoy
+
+        click.echo(f"convoy {convoy.__version__}")
+        context.exit()
+    helped(context)
+
+
+kits = group("kit", "Look into startup kits")
+for words in (jobs.app, sites.app, kits, sites.status, sites.problems, sites.restart, sites.shutdown):
+    app.add_command(words)
+
+workspace_option = click.option(
+    "--workspace",
+    "-w",
+    default=Path("workspace"),
+    type=click.Path(path_type=Path),
+    help="The folder of provisioned projects (default: ./workspace)",
+)
+kit_argument = click.argument("kit", metavar="KIT", type=click.Path(path_type=Path))
+
+
+@app.command()
+@click.option(
+    "--project",
+    "-p",
+    default=Path("project.yml"),
+    type=click.Path(path_type=Path),
+    help="The project file (default: project.yml; a sample is written if there is none)",
+)
+@workspace_option
+@as_json
+def provision(project: Path, workspace: Path, json: bool) -> None:
+    """Make a startup kit for each participant of a project."""
+    from convoy.cli import provision as command
+    from convoy.cli.output import Screen
+
+    made = command.provision(project, workspace, now=time.time())
+    screen = Screen(json=json)
+    screen.data(made.to_json())
+    for line in made.lines():
+        screen.line(line)
+
+
+@app.command()
+@click.argument("prod", required=False, type=click.Path(path_type=Path))
+@click.option("--project", "-p", type=click.Path(path_type=Path), help="Run the newest kits of this project file")
+@workspace_option
+@as_json
+def up(prod: Path | None, project: Path | None, workspace: Path, json: bool) -> None:
+    """Run a provisioned federation on this machine, a process for each node.
+
+    PROD is a folder prod_NN; without it, the newest of the project in the workspace.
+    """
+    from convoy.cli import up as command
+    from convoy.cli.output import Screen
+
+    command.up(Screen(json=json), command.choose(prod, project, workspace))
+
+
+@app.command()
+@workspace_option
+@as_json
+def ps(workspace: Path, json: bool) -> None:
+    """List the nodes that `up` started."""
+    from convoy.cli import up as command
+    from convoy.cli.output import Screen
+
+    command.ps(Screen(json=json), workspace)
+
+
+@app.command()
+@click.argument("node", metavar="NODE")
+@click.option("--follow", "-f", is_flag=True, help="Go on as it grows")
+@click.option("-n", "count", default=100, metavar="COUNT", help="The last so many lines")
+@workspace_option
+def logs(node: str, follow: bool, count: int, workspace: Path) -> None:
+    """Print the log of a node that `up` started: server, or a site's name."""
+    from convoy.cli import up as command
+
+    command.logs(workspace, node, follow=follow, count=count)
+
+
+@app.command()
+@workspace_option
+@as_json
+def down(workspace: Path, json: bool) -> None:
+    """Stop what `up` started; jobs go on at the next `up`."""
+    from convoy.cli import up as command
+    from convoy.cli.output import Screen
+
+    command.down(Screen(json=json), workspace)
+
+
+@app.command()
+@kit_argument
+@click.option("--server", default="", metavar="HOST", help="The server's host, if not the kit's (sites)")
+@click.option("--health-port", type=click.IntRange(0, 65535), help="Instead of the one in node.yaml")
+@click.option("--ready-fd", type=int, hidden=True)
+def run(kit: Path, server: str, health_port: int | None, ready_fd: int | None) -> None:
+    """Run the node that a kit describes, in the foreground, until SIGTERM."""
+    from convoy.cli import run as node
+
+    if ready_fd is not None:
+        os.environ[node.READY_FD] = str(ready_fd)
+    os.execv(sys.executable, node.command(kit.absolute(), server, health_port))  # noqa: S606 - ourselves, lighter
+
+
+@app.command()
+@kit_options
+def console(kit: str, server: str) -> None:
+    """Open a prompt with the verbs of NVIDIA FLARE's console."""
+    from convoy.cli import console as command
+
+    command.run(kit, server)
+
+
+@kits.command()
+@kit_argument
+@as_json
+def inspect(kit: Path, json: bool) -> None:
+    """Show what a kit says: who, where, until when."""
+    from convoy.cli import kit as command
+    from convoy.cli.output import Screen
+
+    said = command.inspect(kit, now=time.time())
+    screen = Screen(json=json)
+    screen.data(said)
+    screen.pairs(said)
+
+
+@kits.command()
+@kit_argument
+@as_json
+@click.pass_context
+def verify(context: click.Context, kit: Path, json: bool) -> None:
+    """Check that a kit is whole and can be started (exit code 4 if not)."""
+    from dataclasses import asdict
+
+    from convoy.cli import kit as command
+    from convoy.cli.output import Screen
+
+    found = command.verify(kit, now=time.time())
+    screen = Screen(json=json)
+    screen.data({"ok": all(finding.ok for finding in found), "checks": [asdict(finding) for finding in found]})
+    for finding in found:
+        screen.line(f"{'ok ' if finding.ok else 'BAD'}  {finding.what}")
+        for more in filter(None, (finding.detail, finding.fix)):
+            screen.line(f"     {more}")
+    if not all(finding.ok for finding in found):
+        context.exit(4)
+
+
+def main() -> None:
+    """Run what was typed; leave with 0 ok, 1 no, 2 not reached or allowed, 3 patience, 4 bad input, 5 our bug."""
+    from convoy.cli import output
+    from convoy.errors import BadInput, Bug, ConvoyError
+
+    in_json = "--json" in sys.argv
+    try:
+        status = app.main(prog_name="convoy", standalone_mode=False)
+    except click.ClickException as problem:
+        context = getattr(problem, "ctx", None)
+        path = context.command_path if context is not None else "convoy"
+        status = output.fail(BadInput(problem.format_message(), fix=f"{path} --help"), as_json=in_json)
+    except ConvoyError as problem:
+        status = output.fail(problem, as_json=in_json)
+    except (KeyboardInterrupt, click.Abort):
+        status = 130
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    except Exception as problem:  # noqa: BLE001 - the top: what arrives here is our bug, and says so
+        import traceback
+
+        traceback.print_exception(problem)
+        bug = Bug("this is a bug of Convoy", why=f"{type(problem).__name__}: {problem}", fix="report it with the above")
+        status = output.fail(bug, as_json=in_json)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Processes and ports of this machine, as `convoy up` needs them: who lives, who listens, who has ended."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def command_of(pid: int) -> str:
+    """Return a live process's command line; empty for one that has ended, or where /proc is not there."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except (OSError, IndexError):
+        return ""
+    return "" if state in "ZX" else " ".join(words).strip()
+
+
+def lives(pid: int, kit: Path) -> bool:
+    """Return whether the process still is the node of this kit, and not another that got its number."""
+    if not Path("/proc/self/stat").exists():
+        return _signalled(pid, 0)
+    return str(kit) in command_of(pid)
+
+
+def memory(pid: int) -> int:
+    """Return a process's resident bytes; 0 where /proc is not there."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError):
+        return 0
+
+
+def _signalled(pid: int, sign: int) -> bool:
+    try:
+        os.kill(pid, sign)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def end(pids: Iterable[int], *, grace_s: float) -> list[int]:
+    """Ask processes to leave, wait for them, kill those that stay; return the killed. Nothing polls."""
+    watched: dict[int, int] = {}
+    for pid in pids:
+        try:
+            watched[os.pidfd_open(pid)] = pid
+        except ProcessLookupError:
+            continue
+    poll = select.poll()
+    for descriptor, pid in watched.items():
+        poll.register(descriptor, select.POLLIN)
+        _signalled(pid, signal.SIGTERM)
+    staying = _wait(poll, watched, time.monotonic() + grace_s)
+    for pid in staying.values():
+        _signalled(pid, signal.SIGKILL)
+    killed = list(staying.values())
+    _wait(poll, staying, time.monotonic() + 5.0)
+    for descriptor in watched:
+        os.close(descriptor)
+    return killed
+
+
+def _wait(poll: select.poll, watched: dict[int, int], deadline: float) -> dict[int, int]:
+    """Wait for processes to end until the deadline (monotonic); return those that have not."""
+    left = dict(watched)
+    while left and (rest := deadline - time.monotonic()) > 0:
+        for descriptor, _ in poll.poll(rest * 1000):
+            poll.unregister(descriptor)
+            left.pop(descriptor, None)
+    return left
+
+
+def is_free(port: int, host: str = "") -> bool:
+    """Return whether a TCP port can be listened on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((host, port))
+        except OSError as problem:
+            if problem.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise
+    return True
+
+
+def listener(port: int) -> str:
+    """Return who listens on a TCP port as "process N (command)"; empty where /proc does not tell."""
+    inodes = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = [line.split() for line in Path(table).read_text().splitlines()[1:]]
+        except OSError:
+            continue
+        inodes |= {row[9] for row in rows if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port}
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(str(link.readlink()) in wanted for link in (process / "fd").iterdir()):
+                return f"process {process.name} ({command_of(int(process.name))[:120]})"
+        except OSError:  # another user's, or gone meanwhile
+            continue
+    return ""

@@ -1,0 +1,110 @@
+"""Following a job: a live bar on a terminal, a line a round on a pipe, a line of JSON for programs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from convoy.admin import views
+from convoy.admin.client import Client
+from convoy.cli import output
+from convoy.cli.output import Screen
+from convoy.errors import Unreachable
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+async def follow(client: Client, screen: Screen, job: str) -> views.Progress:
+    """Show a job until it has ended; return the last that was said of it."""
+    async with aclosing(client.watch(job)) as items:
+        try:
+            if screen.live:
+                return await _live(items)
+            return await _lines(items, screen)
+        except asyncio.CancelledError:
+            screen.line(f"\nthe job goes on; watch it again with: convoy job watch {job[:8]}")
+            raise
+
+
+async def _lines(items: AsyncIterator[views.Progress], screen: Screen) -> views.Progress:
+    said, last = "", None
+    async for last in items:
+        screen.data(last)
+        for made in trained(last.rounds):
+            screen.line(round_line(made, last.job.rounds))
+        state = state_line(last.job)
+        if state != said and last.job.state != "ending" and (not last.rounds or last.job.ended_at):
+            screen.line(state)
+            said = state
+    return _seen(last)
+
+
+def trained(rounds: list[views.RoundView]) -> list[views.RoundView]:
+    """Return the rounds without round 0, which is the model that the first one starts from."""
+    return [made for made in rounds if made.round > 0]
+
+
+def _seen(last: views.Progress | None) -> views.Progress:
+    if last is None:
+        raise Unreachable("the server said nothing of the job")
+    return last
+
+
+def state_line(job: views.JobView) -> str:
+    """Return a job's state and its cause; how long it took once it has ended."""
+    took = f" after {output.span(job.ended_at - job.started_at)}" if job.ended_at and job.started_at else ""
+    return f"{job.name} {job.state}{took}{': ' + job.cause if job.cause else ''}"
+
+
+def round_line(made: views.RoundView, rounds: int) -> str:
+    """Return a committed round in one line: metrics, how many took part, who was left out and why."""
+    parts = [f"round {made.round}/{rounds or '?'}"]
+    parts += [output.metrics(made.metrics)] if made.metrics else []
+    parts += [f"{len(made.took_part)} took part"] if made.took_part else []
+    parts += [f"left out {out.site}: {out.reason}" for out in made.left_out]
+    return "  ".join(parts) + ("  (best)" if made.best else "")
+
+
+async def _live(items: AsyncIterator[views.Progress]) -> views.Progress:
+    """Draw one bar that changes when the job does; rounds that left somebody out stay as lines above it."""
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console, last = Console(highlight=False), None
+    with Live(console=console, auto_refresh=False) as live:
+        async for last in items:
+            for made in trained(last.rounds):
+                if made.left_out or made.best:
+                    console.print(Text(output.clean(round_line(made, last.job.rounds))))
+            live.update(_picture(last.job), refresh=True)
+    return _seen(last)
+
+
+_COLOURS = {"completed": "green", "failed": "red", "aborted": "yellow"}
+
+
+def _picture(job: views.JobView) -> RenderableType:
+    """Return a bar with round and metrics, and below it who is awaited or how the job ended."""
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    colour = _COLOURS.get(job.state, "cyan")
+    bar = ProgressBar(
+        total=max(job.rounds, 1), completed=job.round, width=24, complete_style=colour, finished_style=colour
+    )
+    line = Table.grid(padding=(0, 2))
+    line.add_row(
+        Text(output.clean(job.name), style="bold", no_wrap=True),
+        bar,
+        Text(f"round {job.round}/{job.rounds or '?'}", no_wrap=True),
+        Text(output.clean(output.metrics(job.metrics)), style="bold", no_wrap=True, overflow="ellipsis"),
+    )
+    waiting = f"waiting for {', '.join(job.waiting_for)}" if job.waiting_for else ""
+    state = waiting if job.state == "running" else state_line(job)
+    return Group(line, Text(output.clean(state), style=colour if job.ended_at else "dim", overflow="ellipsis"))

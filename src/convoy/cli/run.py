@@ -1,0 +1,80 @@
+"""The process of a node: `python -m convoy.cli.run KIT SERVER HEALTH_PORT`; light, for it stays.
+
+`convoy run` and `convoy up` check what a person typed and turn into this, so that an idle site holds no command line's
+memory. The descriptor to say "ready" on comes in the environment, once: a node that restarts has nobody to tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from convoy.cli import output
+from convoy.errors import BadInput, ConvoyError
+from convoy.spec.kit import Kit, read_kit
+from convoy.spec.settings import read_settings
+
+READY_FD: Final = "CONVOY_READY_FD"
+PID_FILE: Final = "node.pid"
+
+
+def command(kit: Path, server: str, health_port: int | None) -> list[str]:
+    """Return the command line of a node's process."""
+    return [sys.executable, "-m", "convoy.cli.run", str(kit), server, "" if health_port is None else str(health_port)]
+
+
+def node(path: Path, server: str, health_port: int | None, ready_fd: int | None) -> int:
+    """Run the node that a kit describes until it is told to leave; return its exit status."""
+    kit = read_kit(path)
+    settings = read_settings(kit)
+    if health_port is not None:
+        settings = dataclasses.replace(settings, health_port=health_port)
+    match kit.kind:
+        case "server":
+            from convoy.server import app
+
+            with _pid(kit):
+                return app.run(kit, settings, ready_fd=ready_fd)
+        case "site":
+            from convoy.site import agent
+
+            with _pid(kit):
+                return agent.run(kit, settings, server_host=server, ready_fd=ready_fd)
+        case _:
+            raise BadInput(
+                f"{kit.root} is the kit of an admin, not of a node",
+                why="servers and sites run; people ask",
+                fix=f"convoy console --kit {kit.root}",
+            )
+
+
+@contextlib.contextmanager
+def _pid(kit: Kit) -> Iterator[None]:
+    """Keep the process id in the kit for stop.sh; a kit on a read-only disk has none."""
+    file = kit.work / PID_FILE
+    with contextlib.suppress(OSError):
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(f"{os.getpid()}\n")
+    yield
+    with contextlib.suppress(OSError):
+        file.unlink()
+
+
+def main() -> None:
+    """Run the node that the arguments name; they were checked by whoever wrote them."""
+    path, server, health_port = sys.argv[1:]
+    ready_fd = os.environ.pop(READY_FD, "")
+    try:
+        port = int(health_port) if health_port else None
+        sys.exit(node(Path(path), server, port, int(ready_fd) if ready_fd else None))
+    except ConvoyError as problem:
+        sys.exit(output.fail(problem))
+
+
+if __name__ == "__main__":
+    main()

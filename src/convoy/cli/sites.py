@@ -1,0 +1,89 @@
+"""`convoy site …`, and what concerns the whole federation: status, problems, restart, shutdown."""
+
+from __future__ import annotations
+
+import click
+
+from convoy.cli.asking import How, asking, group
+
+app = group("site", "See and switch the sites")
+site_argument = click.argument("site", metavar="SITE")
+targets = click.argument("who", metavar="WHO...", nargs=-1, required=True)
+
+
+@app.command("list")
+@asking
+def list_(how: How) -> None:
+    """List the sites."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.sites(to.client, to.screen))
+
+
+@app.command()
+@site_argument
+@asking
+def show(how: How, site: str) -> None:
+    """Show one site."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.sites(to.client, to.screen, site))
+
+
+@app.command()
+@site_argument
+@asking
+def enable(how: How, site: str) -> None:
+    """Let a site take part again."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.enable(to.client, to.screen, site, enabled=True))
+
+
+@app.command()
+@site_argument
+@asking
+def disable(how: How, site: str) -> None:
+    """Keep a site out of every job until it is enabled again."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.enable(to.client, to.screen, site, enabled=False))
+
+
+@click.command()
+@asking
+def status(how: How) -> None:
+    """Show the server in one look."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.status(to.client, to.screen))
+
+
+@click.command()
+@click.option("-n", "count", default=50, metavar="COUNT", help="How many")
+@asking
+def problems(how: How, count: int) -> None:
+    """Show the newest warnings and errors of the server."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.problems(to.client, to.screen, count=count))
+
+
+@click.command()
+@targets
+@asking
+def restart(how: How, who: tuple[str, ...]) -> None:
+    """Drain and restart sites by name, `server`, or `all`, from afar."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.leave(to.client, to.screen, list(who), restart=True))
+
+
+@click.command()
+@targets
+@asking
+def shutdown(how: How, who: tuple[str, ...]) -> None:
+    """Drain and stop sites by name, `server`, or `all`, from afar."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.leave(to.client, to.screen, list(who), restart=False))

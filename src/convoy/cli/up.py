@@ -1,0 +1,313 @@
+"""`convoy up | ps | logs | down`: a provisioned federation on this machine, as real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import selectors
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from convoy.cli import processes, run, whose
+from convoy.cli.output import Screen, size
+from convoy.errors import BadInput, NotFound, PatienceOut, Refused
+from convoy.spec.kit import Kit, read_kit
+
+READY_S: Final = 60.0  # for a node to say that it is ready
+GRACE_S: Final = 30.0  # for a node to drain
+FIRST_HEALTH_PORT: Final = 8004
+LAST_LINES: Final = 15  # of a log, to say why a node died
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node that `up` started."""
+
+    name: str
+    kind: str
+    kit: str
+    pid: int
+    health_port: int
+    log: str
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process lives."""
+        return processes.lives(self.pid, Path(self.kit))
+
+
+def up(screen: Screen, prod: Path) -> None:
+    """Start every node of a prod_NN that does not run yet; returns when each has registered."""
+    kits = _kits(prod)
+    before = {node.name: node for node in _nodes(prod.parent / whose.RUNNING, prod) if node.runs}
+    if before:
+        screen.line("runs already: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
+    fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
+    _check_ports(kits, fresh)
+    taken = {node.health_port for node in before.values()}
+    began, nodes = time.monotonic(), dict(before)
+    starts = [_start(kit, port) for kit, port in zip(fresh, _free_ports(taken, len(fresh)), strict=True)]
+    for start in starts:
+        nodes[start.node.name] = start.node
+    _record(prod, kits, [nodes[kit.name] for kit in kits if kit.name in nodes])
+    try:
+        _await_ready(starts)
+    except (Refused, PatienceOut):
+        processes.end([start.node.pid for start in starts], grace_s=GRACE_S)
+        _record(prod, kits, list(before.values()))
+        raise
+    screen.data(_said(prod, kits, list(nodes.values())))
+    for older in sorted(prod.parent.glob("prod_*/server/work/convoy.sqlite")):
+        if older.parents[2] < prod and not before:
+            screen.line(f"jobs of {older.parents[2].name} stay there: `convoy up {older.parents[2]}` shows them")
+    if fresh:
+        names = ", ".join(kit.name for kit in fresh[:8]) + ("…" if len(fresh) > 8 else "")
+        screen.line(f"{names} ready after {time.monotonic() - began:.1f} s")
+    _table(screen, list(nodes.values()))
+
+
+def choose(prod: Path | None, project: Path | None, workspace: Path) -> Path:
+    """Return the prod_NN to run: the one named, the newest of a project file, or of the only project here."""
+    from convoy.provision.kits import newest
+
+    if prod is not None:
+        if not prod.is_dir():
+            raise BadInput(f"there is no folder {prod}", fix="name a prod_NN that `convoy provision` made")
+        return prod.resolve()
+    if project is not None:
+        from convoy.spec import yamls
+        from convoy.spec.project import read_project
+
+        folders = [workspace / read_project(yamls.read_text(project), str(project))[0].name]
+    else:
+        folders = sorted(folder.parent for folder in workspace.glob("*/state"))
+    if len(folders) > 1:
+        names = ", ".join(folder.name for folder in folders)
+        raise BadInput("there is more than one project here", why=names, fix="name a project.yml with -p, or a prod_NN")
+    found = newest(folders[0]) if folders and folders[0].is_dir() else None
+    if found is None:
+        raise BadInput("nothing is provisioned here", why=f"looked in {workspace}", fix="convoy provision")
+    return found.resolve()
+
+
+def _kits(prod: Path) -> list[Kit]:
+    """Return every participant's kit, the server's first. Raises `BadInput` naming those that are missing."""
+    from convoy.trust import federation
+
+    kits = [read_kit(folder.parent) for folder in sorted(prod.glob("*/startup"))]
+    if not kits:
+        raise BadInput(f"{prod} holds no kits", fix="give a prod_NN that `convoy provision` made")
+    listed = federation.read(kits[0].federation_file.read_bytes(), kits[0].root_file.read_bytes()).participants
+    missing = sorted(set(listed) - {kit.name for kit in kits})
+    if missing:
+        raise BadInput(
+            f"the kit of {', '.join(missing)} is missing",
+            why=f"federation.json lists it and {prod} does not have it",
+            fix="provision anew (everybody keeps their keys), or put the kit back",
+        )
+    return sorted(kits, key=lambda kit: (("server", "site", "admin").index(kit.kind), kit.name))
+
+
+def _check_ports(kits: list[Kit], fresh: list[Kit]) -> None:
+    server = kits[0]
+    if server not in fresh:
+        return
+    for port, whom in ((server.fed_port, "sites"), (server.admin_port, "people")):
+        if not processes.is_free(port):
+            raise BadInput(
+                f"port {port}, where the server would listen for {whom}, is taken",
+                why=processes.listener(port) or "by a process that is not ours to see",
+                fix="stop it, or change the port in project.yml and provision anew",
+            )
+
+
+def _free_ports(taken: set[int], count: int) -> Iterator[int]:
+    """Yield free ports for health pages from 8004 up."""
+    port = FIRST_HEALTH_PORT
+    for _ in range(count):
+        while port in taken or not processes.is_free(port, "127.0.0.1"):
+            port += 1
+        yield port
+        port += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A node on its way: the pipe on which it says that it is ready, and where its log began."""
+
+    node: Node
+    pipe: int
+    log_start: int
+
+
+def _start(kit: Kit, health_port: int) -> Start:
+    """Start a node in a session of its own, its output in work/node.log."""
+    kit.work.mkdir(exist_ok=True)
+    log = kit.work / "node.log"
+    reader, writer = os.pipe()
+    with log.open("ab") as out:
+        start = out.tell()
+        process = subprocess.Popen(  # it outlives us: nobody waits for it here
+            run.command(kit.root, "localhost", health_port),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=kit.root,
+            env=os.environ | {run.READY_FD: str(writer)},
+            pass_fds=[writer],
+            start_new_session=True,
+        )
+    os.close(writer)
+    process.returncode = 0  # given away: no warning about a child that still runs
+    return Start(Node(kit.name, kit.kind, str(kit.root), process.pid, health_port, str(log)), reader, start)
+
+
+def _await_ready(starts: list[Start]) -> None:
+    """Return once every node has said that it is ready; raises `Refused` with the last lines of one that died."""
+    deadline = time.monotonic() + READY_S
+    with selectors.DefaultSelector() as selector, contextlib.ExitStack() as stack:
+        for start in starts:
+            stack.callback(os.close, start.pipe)
+            selector.register(start.pipe, selectors.EVENT_READ, start)
+        while selector.get_map():
+            ready = selector.select(max(deadline - time.monotonic(), 0))
+            for key, _ in ready:
+                if not os.read(key.fd, 64):
+                    raise _died(key.data)
+                selector.unregister(key.fd)
+            if not ready:
+                late = [key.data for key in selector.get_map().values()]
+                raise PatienceOut(
+                    f"not ready after {READY_S:.0f} s: {', '.join(start.node.name for start in late)}",
+                    why=_last_lines(late[0]),
+                    fix=f"see {late[0].node.log}",
+                )
+
+
+def _died(start: Start) -> Refused:
+    return Refused(
+        f"{start.node.name} died at its start",
+        why=_last_lines(start) or "it said nothing",
+        fix=f"the whole log: {start.node.log}; the others that had started were stopped again",
+    )
+
+
+def _last_lines(start: Start) -> str:
+    with Path(start.node.log).open("rb") as log:
+        log.seek(start.log_start)
+        return "\n".join(log.read(1 << 20).decode(errors="replace").splitlines()[-LAST_LINES:])
+
+
+def _record(prod: Path, kits: list[Kit], nodes: list[Node]) -> None:
+    """Write what runs into up.json, whole or not at all; nothing runs: no file."""
+    file = prod.parent / whose.RUNNING
+    if not nodes:
+        file.unlink(missing_ok=True)
+        return
+    draft = file.with_name(f".{file.name}.part")
+    draft.write_text(json.dumps(_said(prod, kits, nodes), indent=2) + "\n")
+    draft.replace(file)
+
+
+def _said(prod: Path, kits: list[Kit], nodes: list[Node]) -> dict[str, object]:
+    admin = next((str(kit.root) for kit in kits if kit.kind == "admin"), "")
+    server = f"localhost:{kits[0].admin_port}"
+    return {"prod": str(prod), "admin": admin, "server": server, "nodes": [asdict(node) for node in nodes]}
+
+
+def _nodes(file: Path, prod: Path | None = None) -> list[Node]:
+    """Return the nodes in an up.json. Raises `BadInput` if it is that of another prod and something of it runs."""
+    if not file.is_file():
+        return []
+    said = whose.read_running(file)
+    nodes = [Node(**node) for node in said["nodes"]]
+    if prod is not None and said["prod"] != str(prod):
+        if any(node.runs for node in nodes):
+            raise BadInput(
+                f"{said['prod']} runs here already",
+                why=f"asked for {prod}",
+                fix="`convoy down` first, then `convoy up`",
+            )
+        return []
+    return nodes
+
+
+def running(workspace: Path) -> list[Node]:
+    """Return the nodes of every federation that `up` started here. Raises `NotFound` if there are none."""
+    nodes = [node for file in sorted(workspace.glob(f"*/{whose.RUNNING}")) for node in _nodes(file)]
+    if not nodes:
+        raise NotFound("nothing was started here", why=f"there is no {workspace}/*/{whose.RUNNING}", fix="convoy up")
+    return nodes
+
+
+def ps(screen: Screen, workspace: Path) -> None:
+    """List the nodes that `up` started, dead ones too."""
+    nodes = running(workspace)
+    screen.data({"nodes": [asdict(node) | {"state": _state(node)} for node in nodes]})
+    _table(screen, nodes)
+
+
+def _table(screen: Screen, nodes: list[Node]) -> None:
+    rows = [
+        (
+            node.name,
+            node.kind,
+            node.pid,
+            _state(node),
+            f"127.0.0.1:{node.health_port}",
+            size(processes.memory(node.pid)),
+        )
+        for node in nodes
+    ]
+    screen.table(("name", "kind", "pid", "state", "health", "memory"), rows)
+
+
+def _state(node: Node) -> str:
+    if not node.runs:
+        return _gone(node)
+    connection = http.client.HTTPConnection("127.0.0.1", node.health_port, timeout=2)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        text = answer.read(500).decode(errors="replace").strip()
+    except OSError as problem:
+        return f"not ready: {problem}"
+    finally:
+        connection.close()
+    return "ready" if answer.status == 200 else f"not ready: {text}"
+
+
+def _gone(node: Node) -> str:
+    """Say how a node that does not run ended: one that leaves by itself takes its pid file along."""
+    died = (Path(node.kit) / "work" / run.PID_FILE).exists()
+    return f"died: convoy logs {node.name}" if died else "stopped"
+
+
+def logs(workspace: Path, name: str, *, follow: bool, count: int) -> None:
+    """Become `tail` on a node's log."""
+    nodes = running(workspace)
+    found = [node for node in nodes if node.name == name]
+    if not found:
+        raise NotFound(f"there is no node {name!r} here", why=f"there are: {', '.join(node.name for node in nodes)}")
+    options = ["-n", str(count), *(["-F"] if follow else [])]
+    os.execvp("tail", ["tail", *options, found[0].log])  # noqa: S606 - what a person expects
+
+
+def down(screen: Screen, workspace: Path) -> None:
+    """Drain and stop every node that `up` started here; kill what has not left after 30 s."""
+    nodes = running(workspace)
+    alive = [node for node in nodes if node.runs]
+    killed = processes.end([node.pid for node in alive], grace_s=GRACE_S)
+    for file in workspace.glob(f"*/{whose.RUNNING}"):
+        file.unlink()
+    screen.data({"stopped": [node.name for node in alive], "killed": [n.name for n in alive if n.pid in killed]})
+    for node in nodes:
+        before = "had died before" if _gone(node) != "stopped" else "had stopped before"
+        how = before if node not in alive else "killed after 30 s" if node.pid in killed else "stopped"
+        screen.line(f"{node.name}: {how}")

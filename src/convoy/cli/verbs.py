@@ -1,0 +1,211 @@
+"""What a person may ask of a server, once for the commands and the console: a client, a screen, the words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from convoy.admin.client import Client
+from convoy.cli import output
+from convoy.cli.output import Screen
+from convoy.errors import BadInput, JobFailed
+
+
+async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool = False) -> None:
+    """Sign and submit a job's folder; with `follow`, watch it to its end."""
+    sent = await client.send(await client.pack(folder))
+    if follow:
+        screen.line(f"submitted {sent.name} as {sent.id}")
+        await watch(client, screen, sent.id)
+        return
+    screen.data({"id": sent.id, "name": sent.name})
+    screen.line(f"submitted {sent.name} as {sent.id}")
+    screen.line(f"follow it with: convoy job watch {sent.id[:8]}")
+
+
+async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = 0) -> None:
+    """List the jobs, newest first; of those whose name or id begins with `name`, at most `count`."""
+    found = [job for job in await client.jobs() if job.name.startswith(name) or job.id.startswith(name)]
+    found = found[:count] if count else found
+    screen.data(found)
+    rows = [
+        (
+            job.id[:8],
+            job.name,
+            job.state,
+            f"{job.round}/{job.rounds or '?'}",
+            output.metrics(job.metrics),
+            job.submitter,
+            output.clock(job.submitted_at),
+            output.span(job.ended_at - job.started_at) if job.ended_at and job.started_at else "-",
+            job.cause,
+        )
+        for job in found
+    ]
+    heads = ("id", "name", "state", "round", "metrics", "submitter", "submitted", "took", "cause")
+    screen.table(heads, rows, empty="no jobs yet: convoy job new NAME, convoy job submit NAME")
+
+
+async def show(client: Client, screen: Screen, job: str) -> None:
+    """Show a job in full: its rounds, who took part, who was left out and why, the story of a failure."""
+    detail = await client.job(await client.find(job))
+    screen.data(detail)
+    record = detail.job
+    screen.pairs(
+        {
+            "job": f"{record.name} ({record.id})",
+            "state": record.state + (f": {record.cause}" if record.cause else ""),
+            "submitted": f"{output.clock(record.submitted_at)} by {record.submitter} of {record.org}",
+            "started": output.clock(record.started_at),
+            "ended": output.clock(record.ended_at),
+            "workflow": f"{detail.spec.get('workflow', '')} {detail.spec.get('with') or ''}",
+            "waiting for": ", ".join(record.waiting_for) or "-",
+            "results": ", ".join(detail.results) or "-",
+        }
+    )
+    screen.line()
+    rows = [
+        (
+            made.round,
+            output.metrics(made.metrics),
+            "best" if made.best else "",
+            ", ".join(f"{share.site} ({share.weight:g})" for share in made.took_part) or "-",
+            "; ".join(f"{out.site}: {out.reason}" for out in made.left_out) or "-",
+        )
+        for made in detail.rounds
+        if made.round > 0  # round 0 is the model that the first one starts from
+    ]
+    heads = ("round", "metrics", "", "took part (weight)", "left out")
+    screen.table(heads, rows, empty="no round is committed yet")
+    screen.line()
+    members = [(member.site, member.state, member.reason) for member in detail.members]
+    screen.table(("site", "state", "reason"), members, empty="no site has it yet")
+    if detail.story:
+        screen.line(f"\nwhat failed:\n{detail.story}")
+
+
+async def watch(client: Client, screen: Screen, job: str) -> None:
+    """Follow a job until it has ended; raises `JobFailed` unless it completed."""
+    from convoy.cli import progress
+
+    found = await client.find(job)
+    last = await progress.follow(client, screen, found)
+    if last.job.state == "completed":
+        screen.line(f"fetch its results with: convoy job fetch {found[:8]}")
+        return
+    if last.story:
+        screen.line(f"\nwhat failed:\n{last.story.rstrip()}\n")
+    raise JobFailed(
+        f"job {last.job.name} {last.job.state}", why=last.job.cause, fix=f"see more with: convoy job logs {found[:8]}"
+    )
+
+
+async def logs(client: Client, screen: Screen, job: str, *, site: str = "", follow: bool = False) -> None:
+    """Print the lines that the job's code printed, each after its site's name."""
+    found = await client.find(job)
+    async for line in client.logs(found, site=site or None, follow=follow):
+        screen.data(line)
+        screen.line(f"{line.site} | {line.text}")
+
+
+async def fetch(client: Client, screen: Screen, job: str, folder: Path | None, transfer: Path) -> None:
+    """Download a job's results into `folder`, by default a folder of its own under the kit's transfer/."""
+    found = await client.find(job)
+    if folder is None:
+        record = (await client.job(found)).job
+        folder = transfer / f"{record.name}-{found[:8]}"
+    files = await client.fetch(found, folder)
+    screen.data({"job": found, "folder": str(folder), "files": [str(file) for file in files]})
+    for file in files:
+        screen.line(f"{output.size(file.stat().st_size):>9}  {file}")
+
+
+async def abort(client: Client, screen: Screen, job: str) -> None:
+    """End a job."""
+    record = await client.abort(await client.find(job))
+    screen.data(record)
+    screen.line(f"{record.name} ({record.id[:8]}) is {record.state}: {record.cause}")
+
+
+async def delete(client: Client, screen: Screen, job: str) -> None:
+    """Forget an ended job and its results."""
+    found = await client.find(job)
+    await client.delete(found)
+    screen.data({"deleted": found})
+    screen.line(f"deleted {found}")
+
+
+async def clone(client: Client, screen: Screen, job: str) -> None:
+    """Submit a job once more, as one's own."""
+    sent = await client.clone(await client.find(job))
+    screen.data({"id": sent.id, "name": sent.name})
+    screen.line(f"submitted {sent.name} once more as {sent.id}")
+
+
+async def status(client: Client, screen: Screen) -> None:
+    """Show the server in one look."""
+    server = await client.status()
+    screen.data(server)
+    screen.pairs(
+        {
+            "server": f"{client.link.host}:{client.link.port}, project {server.project}, Convoy {server.version}",
+            "up since": f"{output.clock(server.started_at)} ({output.ago(server.started_at)})",
+            "state": server.problem or "takes jobs",
+            "jobs": f"{server.jobs_running} running, {server.jobs_waiting} waiting",
+            "sites": f"{server.sites_connected} of {server.sites_known} connected",
+            "disk free": output.size(server.disk_free),
+            "memory": output.size(server.memory),
+            "runs on": f"Python {server.python}, {server.platform}",
+        }
+    )
+
+
+async def sites(client: Client, screen: Screen, *names: str) -> None:
+    """List the sites: all of them, or those named."""
+    found = [site for site in await client.sites() if not names or site.name in names]
+    missing = set(names) - {site.name for site in found}
+    if missing:
+        raise BadInput(f"there is no site {', '.join(sorted(missing))}", fix="convoy site list")
+    screen.data(found)
+    rows = [
+        (
+            site.name,
+            site.org,
+            ("connected" if site.connected else "away") if site.enabled else "disabled",
+            output.ago(site.seen_at),
+            f"{site.cpu:g}",
+            output.size(site.memory),
+            f"{site.gpu:g}",
+            ", ".join(site.jobs) or "-",
+            site.version or "-",
+        )
+        for site in found
+    ]
+    heads = ("site", "org", "state", "seen", "cores", "memory", "gpus", "jobs", "version")
+    screen.table(heads, rows, empty="the federation has no sites")
+
+
+async def enable(client: Client, screen: Screen, site: str, *, enabled: bool = True) -> None:
+    """Let a site take part in jobs, or not."""
+    found = await client.enable(site, enabled=enabled)
+    screen.data(found)
+    screen.line(f"{found.name} is {'enabled' if found.enabled else 'disabled'}")
+
+
+async def problems(client: Client, screen: Screen, *, count: int = 50) -> None:
+    """Show the newest warnings and errors of the server."""
+    found = await client.problems(count)
+    screen.data(found)
+    for line in found:
+        screen.line(f"{line.site} | {line.text}")
+    if not found:
+        screen.line("no warnings and no errors since the server started")
+
+
+async def leave(client: Client, screen: Screen, targets: list[str], *, restart: bool) -> None:
+    """Drain and stop, or restart, the server or sites by name; "all": every connected site, then the server."""
+    if "all" in targets:
+        targets = [*(site.name for site in await client.sites() if site.connected), "server"]
+    for target in targets:
+        await client.leave(target, restart=restart)
+        screen.line(f"{target} drains and {'restarts' if restart else 'stops'}")
+    screen.data({"restart" if restart else "stop": targets})

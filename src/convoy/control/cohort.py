@@ -1,0 +1,50 @@
+"""Who is asked: pure choices of sites, the same for the same job and step."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterable
+
+from convoy.control.events import Asked
+from convoy.control.records import SiteName
+from convoy.control.state import LiveJob, LiveSite, State
+
+
+def free(state: State, site: LiveSite) -> tuple[float, float, float]:
+    """Return the cores, bytes and devices of a site that no running job holds."""
+    cpu, memory, gpu = site.capacity.cpu, float(site.capacity.memory), site.capacity.gpu
+    for job in state.jobs.values():
+        member = job.members.get(site.name)
+        if not job.over and member is not None and member.state in ("starting", "ready", "away"):
+            cpu, memory, gpu = cpu - job.needs.cpu, memory - job.needs.memory, gpu - job.needs.gpu
+    return cpu, memory, gpu
+
+
+def fits(state: State, job: LiveJob, site: LiveSite) -> bool:
+    """Whether the site has room for the job now."""
+    cpu, memory, gpu = free(state, site)
+    return cpu >= job.needs.cpu and memory >= job.needs.memory and gpu >= job.needs.gpu
+
+
+def wanted(job: LiveJob, site: LiveSite) -> bool:
+    """Whether the job wants the site and the site may take part."""
+    return site.enabled and (not job.needs.sites or site.name in job.needs.sites)
+
+
+def eligible(state: State, job: LiveJob, sites: Iterable[str]) -> list[SiteName]:
+    """Return the members that can be asked, in site order; a member that is away for a moment still counts."""
+    only = set(sites)
+    return sorted(
+        name
+        for name, member in job.members.items()
+        if member.state in ("starting", "ready") and (not only or name in only) and state.sites[name].enabled
+    )
+
+
+def draw(job: LiveJob, ask: Asked, names: list[SiteName]) -> tuple[SiteName, ...]:
+    """Return the cohort in site order: all, or `ask.sample` of them drawn by a hash of (job, step)."""
+    if not ask.sample or ask.sample >= len(names):
+        return tuple(names)
+    seed = hashlib.sha256(f"{job.record.id}/{ask.step}".encode()).digest()
+    return tuple(sorted(random.Random(seed).sample(names, ask.sample)))  # noqa: S311 - a draw, not a secret

@@ -1,0 +1,192 @@
+"""What the machine wants done, as values: records to keep, then words to say once they are durable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Keep a record. With `wait`, the effects that follow it wait until it is durable."""
+
+    record: Job | Member | Step | Task | Round
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """Remove every record and file of a job."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class SendStart:
+    """Tell a site to run the job."""
+
+    site: SiteName
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class SendTask:
+    """Give a site its task of a step."""
+
+    site: SiteName
+    step: Step
+
+
+@dataclass(frozen=True, slots=True)
+class SendStop:
+    """Tell a site that the job is over there."""
+
+    site: SiteName
+    job: JobId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendReceipt:
+    """Tell a site that its update counts."""
+
+    site: SiteName
+    job: JobId
+    step: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendReject:
+    """Tell a site that its update does not count, for good."""
+
+    site: SiteName
+    job: JobId
+    step: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendCancel:
+    """Tell a site that nobody waits for its task any more."""
+
+    site: SiteName
+    job: JobId
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
+class SendCommitted:
+    """Tell a site that it may forget its updates up to a round."""
+
+    site: SiteName
+    job: JobId
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunFlow:
+    """Start the job's workflow from its last committed round."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class StopFlow:
+    """End the job's workflow process."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class TellShare:
+    """Give the workflow one site's answer, or why there is none."""
+
+    task: Task
+
+
+@dataclass(frozen=True, slots=True)
+class TellEnd:
+    """Tell the workflow that a step has no more shares; `error` if too few sites answered."""
+
+    job: JobId
+    step: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellCommitted:
+    """Tell the workflow that its commit is durable."""
+
+    job: JobId
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class SyncModel:
+    """Bring the round's model to the disk for good, then say `ModelSynced`."""
+
+    job: JobId
+    round: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """Delete these blobs of the job, unless they are needed again by now."""
+
+    job: JobId
+    digests: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepResults:
+    """Put the job's results into the object store, then say `ResultsKept`."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Remove the job's working files, and with `models` the blobs too; its results and records stay."""
+
+    job: JobId
+    models: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TakeUp:
+    """The disk has room again: go on with the updates that waited for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A line for the server's log."""
+
+    level: str
+    text: str
+
+
+Effect = (
+    Save
+    | Forget
+    | SendStart
+    | SendTask
+    | SendStop
+    | SendReceipt
+    | SendReject
+    | SendCancel
+    | SendCommitted
+    | RunFlow
+    | StopFlow
+    | TellShare
+    | TellEnd
+    | TellCommitted
+    | SyncModel
+    | Release
+    | KeepResults
+    | Sweep
+    | TakeUp
+    | Note
+)

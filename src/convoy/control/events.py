@@ -1,0 +1,238 @@
+"""What happens to a federation, as values: the only input of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from convoy.control.records import Job, JobId, SiteName
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What a site can give to jobs: cores, bytes, devices."""
+
+    cpu: float
+    memory: int
+    gpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A verified and checked job came in."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class SiteJoined:
+    """A site opened its stream; `holds` are the jobs that it still has."""
+
+    site: SiteName
+    capacity: Capacity
+    version: str
+    holds: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SiteLeft:
+    """A site's stream ended."""
+
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
+class SiteSwitched:
+    """An admin enabled or disabled a site."""
+
+    site: SiteName
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemberReady:
+    """The job's trainer at a site takes tasks."""
+
+    job: JobId
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRefused:
+    """A site will not run the job."""
+
+    job: JobId
+    site: SiteName
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStopped:
+    """Nothing of the job is left at the site."""
+
+    job: JobId
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The workflow asks a cohort; `sites` empty: all; `sample` 0: all of them; times in seconds, 0: none."""
+
+    job: JobId
+    step: str
+    kind: str
+    round: int
+    rounds: int
+    model: str
+    at_least: int
+    sites: tuple[str, ...] = ()
+    sample: int = 0
+    deadline_s: float = 0.0
+    max_norm: float = 0.0
+    numbers: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Updated:
+    """A site's answer is whole, verified and on the disk (or carries metrics only)."""
+
+    job: JobId
+    step: str
+    site: SiteName
+    digest: str
+    weight: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A site's answer was refused, or its trainer failed; `story` is the traceback if there is one."""
+
+    job: JobId
+    step: str
+    site: SiteName
+    reason: str
+    story: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The disk no longer has a received update."""
+
+    job: JobId
+    step: str
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """A site moved bytes for a job, or its trainer works."""
+
+    job: JobId
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
+class CommitAsked:
+    """The workflow commits a round's model, which need not be on the disk for good yet."""
+
+    job: JobId
+    round: int
+    model: str
+    metrics: Mapping[str, float]
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSynced:
+    """The committed model of a round is on the disk for good."""
+
+    job: JobId
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDone:
+    """The workflow returned."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class FlowFailed:
+    """The workflow raised."""
+
+    job: JobId
+    error: str
+    story: str
+
+
+@dataclass(frozen=True, slots=True)
+class FlowDied:
+    """The workflow's process ended without a word, or, `full`, for want of room on the disk; `story` is its last."""
+
+    job: JobId
+    how: str
+    story: str = ""
+    full: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ResultsKept:
+    """The job's results are in the object store."""
+
+    job: JobId
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AbortAsked:
+    """A person ends the job."""
+
+    job: JobId
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAsked:
+    """A person forgets an ended job."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class StorageChanged:
+    """The server's disk is full (in words), or has room again (empty)."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """The machine's own next wake-up has come."""
+
+
+Event = (
+    Submitted
+    | SiteJoined
+    | SiteLeft
+    | SiteSwitched
+    | MemberReady
+    | MemberRefused
+    | MemberStopped
+    | Asked
+    | Updated
+    | Unusable
+    | Lost
+    | Progressed
+    | CommitAsked
+    | ModelSynced
+    | FlowDone
+    | FlowFailed
+    | FlowDied
+    | ResultsKept
+    | AbortAsked
+    | DeleteAsked
+    | StorageChanged
+    | TimePassed
+)

@@ -1,0 +1,258 @@
+"""The life of jobs: scheduling, members, commits, ends."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from convoy.control import asks, cohort, effects, events
+from convoy.control.life import move
+from convoy.control.records import JobState, Member, Round, SiteName
+from convoy.control.state import LiveJob, LiveSite, State
+
+Effects = Iterator[effects.Effect]
+
+MAX_DEATHS: Final = 3  # of a workflow's process without a commit between them: then it is the code, not the weather
+STOP_S: Final = 8.0  # how long an ending job waits for connected sites to say that they have stopped
+
+
+def schedule(state: State, now: float, wall: float) -> Effects:
+    """Start what can start, in the order it came in, with every site that has room; say what the others wait for."""
+    for job in list(state.jobs.values()):
+        if job.record.state == "running" and not state.problem:
+            for site in _fitting(state, job):
+                if site.name not in job.members:
+                    yield from enlist(job, site, now)
+        if job.record.state != "submitted":
+            continue
+        reason, sites = _startable(state, job)
+        if reason:
+            if job.record.cause != reason:
+                job.record = replace(job.record, cause=reason)
+                yield effects.Save(job.record, wait=False)
+            continue
+        job.record = move(job.record, "running", cause="", started_at=wall)
+        yield effects.Save(job.record)
+        yield effects.RunFlow(job.record.id)
+        for site in sites:
+            yield from enlist(job, site, now)
+
+
+def _startable(state: State, job: LiveJob) -> tuple[str, list[LiveSite]]:
+    if state.problem:
+        return f"waiting: {state.problem}", []
+    running = sum(1 for other in state.jobs.values() if other.record.state in ("running", "ending"))
+    if running >= state.max_jobs:
+        return f"waiting for one of the {running} running jobs to end (max_jobs: {state.max_jobs})", []
+    there = [site for site in state.sites.values() if site.connected and cohort.wanted(job, site)]
+    if len(there) < job.needs.min_sites:
+        return f"waiting for sites: {len(there)} of the {job.needs.min_sites} that it needs are connected", []
+    room = _fitting(state, job)
+    if len(room) < job.needs.min_sites:
+        full = ", ".join(sorted(site.name for site in there if site not in room))
+        return f"waiting for free cores, memory or devices at {full}", []
+    return "", room
+
+
+def _fitting(state: State, job: LiveJob) -> list[LiveSite]:
+    """Return the connected sites that the job wants and that have room for it now, by name."""
+    there = (site for site in state.sites.values() if site.connected and cohort.wanted(job, site))
+    return sorted((site for site in there if cohort.fits(state, job, site)), key=lambda site: site.name)
+
+
+def enlist(job: LiveJob, site: LiveSite, now: float) -> Effects:
+    """Make a site a member and tell it to start."""
+    job.members[site.name] = member = Member(job.record.id, site.name, "starting")
+    job.seen[site.name] = now
+    yield effects.Save(member)  # a site that holds a job which its restarted server does not know of would drop it
+    yield effects.SendStart(site.name, job.record.id)
+
+
+def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], now: float) -> Effects:
+    """Bring a site that has just connected into a running job, or back to its tasks."""
+    if job.record.state != "running" or not cohort.wanted(job, site):
+        return
+    member = job.members.get(site.name)
+    if member is None:
+        if cohort.fits(state, job, site):
+            yield from enlist(job, site, now)
+    elif member.state in ("starting", "ready", "away"):
+        job.seen[site.name] = now
+        yield from asks.back(job, site.name, "starting" if member.state == "away" else member.state)
+        if job.record.id not in holds:
+            yield effects.SendStart(site.name, job.record.id)
+        yield from asks.resend(state, job, site.name)
+    yield from asks.retry_pending(state, job, now)
+
+
+def ready(state: State, job: LiveJob, site: SiteName, now: float) -> Effects:
+    """The trainer at a site takes tasks."""
+    job.seen[site] = now
+    yield from asks.back(job, site)
+    yield from asks.retry_pending(state, job, now)
+
+
+def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
+    """A site will not run the job: the others go on."""
+    member = job.members.get(site)
+    if member is not None and member.state in ("starting", "ready"):
+        job.members[site] = member = move(member, "refused", reason=reason)
+        yield effects.Save(member, wait=False)
+        yield effects.Note("warning", f"{site} refused job {job.record.id}: {reason}")
+    yield from asks.leave_out(job, site, f"refused the job: {reason}")
+
+
+def commit(job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
+    """Keep a round: its model, its metrics, who took part and who did not."""
+    if event.round > job.committed:
+        took, out = asks.contribution(job, event.round)
+        record = Round(event.job, event.round, event.model, dict(event.metrics), event.best, took, out, wall)
+        job.rounds.append(record)
+        job.record = replace(job.record, deaths=0)
+        job.stale |= {old.model for old in job.rounds[:-1][-1:]} | asks.forget_rounds(job, event.round)
+        yield effects.Save(job.record, wait=False)
+        yield effects.Save(record)
+    yield effects.TellCommitted(event.job, event.round)
+    yield effects.SyncModel(event.job, event.round, event.model)  # after the record: one sync makes the other wait
+
+
+def synced(state: State, job: LiveJob, round_: int) -> Effects:
+    """The round's model is on the disk for good: sites may forget their updates, and so may we."""
+    if round_ < job.committed:
+        return  # a later one will say so for this one, too
+    for site in job.members:
+        if state.sites[site].connected:
+            yield effects.SendCommitted(site, job.record.id, round_)
+    yield effects.Release(job.record.id, frozenset(job.stale - needed(job)))
+    job.stale &= needed(job)
+
+
+def needed(job: LiveJob) -> frozenset[str]:
+    """Return the digests of the blobs that the job still needs: last and best model, and what open steps hold."""
+    keep = {record.model for record in job.rounds[-1:]} | {best_model(job)}
+    for step in job.steps.values():
+        keep.add(step.record.model)
+        keep.update(task.digest for task in step.tasks.values())
+    return frozenset(keep - {""})
+
+
+def best_model(job: LiveJob) -> str:
+    """Return the digest of the best model so far; empty if no round was called best."""
+    return next((record.model for record in reversed(job.rounds) if record.best), "")
+
+
+def storage(state: State, problem: str, now: float, wall: float) -> Effects:
+    """The disk is full, or has room again: what waited for it goes on, and no clock has moved meanwhile."""
+    since, before, state.problem = state.problem_since, state.problem, problem
+    yield effects.Note("error" if problem else "info", problem or f"over: {before}")
+    if problem:
+        state.problem_since = now
+        return
+    for job in state.jobs.values():
+        asks.shift(job, now - since, now)
+        if job.stalled and job.record.state == "running":
+            yield effects.RunFlow(job.record.id)
+        job.stalled = False
+    yield effects.TakeUp()
+    yield from schedule(state, now, wall)
+
+
+def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) -> Effects:
+    """Start the workflow anew from its last commit, unless it keeps dying; without room on the disk, once there is."""
+    if job.record.state != "running":
+        return
+    asks.unheard(job)
+    if event.full and state.problem:
+        job.stalled = True
+        yield effects.Note("warning", f"the workflow of job {job.record.id} waits for room on the disk: {event.how}")
+        return
+    job.record = replace(job.record, deaths=job.record.deaths + 1)
+    yield effects.Save(job.record, wait=False)
+    if job.record.deaths > MAX_DEATHS:
+        why = f"the workflow's process died {job.record.deaths} times without a commit between: {event.how}"
+        yield from end(job, "failed", why, now, event.story)
+        return
+    yield effects.Note("warning", f"the workflow of job {job.record.id} died ({event.how}); it starts anew")
+    yield effects.RunFlow(job.record.id)
+
+
+def end(job: LiveJob, outcome: JobState, cause: str, now: float, story: str = "") -> Effects:
+    """Begin to end a running job: stop the workflow and the sites; what follows is in `settle`."""
+    if job.record.state != "running":
+        return
+    job.record = move(job.record, "ending", outcome=outcome, cause=cause, story=story or site_story(job))
+    job.end_by = now + STOP_S
+    job.pending = None
+    yield effects.Save(job.record)
+    yield effects.StopFlow(job.record.id)
+    yield from _stop_sites(job)
+
+
+def _stop_sites(job: LiveJob) -> Effects:
+    for site, member in job.members.items():
+        if member.state != "ended":
+            yield effects.SendStop(site, job.record.id, job.record.cause or "the job is over")
+
+
+def site_story(job: LiveJob) -> str:
+    """Return the tracebacks that sites sent for the open round, each under its site's name."""
+    stories = [
+        f"at {task.site}, task {task.step}:\n{task.story.rstrip()}"
+        for step in job.steps.values()
+        for task in step.tasks.values()
+        if task.story
+    ]
+    return "\n\n".join(stories)
+
+
+def resume_end(job: LiveJob) -> Effects:
+    """Go on ending a job after the server itself was gone."""
+    job.keeping = True
+    yield effects.KeepResults(job.record.id)
+
+
+def stopped(job: LiveJob, site: SiteName) -> Effects:
+    """Nothing of the job is left at a site."""
+    member = job.members.get(site)
+    if member is not None and member.state != "ended" and job.record.state != "running":
+        job.members[site] = member = move(member, "ended", reason=member.reason)
+        yield effects.Save(member, wait=False)
+
+
+def settle(state: State, job: LiveJob, now: float, wall: float) -> Effects:
+    """Go on ending a job: when no connected site holds it any more its results are kept, and then it has ended."""
+    if job.record.state != "ending":
+        return
+    busy = [m.site for m in job.members.values() if m.state != "ended" and state.sites[m.site].connected]
+    if not job.keeping and (not busy or now >= job.end_by):
+        job.keeping, job.end_by = True, math.inf
+        yield effects.KeepResults(job.record.id)  # now, for only now the logs have the sites' last words
+    if not job.keeping or not job.kept:
+        return
+    job.record = move(job.record, job.record.outcome, ended_at=wall)
+    job.steps.clear()
+    yield effects.Save(job.record)
+    yield effects.Sweep(job.record.id, models=not job.unkept)
+    yield from schedule(state, now, wall)
+
+
+def results_kept(job: LiveJob, problem: str) -> Effects:
+    """The results are in the object store; if they are not, the job has failed, and its models stay where they are."""
+    job.kept, job.unkept = True, bool(problem)
+    if problem:
+        yield effects.Note("error", f"results of job {job.record.id}: {problem}")
+    if problem and job.record.state == "ending" and job.record.outcome == "completed":
+        job.record = replace(job.record, outcome="failed", cause=problem)
+
+
+def abort(job: LiveJob, by: str, now: float, wall: float) -> Effects:
+    """End a job because a person says so."""
+    cause = f"aborted by {by}"
+    if job.record.state == "submitted":
+        job.record = move(job.record, "aborted", cause=cause, ended_at=wall)
+        yield effects.Save(job.record)
+        yield effects.Sweep(job.record.id)
+    else:
+        yield from end(job, "aborted", cause, now)

@@ -1,0 +1,46 @@
+"""The lives of a job, a member and a task as tables; a move that is not listed raises, with the story so far."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from convoy.control.records import Job, Member, Task
+from convoy.errors import Bug
+
+JOB: Final[Mapping[str, tuple[str, ...]]] = {
+    "submitted": ("submitted", "running", "aborted"),
+    "running": ("running", "ending"),
+    "ending": ("ending", "completed", "failed", "aborted"),
+    "completed": (),
+    "failed": (),
+    "aborted": (),
+}
+MEMBER: Final[Mapping[str, tuple[str, ...]]] = {
+    "starting": ("ready", "refused", "away", "ended"),
+    "ready": ("away", "ended", "refused"),
+    "refused": ("ended",),
+    "away": ("starting", "ready", "ended"),
+    "ended": (),
+}
+TASK: Final[Mapping[str, tuple[str, ...]]] = {
+    "open": ("received", "left_out"),
+    "received": ("open",),  # its bytes were lost with a disk: asked for again under the same id and digest
+    "left_out": (),
+}
+ENDED: Final = frozenset({"completed", "failed", "aborted"})
+
+R = TypeVar("R", Job, Member, Task)
+
+
+def move(record: R, state: str, **changes: object) -> R:
+    """Return the record in its new state; raises `Bug` for a move that its table does not list."""
+    table = JOB if isinstance(record, Job) else MEMBER if isinstance(record, Member) else TASK
+    if state not in table[record.state]:
+        raise Bug(
+            f"a {type(record).__name__.lower()} cannot go from {record.state!r} to {state!r}",
+            why=f"its story: {record}",
+            fix="report this with the server's log",
+        )
+    return replace(record, state=state, **changes)  # type: ignore[arg-type]

@@ -1,0 +1,166 @@
+"""The federation's decisions: `step(event, now) -> effects`, with no I/O and no clock of its own.
+
+The caller makes the records of `Save` durable in the order they come, and does what follows a waiting `Save` only
+then: so nothing is ever said that a crash could take back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from convoy.control import asks, effects, events, jobs
+from convoy.control.records import JobId
+from convoy.control.state import LiveJob, Needs, State
+from convoy.errors import Bug
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """An instant on two clocks: `mono` decides, `wall` (seconds since the epoch) is for people."""
+
+    mono: float
+    wall: float
+
+
+class Machine:
+    """One server's decisions; `needs_of` reads what a job.yaml (as JSON) demands."""
+
+    def __init__(self, state: State, needs_of: Callable[[str], Needs]) -> None:
+        """Take the state over, as loaded from the store."""
+        self.state = state
+        self._needs_of = needs_of
+
+    def step(self, event: events.Event, now: Now) -> list[effects.Effect]:
+        """Return what is to be done about an event; an event of a job that is gone is nothing."""
+        return list(self._effects(event, now))
+
+    def resume(self) -> list[effects.Effect]:
+        """Return what a server does first: workflows that ran go on, ends that were begun are finished."""
+        found: list[effects.Effect] = []
+        for job in self.state.jobs.values():
+            if job.record.state == "running":
+                found.append(effects.RunFlow(job.record.id))
+            elif job.record.state == "ending":
+                found.extend(jobs.resume_end(job))
+        return found
+
+    def wake(self) -> float:
+        """Return the instant (on `Now.mono`) at which `TimePassed` is due; infinity if nothing waits for time."""
+        return min((self._job_wake(job) for job in self.state.jobs.values() if not job.over), default=math.inf)
+
+    def _job_wake(self, job: LiveJob) -> float:
+        if self.state.problem:  # patience and deadlines stand still: see `jobs.storage`
+            return job.end_by
+        steps = min((step.wake for step in job.steps.values() if not step.ended), default=math.inf)
+        pending = job.pending_since + job.needs.patience_s if job.pending else math.inf
+        return min(steps, pending, job.end_by)
+
+    def _effects(self, event: events.Event, now: Now) -> Iterator[effects.Effect]:
+        match event:
+            case events.Submitted(job=record):
+                if record.id not in self.state.jobs:
+                    self.state.jobs[record.id] = LiveJob(record, self._needs_of(record.spec))
+                    yield effects.Save(record)
+                yield from jobs.schedule(self.state, now.mono, now.wall)
+            case events.SiteJoined() | events.SiteLeft() | events.SiteSwitched():
+                yield from self._site(event, now)
+            case events.StorageChanged(problem=problem):
+                yield from jobs.storage(self.state, problem, now.mono, now.wall)
+            case events.TimePassed():
+                yield from self._time(now)
+            case _:
+                job = self.state.jobs.get(event.job)
+                if job is not None:
+                    yield from self._job(job, event, now)
+                    yield from jobs.settle(self.state, job, now.mono, now.wall)
+
+    def _site(
+        self, event: events.SiteJoined | events.SiteLeft | events.SiteSwitched, now: Now
+    ) -> Iterator[effects.Effect]:
+        site = self.state.sites[event.site]
+        match event:
+            case events.SiteJoined():
+                site.connected, site.capacity, site.version = True, event.capacity, event.version
+                site.seen_at = now.wall
+                for job in self.state.jobs.values():
+                    yield from jobs.welcome(self.state, job, site, event.holds, now.mono)
+                yield from jobs.schedule(self.state, now.mono, now.wall)
+            case events.SiteLeft():
+                site.connected, site.seen_at = False, now.wall
+                for job in self.state.jobs.values():
+                    yield from jobs.settle(self.state, job, now.mono, now.wall)
+            case events.SiteSwitched():
+                site.enabled = event.enabled
+                if not event.enabled:
+                    for job in self.state.jobs.values():
+                        yield from asks.leave_out(job, site.name, "disabled by an admin")
+                yield from jobs.schedule(self.state, now.mono, now.wall)
+
+    def _time(self, now: Now) -> Iterator[effects.Effect]:
+        for job in list(self.state.jobs.values()):
+            if not self.state.problem:
+                yield from self._overdue(job, now)
+            yield from jobs.settle(self.state, job, now.mono, now.wall)
+
+    def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
+        yield from asks.expire(job, now.mono)
+        if job.pending is not None and now.mono >= job.pending_since + job.needs.patience_s:
+            here = sum(1 for m in job.members.values() if m.state in ("starting", "ready"))
+            absent = "; ".join(f"{m.site}: {asks.absent(m)}" for m in job.members.values() if m.reason)
+            cause = (
+                f"{here} of the {job.pending.at_least} sites that {job.pending.kind!r} needs were there "
+                f"for {job.needs.patience_s:g} s, the job's patience" + (f" ({absent})" if absent else "")
+            )
+            yield from jobs.end(job, "failed", cause, now.mono)
+
+    def _job(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
+        mono = now.mono
+        match event:
+            case events.Asked():
+                yield from asks.ask(self.state, job, event, mono)
+            case events.Updated():
+                yield from asks.back(job, event.site)
+                yield from asks.updated(job, event, mono)
+            case events.Unusable():
+                yield from asks.unusable(job, event)
+            case events.Lost():
+                yield from asks.lost(self.state, job, event)
+            case events.Progressed():
+                job.seen[event.site] = mono
+                yield from asks.back(job, event.site)
+            case events.MemberReady():
+                yield from jobs.ready(self.state, job, event.site, mono)
+            case events.MemberRefused():
+                yield from jobs.refused(job, event.site, event.reason)
+                yield from jobs.schedule(self.state, mono, now.wall)
+            case events.MemberStopped():
+                yield from jobs.stopped(job, event.site)
+            case events.CommitAsked():
+                yield from jobs.commit(job, event, now.wall)
+            case events.ModelSynced():
+                yield from jobs.synced(self.state, job, event.round)
+            case _:
+                yield from self._end(job, event, now)
+
+    def _end(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
+        match event:
+            case events.FlowDone():
+                yield from jobs.end(job, "completed", "", now.mono)
+            case events.FlowFailed():
+                told = jobs.site_story(job)
+                story = f"{told}\n\n{event.story}" if told and event.story else told or event.story
+                yield from jobs.end(job, "failed", event.error, now.mono, story)
+            case events.FlowDied():
+                yield from jobs.flow_died(self.state, job, event, now.mono)
+            case events.ResultsKept():
+                yield from jobs.results_kept(job, event.problem)
+            case events.AbortAsked():
+                yield from jobs.abort(job, event.by, now.mono, now.wall)
+            case events.DeleteAsked():
+                if job.over:
+                    del self.state.jobs[JobId(event.job)]
+                    yield effects.Forget(job.record.id)
+            case _:
+                raise Bug(f"the machine does not know {type(event).__name__}")

@@ -1,0 +1,70 @@
+"""Who may do what: a table from role and right to how far it reaches; what is not listed is denied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final, Literal, get_args
+
+Role = Literal["project_admin", "org_admin", "lead", "member"]
+Right = Literal[
+    "observe",  # sites, the server's state, its newest problems
+    "view",  # jobs: their state, rounds, metrics
+    "submit",
+    "logs",  # what a job's code printed at the sites
+    "download",  # models and other results
+    "clone",  # the code of a job
+    "abort",
+    "delete",
+    "operate_site",  # enable, disable, restart, stop a site
+    "operate_server",
+]
+Reach = Literal["own", "org", "any"]
+
+ROLES: Final[tuple[str, ...]] = get_args(Role)
+RIGHTS: Final[tuple[str, ...]] = get_args(Right)
+
+TABLE: Final[Mapping[str, Mapping[str, Reach]]] = MappingProxyType(
+    {
+        "project_admin": dict.fromkeys(RIGHTS, "any"),
+        "org_admin": {
+            "observe": "any",
+            "view": "any",
+            "logs": "org",
+            "download": "org",
+            "abort": "org",
+            "delete": "org",
+            "operate_site": "org",
+        },
+        "lead": {
+            "observe": "any",
+            "view": "any",
+            "submit": "any",
+            "logs": "own",
+            "download": "own",
+            "clone": "own",
+            "abort": "own",
+            "delete": "own",
+            "operate_site": "org",
+        },
+        "member": {"observe": "any", "view": "any"},
+    }
+)
+
+
+def allows(role: str, right: str, *, own: bool, same_org: bool) -> bool:
+    """Return whether the role has the right over a thing: `own` if theirs, `same_org` if their organisation's."""
+    match TABLE.get(role, {}).get(right):
+        case "any":
+            return True
+        case "org":
+            return own or same_org
+        case "own":
+            return own
+        case _:
+            return False
+
+
+def reach(role: str, right: str) -> str:
+    """Return in words how far the right reaches: "none", "own", "org" or "any"."""
+    return TABLE.get(role, {}).get(right, "none")

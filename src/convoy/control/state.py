@@ -1,0 +1,105 @@
+"""The federation in memory: what the machine knows between two events."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from convoy.control.events import Asked, Capacity
+from convoy.control.life import ENDED
+from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What the machine must know of a job.yaml; `sites` empty: every site of the project."""
+
+    min_sites: int
+    sites: frozenset[str]
+    cpu: float
+    memory: int
+    gpu: float
+    patience_s: float
+
+
+@dataclass(slots=True)
+class LiveSite:
+    """A site of the project; `capacity` is what it last said."""
+
+    name: SiteName
+    enabled: bool = True
+    connected: bool = False
+    capacity: Capacity = field(default_factory=lambda: Capacity(0, 0, 0))
+    version: str = ""
+    seen_at: float = 0.0  # seconds of the machine's clock
+
+
+@dataclass(slots=True)
+class LiveStep:
+    """A step that has not been committed; its tasks stand in site order."""
+
+    record: Step
+    asked_at: float
+    tasks: dict[SiteName, Task]
+    heard: bool = False  # the workflow that runs now has asked: before that it must not be told
+    told: int = 0  # tasks already told to the workflow, a prefix of the order
+    ended: bool = False
+    wake: float = math.inf
+
+    def count(self, state: str) -> int:
+        """Return how many of the tasks are in a state."""
+        return sum(1 for task in self.tasks.values() if task.state == state)
+
+
+@dataclass(slots=True)
+class LiveJob:
+    """A job and all that belongs to it."""
+
+    record: Job
+    needs: Needs
+    members: dict[SiteName, Member] = field(default_factory=dict)
+    steps: dict[str, LiveStep] = field(default_factory=dict)
+    rounds: list[Round] = field(default_factory=list)
+    pending: Asked | None = None  # an ask that waits for enough sites
+    pending_since: float = 0.0
+    seen: dict[SiteName, float] = field(default_factory=dict)  # last progress, seconds of the machine's clock
+    stale: set[str] = field(default_factory=set)  # digests that no open step needs once the last model is synced
+    stalled: bool = False  # its workflow is to be started when the disk has room
+    keeping: bool = False  # its results are on their way into the object store
+    kept: bool = False  # its results are in the object store, or cannot be kept there
+    unkept: bool = False  # they cannot
+    end_by: float = math.inf  # when `ending` stops waiting for sites
+
+    @property
+    def committed(self) -> int:
+        """The last committed round; -1: not even the initial model."""
+        return self.rounds[-1].round if self.rounds else -1
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self.record.state in ENDED
+
+    @property
+    def waiting_for(self) -> list[str]:
+        """The sites whose answers are awaited now."""
+        return sorted(
+            {
+                task.site
+                for step in self.steps.values()
+                if not step.ended
+                for task in step.tasks.values()
+                if task.state == "open"
+            }
+        )
+
+
+@dataclass(slots=True)
+class State:
+    """Everything: jobs in the order they came in, sites by name."""
+
+    max_jobs: int
+    sites: dict[SiteName, LiveSite]
+    jobs: dict[JobId, LiveJob] = field(default_factory=dict)
+    problem: str = ""  # what keeps new work out, in words
+    problem_since: float = 0.0  # seconds of the machine's clock

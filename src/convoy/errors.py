@@ -1,0 +1,95 @@
+"""The one tree of exceptions, drawn; each with an exit code and a hint.
+
+ConvoyError                 what happened, why, what to do next
+├── BadInput          4     a file or an argument is wrong (with file and line where there is one)
+├── Refused           1     a server, a site or a job said no
+│   ├── JobFailed     1     the job ended without its result
+│   └── NotFound      1     no such thing (or not yours to see)
+├── NotAllowed        2     who you are, or what you may do, does not suffice
+├── Unreachable       2     nobody answers there
+├── PatienceOut       3     no progress for longer than the patience given
+├── StorageFull       1     no room on the disk; work goes on when there is
+├── RemoteFault       1     what another party sent is wrong: bytes, digests, protocol
+└── Bug               5     ours
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ConvoyError(Exception):
+    """The root: a sentence that says what, one that says why, one that says what to do next."""
+
+    exit_code: ClassVar[int] = 5
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "") -> None:
+        """Keep the three lines; `why` and `fix` may be empty where `what` already says it."""
+        super().__init__(what)
+        self.what = what
+        self.why = why
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return "\n".join(line for line in (self.what, self.why, self.fix) if line)
+
+
+class BadInput(ConvoyError):
+    """A file or an argument is wrong; `where` names file:line:column where there is one."""
+
+    exit_code = 4
+
+    def __init__(self, what: str, *, why: str = "", fix: str = "", where: str = "") -> None:
+        """Put `where` in front of the message."""
+        super().__init__(f"{where}: {what}" if where else what, why=why, fix=fix)
+        self.where = where
+
+
+class Refused(ConvoyError):
+    """A server, a site or a job said no."""
+
+    exit_code = 1
+
+
+class JobFailed(Refused):
+    """The job ended without its result."""
+
+
+class NotFound(Refused):
+    """No such thing, or not yours to see."""
+
+
+class NotAllowed(ConvoyError):
+    """Who you are, or what you may do, does not suffice."""
+
+    exit_code = 2
+
+
+class Unreachable(ConvoyError):
+    """Nobody answers there."""
+
+    exit_code = 2
+
+
+class PatienceOut(ConvoyError):
+    """No progress for longer than the patience given."""
+
+    exit_code = 3
+
+
+class StorageFull(ConvoyError):
+    """No room on the disk; work goes on when there is."""
+
+    exit_code = 1
+
+
+class RemoteFault(ConvoyError):
+    """What another party sent is wrong: bytes, digests, protocol."""
+
+    exit_code = 1
+
+
+class Bug(ConvoyError):
+    """Ours: report it."""
+
+    exit_code = 5

@@ -1,0 +1,112 @@
+"""What a workflow sees: the fleet of sites, its rounds, its questions and their answers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from convoy.errors import JobFailed
+from convoy.model.arrays import Model
+from convoy.model.update import Update
+
+__all__ = ["Answers", "Fleet", "Job", "NotEnough", "Round", "Update"]
+
+
+class NotEnough(JobFailed):
+    """Fewer sites answered a question than it needs; a workflow may catch it and ask otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The job that a workflow belongs to; `config` is job.yaml's."""
+
+    id: str
+    name: str
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Round:
+    """One turn of a workflow; `model` is what the round before committed."""
+
+    number: int  # from 1 to `total`
+    total: int
+    model: Model
+    keep: Callable[[Round, Any, Mapping[str, float], bool], Awaitable[None]] = field(repr=False)
+    committed: bool = False
+
+    @property
+    def last(self) -> bool:
+        """Whether no round follows this one."""
+        return self.number == self.total
+
+    async def commit(self, arrays: Any, *, metrics: Mapping[str, float] | None = None, best: bool = False) -> None:
+        """Make these arrays the model of this round, for good; `best` marks it as the best model so far.
+
+        It returns when the server's disk has it: a workflow that is started again goes on from here.
+        """
+        await self.keep(self, arrays, dict(metrics or {}), best)
+        self.committed = True
+
+
+class Answers(Protocol):
+    """The updates to one question, in site order; raises `NotEnough` after the last if there were too few."""
+
+    @property
+    def left_out(self) -> Mapping[str, str]:
+        """The sites that gave no update, and why; complete once the iteration has ended."""
+        ...
+
+    def __aiter__(self) -> AsyncIterator[Update]: ...
+
+    async def __anext__(self) -> Update: ...
+
+
+class Fleet(Protocol):
+    """The sites of a job, as its workflow asks them."""
+
+    @property
+    def job(self) -> Job:
+        """The job that this workflow belongs to."""
+        ...
+
+    @property
+    def history(self) -> Sequence[Mapping[str, Any]]:
+        """The committed rounds: `{"round": 3, "metrics": {...}, "best": False}`, the initial model's (0) first.
+
+        It outlives the workflow's process, so what an algorithm must know of earlier rounds belongs into the metrics.
+        """
+        ...
+
+    def rounds(self, count: int) -> AsyncIterator[Round]:
+        """Yield rounds up to number `count`, beginning after the last committed one; each must be committed."""
+        ...
+
+    def ask(
+        self,
+        kind: str,
+        model: Any,
+        *,
+        at_least: int = 1,
+        sites: Sequence[str] | None = None,
+        sample: int = 0,
+        deadline_s: float = 0.0,
+        max_norm: float = 0.0,
+        **numbers: float,
+    ) -> Answers:
+        """Ask sites a question and return their answers as they may be folded, in site order.
+
+        `kind` is "train", "evaluate" or a word of your own; `model` the arrays that go with it. `sites` None: all of
+        them; `sample` > 0: so many, drawn by the job and the step; `deadline_s` 0: none but the job's patience;
+        `max_norm` > 0: the largest L2 norm of (update - model). `numbers` reach the trainer as `task.numbers`.
+        """
+        ...
+
+    async def sites(self) -> list[str]:
+        """Return the sites that could be asked now."""
+        ...
+
+    def log(self, text: str) -> None:
+        """Write a line into the job's log."""
+        ...

@@ -1,0 +1,140 @@
+"""Arrays as blobs hold them: read-only views on a buffer, and the description of arrays that are to become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from blake3 import blake3
+
+from convoy.errors import BadInput
+from convoy.model.blob import Described, Layout, Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    Array = np.ndarray[Any, np.dtype[Any]]
+
+DTYPES: Final[Mapping[str, str]] = {  # numpy's names by safetensors' names
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+NAMES: Final[Mapping[str, str]] = {theirs: ours for ours, theirs in DTYPES.items()}
+
+
+def dtype(name: str) -> np.dtype[Any]:
+    """Return the numpy dtype of a blob's dtype name, such as `F32` or `BF16`."""
+    theirs = DTYPES[name]
+    if name == "BF16" or name.startswith("F8"):
+        import ml_dtypes  # 5 ms that most models do not need
+
+        foreign: np.dtype[Any] = np.dtype(getattr(ml_dtypes, theirs))
+        return foreign
+    return np.dtype(theirs)
+
+
+def dtype_name(array: Array) -> str:
+    """Return the blob's dtype name of an array, or numpy's where a blob has none for it."""
+    return NAMES.get(array.dtype.name, array.dtype.name)
+
+
+class Model(Mapping[str, "Array"]):
+    """The arrays being federated, by name: immutable, and mapped rather than read where they lie in a file."""
+
+    __slots__ = ("_arrays", "digest")
+
+    def __init__(self, arrays: Mapping[str, Array], digest: str = "") -> None:
+        """Take read-only views of the arrays; `digest` names the blob that holds exactly them, if there is one."""
+        self._arrays = {name: _read_only(array) for name, array in arrays.items()}
+        self.digest = digest
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    __eq__ = object.__eq__  # arrays have no one answer to ==
+    __hash__ = object.__hash__
+
+    def __repr__(self) -> str:
+        return f"<Model of {len(self)} tensors, {self.nbytes} bytes>"
+
+    @property
+    def nbytes(self) -> int:
+        """The size of all arrays in bytes."""
+        return sum(array.nbytes for array in self._arrays.values())
+
+    def numpy(self) -> dict[str, Array]:
+        """Return the arrays copied, so that they may be written to."""
+        return {name: array.copy() for name, array in self._arrays.items()}
+
+    def torch(self) -> dict[str, Any]:
+        """Return a state dict of torch tensors on the CPU, copied, so that they may be written to."""
+        from convoy.model import frameworks  # it knows torch
+
+        return frameworks.to_torch(self._arrays)
+
+
+def _read_only(array: Array) -> Array:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def views(layout: Layout | Iterable[Tensor], buffer: Any, digest: str = "") -> Model:
+    """Return a blob's tensors as read-only views on the bytes of its file, nothing copied."""
+    tensors = layout.tensors if isinstance(layout, Layout) else layout
+    digest = layout.digest if isinstance(layout, Layout) else digest
+    return Model({tensor.name: _view(tensor, buffer) for tensor in tensors}, digest)
+
+
+def _view(tensor: Tensor, buffer: Any) -> Array:
+    kind = dtype(tensor.dtype)
+    if tensor.start == tensor.end:
+        return np.empty(tensor.shape, kind)
+    count = (tensor.end - tensor.start) // kind.itemsize
+    return np.frombuffer(buffer, kind, count, tensor.start).reshape(tensor.shape)
+
+
+def packed(array: Array) -> Array:
+    """Return the array in C order and little endian: itself, if it is so already."""
+    ordered = array if array.flags.c_contiguous else array.copy(order="C")
+    return ordered if ordered.dtype.isnative else ordered.astype(ordered.dtype.newbyteorder("="))
+
+
+def raw(array: Array) -> memoryview:
+    """Return the bytes of a packed array, not copied."""
+    return array.reshape(-1).view(np.uint8).data
+
+
+def describe(arrays: Mapping[str, Array]) -> list[Described]:
+    """Return packed arrays as `blob.build` wants them, each with the digest of its bytes.
+
+    Raises `BadInput` for a name that is no text and a dtype that a blob does not have.
+    """
+    return [_described(name, array) for name, array in arrays.items()]
+
+
+def _described(name: str, array: Array) -> Described:
+    if not isinstance(name, str) or name == "__metadata__":
+        raise BadInput(f"a tensor cannot be called {name!r}")
+    kind = NAMES.get(array.dtype.name)
+    if kind is None:
+        raise BadInput(
+            f"tensor {name!r} has the dtype {array.dtype}",
+            why=f"a model's are {', '.join(NAMES)}",
+            fix="convert it with .astype() first",
+        )
+    return Described(name, kind, array.shape, array.nbytes, blake3(raw(array)).hexdigest())
+
+
+def shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return name -> (dtype, shape), as `schema.check_shapes` compares them."""
+    return {name: (dtype_name(array), array.shape) for name, array in arrays.items()}

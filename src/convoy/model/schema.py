@@ -1,0 +1,116 @@
+"""What an update must be: the names, shapes and dtypes of its base, finite, and not too far away from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from convoy.errors import Refused
+from convoy.model.blob import Layout
+
+if TYPE_CHECKING:  # an idle site checks no values and loads no numpy
+    import numpy as np
+
+SLICE: Final = 1 << 16  # items: 256 KiB of float32, which fits the cache together with a buffer of the same size
+
+
+def check_layout(update: Layout, base: Layout) -> None:
+    """Compare the tensors of two blobs. Raises `Refused` with the tensor's name, what it is and what it should be."""
+    check_shapes(
+        {tensor.name: (tensor.dtype, tensor.shape) for tensor in update.tensors},
+        {tensor.name: (tensor.dtype, tensor.shape) for tensor in base.tensors},
+    )
+
+
+def check_shapes(
+    update: Mapping[str, tuple[str, tuple[int, ...]]], base: Mapping[str, tuple[str, tuple[int, ...]]]
+) -> None:
+    """Compare name -> (dtype, shape). Raises `Refused` with the tensor's name, what it is and what it should be."""
+    if update == base:
+        return
+    absent, extra = sorted(base.keys() - update.keys()), sorted(update.keys() - base.keys())
+    if absent:
+        raise Refused(
+            f"the update has no tensor {_some(absent)}", why=f"the model has it; the update has {_some(extra)}"
+        )
+    if extra:
+        raise Refused(f"the update has a tensor {_some(extra)} more than the model")
+    for name, (dtype, shape) in update.items():
+        wanted_dtype, wanted_shape = base[name]
+        if shape != wanted_shape:
+            raise Refused(
+                f"tensor {name!r} of the update has the shape {list(shape)}, the model's {list(wanted_shape)}"
+            )
+        if dtype != wanted_dtype:
+            raise Refused(f"tensor {name!r} of the update is {dtype}, the model's is {wanted_dtype}")
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3])
+    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing else"
+
+
+def check_values(
+    update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray] | None = None, max_norm: float = 0.0
+) -> None:
+    """Check that every float is finite and, with `max_norm`, that the update is no farther from its base than that.
+
+    Works in slices: its memory does not grow with the model. Raises `Refused` with the tensor and the item, or with the
+    distance.
+    """
+    import numpy as np
+
+    for name, array in update.items():
+        if array.dtype.kind in "iub":
+            continue
+        flat = array.reshape(-1)
+        for start in range(0, flat.size, SLICE):
+            if not np.isfinite(_wide(flat[start : start + SLICE])).all():
+                raise Refused(f"tensor {name!r} of the update is not finite", why=_first_bad(array, start))
+    if base is not None and max_norm:
+        apart = distance(update, base)
+        if apart > max_norm:
+            raise Refused(f"the update is {apart:.6g} away from its model", why=f"the bound is {max_norm:g} (L2)")
+
+
+def distance(update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> float:
+    """Return the L2 norm of (update - base) over all float tensors; counters and truth values have no say in it."""
+    total = 0.0
+    for name, array in update.items():
+        if array.dtype.kind in "iub":
+            continue
+        flat, against = array.reshape(-1), base[name].reshape(-1)
+        for start in range(0, flat.size, SLICE):
+            total += _squares(flat[start : start + SLICE], against[start : start + SLICE])
+    return math.sqrt(total)
+
+
+def _wide(part: np.ndarray) -> np.ndarray:
+    """Return the slice in a type that numpy calculates with at full speed."""
+    import numpy as np
+
+    return part if part.dtype.itemsize >= 4 and part.dtype.kind == "f" else part.astype(np.float32)
+
+
+def _squares(part: np.ndarray, against: np.ndarray) -> float:
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        apart = np.subtract(
+            part, against, dtype=np.float32 if part.dtype.itemsize < 8 else np.float64, casting="unsafe"
+        )
+        squares = float(apart.dot(apart))
+        if math.isfinite(squares):
+            return squares
+        apart = np.subtract(part, against, dtype=np.float64, casting="unsafe")
+        return float(apart.dot(apart))
+
+
+def _first_bad(array: np.ndarray, start: int) -> str:
+    import numpy as np
+
+    part = _wide(array.reshape(-1)[start : start + SLICE])
+    place = start + int(np.flatnonzero(~np.isfinite(part))[0])
+    at = [int(i) for i in np.unravel_index(place, array.shape)]
+    return f"item {at} is {float(part[place - start])}"

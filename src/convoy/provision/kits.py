@@ -1,0 +1,207 @@
+"""A project becomes kits: one folder for each participant, all of them at once or none."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import yaml
+
+from convoy.errors import BadInput
+from convoy.provision import sample, scripts
+from convoy.spec.kit import Kind
+from convoy.spec.project import Admin, Participant, Project, Server
+from convoy.trust import federation, keys
+from convoy.trust.authority import Authority
+from convoy.trust.federation import Federation
+
+_PROD: Final = re.compile(r"prod_(\d{2,6})")
+_OWN: Final = 0o700  # for its owner alone
+
+
+@dataclass(frozen=True, slots=True)
+class _Maker:
+    """What every kit of one run is made from."""
+
+    project: Project
+    authority: Authority
+    state: Path
+    federation: bytes
+    now: float
+    last: Path | None  # the prod_NN before this one
+
+
+def provision(project: Project, workspace: Path, *, now: float) -> Path:
+    """Make `workspace/<project>/prod_NN` with a kit for each participant and return it.
+
+    The root and the keys that `workspace/<project>/state` holds are used again; certificates are always new ones.
+    Nothing of a run that fails is left as a prod_NN. Raises `BadInput` for a workspace of another project.
+    """
+    folder = workspace / project.name
+    _refuse_other(project, workspace)
+    state = folder / "state"
+    state.mkdir(mode=_OWN, parents=True, exist_ok=True)
+    with _alone(state):
+        authority = _root(project, folder, now)
+        maker = _Maker(project, authority, state, _who_is_who(project, state, authority), now, newest(folder))
+        building = folder / ".building"
+        shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
+        building.mkdir(mode=_OWN)
+        for participant in (project.server, *project.sites, *project.admins):
+            _kit(maker, participant, building / participant.name)
+        os.sync()
+        return building.rename(folder / f"prod_{_next(folder):02d}")
+
+
+def newest(folder: Path) -> Path | None:
+    """Return the newest prod_NN in a project's folder of a workspace, or None."""
+    number = _next(folder) - 1
+    return folder / f"prod_{number:02d}" if number >= 0 else None
+
+
+def _refuse_other(project: Project, workspace: Path) -> None:
+    """Raise `BadInput` if the workspace holds the root of a project with another name."""
+    for other in sorted(workspace.glob("*/state/root.crt")):
+        name = other.parent.parent.name
+        if name != project.name:
+            raise BadInput(
+                f"{workspace} holds the project {name}, not {project.name}",
+                why="a project with another name has another root: no kit in use would fit it any more",
+                fix=f"name it {name} again; or, for a new federation, provision into another workspace (-w)",
+            )
+
+
+def _root(project: Project, folder: Path, now: float) -> Authority:
+    """Return the project's root, made now if the project is new."""
+    state = folder / "state"
+    if (state / "root.crt").exists():
+        return _same(project, Authority.load(state), folder)
+    if _next(folder) or (state / "federation.json").exists():
+        raise BadInput(
+            f"{state / 'root.crt'} is gone, but kits were made from it",
+            why="a new root would shut out everybody who has one of these kits",
+            fix=f"put the state folder back from a copy; to begin anew, move {folder} away",
+        )
+    return Authority.create(project.name, state, now=now)
+
+
+def _same(project: Project, authority: Authority, folder: Path) -> Authority:
+    """Return the root as it is. Raises `BadInput` if it was made for a project of another name."""
+    if authority.project != project.name:
+        raise BadInput(
+            f"{folder} holds the root of {authority.project}, not of {project.name}",
+            why="the folder was renamed, or copied from another workspace; its certificates say the old name",
+            fix=f"name the project and its folder {authority.project} again, or provision into another workspace (-w)",
+        )
+    return authority
+
+
+def _who_is_who(project: Project, state: Path, authority: Authority) -> bytes:
+    """Return the signed federation.json; its number rises if it says something else than the last one."""
+    everybody = {
+        participant.name: federation.Participant(
+            _kind(participant), participant.org, participant.role if isinstance(participant, Admin) else ""
+        )
+        for participant in (project.server, *project.sites, *project.admins)
+    }
+    file = state / "federation.json"
+    last = federation.read(file.read_bytes(), authority.pem) if file.exists() else None
+    if last and dict(last.participants) == everybody:
+        return file.read_bytes()
+    data = federation.sign(Federation(project.name, last.number + 1 if last else 1, everybody), authority.key)
+    keys.write(file, data, mode=0o644)
+    return data
+
+
+def _kit(maker: _Maker, participant: Participant, folder: Path) -> None:
+    """Write one participant's kit."""
+    kind = _kind(participant)
+    startup, local = folder / "startup", folder / "local"
+    for made in (folder, startup, local):
+        made.mkdir(mode=_OWN)
+    key_pem, cert_pem = _identity(maker, participant, kind)
+    _write(startup / "convoy.yaml", _description(maker.project, participant, kind))
+    _write(startup / "root.crt", maker.authority.pem)
+    _write(startup / "node.crt", cert_pem)
+    _write(startup / "node.key", key_pem, mode=0o600)
+    _write(startup / "federation.json", maker.federation)
+    if kind == "admin":
+        (folder / "transfer").mkdir(mode=_OWN)
+        _write(startup / "fl_admin.sh", scripts.console(), mode=0o755)
+        return
+    _write(startup / "start.sh", scripts.start(kind), mode=0o755)
+    _write(startup / "stop.sh", scripts.stop(kind), mode=0o755)
+    _write(local / "node.yaml", _kept(maker, participant, "node.yaml") or sample.node(kind))
+    if kind == "site":
+        _write(local / "policy.yaml", _kept(maker, participant, "policy.yaml") or sample.POLICY)
+
+
+def _kept(maker: _Maker, participant: Participant, name: str) -> str:
+    """Return a settings file as it stands in the participant's last kit, or nothing: it is the owner's."""
+    file = maker.last / participant.name / "local" / name if maker.last else None
+    return file.read_text() if file and file.is_file() else ""
+
+
+def _identity(maker: _Maker, participant: Participant, kind: Kind) -> tuple[bytes, bytes]:
+    """Return a participant's key, the one it has had since its first kit, and a new certificate for it."""
+    file = maker.state / "keys" / kind / f"{participant.name}.key"
+    key = keys.load(file) if file.exists() else None
+    hosts = participant.hosts if isinstance(participant, Server) else ()
+    key_pem, cert_pem = maker.authority.issue(kind, participant.name, hosts=hosts, key=key, now=maker.now)
+    if key is None:
+        file.parent.mkdir(mode=_OWN, parents=True, exist_ok=True)
+        keys.save(file, key_pem)
+    return key_pem, cert_pem
+
+
+def _description(project: Project, participant: Participant, kind: Kind) -> str:
+    """Return startup/convoy.yaml: who this is and where the server is."""
+    server = project.server
+    said: dict[str, object] = {
+        "project": project.name,
+        "kind": kind,
+        "name": participant.name,
+        "org": participant.org,
+        "server": {"host": server.host, "fed_port": server.fed_learn_port, "admin_port": server.admin_port},
+    }
+    if kind == "server":
+        said["hosts"] = list(server.hosts)
+    head = "# Written by `convoy provision`; provision again rather than editing it.\n"
+    return head + yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
+
+
+def _kind(participant: Participant) -> Kind:
+    """Return what kind of kit a participant gets."""
+    return "server" if isinstance(participant, Server) else "admin" if isinstance(participant, Admin) else "site"
+
+
+def _write(path: Path, content: str | bytes, *, mode: int = 0o644) -> None:
+    """Write a new file of exactly this mode; it never has a wider one."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        os.fchmod(file.fileno(), mode)  # whatever the umask says
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def _next(folder: Path) -> int:
+    """Return the number that the next prod_NN gets."""
+    taken = [int(match[1]) for path in folder.glob("prod_*") if (match := _PROD.fullmatch(path.name))]
+    return max(taken, default=-1) + 1
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """Hold the project's lock. Raises `BadInput` while another process provisions it."""
+    with (state / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInput(f"another provision is working on {state.parent}", fix="wait for it to end") from error
+        yield

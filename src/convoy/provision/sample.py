@@ -1,0 +1,83 @@
+"""What provisioning writes for people to edit: a sample project.yml, node.yaml, policy.yaml."""
+
+from __future__ import annotations
+
+from typing import Final
+
+PROJECT: Final = """\
+# A federation: one server, the sites that train, the people who run it.
+# `convoy provision` turns this file into one startup kit for each participant, in
+# workspace/example_project/prod_00/. Change it and provision again: whoever was there keeps their keys.
+api_version: 3
+name: example_project
+description: Convoy's sample project
+
+participants:
+  # The server. Sites reach it on fed_learn_port, people (console, CLI, web) on admin_port.
+  - name: server
+    type: server
+    org: nvidia
+    fed_learn_port: 8002
+    admin_port: 8003
+    # Where participants find it, if not under its name above:
+    # default_host: fl.example.org
+    # Other names and addresses that it may be reached at (they go into its certificate):
+    # host_names: [fl.internal.example.org, 10.0.0.5]
+
+  # The sites: each trains on data that it never shows.
+  - name: site-1
+    type: client
+    org: nvidia
+  - name: site-2
+    type: client
+    org: nvidia
+
+  # The people. Roles: project_admin (everything), org_admin (the own organisation's sites and jobs),
+  # lead (submits jobs, sees results), member (looks on).
+  - name: admin@nvidia.com
+    type: admin
+    org: nvidia
+    role: project_admin
+"""
+
+_HEAD: Final = """\
+# Settings of this {kind}. Each line shows the default; remove the `# ` in front of one to change it.
+"""
+
+_BOTH: Final = """\
+# workspace: work            # folder for state, logs and jobs; from the kit's own folder unless absolute
+# health_host: 127.0.0.1     # who may ask for /livez, /readyz, /metrics: this machine alone; 0.0.0.0 in a container
+# health_port: 8004          # TCP port of the health pages; 0 takes any free one
+# log_format: text           # text for people, json for machines: one object a line
+# disk_reserve: 256Mi        # bytes of disk left free: below it no new work is taken, so that what runs can end
+# env: {}                    # environment (name: value) of the processes that run jobs, such as OMP_NUM_THREADS
+"""
+
+_SERVER: Final = """\
+# listen_host: 0.0.0.0       # addresses to listen on for sites and people: all, since certificates decide who gets in
+# max_jobs: 4                # jobs that run at once; the others wait, since each needs memory for its model
+# database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace
+# results: ""                # where results go: s3://…, gs://…, az://…; empty: a folder in the workspace
+"""
+
+_SITE: Final = """\
+# cpu:                       # cores that jobs may take together; empty: all of this machine's
+# memory:                    # bytes that jobs may take together, such as 16Gi; empty: all of this machine's
+# gpu:                       # GPUs that jobs may take together; empty: all that the kernel shows
+# data: {}                   # data that jobs see (name: path); paths from this folder; nothing else is theirs to know
+"""
+
+POLICY: Final = """\
+# What leaves this site. Every update of every job passes these filters, from top to bottom;
+# a job cannot change or skip them. The default lets updates pass as they are.
+filters: []
+# filters:
+#   - exclude: ["head.*"]    # tensors that stay here, by patterns of their names; the global model's go instead
+#   - clip: {norm: 1.0}      # the largest L2 norm of an update's difference from the global model
+#   - noise: {sigma: 0.01}   # standard deviation of Gaussian noise on the difference, a number in the model's own unit
+"""
+
+
+def node(kind: str) -> str:
+    """Return node.yaml of a server or a site: every setting with its default, its unit and its reason."""
+    return _HEAD.format(kind=kind) + _BOTH + (_SERVER if kind == "server" else _SITE)

@@ -1,0 +1,219 @@
+"""The server's composition root: builds every part, hands it on, and drains at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from typing import Final
+
+import grpc.aio
+import structlog
+
+import convoy
+from convoy.admin import serve as rest
+from convoy.control.machine import Machine
+from convoy.control.state import State
+from convoy.errors import BadInput
+from convoy.server import start
+from convoy.server.desk import Desk, resident_bytes
+from convoy.server.files import Workspace
+from convoy.server.flows import Flows
+from convoy.server.hub import Hub
+from convoy.server.logs import JobLogs
+from convoy.server.loop import Loop
+from convoy.server.performer import Performer
+from convoy.server.results import open_results
+from convoy.server.sessions import Sessions
+from convoy.server.transfers import Transfers
+from convoy.spec.kit import Kit
+from convoy.spec.settings import Settings
+from convoy.store.ledger import Contents, Ledger, open_ledger, sqlite_url
+from convoy.trust import federation
+from convoy.wire import channels, health
+from convoy.worker import node
+from convoy.worker.launcher import ProcessLauncher
+from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
+
+DRAIN_S: Final = 10.0  # for the last records to become durable
+
+
+def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
+    """Run the server in the foreground until it is told to leave; return the exit status."""
+    notes = Notes()
+    set_up(settings.log_format, notes)
+    return node.run(_main(kit, settings, notes, ready_fd))
+
+
+@dataclass(slots=True)
+class Logbook:
+    """The logs of each job, opened once."""
+
+    workspace: Workspace
+    open: dict[str, JobLogs]
+
+    def of(self, job: str) -> JobLogs:
+        """Return the job's logs."""
+        if job not in self.open:
+            self.open[job] = JobLogs(self.workspace.job(job).logs)
+        return self.open[job]
+
+    def forget(self, job: str) -> None:
+        """Let a deleted job's logs go."""
+        self.open.pop(job, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A server, built and not yet open."""
+
+    kit: Kit
+    settings: Settings
+    state: State
+    loop: Loop
+    flows: Flows
+    transfers: Transfers
+    hub: Hub
+    desk: Desk
+    sites: grpc.aio.Server
+    ending: Ending
+
+
+async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
+    folder = settings.workspace
+    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    node.hold(folder)
+    log, ending = structlog.get_logger(), Ending()
+    ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
+    contents = await asyncio.to_thread(_load, ledger, Workspace(folder))
+    async with AsyncExitStack() as stack:
+        stack.callback(ledger.close)
+        group = await stack.enter_async_context(asyncio.TaskGroup())
+        parts = _build(kit, settings, notes=notes, ending=ending, ledger=ledger, contents=contents, group=group)
+        deciding = group.create_task(parts.loop.run())
+        await asyncio.to_thread(start.tidy, parts.state, Workspace(folder))
+        for lost in await asyncio.to_thread(start.lost_updates, parts.state, Workspace(folder)):
+            parts.loop.post(lost)
+        parts.loop.resume()
+        await _open(parts, stack)
+        log.info("server ready", project=kit.project, sites=len(parts.state.sites), fed_port=kit.fed_port)
+        with signals(ending):
+            say_ready(ready_fd)
+            await ending.event.wait()
+        log.info("server leaves", restart=ending.restart)
+        parts.hub.close_all()
+        await parts.sites.stop(0.5)
+        parts.flows.stop_all()
+        with suppress(TimeoutError):  # a disk that is full: nothing was said that is not durable
+            async with asyncio.timeout(DRAIN_S):
+                await parts.loop.settled()
+        deciding.cancel()
+    return ending.status
+
+
+def _load(ledger: Ledger, workspace: Workspace) -> Contents:
+    """Return what the ledger holds, less the rounds whose model a power cut took."""
+    contents = ledger.load()
+    undone = start.undone(contents, workspace)
+    if not undone:
+        return contents
+    for lost in undone:
+        structlog.get_logger().warning("a round is made again: its model is lost", job=lost.job, round=lost.round)
+    ledger.write(undone)
+    return ledger.load()
+
+
+def _build(
+    kit: Kit,
+    settings: Settings,
+    *,
+    notes: Notes,
+    ending: Ending,
+    ledger: Ledger,
+    contents: Contents,
+    group: asyncio.TaskGroup,
+) -> Parts:
+    """Build every part and hand each what it needs."""
+    root_pem = kit.root_file.read_bytes()
+    people = federation.read(kit.federation_file.read_bytes(), root_pem)
+    workspace, hub = Workspace(settings.workspace), Hub()
+    state = start.state_from(contents, people.sites(), max_jobs=settings.max_jobs, now=time.monotonic())
+    results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
+    loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
+    flows = Flows(state, workspace, ProcessLauncher(), group, loop.post, book.of, settings.env, loop.check_room)
+    transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, group)
+    loop.perform = Performer(
+        state=state,
+        workspace=workspace,
+        hub=hub,
+        transfers=transfers,
+        flows=flows,
+        results=results,
+        group=group,
+        post=loop.post,
+        check_room=loop.check_room,
+        logs_of=book.of,
+        forget_logs=book.forget,
+        note=structlog.get_logger(),
+    )
+    desk = Desk(
+        loop=loop,
+        workspace=workspace,
+        hub=hub,
+        results=results,
+        federation=people,
+        root_pem=root_pem,
+        version=convoy.__version__,
+        logs_of=book.of,
+        notes=notes,
+        ending=ending,
+        log=structlog.get_logger(),
+    )
+    service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of)
+    return Parts(kit, settings, state, loop, flows, transfers, hub, desk, channels.server(service), ending)
+
+
+async def _open(parts: Parts, stack: AsyncExitStack) -> None:
+    """Open the three doors: sites on 8002, people on 8003, health on 8004."""
+    kit, settings = parts.kit, parts.settings
+    files = channels.Files(kit.root_file, kit.cert_file, kit.key_file)
+    _listen(parts.sites, settings.listen_host, kit.fed_port, files)
+    stack.push_async_callback(parts.sites.stop, 0)
+    await parts.sites.start()
+    vitals = health.Vitals(lambda: parts.state.problem, lambda: _metrics(parts.state, parts.hub, parts.transfers))
+    config = health.config(vitals, host=settings.health_host, port=settings.health_port)
+    await stack.enter_async_context(health.serving(config))
+    app = rest.app(parts.desk, parts.desk.federation, parts.desk.root_pem)
+    people = rest.config(
+        app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file
+    )
+    await stack.enter_async_context(rest.serving(people))
+    parts.loop.check_room()
+
+
+def _listen(server: grpc.aio.Server, host: str, port: int, files: channels.Files) -> None:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        server.add_secure_port(address, channels.server_credentials(files))
+    except RuntimeError as problem:
+        raise BadInput(
+            f"port {port} on {host} cannot be opened for sites",
+            why=str(problem),
+            fix="stop what listens there, or change fed_learn_port in project.yml and provision anew",
+        ) from problem
+
+
+def _metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:
+    yield health.Metric("convoy_sites_connected", "Sites with an open stream.", len(hub.lines))
+    yield health.Metric("convoy_sites_known", "Sites of the federation.", len(state.sites))
+    for name in ("submitted", "running", "ending", "completed", "failed", "aborted"):
+        count = sum(1 for job in state.jobs.values() if job.record.state == name)
+        yield health.Metric("convoy_jobs", "Jobs by state.", count, labels=(("state", name),))
+    rounds = sum(max(job.committed, 0) for job in state.jobs.values())
+    yield health.Metric("convoy_rounds_committed", "Rounds committed, of the jobs that are kept.", rounds)
+    yield health.Metric("convoy_update_bytes_received", "Bytes of updates from sites.", transfers.received, "counter")
+    yield health.Metric("convoy_model_bytes_sent", "Bytes of models to sites.", transfers.sent, "counter")
+    yield health.Metric("convoy_storage_full", "1 while the disk is too full for new work.", bool(state.problem))
+    yield health.Metric("convoy_resident_bytes", "Resident memory of the server process.", resident_bytes())

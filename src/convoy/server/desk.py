@@ -1,0 +1,267 @@
+"""What people may ask of this server: the coordinator behind the REST API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convoy.admin import views
+from convoy.admin.port import Person
+from convoy.control import events
+from convoy.control.records import Job, JobId, SiteName
+from convoy.control.state import LiveJob
+from convoy.errors import NotFound, Refused, StorageFull
+from convoy.flows.check import check_job
+from convoy.server.files import Workspace
+from convoy.server.hub import Hub
+from convoy.server.logs import JobLogs
+from convoy.server.loop import Loop
+from convoy.server.results import Results
+from convoy.server.views import job_view, member_views, round_view, site_view
+from convoy.spec.job import read_job_document
+from convoy.store.ledger import Switched
+from convoy.trust import bundle as bundles
+from convoy.trust.federation import Federation
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker.node import Ending, Notes
+
+
+@dataclass(slots=True)
+class Desk:
+    """Implements `admin.port.Coordinator` over the loop."""
+
+    loop: Loop
+    workspace: Workspace
+    hub: Hub
+    results: Results
+    federation: Federation
+    root_pem: bytes
+    version: str
+    logs_of: Callable[[str], JobLogs]
+    notes: Notes
+    ending: Ending
+    log: Any  # a structlog logger
+    started_at: float = field(default_factory=time.time)
+    _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def submit(self, person: Person, bundle: bytes) -> views.JobView:
+        """Verify, check and keep a bundle; sending the same bundle again returns the same job."""
+        problem = self.loop.check_room()
+        if problem:
+            raise StorageFull("the server takes no new jobs now", why=problem)
+        async with self._taking:  # the same bundle may come twice, when a connection breaks
+            record = await asyncio.to_thread(self._take, person, bundle)
+            self.log.info("submitted", by=person.name, job=record.id, name=record.name)
+            self.loop.post(events.Submitted(record))
+        await self.loop.settled()
+        return job_view(self._job(record.id))
+
+    def _take(self, person: Person, data: bytes) -> Job:
+        checked = bundles.verify(data, root_pem=self.root_pem, project=self.federation.project, now=time.time())
+        if checked.submitter != person.name:
+            raise Refused(
+                "the bundle was signed by somebody else",
+                why=f"you are {person.name}, it says {checked.submitter}",
+                fix="submit it with the kit that signed it",
+            )
+        text = bytes(checked.files["job.yaml"]).decode() if "job.yaml" in checked.files else ""
+        if not text:
+            raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
+        spec, document = read_job_document(text, name="job.yaml")
+        check_job(spec, document, checked.files, self.federation.sites())
+        files = self.workspace.job(checked.id)
+        if JobId(checked.id) not in self.loop.machine.state.jobs:  # sent again, it lies there already, or has ended
+            try:
+                files.make(data)
+                for old in (draft := files.folder / "code.tmp", files.code):
+                    shutil.rmtree(old, ignore_errors=True)
+                bundles.unpack(checked, draft)
+                draft.replace(files.code)
+            except StorageFull:
+                files.remove()
+                raise
+        return Job(
+            id=JobId(checked.id),
+            name=spec.name,
+            submitter=person.name,
+            org=person.org,
+            bundle=checked.digest,
+            size=len(data),
+            spec=spec.to_json(),
+            state="submitted",
+            cause="",
+            submitted_at=time.time(),
+        )
+
+    def jobs(self) -> list[views.JobView]:
+        """Return every job, newest first."""
+        found = sorted(self.loop.machine.state.jobs.values(), key=lambda job: -job.record.submitted_at)
+        return [job_view(job) for job in found]
+
+    async def job(self, job: str) -> views.JobDetail:
+        """Return one job in full."""
+        found = self._job(job)
+        return views.JobDetail(
+            job=job_view(found),
+            story=found.record.story,
+            members=member_views(found),
+            rounds=[round_view(record) for record in found.rounds],
+            spec=json.loads(found.record.spec),
+            results=await self.results.names(job) if found.over else [],
+        )
+
+    async def watch(self, job: str) -> AsyncIterator[views.Progress]:
+        """Yield the job at once and after each change, until it has ended."""
+        found = self._job(job)
+        event = asyncio.Event()
+        leave = self.loop.subscribe(job, event)
+        told = 0
+        try:
+            while True:
+                event.clear()
+                over, rounds = found.over, found.rounds[told:]
+                told += len(rounds)
+                yield views.Progress(
+                    job=job_view(found), rounds=[round_view(record) for record in rounds], story=found.record.story
+                )
+                if over:
+                    return
+                await event.wait()
+        finally:
+            leave()
+
+    async def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:
+        """Yield the job's log lines; with `follow`, until the job has ended."""
+        found = self._job(job)
+        if site is not None and site != "server" and site not in self.loop.machine.state.sites:
+            raise NotFound(f"there is no site {site!r}")
+        logs = self.logs_of(job)
+        if follow:
+            async for name, line in logs.follow(site, lambda: found.over):
+                yield views.LogLine(site=name, text=line)
+        else:
+            for name, line in await asyncio.to_thread(logs.lines, site):
+                yield views.LogLine(site=name, text=line)
+
+    async def abort(self, person: Person, job: str) -> views.JobView:
+        """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""
+        found = self._job(job)
+        self.log.info("abort asked", by=person.name, job=job)
+        if found.over:
+            raise Refused(f"job {found.record.name} has ended already", why=f"it is {found.record.state}")
+        event = asyncio.Event()
+        leave = self.loop.subscribe(job, event)
+        try:
+            self.loop.post(events.AbortAsked(found.record.id, person.name))
+            while not found.over:
+                event.clear()
+                await event.wait()
+        finally:
+            leave()
+        await self.loop.settled()
+        return job_view(found)
+
+    async def delete(self, person: Person, job: str) -> None:
+        """Forget an ended job and its results. Raises `Refused` while it runs."""
+        found = self._job(job)
+        if not found.over:
+            raise Refused(
+                f"job {found.record.name} has not ended",
+                why=f"it is {found.record.state}",
+                fix=f"convoy job abort {job[:8]}",
+            )
+        self.log.info("delete", by=person.name, job=job)
+        await self.results.remove(job)
+        self.loop.post(events.DeleteAsked(found.record.id))
+        await self.loop.settled()
+
+    def bundle(self, job: str) -> Path:
+        """Return the file of the job's bundle as it was submitted."""
+        self._job(job)
+        return self.workspace.job(job).bundle
+
+    async def result(self, job: str, name: str) -> AsyncIterator[bytes]:
+        """Yield the bytes of one result file, by its name in `JobDetail.results`."""
+        self._job(job)
+        if name not in await self.results.names(job):
+            raise NotFound(f"job {job[:8]} left no {name!r}")
+        async for chunk in self.results.read(job, name):
+            yield chunk
+
+    def sites(self) -> list[views.SiteView]:
+        """Return every site of the project, by name."""
+        state = self.loop.machine.state
+        return [site_view(state, site, self.federation) for site in sorted(state.sites.values(), key=lambda s: s.name)]
+
+    async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
+        """Let a site take part, or not. Raises `NotFound` for an unknown site."""
+        state = self.loop.machine.state
+        known = state.sites.get(SiteName(site))
+        if known is None:
+            raise NotFound(f"there is no site {site!r}", why=f"there are: {', '.join(sorted(state.sites))}")
+        self.log.info("site switched", by=person.name, site=site, enabled=enabled)
+        self.loop.keep(Switched(site, enabled))
+        self.loop.post(events.SiteSwitched(known.name, enabled))
+        if not enabled and known.name in self.hub.lines:
+            self.hub.lines[known.name].hang_up()
+        await self.loop.settled()
+        return site_view(state, known, self.federation)
+
+    def status(self) -> views.ServerView:
+        """Return the server in one look."""
+        self.loop.check_room()
+        state = self.loop.machine.state
+        states = [job.record.state for job in state.jobs.values()]
+        return views.ServerView(
+            project=self.federation.project,
+            version=self.version,
+            started_at=self.started_at,
+            jobs_running=sum(1 for found in states if found in ("running", "ending")),
+            jobs_waiting=states.count("submitted"),
+            sites_connected=len(self.hub.lines),
+            sites_known=len(state.sites),
+            problem=state.problem,
+            disk_free=shutil.disk_usage(self.workspace.folder).free,
+            python=platform.python_version(),
+            platform=platform.platform(terse=True),
+            memory=resident_bytes(),
+        )
+
+    def problems(self, count: int) -> list[views.LogLine]:
+        """Return the newest warnings and errors of the server, oldest first."""
+        return [views.LogLine(site="server", text=text) for text in list(self.notes.newest)[-count:]]
+
+    async def shutdown(self, person: Person, target: str, restart: bool) -> None:
+        """Stop (or restart) the server ("server") or a site by name, after a drain."""
+        self.log.info("shutdown asked", by=person.name, target=target, restart=restart)
+        if target == "server":
+            self.ending.ask(restart=restart)
+        elif target in self.hub.lines:
+            self.hub.send(target, pb.Down(leave=pb.Leave(restart=restart)))
+        elif target in self.loop.machine.state.sites:
+            raise Refused(f"{target} is not connected", fix=f"start it where it lives: convoy run KIT of {target}")
+        else:
+            raise NotFound(f"there is no site {target!r}")
+
+    def _job(self, job: str) -> LiveJob:
+        found = self.loop.machine.state.jobs.get(JobId(job))
+        if found is None:
+            raise NotFound(f"there is no job {job!r}", fix="convoy job list")
+        return found
+
+
+def resident_bytes() -> int:
+    """Return this process's resident memory; 0 where /proc is not there."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")

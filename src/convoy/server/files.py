@@ -1,0 +1,102 @@
+"""The server's folders: one for each job, with its bundle, code, blobs and logs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from convoy.errors import StorageFull
+from convoy.store.blobs import FULL, BlobFolder
+
+
+@dataclass(frozen=True, slots=True)
+class JobFiles:
+    """The folder of one job; made when the job comes in, swept when it has ended."""
+
+    folder: Path
+
+    @property
+    def bundle(self) -> Path:
+        """The bundle as it was submitted."""
+        return self.folder / "bundle"
+
+    @property
+    def code(self) -> Path:
+        """The unpacked bundle."""
+        return self.folder / "code"
+
+    @property
+    def logs(self) -> Path:
+        """A file for each site's log, and one for the workflow's ("server")."""
+        return self.folder / "logs"
+
+    @property
+    def blobs(self) -> BlobFolder:
+        """The job's blobs."""
+        return BlobFolder(self.folder / "blobs")
+
+    def make(self, bundle: bytes) -> None:
+        """Write the bundle and bring it to the disk for good. Raises `StorageFull`."""
+        try:
+            self._make(bundle)
+        except OSError as problem:
+            if problem.errno not in FULL:
+                raise
+            raise StorageFull("the server has no room for this job", why=str(problem)) from problem
+
+    def _make(self, bundle: bytes) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        (self.folder / "blobs").mkdir(exist_ok=True)
+        draft = self.folder / "bundle.tmp"
+        with draft.open("wb") as file:
+            file.write(bundle)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(self.bundle)
+        for folder in (self.folder, self.folder.parent):
+            sync_folder(folder)
+
+    def sweep(self, *, models: bool = True) -> None:
+        """Remove the working files, and with `models` the blobs; bundle and logs stay until the job is deleted."""
+        if models:
+            shutil.rmtree(self.folder / "blobs", ignore_errors=True)
+        shutil.rmtree(self.code, ignore_errors=True)
+
+    def remove(self) -> None:
+        """Remove everything."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """The server's working folder."""
+
+    folder: Path
+
+    def job(self, job: str) -> JobFiles:
+        """Return the folder of a job, by its id (32 hex digits, checked where it comes in)."""
+        return JobFiles(self.folder / "jobs" / job)
+
+    def room(self, reserve: int) -> str:
+        """Say in words that less than `reserve` bytes are free, or nothing."""
+        free = shutil.disk_usage(self.folder).free
+        if free >= reserve:
+            return ""
+        return f"the server's disk is full: {free >> 20} MiB free, {reserve >> 20} MiB are kept in reserve"
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk for good."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file and its name to the disk for good."""
+    sync_folder(path)
+    sync_folder(path.parent)

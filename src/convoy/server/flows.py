@@ -1,0 +1,206 @@
+"""Workflow workers on the server: started, heard, told, stopped; one process for each running job."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from convoy.control import cohort, events
+from convoy.control.records import JobId, are_names
+from convoy.control.state import LiveJob, State
+from convoy.errors import ConvoyError, RemoteFault
+from convoy.server.files import JobFiles, Workspace
+from convoy.server.logs import JobLogs
+from convoy.spec.job import Job as JobSpec
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker import code
+from convoy.worker.launcher import Launcher, Order, Worker
+from convoy.worker.lines import Stamper
+
+STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
+MAX_KIND, MAX_STEP = 255, 32  # characters, as the ledger has room for
+MAX_SITES: Final = 1 << 20
+GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
+
+
+@dataclass(slots=True)
+class Flows:
+    """Every workflow process of this server."""
+
+    state: State
+    workspace: Workspace
+    launcher: Launcher
+    group: asyncio.TaskGroup
+    post: Callable[[events.Event], None]
+    logs: Callable[[str], JobLogs]
+    env: Mapping[str, str]  # of the server's node.yaml, for workflows
+    check_room: Callable[[], str]
+    _workers: dict[str, Worker] = field(default_factory=dict)
+    _stopping: set[str] = field(default_factory=set)
+    _closed: bool = False
+
+    def run(self, job: str) -> None:
+        """Start the job's workflow from its last committed round."""
+        self._stopping.discard(job)
+        self.group.create_task(self._run(self.state.jobs[JobId(job)]))
+
+    def stop(self, job: str) -> None:
+        """End the job's workflow process."""
+        self._stopping.add(job)
+        worker = self._workers.get(job)
+        if worker is not None:
+            worker.send(pb.WorkerDown(bye=pb.Bye()))
+            self.group.create_task(worker.stop(GRACE_S))
+
+    def stop_all(self) -> None:
+        """End every workflow process, and any that is just being started; their jobs go on when the server is back."""
+        self._closed = True
+        for job in list(self._workers):
+            self.stop(job)
+
+    def tell(self, job: str, message: pb.WorkerDown) -> None:
+        """Send to the job's workflow, if it is there."""
+        worker = self._workers.get(job)
+        if worker is not None:
+            worker.send(message)
+
+    async def _run(self, job: LiveJob) -> None:
+        key = job.record.id
+        files, log, stamp = self.workspace.job(key), self.logs(key), Stamper(time.time)
+        order = Order("convoy.worker.flow", _begin(job, files), files.code, self.env)
+
+        printed = bytearray()
+
+        def output(data: bytes) -> None:
+            log.append("server", log.size("server"), stamp.lines(data))
+            printed[:] = (printed + data)[-STORY:]
+
+        try:
+            worker = await self.launcher.launch(order, output)
+        except OSError as problem:  # its folder is gone, or the machine has no room for one more process
+            self.post(events.FlowDied(key, f"it could not be started: {problem}"))
+            return
+        if key in self._stopping or self._closed:
+            self._stopping.add(key)
+            self.group.create_task(worker.stop(GRACE_S))
+        self._workers[key] = worker
+        ended = self.group.create_task(worker.ended())
+        said = await self._hear(job, worker)
+        await asyncio.wait({ended}, timeout=GRACE_S)
+        if not ended.done():  # it has hung up on us and stays
+            await worker.stop(GRACE_S)
+        how = await ended
+        log.append("server", log.size("server"), stamp.flush())
+        if self._workers.get(key) is worker:
+            del self._workers[key]
+        if not said and key not in self._stopping:
+            self.post(
+                events.FlowDied(
+                    key, how or "it left without a word", code.told(printed.decode(errors="replace"), STORY)
+                )
+            )
+
+    async def _hear(self, job: LiveJob, worker: Worker) -> bool:
+        """Handle what a workflow says until it hangs up; return whether it came to its end."""
+        said = False
+        try:
+            while (up := await worker.receive()) is not None:
+                said = self._said(job, worker, up) or said
+        except ConvoyError as problem:  # the code of one job: it ends there, and the server goes on
+            self.post(events.FlowFailed(job.record.id, problem.what, problem.why))
+            return True
+        return said
+
+    def _said(self, job: LiveJob, worker: Worker, up: pb.WorkerUp) -> bool:
+        """Handle one message; return whether it was the workflow's last word."""
+        key = job.record.id
+        match up.WhichOneof("it"):
+            case "ask":
+                if not are_names(key, up.ask.step):
+                    raise RemoteFault("the workflow asked a step that cannot be", why=repr(up.ask.step[:80]))
+                numbers = (up.ask.deadline_s, up.ask.max_norm, *up.ask.numbers.values())
+                if not all(map(math.isfinite, numbers)) or min(numbers[:2]) < 0:
+                    raise RemoteFault("the workflow asks with a number that is none", why=f"step {up.ask.step}")
+                self._demand(key, up.ask.model)
+                self.post(_asked(key, up.ask))
+            case "commit":
+                self._commit(key, up.commit)
+            case "sites":
+                names = cohort.eligible(self.state, job, ())
+                worker.send(pb.WorkerDown(sites=pb.SitesList(sites=names)))
+            case "done":
+                self.post(events.FlowDone(key))
+                return True
+            case "failure":
+                self._failed(key, up.failure)
+                return True
+            case "ready":
+                return False
+            case other:
+                raise RemoteFault(f"a workflow said {other!r}, which is not a workflow's word")
+        return False
+
+    def _failed(self, job: JobId, failure: pb.Failure) -> None:
+        error, story = code.told(failure.error), code.told(failure.story, code.STORY)
+        if failure.full:
+            self.check_room()
+            self.post(events.FlowDied(job, error, story, full=True))
+        else:
+            self.post(events.FlowFailed(job, error, story))
+
+    def _demand(self, job: JobId, model: str) -> None:
+        if not self.workspace.job(job).blobs.has(model):
+            raise RemoteFault(f"the workflow speaks of a model that it never wrote: {model[:12]}")
+
+    def _commit(self, job: JobId, commit: pb.Commit) -> None:
+        self._demand(job, commit.model)
+        metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
+        self.post(events.CommitAsked(job, commit.round, commit.model, metrics, commit.best))
+
+
+def _asked(job: JobId, ask: pb.Ask) -> events.Asked:
+    if len(ask.kind) > MAX_KIND or len(ask.step) > MAX_STEP or "\0" in ask.kind:
+        raise RemoteFault(f"the workflow asks {ask.kind[:20]!r}…", why=f"the limit is {MAX_KIND} characters of text")
+    if not all(map(math.isfinite, (ask.deadline_s, ask.max_norm, *ask.numbers.values()))) or ask.at_least > MAX_SITES:
+        raise RemoteFault("the workflow asks with a number that is none", why=f"{ask.kind!r} of round {ask.round}")
+    return events.Asked(
+        job=job,
+        step=ask.step,
+        kind=ask.kind,
+        round=ask.round,
+        rounds=ask.rounds,
+        model=ask.model,
+        at_least=ask.at_least,
+        sites=tuple(ask.sites),
+        sample=ask.sample,
+        deadline_s=ask.deadline_s,
+        max_norm=ask.max_norm,
+        numbers=dict(ask.numbers),
+    )
+
+
+def _begin(job: LiveJob, files: JobFiles) -> pb.WorkerDown:
+    spec = JobSpec.from_json(job.record.spec)
+    history: list[Mapping[str, object]] = [
+        {"round": record.round, "metrics": dict(record.metrics), "best": record.best} for record in job.rounds
+    ]
+    return pb.WorkerDown(
+        flow=pb.BeginFlow(
+            job=job.record.id,
+            name=job.record.name,
+            code=str(files.code),
+            blobs=str(files.folder / "blobs"),
+            workflow=spec.workflow,
+            with_json=json.dumps(spec.with_),
+            config_json=json.dumps(spec.config),
+            model=spec.model or "",
+            committed=job.committed,
+            committed_model=job.rounds[-1].model if job.rounds else "",
+            history_json=json.dumps(history),
+        )
+    )

@@ -1,0 +1,77 @@
+"""The open lines to sites: one queue each; what is sent to a site that is away is not kept, it is asked for anew."""
+
+from __future__ import annotations
+
+import asyncio
+
+from convoy.errors import NotAllowed
+from convoy.wire import convoy_pb2 as pb
+
+
+class Line:
+    """One site's open stream, from our side."""
+
+    def __init__(self, site: str, process: str) -> None:
+        """Begin with nothing to say."""
+        self.site = site
+        self.process = process
+        self.downs: asyncio.Queue[pb.Down | None] = asyncio.Queue()
+
+    def send(self, down: pb.Down) -> None:
+        """Put a message on the line."""
+        self.downs.put_nowait(down)
+
+    def hang_up(self) -> None:
+        """End the line after what has been sent."""
+        self.downs.put_nowait(None)
+
+
+class Hub:
+    """Sites that are connected now."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self.lines: dict[str, Line] = {}
+        self.behind: set[str] = set()  # sites whose words were lost to a full disk
+
+    def open(self, site: str, process: str) -> Line:
+        """Open a line; an older one of the same process is hung up, for a site has one stream.
+
+        Raises `NotAllowed` while another process of that site is connected: one that is gone without a word is noticed
+        within 30 s, by keepalive.
+        """
+        older = self.lines.get(site)
+        if older is not None and older.process != process:
+            raise NotAllowed(
+                f"another process of {site} is connected",
+                why="two with the same kit would do each task twice",
+                fix="stop one of them",
+            )
+        if older is not None:
+            older.hang_up()
+        line = self.lines[site] = Line(site, process)
+        return line
+
+    def close(self, line: Line) -> bool:
+        """Forget a line; return whether it was the site's current one."""
+        if self.lines.get(line.site) is line:
+            del self.lines[line.site]
+            return True
+        return False
+
+    def send(self, site: str, down: pb.Down) -> None:
+        """Send to a site if it is connected."""
+        line = self.lines.get(site)
+        if line is not None:
+            line.send(down)
+
+    def catch_up(self) -> None:
+        """Hang up on the sites that are behind: they come back at once, and say again what is missing."""
+        for site in self.behind & self.lines.keys():
+            self.lines[site].hang_up()
+        self.behind.clear()
+
+    def close_all(self) -> None:
+        """Hang up on everybody."""
+        for line in self.lines.values():
+            line.hang_up()

@@ -1,0 +1,90 @@
+"""The logs of jobs: one file for each site, appended by offset so that a resend adds nothing, followed live."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from convoy.worker.lines import MAX_LOG
+
+STAMP: Final = 24  # characters of "2026-11-23T20:31:02.123Z", which every line begins with
+
+
+class JobLogs:
+    """The log files of one job."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take the folder; files appear as sites send."""
+        self._folder = folder
+        self._followers: set[asyncio.Event] = set()
+
+    def size(self, site: str) -> int:
+        """Return how many bytes of a site's log are here."""
+        path = self._folder / f"{site}.log"
+        return path.stat().st_size if path.exists() else 0
+
+    def append(self, site: str, offset: int, data: bytes) -> bool:
+        """Append what is new of `data`, which begins at `offset` of the site's log; return whether it is here now.
+
+        A gap is not filled, and a disk that takes no more costs lines, not the job.
+        """
+        have = self.size(site)
+        if have >= MAX_LOG or offset > have:
+            return False
+        if offset + len(data) <= have:
+            return True
+        try:
+            with (self._folder / f"{site}.log").open("ab") as file:
+                file.write(data[have - offset :])
+        except OSError:
+            return False
+        for event in self._followers:
+            event.set()
+        return True
+
+    def lines(self, site: str | None) -> list[tuple[str, str]]:
+        """Return (site, line) of all complete lines, in the order of their time stamps."""
+        files = sorted(self._folder.glob(f"{site}.log" if site else "*.log"))
+        return list(heapq.merge(*(_read(file) for file in files), key=lambda pair: pair[1][:STAMP]))
+
+    async def follow(self, site: str | None, over: Callable[[], bool]) -> AsyncIterator[tuple[str, str]]:
+        """Yield (site, line): what is there, then what comes, until `over()`; woken by `wake` too."""
+        told: dict[str, int] = {}
+        event = asyncio.Event()
+        self._followers.add(event)
+        try:
+            while True:
+                event.clear()
+                last = over()
+                for pair in self._new(site, told):
+                    yield pair
+                if last:
+                    return
+                await event.wait()
+        finally:
+            self._followers.discard(event)
+
+    def wake(self) -> None:
+        """Let followers look whether the job is over."""
+        for event in self._followers:
+            event.set()
+
+    def _new(self, site: str | None, told: dict[str, int]) -> Iterable[tuple[str, str]]:
+        fresh: list[list[tuple[str, str]]] = []
+        for file in sorted(self._folder.glob(f"{site}.log" if site else "*.log")):
+            with file.open("rb") as stream:
+                stream.seek(told.get(file.stem, 0))
+                data = stream.read()
+            whole = data[: data.rfind(b"\n") + 1]
+            told[file.stem] = told.get(file.stem, 0) + len(whole)
+            fresh.append([(file.stem, line) for line in whole.decode(errors="replace").splitlines()])
+        return heapq.merge(*fresh, key=lambda pair: pair[1][:STAMP])
+
+
+def _read(file: Path) -> Iterator[tuple[str, str]]:
+    with file.open(encoding="utf-8", errors="replace") as stream:
+        for line in stream:
+            yield file.stem, line.rstrip("\n")

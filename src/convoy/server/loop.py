@@ -1,0 +1,166 @@
+"""The server's heart: events in, decisions, one transaction for what came together, then the effects."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from convoy.control import effects, events
+from convoy.control.machine import Machine, Now
+from convoy.errors import ConvoyError, StorageFull, Unreachable
+from convoy.store.ledger import Dropped, Ledger, Record, Switched
+
+LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
+
+
+class Loop:
+    """Owns the machine and the order of things: nothing is said before what it rests on is durable."""
+
+    perform: Callable[[effects.Effect], None]  # does one effect and must not block; the parts that it needs need us
+
+    def __init__(self, machine: Machine, ledger: Ledger, *, room: Callable[[], str]) -> None:
+        """`room` says in words that the disk is full, or nothing."""
+        self.machine = machine
+        self._ledger = ledger
+        self._room = room
+        self._queue: list[effects.Effect | Switched | asyncio.Future[None]] = []
+        self._some = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
+        self._unwritten = ""  # why the ledger could not be written
+        self._due = math.inf
+        self._changes: dict[str, set[asyncio.Event]] = {}
+
+    def post(self, event: events.Event) -> None:
+        """Decide about an event now; its effects follow in order."""
+        found = self.machine.step(event, _now())
+        if isinstance(event, events.Progressed) and not found:
+            return  # many a second, and nothing that anybody sees
+        self._enqueue(found)
+        self._arm()
+        self.changed(getattr(event, "job", None))
+
+    def resume(self) -> None:
+        """Take up what a former server left."""
+        self._enqueue(self.machine.resume())
+        self._arm()
+
+    def keep(self, switched: Switched) -> None:
+        """Make a site's switch durable."""
+        self._queue.append(switched)
+        self._some.set()
+
+    async def settled(self) -> None:
+        """Wait until everything decided so far is durable and done."""
+        done = asyncio.get_running_loop().create_future()
+        self._queue.append(done)
+        self._some.set()
+        await done
+
+    def check_room(self) -> str:
+        """Look at the disk, tell the machine of a change, and return in words what is wrong; look again while it is."""
+        problem = self._room() or self._unwritten
+        if bool(problem) != bool(self.machine.state.problem):
+            self.post(events.StorageChanged(problem))
+        if self._look is not None:
+            self._look.cancel()
+        self._look = asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self.check_room) if problem else None
+        return problem
+
+    def subscribe(self, job: str, event: asyncio.Event) -> Callable[[], None]:
+        """Set `event` whenever something about the job changes; call what is returned to stop that."""
+        watchers = self._changes.setdefault(job, set())
+        watchers.add(event)
+        return lambda: watchers.discard(event)
+
+    def changed(self, job: object) -> None:
+        """Tell whoever watches a job."""
+        key = getattr(job, "id", job)
+        for event in self._changes.get(str(key), ()):
+            event.set()
+
+    async def run(self) -> None:
+        """Make durable and perform, for ever."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            batch, self._queue = self._queue, []
+            saves = [record for record in map(_record, batch) if record is not None]
+            if any(isinstance(item, effects.Save) and item.wait for item in batch):
+                await self._write(saves)
+                saves = []
+            for item in batch:
+                if isinstance(item, asyncio.Future):
+                    continue
+                if not isinstance(item, effects.Save | Switched):
+                    self._do(item)
+                if isinstance(item, effects.Save):
+                    self.changed(getattr(item.record, "job", getattr(item.record, "id", None)))
+            if saves:
+                await self._write(saves)
+            for item in batch:
+                if isinstance(item, asyncio.Future) and not item.done():
+                    item.set_result(None)
+
+    def _do(self, effect: effects.Effect) -> None:
+        try:
+            self.perform(effect)
+        except (ConvoyError, OSError) as problem:  # one job's trouble is not the federation's
+            structlog.get_logger().error("an effect failed", effect=repr(effect)[:500], problem=str(problem))
+
+    async def _write(self, records: list[Record | Switched | Dropped]) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self._ledger.write, records)
+            except (StorageFull, Unreachable) as full:
+                if not self._unwritten:  # notes are effects, too, and wait
+                    structlog.get_logger().error(full.what, why=full.why)
+                self._unwritten = full.what
+                self.check_room()
+                room = asyncio.Event()
+                asyncio.get_running_loop().call_later(LOOK_AGAIN_S, room.set)
+                await room.wait()
+            else:
+                if self._unwritten:
+                    self._unwritten = ""
+                    self.check_room()
+                return
+
+    def _enqueue(self, items: Iterable[effects.Effect]) -> None:
+        self._queue.extend(items)
+        if self._queue:
+            self._some.set()
+
+    def _arm(self) -> None:
+        due = self.machine.wake()
+        if due == self._due:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._due, self._timer = due, None
+        if due < math.inf:
+            self._timer = asyncio.get_running_loop().call_later(max(due - time.monotonic(), 0.0), self._time_passed)
+
+    def _time_passed(self) -> None:
+        self._due, self._timer = math.inf, None
+        self.post(events.TimePassed())
+
+
+def _record(item: object) -> Record | Switched | Dropped | None:
+    match item:
+        case effects.Save(record=record):
+            return record
+        case effects.Forget(job=job):
+            return Dropped(job)
+        case Switched():
+            return item
+        case _:
+            return None
+
+
+def _now() -> Now:
+    return Now(mono=time.monotonic(), wall=time.time())

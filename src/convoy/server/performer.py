@@ -1,0 +1,170 @@
+"""One effect of the machine, done: words to sites and workflows, files kept and swept."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from convoy.control import effects, events
+from convoy.control.jobs import needed
+from convoy.control.records import JobId, SiteName, Step, Task
+from convoy.control.state import State
+from convoy.errors import ConvoyError, StorageFull
+from convoy.model import blob
+from convoy.server.files import Workspace, sync_file
+from convoy.server.flows import Flows
+from convoy.server.hub import Hub
+from convoy.server.logs import JobLogs
+from convoy.server.results import Results
+from convoy.server.transfers import Transfers
+from convoy.store.blobs import unlink
+from convoy.wire import convoy_pb2 as pb
+
+
+@dataclass(frozen=True, slots=True)
+class Performer:
+    """Does what the machine wants done; never blocks."""
+
+    state: State
+    workspace: Workspace
+    hub: Hub
+    transfers: Transfers
+    flows: Flows
+    results: Results
+    group: asyncio.TaskGroup
+    post: Callable[[events.Event], None]
+    logs_of: Callable[[str], JobLogs]
+    forget_logs: Callable[[str], None]
+    note: Any  # a structlog logger
+    check_room: Callable[[], str]
+    unkept: set[JobId] = field(default_factory=set)  # whose results wait for room on the disk
+
+    def __call__(self, effect: effects.Effect) -> None:
+        """Do one effect."""
+        match effect:
+            case effects.SendStart(site=site, job=job):
+                self._start(site, job)
+            case effects.SendTask(site=site, step=step):
+                self._task(site, step)
+            case effects.SendStop(site=site, job=job, reason=reason):
+                self.hub.send(site, pb.Down(stop=pb.Stop(job=job, reason=reason)))
+            case effects.SendReceipt(site=site, job=job, step=step_name, digest=digest):
+                self.hub.send(site, pb.Down(receipt=pb.Receipt(job=job, step=step_name, digest=digest)))
+            case effects.SendReject(site=site, job=job, step=step_name, reason=reason):
+                self.hub.send(site, pb.Down(reject=pb.Reject(job=job, step=step_name, reason=reason)))
+            case effects.SendCancel(site=site, job=job, step=step_name):
+                self.hub.send(site, pb.Down(cancel=pb.Cancel(job=job, step=step_name)))
+            case effects.SendCommitted(site=site, job=job, round=round_):
+                self.hub.send(site, pb.Down(committed=pb.Committed(job=job, round=round_)))
+            case effects.TellShare(task=task):
+                self.flows.tell(task.job, pb.WorkerDown(share=_share(task)))
+            case effects.TellEnd(job=job, step=step_name, error=error):
+                self.flows.tell(job, pb.WorkerDown(end=pb.AskEnd(step=step_name, error=error)))
+            case effects.TellCommitted(job=job, round=round_):
+                self.flows.tell(job, pb.WorkerDown(committed=pb.Committed(job=job, round=round_)))
+            case _:
+                self._files(effect)
+
+    def _files(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.RunFlow(job=job):
+                self.flows.run(job)
+            case effects.StopFlow(job=job):
+                self.flows.stop(job)
+            case effects.SyncModel(job=job, round=round_, model=model):
+                self._go(self._sync(job, round_, self.workspace.job(job).blobs.path(model)))
+            case effects.Release(job=job_id, digests=digests):
+                live = self.state.jobs.get(job_id)
+                gone = self.transfers.detach(job_id, digests - needed(live) if live is not None else digests)
+                self._go(asyncio.to_thread(unlink, gone))
+            case effects.KeepResults(job=job):
+                self.group.create_task(self._keep(job))
+            case effects.Sweep(job=job, models=models):
+                self.logs_of(job).wake()
+                self._go(asyncio.to_thread(self.workspace.job(job).sweep, models=models))
+            case effects.Forget(job=job):
+                self.forget_logs(job)
+                self._go(asyncio.to_thread(self.workspace.job(job).remove))
+            case effects.TakeUp():
+                self._take_up()
+            case effects.Note(level=level, text=text):
+                getattr(self.note, level)(text)
+
+    def _start(self, site: SiteName, job: JobId) -> None:
+        record = self.state.jobs[job].record
+        path = self.workspace.job(job).bundle
+        whole = path.read_bytes() if record.size < blob.SMALL else b""
+        start = pb.Start(
+            job=job, bundle=record.bundle, size=record.size, whole=whole, log_offset=self.logs_of(job).size(site)
+        )
+        self.hub.send(site, pb.Down(start=start))
+
+    def _task(self, site: SiteName, step: Step) -> None:
+        if site not in self.hub.lines:
+            return
+        task = pb.Task(
+            job=step.job,
+            step=step.step,
+            kind=step.kind,
+            round=step.round,
+            rounds=step.rounds,
+            model=self.transfers.reference(step.job, step.model),
+            numbers=dict(step.numbers),
+        )
+        self.hub.send(site, pb.Down(task=task))
+
+    def _go(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something in the background; what one job's files bring about is not the other jobs' end."""
+
+        async def owned() -> None:
+            try:
+                await work
+            except (ConvoyError, OSError) as problem:
+                self.note.error("something could not be done", problem=str(problem))
+
+        self.group.create_task(owned())
+
+    async def _sync(self, job: JobId, round_: int, model: Path) -> None:
+        """Bring a model to the disk for good while its sites train on it; until then they keep their updates."""
+        try:
+            await asyncio.to_thread(sync_file, model)
+        except FileNotFoundError:
+            return  # the job ended meanwhile, or a later round took its place
+        self.post(events.ModelSynced(job, round_))
+
+    async def _keep(self, job: JobId, *, again: bool = True) -> None:
+        problem = ""
+        try:
+            await self.results.keep(self.state.jobs[job], self.workspace.job(job))
+        except ConvoyError as failed:
+            if isinstance(failed, StorageFull):
+                if self.check_room():
+                    self.unkept.add(job)
+                    return
+                if again:  # there is room again already
+                    await self._keep(job, again=False)
+                    return
+            problem = f"its results were not kept: {failed.what}, {failed.why}"
+        self.post(events.ResultsKept(job, problem))
+
+    def _take_up(self) -> None:
+        """The disk has room again: take up what waited for it."""
+        self._go(self.transfers.room())
+        for job in list(self.unkept):
+            self.unkept.discard(job)
+            self.group.create_task(self._keep(job))
+        self.hub.catch_up()
+
+
+def _share(task: Task) -> pb.Share:
+    return pb.Share(
+        step=task.step,
+        site=task.site,
+        digest=task.digest,
+        weight=task.weight,
+        metrics=dict(task.metrics),
+        left_out=task.reason or ("" if task.state == "received" else "left out"),
+    )

@@ -1,0 +1,124 @@
+"""What a job leaves behind, in an object store: its models, rounds, settings and logs."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import obstore
+from obstore.exceptions import BaseError, NotFoundError
+from obstore.store import LocalStore, ObjectStore, from_url
+
+from convoy.control.jobs import best_model
+from convoy.control.state import LiveJob
+from convoy.errors import NotFound, StorageFull, Unreachable
+from convoy.server.files import JobFiles
+
+
+class Results:
+    """The object store of one server."""
+
+    def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
+        """Take the store over; `folder` is where it keeps its files, if it is a folder here. See `open_results`."""
+        self._store = store
+        self._folder = folder
+
+    async def keep(self, job: LiveJob, files: JobFiles) -> None:
+        """Put everything that `names` lists. Raises `StorageFull`, `Unreachable`."""
+        with _reached():
+            await self._put(job, files)
+
+    async def _put(self, job: LiveJob, files: JobFiles) -> None:
+        key = job.record.id
+        for name, path in _models(job, files):
+            if path.exists() and not self._linked(path, f"{key}/{name}"):
+                await obstore.put_async(self._store, f"{key}/{name}", path)
+        for name, text in _texts(job):
+            await obstore.put_async(self._store, f"{key}/{name}", text.encode())
+        for log in sorted(files.logs.glob("*.log")):
+            await obstore.put_async(self._store, f"{key}/logs/{log.name}", log)
+
+    def _linked(self, path: Path, name: str) -> bool:
+        """Give a blob, which never changes, a second name in our folder; return whether that could be done."""
+        if self._folder is None:
+            return False
+        target = self._folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(OSError):  # another disk, or a file system without links: it is copied
+            target.unlink(missing_ok=True)
+            os.link(path, target)
+            return True
+        return False
+
+    async def names(self, job: str) -> list[str]:
+        """Return the names of the files that a job left, sorted. Raises `Unreachable`."""
+        found: list[str] = []
+        with _reached():
+            async for page in obstore.list(self._store, prefix=job):
+                found.extend(str(item["path"]).removeprefix(f"{job}/") for item in page)
+        return sorted(found)
+
+    async def read(self, job: str, name: str) -> AsyncIterator[bytes]:
+        """Yield the bytes of one file. Raises `NotFound`, `Unreachable`."""
+        with _reached():
+            try:
+                got = await obstore.get_async(self._store, f"{job}/{name}")
+            except (NotFoundError, FileNotFoundError) as problem:
+                raise NotFound(f"job {job} left no {name}") from problem
+            async for chunk in got.stream(min_chunk_size=1 << 20):
+                yield bytes(chunk)
+
+    async def remove(self, job: str) -> None:
+        """Delete all that a job left. Raises `Unreachable`."""
+        for name in await self.names(job):
+            with _reached():
+                await obstore.delete_async(self._store, f"{job}/{name}")
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    """Turn the errors of an object store into ours."""
+    try:
+        yield
+    except (BaseError, OSError) as problem:
+        why = str(problem).strip().split("\n", 1)[0]
+        if "No space left" in why:
+            raise StorageFull("no room for the results", why=why) from problem
+        raise Unreachable(
+            "the store of results does not answer", why=why, fix="see `results` in node.yaml"
+        ) from problem
+
+
+def open_results(url: str, folder: Path) -> Results:
+    """Open an object store by URL (s3://, gs://, az://, file://), or the folder where there is none."""
+    if url:
+        return Results(from_url(url))
+    folder.mkdir(parents=True, exist_ok=True)
+    return Results(LocalStore(folder), folder)
+
+
+def _models(job: LiveJob, files: JobFiles) -> list[tuple[str, Path]]:
+    if not job.rounds:
+        return []
+    last, best = job.rounds[-1].model, best_model(job)
+    found = [("model.safetensors", files.blobs.path(last))]
+    if best and best != last:
+        found.append(("best.safetensors", files.blobs.path(best)))
+    return found
+
+
+def _texts(job: LiveJob) -> list[tuple[str, str]]:
+    rounds = [asdict(record) for record in job.rounds]
+    metrics = "".join(json.dumps({"round": r.round, **r.metrics}) + "\n" for r in job.rounds)
+    spec = json.loads(job.record.spec)  # it ends with these results: its state is its outcome
+    record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}
+    return [
+        ("rounds.json", json.dumps(rounds, indent=1)),
+        ("metrics.jsonl", metrics),
+        ("job.json", json.dumps(record, indent=1)),
+    ]

@@ -1,0 +1,100 @@
+"""What a server finds when it starts: its ledger, its jobs, and whether the disk still has what it promised."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+
+from convoy.control import events
+from convoy.control.asks import reopen
+from convoy.control.jobs import needed
+from convoy.control.records import SiteName
+from convoy.control.state import LiveJob, LiveSite, Needs, State
+from convoy.server.files import Workspace, sync_file
+from convoy.spec.job import Job as JobSpec
+from convoy.store.blobs import unlink
+from convoy.store.ledger import Contents, Undone
+
+
+def needs_of(spec: str) -> Needs:
+    """Return what the machine must know of a job.yaml (as JSON)."""
+    job = JobSpec.from_json(spec)
+    return Needs(
+        min_sites=job.min_sites,
+        sites=frozenset(job.sites or ()),
+        cpu=job.resources.cpu,
+        memory=job.resources.memory,
+        gpu=job.resources.gpu,
+        patience_s=job.patience_s,
+    )
+
+
+def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: float) -> State:
+    """Return the state that the ledger describes; sites of old jobs that left the federation stay known, disabled."""
+    known = set(sites)
+    names = known | {member.site for member in contents.members}
+    state = State(
+        max_jobs=max_jobs,
+        sites={
+            SiteName(name): LiveSite(SiteName(name), enabled=name in known and name not in contents.disabled)
+            for name in sorted(names)
+        },
+    )
+    for job in contents.jobs:
+        state.jobs[job.id] = LiveJob(job, needs_of(job.spec))
+    for member in contents.members:
+        live = state.jobs[member.job]
+        live.members[member.site] = member
+        live.seen[member.site] = now
+    for record in contents.rounds:
+        state.jobs[record.job].rounds.append(record)
+    for step in contents.steps:
+        tasks = [task for task in contents.tasks if (task.job, task.step) == (step.job, step.step)]
+        reopen(state.jobs[step.job], step, tasks, now)
+    return state
+
+
+def undone(contents: Contents, workspace: Workspace) -> list[Undone]:
+    """Return the newest rounds of running jobs whose model the disk has lost or changed: they are to be made again.
+
+    A committed model is synced while the next round trains on it, and until that is done the sites keep their updates
+    and the model before it stays: so a power cut costs one round at the most, which is folded again from the same bits.
+    """
+    found: list[Undone] = []
+    running = {job.id for job in contents.jobs if job.state == "running"}
+    for job in running:
+        folder = workspace.job(job).blobs
+        for record in sorted((r for r in contents.rounds if r.job == job), key=lambda r: -r.round):
+            if folder.verify(record.model):
+                break
+            folder.delete(record.model)
+            found.append(Undone(job, record.round))
+    return found
+
+
+def tidy(state: State, workspace: Workspace) -> None:
+    """Remove what nobody needs: what a killed server had not yet released, had half written or half taken."""
+    for left in (workspace.folder / "jobs").iterdir():
+        if left.name not in state.jobs:
+            shutil.rmtree(left, ignore_errors=True)
+    for job in state.jobs.values():
+        if job.record.state == "running":
+            folder = workspace.job(job.record.id).blobs
+            folder.folder.mkdir(parents=True, exist_ok=True)
+            folder.sweep(parts=False)
+            if job.rounds:  # before the model that it was made of goes
+                sync_file(folder.path(job.rounds[-1].model))
+            unlink(folder.detach(folder.digests() - needed(job)))
+
+
+def lost_updates(state: State, workspace: Workspace) -> list[events.Lost]:
+    """Return the updates that the ledger counts and the disk has lost or changed; reads every byte of them."""
+    lost: list[events.Lost] = []
+    for job in state.jobs.values():
+        folder = workspace.job(job.record.id).blobs
+        for step in job.steps.values():
+            for task in step.tasks.values():
+                if task.state == "received" and task.digest and not folder.verify(task.digest):
+                    folder.delete(task.digest)
+                    lost.append(events.Lost(job.record.id, step.record.step, task.site))
+    return lost

@@ -1,0 +1,291 @@
+"""Blobs between server and sites: offers judged before a byte moves, pushes verified, pulls served."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from convoy.control import events
+from convoy.control.jobs import needed
+from convoy.control.records import JobId, SiteName, Step
+from convoy.control.state import LiveJob, State
+from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull
+from convoy.model import blob, schema
+from convoy.server.files import Workspace
+from convoy.server.hub import Hub
+from convoy.server.turns import Turn, Turns
+from convoy.store import arrays
+from convoy.store.blobs import Receiver
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.channels import CHUNK
+
+TELL_S: Final = 0.25
+MAX_METRICS: Final = 1000  # of one update; they are kept for ever
+MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather
+
+
+@dataclass(slots=True)
+class Arrival:
+    """An update on its way in."""
+
+    site: SiteName
+    offer: pb.Offer
+    step: Step
+    receiver: Receiver
+    tries: int = 0
+    turn: Turn | None = None  # from the moment that we want the bytes
+
+
+@dataclass(slots=True)
+class Transfers:
+    """Every blob that moves between this server and its sites."""
+
+    state: State
+    workspace: Workspace
+    hub: Hub
+    post: Callable[[events.Event], None]
+    check_room: Callable[[], str]
+    group: asyncio.TaskGroup
+    received: int = 0  # bytes since start
+    sent: int = 0
+    _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, step, site)
+    _queued: dict[tuple[str, str], list[tuple[SiteName, pb.Offer]]] = field(default_factory=lambda: defaultdict(list))
+    _stalled: list[tuple[SiteName, pb.Offer]] = field(default_factory=list)  # until the disk has room
+    _told: dict[tuple[str, str], float] = field(default_factory=dict)  # when a transfer was last called progress
+    _pulls: Turns = field(default_factory=Turns)
+    _pushes: Turns = field(default_factory=Turns)
+    _pinned: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+
+    # ---- updates in ------------------------------------------------------------------------------------------
+    async def offer(self, site: SiteName, offer: pb.Offer) -> None:
+        """Judge what a site offers: a receipt, a refusal, or the byte ranges that we want."""
+        if site not in self.hub.lines:
+            return  # it says so again when it is back
+        job = self.state.jobs.get(JobId(offer.job))
+        if job is None:
+            self.hub.send(site, pb.Down(stop=pb.Stop(job=offer.job, reason="the server does not know this job")))
+            return
+        step = job.steps.get(offer.step)
+        task = None if step is None else step.tasks.get(site)
+        if step is None or task is None or task.state != "open":
+            self._done(site, offer)  # the machine knows what to answer: receipt, late, or not asked
+            return
+        try:
+            await self._judge(site, offer, job, step.record)
+        except StorageFull:
+            self._stalled.append((site, offer))
+            self.check_room()
+        except (Refused, RemoteFault) as problem:
+            self._refuse(site, offer, problem)
+
+    async def _judge(self, site: SiteName, offer: pb.Offer, job: LiveJob, step: Step) -> None:
+        if len(offer.metrics) > MAX_METRICS:
+            raise Refused(f"the update was refused: {len(offer.metrics)} metrics, {MAX_METRICS} are the limit")
+        numbers = (offer.weight, *offer.metrics.values())
+        if not all(map(math.isfinite, numbers)) or offer.weight < 0:
+            raise Refused("the update was refused: weight and metrics must be finite and the weight not negative")
+        digest = offer.update.digest
+        if not digest and step.kind == "train":
+            raise Refused("the update was refused: training must answer with a model, this one has metrics only")
+        if not digest:
+            self._done(site, offer)
+            return
+        if digest in job.stale:
+            job.stale.discard(digest)
+        folder = self.workspace.job(offer.job).blobs
+        header = offer.update.whole or offer.update.header
+        layout = blob.parse(header[: blob.header_length(header[:8])], expect=digest)
+        schema.check_layout(layout, folder.read_header(step.model))
+        if folder.has(digest):
+            await self._accept(site, offer, step)
+            return
+        self._drop((offer.job, offer.step, site))  # said again on a new line: what we wanted may not have got through
+        if any(a.offer.update.digest == digest and a.offer.job == offer.job for a in self._arrivals.values()):
+            self._queued[offer.job, digest].append((site, offer))  # the same bytes are on their way already
+            return
+        if offer.update.whole:
+            folder.put(offer.update.whole, expect=digest)
+            self.received += layout.size
+            await self._accept(site, offer, step)
+            return
+        receiver = await asyncio.to_thread(folder.receive, layout, near=(step.model,))
+        if site not in self.hub.lines:
+            receiver.close()
+            return
+        arrival = self._arrivals[offer.job, offer.step, site] = Arrival(site, offer, step, receiver)
+        self.group.create_task(self._want(arrival))
+
+    async def _want(self, arrival: Arrival) -> None:
+        arrival.turn = await self._pushes.take()
+        if self._arrivals.get((arrival.offer.job, arrival.offer.step, arrival.site)) is not arrival:
+            arrival.turn.give_back()  # the site went while it waited
+            return
+        ranges = [pb.Range(start=start, end=end) for start, end in arrival.receiver.ranges]
+        want = pb.Want(job=arrival.offer.job, step=arrival.offer.step, ranges=ranges)
+        self.hub.send(arrival.site, pb.Down(want=want))
+
+    async def push(self, site: SiteName, head: pb.PushHead, chunks: AsyncIterator[bytes]) -> None:
+        """Take the bytes that we wanted; raises `NotAllowed` for bytes that nobody wanted."""
+        arrival = self._arrivals.get((head.job, head.step, site))
+        if arrival is None or arrival.offer.update.digest != head.digest:
+            raise NotAllowed("nobody asked this site for these bytes")
+        retry = False
+        try:
+            async for chunk in chunks:
+                arrival.receiver.feed(chunk)
+                self.received += len(chunk)
+                self._moved(head.job, site)
+                if arrival.turn is not None:
+                    arrival.turn.beat()
+            if arrival.turn is not None:
+                arrival.turn.give_back()
+            await asyncio.to_thread(arrival.receiver.finish)
+            await self._accept(site, arrival.offer, arrival.step)
+        except StorageFull:
+            self._stalled.append((site, arrival.offer))
+            self.check_room()
+        except RemoteFault as problem:
+            arrival.tries += 1
+            retry = arrival.tries < MAX_TRIES
+            if not retry:
+                self._refuse(site, arrival.offer, problem)
+        except Refused as problem:
+            self._refuse(site, arrival.offer, problem)
+        finally:
+            if arrival.turn is not None:
+                arrival.turn.give_back()
+            arrival.receiver.close()
+            mine = self._arrivals.get((head.job, head.step, site)) is arrival  # or the site has offered it anew
+            if mine:
+                del self._arrivals[head.job, head.step, site]
+            if retry and mine:
+                arrival.receiver = self.workspace.job(head.job).blobs.receive(arrival.receiver.layout, near=())
+                self._arrivals[head.job, head.step, site] = arrival
+                self.group.create_task(self._want(arrival))
+            await self._next_in_line(head.job, head.digest)
+
+    async def _next_in_line(self, job: str, digest: str) -> None:
+        for site, offer in self._queued.pop((job, digest), []):
+            await self.offer(site, offer)
+
+    async def _accept(self, site: SiteName, offer: pb.Offer, step: Step) -> None:
+        digest, folder = offer.update.digest, self.workspace.job(offer.job).blobs
+        key = (offer.job, digest)
+        self._pinned[key] += 1
+        try:
+            update, base = arrays.load(folder, digest), arrays.load(folder, step.model)
+            if offer.update.whole:
+                schema.check_values(update, base, step.max_norm)
+            else:
+                await asyncio.to_thread(schema.check_values, update, base, step.max_norm)
+            self._done(site, offer)
+        except Refused:
+            live = self.state.jobs.get(JobId(offer.job))
+            if self._pinned[key] == 1 and digest != step.model and (live is None or digest not in needed(live)):
+                folder.delete(digest)  # unless it counts elsewhere: as a model, or as another answer
+            raise
+        finally:
+            self._pinned[key] -= 1
+            if not self._pinned[key]:
+                del self._pinned[key]
+
+    def _done(self, site: SiteName, offer: pb.Offer) -> None:
+        self.post(
+            events.Updated(JobId(offer.job), offer.step, site, offer.update.digest, offer.weight, dict(offer.metrics))
+        )
+
+    def _refuse(self, site: SiteName, offer: pb.Offer, problem: ConvoyError) -> None:
+        reason = " ".join(str(problem).split("\n"))
+        self.post(events.Unusable(JobId(offer.job), offer.step, site, reason))
+
+    def leave(self, site: SiteName) -> None:
+        """A site is gone: what it was sending stays as far as it came, for when it is back."""
+        for told in [told for told in self._told if told[1] == site]:
+            del self._told[told]
+        for key in [key for key in self._arrivals if key[2] == site]:
+            self._drop(key)
+        self._stalled = [pair for pair in self._stalled if pair[0] != site]
+
+    def _drop(self, key: tuple[str, str, str]) -> None:
+        """Forget an update that was on its way, and let those go on who waited for the same bytes."""
+        arrival = self._arrivals.pop(key, None)
+        if arrival is not None:
+            arrival.receiver.close()
+            if arrival.turn is not None:
+                arrival.turn.give_back()
+            self.group.create_task(self._next_in_line(key[0], arrival.offer.update.digest))
+
+    async def room(self) -> None:
+        """The disk has room again: take up what was stalled."""
+        stalled, self._stalled = self._stalled, []
+        for site, offer in stalled:
+            await self.offer(site, offer)
+
+    def detach(self, job: str, digests: Iterable[str]) -> list[Path]:
+        """Take blobs out of use, except those that are being judged right now; return the files to unlink."""
+        folder = self.workspace.job(job).blobs
+        return folder.detach(digest for digest in digests if (job, digest) not in self._pinned)
+
+    def _moved(self, job: str, site: SiteName) -> None:
+        """Bytes are progress; to say so four times a second is enough for any patience."""
+        now = time.monotonic()
+        if now - self._told.get((job, site), 0.0) >= TELL_S:
+            self._told[job, site] = now
+            self.post(events.Progressed(JobId(job), site))
+
+    # ---- models out ------------------------------------------------------------------------------------------
+    async def pull(self, site: SiteName, request: pb.PullRequest) -> AsyncIterator[bytes]:
+        """Yield the ranges of a blob or bundle in chunks; raises `NotAllowed` for what the site has no task for."""
+        path = self._pullable(site, request)
+        _check_ranges(request.ranges)
+        turn = await self._pulls.take()
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            for part in request.ranges:
+                for start in range(part.start, part.end, CHUNK):
+                    chunk = os.pread(descriptor, min(CHUNK, part.end - start), start)
+                    if not chunk:
+                        raise RemoteFault(f"{request.digest} has no byte {start}")
+                    yield chunk
+                    turn.beat()
+                    self.sent += len(chunk)
+                    self._moved(request.job, site)
+        finally:
+            turn.give_back()
+            os.close(descriptor)
+
+    def _pullable(self, site: SiteName, request: pb.PullRequest) -> Path:
+        job = self.state.jobs.get(JobId(request.job))
+        if job is not None and site in job.members:
+            files = self.workspace.job(request.job)
+            if request.digest == job.record.bundle:
+                return files.bundle
+            for step in job.steps.values():
+                if site in step.tasks and step.record.model == request.digest:
+                    return files.blobs.path(request.digest)
+        raise NotAllowed("this site has no task with that blob", why=f"job {request.job}, blob {request.digest}")
+
+    def reference(self, job: str, digest: str) -> pb.Blob:
+        """Return how a model is named to a site: whole if it is small, else by its header."""
+        folder = self.workspace.job(job).blobs
+        layout = folder.read_header(digest)
+        if layout.size < blob.SMALL:
+            self.sent += layout.size
+            return pb.Blob(digest=digest, size=layout.size, whole=folder.path(digest).read_bytes())
+        return pb.Blob(digest=digest, size=layout.size, header=layout.header)
+
+
+def _check_ranges(ranges: Iterable[pb.Range]) -> None:
+    """Refuse ranges that overlap or go back: no site needs a byte twice, and none may make us read for ever."""
+    end = 0
+    for part in ranges:
+        if part.start < end or part.end < part.start:
+            raise NotAllowed("the byte ranges overlap or go back", why=f"{part.start}-{part.end} after {end}")
+        end = part.end

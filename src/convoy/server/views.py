@@ -1,0 +1,70 @@
+"""From what the machine knows to what the REST API says."""
+
+from __future__ import annotations
+
+from convoy.admin import views
+from convoy.control.records import Round
+from convoy.control.state import LiveJob, LiveSite, State
+from convoy.trust.federation import Federation
+
+
+def job_view(job: LiveJob) -> views.JobView:
+    """Return a job in one line; `round` is the last committed one."""
+    record = job.record
+    metrics = next((dict(done.metrics) for done in reversed(job.rounds) if done.metrics), {})
+    return views.JobView(
+        id=record.id,
+        name=record.name,
+        state=record.state,
+        cause=record.cause,
+        submitter=record.submitter,
+        org=record.org,
+        submitted_at=record.submitted_at,
+        started_at=record.started_at,
+        ended_at=record.ended_at,
+        round=max(job.committed, 0),
+        rounds=record.rounds,
+        waiting_for=[] if job.over else job.waiting_for,
+        metrics=metrics,
+    )
+
+
+def member_views(job: LiveJob) -> list[views.MemberView]:
+    """Return the job's sites by name."""
+    members = sorted(job.members.values(), key=lambda member: member.site)
+    return [views.MemberView(site=member.site, state=member.state, reason=member.reason) for member in members]
+
+
+def round_view(record: Round) -> views.RoundView:
+    """Return a committed round."""
+    return views.RoundView(
+        round=record.round,
+        model=record.model,
+        metrics=dict(record.metrics),
+        best=record.best,
+        took_part=[views.Share(site=site, weight=weight) for site, weight in record.took_part],
+        left_out=[views.LeftOut(site=site, reason=reason) for site, reason in record.left_out],
+        committed_at=record.committed_at,
+    )
+
+
+def site_view(state: State, site: LiveSite, federation: Federation) -> views.SiteView:
+    """Return a site as the server sees it."""
+    known = federation.participants.get(site.name)
+    running = [
+        job.record.name
+        for job in state.jobs.values()
+        if not job.over and site.name in job.members and job.members[site.name].state in ("starting", "ready", "away")
+    ]
+    return views.SiteView(
+        name=site.name,
+        org=known.org if known is not None else "",
+        connected=site.connected,
+        enabled=site.enabled,
+        version=site.version,
+        seen_at=site.seen_at,
+        cpu=site.capacity.cpu,
+        memory=site.capacity.memory,
+        gpu=site.capacity.gpu,
+        jobs=running,
+    )

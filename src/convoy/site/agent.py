@@ -1,0 +1,244 @@
+"""The site's composition root: one outbound stream, a job for each that runs here, a drain at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+import structlog
+
+import convoy
+from convoy.control.records import are_names
+from convoy.errors import ConvoyError, RemoteFault
+from convoy.site.job import Site, SiteJob
+from convoy.site.line import Line
+from convoy.spec.kit import Kit
+from convoy.spec.policy import read_policy
+from convoy.spec.settings import Settings
+from convoy.wire import channels, health
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker import node
+from convoy.worker.launcher import ProcessLauncher
+from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
+
+FIRST_WAIT_S: Final = 0.1
+LONGEST_WAIT_S: Final = 30.0
+
+
+def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | None = None) -> int:
+    """Run the site in the foreground until it is told to leave; return the exit status."""
+    notes = Notes()
+    set_up(settings.log_format, notes)
+    return node.run(_main(kit, settings, server_host or kit.host, ready_fd))
+
+
+async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
+    folder = settings.workspace
+    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    node.hold(folder)
+    read_policy(kit.local / "policy.yaml")  # a broken one is told now, not when the first update wants to leave
+    files = channels.Files(kit.root_file, kit.cert_file, kit.key_file)
+    line = Line(channels.link(host, kit.fed_port, files))
+    site = Site(kit, settings, folder, line, ProcessLauncher(), structlog.get_logger())
+    ending = Ending()
+    async with asyncio.TaskGroup() as group:
+        agent = Agent(site, group, ending, ready_fd)
+        vitals = health.Vitals(agent.problem, agent.metrics)
+        config = health.config(vitals, host=settings.health_host, port=settings.health_port)
+        async with health.serving(config):
+            with signals(ending):
+                staying = group.create_task(agent.stay_connected())
+                await ending.event.wait()
+            site.log.info("site leaves", restart=ending.restart)
+            await agent.drain()
+            staying.cancel()
+    await line.link.channel.close(None)
+    return ending.status
+
+
+@dataclass(slots=True)
+class Agent:
+    """What the site does with what the server says."""
+
+    site: Site
+    group: asyncio.TaskGroup
+    ending: Ending
+    ready_fd: int | None
+    jobs: dict[str, SiteJob] = field(default_factory=dict)
+    process: str = field(default_factory=lambda: secrets.token_hex(8))  # its name, should a second one come
+    _runs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _trouble: str = "not registered with the server yet"
+
+    def problem(self) -> str:
+        """Say why the site is not ready, or nothing: ready is registered with the server."""
+        return "" if self.site.line.connected.is_set() else self._trouble
+
+    def metrics(self) -> Iterator[health.Metric]:
+        """Return the numbers for Prometheus."""
+        connected = self.site.line.connected.is_set()
+        yield health.Metric("convoy_site_connected", "1 while registered with the server.", connected)
+        yield health.Metric("convoy_site_jobs", "Jobs at this site.", len(self.jobs))
+
+    async def stay_connected(self) -> None:
+        """Hold the stream; when it breaks, open it again after a jittered wait that doubles while it is refused.
+
+        A server that is not there is first asked why, for people, and then waited for: gRPC knows when it is back.
+        """
+        self._find()
+        wait, for_server_s = FIRST_WAIT_S, 0.0
+        while True:
+            heard = False
+            try:
+                async for down in self.site.line.session(self._hello(), wait_s=for_server_s):
+                    heard, wait, for_server_s = True, FIRST_WAIT_S, 0.0
+                    await self._said(down)
+                self._trouble = "the server hung up"
+            except TimeoutError:
+                for_server_s = 0.0
+                continue
+            except (ConvoyError, grpc.aio.AioRpcError) as problem:
+                self._trouble = _words(problem)
+                if isinstance(problem, grpc.aio.AioRpcError) and problem.code() is grpc.StatusCode.UNAVAILABLE:
+                    self._trouble = _lost(problem) if heard else self._absent(problem)
+                    wait, for_server_s = FIRST_WAIT_S, LONGEST_WAIT_S
+            self.site.log.warning("not connected", reason=self._trouble)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_jittered(wait)):
+                    await self.ending.event.wait()
+            wait = min(wait * 2, LONGEST_WAIT_S)
+
+    def _absent(self, problem: grpc.aio.AioRpcError) -> str:
+        """Say why the server is not reached. One that refuses our certificate only hangs up, so we look at it."""
+        details = problem.details() or ""
+        if "Connection refused" not in details:
+            from convoy.trust import peers  # cryptography comes with this trouble, not before
+
+            kit = self.site.kit
+            try:
+                cert, root = kit.cert_file.read_bytes(), kit.root_file.read_bytes()
+                peers.identity_of(cert, root, now=time.time(), name="this site's certificate")
+            except ConvoyError as found:
+                return _words(found)
+        return f"the server is not reached: {details}"
+
+    def _find(self) -> None:
+        """Take up the jobs that an earlier process of this site left on the disk."""
+        for folder in sorted((self.site.folder / "jobs").iterdir()):
+            if (folder / "bundle").exists():
+                self.jobs[folder.name] = SiteJob(self.site, folder.name, None)
+            else:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _hello(self) -> pb.Hello:
+        settings = self.site.settings
+        return pb.Hello(
+            version=convoy.__version__,
+            process=self.process,
+            cpu=settings.cpu,
+            memory=settings.memory,
+            gpu=settings.gpu,
+            jobs=sorted(self.jobs),
+        )
+
+    async def _said(self, down: pb.Down) -> None:
+        kind = down.WhichOneof("it")
+        said: Any = getattr(down, kind) if kind else None
+        if hasattr(said, "job") and not are_names(said.job, getattr(said, "step", "0.0")):
+            raise RemoteFault("the server speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
+        match kind:
+            case "welcome":
+                await self._welcome(down.welcome)
+            case "start":
+                if down.start.job not in self.jobs:
+                    self._begin(down.start)
+            case "leave":
+                self.ending.ask(restart=down.leave.restart)
+            case "stop" if down.stop.job not in self.jobs:
+                self.site.line.send(pb.Up(stopped=pb.JobStopped(job=down.stop.job)))
+            case None:
+                self.site.log.warning("the server said something that this site does not know")
+            case _:
+                job = self.jobs.get(getattr(down, kind).job)
+                if job is not None:
+                    await self._for_job(job, kind, down)
+
+    async def _for_job(self, job: SiteJob, kind: str, down: pb.Down) -> None:
+        match kind:
+            case "task":
+                job.give(down.task)
+            case "stop":
+                self.site.log.info("job over", job=job.id, reason=down.stop.reason)
+                job.stop()
+            case "want":
+                self.group.create_task(job.push(down.want))
+            case "reject":
+                job.rejected(down.reject.step, down.reject.reason)
+            case "committed":
+                self.group.create_task(job.committed(down.committed.round))
+            case "cancel":
+                self.group.create_task(job.cancel(down.cancel.step))
+            case "receipt":
+                return  # the bytes stay until the round is committed
+
+    async def _welcome(self, welcome: pb.Welcome) -> None:
+        self._trouble = "the connection to the server was lost"
+        alive = {held.job: held.log_offset for held in welcome.jobs}
+        for job in list(self.jobs.values()):
+            if job.id not in self._runs and job.id in alive:
+                self._run(job)
+            elif job.id not in self._runs:
+                await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
+                del self.jobs[job.id]
+            elif job.id not in alive:
+                job.stop()
+        for key, offset in alive.items():
+            if key in self.jobs:
+                self.jobs[key].resumed(offset)
+        self.site.log.info("registered", server=welcome.version, jobs=len(self.jobs))
+        if self.ready_fd is not None:
+            say_ready(self.ready_fd)
+            self.ready_fd = None
+
+    def _begin(self, start: pb.Start) -> None:
+        try:
+            self._run(SiteJob(self.site, start.job, start))
+        except OSError as problem:  # no room for one more job: the others go on
+            reason = f"the site cannot keep the job: {problem}"
+            self.site.line.send(pb.Up(refused=pb.JobRefused(job=start.job, reason=reason)))
+
+    def _run(self, job: SiteJob) -> None:
+        self.jobs[job.id] = job
+        run = self._runs[job.id] = self.group.create_task(job.run())
+        run.add_done_callback(lambda _: self._gone(job.id))
+
+    def _gone(self, job: str) -> None:
+        self.jobs.pop(job, None)
+        self._runs.pop(job, None)
+
+    async def drain(self) -> None:
+        """End the trainers; what they answered is on the disk and is offered when the site is back."""
+        await asyncio.gather(*(job.drain() for job in self.jobs.values()))
+        for run in list(self._runs.values()):
+            run.cancel()
+
+
+def _words(problem: Exception) -> str:
+    if isinstance(problem, grpc.aio.AioRpcError):
+        return f"{problem.code().name}: {problem.details()}"
+    return " ".join(str(problem).split("\n"))
+
+
+def _lost(problem: grpc.aio.AioRpcError) -> str:
+    return f"the connection to the server was lost: {problem.details()}"
+
+
+def _jittered(wait: float) -> float:
+    return wait * random.uniform(0.5, 1.5)  # noqa: S311 - so that a thousand sites do not come at once

@@ -1,0 +1,347 @@
+"""One job at a site: bundle checked, trainer run, tasks answered, answers offered until they count."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull
+from convoy.model import blob
+from convoy.site import admission
+from convoy.site.line import Line
+from convoy.site.outbox import Answer, Outbox, as_up
+from convoy.site.trainer import Trainer
+from convoy.spec.kit import Kit
+from convoy.spec.settings import Settings
+from convoy.store.blobs import BlobFolder, unlink
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker.launcher import Launcher, Order
+from convoy.worker.lines import MAX_LOG, Stamper
+
+T = TypeVar("T")
+LOG_CHUNK: Final = 64 << 10  # bytes of log in one message
+MAX_BUNDLE: Final = 72 << 20  # bytes: 64 MiB of files and their signed list
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What every job at this site shares."""
+
+    kit: Kit
+    settings: Settings
+    folder: Path
+    line: Line
+    launcher: Launcher
+    log: Any
+
+
+@dataclass(slots=True)
+class SiteJob:
+    """One job; lives in a task group of its own, which ends with it."""
+
+    site: Site
+    id: str
+    start: pb.Start | None  # None: found on the disk, from before a restart
+    tasks: asyncio.Queue[pb.Task] = field(default_factory=asyncio.Queue)
+    _known: dict[str, pb.Task] = field(default_factory=dict)  # queued or running, by step
+    _current: str = ""
+    _working: asyncio.Task[None] | None = None
+    _trainer: Trainer | None = None
+    _models: list[str] = field(default_factory=list)
+    _sent_log: int = 0
+    _log_news: asyncio.Event = field(default_factory=asyncio.Event)
+    _ready: bool = False
+    _refusal: str = ""  # why the job cannot run here
+    _stamp: Stamper = field(default_factory=lambda: Stamper(time.time))
+    _outbox: Outbox = field(init=False)
+    _stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        """Open the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "blobs").mkdir(exist_ok=True)
+        self._outbox = Outbox(self.folder / "outbox")
+        if self.start is not None:
+            self._sent_log = self.start.log_offset
+
+    @property
+    def folder(self) -> Path:
+        """The job's folder at this site."""
+        return self.site.folder / "jobs" / self.id
+
+    @property
+    def blobs(self) -> BlobFolder:
+        """The job's blobs at this site."""
+        return BlobFolder(self.folder / "blobs")
+
+    @property
+    def _log_file(self) -> Path:
+        return self.folder / "log.txt"
+
+    # ---- its life --------------------------------------------------------------------------------------------
+    async def run(self) -> None:
+        """Run until `stop`, then remove every file; cancelled (a drain), keep them for when the site is back."""
+        async with asyncio.TaskGroup() as group:
+            self._working = work = group.create_task(self._work(group))
+            pump = group.create_task(self._pump())
+            await self._stop.wait()
+            work.cancel()
+            pump.cancel()
+            if self._trainer is not None:
+                await self._trainer.stop()
+        self._write_log(self._stamp.flush())
+        self._send_log()  # a trainer may have said something on its way out
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
+
+    def stop(self) -> None:
+        """End the job here and remove its files."""
+        self._stop.set()
+
+    async def drain(self) -> None:
+        """End the trainer and keep every file, for when the site is back."""
+        if self._working is not None:
+            self._working.cancel()
+            await asyncio.wait({self._working})
+        if self._trainer is not None:
+            await self._trainer.stop()
+
+    async def _work(self, group: asyncio.TaskGroup) -> None:
+        try:
+            await self._prepare(group)
+            while True:
+                await self._turn(await self.tasks.get())
+        except (ConvoyError, OSError) as problem:  # the job cannot go on here: the others, and the other jobs, can
+            self._refusal = " ".join(str(problem).split("\n"))
+            self.site.log.warning("job refused", job=self.id, reason=self._refusal)
+            self._refuse()
+            if self._trainer is not None:
+                await self._trainer.stop()
+
+    def _refuse(self) -> None:
+        self.site.line.send(pb.Up(refused=pb.JobRefused(job=self.id, reason=self._refusal)))
+
+    async def _turn(self, task: pb.Task) -> None:
+        self._current = task.step
+        answer = await self._answer(task)
+        self._current = ""
+        latest = self._known.pop(task.step, None)
+        if latest is not None and answer is not None:
+            self._outbox.put(answer)
+            self._offer(answer)
+        elif latest is not None and latest is not task:
+            self.give(latest)  # the server asked once more before we heard that it had forgotten
+
+    async def _prepare(self, group: asyncio.TaskGroup) -> None:
+        data = await self._bundle()
+        free, reserve = shutil.disk_usage(self.folder).free, self.site.settings.disk_reserve
+        if free < reserve:
+            raise StorageFull("the site's disk is full", why=f"{free >> 20} MiB free, {reserve >> 20} MiB in reserve")
+        spec = await _in_thread(admission.admit, data, self.id, self.folder, self.site.kit)
+        begin = pb.BeginTrainer(
+            job=self.id,
+            name=spec.name,
+            site=self.site.kit.name,
+            code=str(self.folder / "code"),
+            blobs=str(self.folder / "blobs"),
+            trainer=spec.trainer,
+            config_json=json.dumps(spec.config),
+            data_json=json.dumps(dict(self.site.settings.data)),
+        )
+        self._trainer = Trainer(
+            order=Order(
+                "convoy.worker.trainer", pb.WorkerDown(trainer=begin), self.folder / "code", self.site.settings.env
+            ),
+            launcher=self.site.launcher,
+            group=group,
+            output=self._print,
+            ready=self._say_ready,
+            alive=lambda: self.site.line.send(pb.Up(progress=pb.Progress(job=self.id))),
+            pulse_s=spec.patience_s / 4,
+        )
+        await self._trainer.start()
+
+    async def _bundle(self) -> bytes:
+        path = self.folder / "bundle"
+        if self.start is None:
+            return path.read_bytes()
+        data = self.start.whole
+        if self.start.size > MAX_BUNDLE:
+            raise Refused(f"the bundle has {self.start.size} bytes, {MAX_BUNDLE} are the limit")
+        while len(data) < self.start.size:
+            await self.site.line.connected.wait()
+            rest = [pb.Range(start=len(data), end=self.start.size)]
+            request = pb.PullRequest(job=self.id, digest=self.start.bundle, ranges=rest)
+            async for chunk in self.site.line.pull(request):
+                data += chunk
+        draft = self.folder / "bundle.tmp"
+        draft.write_bytes(data)
+        draft.replace(path)
+        return data
+
+    # ---- tasks -----------------------------------------------------------------------------------------------
+    def give(self, task: pb.Task) -> None:
+        """Take a task from the server; one that is known goes on, one that is answered is offered again."""
+        if task.step in self._outbox.answers:
+            return  # what is answered was offered when the line opened
+        if task.step not in self._known:
+            self.tasks.put_nowait(task)
+        self._known[task.step] = task
+
+    async def _answer(self, task: pb.Task) -> Answer | None:
+        """Return the answer; None if the server does not know any more that it asked (it was killed just then)."""
+        assert self._trainer is not None  # noqa: S101 - `_prepare` made it
+        try:
+            await self._fetch(task.model)
+        except NotAllowed as problem:
+            self.site.log.warning("task forgotten by the server", job=self.id, step=task.step, reason=str(problem))
+            return None
+        except ConvoyError as problem:
+            return Answer(task.step, task.round, "", 0.0, {}, " ".join(str(problem).split("\n")))
+        try:
+            model = pb.Blob(digest=task.model.digest, size=task.model.size)
+            bare = pb.Task(
+                job=task.job, step=task.step, kind=task.kind, round=task.round, rounds=task.rounds, model=model
+            )
+            bare.numbers.update(task.numbers)
+            up = await self._trainer.train(bare)
+            if up.WhichOneof("it") == "failed":
+                return Answer(task.step, task.round, "", 0.0, {}, up.failed.error, up.failed.story)
+            digest = up.answer.digest
+            if digest:
+                digest = await _in_thread(admission.filtered, self.site.kit, self.blobs, digest, bare)
+        except ConvoyError as problem:
+            return Answer(task.step, task.round, "", 0.0, {}, " ".join(str(problem).split("\n")))
+        return Answer(task.step, task.round, digest, up.answer.weight, dict(up.answer.metrics))
+
+    async def _fetch(self, model: pb.Blob) -> None:
+        blobs = self.blobs
+        if model.digest not in self._models:
+            self._models.append(model.digest)
+        if blobs.has(model.digest):
+            return
+        if model.whole:
+            blobs.put(model.whole, expect=model.digest)
+            return
+        layout = blob.parse(model.header, expect=model.digest)
+        near = self._models[:-1]
+        with await _in_thread(lambda: blobs.receive(layout, near=near)) as receiver:
+            while ranges := receiver.ranges:
+                await self.site.line.connected.wait()
+                wanted = [pb.Range(start=begin, end=end) for begin, end in ranges]
+                async for chunk in self.site.line.pull(pb.PullRequest(job=self.id, digest=model.digest, ranges=wanted)):
+                    receiver.feed(chunk)
+            await _in_thread(receiver.finish)
+
+    async def cancel(self, step: str) -> None:
+        """Nobody waits for this task any more."""
+        self._known.pop(step, None)
+        if self._current == step and self._trainer is not None:
+            await self._trainer.cancel()
+
+    # ---- answers ---------------------------------------------------------------------------------------------
+    def _offer(self, answer: Answer) -> None:
+        try:
+            up = as_up(self.id, answer, self._described(answer.digest))
+        except (ConvoyError, OSError) as problem:  # the trainer never wrote it, or took it away
+            reason = " ".join(str(problem).split("\n"))
+            up = pb.Up(failed=pb.TaskFailed(job=self.id, step=answer.step, error=reason))
+        self.site.line.send(up)
+
+    def _described(self, digest: str) -> pb.Blob | None:
+        if not digest:
+            return None
+        layout = self.blobs.read_header(digest)
+        if layout.size < blob.SMALL:
+            return pb.Blob(digest=digest, size=layout.size, whole=self.blobs.path(digest).read_bytes())
+        return pb.Blob(digest=digest, size=layout.size, header=layout.header)
+
+    async def push(self, want: pb.Want) -> None:
+        """Send the bytes of an update that the server wants."""
+        answer = self._outbox.answers.get(want.step)
+        if answer is None:
+            return
+        head = pb.PushHead(job=self.id, step=want.step, digest=answer.digest, ranges=want.ranges)
+        try:
+            await self.site.line.push(head, str(self.blobs.path(answer.digest)))
+        except (NotAllowed, RemoteFault, Refused) as problem:
+            self.site.log.warning("update not taken", job=self.id, step=want.step, reason=str(problem))
+
+    def rejected(self, step: str, reason: str) -> None:
+        """The server will never count this answer."""
+        answer = self._outbox.drop(step)
+        if answer is not None and not answer.error:
+            self.site.log.warning("update refused", job=self.id, step=step, reason=reason)
+            self._print(f"convoy: the server refused the update of task {step}: {reason}\n".encode())
+
+    async def committed(self, round_: int) -> None:
+        """Forget what the federation has for good; keep the newest model, whose tensors may not travel again."""
+        gone = {answer.digest for answer in self._outbox.committed(round_)} | set(self._models[:-1])
+        self._models = self._models[-1:]
+        held = {answer.digest for answer in self._outbox.answers.values()} | set(self._models)
+        await asyncio.to_thread(unlink, self.blobs.detach(gone - held - {""}))
+
+    # ---- the line is open again ------------------------------------------------------------------------------
+    def resumed(self, log_offset: int) -> None:
+        """Say again what the server may not have heard."""
+        self._sent_log = log_offset
+        self._log_news.set()
+        if self._refusal:
+            self._refuse()
+        elif self._ready:
+            self._say_ready()
+        for answer in list(self._outbox.answers.values()):
+            self._offer(answer)
+
+    def _say_ready(self) -> None:
+        self._ready = True
+        self.site.line.send(pb.Up(ready=pb.JobReady(job=self.id)))
+
+    # ---- its log ---------------------------------------------------------------------------------------------
+    def _print(self, data: bytes) -> None:
+        self._write_log(self._stamp.lines(data))
+
+    def _write_log(self, lines: bytes) -> None:
+        if lines and self._log_size() < MAX_LOG:
+            with suppress(OSError), self._log_file.open("ab") as file:  # a full disk costs lines, not the job
+                file.write(lines)
+            self._log_news.set()
+
+    def _log_size(self) -> int:
+        return self._log_file.stat().st_size if self._log_file.exists() else 0
+
+    async def _pump(self) -> None:
+        while True:
+            await self._log_news.wait()
+            self._log_news.clear()
+            self._send_log()
+
+    def _send_log(self) -> None:
+        while self.site.line.connected.is_set() and (data := self._unsent()):
+            self.site.line.send(pb.Up(log=pb.Log(job=self.id, offset=self._sent_log, data=data)))
+            self._sent_log += len(data)
+
+    def _unsent(self) -> bytes:
+        try:
+            with self._log_file.open("rb") as file:
+                file.seek(self._sent_log)
+                return file.read(LOG_CHUNK)
+        except FileNotFoundError:
+            return b""
+
+
+async def _in_thread(function: Callable[..., T], *args: object) -> T:
+    """Run something that writes files; whoever is cancelled here waits for its end, so that none comes after that."""
+    work = asyncio.ensure_future(asyncio.to_thread(function, *args))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        await asyncio.gather(work, return_exceptions=True)
+        raise

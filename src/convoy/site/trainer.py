@@ -1,0 +1,133 @@
+"""The job's trainer process at a site: started, given tasks, heard, started again when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final
+
+from convoy.errors import Refused, RemoteFault
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker.launcher import Launcher, Order, Worker
+
+MAX_TRIES: Final = 3  # of one task at which the trainer dies
+GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
+
+
+@dataclass(slots=True)
+class Trainer:
+    """One job's trainer; tasks go in one at a time."""
+
+    order: Order
+    launcher: Launcher
+    group: asyncio.TaskGroup
+    output: Callable[[bytes], None]
+    ready: Callable[[], None]  # its code is loaded
+    alive: Callable[[], None]  # it has used the CPU since the last look
+    pulse_s: float  # how often to look for a sign of life
+    _worker: Worker | None = None
+    _reply: asyncio.Future[pb.WorkerUp | str] | None = None
+    _step: str = ""  # of the task that it has, or had last
+    _listening: asyncio.Task[None] | None = None
+    _over: bool = False
+    _broken: pb.Failure | None = None
+    _launching: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def start(self) -> Worker:
+        """Start the process unless it is there. Raises `Refused` after `stop`, `OSError`."""
+        async with self._launching:
+            if self._worker is None:
+                if self._over:
+                    raise Refused("the job is over at this site")
+                self._broken = None
+                self._worker = await self.launcher.launch(self.order, self.output)
+                self._listening = self.group.create_task(self._listen(self._worker))
+            return self._worker
+
+    async def train(self, task: pb.Task) -> pb.WorkerUp:
+        """Give the trainer a task and return its `answer` or `failed`; a death is tried again, then is a failure."""
+        how = ""
+        for _ in range(MAX_TRIES):
+            worker = await self.start()
+            if self._broken is not None:
+                return _failed(task, self._broken)
+            self._reply, self._step = asyncio.get_running_loop().create_future(), task.step
+            worker.send(pb.WorkerDown(task=task))
+            reply = await self._wait(worker, self._reply)
+            self._reply = None
+            if not isinstance(reply, str):
+                return reply if reply.WhichOneof("it") != "failure" else _failed(task, reply.failure)
+            how = reply
+        error = f"the trainer died {MAX_TRIES} times at this task: {how}"
+        return pb.WorkerUp(failed=pb.TaskFailed(job=task.job, step=task.step, error=error))
+
+    async def _wait(self, worker: Worker, reply: asyncio.Future[pb.WorkerUp | str]) -> pb.WorkerUp | str:
+        used = worker.cpu_s()
+        while True:
+            await asyncio.wait({reply}, timeout=self.pulse_s)
+            if reply.done():
+                return reply.result()
+            used, before = worker.cpu_s(), used
+            if used != before:  # less, when a child of it has ended
+                self.alive()
+
+    async def _listen(self, worker: Worker) -> None:
+        ended = self.group.create_task(worker.ended())
+        why = ""
+        try:
+            while (up := await worker.receive()) is not None:
+                self._heard(up)
+            await asyncio.wait({ended}, timeout=GRACE_S)
+        except RemoteFault as problem:
+            why = " ".join(str(problem).split("\n"))
+        if not ended.done():  # it has hung up on us, or talks nonsense: whatever it does there, it is not our job
+            await worker.stop(GRACE_S)
+        how = await ended
+        if self._worker is worker:
+            self._worker = None
+        self._say(why or how or "it left in the middle of a task")
+
+    def _heard(self, up: pb.WorkerUp) -> None:
+        match up.WhichOneof("it"):
+            case "ready":
+                self.ready()
+            case "failure":
+                self._broken = up.failure
+                self._say(up)
+            case "answer" | "failed" as kind:
+                if getattr(up, kind).step != self._step:
+                    raise RemoteFault(f"it answered task {getattr(up, kind).step[:80]!r}, which it was not given")
+                self._say(up)
+            case other:
+                raise RemoteFault(f"it said {other!r}, which is not a trainer's word")
+
+    def _say(self, reply: pb.WorkerUp | str) -> None:
+        if self._reply is not None and not self._reply.done():
+            self._reply.set_result(reply)
+
+    async def cancel(self) -> None:
+        """End the process because nobody waits for its task, and start a fresh one, which says that it is ready."""
+        worker, self._worker = self._worker, None
+        self._say(pb.WorkerUp(failed=pb.TaskFailed(step=self._step, error="nobody waits for it any more")))
+        if worker is not None:
+            await worker.stop(GRACE_S)
+            with suppress(Refused, OSError):  # if it cannot be started, the next task says so
+                await self.start()
+
+    async def stop(self) -> None:
+        """End the process for good: one between two tasks may do what comes after its loop, then it is ended."""
+        self._over = True
+        async with self._launching:
+            worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        worker.send(pb.WorkerDown(bye=pb.Bye()))
+        if self._reply is None and self._listening is not None:
+            await asyncio.wait({self._listening}, timeout=GRACE_S)
+        await worker.stop(GRACE_S)
+
+
+def _failed(task: pb.Task, failure: pb.Failure) -> pb.WorkerUp:
+    return pb.WorkerUp(failed=pb.TaskFailed(job=task.job, step=task.step, error=failure.error, story=failure.story))

@@ -1,0 +1,92 @@
+"""job.yaml: what a job is made of, as frozen checked data."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from convoy.errors import BadInput
+from convoy.spec import names, units, yamls
+
+
+def _duration(value: Any) -> float:
+    """Return seconds, in words that pydantic understands."""
+    try:
+        return units.duration_s(value)
+    except BadInput as error:
+        raise ValueError("a duration such as 30s, 10m or 1h30m") from error
+
+
+def _size(value: Any) -> int:
+    """Return bytes, in words that pydantic understands."""
+    try:
+        return units.size_bytes(value)
+    except BadInput as error:
+        raise ValueError("a size such as 512Mi or 1Gi") from error
+
+
+def _no_repeats(sites: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the sites as they are. Raises `ValueError` if one stands twice, or none at all."""
+    if sites is not None and (not sites or len(set(sites)) < len(sites)):
+        raise ValueError("a list of different sites, or no such line for all of them")
+    return sites
+
+
+class Resources(BaseModel):
+    """What a job takes of each node that runs it while it runs; memory is bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    cpu: float = Field(0.0, ge=0)
+    memory: Annotated[int, BeforeValidator(_size)] = 0
+    gpu: float = Field(0.0, ge=0)
+
+
+class Job(BaseModel):
+    """One job as its author wrote it; times are seconds."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_name=True, validate_by_alias=True)
+
+    name: Annotated[str, AfterValidator(names.word)]
+    workflow: str = Field("fedavg", min_length=1)
+    with_: dict[str, Any] = Field({}, alias="with")
+    trainer: str = Field(min_length=1)
+    config: dict[str, Any] = {}
+    model: str | None = Field(None, min_length=1)
+    patience_s: Annotated[float, BeforeValidator(_duration), Field(gt=0)] = Field(600.0, alias="patience")
+    resources: Resources = Resources()
+    sites: Annotated[
+        tuple[Annotated[str, AfterValidator(names.word)], ...] | None,
+        Field(strict=False),
+        AfterValidator(_no_repeats),
+    ] = None
+
+    @property
+    def min_sites(self) -> int:
+        """How many sites the workflow needs before it can begin."""
+        value = self.with_.get("min_sites", 1)
+        return value if isinstance(value, int) else 1
+
+    def to_json(self) -> str:
+        """Return the job as JSON that `from_json` reads back to an equal job."""
+        return self.model_dump_json(by_alias=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Job:
+        """Return the job that `to_json` wrote. Raises `BadInput` for anything else."""
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            raise BadInput("not a job as we keep it", why=str(error)) from error
+
+
+def read_job(text: str, name: str) -> Job:
+    """Return the job that a job.yaml's text describes; `name` is the file's, for messages. Raises `BadInput`."""
+    return read_job_document(text, name)[0]
+
+
+def read_job_document(text: str, name: str) -> tuple[Job, yamls.Document]:
+    """Return the job and the document it stands in, so that later checks can point at lines too."""
+    document = yamls.load(text, name=name)
+    return yamls.parse(document, Job), document

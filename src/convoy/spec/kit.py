@@ -1,0 +1,148 @@
+"""The startup kit: the folder that one participant starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from convoy.errors import BadInput
+from convoy.spec import yamls
+
+Kind = Literal["server", "site", "admin"]
+KINDS: Final[tuple[Kind, ...]] = ("server", "site", "admin")
+_KEYS: Final = frozenset({"project", "kind", "name", "org", "server", "hosts"})
+
+
+@dataclass(frozen=True, slots=True)
+class Kit:
+    """Who a participant is and where its files are; the folder is the node's workspace too."""
+
+    root: Path
+    project: str
+    kind: Kind
+    name: str
+    org: str
+    host: str  # the server's, as its participants reach it
+    fed_port: int  # sites
+    admin_port: int  # people
+    hosts: tuple[str, ...] = ()  # every name in the server's certificate
+
+    @property
+    def startup(self) -> Path:
+        """The part that provisioning wrote and nobody edits."""
+        return self.root / "startup"
+
+    @property
+    def local(self) -> Path:
+        """The part that its owner edits."""
+        return self.root / "local"
+
+    @property
+    def transfer(self) -> Path:
+        """Where an admin's jobs and results lie."""
+        return self.root / "transfer"
+
+    @property
+    def work(self) -> Path:
+        """What a node writes at run time, unless its settings name another folder."""
+        return self.root / "work"
+
+    @property
+    def root_file(self) -> Path:
+        """The project's root certificate."""
+        return self.startup / "root.crt"
+
+    @property
+    def cert_file(self) -> Path:
+        """The participant's certificate."""
+        return self.startup / "node.crt"
+
+    @property
+    def key_file(self) -> Path:
+        """The participant's private key."""
+        return self.startup / "node.key"
+
+    @property
+    def federation_file(self) -> Path:
+        """Who is who, signed by the root."""
+        return self.startup / "federation.json"
+
+
+def read_kit(path: Path) -> Kit:
+    """Return the kit in the folder `path`. Raises `BadInput` for a missing file, a bad one, or an open key."""
+    root = path.resolve()
+    if not (root / "startup" / "convoy.yaml").is_file():
+        raise BadInput(
+            f"{path} is no startup kit",
+            why="it has no startup/convoy.yaml",
+            fix="give a participant's folder, such as workspace/example_project/prod_00/site-1",
+        )
+    kit = _described(root, yamls.load_file(root / "startup" / "convoy.yaml"))
+    for file in (kit.root_file, kit.cert_file, kit.key_file, kit.federation_file):
+        if not file.is_file():
+            raise BadInput(
+                f"the kit has no {file.relative_to(root)}",
+                why=f"looked in {root}",
+                fix="copy the whole kit again, or provision anew",
+            )
+    check_mode(kit.key_file)
+    return kit
+
+
+def check_mode(key: Path) -> None:
+    """Raise `BadInput` if others than its owner may read or write a private key."""
+    mode = key.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise BadInput(
+            f"the private key {key} is open to others",
+            why=f"its mode is {mode:04o}; wanted 0600",
+            fix=f"chmod 600 {key}",
+        )
+
+
+def _described(root: Path, document: yamls.Document) -> Kit:
+    """Return the kit that convoy.yaml describes."""
+    data = document.mapping()
+    for key in data:
+        if key not in _KEYS:
+            raise yamls.unknown_key(key, _KEYS, where=document.where((key,)))
+    kind = _text(document, data, "kind")
+    if kind not in KINDS:
+        raise BadInput(f'"kind" is "{kind}"; wanted server, site or admin', where=document.where(("kind",)))
+    server = data.get("server")
+    if not isinstance(server, dict):
+        raise BadInput('"server" is missing', fix="provision anew", where=document.where(("server",)))
+    hosts = data.get("hosts") or []
+    if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
+        raise BadInput('"hosts" must be a list of names', where=document.where(("hosts",)))
+    return Kit(
+        root=root,
+        project=_text(document, data, "project"),
+        kind=kind,
+        name=_text(document, data, "name"),
+        org=_text(document, data, "org"),
+        host=_text(document, server, "host", "server"),
+        fed_port=_port(document, server, "fed_port"),
+        admin_port=_port(document, server, "admin_port"),
+        hosts=tuple(hosts),
+    )
+
+
+def _text(document: yamls.Document, data: Mapping[str, Any], key: str, *above: str) -> str:
+    """Return a piece of text that must be there."""
+    value = data.get(key)
+    if not isinstance(value, str) or not value:
+        raise BadInput(f'"{key}" is {yamls.seen(value)}; wanted text', where=document.where((*above, key)))
+    return value
+
+
+def _port(document: yamls.Document, server: Mapping[str, Any], key: str) -> int:
+    """Return a TCP port that must be there."""
+    value = server.get(key)
+    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 65535:
+        raise BadInput(
+            f'"{key}" is {yamls.seen(value)}; wanted a port from 1 to 65535', where=document.where(("server", key))
+        )
+    return value

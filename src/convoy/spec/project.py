@@ -1,0 +1,242 @@
+"""project.yml: one federation and everybody in it, as frozen checked data; NVIDIA FLARE's files are read too."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from convoy.errors import BadInput
+from convoy.spec import names, yamls
+
+Role = Literal["project_admin", "org_admin", "lead", "member"]
+Port = Annotated[int, Field(ge=1, le=65535)]
+ADMIN_PORT: Final = 8003
+
+_KNOWN: Final = ("api_version", "name", "description", "participants")
+# What NVIDIA FLARE 2.4 to 2.9 reads and Convoy does not need; named to the person, never silently dropped.
+_IGNORED: Final = {
+    "builders": "Convoy makes its kits itself",
+    "packager": "Convoy makes its kits itself",
+    "studies": "not supported",
+    "edge": "not supported",
+    "connection_security": "always mutual TLS",
+    "scheme": "always gRPC",
+    "allow_log_streaming": "a job's log lines always stream",
+    "server_name": "the server's own name counts",
+    "app_location": "job folders travel as bundles",
+}
+_IGNORED_OF_PARTICIPANTS: Final = {
+    "connect_to": "sites reach the server by its default_host",
+    "listening_host": "sites listen to nobody",
+    "connection_security": "always mutual TLS",
+    "custom_ca_cert": "the project's root alone is trusted",
+    "auth_identity": "identity comes from the certificate",
+    "capacity": "set it in the site's local/node.yaml",
+    "allow_log_streaming": "a job's log lines always stream",
+    "use_aio": "always",
+    "scheme": "always gRPC",
+    "edge_service_port": "not supported",
+    "cc_config": "not supported",
+    "enable_byoc": "every admin with the right to submit may bring code",
+    "components": "a site's local/ decides",
+    "props": "not supported",
+    "protocol": "always gRPC",
+    "api_root": "not supported",
+}
+_IGNORED_TYPES: Final = {"overseer": "one server needs none", "relay": "sites connect to the server themselves"}
+
+
+class Participant(BaseModel):
+    """What servers, sites and admins have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: str
+    org: Annotated[str, AfterValidator(names.org)]
+
+
+class Server(Participant):
+    """The coordinator; it is reached at `host`."""
+
+    name: Annotated[str, AfterValidator(names.host_name)]
+    fed_learn_port: Port = 8002
+    admin_port: Port = ADMIN_PORT
+    default_host: Annotated[str, AfterValidator(names.host)] | None = None
+    host_names: Annotated[tuple[Annotated[str, AfterValidator(names.host)], ...], Field(strict=False)] = ()
+
+    @property
+    def host(self) -> str:
+        """Where sites and people reach it."""
+        return self.default_host or self.name
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Every name it may be reached at, its own first."""
+        return tuple(dict.fromkeys([self.name, self.host, *self.host_names]))
+
+
+class Site(Participant):
+    """A participant that trains."""
+
+    name: Annotated[str, AfterValidator(names.site)]
+
+
+class Admin(Participant):
+    """A person."""
+
+    name: Annotated[str, AfterValidator(names.person)]
+    role: Role
+
+
+_TYPES: Final[dict[str, type[Participant]]] = {"server": Server, "client": Site, "site": Site, "admin": Admin}
+
+
+class Project(BaseModel):
+    """One federation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    api_version: Literal[3, 4]
+    name: Annotated[str, AfterValidator(names.word)]
+    description: str = ""
+    server: Server
+    sites: tuple[Site, ...] = ()
+    admins: tuple[Admin, ...] = ()
+
+
+class _Head(BaseModel):
+    """The top of the file, without its participants."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    api_version: Literal[3, 4]
+    name: Annotated[str, AfterValidator(names.word)]
+    description: str | None = None
+
+
+def read_project(text: str, name: str) -> tuple[Project, list[str]]:
+    """Return the project that a project.yml describes, and what in the file was ignored, a sentence each.
+
+    `name` is the file's, for messages. Raises `BadInput` with file and line.
+    """
+    document = yamls.load(text, name=name)
+    top = document.mapping()
+    ignored: list[str] = []
+    head = _take(document, top, (), known=_KNOWN, passed_over=_IGNORED, ignored=ignored)
+    listed = head.pop("participants", None)
+    if not isinstance(listed, list) or not listed:
+        raise BadInput(
+            '"participants" must list a server, its sites and its admins', where=document.where(("participants",))
+        )
+    read = yamls.parse(document, _Head, head)
+    participants = [
+        (index, made)
+        for index, item in enumerate(listed)
+        if (made := _participant(document, index, item, ignored)) is not None
+    ]
+    _check_unique(document, participants)
+    project = Project(
+        api_version=read.api_version,
+        name=read.name,
+        description=read.description or "",
+        server=_one_server(document, participants),
+        sites=tuple(made for _, made in participants if isinstance(made, Site)),
+        admins=tuple(made for _, made in participants if isinstance(made, Admin)),
+    )
+    return project, ignored
+
+
+def _participant(document: yamls.Document, index: int, item: Any, ignored: list[str]) -> Participant | None:
+    """Return the participant that an item of the list describes, or None for a type that Convoy ignores."""
+    path = ("participants", index)
+    if not isinstance(item, dict):
+        raise BadInput(
+            f"{yamls.seen(item)} is no participant", fix="write name, type and org", where=document.where(path)
+        )
+    kind = item.get("type")
+    where = document.where((*path, "type"))
+    if kind in _IGNORED_TYPES:
+        ignored.append(f"{where}: {kind} {item.get('name', '')} ({_IGNORED_TYPES[kind]})")
+        return None
+    if kind not in _TYPES:
+        raise BadInput(f'"type" is {yamls.seen(kind)}; wanted server, client or admin', where=where)
+    model = _TYPES[kind]
+    known = (*model.model_fields, "type")
+    data = _take(document, item, path, known=known, passed_over=_IGNORED_OF_PARTICIPANTS, ignored=ignored)
+    del data["type"]
+    if kind == "server":
+        _two_ports(document, path, data, ignored)
+    return yamls.parse(document, model, data, at=path)
+
+
+def _take(
+    document: yamls.Document,
+    data: dict[str, Any],
+    path: tuple[str | int, ...],
+    *,
+    known: Collection[str],
+    passed_over: dict[str, str],
+    ignored: list[str],
+) -> dict[str, Any]:
+    """Return the known keys; note those that are passed over. Raises `BadInput` for any other, as a typo."""
+    taken = {}
+    for key, value in data.items():
+        where = document.where((*path, key))
+        if key in known:
+            taken[key] = value
+        elif key in passed_over:
+            ignored.append(f"{where}: {key} ({passed_over[key]})")
+        else:
+            raise yamls.unknown_key(key, known, where=where)
+    return taken
+
+
+def _two_ports(document: yamls.Document, path: tuple[str | int, ...], data: dict[str, Any], ignored: list[str]) -> None:
+    """Give people a port of their own where the file has none, or the sites' (as newer FLARE files do)."""
+    fed_port = data.get("fed_learn_port", 8002)
+    asked = data.get("admin_port", ADMIN_PORT)
+    if not isinstance(fed_port, int) or asked != fed_port:
+        return
+    data["admin_port"] = fed_port + 1 if fed_port < 65535 else fed_port - 1
+    if "admin_port" in data:
+        ignored.append(
+            f"{document.where((*path, 'admin_port'))}: admin_port {asked} "
+            f"(sites have it; people get a port of their own: {data['admin_port']})"
+        )
+
+
+def _check_unique(document: yamls.Document, participants: list[tuple[int, Participant]]) -> None:
+    """Raise `BadInput` for the second of two names that a file system might take for one."""
+    first: dict[str, int] = {}
+    for index, participant in participants:
+        key = participant.name.casefold()
+        if key in first:
+            earlier = document.where(("participants", first[key], "name"))
+            raise BadInput(
+                f'a second participant is called "{participant.name}"',
+                why=f"the first is at {earlier}; capitals make no difference",
+                fix="give each its own name",
+                where=document.where(("participants", index, "name")),
+            )
+        first[key] = index
+
+
+def _one_server(document: yamls.Document, participants: list[tuple[int, Participant]]) -> Server:
+    """Return the one server. Raises `BadInput` for none or more."""
+    servers = [(index, made) for index, made in participants if isinstance(made, Server)]
+    if not servers:
+        raise BadInput(
+            "no participant is the server",
+            fix="add one with `type: server`",
+            where=document.where(("participants",)),
+        )
+    if len(servers) > 1:
+        raise BadInput(
+            f'"{servers[1][1].name}" is a second server',
+            why=f'a project has exactly one, and "{servers[0][1].name}" is it',
+            fix="remove one of the two",
+            where=document.where(("participants", servers[1][0], "type")),
+        )
+    return servers[0][1]

@@ -1,0 +1,136 @@
+"""A node's settings, from local/node.yaml: each with its default, unit and reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+from convoy.errors import BadInput
+from convoy.spec import machine, units, yamls
+from convoy.spec.kit import Kit
+
+LogFormat = Literal["text", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the owner of a node decides; sizes are bytes."""
+
+    workspace: Path
+    health_host: str = "127.0.0.1"
+    health_port: int = 8004
+    listen_host: str = "0.0.0.0"  # noqa: S104  # a server is there to be reached; mTLS decides who gets in
+    max_jobs: int = 4
+    database: str = ""
+    results: str = ""
+    cpu: float = 0.0
+    memory: int = 0
+    gpu: float = 0.0
+    data: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+    log_format: LogFormat = "text"
+    disk_reserve: int = 256 << 20
+
+
+class _Wrong(Exception):
+    """A value that does not fit; says what was wanted."""
+
+
+def read_settings(kit: Kit) -> Settings:
+    """Return the settings of a server or a site; what its node.yaml does not say is the default.
+
+    Raises `BadInput` for an unknown key, a key of the other kind of node, or a value that does not fit.
+    """
+    file = kit.local / "node.yaml"
+    document = yamls.load_file(file) if file.exists() else yamls.Document(str(file), None, {})
+    chosen: dict[str, Any] = {}
+    for key, value in document.mapping().items():
+        where = document.where((key,))
+        if key not in _KEYS:
+            raise yamls.unknown_key(key, [name for name, it in _KEYS.items() if kit.kind in it[0]], where=where)
+        kinds, read = _KEYS[key]
+        if kit.kind not in kinds:
+            raise BadInput(f'"{key}" is a setting of a {kinds[0]}; this is a {kit.kind}', fix="remove it", where=where)
+        if value is None:
+            continue
+        try:
+            chosen[key] = read(value)
+        except _Wrong as wrong:
+            raise BadInput(f'"{key}" is {yamls.seen(value)}; wanted {wrong}', where=where) from None
+        except BadInput as wrong:
+            raise BadInput(f'"{key}": {wrong.what}', why=wrong.why, fix=wrong.fix, where=where) from None
+    return _complete(kit, chosen)
+
+
+def _complete(kit: Kit, chosen: dict[str, Any]) -> Settings:
+    """Fill in what depends on the kit's folder and on the machine."""
+    workspace = chosen.pop("workspace", "") or "work"
+    chosen["workspace"] = (kit.root / Path(workspace).expanduser()).absolute()
+    chosen["data"] = {name: _located(kit.local, place) for name, place in chosen.get("data", {}).items()}
+    if kit.kind == "site":
+        chosen.setdefault("cpu", machine.cores())
+        chosen.setdefault("memory", machine.memory())
+        chosen.setdefault("gpu", machine.gpus())
+    return Settings(**chosen)
+
+
+def _located(local: Path, place: str) -> str:
+    """Return a path relative to local/ as an absolute one; an address (`s3://…`) stays as it is."""
+    return place if "://" in place else str((local / Path(place).expanduser()).absolute())
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _Wrong("text")
+    return value
+
+
+def _port(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 65535:
+        raise _Wrong("a port from 1 to 65535, or 0 for any free one")
+    return value
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise _Wrong("a whole number from 1 up")
+    return value
+
+
+def _amount(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or value < 0:
+        raise _Wrong("a number from 0 up")
+    return float(value)
+
+
+def _words(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(item, str | int | float) for item in value.values()):
+        raise _Wrong("`name: value` lines")
+    return {name: str(item).lower() if isinstance(item, bool) else str(item) for name, item in value.items()}
+
+
+def _format(value: Any) -> LogFormat:
+    if value not in ("text", "json"):
+        raise _Wrong("text or json")
+    return cast("LogFormat", value)
+
+
+_NODES: Final = ("server", "site")
+_KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
+    "workspace": (_NODES, _text),
+    "health_host": (_NODES, _text),
+    "health_port": (_NODES, _port),
+    "listen_host": (("server",), _text),
+    "max_jobs": (("server",), _count),
+    "database": (("server",), _text),
+    "results": (("server",), _text),
+    "cpu": (("site",), _amount),
+    "memory": (("site",), units.size_bytes),
+    "gpu": (("site",), _amount),
+    "data": (("site",), _words),
+    "env": (_NODES, _words),
+    "log_format": (_NODES, _format),
+    "disk_reserve": (_NODES, units.size_bytes),
+}

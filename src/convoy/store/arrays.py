@@ -1,0 +1,57 @@
+"""Arrays into a job's blob folder and out of it: one write, and no read at all."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from convoy.errors import BadInput, RemoteFault
+from convoy.model import arrays as _arrays
+from convoy.model import blob
+from convoy.model.arrays import Model
+from convoy.store.blobs import BlobFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def save(folder: BlobFolder, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Keep arrays as a blob and return its digest; what the folder holds already is not written again.
+
+    Raises `BadInput` for arrays that cannot be in a blob, and `StorageFull`.
+    """
+    if isinstance(arrays, Model) and arrays.digest and folder.has(arrays.digest):
+        return arrays.digest
+    packed = {name: _arrays.packed(array) for name, array in arrays.items()}
+    layout = blob.build(_arrays.describe(packed))
+    folder.write(layout, (_arrays.raw(packed[tensor.name]) for tensor in layout.tensors))
+    return layout.digest
+
+
+def load(folder: BlobFolder, digest: str) -> Model:
+    """Return a blob's arrays, mapped. Raises `NotFound`."""
+    found = folder.open(digest)
+    return _arrays.views(found.layout, found.data)
+
+
+def read_file(path: Path) -> Model:
+    """Return the arrays of a safetensors file that anybody wrote, mapped. Raises `BadInput`: what is wrong in it."""
+    try:
+        return _read(path)
+    except OSError as problem:
+        raise BadInput(f"{path.name} cannot be read", why=str(problem)) from problem
+    except RemoteFault as problem:
+        raise BadInput(f"{path.name} is not a safetensors file", why=str(problem)) from problem
+
+
+def _read(path: Path) -> Model:
+    with path.open("rb") as file:
+        length = file.read(8)
+        header = length + file.read(blob.header_length(length) - 8)
+        tensors = blob.parse_foreign(header)
+        size, end = path.stat().st_size, max((tensor.end for tensor in tensors), default=len(header))
+        if end != size:
+            raise RemoteFault(f"it has {size} bytes, its header wants {end}")
+        return _arrays.views(tensors, mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ))

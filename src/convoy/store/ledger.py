@@ -1,0 +1,259 @@
+"""A server's durable state in SQL: records in, records out, one transaction for whatever came together."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, cast
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
+from convoy.errors import BadInput, ConvoyError, StorageFull, Unreachable
+from convoy.store import tables
+
+Record = Job | Member | Step | Task | Round
+
+FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: no room for the log's index
+LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
+HEAD: Final = "0001"  # the newest file in revisions/
+TABLES: Final[Mapping[type, sa.Table]] = {
+    Job: tables.JOBS,
+    Member: tables.MEMBERS,
+    Step: tables.STEPS,
+    Task: tables.TASKS,
+    Round: tables.ROUNDS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """A site that an admin enabled or disabled."""
+
+    name: str
+    enabled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A job that is to be forgotten with all its records."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """A round whose model the disk has lost: it is to be made again."""
+
+    job: JobId
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """All that a server must know at its start: every job, and the open steps of those that have not ended."""
+
+    jobs: list[Job]
+    members: list[Member]
+    steps: list[Step]
+    tasks: list[Task]
+    rounds: list[Round]
+    disabled: frozenset[str]
+
+
+Entry = Record | Switched | Dropped | Undone
+
+
+class Ledger:
+    """The store of one server. `write` and `load` block: call them from a thread of their own."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        """Take an engine whose schema is at `HEAD`; see `open_ledger`."""
+        self._engine = engine
+        self._upserts = {kind: _upsert(engine, table) for kind, table in TABLES.items()}
+        self._switch = _upsert(engine, tables.SITES)
+
+    def write(self, records: Iterable[Entry]) -> None:
+        """Make records durable in one transaction, in their order. Raises `StorageFull`, `Unreachable`: try again."""
+        with _reached(self._engine), self._engine.begin() as connection:
+            for record in records:
+                self._one(connection, record)
+
+    def _one(self, connection: sa.Connection, record: Entry) -> None:
+        if isinstance(record, Dropped):
+            for table in (tables.MEMBERS, tables.STEPS, tables.TASKS, tables.ROUNDS):
+                connection.execute(sa.delete(table).where(table.c.job == record.job))
+            connection.execute(sa.delete(tables.JOBS).where(tables.JOBS.c.id == record.job))
+        elif isinstance(record, Undone):
+            rounds = tables.ROUNDS.c
+            connection.execute(sa.delete(tables.ROUNDS).where(rounds.job == record.job, rounds.round == record.round))
+        elif isinstance(record, Switched):
+            connection.execute(self._switch, {"name": record.name, "enabled": record.enabled})
+        else:
+            connection.execute(self._upserts[type(record)], _row(record))
+
+    def load(self) -> Contents:
+        """Return all that a server must know at its start. Raises `Unreachable`."""
+        with _reached(self._engine), self._engine.connect() as connection:
+            jobs = [Job(**row) for row in _rows(connection, tables.JOBS, tables.JOBS.c.submitted_at)]
+            members = [Member(**row) for row in _rows(connection, tables.MEMBERS, tables.MEMBERS.c.site)]
+            rounds = [_round(row) for row in _rows(connection, tables.ROUNDS, tables.ROUNDS.c.round)]
+            last = {record.job: record.round for record in rounds}  # in round order: the last one stays
+            live = {job.id for job in jobs if job.state in ("running", "ending")}
+            steps = [
+                Step(**{**row, "cohort": tuple(row["cohort"])})
+                for row in _rows(connection, tables.STEPS, tables.STEPS.c.step)
+                if row["job"] in live and (row["round"] == 0 or row["round"] > last.get(row["job"], -1))
+            ]
+            open_steps = {(step.job, step.step) for step in steps}
+            tasks = [
+                Task(**row)
+                for row in _rows(connection, tables.TASKS, tables.TASKS.c.site)
+                if (row["job"], row["step"]) in open_steps
+            ]
+            disabled = frozenset(
+                row["name"] for row in _rows(connection, tables.SITES, tables.SITES.c.name) if not row["enabled"]
+            )
+        return Contents(jobs, members, steps, tasks, rounds, disabled)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+
+def open_ledger(url: str) -> Ledger:
+    """Open a ledger by SQLAlchemy URL, making or upgrading its tables.
+
+    Raises `BadInput` for what is no such URL, a missing driver or a newer schema, and `Unreachable`.
+    """
+    try:
+        engine = sa.create_engine(url)
+    except (sa.exc.ArgumentError, ImportError) as problem:
+        fix = "write a URL such as postgresql+psycopg://user@host/name, and install its driver"
+        raise BadInput('"database" of node.yaml cannot be used', why=str(problem), fix=fix) from problem
+    if engine.dialect.name == "sqlite":
+        sa.event.listen(engine, "connect", _sqlite_settings)
+    try:
+        with _reached(engine), engine.begin() as connection:
+            _bring_up(connection)
+    except ConvoyError:
+        engine.dispose()
+        raise
+    if engine.dialect.name == "sqlite" and engine.url.database:
+        _grow_log(Path(f"{engine.url.database}-wal"))
+    return Ledger(engine)
+
+
+def _bring_up(connection: sa.Connection) -> None:
+    found = _revision(connection)
+    if found is None and not sa.inspect(connection).has_table("jobs"):
+        tables.METADATA.create_all(connection)  # the revisions' sum; a test holds the two equal
+        _stamp(connection)
+    elif found != HEAD:
+        upgrade(connection, found)
+
+
+@contextmanager
+def _reached(engine: sa.Engine) -> Iterator[None]:
+    """Turn a full disk and a database that has gone away into errors of ours."""
+    try:
+        yield
+    except sa.exc.OperationalError as problem:
+        why = str(problem.orig).strip()
+        if "full" in why or "No space left" in why or getattr(problem.orig, "sqlite_errorname", "") in FULL:
+            raise StorageFull("the ledger's disk is full", why=why) from problem
+        if engine.dialect.name == "sqlite":
+            raise
+        raise Unreachable(
+            "the ledger's database does not answer", why=why, fix="start it, or see node.yaml"
+        ) from problem
+
+
+def upgrade(connection: sa.Connection, found: str | None) -> None:
+    """Bring an older schema to `HEAD`, revision by revision."""
+    from alembic.runtime.environment import EnvironmentContext
+    from alembic.script import ScriptDirectory
+
+    with resources.as_file(resources.files("convoy.store") / "revisions") as folder:
+        script = ScriptDirectory(str(folder), version_locations=[str(folder)])
+        known = {revision.revision for revision in script.walk_revisions()}
+        if found is not None and found not in known:
+            raise BadInput(
+                f"the ledger has schema {found!r}, which this Convoy does not know",
+                why=f"it knows up to {HEAD!r}: a newer Convoy wrote it",
+                fix="run the Convoy that wrote it, or restore the ledger from before the upgrade",
+            )
+        from alembic.config import Config
+
+        with EnvironmentContext(Config(), script, fn=lambda rev, _: script._upgrade_revs(HEAD, rev)) as context:  # noqa: SLF001 - alembic's own commands call it so
+            context.configure(connection=connection)
+            context.run_migrations()
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of a SQLite ledger in a file."""
+    return f"sqlite:///{path}"
+
+
+def _sqlite_settings(connection: Any, _record: object) -> None:
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _grow_log(log: Path) -> None:
+    """Give SQLite's write-ahead log its full length at once; what is behind its last frame means nothing to it.
+
+    A sync of a file that grows commits ext4's journal, and that waits until the data of every new file is on the disk:
+    each receipt would wait for all the updates that came in since. One that overwrites waits for its own pages alone.
+    """
+    if log.exists():
+        with log.open("r+b") as file:
+            missing = LOG_BYTES - file.seek(0, os.SEEK_END)
+            file.write(bytes(max(missing, 0)))
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _revision(connection: sa.Connection) -> str | None:
+    if not sa.inspect(connection).has_table("alembic_version"):
+        return None
+    return cast("str | None", connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar())
+
+
+def _stamp(connection: sa.Connection) -> None:
+    connection.execute(sa.text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
+    connection.execute(sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
+
+
+def _upsert(engine: sa.Engine, table: sa.Table) -> sa.Executable:
+    insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+    statement = insert(table)
+    keys = [column.name for column in table.primary_key]
+    rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
+    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
+
+
+def _row(record: Record) -> dict[str, object]:
+    return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _rows(connection: sa.Connection, table: sa.Table, order: sa.Column[Any]) -> list[dict[str, Any]]:
+    return [dict(row) for row in connection.execute(sa.select(table).order_by(order)).mappings()]
+
+
+def _round(row: dict[str, Any]) -> Round:
+    took = tuple((SiteName(site), weight) for site, weight in row["took_part"])
+    out = tuple((site, reason) for site, reason in row["left_out"])
+    return Round(**{**row, "took_part": took, "left_out": out})

@@ -1,0 +1,84 @@
+"""The tables of a server's ledger; `revisions/` holds how they came to be."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import sqlalchemy as sa
+
+METADATA: Final = sa.MetaData()
+
+JOBS: Final = sa.Table(
+    "jobs",
+    METADATA,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("submitter", sa.String(255), nullable=False),
+    sa.Column("org", sa.String(255), nullable=False),
+    sa.Column("bundle", sa.String(64), nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("spec", sa.Text, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("cause", sa.Text, nullable=False),
+    sa.Column("submitted_at", sa.Float, nullable=False),
+    sa.Column("started_at", sa.Float, nullable=False),
+    sa.Column("ended_at", sa.Float, nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("rounds", sa.Integer, nullable=False),
+    sa.Column("deaths", sa.Integer, nullable=False),
+    sa.Column("story", sa.Text, nullable=False),
+)
+MEMBERS: Final = sa.Table(
+    "members",
+    METADATA,
+    sa.Column("job", sa.String(32), primary_key=True),
+    sa.Column("site", sa.String(255), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+)
+STEPS: Final = sa.Table(
+    "steps",
+    METADATA,
+    sa.Column("job", sa.String(32), primary_key=True),
+    sa.Column("step", sa.String(32), primary_key=True),
+    sa.Column("kind", sa.String(255), nullable=False),
+    sa.Column("round", sa.Integer, nullable=False),
+    sa.Column("rounds", sa.Integer, nullable=False),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("at_least", sa.Integer, nullable=False),
+    sa.Column("cohort", sa.JSON, nullable=False),
+    sa.Column("deadline_s", sa.Float, nullable=False),
+    sa.Column("max_norm", sa.Float, nullable=False),
+    sa.Column("numbers", sa.JSON, nullable=False),
+)
+TASKS: Final = sa.Table(
+    "tasks",
+    METADATA,
+    sa.Column("job", sa.String(32), primary_key=True),
+    sa.Column("step", sa.String(32), primary_key=True),
+    sa.Column("site", sa.String(255), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("digest", sa.String(64), nullable=False),
+    sa.Column("weight", sa.Float, nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("story", sa.Text, nullable=False),
+)
+ROUNDS: Final = sa.Table(
+    "rounds",
+    METADATA,
+    sa.Column("job", sa.String(32), primary_key=True),
+    sa.Column("round", sa.Integer, primary_key=True),
+    sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("best", sa.Boolean, nullable=False),
+    sa.Column("took_part", sa.JSON, nullable=False),
+    sa.Column("left_out", sa.JSON, nullable=False),
+    sa.Column("committed_at", sa.Float, nullable=False),
+)
+SITES: Final = sa.Table(
+    "sites",
+    METADATA,
+    sa.Column("name", sa.String(255), primary_key=True),
+    sa.Column("enabled", sa.Boolean, nullable=False),
+)

@@ -1,0 +1,188 @@
+"""The project's root: makes itself once, and certificates for everybody."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from convoy.errors import BadInput
+from convoy.spec.kit import Kind
+from convoy.spec.names import is_address
+from convoy.trust import keys
+
+BACKDATE_S: Final = 60  # a peer whose clock is a minute behind may connect at once
+ROOT_DAYS: Final = 3650  # changing a root means new kits for everybody: ten years
+LEAF_DAYS: Final = 365  # kits with ready keys renew by provisioning again, which people do not do every day
+RENEW_DAYS: Final = LEAF_DAYS / 2  # provisioning anew re-issues what has less than half its life left
+_ROOT_PATH_LENGTH: Final = 1  # one issuing authority may stand between the root and its leaves
+
+USAGE: Final = {
+    "server": ExtendedKeyUsageOID.SERVER_AUTH,
+    "site": ExtendedKeyUsageOID.CLIENT_AUTH,
+    "admin": ExtendedKeyUsageOID.CLIENT_AUTH,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """A root certificate and its private key."""
+
+    project: str
+    key: keys.PrivateKey
+    cert: x509.Certificate
+
+    @classmethod
+    def create(cls, project: str, folder: Path, *, now: float) -> Authority:
+        """Make a new root in `folder` (root.key, root.crt) and return it; the certificate is written last."""
+        key = keys.make()
+        cert = _sign_root(project, key, now)
+        keys.save(folder / "root.key", keys.to_pem(key))
+        keys.write(folder / "root.crt", cert.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        return cls(project, key, cert)
+
+    @classmethod
+    def load(cls, folder: Path) -> Authority:
+        """Return the root that `create` made in `folder`. Raises `BadInput` where its two files do not match."""
+        key = keys.load(folder / "root.key")
+        cert = read_certificate((folder / "root.crt").read_bytes(), name=str(folder / "root.crt"))
+        if cert.public_key() != key.public_key():
+            raise BadInput(
+                f"root.key and root.crt in {folder} do not belong together",
+                why="every certificate of the project comes from this pair",
+                fix="put the right pair back from a copy",
+            )
+        return cls(str(cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value), key, cert)
+
+    @property
+    def pem(self) -> bytes:
+        """The root certificate, as kits carry it."""
+        return self.cert.public_bytes(serialization.Encoding.PEM)
+
+    def issue(
+        self,
+        kind: Kind,
+        name: str,
+        *,
+        now: float,
+        hosts: Iterable[str] = (),
+        key: keys.PrivateKey | None = None,
+        days: float = LEAF_DAYS,
+    ) -> tuple[bytes, bytes]:
+        """Return (key PEM, certificate PEM) for a participant; with `key`, a certificate for that one.
+
+        A server's certificate carries `hosts`, its name and the local ones. Raises `BadInput` for an expired root.
+        """
+        key = key or keys.make()
+        start, end = _instant(now - BACKDATE_S), _instant(now + days * 86400)
+        if self.cert.not_valid_after_utc <= _instant(now):
+            raise BadInput(
+                f"the root of {self.project} expired on {self.cert.not_valid_after_utc:%Y-%m-%d}",
+                fix="provision into a new workspace and give everybody new kits",
+            )
+        public = key.public_key()
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(_name(name))
+            .issuer_name(self.cert.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(max(start, self.cert.not_valid_before_utc))
+            .not_valid_after(min(end, self.cert.not_valid_after_utc))
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(ca=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([USAGE[kind]]), critical=False)
+            .add_extension(_alternative_names(self.project, kind, name, hosts), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(self._issuer_id(), critical=False)
+        )
+        cert = builder.sign(self.key, hashes.SHA256())
+        return keys.to_pem(key), cert.public_bytes(serialization.Encoding.PEM)
+
+    def _issuer_id(self) -> x509.AuthorityKeyIdentifier:
+        """Return the extension that points from a leaf to this root."""
+        own = self.cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
+def spiffe(project: str, kind: Kind, name: str) -> str:
+    """Return the one URI that says who a participant is."""
+    return f"spiffe://{project}/server" if kind == "server" else f"spiffe://{project}/{kind}/{name}"
+
+
+def server_hosts(name: str, hosts: Iterable[str]) -> list[str]:
+    """Return every name a server answers to, its own first, each once."""
+    return list(dict.fromkeys([name, *hosts, "localhost", "127.0.0.1", "::1"]))
+
+
+def read_certificate(pem: bytes, *, name: str = "the certificate") -> x509.Certificate:
+    """Return the certificate in `pem`. Raises `BadInput`, naming it."""
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise BadInput(f"{name} is no certificate", why=str(error).split("\n")[0]) from error
+
+
+def _sign_root(project: str, key: keys.PrivateKey, now: float) -> x509.Certificate:
+    """Return a self-signed root certificate."""
+    public: ec.EllipticCurvePublicKey = key.public_key()
+    own_id = x509.SubjectKeyIdentifier.from_public_key(public)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(_name(project))
+        .issuer_name(_name(project))
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_instant(now - BACKDATE_S))
+        .not_valid_after(_instant(now + ROOT_DAYS * 86400))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=_ROOT_PATH_LENGTH), critical=True)
+        .add_extension(_key_usage(ca=True), critical=True)
+        .add_extension(own_id, critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
+def _alternative_names(project: str, kind: Kind, name: str, hosts: Iterable[str]) -> x509.SubjectAlternativeName:
+    """Return who this is, and for a server where it answers."""
+    hosts = server_hosts(name, hosts) if kind == "server" else []
+    return x509.SubjectAlternativeName(
+        [
+            x509.UniformResourceIdentifier(spiffe(project, kind, name)),
+            *(x509.DNSName(host) for host in hosts if not is_address(host)),
+            *(x509.IPAddress(ipaddress.ip_address(host)) for host in hosts if is_address(host)),
+        ]
+    )
+
+
+def _key_usage(*, ca: bool) -> x509.KeyUsage:
+    """Return what the key may do: sign certificates for a root, sign handshakes for everybody else."""
+    return x509.KeyUsage(
+        digital_signature=not ca,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(name: str) -> x509.Name:
+    """Return a subject for people to read; X.509 has room for 64 characters, identity is in the URI."""
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name[:64])])
+
+
+def _instant(now: float) -> dt.datetime:
+    """Return seconds since the epoch as a time in UTC, to the second."""
+    return dt.datetime.fromtimestamp(int(now), tz=dt.UTC)

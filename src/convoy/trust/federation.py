@@ -1,0 +1,114 @@
+"""federation.json: who is who in a project, numbered and signed by its root."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from convoy.errors import NotAllowed
+from convoy.spec.kit import KINDS, Kind
+
+if TYPE_CHECKING:  # an idle site reads this file without loading cryptography
+    from convoy.trust.keys import PrivateKey
+
+_PREFIX: Final = b"convoy federation 1\n"  # a signature for one purpose is no good for another
+MAX_BYTES: Final = 16 << 20  # some 100,000 participants
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """What a participant is; `role` is empty but for admins."""
+
+    kind: Kind
+    org: str
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Federation:
+    """Everybody in a project; the number rises with each change."""
+
+    project: str
+    number: int
+    participants: Mapping[str, Participant]
+
+    def sites(self) -> list[str]:
+        """Return the sites' names, sorted."""
+        return sorted(name for name, who in self.participants.items() if who.kind == "site")
+
+    def person(self, name: str) -> Participant:
+        """Return an admin. Raises `NotAllowed` for somebody who is not, or no longer, one."""
+        who = self.participants.get(name)
+        if who is None or who.kind != "admin":
+            raise NotAllowed(
+                f"{name} is no admin of {self.project}",
+                why=f"federation.json number {self.number} does not list this name",
+                fix="ask the project's admin to add you to project.yml and provision anew",
+            )
+        return who
+
+
+def sign(federation: Federation, root_key: PrivateKey) -> bytes:
+    """Return the file that says this, with the root's signature."""
+    from convoy.trust import keys
+
+    said = _said(federation)
+    signature = keys.sign(root_key, _signed(said))
+    return json.dumps(said | {"signature": base64.b64encode(signature).decode()}, indent=1).encode() + b"\n"
+
+
+def read(data: bytes, root_pem: bytes) -> Federation:
+    """Return what a federation.json says. Raises `NotAllowed` if it is not as the root signed it."""
+    from convoy.trust import authority, keys
+
+    if len(data) > MAX_BYTES:
+        raise NotAllowed("federation.json is too large", why=f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
+    try:
+        said = json.loads(data)
+        signature = base64.b64decode(said.pop("signature"), validate=True)
+        federation = _heard(said)
+    except (ValueError, binascii.Error, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise NotAllowed("federation.json cannot be read", why=f"{type(error).__name__}: {error}") from error
+    root = authority.read_certificate(root_pem, name="the root certificate")
+    if not keys.signed_by(root.public_key(), signature, _signed(_said(federation))):
+        raise NotAllowed(
+            "federation.json is not as the project's root signed it",
+            why="somebody changed it, or it is another project's",
+            fix="copy the kit's startup folder again",
+        )
+    return federation
+
+
+def _said(federation: Federation) -> dict[str, Any]:
+    """Return the federation as JSON values."""
+    return {
+        "project": federation.project,
+        "number": federation.number,
+        "participants": {
+            name: {"kind": who.kind, "org": who.org, "role": who.role}
+            for name, who in sorted(federation.participants.items())
+        },
+    }
+
+
+def _heard(said: dict[str, Any]) -> Federation:
+    """Return the federation that JSON values describe. Raises `ValueError`, `KeyError` or `TypeError`."""
+    participants = {}
+    for name, who in said["participants"].items():
+        kind, org, role = who["kind"], who["org"], who["role"]
+        if kind not in KINDS or not isinstance(org, str) or not isinstance(role, str):
+            raise ValueError(f"{name} is no participant")
+        participants[name] = Participant(kind, org, role)
+    project, number = said["project"], said["number"]
+    if not isinstance(project, str) or type(number) is not int:
+        raise ValueError("project or number is missing")
+    return Federation(project, number, participants)
+
+
+def _signed(said: dict[str, Any]) -> bytes:
+    """Return the exact bytes that the root signs: what the file means, however it is laid out."""
+    return _PREFIX + json.dumps(said, sort_keys=True, separators=(",", ":")).encode()

@@ -1,0 +1,45 @@
+"""A job's folder, read into the files of a bundle."""
+
+from __future__ import annotations
+
+import unicodedata
+from pathlib import Path
+from typing import Final
+
+from convoy.errors import BadInput
+from convoy.trust.bundle import MAX_BYTES, MAX_FILES
+
+SKIPPED: Final = frozenset({"__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".DS_Store", ".mypy_cache"})
+
+
+def gather(folder: Path) -> dict[str, bytes]:
+    """Return a job folder's files by their relative paths, in order; what editors and Python leave behind stays out.
+
+    Raises `BadInput` for a folder that is not there, links, and more than a bundle holds.
+    """
+    if not folder.is_dir():
+        raise BadInput(f"there is no folder {folder}", fix="`convoy job new` writes one that runs")
+    files: dict[str, bytes] = {}
+    total = 0
+    for path in _walk(folder):
+        total += path.stat().st_size
+        if total > MAX_BYTES or len(files) >= MAX_FILES:
+            raise BadInput(
+                f"{folder} is too large for a job",
+                why=f"at {path.relative_to(folder)} it passed {MAX_FILES:,} files or {MAX_BYTES:,} bytes",
+                fix="leave data out of the job folder: sites name theirs in local/node.yaml",
+            )
+        files[unicodedata.normalize("NFC", path.relative_to(folder).as_posix())] = path.read_bytes()
+    return files
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Return every file below `folder`, sorted. Raises `BadInput` for a link or a device."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if path.name in SKIPPED or path.suffix == ".pyc":
+            continue
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise BadInput(f"{path} is no plain file", why="a job carries files, not links", fix="copy the file itself")
+        found += _walk(path) if path.is_dir() else [path]
+    return found

@@ -1,0 +1,517 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Range(_message.Message):
+    __slots__ = ("start", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    end: int
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
+
+class Blob(_message.Message):
+    __slots__ = ("digest", "size", "header", "whole")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    size: int
+    header: bytes
+    whole: bytes
+    def __init__(self, digest: _Optional[str] = ..., size: _Optional[int] = ..., header: _Optional[bytes] = ..., whole: _Optional[bytes] = ...) -> None: ...
+
+class Up(_message.Message):
+    __slots__ = ("hello", "ready", "refused", "offer", "failed", "progress", "log", "stopped")
+    HELLO_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    OFFER_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    PROGRESS_FIELD_NUMBER: _ClassVar[int]
+    LOG_FIELD_NUMBER: _ClassVar[int]
+    STOPPED_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    ready: JobReady
+    refused: JobRefused
+    offer: Offer
+    failed: TaskFailed
+    progress: Progress
+    log: Log
+    stopped: JobStopped
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ...) -> None: ...
+
+class Hello(_message.Message):
+    __slots__ = ("version", "cpu", "memory", "gpu", "jobs", "process")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    CPU_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    GPU_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    cpu: float
+    memory: int
+    gpu: float
+    jobs: _containers.RepeatedScalarFieldContainer[str]
+    process: str
+    def __init__(self, version: _Optional[str] = ..., cpu: _Optional[float] = ..., memory: _Optional[int] = ..., gpu: _Optional[float] = ..., jobs: _Optional[_Iterable[str]] = ..., process: _Optional[str] = ...) -> None: ...
+
+class JobReady(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class JobRefused(_message.Message):
+    __slots__ = ("job", "reason")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    reason: str
+    def __init__(self, job: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Offer(_message.Message):
+    __slots__ = ("job", "step", "update", "weight", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: str
+    update: Blob
+    weight: float
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., update: _Optional[_Union[Blob, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class TaskFailed(_message.Message):
+    __slots__ = ("job", "step", "error", "story")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    STORY_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: str
+    error: str
+    story: str
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., error: _Optional[str] = ..., story: _Optional[str] = ...) -> None: ...
+
+class Progress(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class Log(_message.Message):
+    __slots__ = ("job", "offset", "data")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    offset: int
+    data: bytes
+    def __init__(self, job: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class JobStopped(_message.Message):
+    __slots__ = ("job",)
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    def __init__(self, job: _Optional[str] = ...) -> None: ...
+
+class Down(_message.Message):
+    __slots__ = ("welcome", "start", "task", "stop", "want", "receipt", "reject", "committed", "cancel", "leave")
+    WELCOME_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    WANT_FIELD_NUMBER: _ClassVar[int]
+    RECEIPT_FIELD_NUMBER: _ClassVar[int]
+    REJECT_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FIELD_NUMBER: _ClassVar[int]
+    LEAVE_FIELD_NUMBER: _ClassVar[int]
+    welcome: Welcome
+    start: Start
+    task: Task
+    stop: Stop
+    want: Want
+    receipt: Receipt
+    reject: Reject
+    committed: Committed
+    cancel: Cancel
+    leave: Leave
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
+
+class Welcome(_message.Message):
+    __slots__ = ("version", "jobs")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    JOBS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    jobs: _containers.RepeatedCompositeFieldContainer[Held]
+    def __init__(self, version: _Optional[str] = ..., jobs: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
+
+class Held(_message.Message):
+    __slots__ = ("job", "log_offset")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    LOG_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    log_offset: int
+    def __init__(self, job: _Optional[str] = ..., log_offset: _Optional[int] = ...) -> None: ...
+
+class Start(_message.Message):
+    __slots__ = ("job", "bundle", "size", "whole", "log_offset")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    LOG_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    bundle: str
+    size: int
+    whole: bytes
+    log_offset: int
+    def __init__(self, job: _Optional[str] = ..., bundle: _Optional[str] = ..., size: _Optional[int] = ..., whole: _Optional[bytes] = ..., log_offset: _Optional[int] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("job", "step", "kind", "round", "rounds", "model", "numbers")
+    class NumbersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: str
+    kind: str
+    round: int
+    rounds: int
+    model: Blob
+    numbers: _containers.ScalarMap[str, float]
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Stop(_message.Message):
+    __slots__ = ("job", "reason")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    reason: str
+    def __init__(self, job: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Want(_message.Message):
+    __slots__ = ("job", "step", "ranges")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: str
+    ranges: _containers.RepeatedCompositeFieldContainer[Range]
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+
+class Receipt(_message.Message):
+    __slots__ = ("job", "step", "digest")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: str
+    digest: str
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class Reject(_message.Message):
+    __slots__ = ("job", "step", "reason")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: str
+    reason: str
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Committed(_message.Message):
+    __slots__ = ("job", "round")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    round: int
+    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+
+class Cancel(_message.Message):
+    __slots__ = ("job", "step")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: str
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ...) -> None: ...
+
+class Leave(_message.Message):
+    __slots__ = ("restart",)
+    RESTART_FIELD_NUMBER: _ClassVar[int]
+    restart: bool
+    def __init__(self, restart: _Optional[bool] = ...) -> None: ...
+
+class PullRequest(_message.Message):
+    __slots__ = ("job", "digest", "ranges")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    digest: str
+    ranges: _containers.RepeatedCompositeFieldContainer[Range]
+    def __init__(self, job: _Optional[str] = ..., digest: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+
+class PushHead(_message.Message):
+    __slots__ = ("job", "step", "digest", "ranges")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    step: str
+    digest: str
+    ranges: _containers.RepeatedCompositeFieldContainer[Range]
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., digest: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+
+class PushResult(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WorkerUp(_message.Message):
+    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites")
+    READY_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    ASK_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    ready: Ready
+    answer: Answer
+    failed: TaskFailed
+    ask: Ask
+    commit: Commit
+    done: Done
+    failure: Failure
+    sites: SitesAsk
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ...) -> None: ...
+
+class Ready(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("step", "digest", "weight", "metrics")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    step: str
+    digest: str
+    weight: float
+    metrics: _containers.ScalarMap[str, float]
+    def __init__(self, step: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Ask(_message.Message):
+    __slots__ = ("step", "kind", "round", "rounds", "model", "at_least", "sites", "sample", "deadline_s", "max_norm", "numbers")
+    class NumbersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    AT_LEAST_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_NORM_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    step: str
+    kind: str
+    round: int
+    rounds: int
+    model: str
+    at_least: int
+    sites: _containers.RepeatedScalarFieldContainer[str]
+    sample: int
+    deadline_s: float
+    max_norm: float
+    numbers: _containers.ScalarMap[str, float]
+    def __init__(self, step: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Commit(_message.Message):
+    __slots__ = ("round", "model", "metrics", "best")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    model: str
+    metrics: _containers.ScalarMap[str, float]
+    best: bool
+    def __init__(self, round: _Optional[int] = ..., model: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ...) -> None: ...
+
+class Done(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Failure(_message.Message):
+    __slots__ = ("error", "story", "full")
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    STORY_FIELD_NUMBER: _ClassVar[int]
+    FULL_FIELD_NUMBER: _ClassVar[int]
+    error: str
+    story: str
+    full: bool
+    def __init__(self, error: _Optional[str] = ..., story: _Optional[str] = ..., full: _Optional[bool] = ...) -> None: ...
+
+class SitesAsk(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WorkerDown(_message.Message):
+    __slots__ = ("flow", "trainer", "task", "share", "end", "committed", "sites", "bye")
+    FLOW_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    SHARE_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    BYE_FIELD_NUMBER: _ClassVar[int]
+    flow: BeginFlow
+    trainer: BeginTrainer
+    task: Task
+    share: Share
+    end: AskEnd
+    committed: Committed
+    sites: SitesList
+    bye: Bye
+    def __init__(self, flow: _Optional[_Union[BeginFlow, _Mapping]] = ..., trainer: _Optional[_Union[BeginTrainer, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., end: _Optional[_Union[AskEnd, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., sites: _Optional[_Union[SitesList, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+
+class BeginFlow(_message.Message):
+    __slots__ = ("job", "name", "code", "blobs", "workflow", "with_json", "config_json", "model", "committed", "committed_model", "history_json")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    BLOBS_FIELD_NUMBER: _ClassVar[int]
+    WORKFLOW_FIELD_NUMBER: _ClassVar[int]
+    WITH_JSON_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_MODEL_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_JSON_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    name: str
+    code: str
+    blobs: str
+    workflow: str
+    with_json: str
+    config_json: str
+    model: str
+    committed: int
+    committed_model: str
+    history_json: str
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., history_json: _Optional[str] = ...) -> None: ...
+
+class BeginTrainer(_message.Message):
+    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    BLOBS_FIELD_NUMBER: _ClassVar[int]
+    TRAINER_FIELD_NUMBER: _ClassVar[int]
+    CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
+    DATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    name: str
+    site: str
+    code: str
+    blobs: str
+    trainer: str
+    config_json: str
+    data_json: str
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ...) -> None: ...
+
+class Share(_message.Message):
+    __slots__ = ("step", "site", "digest", "weight", "metrics", "left_out")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    step: str
+    site: str
+    digest: str
+    weight: float
+    metrics: _containers.ScalarMap[str, float]
+    left_out: str
+    def __init__(self, step: _Optional[str] = ..., site: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., left_out: _Optional[str] = ...) -> None: ...
+
+class AskEnd(_message.Message):
+    __slots__ = ("step", "error")
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    step: str
+    error: str
+    def __init__(self, step: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+
+class SitesList(_message.Message):
+    __slots__ = ("sites",)
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    sites: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sites: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Bye(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,133 @@
+"""Health over plain HTTP on 8004: /livez, /readyz and /metrics, the same for server and site."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import uvicorn
+
+from convoy.errors import BadInput
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One number for Prometheus; `labels` as pairs."""
+
+    name: str
+    help: str
+    value: float
+    kind: Literal["gauge", "counter"] = "gauge"
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """What a node says of itself; `ready` returns why it is not, or nothing."""
+
+    ready: Callable[[], str]
+    metrics: Callable[[], Iterable[Metric]]
+
+
+def app(vitals: Vitals) -> Callable[..., Awaitable[None]]:
+    """Return the ASGI application of a node's vitals."""
+
+    async def answer(scope: dict[str, Any], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
+        if scope["type"] != "http":
+            return
+        status, kind, body = _page(scope["path"], vitals)
+        headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    return answer
+
+
+def _page(path: str, vitals: Vitals) -> tuple[int, str, bytes]:
+    text = "text/plain; charset=utf-8"
+    if path == "/livez":
+        return 200, text, b"alive\n"
+    if path == "/readyz":
+        problem = vitals.ready()
+        return (503, text, f"{problem}\n".encode()) if problem else (200, text, b"ready\n")
+    if path == "/metrics":
+        return 200, "text/plain; version=0.0.4; charset=utf-8", exposition(vitals.metrics())
+    return 404, text, b"here are /livez, /readyz and /metrics\n"
+
+
+def exposition(metrics: Iterable[Metric]) -> bytes:
+    """Return the metrics in Prometheus' text format."""
+    from prometheus_client import CollectorRegistry, generate_latest  # a scrape pays for it, not an idle site
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+
+    families: dict[str, Any] = {}
+    for metric in metrics:
+        kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+        if metric.name not in families:
+            families[metric.name] = kind(metric.name, metric.help, labels=[key for key, _ in metric.labels])
+        families[metric.name].add_metric([value for _, value in metric.labels], metric.value)
+
+    class Once:
+        def collect(self) -> Iterable[Any]:
+            return families.values()
+
+    registry = CollectorRegistry()
+    registry.register(Once())
+    return generate_latest(registry)
+
+
+class QuietServer(uvicorn.Server):
+    """A uvicorn server that leaves signals to its process's own handlers."""
+
+    def install_signal_handlers(self) -> None:
+        """Install nothing."""
+
+    def capture_signals(self) -> Any:
+        """Capture nothing."""
+        from contextlib import nullcontext
+
+        return nullcontext()
+
+
+@asynccontextmanager
+async def serving(config: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
+    """Serve for as long as the context lasts; raises `BadInput` when the port is taken."""
+    made = QuietServer(config)
+    sock = _bind(config.host, config.port)
+    config.load()
+    made.lifespan = config.lifespan_class(config)
+    await made.startup(sockets=[sock])
+    loop = asyncio.create_task(made.main_loop())
+    try:
+        yield made
+    finally:
+        made.should_exit = True
+        made.force_exit = True
+        await loop
+        await made.shutdown(sockets=[sock])
+
+
+def _bind(host: str, port: int) -> Any:
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so named, asyncio sends without delay
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as problem:
+        sock.close()
+        raise BadInput(
+            f"port {port} on {host} cannot be opened",
+            why=str(problem),
+            fix="stop what listens there, or choose another port",
+        ) from problem
+    return sock
+
+
+def config(vitals: Vitals, *, host: str, port: int) -> uvicorn.Config:
+    """Return uvicorn's settings for the health port."""
+    return uvicorn.Config(app(vitals), host=host, port=port, log_config=None, lifespan="off", http="h11", ws="none")

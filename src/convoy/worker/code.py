@@ -1,0 +1,70 @@
+"""A job's own code, loaded from its folder: as the script that it is, or as a module with functions in it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from convoy.errors import BadInput
+
+LINE: Final = 2_000  # characters of an error that are told
+STORY: Final = 32_000  # and of its traceback
+
+
+def split(reference: str) -> tuple[str, str]:
+    """Return file and function of `train.py:train`; the function is empty for `train.py`."""
+    file, _, name = reference.partition(":")
+    return file, name
+
+
+def run(folder: Path, file: str, *, name: str = "") -> ModuleType:
+    """Run a file of the job and return it as a module; `name` "__main__" makes a script of it.
+
+    Its folder comes first on the path, so that the job's other files can be imported. Raises `BadInput` if it is not
+    there, and whatever the code raises.
+    """
+    path = (folder / file).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise BadInput(f"the job has no file {file}", where="job.yaml")
+    module = ModuleType(name or path.stem)
+    module.__file__ = str(path)
+    sys.modules[module.__name__] = module
+    if sys.path[:1] != [str(path.parent)]:
+        sys.path.insert(0, str(path.parent))
+    exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - a job is code
+    return module
+
+
+def function(module: ModuleType, name: str) -> Any:
+    """Return a function of a module. Raises `BadInput` if there is none of that name."""
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise BadInput(f"{Path(str(module.__file__)).name} has no function {name!r}", where="job.yaml")
+    return found
+
+
+def story(error: BaseException) -> str:
+    """Return the traceback from the job's first line on, without ours."""
+    import traceback  # only where something went wrong
+
+    trace = error.__traceback__
+    ours = str(Path(__file__).parents[1])
+    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
+        trace = trace.tb_next
+    return told("".join(traceback.format_exception(type(error), error, trace)), STORY)
+
+
+def line(error: BaseException) -> str:
+    """Return an error as one line."""
+    said = " · ".join(part for part in told(str(error), LINE).splitlines() if part.strip())
+    kind = type(error).__name__
+    return f"{kind}: {said}" if said else kind
+
+
+def told(text: str, limit: int = LINE) -> str:
+    """Return text that may travel and be kept: valid, without zeros, its middle cut out where it is too long."""
+    if len(text) > limit:
+        text = f"{text[: limit // 2]} … {text[-limit // 2 :]}"
+    return text.encode(errors="replace").decode().replace("\0", "�")

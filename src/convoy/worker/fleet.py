@@ -1,0 +1,186 @@
+"""The fleet as a workflow's process has it: questions and commits as frames to its node, shares and receipts back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from convoy.errors import JobFailed, RemoteFault
+from convoy.flows.fleet import Job, NotEnough, Round, Update
+from convoy.model import frameworks
+from convoy.model.arrays import Model
+from convoy.store import arrays as _arrays
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire import frames
+
+
+class NodeGone(Exception):
+    """The node has hung up: there is nothing left to work for."""
+
+
+class NodeAnswers:
+    """The answers to one question as its node hands them on; the question goes out with the first `async for`."""
+
+    def __init__(self, fleet: NodeFleet, ask: pb.Ask, model: Any) -> None:
+        """Keep the question."""
+        self.left_out: dict[str, str] = {}
+        self._fleet = fleet
+        self._ask = ask
+        self._model = model
+        self._asked = False
+        self._shares: asyncio.Queue[pb.Share | pb.AskEnd] = asyncio.Queue()
+
+    def __aiter__(self) -> NodeAnswers:
+        return self
+
+    async def __anext__(self) -> Update:
+        if not self._asked:
+            self._asked = True
+            self._fleet.put(self._ask, self._model, self._shares)
+            self._model = None
+        while True:
+            share = await self._shares.get()
+            if isinstance(share, pb.AskEnd):
+                self._shares.put_nowait(share)  # asked once more, it says the same
+                if share.error:
+                    raise NotEnough(share.error)
+                raise StopAsyncIteration
+            if not share.left_out:
+                return Update(share.site, self._fleet.load(share.digest), share.weight, dict(share.metrics))
+            self.left_out[share.site] = share.left_out
+
+
+class NodeFleet:
+    """The sites of a job, reached through the node that started this process."""
+
+    def __init__(self, begin: pb.BeginFlow, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Take over the stream to the node, and what the node says of the job so far."""
+        self.job = Job(begin.job, begin.name, json.loads(begin.config_json or "{}"))
+        self.history: list[dict[str, Any]] = json.loads(begin.history_json or "[]")
+        self._folder = BlobFolder(Path(begin.blobs))
+        self._reader = reader
+        self._writer = writer
+        self._committed = begin.committed
+        self._model = begin.committed_model
+        self._round = self._total = self._asks = 0
+        self._open: dict[str, asyncio.Queue[pb.Share | pb.AskEnd]] = {}
+        self._receipts: dict[int, asyncio.Future[None]] = {}
+        self._lists: list[asyncio.Future[list[str]]] = []
+
+    async def listen(self) -> None:
+        """Hand on what the node says, for as long as this process lives. Raises `NodeGone` when it hangs up."""
+        while (down := await frames.read(self._reader, pb.WorkerDown)) is not None:
+            match down.WhichOneof("it"):
+                case "share":
+                    self._queue(down.share.step).put_nowait(down.share)
+                case "end":
+                    self._queue(down.end.step).put_nowait(down.end)
+                    del self._open[down.end.step]
+                case "committed":
+                    self._receipts.pop(down.committed.round).set_result(None)
+                case "sites":
+                    self._lists.pop(0).set_result(list(down.sites.sites))
+                case "bye":
+                    break
+                case other:
+                    raise RemoteFault(f"the node said {other!r} to a workflow")
+        raise NodeGone
+
+    def _queue(self, step: str) -> asyncio.Queue[pb.Share | pb.AskEnd]:
+        queue = self._open.get(step)
+        if queue is None:
+            raise RemoteFault(f"the node answered step {step}, which was not asked")
+        return queue
+
+    def send(self, message: pb.WorkerUp) -> None:
+        """Send the node a message."""
+        self._writer.write(frames.pack(message))
+
+    def put(self, ask: pb.Ask, model: Any, shares: asyncio.Queue[pb.Share | pb.AskEnd]) -> None:
+        """Keep the model of a question as a blob, and send the question."""
+        ask.model = self.save(model)
+        self._open[ask.step] = shares
+        self.send(pb.WorkerUp(ask=ask))
+
+    def save(self, arrays: Any) -> str:
+        """Keep arrays as a blob and return its digest; arrays that are a blob already are not written again."""
+        return _arrays.save(self._folder, arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays))
+
+    def load(self, digest: str) -> Model:
+        """Return the arrays of a blob, mapped; no digest, no arrays."""
+        return _arrays.load(self._folder, digest) if digest else Model({})
+
+    async def begin(self, arrays: Any) -> None:
+        """Commit the initial model, as round 0."""
+        await self._commit(0, arrays, {}, best=False)
+
+    async def rounds(self, count: int) -> AsyncIterator[Round]:
+        """Yield rounds up to number `count`, beginning after the last committed one. Raises `JobFailed`."""
+        self._total = count
+        for number in range(self._committed + 1, count + 1):
+            self._round, self._asks = number, 0
+            turn = Round(number, count, self.load(self._model), self._keep)
+            yield turn
+            if not turn.committed:
+                raise JobFailed(
+                    f"the workflow left round {number} without a commit",
+                    fix="end each round with `await round.commit(arrays)`; round.model, if nothing is to change",
+                )
+
+    async def _keep(self, turn: Round, arrays: Any, metrics: Mapping[str, float], best: bool) -> None:
+        if turn.number != self._committed + 1:
+            raise JobFailed(f"round {turn.number} cannot be committed", why=f"the last one is round {self._committed}")
+        await self._commit(turn.number, arrays, metrics, best=best)
+
+    async def _commit(self, number: int, arrays: Any, metrics: Mapping[str, float], *, best: bool) -> None:
+        numbers = {name: float(value) for name, value in metrics.items()}
+        digest = self.save(arrays)
+        receipt = self._receipts[number] = asyncio.get_running_loop().create_future()
+        self.send(pb.WorkerUp(commit=pb.Commit(round=number, model=digest, metrics=numbers, best=best)))
+        await receipt
+        self._committed, self._model = number, digest
+        self.history.append({"round": number, "metrics": numbers, "best": best})
+
+    def ask(
+        self,
+        kind: str,
+        model: Any,
+        *,
+        at_least: int = 1,
+        sites: Sequence[str] | None = None,
+        sample: int = 0,
+        deadline_s: float = 0.0,
+        max_norm: float = 0.0,
+        **numbers: float,
+    ) -> NodeAnswers:
+        """Ask sites a question; see `convoy.flows.fleet.Fleet`."""
+        step = f"{self._round}.{self._asks}"
+        self._asks += 1
+        ask = pb.Ask(
+            step=step,
+            kind=kind,
+            round=self._round,
+            rounds=self._total,
+            at_least=at_least,
+            sites=sites or (),
+            sample=sample,
+            deadline_s=deadline_s,
+            max_norm=max_norm,
+            numbers=numbers,
+        )
+        return NodeAnswers(self, ask, model)
+
+    async def sites(self) -> list[str]:
+        """Return the sites that could be asked now."""
+        answer: asyncio.Future[list[str]] = asyncio.get_running_loop().create_future()
+        self._lists.append(answer)
+        self.send(pb.WorkerUp(sites=pb.SitesAsk()))
+        return await answer
+
+    def log(self, text: str) -> None:
+        """Write a line into the job's log."""
+        print(text, flush=True)  # noqa: T201 - standard output is the job's log

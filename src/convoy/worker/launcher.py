@@ -1,0 +1,208 @@
+"""How a node starts, hears, stops and buries a worker process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire import frames
+
+KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+PIPE_S = 1.0  # for the last words of a worker whose pipe somebody outside its session still holds
+KEPT_PREFIXES = ("OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "SSL_CERT_")
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to start: a module of ours, its first frame, its folder, its environment."""
+
+    module: str
+    begin: pb.WorkerDown
+    folder: Path
+    env: Mapping[str, str]
+
+
+class Worker(Protocol):
+    """A started worker, as its node sees it."""
+
+    async def receive(self) -> pb.WorkerUp | None:
+        """Return its next message, or None once it has hung up."""
+        ...
+
+    def send(self, message: pb.WorkerDown) -> None:
+        """Send it a message; nothing happens if it is gone."""
+        ...
+
+    async def ended(self) -> str:
+        """Wait for its end; return "" for exit 0, else how it ended in words."""
+        ...
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that it has used, for signs of life."""
+        ...
+
+    async def stop(self, grace_s: float) -> None:
+        """End it and its children: SIGTERM, then SIGKILL after `grace_s`."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where workers run: as processes of this node, or elsewhere."""
+
+    async def launch(self, order: Order, output: Callable[[bytes], None]) -> Worker:
+        """Start a worker; `output` gets what it prints."""
+        ...
+
+
+class ProcessLauncher:
+    """Workers as child processes that share the node's folders and none of its environment."""
+
+    async def launch(self, order: Order, output: Callable[[bytes], None]) -> ProcessWorker:
+        """Start a worker process in a session of its own, one end of a socket pair in its hand.
+
+        The process is the last thing that is waited for: a caller who is cancelled has none on its hands.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=frames.MAX_FRAME)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "convoy.worker.start",
+                    order.module,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE,
+                    stderr=asyncio.subprocess.STDOUT,
+                    cwd=order.folder,
+                    env=_environment(order.env, theirs.fileno()),
+                    pass_fds=[theirs.fileno()],
+                    start_new_session=True,
+                )
+            except BaseException:
+                writer.close()
+                raise
+        worker = ProcessWorker(process, reader, writer, output)
+        worker.send(order.begin)
+        return worker
+
+
+class ProcessWorker:
+    """A worker process; whoever launched it must see `ended` through."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        output: Callable[[bytes], None],
+    ) -> None:
+        """Take over a started process and our end of its socket."""
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+        self._output = output
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self._process.pid
+
+    async def receive(self) -> pb.WorkerUp | None:
+        """Return its next message, or None once it has hung up."""
+        return await frames.read(self._reader, pb.WorkerUp)
+
+    def send(self, message: pb.WorkerDown) -> None:
+        """Send it a message; nothing happens if it is gone."""
+        if not self._writer.is_closing():
+            self._writer.write(frames.pack(message))
+
+    async def ended(self) -> str:
+        """Hand on its output until it ends; return "" for exit 0, else how it ended in words."""
+        async with asyncio.TaskGroup() as group:
+            handing = group.create_task(self._hand_on())
+            await self._exited()
+            self._kill(signal.SIGKILL)  # what it started and left, which may hold the pipe open
+            code = await self._buried()
+            handing.cancel()
+        self._writer.close()
+        if code < 0:
+            return f"killed by {signal.Signals(-code).name}"
+        return f"exit code {code}" if code else ""
+
+    async def _buried(self) -> int:
+        """Return its exit code; asyncio tells it when the pipe is closed, and somebody else may hold that for ever."""
+        try:
+            async with asyncio.timeout(PIPE_S):
+                return await self._process.wait()
+        except TimeoutError:
+            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other door
+            return await self._process.wait()
+
+    async def _exited(self) -> None:
+        """Wait for the end of the process itself, whoever holds its pipes."""
+        try:
+            descriptor = os.pidfd_open(self.pid)
+        except ProcessLookupError:
+            return
+        gone, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.add_reader(descriptor, gone.set)
+        try:
+            await gone.wait()
+        finally:
+            loop.remove_reader(descriptor)
+            os.close(descriptor)
+
+    async def _hand_on(self) -> None:
+        assert self._process.stdout is not None  # noqa: S101 - we asked for the pipe
+        while data := await self._process.stdout.read(1 << 16):
+            self._output(data)
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds of its session: its own and its children's; 0 where /proc is not there."""
+        ticks = sum(_ticks(stat, self.pid) for stat in Path("/proc").glob("[0-9]*/stat"))
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    async def stop(self, grace_s: float) -> None:
+        """End it and its children: SIGTERM, then SIGKILL after `grace_s`. Needs `ended` to be running."""
+        self._kill(signal.SIGTERM)
+        try:
+            async with asyncio.timeout(grace_s):
+                await self._exited()
+        except TimeoutError:
+            self._kill(signal.SIGKILL)
+            await self._exited()
+
+    def _kill(self, sign: signal.Signals) -> None:
+        try:
+            os.killpg(self.pid, sign)  # it leads a session of its own
+        except ProcessLookupError:
+            return
+
+
+def _environment(extra: Mapping[str, str], descriptor: int) -> dict[str, str]:
+    kept = {key: value for key, value in os.environ.items() if key in KEPT or key.startswith(KEPT_PREFIXES)}
+    return {
+        **kept,
+        **extra,
+        "PYTHONUNBUFFERED": "1",
+        "CONVOY_WORKER_FD": str(descriptor),
+        "CONVOY_NODE_PID": str(os.getpid()),
+    }
+
+
+def _ticks(stat: Path, session: int) -> int:
+    """Return the clock ticks of a process and its buried children; 0 if it is of another session, or gone."""
+    try:
+        fields = stat.read_text().rsplit(")", 1)[1].split()
+    except OSError:
+        return 0
+    return sum(int(ticks) for ticks in fields[11:15]) if int(fields[3]) == session else 0

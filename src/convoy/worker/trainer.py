@@ -1,0 +1,125 @@
+"""The trainer's process: it runs the job's code at a site and holds no key, no thread and no event loop."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from convoy.errors import BadInput
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.frames import Blocking
+from convoy.worker import code, tasks
+from convoy.worker.tasks import Begin, Data, Reply, Session, Task
+
+
+def main() -> None:
+    """Serve one job until its node says Bye or hangs up."""
+    link = Blocking(socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])))
+    down = link.receive(pb.WorkerDown)
+    if down is None:
+        return
+    begin = down.trainer
+    told = Begin(
+        begin.job,
+        begin.name,
+        begin.site,
+        json.loads(begin.config_json or "{}"),
+        Data(json.loads(begin.data_json or "{}")),
+    )
+    session = Session(told, BlobFolder(Path(begin.blobs)), link)
+    tasks.SESSION.set(session)
+    try:
+        serve(session, Path(begin.code), begin.trainer)
+    except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
+        if session.open is None:
+            session.give_up(code.line(error), code.story(error))
+        _report(session, error)
+        sys.exit(1)
+
+
+def serve(session: Session, folder: Path, trainer: str) -> None:
+    """Run the job's trainer: a script that loops or decorates, or a function."""
+    file, name = code.split(trainer)
+    if name:
+        module = code.run(folder, file)
+        named = code.function(module, name)
+        _loop(session, lambda kind: _choose(session, kind, vars(module), named), trainer)
+        return
+    sys.argv = [file]
+    _script(session, folder, file)
+    if session.served:
+        _loop(session, session.served.get, trainer)
+    elif not session.over:
+        raise BadInput(
+            f"{file} ended while its job goes on",
+            why=f"it took {session.taken} tasks"
+            if session.taken
+            else "it took no task and has no @convoy.train function",
+            fix="loop over convoy.tasks(), which ends when the job does",
+        )
+
+
+def _script(session: Session, folder: Path, file: str) -> None:
+    try:
+        code.run(folder, file, name="__main__")
+    except SystemExit as leaving:
+        if leaving.code not in (None, 0) or session.open is not None:
+            raise BadInput(f"{file} called sys.exit({leaving.code!r})") from leaving
+
+
+def _choose(
+    session: Session, kind: str, names: Mapping[str, Any], named: Callable[..., Any]
+) -> Callable[..., Any] | None:
+    """Return the function for a kind of task: decorated, or called like it, or the one that job.yaml names.
+
+    A function for training is never asked to evaluate: it would train, and nobody would notice.
+    """
+    if kind in session.served:
+        return session.served[kind]
+    if kind == "train":
+        return named
+    own = names.get(kind)
+    if callable(own):
+        return own  # type: ignore[no-any-return]
+    return named if kind != "evaluate" else None
+
+
+def _loop(session: Session, choose: Callable[[str], Callable[..., Any] | None], trainer: str) -> None:
+    while (task := session.next()) is not None:
+        try:
+            result = _function(choose, task, trainer)(task)
+            if session.open is task:  # it may have called task.reply() itself
+                session.answer(task, _reply(task, result))
+        except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: the task fails, the trainer goes on
+            _report(session, error)
+
+
+def _function(choose: Callable[[str], Callable[..., Any] | None], task: Task, trainer: str) -> Callable[..., Any]:
+    found = choose(task.kind)
+    if found is None:
+        raise BadInput(f"{trainer} has no function for {task.kind!r} tasks", fix=f"write one under @convoy.{task.kind}")
+    return found
+
+
+def _reply(task: Task, result: Any) -> Reply:
+    if isinstance(result, Reply):
+        return result
+    if task.kind == "evaluate" and isinstance(result, Mapping):
+        return Reply(metrics=result)
+    return Reply(result)
+
+
+def _report(session: Session, error: BaseException) -> None:
+    story = code.story(error)
+    sys.stderr.write(story)
+    session.fail(code.line(error), story)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""NVIDIA FLARE's client verbs, so that a script moves over by changing its import: `import convoy as flare`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from convoy.errors import BadInput
+from convoy.worker.tasks import session
+
+STEPS = "NUM_STEPS_CURRENT_ROUND"
+
+
+class ParamsType(StrEnum):
+    """Whether an update is the new model or what it differs by."""
+
+    FULL = "FULL"
+    DIFF = "DIFF"
+
+
+@dataclass
+class FLModel:
+    """A model, or an update, as NVIDIA FLARE's scripts hold it; the weight stands in `meta` under its name for it."""
+
+    params_type: ParamsType | str | None = None
+    params: Any = None
+    optimizer_params: Any = None
+    metrics: Mapping[str, float] | None = None
+    start_round: int | None = 0
+    current_round: int | None = None
+    total_rounds: int | None = None
+    meta: dict[str, Any] | None = field(default_factory=dict)
+
+
+def init() -> None:
+    """Tell the node that the script is up."""
+    session().ready()
+
+
+def is_running() -> bool:
+    """Wait for the next task and return True; False when the job is over."""
+    here = session()
+    return here.open is not None or here.next() is not None
+
+
+def receive() -> FLModel | None:
+    """Return the task's model, waiting for one if there is none; None when the job is over.
+
+    Its params are torch tensors where the script has imported torch, else numpy arrays; either may be written to.
+    """
+    here = session()
+    task = here.open or here.next()
+    if task is None:
+        return None
+    params = task.model.torch() if "torch" in sys.modules else task.model.numpy()
+    return FLModel(
+        params_type=ParamsType.FULL,
+        params=params,
+        current_round=task.round - 1,  # theirs begin at 0
+        total_rounds=task.rounds,
+        meta={"job_id": task.job, "site_name": task.site, "seed": task.seed, **task.numbers},
+    )
+
+
+def send(model: FLModel) -> None:
+    """Answer the task that `receive` gave. Raises `BadInput` if there is none."""
+    task = session().open
+    if task is None:
+        raise BadInput("there is no task to answer", fix="call receive() before each send()")
+    arrays = model.params if model.params is not None and len(model.params) else None
+    if arrays is not None and model.params_type == ParamsType.DIFF:
+        from convoy.model import frameworks
+
+        apart = frameworks.to_arrays(arrays)
+        arrays = {
+            name: (base + apart[name]).astype(base.dtype) if name in apart else base
+            for name, base in task.model.items()
+        }
+    task.reply(arrays, weight=float((model.meta or {}).get(STEPS, 1.0)), metrics=model.metrics)
+
+
+def is_train() -> bool:
+    """Whether the task at hand is to train."""
+    return _kind() == "train"
+
+
+def is_evaluate() -> bool:
+    """Whether the task at hand is to evaluate."""
+    return _kind() == "evaluate"
+
+
+def _kind() -> str:
+    task = session().open
+    return "" if task is None else task.kind
+
+
+def system_info() -> dict[str, str]:
+    """Return the names of this job and this site."""
+    begin = session().begin
+    return {"job_id": begin.job, "job_name": begin.name, "site_name": begin.site, "identity": begin.site}
+
+
+def get_site_name() -> str:
+    """Return this site's name."""
+    return session().begin.site
+
+
+def get_job_id() -> str:
+    """Return the job's id."""
+    return session().begin.job

@@ -1,0 +1,229 @@
+"""A coordinator in memory: real bundles and rules, jobs that progress by themselves, nothing trained."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convoy.admin import views
+from convoy.admin.port import Person
+from convoy.errors import NotFound, Refused
+from convoy.spec.job import read_job_document
+from convoy.trust import bundle as bundles
+from convoy.trust.federation import Federation
+
+ENDED = ("completed", "failed", "aborted")
+STORY = "at site-2, task 2.1:\nTraceback (most recent call last):\n  ...\nValueError: the scanner is off"
+
+
+@dataclass
+class FakeJob:
+    view: views.JobView
+    spec: dict
+    path: Path
+    story: str = ""
+    rounds: list[views.RoundView] = field(default_factory=list)
+    log: list[views.LogLine] = field(default_factory=list)
+    results: dict[str, bytes] = field(default_factory=dict)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def over(self):
+        return self.view.state in ENDED
+
+
+@dataclass
+class Fake:
+    """`may_go` holds every job before its next round while it is clear."""
+
+    federation: Federation
+    root_pem: bytes
+    folder: Path
+    may_go: asyncio.Event = field(default_factory=asyncio.Event)
+    left: list[tuple[str, str, bool]] = field(default_factory=list)
+    disabled: set[str] = field(default_factory=set)
+    kept: dict[str, FakeJob] = field(default_factory=dict)
+    running: dict[str, asyncio.Task] = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.may_go.set()
+
+    async def submit(self, person: Person, bundle: bytes) -> views.JobView:
+        checked = bundles.verify(bundle, root_pem=self.root_pem, project=self.federation.project, now=time.time())
+        if checked.id in self.kept:
+            return self.kept[checked.id].view
+        spec, _ = read_job_document(bytes(checked.files["job.yaml"]).decode(), name="job.yaml")
+        path = self.folder / f"{checked.id}.bundle"
+        path.write_bytes(bundle)
+        view = views.JobView(
+            id=checked.id,
+            name=spec.name,
+            state="submitted",
+            cause="",
+            submitter=person.name,
+            org=person.org,
+            submitted_at=time.time(),
+            started_at=0,
+            ended_at=0,
+            round=0,
+            rounds=0,
+            waiting_for=[],
+            metrics={},
+        )
+        job = self.kept[checked.id] = FakeJob(view, json.loads(spec.to_json()), path)
+        self.running[checked.id] = asyncio.create_task(self._run(job, spec))
+        return view
+
+    async def _run(self, job, spec):
+        sites = [site for site in self.federation.sites() if site not in self.disabled]
+        total = int(spec.with_.get("rounds", 3))
+        await self._change(job, state="running", started_at=time.time(), rounds=total, waiting_for=sites)
+        for number in range(1, total + 1):
+            await self.may_go.wait()
+            if spec.config.get("fail_at") == number:
+                job.story = STORY
+                await self._change(job, state="failed", cause="train failed at site-2", ended_at=time.time())
+                return
+            for site in sites:
+                job.log.append(views.LogLine(site=site, text=f"round {number}: loss {1 / number:.3f}"))
+            metrics = {"loss": 1 / number}
+            job.rounds.append(_round(number, sites, metrics))
+            waiting = [] if number == total else sites[-1:]
+            await self._change(job, round=number, metrics=metrics, waiting_for=waiting)
+        job.results = {"model.safetensors": bytes(range(256)) * 4096, "logs/site-1.log": b"round 1\n"}
+        await self._change(job, state="completed", ended_at=time.time())
+
+    async def _change(self, job, **changes):
+        async with job.changed:
+            job.view = job.view.model_copy(update=changes)
+            job.changed.notify_all()
+
+    def jobs(self) -> list[views.JobView]:
+        return [job.view for job in reversed(self.kept.values())]
+
+    async def job(self, job: str) -> views.JobDetail:
+        found = self._job(job)
+        members = [views.MemberView(site=site, state="ready") for site in self.federation.sites()]
+        return views.JobDetail(
+            job=found.view,
+            story=found.story,
+            members=members,
+            rounds=found.rounds,
+            spec=found.spec,
+            results=sorted(found.results),
+        )
+
+    async def watch(self, job: str) -> AsyncIterator[views.Progress]:
+        found, told = self._job(job), 0
+        while True:
+            view, rounds = found.view, found.rounds[told:]
+            told += len(rounds)
+            yield views.Progress(job=view, rounds=rounds, story=found.story)
+            if view.state in ENDED:
+                return
+            async with found.changed:
+                await found.changed.wait_for(lambda view=view: found.view != view)
+
+    async def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:
+        found, told = self._job(job), 0
+        if site is not None and site not in (*self.federation.sites(), "server"):
+            raise NotFound(f"there is no site {site!r}")
+        while True:
+            over, fresh = found.over, found.log[told:]
+            told += len(fresh)
+            for line in fresh:
+                if site in (None, line.site):
+                    yield line
+            if over or not follow:
+                return
+            async with found.changed:
+                await found.changed.wait_for(lambda told=told: found.over or len(found.log) > told)
+
+    async def abort(self, person: Person, job: str) -> views.JobView:
+        found = self._job(job)
+        if found.over:
+            raise Refused(f"job {found.view.name} has ended already", why=f"it is {found.view.state}")
+        self.running[job].cancel()
+        await asyncio.wait({self.running[job]})
+        await self._change(found, state="aborted", cause=f"aborted by {person.name}", ended_at=time.time())
+        return found.view
+
+    async def delete(self, person: Person, job: str) -> None:
+        found = self._job(job)
+        if not found.over:
+            raise Refused(f"job {found.view.name} has not ended", fix=f"convoy job abort {job[:8]}")
+        del self.kept[job]
+
+    def bundle(self, job: str) -> Path:
+        return self._job(job).path
+
+    async def result(self, job: str, name: str) -> AsyncIterator[bytes]:
+        data = self._job(job).results[name]
+        for start in range(0, len(data), 1 << 16):
+            yield data[start : start + (1 << 16)]
+
+    def sites(self) -> list[views.SiteView]:
+        return [self._site(name) for name in self.federation.sites()]
+
+    def _site(self, name):
+        return views.SiteView(
+            name=name,
+            org=self.federation.participants[name].org,
+            connected=name not in self.disabled,
+            enabled=name not in self.disabled,
+            version="0",
+            seen_at=time.time(),
+            cpu=2,
+            memory=4 << 30,
+            gpu=0,
+            jobs=[job.view.name for job in self.kept.values() if not job.over],
+        )
+
+    async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
+        (self.disabled.discard if enabled else self.disabled.add)(site)
+        return self._site(site)
+
+    def status(self) -> views.ServerView:
+        return views.ServerView(
+            project=self.federation.project,
+            version="0",
+            started_at=time.time() - 90,
+            jobs_running=sum(1 for job in self.kept.values() if not job.over),
+            jobs_waiting=0,
+            sites_connected=len(self.federation.sites()) - len(self.disabled),
+            sites_known=len(self.federation.sites()),
+            problem="",
+            disk_free=10 << 30,
+            python="3.11",
+            platform="Linux",
+            memory=100 << 20,
+        )
+
+    def problems(self, count: int) -> list[views.LogLine]:
+        return [views.LogLine(site="server", text=f"warning {n}") for n in range(3)][-count:]
+
+    async def shutdown(self, person: Person, target: str, restart: bool) -> None:
+        self.left.append((person.name, target, restart))
+
+    def _job(self, job):
+        if job not in self.kept:
+            raise NotFound(f"there is no job {job!r}", fix="convoy job list")
+        return self.kept[job]
+
+
+def _round(number, sites, metrics):
+    took = [views.Share(site=site, weight=10.0) for site in sites[: 1 if number == 2 else None]]
+    out = [views.LeftOut(site=site, reason="the deadline of 5 s passed") for site in sites[1:] if number == 2]
+    return views.RoundView(
+        round=number,
+        model=f"{number:064x}",
+        metrics=metrics,
+        best=number == 2,
+        took_part=took,
+        left_out=out,
+        committed_at=time.time(),
+    )

@@ -1,0 +1,103 @@
+"""A provisioned project and its REST API over real TLS on a free port, with a coordinator in memory."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from memory_coordinator import Fake
+
+from convoy.admin import client, serve
+from convoy.admin.app import build
+from convoy.admin.gate import Gate
+from convoy.provision.kits import provision
+from convoy.spec.kit import Kit, read_kit
+from convoy.spec.project import read_project
+from convoy.trust import federation, login
+
+ROLES = {  # name -> (org, role)
+    "root@a.org": ("a", "project_admin"),
+    "boss@a.org": ("a", "org_admin"),
+    "lead@a.org": ("a", "lead"),
+    "peer@a.org": ("a", "lead"),
+    "look@a.org": ("a", "member"),
+    "lead@b.org": ("b", "lead"),
+    "boss@b.org": ("b", "org_admin"),
+}
+JOB = "name: {name}\nworkflow: fedavg\nwith: {{rounds: {rounds}}}\ntrainer: train.py\nconfig: {config}\n"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def project_yml(port: int) -> str:
+    people = "".join(
+        f"  - {{name: {name}, type: admin, org: {org}, role: {role}}}\n" for name, (org, role) in ROLES.items()
+    )
+    return (
+        "api_version: 3\nname: clinics\nparticipants:\n"
+        f"  - {{name: server, type: server, org: a, admin_port: {port}, fed_learn_port: {free_port()},"
+        " default_host: localhost}\n"
+        "  - {name: site-1, type: client, org: a}\n  - {name: site-2, type: client, org: b}\n" + people
+    )
+
+
+@dataclass
+class Rest:
+    prod: Path
+    fake: Fake
+    gate: Gate
+    port: int
+
+    def kit(self, name: str) -> Kit:
+        return read_kit(self.prod / name)
+
+    def bearer(self, name: str) -> str:
+        """Log in past the network."""
+        kit, nonce = self.kit(name), self.gate.nonce()
+        said = login.answer(kit.key_file.read_bytes(), kit.cert_file.read_bytes(), kit.project, nonce)
+        return self.gate.log_in(nonce, said["certificate"], said["signature"])[0]
+
+    def client(self, name="root@a.org", **options):
+        return client.connect(self.kit(name), server=f"localhost:{self.port}", **options)
+
+    @property
+    def config(self):
+        server = self.kit("server")
+        served = build(self.fake, self.gate, version="0")
+        return serve.config(
+            served, host="127.0.0.1", port=self.port, cert_file=server.cert_file, key_file=server.key_file
+        )
+
+    @asynccontextmanager
+    async def serving(self):
+        async with serve.serving(self.config):
+            yield self
+
+
+def provisioned(folder: Path) -> Path:
+    project, _ = read_project(project_yml(free_port()), name="project.yml")
+    return provision(project, folder / "workspace", now=time.time())
+
+
+def make(folder: Path, prod: Path | None = None) -> Rest:
+    """Return a federation's API that does not serve yet; of a prod that is there, or of a new one."""
+    prod = prod or provisioned(folder)
+    port = read_kit(prod / "server").admin_port
+    root_pem = (prod / "server" / "startup" / "root.crt").read_bytes()
+    people = federation.read((prod / "server" / "startup" / "federation.json").read_bytes(), root_pem)
+    return Rest(prod, Fake(people, root_pem, folder), Gate(people, root_pem), port)
+
+
+def job_folder(folder: Path, name="tumours", rounds=3, config="{}") -> Path:
+    made = folder / name
+    made.mkdir(parents=True)
+    (made / "job.yaml").write_text(JOB.format(name=name, rounds=rounds, config=config))
+    (made / "train.py").write_text("import convoy\n")
+    return made

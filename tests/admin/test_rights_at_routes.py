@@ -1,0 +1,165 @@
+"""Every route, every role, own, organisation's and foreign: who gets in is what the table of rights says."""
+
+import base64
+import json
+
+import pytest
+import rest_api as api
+
+from convoy.admin import faults, link, routes
+from convoy.admin.gate import MAX_BEARERS
+from convoy.control import rights
+from convoy.errors import ConvoyError, NotAllowed, NotFound
+
+JOB_OWNER = "lead@a.org"
+SITE_ORGS = {"site-1": "a", "site-2": "b"}
+
+
+@pytest.fixture
+async def line(rest):
+    made = link.Link("localhost", rest.port, rest.gate.root_pem)
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def job(rest, tmp_path):
+    rest.fake.may_go.clear()
+    async with rest.client(JOB_OWNER) as convoy:
+        return (await convoy.submit(api.job_folder(tmp_path))).id
+
+
+async def outcome(line, route, bearer, **parts):
+    """Return "ok", or the kind of error that the route answers with."""
+    path = route.path.replace("{name:path}", "model.safetensors")
+    for name, value in parts.items():
+        path = path.replace(f"{{{name}}}", value)
+    headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
+    try:
+        async with line.open(route.method, path, headers=headers):
+            return "ok"
+    except ConvoyError as problem:
+        return type(problem).__name__
+
+
+ids = [f"{route.method} {route.path}" for route in routes.ROUTES]
+
+
+@pytest.mark.parametrize("route", routes.ROUTES, ids=ids)
+async def test_who_gets_in_is_what_the_table_says(rest, line, job, route):
+    for who, (org, role) in api.ROLES.items():
+        for site, site_org in SITE_ORGS.items() if "{site}" in route.path else [("", "")]:
+            got = await outcome(line, route, rest.bearer(who), job=job, site=site)
+            own = "{job}" in route.path and who == JOB_OWNER
+            same_org = ("{job}" in route.path and org == "a") or bool(site and org == site_org)
+            free = route.needs in ("public", "known")
+            allowed = free or rights.allows(role, route.needs, own=own, same_org=same_org)
+            refused = got in ("NotAllowed", "LoginNeeded")
+            assert refused is not allowed, f"{who} ({role}) at {route.method} {route.path} {site}: {got}"
+
+
+@pytest.mark.parametrize("route", routes.ROUTES, ids=ids)
+async def test_without_a_bearer_only_the_login_answers(rest, line, job, route):
+    for bearer in ("", "not-a-bearer"):
+        got = await outcome(line, route, bearer, job=job, site="site-1")
+        assert (got == "LoginNeeded") is (route.needs != "public")
+    assert rest.fake.left == []
+
+
+@pytest.mark.parametrize("route", routes.ROUTES, ids=ids)
+async def test_an_unknown_job_or_site_is_not_there_for_whoever_has_the_right_at_all(rest, line, route):
+    if "{job}" not in route.path and "{site}" not in route.path:
+        return
+    for who, (_, role) in api.ROLES.items():
+        got = await outcome(line, route, rest.bearer(who), job="0" * 32, site="mars")
+        assert got == ("NotAllowed" if rights.reach(role, route.needs) == "none" else "NotFound")
+
+
+def test_every_route_needs_a_right_of_the_table_or_says_that_it_needs_none():
+    assert {route.needs for route in routes.ROUTES} <= {*rights.RIGHTS, "public", "known"}
+    assert [route.path for route in routes.ROUTES if route.needs == "public"] == ["/api/v1/login"] * 2
+    assert set(rights.RIGHTS) <= {route.needs for route in routes.ROUTES}
+
+
+async def test_a_role_that_changed_counts_at_once(rest, line):
+    bearer = rest.bearer("lead@a.org")
+    route = next(route for route in routes.ROUTES if route.path.endswith("/sites/{site}/stop"))
+    assert await outcome(line, route, bearer, site="site-1") == "ok"
+    people = dict(rest.gate.federation.participants)
+    people["lead@a.org"] = type(people["lead@a.org"])("admin", "a", "member")
+    rest.gate.federation = type(rest.gate.federation)("clinics", 2, people)
+    assert await outcome(line, route, bearer, site="site-1") == "NotAllowed"
+    del people["lead@a.org"]
+    with pytest.raises(NotAllowed, match="no admin of clinics"):
+        await line.ask("GET", "/api/v1/me", headers={"authorization": f"Bearer {bearer}"})
+
+
+async def test_unknown_paths_and_methods_are_told_as_errors_of_ours(line):
+    for method, path in (("GET", "/api/v1/nothing"), ("PUT", "/api/v1/jobs")):
+        with pytest.raises(NotFound, match=path):
+            await line.ask(method, path)
+
+
+async def test_the_documents_of_the_api_are_whole(line):
+    document = await line.ask("GET", "/api/openapi.json")
+    text = json.dumps(document)
+    for route in routes.ROUTES:
+        assert document["paths"][route.path.replace(":path", "")][route.method.lower()]["x-right"] == route.needs
+    named = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
+    assert named == set(document["components"]["schemas"])
+    operations = [said["operationId"] for path in document["paths"].values() for said in path.values()]
+    assert len(set(operations)) == len(operations)
+    async with line.open("GET", "/docs") as chunks:
+        page = b"".join([chunk async for chunk in chunks]).decode()
+    assert all(route.path in page for route in routes.ROUTES)
+    assert "http://" not in page
+    assert "https://" not in page
+
+
+def test_a_nonce_of_another_server_or_one_that_was_changed_is_refused(tmp_path, prod):
+    gate = api.make(tmp_path, prod).gate
+    other = api.make(tmp_path, prod).gate
+    changed = bytearray(base64.urlsafe_b64decode(gate.nonce()))
+    changed[20] ^= 1
+    for nonce in (other.nonce(), base64.urlsafe_b64encode(bytes(changed)).decode(), "", "é", "x" * 100_000):
+        with pytest.raises(NotAllowed, match="not from this server"):
+            gate.log_in(nonce, "", "")
+
+
+def test_a_nonce_and_a_bearer_end(tmp_path, prod):
+    rest, now = api.make(tmp_path, prod), [1000.0]
+    rest.gate.clock = lambda: now[0]
+    late = rest.gate.nonce()
+    now[0] += 61
+    with pytest.raises(NotAllowed, match="too late or twice"):
+        rest.gate.log_in(late, "", "")
+    token = rest.bearer("lead@a.org")
+    assert rest.gate.who(f"Bearer {token}").role == "lead"
+    now[0] += 1801
+    with pytest.raises(faults.LoginNeeded):
+        rest.gate.who(f"Bearer {token}")
+
+
+def test_bearers_take_bounded_memory(tmp_path, prod):
+    rest = api.make(tmp_path, prod)
+    for _ in range(MAX_BEARERS + 5):
+        rest.bearer("lead@a.org")
+    assert len(rest.gate._bearers) == MAX_BEARERS
+
+
+def test_a_server_in_the_place_of_a_person_does_not_get_in(tmp_path, prod):
+    with pytest.raises(NotAllowed, match="that of a server"):
+        api.make(tmp_path, prod).bearer("server")
+
+
+@pytest.mark.parametrize("kind", sorted(faults.STATUS, key=lambda kind: kind.__name__))
+def test_an_error_is_the_same_at_both_ends(kind):
+    sent = kind("what", why="why", fix="fix")
+    got = faults.from_json(json.loads(json.dumps(faults.to_json(sent))), faults.status_of(sent))
+    assert type(got) is kind
+    assert (got.what, got.why, got.fix, got.exit_code) == ("what", "why", "fix", kind.exit_code)
+
+
+@pytest.mark.parametrize("said", [None, 3, [], {}, {"kind": "SystemExit", "what": "x"}])
+def test_an_answer_that_is_no_error_of_ours_becomes_a_remote_fault(said):
+    assert "answered 502" in faults.from_json(said, 502).what

@@ -1,0 +1,188 @@
+"""What a person types, what comes back, and the exit code."""
+
+import json
+import sys
+
+import rest_api as api
+from command_line import typed
+
+
+async def test_a_job_is_submitted_and_followed_a_line_a_round_on_a_pipe(convoy, tmp_path):
+    api.job_folder(tmp_path)
+    said = await convoy("job", "submit", "tumours", "--watch", who="lead@a.org")
+    assert said.code == 0, said.err
+    lines = said.out.splitlines()
+    assert lines[0].startswith("submitted tumours as ")
+    assert [line for line in lines if line.startswith("round ")] == [
+        "round 1/3  loss 1  2 took part",
+        "round 2/3  loss 0.5  1 took part  left out site-2: the deadline of 5 s passed  (best)",
+        "round 3/3  loss 0.3333  2 took part",
+    ]
+    assert any(line.startswith("tumours completed after") for line in lines)
+    assert "\x1b" not in said.out
+
+
+async def test_for_programs_a_watch_is_a_line_of_json_for_each_change(convoy, tmp_path):
+    api.job_folder(tmp_path)
+    sent = json.loads((await convoy("job", "submit", "tumours", "--json")).out)
+    said = await convoy("job", "watch", sent["id"][:8], "--json")
+    items = [json.loads(line) for line in said.out.splitlines()]
+    assert items[-1]["job"]["state"] == "completed"
+    assert [made["round"] for item in items for made in item["rounds"]] == [1, 2, 3]
+
+
+async def test_a_job_that_fails_shows_the_traceback_and_the_site_and_leaves_with_1(convoy, tmp_path):
+    api.job_folder(tmp_path, config="{fail_at: 2}")
+    said = await convoy("job", "submit", "tumours", "-w")
+    assert said.code == 1
+    assert "at site-2, task 2.1:\nTraceback" in said.out
+    assert said.err.splitlines()[:2] == ["error: job tumours failed", "  why: train failed at site-2"]
+    shown = await convoy("job", "show", "tumours")
+    assert "what failed:\nat site-2, task 2.1:" in shown.out
+
+
+async def test_a_job_is_shown_with_who_took_part_and_who_was_left_out_and_why(convoy, tmp_path):
+    api.job_folder(tmp_path)
+    await convoy("job", "submit", "tumours", "-w")
+    said = await convoy("job", "show", "tumours")
+    row = next(line for line in said.out.splitlines() if line.startswith("2 "))
+    assert row.split("  ") == [part for part in row.split("  ") if part.strip() or part == ""]
+    assert "site-1 (10)" in row
+    assert "site-2: the deadline of 5 s passed" in row
+    assert "best" in row
+    listed = await convoy("job", "list")
+    assert listed.out.splitlines()[0].startswith("ID        NAME     STATE")
+    assert "completed  3/3" in listed.out
+
+
+async def test_logs_results_abort_delete_and_clone(convoy, rest, tmp_path):
+    api.job_folder(tmp_path)
+    await convoy("job", "submit", "tumours", "-w")
+    logs = await convoy("job", "logs", "tumours", "-f", "--site", "site-2")
+    assert logs.out.splitlines()[0] == "site-2 | round 1: loss 1.000"
+    assert len(logs.out.splitlines()) == 3
+    assert (await convoy("job", "fetch", "tumours", "-o", "out")).code == 0
+    assert (tmp_path / "out" / "model.safetensors").stat().st_size == 1 << 20
+    await convoy("job", "fetch", "tumours")
+    assert len(list(rest.kit("root@a.org").transfer.glob("tumours-*/model.safetensors"))) == 1
+    rest.fake.may_go.clear()
+    clone = json.loads((await convoy("job", "clone", "tumours", "--json")).out)
+    assert "aborted by root@a.org" in (await convoy("job", "abort", clone["id"][:10])).out
+    assert (await convoy("job", "delete", clone["id"])).code == 0
+    assert len(json.loads((await convoy("job", "list", "--json")).out)) == 1
+
+
+async def test_sites_and_the_server_are_shown_and_switched(convoy, rest):
+    assert (await convoy("site", "list")).out.splitlines()[1].startswith("site-1  a    connected")
+    assert (await convoy("site", "disable", "site-1")).out == "site-1 is disabled\n"
+    assert json.loads((await convoy("site", "show", "site-1", "--json")).out)[0]["enabled"] is False
+    assert (await convoy("site", "enable", "site-1")).code == 0
+    assert "takes jobs" in (await convoy("status")).out
+    assert (await convoy("problems", "-n", "2")).out == "server | warning 1\nserver | warning 2\n"
+    assert (await convoy("restart", "site-2")).code == 0
+    assert (await convoy("shutdown", "all")).code == 0
+    targets = [("site-2", True), ("site-1", False), ("site-2", False), ("server", False)]
+    assert rest.fake.left == [("root@a.org", *target) for target in targets]
+
+
+async def test_errors_have_three_lines_and_a_code_each(convoy, tmp_path):
+    api.job_folder(tmp_path)
+    said = await convoy("job", "submit", "tumours", who="look@a.org")
+    assert said.code == 2
+    assert said.err.splitlines() == [
+        "error: look@a.org may not do this",
+        "  why: a member has the right 'submit' for nothing",
+        "  fix: ask a project_admin",
+    ]
+    assert (await convoy("job", "show", "nothing")).code == 1
+    assert (await convoy("job", "submit", "nowhere")).code == 4
+    assert (await convoy("job", "shwo")).err.splitlines()[1] == "  fix: convoy job --help"
+    assert (await convoy("nonsense")).code == 4
+    wrong = await convoy("job", "show", "nothing", "--json")
+    assert json.loads(wrong.err)["error"]["kind"] == "NotFound"
+    assert wrong.out == ""
+
+
+async def test_what_is_wrong_with_a_job_is_told_with_file_and_line(convoy, tmp_path):
+    folder = api.job_folder(tmp_path)
+    with (folder / "job.yaml").open("a") as file:
+        file.write("patiance: 10m\n")
+    for verb in ("check", "submit"):
+        said = await convoy("job", verb, "tumours")
+        assert said.code == 4
+        assert said.err.startswith('error: job.yaml:6:1: unknown key "patiance"')
+
+
+async def test_a_server_that_is_not_there_is_told(tmp_path):
+    rest = api.make(tmp_path)
+    env = {"CONVOY_KIT": str(rest.prod / "root@a.org")}
+    said = await typed("status", cwd=tmp_path, env=env)
+    assert said.code == 2
+    assert said.err.startswith(f"error: nobody answers at localhost:{rest.port}")
+
+
+async def test_no_kit_here_is_told(tmp_path):
+    said = await typed("job", "list", cwd=tmp_path)
+    assert said.code == 4
+    assert "there is no admin's kit here" in said.err
+
+
+async def test_a_new_job_folder_passes_the_check_and_is_not_written_twice(tmp_path):
+    assert (await typed("job", "new", "first", cwd=tmp_path)).code == 0
+    assert (await typed("job", "check", "first", cwd=tmp_path)).code == 0
+    assert "is there already" in (await typed("job", "new", "first", cwd=tmp_path)).err
+    assert "is no name for a job" in (await typed("job", "new", "../first", cwd=tmp_path)).err
+
+
+async def test_provision_and_kits(tmp_path):
+    first = json.loads((await typed("provision", "--json", cwd=tmp_path)).out)
+    assert first["sample_written"]
+    made = json.loads((await typed("provision", "--json", cwd=tmp_path)).out)
+    site = tmp_path / made["folder"] / "site-1"
+    assert json.loads((await typed("kit", "inspect", site, "--json", cwd=tmp_path)).out)["name"] == "site-1"
+    assert (await typed("kit", "verify", site, cwd=tmp_path)).code == 0
+    (site / "startup" / "node.key").chmod(0o644)
+    said = await typed("kit", "verify", site, cwd=tmp_path)
+    assert said.code == 4
+    assert "BAD" in said.out
+    refused = await typed("run", site, cwd=tmp_path)
+    assert refused.code == 4
+    assert "chmod 600" in refused.err
+    admin = tmp_path / made["folder"] / "admin@nvidia.com"
+    assert "is the kit of an admin" in (await typed("run", admin, cwd=tmp_path)).err
+
+
+async def test_help_is_shown_where_no_command_is_named(tmp_path):
+    for words in ((), ("job",), ("site",), ("kit",), ("--help",)):
+        said = await typed(*words, cwd=tmp_path)
+        assert said.code == 0
+        assert said.out.startswith("Usage: convoy")
+
+
+async def loaded_by(code, cwd):
+    import asyncio
+
+    heavy = ("asyncio", "pydantic", "httpcore", "cryptography", "rich", "prompt_toolkit", "grpc", "numpy", "yaml")
+    code += f"\nimport sys; print([name for name in {heavy} if name in sys.modules])"
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=cwd, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    return out.decode().splitlines()[-1]
+
+
+async def test_help_loads_nothing_heavy(tmp_path):
+    assert await loaded_by("import convoy.cli.main", tmp_path) == "[]"
+
+
+async def test_a_submit_loads_only_what_it_needs_before_the_server_has_the_bundle(rest, tmp_path):
+    folder = api.job_folder(tmp_path)
+    code = f"""
+import asyncio
+from pathlib import Path
+import convoy.cli.main, convoy.cli.verbs, convoy.cli.whose
+from convoy.admin.client import connect
+async def main():
+    async with connect({str(rest.prod / "root@a.org")!r}, server="localhost:{rest.port}") as client:
+        await client.send(await client.pack(Path({str(folder)!r})))
+asyncio.run(main())
+"""
+    assert await loaded_by(code, tmp_path) == "['asyncio', 'httpcore', 'cryptography', 'yaml']"

@@ -1,0 +1,101 @@
+"""The console: lines from a pipe, and what completion offers."""
+
+import rest_api as api
+from prompt_toolkit.application import create_app_session
+from prompt_toolkit.document import Document
+from prompt_toolkit.input import create_pipe_input
+from prompt_toolkit.output import DummyOutput
+
+from convoy.cli import console
+from convoy.cli.console import complete
+from convoy.cli.spoken import VERBS, Around
+
+
+async def test_a_script_of_verbs_does_what_the_commands_do(convoy, rest):
+    api.job_folder(rest.kit("root@a.org").transfer)
+    rest.fake.may_go.clear()
+    script = """\
+submit_job tumours
+list_jobs
+check_status server
+check_status client site-2
+sys_info client
+report_resources server
+show_errors
+get_job_log tumours site-1
+abort_job tumours
+clone_job tumours
+disable_client site-1
+enable_client site-1
+restart client site-1
+shutdown server
+bye
+list_jobs --never
+"""
+    said = await convoy("console", stdin=script)
+    assert (said.code, said.err) == (0, "")
+    assert "root@a.org of a, project_admin" in said.out
+    for part in ("submitted tumours as", "running", "takes jobs", "aborted by root@a.org", "once more", "warning 2"):
+        assert part in said.out
+    assert rest.fake.left == [("root@a.org", "site-1", True), ("root@a.org", "server", False)]
+
+
+async def test_results_go_to_the_kits_transfer_folder(convoy, rest):
+    transfer = rest.kit("lead@a.org").transfer
+    api.job_folder(transfer)
+    said = await convoy(
+        "console", who="lead@a.org", stdin="submit_job tumours\nwatch_job tumours\ndownload_job tumours mine\n"
+    )
+    assert said.code == 0, said.err
+    assert (transfer / "mine" / "model.safetensors").exists()
+
+
+async def test_a_wrong_line_is_told_and_the_next_one_is_done(convoy):
+    said = await convoy(
+        "console", stdin='lst_jobs\nshow_job\nshow_job "x\ncheck_status mars\nhelp nothing\nlist_jobs\n'
+    )
+    assert said.code == 4
+    for part in ("did you mean list_jobs?", "fix: show_job JOB", "close every quote", "neither server nor client"):
+        assert part in said.err
+    assert "no jobs yet" in said.out
+
+
+async def test_help_lists_every_verb_beside_its_command(convoy):
+    said = await convoy("console", stdin="?\nhelp submit_job\n")
+    assert all(name in said.out for name in VERBS)
+    assert said.out.count("convoy job submit") == 2
+
+
+async def test_who_may_not_is_told_and_nothing_happens(convoy, rest):
+    said = await convoy("console", who="look@a.org", stdin="shutdown all\n")
+    assert said.code == 2
+    assert rest.fake.left == []
+
+
+def test_completion_offers_verbs_jobs_sites_and_folders(tmp_path):
+    kit = api.make(tmp_path).kit("root@a.org")
+    api.job_folder(kit.transfer)
+    around = Around(kit, ["tumours", "0a1b2c3d"], ["site-1", "site-2"])
+    assert complete("sub", around) == ["submit_job"]
+    assert complete("submit_job ", around) == ["tumours"]
+    assert complete("abort_job 0", around) == ["0a1b2c3d"]
+    assert complete("get_job_log tumours s", around) == ["site-1", "site-2"]
+    assert complete("check_status c", around) == ["client"]
+    assert complete("check_status client site-2 s", around) == ["site-1", "site-2"]
+    assert complete("help sys", around) == ["sys_info"]
+    assert complete("nonsense ", around) == []
+
+
+async def test_the_prompt_completes_and_remembers(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    around = Around(api.make(tmp_path).kit("root@a.org"), ["tumours"], ["site-1"])
+    with create_pipe_input() as keys, create_app_session(input=keys, output=DummyOutput()):
+        session = console._session(around, around.kit)
+        found = list(session.completer.get_completions(Document("watch_job tum"), None))
+        assert [(choice.text, choice.start_position) for choice in found] == [("tumours", -3)]
+        keys.send_text("list_jobs -m 1\r")
+        lines = console._typed(session)
+        assert await anext(lines) == "list_jobs -m 1"
+        keys.send_text("\x04")
+        assert [line async for line in lines] == []
+    assert "list_jobs -m 1" in (tmp_path / "state" / "convoy" / "console-clinics").read_text()

@@ -1,0 +1,104 @@
+"""`convoy up`, `ps`, `logs` and `down` with real nodes."""
+
+import json
+import os
+import signal
+import socket
+
+import pytest
+import rest_api as api
+from command_line import typed
+
+from convoy.cli import processes
+
+PROJECT = """\
+api_version: 3
+name: clinics
+participants:
+  - {{name: server, type: server, org: a, fed_learn_port: {fed}, admin_port: {admin}}}
+  - {{name: site-1, type: client, org: a}}
+  - {{name: site-2, type: client, org: b}}
+  - {{name: root@a.org, type: admin, org: a, role: project_admin}}
+"""
+
+
+@pytest.fixture
+async def here(tmp_path):
+    fed, admin = api.free_port(), api.free_port()
+    (tmp_path / "project.yml").write_text(PROJECT.format(fed=fed, admin=admin))
+    assert (await typed("provision", cwd=tmp_path)).code == 0
+    yield tmp_path
+    await typed("down", cwd=tmp_path)
+
+
+def nodes(here):
+    return {node["name"]: node for node in json.loads((here / "workspace/clinics/up.json").read_text())["nodes"]}
+
+
+@pytest.mark.scenario
+async def test_a_federation_runs_a_new_job_as_it_is_and_leaves(here):
+    up = await typed("up", cwd=here)
+    assert up.code == 0, up.err
+    await typed("job", "new", "first", cwd=here)
+    done = await typed("job", "submit", "first", "--watch", cwd=here)
+    assert done.code == 0, done.out + done.err
+    assert done.out.count("2 took part") == 5
+    assert "round 1: loss" in (await typed("job", "logs", "first", cwd=here)).out
+    assert (await typed("job", "fetch", "first", "-o", "out", cwd=here)).code == 0
+    assert (here / "out" / "model.safetensors").exists()
+    again = await typed("up", cwd=here)
+    assert again.out.startswith("runs already: server (process ")
+    pids = [node["pid"] for node in nodes(here).values()]
+    down = await typed("down", cwd=here)
+    assert down.out.splitlines() == ["server: stopped", "site-1: stopped", "site-2: stopped"]
+    assert not any(processes.command_of(pid) for pid in pids)
+
+
+@pytest.mark.scenario
+async def test_a_node_that_died_is_named_and_started_again(here):
+    await typed("up", cwd=here)
+    before = nodes(here)
+    os.kill(before["site-1"]["pid"], signal.SIGKILL)
+    shown = await typed("ps", "--json", cwd=here)
+    states = {node["name"]: node["state"] for node in json.loads(shown.out)["nodes"]}
+    assert states == {"server": "ready", "site-1": "died: convoy logs site-1", "site-2": "ready"}
+    assert (await typed("up", cwd=here)).code == 0
+    after = nodes(here)
+    assert after["server"]["pid"] == before["server"]["pid"]
+    assert after["site-1"]["pid"] != before["site-1"]["pid"]
+    logs = await typed("logs", "site-1", cwd=here)
+    assert "registered" in logs.out
+    assert (await typed("logs", "mars", cwd=here)).code == 1
+
+
+@pytest.mark.scenario
+async def test_a_node_that_dies_at_its_start_takes_the_others_with_it_and_says_why(here):
+    with (here / "workspace/clinics/prod_00/site-2/local/node.yaml").open("a") as file:
+        file.write("helth_port: 3\n")
+    said = await typed("up", cwd=here)
+    assert said.code == 1
+    assert said.err.startswith("error: site-2 died at its start\n")
+    assert 'unknown key "helth_port"' in said.err
+    assert (await typed("ps", cwd=here)).code == 1
+
+
+async def test_a_port_that_is_taken_is_named_with_its_process(here):
+    admin = int((here / "project.yml").read_text().split("admin_port: ")[1].split("}")[0])
+    with socket.create_server(("127.0.0.1", admin)):
+        said = await typed("up", cwd=here)
+    assert said.code == 4
+    assert f"port {admin}, where the server would listen for people, is taken" in said.err
+    assert f"process {os.getpid()} (" in said.err
+
+
+async def test_a_kit_that_is_missing_is_named(here):
+    (here / "workspace/clinics/prod_00/site-2").rename(here / "elsewhere")
+    said = await typed("up", cwd=here)
+    assert said.code == 4
+    assert said.err.startswith("error: the kit of site-2 is missing")
+
+
+async def test_nothing_provisioned_and_nothing_started_are_told(tmp_path):
+    assert "nothing is provisioned here" in (await typed("up", cwd=tmp_path)).err
+    for verb in (["ps"], ["down"], ["logs", "server"]):
+        assert "nothing was started here" in (await typed(*verb, cwd=tmp_path)).err

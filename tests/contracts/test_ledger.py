@@ -1,0 +1,203 @@
+"""What a ledger has to do, whichever database keeps it."""
+
+from contextlib import closing
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from convoy.control.records import Job, Member, Round, Step, Task
+from convoy.errors import BadInput, Unreachable
+from convoy.store.ledger import Dropped, Switched, Undone, open_ledger
+
+J, K = "a" * 32, "b" * 32
+JOB = Job(J, "tumours", "ada@example.org", "org", "d" * 64, 5 << 30, "{}", "running", "", 1e9 + 0.25)
+STEP = Step(J, "1.0", "train", 1, 3, "m" * 64, 2, ("site-1", "site-2"), 30.5, 1.5, {"factor": 0.1})
+TASK = Task(J, "1.0", "site-1", "received", "u" * 64, 12.5, {"loss": 0.25, "auc": 1e-300})
+ROUND = Round(J, 1, "m" * 64, {"loss": 0.5}, True, (("site-1", 12.5),), (("site-2", "train: too late"),), 1e9 + 7)
+MEMBER = Member(J, "site-1", "ready")
+
+
+@pytest.fixture
+def ledger(database):
+    """An open ledger."""
+    with closing(open_ledger(database)) as made:
+        yield made
+
+
+def test_a_new_ledger_holds_nothing(ledger):
+    contents = ledger.load()
+    assert (contents.jobs, contents.members, contents.steps, contents.tasks, contents.rounds) == ([], [], [], [], [])
+    assert contents.disabled == frozenset()
+
+
+def test_what_is_written_is_loaded_to_the_last_bit(ledger):
+    ledger.write([JOB, MEMBER, STEP, TASK])
+    contents = ledger.load()
+    assert (contents.jobs, contents.members, contents.steps, contents.tasks) == ([JOB], [MEMBER], [STEP], [TASK])
+    ledger.write([ROUND])
+    assert ledger.load().rounds == [ROUND]
+
+
+def test_it_is_still_there_when_the_ledger_is_opened_again(database):
+    with closing(open_ledger(database)) as first:
+        first.write([JOB, MEMBER, ROUND])
+    with closing(open_ledger(database)) as second:
+        contents = second.load()
+    assert (contents.jobs, contents.members, contents.rounds) == ([JOB], [MEMBER], [ROUND])
+
+
+def test_a_record_of_the_same_key_takes_the_place_of_the_older_one(ledger):
+    ledger.write([JOB, MEMBER, TASK, STEP])
+    changed = [replace(JOB, state="ending", cause="why"), replace(MEMBER, state="away", reason="quiet")]
+    ledger.write([*changed, replace(TASK, state="open")])
+    contents = ledger.load()
+    assert [*contents.jobs, *contents.members] == changed
+    assert contents.tasks == [replace(TASK, state="open")]
+
+
+def test_records_of_one_write_count_in_their_order(ledger):
+    ledger.write([JOB, replace(JOB, cause="first"), replace(JOB, cause="second")])
+    assert [job.cause for job in ledger.load().jobs] == ["second"]
+
+
+def test_a_write_is_kept_whole_or_not_at_all(ledger):
+    ledger.write([JOB])
+    with pytest.raises((sa.exc.StatementError, TypeError)):
+        ledger.write([replace(JOB, cause="half"), MEMBER, replace(TASK, metrics={"what": object()})])
+    contents = ledger.load()
+    assert (contents.jobs, contents.members) == ([JOB], [])
+
+
+def test_jobs_come_in_the_order_in_which_they_were_submitted(ledger):
+    jobs = [replace(JOB, id=letter * 32, submitted_at=at) for letter, at in (("c", 3.0), ("a", 1.0), ("b", 2.0))]
+    ledger.write(jobs)
+    assert [job.id[0] for job in ledger.load().jobs] == ["a", "b", "c"]
+
+
+def test_rounds_come_in_their_own_order(ledger):
+    ledger.write([JOB, *(replace(ROUND, round=number) for number in (10, 2, 1, 0))])
+    assert [done.round for done in ledger.load().rounds] == [0, 1, 2, 10]
+
+
+def test_of_steps_and_tasks_only_those_that_may_still_be_asked_for_are_loaded(ledger):
+    steps = [replace(STEP, step=f"{number}.0", round=number) for number in (0, 1, 2)]
+    tasks = [replace(TASK, step=step.step) for step in steps]
+    ended = replace(JOB, id=K, state="completed")
+    ledger.write([JOB, ended, *steps, *tasks, ROUND, replace(STEP, job=K), replace(TASK, job=K)])
+    contents = ledger.load()
+    assert sorted(step.step for step in contents.steps) == ["0.0", "2.0"]
+    assert sorted(task.step for task in contents.tasks) == ["0.0", "2.0"]
+    assert {step.job for step in contents.steps} == {J}
+
+
+def test_a_round_that_was_undone_is_gone_and_its_steps_are_open_again(ledger):
+    ledger.write([JOB, STEP, TASK, replace(ROUND, round=0), ROUND])
+    assert ledger.load().steps == []
+    ledger.write([Undone(J, 1)])
+    contents = ledger.load()
+    assert [done.round for done in contents.rounds] == [0]
+    assert (contents.steps, contents.tasks) == ([STEP], [TASK])
+
+
+def test_a_dropped_job_leaves_nothing_and_the_others_stay(ledger):
+    other = [replace(record, **{"id" if record is JOB else "job": K}) for record in (JOB, MEMBER, STEP, TASK)]
+    ledger.write([JOB, MEMBER, STEP, TASK, *other])
+    ledger.write([Dropped(J)])
+    contents = ledger.load()
+    assert [*contents.jobs, *contents.members, *contents.steps, *contents.tasks] == other
+
+
+def test_a_site_that_was_disabled_is_known_until_it_is_enabled(ledger):
+    ledger.write([Switched("site-1", enabled=False), Switched("site-2", enabled=False)])
+    assert ledger.load().disabled == {"site-1", "site-2"}
+    ledger.write([Switched("site-1", enabled=True)])
+    assert ledger.load().disabled == {"site-2"}
+
+
+def test_texts_of_any_script_and_length_come_back_as_they_were(ledger):
+    story = "Traceback …\n\tZeile ü, 行, 🚚 'quoted' \"twice\" \\ %s :name ; DROP TABLE jobs\r\n" * 2000
+    ledger.write([replace(JOB, story=story, cause="", name="ü" * 255), replace(TASK, story=story), STEP])
+    contents = ledger.load()
+    assert contents.jobs[0].story == contents.tasks[0].story == story
+    assert contents.jobs[0].name == "ü" * 255
+
+
+def test_a_ledger_that_a_newer_convoy_wrote_is_refused(database):
+    with closing(open_ledger(database)) as ledger:
+        ledger.write([JOB])
+    engine = sa.create_engine(database)
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(BadInput, match="has schema '9999', which this Convoy does not know"):
+        open_ledger(database)
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+METRICS = st.dictionaries(
+    st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9), NUMBERS, max_size=3
+)
+ENTRIES = st.one_of(
+    st.builds(replace, st.just(JOB), id=st.sampled_from([J, K]), deaths=st.integers(0, 9), submitted_at=NUMBERS),
+    st.builds(replace, st.just(MEMBER), job=st.sampled_from([J, K]), site=st.sampled_from(["site-1", "site-10"])),
+    st.builds(replace, st.just(ROUND), job=st.sampled_from([J, K]), round=st.integers(0, 3), metrics=METRICS),
+    st.builds(Dropped, st.sampled_from([J, K])),
+    st.builds(Undone, st.sampled_from([J, K]), st.integers(0, 3)),
+)
+
+
+def remembered(entries):
+    """Return what a dictionary remembers of the same entries."""
+    kept = {}
+    for entry in entries:
+        match entry:
+            case Job():
+                kept[Job, entry.id] = entry
+            case Member():
+                kept[Member, entry.job, entry.site] = entry
+            case Round():
+                kept[Round, entry.job, entry.round] = entry
+            case Dropped():
+                kept = {key: value for key, value in kept.items() if key[1] != entry.job}
+            case Undone():
+                kept.pop((Round, entry.job, entry.round), None)
+    return kept
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(writes=st.lists(st.lists(ENTRIES, max_size=6), max_size=5))
+def test_a_ledger_remembers_what_a_dictionary_would(ledger, writes):
+    ledger.write([Dropped(J), Dropped(K)])
+    for entries in writes:
+        ledger.write(entries)
+    contents, kept = ledger.load(), remembered(entry for entries in writes for entry in entries)
+    assert sorted(map(repr, [*contents.jobs, *contents.members, *contents.rounds])) == sorted(map(repr, kept.values()))
+
+
+def test_a_database_that_goes_away_is_named_and_served_again_when_it_is_back(postgres):
+    with closing(open_ledger(postgres.database())) as ledger:
+        ledger.write([JOB])
+        postgres.stop()
+        try:
+            with pytest.raises(Unreachable, match="the ledger's database does not answer"):
+                ledger.write([MEMBER])
+        finally:
+            postgres.start()
+        ledger.write([MEMBER])
+        assert (ledger.load().jobs, ledger.load().members) == ([JOB], [MEMBER])
+
+
+def test_a_database_that_is_not_there_is_named(tmp_path):
+    pytest.importorskip("psycopg", reason="psycopg, the driver of PostgreSQL, is not installed")
+    with pytest.raises(Unreachable, match="the ledger's database does not answer"):
+        open_ledger(f"postgresql+psycopg://nobody@/nothing?host={tmp_path}")
+
+
+def test_a_database_whose_driver_is_missing_or_whose_url_is_none_is_named():
+    with pytest.raises(BadInput, match="database"):
+        open_ledger("nonsense://x")
+    with pytest.raises(BadInput, match="database"):
+        open_ledger("not a url")

@@ -1,0 +1,136 @@
+"""What a store of results has to do, whichever object store keeps it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from obstore.store import MemoryStore
+from safetensors.numpy import load
+
+from convoy.control.records import Job, Round
+from convoy.control.state import LiveJob
+from convoy.errors import NotFound, Unreachable
+from convoy.server.files import JobFiles
+from convoy.server.results import Results, open_results
+from convoy.server.start import needs_of
+from convoy.spec.job import read_job
+from convoy.store import arrays
+
+J, K = "a" * 32, "ab" * 16
+SPEC = read_job("name: tumours\ntrainer: train.py\n", "job.yaml").to_json()
+
+
+@pytest.fixture(params=["folder", "memory", "url"])
+def results(request, tmp_path):
+    """An empty store, one of each kind."""
+    match request.param:
+        case "folder":
+            return open_results("", tmp_path / "results")
+        case "memory":
+            return Results(MemoryStore())
+        case "url":
+            (tmp_path / "by-url").mkdir()
+            return open_results(f"file://{tmp_path / 'by-url'}", tmp_path / "unused")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """The files of a job that has run, with the digests of two models."""
+    found = JobFiles(tmp_path / "job")
+    found.make(b"a bundle")
+    (found.logs / "site-1.log").write_text("line one\nline two\n")
+    return found
+
+
+def made(files, *rounds, job=J):
+    """A job with rounds of (number, metrics, best), each with a model of its own."""
+    record = Job(job, "tumours", "ada", "org", "d" * 64, 9, SPEC, "ending", "", 1.0)
+    live = LiveJob(record, needs_of(SPEC))
+    for number, metrics, best in rounds:
+        model = arrays.save(files.blobs, {"w": np.full(400_000, number, np.float32)})
+        live.rounds.append(Round(job, number, model, metrics, best, (("site-1", 2.0),), (("site-2", "late"),), 5.0))
+    return live
+
+
+async def whole(results, job, name):
+    """All bytes of a result."""
+    return b"".join([chunk async for chunk in results.read(job, name)])
+
+
+async def test_a_job_leaves_its_last_and_its_best_model_rounds_metrics_settings_and_logs(results, files):
+    job = made(files, (0, {}, False), (1, {"auc": 0.9}, True), (2, {"auc": 0.8}, False))
+    await results.keep(job, files)
+    names = ["best.safetensors", "job.json", "logs/site-1.log", "metrics.jsonl", "model.safetensors", "rounds.json"]
+    assert await results.names(J) == names
+    assert load(await whole(results, J, "model.safetensors"))["w"][0] == 2
+    assert load(await whole(results, J, "best.safetensors"))["w"][-1] == 1
+    assert await whole(results, J, "logs/site-1.log") == b"line one\nline two\n"
+    rounds = json.loads(await whole(results, J, "rounds.json"))
+    assert [(done["round"], done["best"], done["left_out"]) for done in rounds][1] == (1, True, [["site-2", "late"]])
+    lines = (await whole(results, J, "metrics.jsonl")).decode().splitlines()
+    assert [json.loads(line) for line in lines][2] == {"round": 2, "auc": 0.8}
+    assert json.loads(await whole(results, J, "job.json"))["spec"]["name"] == "tumours"
+
+
+async def test_a_best_model_that_is_the_last_is_kept_once(results, files):
+    await results.keep(made(files, (0, {}, False), (1, {}, True)), files)
+    assert "best.safetensors" not in await results.names(J)
+
+
+async def test_a_job_that_never_had_a_model_leaves_none(results, files):
+    await results.keep(made(files), files)
+    assert await results.names(J) == ["job.json", "logs/site-1.log", "metrics.jsonl", "rounds.json"]
+
+
+async def test_results_outlive_the_working_files(results, files):
+    await results.keep(made(files, (0, {}, False)), files)
+    files.remove()
+    assert load(await whole(results, J, "model.safetensors"))["w"].shape == (400_000,)
+
+
+async def test_keeping_a_job_again_changes_what_is_new_and_nothing_else(results, files):
+    job = made(files, (0, {}, False))
+    await results.keep(job, files)
+    job.record = replace(job.record, cause="once more")
+    await results.keep(job, files)
+    assert len(await results.names(J)) == 5
+    assert json.loads(await whole(results, J, "job.json"))["cause"] == "once more"
+
+
+async def test_a_large_file_comes_in_pieces(results, files):
+    await results.keep(made(files, (0, {}, False)), files)
+    pieces = [len(piece) async for piece in results.read(J, "model.safetensors")]
+    assert sum(pieces) > 1_600_000
+    assert max(pieces) < 8 << 20
+
+
+async def test_jobs_are_told_apart_even_if_one_name_begins_with_the_other(results, files):
+    await results.keep(made(files, job=J), files)
+    await results.keep(made(files, (0, {}, False), job=K), files)
+    assert "model.safetensors" not in await results.names(J)
+    await results.remove(J)
+    assert await results.names(J) == []
+    assert "model.safetensors" in await results.names(K)
+
+
+async def test_what_is_not_there_is_not_found(results, files):
+    assert await results.names(J) == []
+    await results.keep(made(files), files)
+    for job, name in ((J, "model.safetensors"), (K, "job.json"), (J, "logs")):
+        with pytest.raises(NotFound):
+            await whole(results, job, name)
+
+
+async def test_removing_nothing_does_nothing(results):
+    await results.remove(J)
+    assert await results.names(J) == []
+
+
+async def test_a_store_that_takes_nothing_is_named(files, tmp_path):
+    place = tmp_path / "results"
+    results = open_results("", place)
+    place.rmdir()
+    place.write_text("a file where the folder was")
+    with pytest.raises(Unreachable, match="the store of results does not answer"):
+        await results.keep(made(files, (0, {}, False)), files)

@@ -1,0 +1,341 @@
+"""The machine decides with plain values: no process, no clock, no disk."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convoy.control import effects, events
+from convoy.control.life import move
+from convoy.control.machine import Machine, Now
+from convoy.control.records import Job, JobId, SiteName, Task
+from convoy.control.state import LiveSite, Needs, State
+from convoy.errors import Bug
+
+A, B, C = (SiteName(name) for name in ("site-1", "site-2", "site-3"))
+J = JobId("j" * 32)
+
+
+def needs(_spec: str) -> Needs:
+    return Needs(min_sites=2, sites=frozenset(), cpu=1, memory=0, gpu=0, patience_s=60.0)
+
+
+class Drive:
+    """A machine with its three sites, and all it ever wanted done."""
+
+    def __init__(self, max_jobs: int = 4) -> None:
+        self.machine = Machine(State(max_jobs, {name: LiveSite(name) for name in (A, B, C)}), needs)
+        self.done: list[effects.Effect] = []
+        self.at = 0.0
+
+    def __call__(self, *happened: events.Event, at: float | None = None) -> list[effects.Effect]:
+        self.at = self.at if at is None else at
+        found = [effect for event in happened for effect in self.machine.step(event, Now(self.at, 1e9 + self.at))]
+        self.done += found
+        return found
+
+    @property
+    def job(self):
+        return self.machine.state.jobs[J]
+
+
+def submitted(job: JobId = J) -> events.Submitted:
+    return events.Submitted(Job(job, "n", "ada", "org", "b" * 64, 1, "{}", "submitted", "", 1.0))
+
+
+def joined(site: SiteName, holds: frozenset[str] = frozenset(), cpu: float = 4) -> events.SiteJoined:
+    return events.SiteJoined(site, events.Capacity(cpu, 1 << 30, 0), "0.1", holds)
+
+
+def asked(step: str = "1.0", round_: int = 1, **more) -> events.Asked:
+    return events.Asked(J, step, "train", round_, 3, "m0", 2, **more)
+
+
+def updated(site: SiteName, digest: str, step: str = "1.0") -> events.Updated:
+    return events.Updated(J, step, site, digest, 1.0, {})
+
+
+def kinds(found: list[effects.Effect]) -> list[str]:
+    return [type(effect).__name__ for effect in found]
+
+
+@pytest.fixture
+def running() -> Drive:
+    drive = Drive()
+    drive(joined(A), joined(B), joined(C), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    drive(*(events.MemberReady(J, site) for site in (A, B, C)))
+    return drive
+
+
+def test_a_job_waits_in_words_until_enough_sites_are_there_and_then_starts():
+    drive = Drive()
+    drive(submitted(), joined(A))
+    assert "1 of the 2" in drive.job.record.cause
+    found = drive(joined(B))
+    assert kinds(found) == ["Save", "RunFlow", "Save", "SendStart", "Save", "SendStart"]
+    assert drive.job.record.state == "running"
+
+
+def test_shares_are_told_in_site_order_whatever_order_they_come_in(running):
+    running(asked())
+    found = running(updated(C, "c"), updated(A, "a"), updated(B, "b"))
+    told = [effect.task.site for effect in found if isinstance(effect, effects.TellShare)]
+    assert told == [A, B, C]
+    assert isinstance(found[-1], effects.TellEnd)
+    assert found[-1].error == ""
+
+
+def test_a_receipt_follows_a_save_that_is_waited_for(running):
+    running(asked())
+    found = running(updated(A, "a"))
+    assert isinstance(found[0], effects.Save)
+    assert found[0].wait
+    assert isinstance(found[1], effects.SendReceipt)
+
+
+def test_a_resend_gets_the_same_receipt_and_another_body_is_refused(running):
+    running(asked(), updated(A, "a"))
+    assert kinds(running(updated(A, "a"))) == ["SendReceipt"]
+    found = running(updated(A, "x"))
+    assert kinds(found) == ["Note", "SendReject"]
+    assert running.job.steps["1.0"].tasks[A].digest == "a"
+
+
+def test_a_restarted_workflow_gets_the_same_shares_from_the_first(running):
+    running(asked(), updated(A, "a"), updated(B, "b"))
+    running(events.FlowDied(J, "killed by SIGKILL"))
+    found = running(asked())
+    assert [effect.task.site for effect in found if isinstance(effect, effects.TellShare)] == [A, B]
+    assert "SendTask" not in kinds(found)
+
+
+def test_a_restarted_workflow_is_told_nothing_before_it_asks(running):
+    running(asked(), updated(A, "a"), events.FlowDied(J, "killed by SIGKILL"))
+    assert "TellShare" not in kinds(running(updated(B, "b")))
+    found = running(asked(), updated(C, "c"))
+    assert [effect.task.site for effect in found if isinstance(effect, effects.TellShare)] == [A, B, C]
+
+
+def test_a_site_without_progress_for_the_patience_is_left_out_and_told_so(running):
+    running(asked(), updated(A, "a"), updated(B, "b"))
+    assert running.machine.wake() == 60.0
+    running(events.Progressed(J, C), at=30.0)
+    assert "TellEnd" not in kinds(running(events.TimePassed(), at=60.0))
+    assert running.machine.wake() == 90.0
+    found = running(events.TimePassed(), at=90.0)
+    assert "SendCancel" in kinds(found)
+    assert running.job.steps["1.0"].tasks[C].reason == "no progress for 60 s, the job's patience"
+    running(events.CommitAsked(J, 1, "m1", {}, False))
+    assert running.job.rounds[-1].left_out == ((C, "train: no progress for 60 s, the job's patience"),)
+    assert running.job.members[C].state == "away"
+
+
+def test_a_site_that_was_away_takes_part_from_the_next_round_on(running):
+    running(asked(), updated(A, "a"), updated(B, "b"))
+    running(events.TimePassed(), at=60.0)
+    running(events.CommitAsked(J, 1, "m1", {}, False), events.SiteLeft(C), joined(C))
+    found = running(asked("2.0", 2))
+    assert [effect.site for effect in found if isinstance(effect, effects.SendTask)] == [A, B, C]
+
+
+def test_a_late_joiner_is_enlisted_and_asked_in_the_next_step():
+    drive = Drive()
+    drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False), asked())
+    found = drive(joined(C))
+    assert any(isinstance(effect, effects.SendStart) and effect.site == C for effect in found)
+    assert C not in drive.job.steps["1.0"].tasks
+    drive(updated(A, "a"), updated(B, "b"), events.CommitAsked(J, 1, "m1", {}, False))
+    drive(asked("2.0", 2))
+    assert C in drive.job.steps["2.0"].record.cohort
+
+
+def test_a_deadline_ends_the_round_with_those_who_answered(running):
+    running(asked(deadline_s=5.0), updated(A, "a"), updated(C, "c"))
+    found = running(events.TimePassed(), at=5.0)
+    end = next(effect for effect in found if isinstance(effect, effects.TellEnd))
+    assert end.error == ""
+    assert "deadline of 5 s" in running.job.steps["1.0"].tasks[B].reason
+    assert "SendReject" in kinds(running(updated(B, "b")))
+
+
+def test_too_few_answers_end_a_step_at_once_with_who_and_why(running):
+    running(asked())
+    found = running(
+        events.Unusable(J, "1.0", A, "ValueError: no", "Traceback A"), events.Unusable(J, "1.0", B, "broken")
+    )
+    end = next(effect for effect in found if isinstance(effect, effects.TellEnd))
+    assert "site-1: ValueError: no" in end.error
+    assert "site-2: broken" in end.error
+    running(events.FlowFailed(J, end.error, "Traceback server"))
+    assert "at site-1, task 1.0:\nTraceback A" in running.job.record.story
+
+
+def test_a_workflow_that_keeps_dying_fails_the_job_and_a_commit_between_forgives(running):
+    for _ in range(3):
+        assert kinds(running(events.FlowDied(J, "exit code 1")))[-1] == "RunFlow"
+    running(events.CommitAsked(J, 1, "m1", {}, False))
+    for _ in range(3):
+        running(events.FlowDied(J, "exit code 1"))
+    running(events.FlowDied(J, "exit code 1"))
+    assert running.job.record.state == "ending"
+    assert running.job.record.outcome == "failed"
+    assert "died 4 times" in running.job.record.cause
+
+
+def test_an_ended_job_waits_for_connected_sites_and_not_for_those_that_are_gone(running):
+    running(events.FlowDone(J), events.ResultsKept(J), events.MemberStopped(J, A), events.MemberStopped(J, B))
+    assert running.job.record.state == "ending"
+    running(events.SiteLeft(C))
+    assert running.job.record.state == "completed"
+    assert math.isinf(running.machine.wake())
+
+
+def test_a_lost_update_is_asked_for_again_under_the_same_digest(running):
+    running(asked(), updated(A, "a"))
+    assert any(isinstance(e, effects.SendTask) and e.site == A for e in running(events.Lost(J, "1.0", A)))
+    assert kinds(running(updated(A, "x"))) == ["Note", "SendReject"]
+    assert "SendReceipt" in kinds(running(updated(A, "a")))
+
+
+def test_jobs_beyond_the_limit_wait_and_start_when_one_ends():
+    drive = Drive(max_jobs=1)
+    second = JobId("k" * 32)
+    drive(joined(A), joined(B), submitted(), submitted(second))
+    assert "max_jobs: 1" in drive.machine.state.jobs[second].record.cause
+    drive(events.AbortAsked(J, "ada"), events.ResultsKept(J), events.MemberStopped(J, A), events.MemberStopped(J, B))
+    assert drive.job.record.state == "aborted"
+    assert drive.machine.state.jobs[second].record.state == "running"
+
+
+def test_resources_that_other_jobs_hold_are_not_given_twice():
+    drive = Drive()
+    second = JobId("k" * 32)
+    drive(joined(A, cpu=1), joined(B, cpu=1), submitted(), submitted(second))
+    assert "free cores" in drive.machine.state.jobs[second].record.cause
+
+
+def test_sampling_draws_the_same_cohort_for_the_same_step():
+    cohorts = set()
+    for _ in range(3):
+        drive = Drive()
+        drive(joined(A), joined(B), joined(C), submitted())
+        drive(asked(sample=2))
+        cohorts.add(drive.job.steps["1.0"].record.cohort)
+    assert len(cohorts) == 1
+    assert len(cohorts.pop()) == 2
+
+
+def test_a_full_disk_keeps_new_jobs_waiting_until_there_is_room():
+    drive = Drive()
+    drive(events.StorageChanged("the disk is full"), joined(A), joined(B), submitted())
+    assert drive.job.record.cause == "waiting: the disk is full"
+    drive(events.StorageChanged(""))
+    assert drive.job.record.state == "running"
+
+
+def test_a_move_that_no_table_lists_raises_with_the_story():
+    with pytest.raises(Bug, match="from 'left_out' to 'received'"):
+        move(Task(J, "1.0", A, "left_out", reason="late"), "received")
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.permutations([A, B, C]), st.lists(st.sampled_from(["died", "left", "resend"]), max_size=6), st.randoms())
+def test_the_workflow_sees_the_same_shares_under_any_order_and_any_trouble(order, troubles, random):
+    drive = Drive()
+    drive(joined(A), joined(B), joined(C), submitted(), events.CommitAsked(J, 0, "m0", {}, False), asked())
+    plan: list[object] = list(order)
+    for trouble in troubles:
+        plan.insert(random.randrange(len(plan) + 1), trouble)
+    for item in plan:
+        match item:
+            case "died" if drive.job.record.deaths < 3:
+                drive(events.FlowDied(J, "SIGKILL"), asked())
+            case "left":
+                drive(events.SiteLeft(A), joined(A, frozenset({J})))
+            case "resend":
+                drive(updated(order[0], f"d{order[0]}"))
+            case str() if item in (A, B, C):
+                drive(updated(SiteName(item), f"d{item}"))
+    last = next(i for i in reversed(range(len(drive.done))) if isinstance(drive.done[i], effects.TellEnd))
+    told = [e.task for e in drive.done[:last] if isinstance(e, effects.TellShare)][-3:]
+    assert [(task.site, task.digest) for task in told] == [(A, f"d{A}"), (B, f"d{B}"), (C, f"d{C}")]
+
+
+def test_a_site_that_fails_a_task_which_nobody_knows_is_told_to_forget_it(running):
+    found = running(events.Unusable(J, "1.0", A, "boom"))
+    assert kinds(found) == ["SendReject"]
+    running(asked())
+    assert running(updated(A, "d1"))[0].record.state == "received"
+
+
+def test_a_member_is_durable_before_its_site_is_told_to_start():
+    drive = Drive()
+    drive(joined(A), joined(B), submitted())
+    save, start = drive(joined(C))
+    assert (type(start), save.record.site, save.wait) == (effects.SendStart, C, True)
+
+
+def test_a_running_job_takes_in_a_site_once_that_has_room():
+    drive = Drive()
+    drive(joined(A, cpu=2), joined(B, cpu=2), joined(C, cpu=1), submitted(), submitted(JobId("k" * 32)))
+    second = drive.machine.state.jobs[JobId("k" * 32)]
+    assert sorted(second.members) == [A, B]
+    drive(events.FlowDone(J), events.ResultsKept(J), *(events.MemberStopped(J, site) for site in (A, B, C)))
+    assert sorted(second.members) == [A, B, C]
+
+
+def test_a_waiting_job_starts_when_sites_refuse_the_one_that_held_them():
+    drive = Drive()
+    drive(joined(A, cpu=1), joined(B, cpu=1), submitted(), submitted(JobId("k" * 32)))
+    assert drive.machine.state.jobs[JobId("k" * 32)].record.state == "submitted"
+    drive(events.MemberRefused(J, A, "no"), events.MemberRefused(J, B, "no"))
+    assert drive.machine.state.jobs[JobId("k" * 32)].record.state == "running"
+
+
+def test_patience_and_deadlines_stand_still_while_the_disk_is_full(running):
+    running(asked(deadline_s=90.0), at=100.0)
+    running(events.StorageChanged("full"), at=110.0)
+    assert running.machine.wake() == math.inf
+    assert running(events.TimePassed(), at=1000.0) == []
+    assert "TakeUp" in kinds(running(events.StorageChanged(""), at=1010.0))
+    assert running.machine.wake() == 1060.0  # 10 of the 60 seconds were over when it filled
+    assert running(events.TimePassed(), at=1059.0) == []
+
+
+def test_a_workflow_without_room_waits_for_it_and_does_not_count_as_dead(running):
+    running(asked(), events.StorageChanged("full"))
+    for _ in range(5):
+        assert kinds(running(events.FlowDied(J, "no room", full=True))) == ["Note"]
+    assert running.job.record.deaths == 0
+    assert kinds(running(events.StorageChanged("")))[:2] == ["Note", "RunFlow"]
+    assert "RunFlow" not in kinds(running(events.StorageChanged("full"), events.StorageChanged("")))
+
+
+def test_a_job_whose_results_take_long_wakes_nobody_until_they_are_kept(running):
+    running(events.FlowDone(J), at=10.0)
+    assert "KeepResults" in kinds(running(events.TimePassed(), at=18.0))  # sites that do not stop have had their time
+    assert running.machine.wake() == math.inf
+    running(events.ResultsKept(J), at=500.0)
+    assert running.job.record.state == "completed"
+
+
+def test_results_are_kept_when_every_connected_site_has_said_its_last_word(running):
+    assert "KeepResults" not in kinds(running(events.FlowDone(J), events.MemberStopped(J, A), events.SiteLeft(B)))
+    assert "KeepResults" in kinds(running(events.MemberStopped(J, C)))
+    assert kinds(running(events.TimePassed(), events.MemberStopped(J, C))) == []
+
+
+def test_a_job_whose_results_cannot_be_kept_has_failed_and_its_models_stay(running):
+    running(events.FlowDone(J))
+    found = running(*(events.MemberStopped(J, site) for site in (A, B, C)), events.ResultsKept(J, "no answer"))
+    assert (running.job.record.state, running.job.record.cause) == ("failed", "no answer")
+    assert effects.Sweep(J, models=False) in found
+
+
+def test_a_job_that_waits_for_sites_in_vain_names_those_that_refused():
+    drive = Drive()
+    drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    drive(events.MemberRefused(J, A, "no such data"), asked())
+    drive(events.TimePassed(), at=61.0)
+    assert drive.job.record.cause.endswith("the job's patience (site-1: refused the job: no such data)")

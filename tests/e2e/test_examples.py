@@ -1,0 +1,75 @@
+"""Each example, and what `convoy job new` writes, runs to its end on a real federation."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench.federation import Federation
+from convoy.cli import new
+
+pytestmark = pytest.mark.scenario
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory):
+    """Three sites; the named data that the breast-cancer job reads lies in each site's local/."""
+    made = Federation(tmp_path_factory.mktemp("examples"), sites=3, settings="data: {patients: patients.csv}")
+    yield made.up()
+    made.down()
+
+
+def run(federation, folder):
+    """Submit a job folder and return the job once it has completed."""
+    with federation.session() as session:
+        detail = session.wait(session.submit(folder).id)
+        lines = [f"{line.site} | {line.text}" for line in session.logs(detail.job.id)]
+    assert detail.job.state == "completed", "\n".join([detail.job.cause, detail.story, *lines])
+    return detail, lines
+
+
+def test_a_workflow_of_the_jobs_own_standardises_then_trains(federation):
+    detail, lines = run(federation, EXAMPLES / "own_workflow")
+    assert [record.round for record in detail.rounds] == list(range(9))
+    assert all(len(record.took_part) == 3 for record in detail.rounds[1:])
+    assert detail.job.metrics["accuracy"] > 0.75
+    assert any(line.startswith("server | ") and "1500 patients in all" in line for line in lines)
+
+
+def test_a_script_moved_over_from_nvflare_trains(federation):
+    detail, lines = run(federation, EXAMPLES / "moved_from_nvflare")
+    losses = [record.metrics["loss"] for record in detail.rounds[1:]]
+    assert losses == sorted(losses, reverse=True)
+    assert sum("round 5 of 5" in line for line in lines) == 3
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("torch"), reason="torch is not installed: it comes with the extra `torch`"
+)
+def test_a_torch_network_trains(federation):
+    detail, _ = run(federation, EXAMPLES / "torch_mlp")
+    assert detail.job.metrics["accuracy"] > 0.9
+
+
+@pytest.mark.skipif(
+    not importlib.util.find_spec("sklearn"), reason="scikit-learn is not installed: it comes with the extra `demo`"
+)
+def test_the_demos_job_trains_on_hospitals_of_unequal_size(federation, monkeypatch):
+    spec = importlib.util.spec_from_file_location("split", EXAMPLES / "breast_cancer" / "split.py")
+    split = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "split", split)  # a dataclass looks its module up
+    spec.loader.exec_module(split)
+    found = split.split(sorted(federation.nodes), seed=7)
+    for site, rows in found.hospitals.items():
+        split.write(found, rows, federation.nodes[site].kit / "local" / "patients.csv")
+    detail, _ = run(federation, EXAMPLES / "breast_cancer" / "job")
+    assert detail.job.metrics["auc"] > 0.95
+
+
+def test_what_job_new_writes_runs_as_it_is(federation, tmp_path):
+    detail, _ = run(federation, new.write("first", tmp_path))
+    assert [record.round for record in detail.rounds] == list(range(6))
+    assert "model.safetensors" in detail.results

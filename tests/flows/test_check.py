@@ -1,0 +1,116 @@
+"""What is said of a job before it runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from convoy.errors import BadInput
+from convoy.flows import check
+from convoy.flows.check import check_job
+from convoy.spec.job import read_job_document
+
+TRAIN = b"""
+raise SystemExit("nobody runs this")
+from elsewhere import borrowed
+if True:
+    def train(task): ...
+made = lambda: 1
+def initial(): ...
+"""
+FLOW = b"""
+async def run(
+    fleet, *, rounds: int, lr: float = 0.1, name: "str | None" = None, free: list[int] = (), odd: Odd = 1
+): ...
+async def open_(fleet, a, b=1, **more): ...
+def slow(fleet): ...
+"""
+FILES = {
+    "train.py": TRAIN,
+    "flow.py": FLOW,
+    "bad.py": b"x = (\n",
+    "lib/deep.py": b"def train(task): ...",
+    "good.safetensors": safetensors.numpy.save({"w": np.ones(2)}),
+    "bad.safetensors": b"hello world, this is no model",
+    "notes.txt": b"",
+}
+GOOD = "name: demo\ntrainer: train.py\n"
+
+
+def problem(text: str, sites=("a", "b", "c")) -> BadInput:
+    job, document = read_job_document(text, "job.yaml")
+    with pytest.raises(BadInput) as raised:
+        check_job(job, document, FILES, sites)
+    return raised.value
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "",
+        "with: {rounds: 3, min_sites: 3, best: min:loss, stop_after: 2, deadline: 90, max_norm: 5, evaluate: true}\n",
+        "with: {deadline: 10m, sample: 2, min_sites: 2, max_norm: 0.5}\n",
+        "sites: [a, c]\n",
+        "model: train.py:initial\n",
+        "model: good.safetensors\n",
+        "workflow: flow.py:run\nwith: {rounds: 3, lr: 1, name: null, free: [1], odd: {}}\n",
+        "workflow: flow.py:open_\nwith: {a: 1, anything: 2}\n",
+    ],
+)
+def test_a_good_job_passes_and_none_of_its_code_runs(more: str) -> None:
+    job, document = read_job_document(GOOD + more, "job.yaml")
+    check_job(job, document, FILES, ["a", "b", "c"])
+    check_job(job, document, FILES)
+
+
+@pytest.mark.parametrize("trainer", ["train.py:train", "train.py:borrowed", "train.py:made", "./lib/deep.py:train"])
+def test_a_trainer_s_function_may_be_defined_borrowed_or_made(trainer: str) -> None:
+    job, document = read_job_document(f"name: demo\ntrainer: {trainer}\n", "job.yaml")
+    check_job(job, document, FILES)
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "fix"),
+    [
+        ("name: x\ntrainer: trian.py\n", "job.yaml:2:1: the job has no file trian.py", 'did you mean "train.py"?'),
+        ("name: x\ntrainer: notes.txt\n", "job.yaml:2:1: notes.txt is not a Python file", ""),
+        ("name: x\ntrainer: bad.py\n", "bad.py:1:5: not valid Python", ""),
+        ("name: x\ntrainer: train.py:tarin\n", "job.yaml:2:1: train.py has no function 'tarin'", '"train"?'),
+        (GOOD + "model: train.py:begin\n", "job.yaml:3:1: train.py has no function 'begin'", ""),
+        (GOOD + "model: initial.safetensors\n", "job.yaml:3:1: the job has no file initial.safetensors", ""),
+        (GOOD + "model: bad.safetensors\n", "job.yaml:3:1: bad.safetensors is not a safetensors file", ""),
+        (GOOD + "model: notes.txt\n", "job.yaml:3:1: \"model\" is 'notes.txt'", "train.py:initial"),
+        (GOOD + "workflow: fedavgg\n", "job.yaml:3:1: there is no workflow 'fedavgg'", '"fedavg"?'),
+        (GOOD + "workflow: flow.py:rum\n", "job.yaml:3:1: flow.py has no function 'rum'", '"run"?'),
+        (GOOD + "workflow: flow.py:slow\n", "flow.py:6:1: slow is no async function", "async def slow"),
+        (GOOD + "with:\n  round: 3\n", "job.yaml:4:3: workflow fedavg has no parameter 'round'", '"rounds"?'),
+        (GOOD + "with:\n  rounds: many\n", "job.yaml:4:3: \"rounds\" is 'many'; wanted a whole number", ""),
+        (GOOD + "with:\n  rounds: true\n", 'job.yaml:4:3: "rounds" is True; wanted a whole number', ""),
+        (GOOD + "with:\n  evaluate: 1\n", 'job.yaml:4:3: "evaluate" is 1; wanted true or false', ""),
+        (GOOD + "with:\n  rounds: 0\n", 'job.yaml:4:3: "rounds" is 0', "wanted 1 or more"),
+        (GOOD + "with:\n  deadline: soon\n", "job.yaml:4:3: \"deadline\" is 'soon'", "10m"),
+        (GOOD + "with:\n  best: 'most:auc'\n", "job.yaml:4:3: \"best\" is 'most:auc'", "min:loss"),
+        (GOOD + "with:\n  stop_after: 2\n", 'job.yaml:4:3: "stop_after" is 2', "best: auc"),
+        (GOOD + "with: {sample: 1, min_sites: 2}\n", '"sample" is 1', "can never give min_sites"),
+        (GOOD + "with:\n  min_sites: 4\n", 'job.yaml:4:3: "min_sites" is 4; the project has 3 sites', ""),
+        (GOOD + "sites: [a, d]\n", "job.yaml:3:12: the project has no site 'd'", ""),
+        (GOOD + "sites: [a]\nwith: {min_sites: 2}\n", '"min_sites" is 2; the job names 1 sites', ""),
+        (GOOD + "workflow: flow.py:run\n", "workflow flow.py:run needs the parameter 'rounds'", "rounds: …"),
+        (GOOD + "workflow: flow.py:run\nwith: {rounds: 1, lr: x}\n", "\"lr\" is 'x'; wanted a number", ""),
+        (GOOD + "workflow: flow.py:run\nwith: {rounds: 1, name: 3}\n", '"name" is 3; wanted text or nothing', ""),
+        (GOOD + "workflow: flow.py:run\nwith: {rounds: 1, x: 3}\n", "has no parameter 'x'", ""),
+        (GOOD + "workflow: flow.py:open_\n", "needs the parameter 'a'", ""),
+    ],
+)
+def test_each_mistake_has_its_own_message_with_its_line(text: str, what: str, fix: str) -> None:
+    found = problem(text)
+    assert what in found.what
+    assert fix in found.fix
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    text = "name: x\ntrainer: nope.py\nmodel: nope.safetensors\nwith: {rounds: x, more: 1}\nsites: [z]\n"
+    job, document = read_job_document(text, "job.yaml")
+    assert len(check.problems(job, document, FILES, ["a"])) == 5
+    assert problem(text).why.count("also ") == 4

@@ -1,0 +1,65 @@
+"""What an update must be."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from convoy.errors import Refused
+from convoy.model import arrays, blob, schema
+
+BASE = {"w": np.zeros((2, 3), np.float32), "n": np.array(1)}
+
+
+def layout(model):
+    return blob.build(arrays.describe(model))
+
+
+@pytest.mark.parametrize(
+    ("update", "reason"),
+    [
+        ({"w": BASE["w"]}, "has no tensor 'n'"),
+        ({**BASE, "x": np.ones(1)}, "a tensor 'x' more"),
+        ({"w": BASE["w"], "m": BASE["n"]}, r"has no tensor 'n'\n.*the update has 'm'"),
+        ({**BASE, "w": np.zeros((3, 2), np.float32)}, r"'w' .* shape \[3, 2\], the model's \[2, 3\]"),
+        ({**BASE, "w": np.zeros((2, 3))}, "'w' of the update is F64, the model's is F32"),
+    ],
+)
+def test_another_layout_is_refused_by_the_tensor_s_name(update, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        schema.check_layout(layout(update), layout(BASE))
+
+
+def test_the_same_layout_passes_whatever_the_values() -> None:
+    schema.check_layout(layout({"n": np.array(5), "w": np.ones((2, 3), np.float32)}), layout(BASE))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2", ml_dtypes.bfloat16])
+def test_one_item_that_is_not_finite_is_found_and_named(bad: float, dtype) -> None:
+    array = np.ones((300, 300), dtype)
+    array[217, 5] = bad
+    with pytest.raises(Refused, match=rf"'w'.*\n.*\[217, 5\] is {bad}"):
+        schema.check_values({"a": np.ones(3, dtype), "w": array})
+
+
+def test_large_but_finite_values_pass() -> None:
+    schema.check_values({"w": np.full(100_000, 3e38, np.float32), "n": np.arange(3), "b": np.array([True])})
+
+
+def test_an_update_too_far_from_its_base_is_refused_with_its_distance() -> None:
+    base = {"w": np.ones(200_000, np.float32), "n": np.array(0)}
+    update = {"w": base["w"] + np.float32(0.5), "n": np.array(99)}
+    wanted = 0.5 * 200_000**0.5
+    assert schema.distance(update, base) == pytest.approx(wanted)
+    schema.check_values(update, base, max_norm=wanted * 1.001)
+    with pytest.raises(Refused, match=r"223\.607 away"):
+        schema.check_values(update, base, max_norm=wanted * 0.999)
+
+
+def test_a_distance_beyond_float32_is_still_a_number() -> None:
+    base = {"w": np.zeros(4, np.float32)}
+    assert schema.distance({"w": np.full(4, 3e38, np.float32)}, base) == pytest.approx(6e38)
+    with pytest.raises(Refused, match="6e"):
+        schema.check_values({"w": np.full(4, 3e38, np.float32)}, base, max_norm=1)

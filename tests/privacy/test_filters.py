@@ -1,0 +1,80 @@
+"""Filters: what a site does to every update before it leaves."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convoy.errors import BadInput
+from convoy.model import arrays, schema
+from convoy.privacy.filters import apply, chain
+
+RNG = np.random.default_rng(3)
+BASE = {
+    "body.w": RNG.standard_normal((300, 300)).astype("f4"),
+    "head.w": RNG.standard_normal(50),
+    "half": RNG.standard_normal(9).astype(ml_dtypes.bfloat16),
+    "steps": np.array(3),
+}
+UPDATE = {name: (array + 1).astype(array.dtype) for name, array in BASE.items()}
+
+
+def test_a_policy_without_filters_changes_nothing() -> None:
+    assert apply(chain([]), UPDATE, BASE) is UPDATE
+
+
+def test_excluded_tensors_leave_with_the_base_s_values() -> None:
+    out = apply(chain([{"exclude": ["head.*", "steps"]}]), UPDATE, BASE)
+    for name, source in (("head.w", BASE), ("steps", BASE), ("body.w", UPDATE), ("half", UPDATE)):
+        np.testing.assert_array_equal(out[name], source[name])
+
+
+@given(st.floats(1e-3, 1e4))
+def test_a_clipped_update_is_never_farther_away_than_the_norm_and_keeps_its_direction(norm: float) -> None:
+    base, update = ({name: model[name] for name in ("body.w", "head.w")} for model in (BASE, UPDATE))
+    out = apply(chain([{"clip": {"norm": norm}}]), update, base)
+    apart = schema.distance(update, base)
+    assert schema.distance(out, base) == pytest.approx(min(norm, apart), rel=1e-2)
+    factor = min(1.0, norm / apart)
+    np.testing.assert_allclose(out["head.w"] - base["head.w"], factor * np.ones(50), rtol=1e-6)
+
+
+def test_an_update_within_the_norm_passes_bit_for_bit() -> None:
+    out = apply(chain([{"clip": {"norm": 1e6}}]), UPDATE, BASE)
+    assert all(out[name] is UPDATE[name] for name in UPDATE)
+
+
+def test_noise_has_its_sigma_spares_counters_and_is_new_each_time() -> None:
+    filters = chain([{"noise": {"sigma": 0.25}}])
+    one, two = apply(filters, UPDATE, BASE), apply(filters, UPDATE, BASE)
+    added = one["body.w"] - UPDATE["body.w"]
+    assert abs(added.mean()) < 0.01
+    assert added.std() == pytest.approx(0.25, rel=0.02)
+    assert one["steps"] == UPDATE["steps"]
+    assert not np.array_equal(one["body.w"], two["body.w"])
+
+
+def test_noise_of_one_seed_is_the_same_bits_and_differs_between_two_filters() -> None:
+    policy = [{"noise": {"sigma": 0.25}}, {"noise": {"sigma": 0.25}}]
+    one, two = (apply(chain(policy, seed=b"task 1"), UPDATE, BASE) for _ in range(2))
+    other = apply(chain(policy, seed=b"task 2"), UPDATE, BASE)
+    assert all(one[name].tobytes() == two[name].tobytes() for name in UPDATE)
+    assert not np.array_equal(one["body.w"], other["body.w"])
+    once = apply(chain(policy[:1], seed=b"task 1"), UPDATE, BASE)["head.w"]
+    assert not np.allclose(one["head.w"] - once, once - UPDATE["head.w"])
+
+
+def test_every_filter_keeps_names_shapes_and_dtypes_and_leaves_its_input_alone() -> None:
+    before = {name: array.copy() for name, array in UPDATE.items()}
+    policy = [{"exclude": ["head.*"]}, {"clip": {"norm": 1.0}}, {"noise": {"sigma": 0.1}}]
+    out = apply(chain(policy), UPDATE, BASE)
+    assert arrays.shapes(out) == arrays.shapes(UPDATE)
+    assert all(np.array_equal(UPDATE[name], before[name]) for name in UPDATE)
+
+
+def test_an_unknown_filter_is_refused() -> None:
+    with pytest.raises(BadInput, match="no filter 'hide'"):
+        chain([{"hide": {}}])

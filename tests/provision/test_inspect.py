@@ -1,0 +1,64 @@
+"""`convoy kit inspect` and `convoy kit verify`: what a kit says, and what is wrong with it."""
+
+import pytest
+
+from convoy.cli import kit
+
+DAY = 86400
+
+
+def wrong(folder, now) -> list[str]:
+    return [f"{it.what}: {it.detail}" for it in kit.verify(folder, now=now) if not it.ok]
+
+
+@pytest.mark.parametrize("name", ["server", "site-1", "ada@example.org"])
+def test_a_fresh_kit_has_nothing_wrong(provision, name, now):
+    assert wrong(provision() / name, now) == []
+
+
+def test_a_kit_says_who_it_is_and_until_when(provision, now):
+    said = kit.inspect(provision() / "site-1", now=now)
+    assert said["identity"] == "spiffe://hospitals/site/site-1"
+    assert said["valid until"].endswith("(365 days)")
+    assert said["federation"] == "number 1, 2 sites"
+
+
+def test_an_expired_kit_is_found(provision, now):
+    (found,) = wrong(provision() / "site-1", now=now + 400 * DAY)
+    assert "expired" in found
+
+
+def test_a_key_open_to_others_is_found(provision, now):
+    folder = provision() / "site-1"
+    (folder / "startup" / "node.key").chmod(0o644)
+    (found,) = wrong(folder, now)
+    assert "0644" in found
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("node.key", "node.key is not the key of node.crt"),
+        ("node.crt", "is that of site site-2"),
+        ("convoy.yaml", "says site site-2"),
+    ],
+)
+def test_a_file_of_another_kit_is_found(provision, name, word, now):
+    prod = provision()
+    (prod / "site-1/startup" / name).write_bytes((prod / "site-2/startup" / name).read_bytes())
+    assert any(word in found for found in wrong(prod / "site-1", now))
+
+
+def test_a_federation_without_this_participant_is_found(provision, small, now):
+    old = provision()
+    new = provision(small.replace("name: site-2", "name: site-9"))
+    (old / "site-2/startup/federation.json").write_bytes((new / "server/startup/federation.json").read_bytes())
+    (found,) = wrong(old / "site-2", now)
+    assert "has no site site-2" in found
+
+
+def test_broken_local_files_are_found(provision, now):
+    folder = provision() / "site-1"
+    (folder / "local/node.yaml").write_text("cpu: many\n")
+    (folder / "local/policy.yaml").unlink()
+    assert len(wrong(folder, now)) == 2

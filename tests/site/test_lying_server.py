@@ -1,0 +1,131 @@
+"""A site keeps its own word when the server lies: real TLS, a real site process, a server that is not ours."""
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from bench.federation import Federation
+from convoy.spec.kit import read_kit
+from convoy.trust import bundle
+from convoy.wire import channels
+from convoy.wire import convoy_pb2 as pb
+
+pytestmark = pytest.mark.scenario
+JOB = "ab" * 16
+
+
+class Liar:
+    """Welcomes a site, says what the test wants said, and hears the answers."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[pb.Up] = asyncio.Queue()
+        self.says: asyncio.Queue[pb.Down] = asyncio.Queue()
+
+    async def session(self, ups, context):
+        self.heard.put_nowait(await anext(aiter(ups)))
+        await context.write(pb.Down(welcome=pb.Welcome(version="lies")))
+
+        async def listen():
+            async for up in ups:
+                self.heard.put_nowait(up)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(listen())
+            while True:
+                await context.write(await self.says.get())
+
+    async def pulled(self, request, context):
+        yield b"nothing"
+
+    async def pull(self, request, context):
+        async for chunk in self.pulled(request, context):
+            yield chunk
+
+    async def push(self, chunks, context):
+        return pb.PushResult()
+
+
+@asynccontextmanager
+async def lied_to(tmp_path):
+    """A site whose server lies."""
+    federation = Federation(tmp_path / "fed", sites=1)
+    kit, liar, site = read_kit(federation.prod / "server"), Liar(), federation.nodes["site-1"]
+    server = channels.server(liar)
+    files = channels.Files(kit.root_file, kit.cert_file, kit.key_file)
+    server.add_secure_port(f"127.0.0.1:{kit.fed_port}", channels.server_credentials(files))
+    await server.start()
+    try:
+        await asyncio.to_thread(site.start)
+        assert (await liar.heard.get()).WhichOneof("it") == "hello"
+        yield federation, liar
+    finally:
+        await asyncio.to_thread(site.stop)
+        await server.stop(0)
+
+
+def packed(federation, *, signer="ada@example.org", project="bench", files=None):
+    """A bundle signed with a key of the federation."""
+    kit = federation.prod / signer / "startup"
+    made = files or {"job.yaml": b"name: x\ntrainer: train.py\n", "train.py": b"open('/tmp/never', 'w')\n"}
+    return bundle.pack(
+        made,
+        project=project,
+        submitter=signer,
+        key_pem=(kit / "node.key").read_bytes(),
+        cert_pem=(kit / "node.crt").read_bytes(),
+        now=time.time(),
+    )
+
+
+def start(data: bytes, job: str = JOB) -> pb.Down:
+    return pb.Down(start=pb.Start(job=job, bundle="0" * 64, size=len(data), whole=data))
+
+
+async def refused(liar: Liar) -> str:
+    up = await liar.heard.get()
+    assert up.WhichOneof("it") == "refused", up
+    return up.refused.reason
+
+
+async def test_a_bundle_with_one_byte_changed_is_refused_by_the_site_itself(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        data = bytearray(packed(federation))
+        data[-3] ^= 1
+        liar.says.put_nowait(start(bytes(data)))
+        assert "train.py" in await refused(liar)
+        assert not (federation.nodes["site-1"].kit / "work" / "jobs" / JOB / "code").exists()
+
+
+async def test_a_bundle_of_another_project_is_refused_by_the_site_itself(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        liar.says.put_nowait(start(packed(federation, project="other")))
+        assert "other" in await refused(liar)
+
+
+async def test_a_bundle_that_a_site_has_signed_is_refused(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        liar.says.put_nowait(start(packed(federation, signer="site-1")))
+        assert "admin" in await refused(liar)
+
+
+async def test_a_bundle_that_is_sent_once_more_under_another_name_is_refused(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        liar.says.put_nowait(start(packed(federation)))
+        assert "another job's" in await refused(liar)
+
+
+async def test_bytes_that_are_no_bundle_are_refused(tmp_path):
+    async with lied_to(tmp_path) as (_, liar):
+        liar.says.put_nowait(start(b"CONVOYB1" + b"\0" * 100))
+        assert await refused(liar)
+
+
+@pytest.mark.parametrize("job", ["../../../escaped", "", "AB" * 16, "ab" * 17])
+async def test_a_job_whose_name_would_leave_the_folder_ends_the_session_and_writes_nothing(job, tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        before = sorted(path for path in tmp_path.rglob("*") if "node.log" not in path.name)
+        liar.says.put_nowait(start(packed(federation), job=job))
+        assert (await liar.heard.get()).WhichOneof("it") == "hello"  # it hung up, and came back
+        assert sorted(path for path in tmp_path.rglob("*") if "node.log" not in path.name) == before

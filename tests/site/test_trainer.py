@@ -1,0 +1,76 @@
+"""The trainer at a site, with a real process: deaths are tried again, a cancelled task is not."""
+
+import asyncio
+import os
+
+import pytest
+
+from convoy.site.trainer import Trainer
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker.launcher import Order, ProcessLauncher
+
+CODE = """
+import os, signal, sys, convoy
+
+@convoy.train
+def train(task):
+    with open("lives", "a") as lives:
+        lives.write("x")
+    if "die" in task.config:
+        os.kill(os.getpid(), signal.SIGKILL)
+    with open("gate") as gate:
+        gate.read()
+    return {}
+"""
+
+
+@pytest.fixture
+async def trainer(tmp_path):
+    """A trainer whose one task waits at a named pipe."""
+    (tmp_path / "train.py").write_text(CODE)
+    (tmp_path / "blobs").mkdir()
+    os.mkfifo(tmp_path / "gate")
+
+    def make(group, config):
+        begin = pb.BeginTrainer(job="ab" * 16, name="n", site="s", code=str(tmp_path), blobs=str(tmp_path / "blobs"))
+        begin.trainer, begin.config_json, begin.data_json = "train.py", config, "{}"
+        order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), tmp_path, {})
+        return Trainer(order, ProcessLauncher(), group, lambda _: None, lambda: None, lambda: None, pulse_s=60)
+
+    return make
+
+
+TASK = pb.Task(job="ab" * 16, step="1.0", kind="train", round=1)
+
+
+async def test_a_trainer_that_dies_at_each_try_fails_the_task_after_three(trainer, tmp_path):
+    async with asyncio.TaskGroup() as group:
+        made = trainer(group, '{"die": 1}')
+        reply = await made.train(TASK)
+        await made.stop()
+    assert reply.failed.error == "the trainer died 3 times at this task: killed by SIGKILL"
+    assert (tmp_path / "lives").read_text() == "xxx"
+
+
+async def test_a_trainer_whose_orphan_holds_its_output_is_seen_to_die(trainer, tmp_path):
+    orphan = "import subprocess; subprocess.Popen(['cat', 'gate'], start_new_session=True)\n"
+    (tmp_path / "train.py").write_text(orphan + CODE)
+    async with asyncio.TaskGroup() as group:
+        made = trainer(group, '{"die": 1}')
+        reply = await made.train(TASK)
+        await made.stop()
+        (tmp_path / "gate").write_text("the orphans may go")
+    assert reply.failed.error.endswith("killed by SIGKILL")
+
+
+async def test_a_cancelled_task_ends_its_process_and_is_not_tried_again(trainer, tmp_path):
+    async with asyncio.TaskGroup() as group:
+        made = trainer(group, "{}")
+        training = group.create_task(made.train(TASK))
+        pipe = await asyncio.to_thread(open, tmp_path / "gate", "w")  # returns when the trainer stands at it
+        await made.cancel()
+        reply = await training
+        pipe.close()
+        await made.stop()  # the fresh one
+    assert reply.failed.error == "nobody waits for it any more"
+    assert (tmp_path / "lives").read_text() == "x"

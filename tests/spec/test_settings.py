@@ -1,0 +1,72 @@
+"""node.yaml: the sample shows the defaults; what is chosen counts; what does not fit is refused with its line."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from convoy.errors import BadInput
+from convoy.provision import sample
+from convoy.spec import machine
+from convoy.spec.kit import Kit
+from convoy.spec.settings import Settings, read_settings
+
+
+def kit(folder: Path, kind, text: str | None) -> Kit:
+    (folder / "local").mkdir(exist_ok=True)
+    if text is not None:
+        (folder / "local" / "node.yaml").write_text(text)
+    return Kit(folder, "p", kind, "n", "o", "h", 8002, 8003)
+
+
+@pytest.mark.parametrize("kind", ["server", "site"])
+def test_the_sample_shows_every_setting_with_its_default(tmp_path, kind):
+    bare = read_settings(kit(tmp_path, kind, None))
+    text = sample.node(kind)
+    assert read_settings(kit(tmp_path, kind, text)) == bare
+    shown = re.sub(r"^# (\w+:)", r"\1", text, flags=re.MULTILINE)
+    assert shown != text
+    assert read_settings(kit(tmp_path, kind, shown)) == bare
+
+
+def test_the_two_samples_together_show_all_settings():
+    shown = set(re.findall(r"^# (\w+):", sample.node("server") + sample.node("site"), flags=re.MULTILINE))
+    assert shown == {field.name for field in dataclasses.fields(Settings)}
+
+
+def test_a_site_offers_its_machine_unless_told_otherwise(tmp_path):
+    bare = read_settings(kit(tmp_path, "site", None))
+    assert (bare.cpu, bare.memory) == (machine.cores(), machine.memory())
+    chosen = read_settings(kit(tmp_path, "site", "cpu: 0.5\nmemory: 2Gi\ngpu: 1\n"))
+    assert (chosen.cpu, chosen.memory, chosen.gpu) == (0.5, 2 << 30, 1.0)
+
+
+def test_data_lie_relative_to_local_and_the_workspace_to_the_kit(tmp_path):
+    text = "workspace: elsewhere\ndata: {scans: ../scans, far: s3://bucket/x, abs: /data}\nenv: {OMP_NUM_THREADS: 2}\n"
+    settings = read_settings(kit(tmp_path, "site", text))
+    assert settings.workspace == tmp_path / "elsewhere"
+    assert settings.data == {"scans": f"{tmp_path}/local/../scans", "far": "s3://bucket/x", "abs": "/data"}
+    assert settings.env == {"OMP_NUM_THREADS": "2"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "word"),
+    [
+        ("site", "max_jobs: 2", "is a setting of a server"),
+        ("server", "data: {a: b}", "is a setting of a site"),
+        ("server", "max_job: 2", 'unknown key "max_job"'),
+        ("server", "max_jobs: 0", "from 1 up"),
+        ("server", "max_jobs: true", "from 1 up"),
+        ("server", "health_port: 70000", "a port"),
+        ("server", "log_format: xml", "text or json"),
+        ("server", "disk_reserve: lots", "no size"),
+        ("server", "database: 7", "wanted text"),
+        ("site", "data: [a]", "name: value"),
+        ("site", "cpu: -1", "from 0 up"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_line(tmp_path, kind, text, word):
+    with pytest.raises(BadInput, match=word) as caught:
+        read_settings(kit(tmp_path, kind, f"# a comment\n{text}\n"))
+    assert caught.value.where.endswith("node.yaml:2:1")

@@ -1,0 +1,160 @@
+"""Documentation under test: the reference pages are the code's, YAML parses, commands exist, links lead somewhere."""
+
+import ast
+import importlib.util
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from convoy.cli.main import app
+from convoy.errors import BadInput
+from convoy.spec.job import read_job
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s]+)\)")
+INLINE = re.compile(r"(?<!`)`convoy ([^`]+)`(?!`)")
+
+
+def named(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks(*languages):
+    """Return (where, text) of every fenced block in one of these languages."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        found += [
+            (f"{named(page)}:{text.count(chr(10), 0, match.start()) + 2}", match[2])
+            for match in BLOCK.finditer(text)
+            if match[1] in languages
+        ]
+    return found
+
+
+def without_blocks(page):
+    return BLOCK.sub("", page.read_text())
+
+
+def load(file):
+    """Return a Python file as a module."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_pages_are_what_the_code_says_now():
+    wanted = load(ROOT / "docs" / "reference.py").pages()
+    found = {page.name: page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md")}
+    assert sorted(found) == sorted(wanted)
+    assert [name for name in wanted if found[name] != wanted[name]] == [], "the code has changed: make docs"
+
+
+@pytest.mark.parametrize(("where", "text"), [pytest.param(*it, id=it[0]) for it in blocks("yaml", "yml")])
+def test_every_yaml_block_parses_and_a_whole_job_is_one(where, text):
+    said = yaml.safe_load(text)
+    assert said is not None
+    if "trainer" in said:
+        read_job(text, where)
+
+
+@pytest.mark.parametrize(("where", "text"), [pytest.param(*it, id=it[0]) for it in blocks("python")])
+def test_every_python_block_is_python(where, text):
+    if "->" in text and "def " not in text:
+        return  # a signature of the reference
+    ast.parse(text, filename=where)
+
+
+def typed(text):
+    """Return the words of each `convoy …` line of a shell block; what follows a pipe is not ours."""
+    for line in text.replace("\\\n", " ").splitlines():
+        line = line.removeprefix("$ ").strip()  # noqa: PLW2901 - the prompt of a transcript
+        if line.startswith("convoy "):
+            yield shlex.split(line.split(" | ")[0].split(" > ")[0], comments=True)[1:]
+
+
+def understood(words):
+    """Return what click makes of a command line, without running it; raises `click.UsageError`."""
+    command, context = app, click.Context(app, info_name="convoy")
+    while isinstance(command, click.Group) and words and words[0] in command.commands:
+        command = command.commands[words[0]]
+        name, *words = words
+        context = command.make_context(name, [], parent=context) if isinstance(command, click.Group) else context
+    if isinstance(command, click.Group) and words and not words[0].startswith("-"):
+        raise click.UsageError(f"there is no command {' '.join(words)!r}")
+    return command.make_context("it", [word for word in words if word != "--help"], parent=context)
+
+
+LINES = [
+    pytest.param(words, id=f"{where} convoy {' '.join(words)}")
+    for where, text in blocks("sh", "shell", "bash", "console")
+    for words in typed(text)
+]
+
+
+@pytest.mark.parametrize("words", LINES)
+def test_every_command_line_is_one_that_convoy_takes(words):
+    understood(words)
+
+
+@pytest.mark.parametrize(
+    "line", ["job sumbit FOLDER", "job submit", "job submit FOLDER --wath", "up --port 3", "provison", "job list a b"]
+)
+def test_a_command_line_that_convoy_does_not_take_would_be_found(line):
+    with pytest.raises(click.UsageError):
+        understood(line.split())
+
+
+def test_every_command_that_the_text_names_exists():
+    wrong = []
+    for page in PAGES:
+        for match in INLINE.finditer(without_blocks(page)):
+            command = app
+            for word in match[1].replace("\\|", "|").split():
+                if not isinstance(command, click.Group) or not word.isalpha() or not word.islower():
+                    break
+                if word not in command.commands:
+                    wrong.append(f"{named(page)}: convoy {match[1]}")
+                    break
+                command = command.commands[word]
+    assert wrong == []
+
+
+def anchors(page):
+    """Return the anchors that a page's headings get."""
+    heads = re.findall(r"^#+ (.+)$", without_blocks(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in heads}
+
+
+def test_every_link_between_pages_leads_to_a_page_and_to_a_heading_on_it():
+    wrong = []
+    for page in PAGES:
+        for picture, target in LINK.findall(without_blocks(page)):
+            if "://" in target:
+                continue
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            if not file.exists() or (anchor and not picture and anchor not in anchors(file)):
+                wrong.append(f"{named(page)}: {target}")
+    assert wrong == []
+
+
+def test_every_page_can_be_found_from_another_one():
+    linked = {
+        (page.parent / target.partition("#")[0]).resolve()
+        for page in PAGES
+        for _, target in LINK.findall(without_blocks(page))
+    }
+    assert [named(page) for page in PAGES if page != ROOT / "README.md" and page not in linked] == []
+
+
+def test_a_job_in_the_docs_that_is_none_would_be_found():
+    with pytest.raises(BadInput):
+        read_job("name: a\ntrainer: b\nrounds: 3\n", "page")

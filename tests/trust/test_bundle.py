@@ -1,0 +1,223 @@
+"""Bundles: what was signed comes out; anything else is refused before it is unpacked."""
+
+import base64
+import hashlib
+import json
+import random
+from pathlib import Path
+
+import blake3
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from convoy.errors import BadInput, ConvoyError, NotAllowed, RemoteFault
+from convoy.trust import bundle, folders, keys
+
+FILES = {"train.py": b"print('hello')\n", "job.yaml": b"name: x\n", "data/empty": b""}
+PREFIX = b"convoy bundle 1\n"
+
+pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number")
+
+
+def pack(world, now, files=FILES, who="admin", **more) -> bytes:
+    key, cert = getattr(world, who)
+    claims = {"project": "hospitals", "submitter": "ada@example.org", "now": now} | more
+    return bundle.pack(files, key_pem=key, cert_pem=cert, **claims)
+
+
+def verify(world, now, data, project="hospitals"):
+    return bundle.verify(data, root_pem=world.root.pem, project=project, now=now)
+
+
+def resigned(world, data: bytes, change) -> bytes:
+    """Return the bundle with its manifest changed and signed anew by the admin: lies in order."""
+    length = int.from_bytes(data[8:12], "little")
+    envelope = json.loads(data[12 : 12 + length])
+    manifest = json.loads(base64.b64decode(envelope["manifest"]))
+    change(manifest)
+    raw = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    envelope["manifest"] = base64.b64encode(raw).decode()
+    envelope["signature"] = base64.b64encode(keys.sign(keys.from_pem(world.admin[0]), PREFIX + raw)).decode()
+    outer = json.dumps(envelope, sort_keys=True, separators=(",", ":")).encode()
+    return data[:8] + len(outer).to_bytes(4, "little") + outer + data[12 + length :]
+
+
+@pytest.fixture(scope="module")
+def packed(world, now) -> bytes:
+    """One bundle for all examples: a signature's length differs from one to the next."""
+    return pack(world, now)
+
+
+def test_what_was_packed_is_verified_with_its_submitter_and_times(world, now):
+    data = pack(world, now, sites=["b", "a"])
+    checked = verify(world, now, data)
+    assert {path: bytes(content) for path, content in checked.files.items()} == FILES
+    assert list(checked.files) == sorted(FILES)
+    assert (checked.submitter, checked.project, checked.sites) == ("ada@example.org", "hospitals", ("a", "b"))
+    assert (checked.created, checked.expires) == (now, now + 30 * 86400)
+    assert checked.digest == blake3.blake3(data).hexdigest()
+
+
+def test_a_resend_is_the_same_job_and_a_second_submit_is_another(world, now):
+    data = pack(world, now)
+    assert verify(world, now, data).id == verify(world, now, bytes(data)).id
+    assert verify(world, now, data).id != verify(world, now, pack(world, now)).id
+    assert len(verify(world, now, data).id) == 32
+
+
+@given(
+    files=st.dictionaries(
+        st.text("abcdefxyz", min_size=1, max_size=6).map(lambda name: f"{name}.py"), st.binary(max_size=50), max_size=5
+    )
+)
+def test_any_files_come_out_as_they_went_in(world, now, files):
+    assert {path: bytes(it) for path, it in verify(world, now, pack(world, now, files)).files.items()} == files
+
+
+def test_every_single_byte_counts(world, now):
+    data = pack(world, now)
+    dice = random.Random(7)  # noqa: S311  # any other byte will do
+    for place in range(len(data)):
+        changed = bytearray(data)
+        changed[place] ^= dice.randrange(1, 256)
+        with pytest.raises((RemoteFault, NotAllowed)):
+            verify(world, now, changed)
+
+
+@given(data=st.data())
+def test_any_change_of_any_byte_is_refused(world, now, packed, data):
+    whole = bytearray(packed)
+    place = data.draw(st.integers(0, len(whole) - 1))
+    whole[place] ^= data.draw(st.integers(1, 255))
+    with pytest.raises((RemoteFault, NotAllowed)):
+        verify(world, now, whole)
+
+
+@given(data=st.data())
+def test_bytes_cut_off_added_or_swapped_are_refused(world, now, packed, data):
+    cut = data.draw(st.integers(0, len(packed) - 1))
+    extra = data.draw(st.binary(min_size=1, max_size=20))
+    for other in (packed[:cut], packed + extra, packed[:cut] + extra + packed[cut:]):
+        with pytest.raises((RemoteFault, NotAllowed)):
+            verify(world, now, other)
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_at_all_end_in_a_named_refusal(world, now, data):
+    for attempt in (data, b"CONVOYB1" + data, b"CONVOYB1" + len(data).to_bytes(4, "little") + data):
+        with pytest.raises(ConvoyError):
+            verify(world, now, attempt)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda it: it.update(project="banks"), "is for banks"),
+        (lambda it: it.update(submitter="eve@example.org"), "signed by ada@example.org"),
+        (lambda it: it.update(created=it["created"] + 301), "from the future"),
+        (lambda it: it.update(expires=it["created"] - 1), "expired"),
+        (lambda it: it.update(expires=it["created"] + 91 * 86400), "expired"),
+        (lambda it: it.update(expires=float("nan")), "expired"),
+        (lambda it: it.update(created=float("nan")), "future"),
+        (lambda it: it.update(format=2), "not one of this version"),
+        (lambda it: it.update(sites="all"), "not one of this version"),
+        (lambda it: it.update(files=None), "cannot be read"),
+        (lambda it: it.pop("nonce"), "cannot be read"),
+        (lambda it: it["files"][0].__setitem__(1, -1), "not one of this version"),
+        (lambda it: it["files"][0].__setitem__(1, True), "not one of this version"),
+        (lambda it: it["files"][0].__setitem__(1, 1 << 60), "should have"),
+        (lambda it: it["files"][0].__setitem__(0, "../../etc/passwd"), "no bundle may hold"),
+        (lambda it: it["files"][0].__setitem__(0, "/etc/passwd"), "no bundle may hold"),
+        (lambda it: it["files"].reverse(), "no bundle may hold"),
+        (lambda it: it["files"].append(it["files"][-1]), "no bundle may hold"),
+        (lambda it: it["files"][0].__setitem__(2, "0" * 64), "not the file that was signed"),
+        (lambda it: it.update(files=[[f"{n:06}", 0, "0"] for n in range(10_001)]), "no bundle may hold"),
+    ],
+)
+def test_a_lie_that_is_signed_is_refused_too(world, now, change, word):
+    with pytest.raises((RemoteFault, NotAllowed)) as caught:
+        verify(world, now, resigned(world, pack(world, now), change))
+    assert word in str(caught.value)
+
+
+def test_a_signed_truth_in_new_words_is_taken(world, now):
+    assert verify(world, now, resigned(world, pack(world, now), dict.copy)).files.keys() == FILES.keys()
+
+
+def test_contents_of_the_same_size_are_told_apart(world, now):
+    data = pack(world, now)
+    with pytest.raises(RemoteFault, match="damaged") as caught:
+        verify(world, now, data.replace(b"hello", b"HELLO"))
+    assert "train.py is not the file that was signed" in caught.value.why
+
+
+@pytest.mark.parametrize("who", ["site", "server"])
+def test_only_an_admin_may_sign(world, now, who):
+    with pytest.raises(NotAllowed, match=f"is that of a {who}"):
+        verify(world, now, pack(world, now, who=who))
+
+
+def test_an_admin_of_another_root_may_not_submit(world, stranger, now):
+    with pytest.raises(NotAllowed, match="not from the root"):
+        verify(world, now, pack(stranger, now))
+
+
+def test_an_old_bundle_is_refused(world, now):
+    with pytest.raises(NotAllowed, match="expired"):
+        verify(world, now + 31 * 86400, pack(world, now))
+
+
+def test_sizes_are_refused_before_anything_is_decoded(world, now):
+    with pytest.raises(RemoteFault, match="bytes"):
+        verify(world, now, bytes(bundle.MAX_BYTES + 1))
+    with pytest.raises(RemoteFault) as caught:
+        verify(world, now, b"CONVOYB1" + (0xFFFFFFFF).to_bytes(4, "little") + b"x")
+    assert "4,294,967,295" in caught.value.why
+
+
+def test_what_no_bundle_may_hold_is_not_packed(world, now):
+    for files in ({"../x": b""}, {"a": b"", "A": b""}, {f"{n}": b"" for n in range(10_001)}, {"x": bytes(64 << 20)}):
+        with pytest.raises(BadInput):
+            pack(world, now, files)
+
+
+def test_a_whole_bundle_is_unpacked_and_replaces_what_was_there(world, now, tmp_path):
+    folder = tmp_path / "code"
+    folder.mkdir()
+    (folder / "stale.py").touch()
+    bundle.unpack(verify(world, now, pack(world, now)), folder)
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert found == FILES
+    assert [path.name for path in tmp_path.iterdir()] == ["code"]
+
+
+def test_a_job_folder_is_gathered_without_what_python_leaves_behind(tmp_path):
+    for path, content in FILES.items():
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "train.cpython-311.pyc").touch()
+    assert folders.gather(tmp_path) == FILES
+
+
+def test_links_and_missing_folders_are_not_gathered(tmp_path):
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    with pytest.raises(BadInput, match="no plain file"):
+        folders.gather(tmp_path)
+    with pytest.raises(BadInput, match="there is no folder"):
+        folders.gather(tmp_path / "gone")
+
+
+def test_a_folder_of_data_is_refused_before_it_is_read(tmp_path):
+    with Path(tmp_path / "large.bin").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BadInput, match="too large for a job") as caught:
+        folders.gather(tmp_path)
+    assert "large.bin" in caught.value.why
+
+
+def test_the_list_holds_the_sha256_of_each_file(world, now):
+    seen = {}
+    resigned(world, pack(world, now), lambda it: seen.update({path: digest for path, _, digest in it["files"]}))
+    assert seen == {path: hashlib.sha256(content).hexdigest() for path, content in FILES.items()}

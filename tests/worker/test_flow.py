@@ -1,0 +1,213 @@
+"""The workflow's process, as a node sees it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(7, np.int64)}
+INITIAL = """
+import numpy as np
+
+def initial():
+    return {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(7)}
+"""
+
+
+def moved(by: float) -> dict[str, np.ndarray]:
+    return {"w": BASE["w"] + np.float32(by), "n": BASE["n"]}
+
+
+def ask(node, step: str, kind: str = "train"):
+    up = node.hear()
+    assert up.WhichOneof("it") == "ask", up
+    assert (up.ask.step, up.ask.kind) == (step, kind)
+    return up.ask
+
+
+def commit(node, round_: int):
+    up = node.hear()
+    assert up.WhichOneof("it") == "commit", up
+    assert up.commit.round == round_
+    node.committed(round_)
+    return up.commit
+
+
+def test_fedavg_commits_the_initial_model_and_the_weighted_mean_of_each_round(job, flow) -> None:
+    job(train_py=INITIAL)
+    with flow(model="train.py:initial", with_={"rounds": 2, "min_sites": 2, "deadline": "1m", "max_norm": 9}) as node:
+        initial = commit(node, 0).model
+        np.testing.assert_array_equal(node.load(initial)["w"], BASE["w"])
+        question = ask(node, "1.0")
+        assert (question.model, question.at_least, question.deadline_s, question.max_norm) == (initial, 2, 60, 9)
+        assert (question.round, question.rounds) == (1, 2)
+        node.share("1.0", "a", node.save(moved(1)), weight=1, loss=1.0)
+        node.share("1.0", "b", left_out="its disk is full")
+        node.share("1.0", "c", node.save(moved(4)), weight=2, loss=0.25)
+        node.ends("1.0")
+        kept = commit(node, 1)
+        assert (dict(kept.metrics), kept.best) == ({"loss": 0.5}, False)
+        np.testing.assert_allclose(node.load(kept.model)["w"], BASE["w"] + 3, rtol=1e-6)
+        assert ask(node, "2.0").model == kept.model
+        node.share("2.0", "a", kept.model)
+        node.ends("2.0")
+        commit(node, 2)
+        assert node.hear().HasField("done")
+        assert node.end() == (0, "")
+
+
+def test_a_workflow_started_again_asks_the_same_step_of_the_round_after_its_last_commit(job, flow) -> None:
+    job()
+    for kept in ([], ["b"]):  # killed in the middle of a round, then undisturbed
+        folder_holds = {"committed": 1, "with_": {"rounds": 2}}
+        with flow(committed_model=_save(flow, moved(1)), **folder_holds) as node:
+            assert ask(node, "2.0").model == node.save(moved(1))
+            node.share("2.0", "a", node.save(moved(2)))
+            if not kept:
+                node.process.kill()
+                continue
+            node.share("2.0", "b", node.save(moved(4)))
+            node.ends("2.0")
+            np.testing.assert_allclose(node.load(commit(node, 2).model)["w"], BASE["w"] + 3)
+            assert node.hear().HasField("done")
+
+
+def _save(flow, model) -> str:
+    with flow() as node:
+        return node.save(model)
+
+
+def test_fedavg_evaluates_the_new_model_before_its_commit_and_marks_the_best(job, flow) -> None:
+    job()
+    history = [{"round": 0, "metrics": {}, "best": False}, {"round": 1, "metrics": {"auc": 0.75}, "best": True}]
+    base = _save(flow, BASE)
+    with_ = {"rounds": 3, "evaluate": True, "best": "auc"}
+    with flow(committed=1, committed_model=base, history=history, with_=with_) as node:
+        for round_, auc, best in ((2, 0.5, False), (3, 0.8, True)):
+            ask(node, f"{round_}.0")
+            new = node.save(moved(round_))
+            node.share(f"{round_}.0", "a", new, auc=0.1, loss=1)
+            node.ends(f"{round_}.0")
+            assert ask(node, f"{round_}.1", "evaluate").model == new
+            node.share(f"{round_}.1", "a", weight=3, auc=auc)
+            node.share(f"{round_}.1", "b", weight=1, auc=auc)
+            node.ends(f"{round_}.1")
+            kept = commit(node, round_)
+            assert (kept.model, kept.best) == (new, best)
+            assert dict(kept.metrics) == pytest.approx({"auc": auc, "loss": 1})
+        assert node.hear().HasField("done")
+
+
+def test_fedavg_stops_when_history_has_no_better_round_for_long_enough(job, flow) -> None:
+    job()
+    history = [
+        {"round": 1, "metrics": {"loss": 0.5}, "best": True},
+        {"round": 2, "metrics": {"loss": 0.6}, "best": False},
+        {"round": 3, "metrics": {"loss": 0.7}, "best": False},
+    ]
+    base = _save(flow, BASE)
+    with_ = {"rounds": 9, "best": "min:loss", "stop_after": 2}
+    with flow(committed=3, committed_model=base, history=history, with_=with_) as node:
+        assert node.hear().HasField("done")
+        assert node.end() == (0, "stopped before round 4: no better min:loss for 2 rounds\n")
+
+
+OWN = """
+import convoy
+
+async def run(fleet: convoy.Fleet, *, rounds: int) -> None:
+    print(await fleet.sites(), fleet.job.config["a"], fleet.history[-1]["round"])
+    async for round in fleet.rounds(rounds):
+        answers = fleet.ask("probe", round.model, sites=["a", "b"], sample=1, temperature=0.5)
+        print([u.site async for u in answers], answers.left_out)
+        try:
+            async for _ in fleet.ask("train", {"x": round.model["w"]}, at_least=2):
+                pass
+        except convoy.NotEnough as too_few:
+            fleet.log(str(too_few))
+        await round.commit(round.model, metrics={"n": 1}, best=round.last)
+"""
+
+
+def test_a_workflow_of_the_job_s_own_sees_sites_answers_and_who_was_left_out(job, flow) -> None:
+    job(flow_py=OWN)
+    base = _save(flow, BASE)
+    history = [{"round": 0, "metrics": {}, "best": False}]
+    with flow(
+        "flow.py:run", committed=0, committed_model=base, history=history, config={"a": 5}, with_={"rounds": 1}
+    ) as node:
+        assert node.hear().HasField("sites")
+        node.sites("a", "b")
+        question = ask(node, "1.0", "probe")
+        assert (list(question.sites), question.sample, dict(question.numbers)) == (["a", "b"], 1, {"temperature": 0.5})
+        node.share("1.0", "a", metric=1)
+        node.share("1.0", "b", left_out="gone")
+        node.ends("1.0")
+        question = ask(node, "1.1")
+        np.testing.assert_array_equal(node.load(question.model)["x"], BASE["w"])
+        node.ends("1.1", "0 of 2 answered")
+        kept = commit(node, 1)
+        assert (kept.model, kept.best, dict(kept.metrics)) == (base, True, {"n": 1})
+        assert node.hear().HasField("done")
+        assert node.end() == (0, "['a', 'b'] 5 0\n['a'] {'b': 'gone'}\n0 of 2 answered\n")
+
+
+@pytest.mark.parametrize(
+    ("workflow", "text", "reason"),
+    [
+        ("flow.py:run", "async def run(fleet): raise ValueError('no')", "ValueError: no"),
+        ("flow.py:go", "", "has no function 'go'"),
+        ("fedprox", "", "there is no workflow 'fedprox'"),
+        (
+            "flow.py:run",
+            "async def run(fleet):\n    async for round in fleet.rounds(2): pass",
+            "left round 1 without a commit",
+        ),
+        (
+            "flow.py:run",
+            "async def run(fleet):\n    async for r in fleet.rounds(2):\n        await r.commit({'a': 'x'})",
+            "'a' is a str, not an array",
+        ),
+    ],
+)
+def test_a_workflow_that_fails_says_why_with_its_story(job, flow, workflow: str, text: str, reason: str) -> None:
+    job(flow_py=text)
+    base = _save(flow, BASE)
+    with flow(workflow, committed=0, committed_model=base) as node:
+        failure = node.hear().failure
+        assert reason in failure.error
+        assert "Traceback" in failure.story
+        assert node.end()[0] == 0
+
+
+def test_too_few_answers_fail_the_job_with_the_node_s_words(job, flow) -> None:
+    job()
+    with flow(committed=0, committed_model=_save(flow, BASE)) as node:
+        ask(node, "1.0")
+        node.ends("1.0", "1 of the 2 sites answered")
+        assert node.hear().failure.error == "NotEnough: 1 of the 2 sites answered"
+
+
+def test_the_initial_model_may_be_a_safetensors_file_or_take_the_config_or_be_none(job, flow, tmp_path) -> None:
+    from safetensors.numpy import save_file
+
+    job(train_py="import numpy as np\ndef initial(config): return [np.full(3, config['a'])]")
+    save_file({"b": np.ones(3, np.float32), "a": np.zeros(2, np.int8)}, tmp_path / "code" / "initial.safetensors")
+    for model, wanted in (("initial.safetensors", {"a", "b"}), ("train.py:initial", {"0"}), ("", set())):
+        with flow(model=model, config={"a": 5}) as node:
+            assert set(node.load(commit(node, 0).model)) == wanted
+
+
+def test_a_training_script_that_is_imported_for_its_initial_model_finds_no_tasks(job, flow) -> None:
+    job(train_py=f"import convoy\n{INITIAL}\nfor task in convoy.tasks(): 1 / 0\nwhile convoy.is_running(): 1 / 0")
+    with flow(model="train.py:initial") as node:
+        commit(node, 0)
+        ask(node, "1.0")
+
+
+def test_a_workflow_ends_when_its_node_is_gone(job, flow) -> None:
+    job()
+    with flow(committed=0, committed_model=_save(flow, BASE)) as node:
+        ask(node, "1.0")
+        node.link.close()
+        assert node.end() == (1, "")

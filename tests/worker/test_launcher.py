@@ -1,0 +1,43 @@
+"""A node's own processes: none is left behind, whatever happens to whoever starts them."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker.launcher import Order, ProcessLauncher
+
+
+def children():
+    """Return the processes whose parent this one is."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == os.getpid():
+                found.append(int(stat.parent.name))
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+@pytest.mark.parametrize("turns", range(0, 30, 3))
+async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_process(turns, tmp_path):
+    (tmp_path / "train.py").write_text("import signal\nsignal.pause()\n")
+    begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
+    before = set(children())
+    launch = asyncio.create_task(
+        ProcessLauncher().launch(Order("convoy.worker.trainer", begin, tmp_path, {}), lambda _data: None)
+    )
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    launch.cancel()
+    try:
+        worker = await launch
+    except asyncio.CancelledError:
+        assert set(children()) <= before
+    else:
+        ended = asyncio.create_task(worker.ended())
+        await worker.stop(0.1)
+        await ended

@@ -1,0 +1,266 @@
+"""The trainer's process, as a node sees it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(7, np.int64)}
+
+LOOP = """
+import convoy
+for task in convoy.tasks():
+    print("at", task.site, task.round, task.config["lr"])
+    model = task.model.numpy()
+    model["w"] += task.config["lr"]
+    task.reply(model, weight=12, metrics={"loss": 0.5})
+"""
+DECORATED = """
+import convoy
+
+@convoy.train
+def fit(task):
+    return convoy.Reply({**task.model, "w": task.model["w"] * 2}, weight=3, metrics={"loss": 1})
+
+@convoy.evaluate
+def judge(task):
+    return {"auc": float(task.model["w"].sum())}
+"""
+VERBS = """
+import convoy as flare
+
+flare.init()
+print(flare.system_info()["site_name"])
+while flare.is_running():
+    model = flare.receive()
+    print("round", model.current_round, "of", model.total_rounds)
+    model.params["w"] += 1
+    flare.send(flare.FLModel(params=model.params, metrics={"acc": 0.75}, meta={"NUM_STEPS_CURRENT_ROUND": 4}))
+"""
+PLAIN = """
+def train(task):
+    if task.round == 2:
+        raise ValueError("bad luck")
+    return dict(task.model, w=task.model["w"] + task.numbers.get("shift", 1))
+"""
+
+
+def answer(node):
+    up = node.hear()
+    assert up.WhichOneof("it") == "answer", up
+    return up.answer
+
+
+def test_a_script_that_loops_takes_tasks_until_bye_and_prints_into_the_log(job, trainer) -> None:
+    job(train_py=LOOP)
+    with trainer("train.py", config={"lr": 0.5}) as node:
+        digest = node.save(BASE)
+        assert node.hear().HasField("ready")
+        for round_ in (1, 2):
+            node.task(digest, step=f"{round_}.0", round_=round_)
+            said = answer(node)
+            assert (said.step, said.weight, dict(said.metrics)) == (f"{round_}.0", 12, {"loss": 0.5})
+            update = node.load(said.digest)
+            np.testing.assert_array_equal(update["w"], BASE["w"] + np.float32(0.5))
+            np.testing.assert_array_equal(update["n"], BASE["n"])
+        node.bye()
+        assert node.end() == (0, "at site-1 1 0.5\nat site-1 2 0.5\n")
+
+
+def test_decorated_functions_serve_their_kinds_after_the_script_ran(job, trainer) -> None:
+    job(train_py=DECORATED)
+    with trainer("train.py") as node:
+        digest = node.save(BASE)
+        assert node.hear().HasField("ready")
+        node.task(digest)
+        said = answer(node)
+        assert said.weight == 3
+        np.testing.assert_array_equal(node.load(said.digest)["w"], BASE["w"] * 2)
+        node.task(digest, step="1.1", kind="evaluate")
+        said = answer(node)
+        assert (said.digest, dict(said.metrics)) == ("", {"auc": 15.0})
+        node.bye()
+        assert node.end() == (0, "")
+
+
+def test_a_script_with_the_client_verbs_moves_over_by_its_import(job, trainer) -> None:
+    job(train_py=VERBS)
+    with trainer("train.py") as node:
+        digest = node.save(BASE)
+        assert node.hear().HasField("ready")
+        node.task(digest)
+        said = answer(node)
+        assert (said.weight, dict(said.metrics)) == (4, {"acc": 0.75})
+        np.testing.assert_array_equal(node.load(said.digest)["w"], BASE["w"] + 1)
+        node.bye()
+        assert node.end() == (0, "site-1\nround 0 of 3\n")
+
+
+def test_a_named_function_that_raises_fails_its_task_and_goes_on(job, trainer) -> None:
+    job(train_py=PLAIN)
+    with trainer("train.py:train") as node:
+        digest = node.save(BASE)
+        assert node.hear().HasField("ready")
+        node.task(digest, round_=2)
+        failed = node.hear().failed
+        assert (failed.step, failed.error) == ("1.0", "ValueError: bad luck")
+        assert 'train.py", line 4, in train' in failed.story
+        assert "convoy/worker" not in failed.story
+        node.task(digest, step="3.0", round_=3, shift=5)
+        np.testing.assert_array_equal(node.load(answer(node).digest)["w"], BASE["w"] + 5)
+        node.bye()
+        assert node.end()[0] == 0
+
+
+def test_a_training_function_is_never_asked_to_evaluate(job, trainer) -> None:
+    job(train_py=PLAIN)
+    with trainer("train.py:train") as node:
+        digest = node.save(BASE)
+        node.hear()
+        node.task(digest, kind="evaluate")
+        assert "no function for 'evaluate' tasks" in node.hear().failed.error
+
+
+def test_an_unchanged_model_comes_back_under_its_own_digest(job, trainer) -> None:
+    job(train_py="def train(task): return task.model")
+    with trainer("train.py:train") as node:
+        digest = node.save(BASE)
+        node.hear()
+        node.task(digest)
+        assert answer(node).digest == digest
+        assert node.folder.digests() == {digest}
+
+
+@pytest.mark.parametrize(
+    ("reply", "reason"),
+    [
+        ("{'w': task.model['w']}", "has no tensor 'n'"),
+        ("{**task.model, 'x': np.ones(2)}", "a tensor 'x' more than the model"),
+        ("{**task.model, 'w': task.model['w'].T}", "shape [3, 2], the model's [2, 3]"),
+        ("{**task.model, 'w': task.model['w'].astype('f8')}", "is F64, the model's is F32"),
+        ("{**task.model, 'w': task.model['w'] * np.float32('nan')}", "item [0, 0] is nan"),
+        ("{**task.model, 'w': 'abc'}", "'w' is a str, not an array"),
+        ("convoy.Reply(task.model, weight=-1)", "the weight is -1.0"),
+        ("convoy.Reply(task.model, metrics={'loss': 'low'})", "metric 'loss' is 'low', not a number"),
+        ("None", "has no arrays"),
+    ],
+)
+def test_a_reply_that_cannot_be_used_fails_at_the_trainer_with_the_reason(
+    job, trainer, reply: str, reason: str
+) -> None:
+    job(train_py=f"import numpy as np, convoy\ndef train(task):\n    return {reply}")
+    with trainer("train.py:train") as node:
+        digest = node.save(BASE)
+        node.hear()
+        node.task(digest)
+        assert reason in node.hear().failed.error
+
+
+def test_a_script_that_raises_in_its_loop_fails_the_task_and_ends(job, trainer) -> None:
+    job(train_py="import convoy\nfor task in convoy.tasks():\n    1 / 0")
+    with trainer("train.py") as node:
+        node.hear()
+        node.task(node.save(BASE))
+        failed = node.hear().failed
+        assert failed.error == "ZeroDivisionError: division by zero"
+        assert "line 3, in <module>" in failed.story
+        assert node.hears_nothing_more()
+        code, output = node.end()
+        assert code == 1
+        assert "ZeroDivisionError" in output
+
+
+def test_a_script_that_does_not_answer_a_task_fails_it(job, trainer) -> None:
+    job(train_py="import convoy\nfor task in convoy.tasks():\n    pass")
+    with trainer("train.py") as node:
+        node.hear()
+        node.task(node.save(BASE))
+        assert "without answering" in node.hear().failed.error
+
+
+@pytest.mark.parametrize(
+    ("text", "trainer_", "reason"),
+    [
+        ("print('hello')", "train.py", "ended while its job goes on"),
+        ("import nonsense", "train.py", "ModuleNotFoundError: No module named 'nonsense'"),
+        ("x = (", "train.py", "SyntaxError"),
+        ("raise SystemExit(3)", "train.py", "called sys.exit(3)"),
+        ("def train(task): ...", "train.py:fit", "has no function 'fit'"),
+        ("", "other.py", "the job has no file other.py"),
+        ("", "../blobs/x.py", "the job has no file ../blobs/x.py"),
+    ],
+)
+def test_code_that_cannot_work_ends_the_trainer_with_the_reason(
+    job, trainer, text: str, trainer_: str, reason: str
+) -> None:
+    job(train_py=text)
+    with trainer(trainer_) as node:
+        failure = node.hear().failure
+        assert reason in failure.error
+        assert failure.story
+        assert node.end()[0] == 1
+
+
+def test_a_trainer_ends_quietly_when_its_node_is_gone(job, trainer) -> None:
+    job(train_py=LOOP)
+    with trainer("train.py") as node:
+        node.hear()
+        node.link.close()
+        assert node.end() == (0, "")
+
+
+def test_the_site_s_data_and_the_job_s_config_are_at_hand_outside_a_task(job, trainer) -> None:
+    text = "import convoy\nprint(convoy.data['x'], convoy.config['a'])\nconvoy.data['y']"
+    job(train_py=text)
+    with trainer("train.py", data={"x": "/d/x.csv"}, config={"a": 1}) as node:
+        assert "no data named 'y' · it has x ·" in node.hear().failure.error
+        assert node.end()[1].startswith("/d/x.csv 1\n")
+
+
+def test_the_seed_is_the_task_s_own_and_always_the_same(job, trainer) -> None:
+    job(train_py="def evaluate(task): return {'seed': task.seed}\ntrain = None\ndef fit(task): ...")
+    seeds = []
+    for steps in (("1.0", "2.0"), ("1.0",)):
+        with trainer("train.py:fit") as node:
+            node.hear()
+            for step in steps:
+                node.task("", step=step, kind="evaluate")
+                seeds.append(answer(node).metrics["seed"])
+    assert seeds[0] == seeds[2] != seeds[1]
+    assert 0 <= min(seeds) <= max(seeds) < 2**32
+
+
+def test_a_trainer_loads_nothing_that_it_does_not_need(job, trainer) -> None:
+    heavy = ("pydantic", "grpc", "yaml", "starlette", "torch", "sqlalchemy", "cryptography", "structlog")
+    job(train_py=f"import sys\nprint([m for m in {heavy} if m in sys.modules])\ndef train(task): ...")
+    with trainer("train.py:train") as node:
+        node.hear()
+        node.bye()
+        assert node.end() == (0, "[]\n")
+
+
+TORCH = """
+import torch
+import convoy as flare
+
+flare.init()
+while flare.is_running():
+    model = flare.receive()
+    net = torch.nn.Linear(3, 2)
+    net.load_state_dict(model.params)
+    with torch.no_grad():
+        net.weight += 1
+    flare.send(flare.FLModel(params=net.cpu().state_dict(), metrics={"acc": torch.tensor(0.5)}))
+"""
+
+
+def test_a_torch_script_gets_tensors_and_sends_a_state_dict(job, trainer) -> None:
+    pytest.importorskip("torch")
+    job(train_py=TORCH)
+    base = {"weight": np.ones((2, 3), np.float32), "bias": np.zeros(2, np.float32)}
+    with trainer("train.py") as node:
+        node.hear()
+        node.task(node.save(base))
+        said = answer(node)
+        np.testing.assert_array_equal(node.load(said.digest)["weight"], base["weight"] + 1)
+        assert dict(said.metrics) == {"acc": 0.5}
