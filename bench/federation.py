@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
@@ -17,23 +16,23 @@ from typing import Self
 
 from convoy.admin.sync import Session
 from convoy.cli import run
+from convoy.cli.processes import is_free
 from convoy.provision.kits import provision
 from convoy.spec.project import read_project
 
 ADMIN = "ada@example.org"
 
 
+PORTS = range(10_000, 16_000)  # below what any kernel gives to outgoing connections, which could take one meanwhile
+
+
 def free_ports(count: int) -> list[int]:
-    """Return ports that nobody listens on now, below those that the kernel gives to outgoing connections."""
+    """Return ports that nobody listens on now; ask once for all that live together, so that they differ."""
     found: list[int] = []
-    while len(found) < count:
-        port = random.randrange(15_000, 32_000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("0.0.0.0", port))
-            except OSError:
-                continue
-        if port not in found:
+    for port in random.sample(PORTS, len(PORTS)):
+        if len(found) == count:
+            break
+        if is_free(port):
             found.append(port)
     return found
 
@@ -126,7 +125,7 @@ class Federation:
 
     def __post_init__(self) -> None:
         """Provision it."""
-        fed, admin = free_ports(2)
+        fed, admin, health, *healths = free_ports(3 + self.sites)
         self.admin_port = admin
         names = [f"site-{number}" for number in range(1, self.sites + 1)]
         lines = ["api_version: 3", f"name: {self.name}", "participants:"]
@@ -136,9 +135,8 @@ class Federation:
         lines += [f"  - {{name: {ADMIN}, type: admin, org: org, role: project_admin}}"]
         project, _ = read_project("\n".join(lines) + "\n", "project.yml")
         self.prod = provision(project, self.folder, now=time.time())
-        ports = free_ports(1 + self.sites)
-        self.server = Node(self.prod / "server", ports[0])
-        self.nodes = {name: Node(self.prod / name, port) for name, port in zip(names, ports[1:], strict=True)}
+        self.server = Node(self.prod / "server", health)
+        self.nodes = {name: Node(self.prod / name, port) for name, port in zip(names, healths, strict=True)}
         for node in self.nodes.values():
             _append(node.kit, self.settings)
         _append(self.server.kit, self.server_settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from memory_coordinator import Fake
 
+from bench.federation import free_ports
 from convoy.admin import client, serve
 from convoy.admin.app import build
 from convoy.admin.gate import Gate
@@ -30,21 +30,15 @@ ROLES = {  # name -> (org, role)
 JOB = "name: {name}\nworkflow: fedavg\nwith: {{rounds: {rounds}}}\ntrainer: train.py\nconfig: {config}\n"
 
 
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-def project_yml(port: int) -> str:
-    people = "".join(
+def project_yml(sites: int, people: int) -> str:
+    admins = "".join(
         f"  - {{name: {name}, type: admin, org: {org}, role: {role}}}\n" for name, (org, role) in ROLES.items()
     )
     return (
         "api_version: 3\nname: clinics\nparticipants:\n"
-        f"  - {{name: server, type: server, org: a, admin_port: {port}, fed_learn_port: {free_port()},"
+        f"  - {{name: server, type: server, org: a, admin_port: {people}, fed_learn_port: {sites},"
         " default_host: localhost}\n"
-        "  - {name: site-1, type: client, org: a}\n  - {name: site-2, type: client, org: b}\n" + people
+        "  - {name: site-1, type: client, org: a}\n  - {name: site-2, type: client, org: b}\n" + admins
     )
 
 
@@ -82,7 +76,7 @@ class Rest:
 
 
 def provisioned(folder: Path) -> Path:
-    project, _ = read_project(project_yml(free_port()), name="project.yml")
+    project, _ = read_project(project_yml(*free_ports(2)), name="project.yml")
     return provision(project, folder / "workspace", now=time.time())
 
 

@@ -6,9 +6,9 @@ import signal
 import socket
 
 import pytest
-import rest_api as api
 from command_line import typed
 
+from bench.federation import free_ports
 from convoy.cli import processes
 
 PROJECT = """\
@@ -24,7 +24,7 @@ participants:
 
 @pytest.fixture
 async def here(tmp_path):
-    fed, admin = api.free_port(), api.free_port()
+    fed, admin = free_ports(2)
     (tmp_path / "project.yml").write_text(PROJECT.format(fed=fed, admin=admin))
     assert (await typed("provision", cwd=tmp_path)).code == 0
     yield tmp_path

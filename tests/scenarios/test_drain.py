@@ -194,6 +194,7 @@ def test_a_node_whose_port_is_taken_says_which_and_leaves(door, started):
     kit = read_kit(federation.server.kit)
     port = {"health": federation.server.health_port, "people": kit.admin_port, "sites": kit.fed_port}[door]
     with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server's last connections may linger
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
         with pytest.raises(RuntimeError, match=f"port {port} on .* cannot be opened") as died:
