@@ -4,17 +4,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test browser check bench docs proto clean
+.PHONY: demo test debian check bench docs proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
 
-test: $(STAMP) browser  ## all tests
+test: $(STAMP) debian  ## all tests
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
 	@$(BIN)/python -m pytest
 
-browser:  ## Debian's Chromium, for the tests that look at a page; elsewhere they skip and say why
-	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromium >/dev/null; then \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; \
+debian:  ## a browser and a PostgreSQL for the tests that need them; where they cannot be had, those skip and say why
+	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		dpkg --status chromium postgresql >/dev/null 2>&1 || { apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium postgresql; }; \
 	fi >/dev/null
 
 check: $(STAMP)  ## ruff, mypy --strict, import-linter, labels
