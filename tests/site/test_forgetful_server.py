@@ -3,7 +3,6 @@
 import asyncio
 import time
 
-import grpc
 import numpy as np
 import pytest
 
@@ -11,6 +10,7 @@ from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.trust import bundle
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.pump import Pump
 from tests.site.test_lying_server import lied_to, packed, start
 
 pytestmark = pytest.mark.scenario
@@ -31,18 +31,20 @@ async def test_a_model_that_the_server_denies_is_no_answer_and_the_task_is_done_
     async with lied_to(tmp_path) as (federation, liar):
         blobs = BlobFolder(tmp_path)
         digest = arrays.save(blobs, {"w": np.zeros(50_000, np.float32)})
-        layout, whole = blobs.read_header(digest), blobs.path(digest).read_bytes()
+        layout = blobs.read_header(digest)
         no, pulls = asyncio.Event(), []
 
-        async def pull(request, context):
+        async def pull(stream, request):
             pulls.append(request)
             if len(pulls) == 1:
                 no.set()
-                await context.abort(grpc.StatusCode.PERMISSION_DENIED, "this site has no task with that blob")
-            for part in request.ranges:
-                yield whole[part.start : part.end]
+                await stream.write(pb.Verdict(fault=pb.Verdict.NOT_ALLOWED, reason="no task with that blob"))
+                return
+            await stream.write(pb.Verdict())
+            with blobs.path(digest).open("rb") as file:
+                await Pump().send(stream, file.fileno(), [(part.start, part.end) for part in request.ranges])
 
-        liar.pulled = pull
+        liar.pull = pull
         data = packed(federation, files=FILES)
         root = (federation.prod / "server" / "startup" / "root.crt").read_bytes()
         job = bundle.verify(data, root_pem=root, project="bench", now=time.time()).id

@@ -9,8 +9,10 @@ import pytest
 from bench.federation import Federation
 from convoy.spec.kit import read_kit
 from convoy.trust import bundle
-from convoy.wire import channels
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import tls
+from convoy.wire.door import Door, bound
+from convoy.wire.stream import speak
 
 pytestmark = pytest.mark.scenario
 JOB = "ab" * 16
@@ -21,30 +23,28 @@ class Liar:
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[pb.Up] = asyncio.Queue()
-        self.says: asyncio.Queue[pb.Down] = asyncio.Queue()
+        self.hellos: asyncio.Queue[pb.Hello] = asyncio.Queue()
+        self.says: asyncio.Queue[pb.Down | None] = asyncio.Queue()
 
-    async def session(self, ups, context):
-        self.heard.put_nowait(await anext(aiter(ups)))
-        await context.write(pb.Down(welcome=pb.Welcome(version="lies")))
+    async def serve(self, stream):
+        opening = await stream.read(pb.Opening)
+        match opening.WhichOneof("it"):
+            case "hello":
+                await self.session(stream, opening.hello)
+            case "pull":
+                await self.pull(stream, opening.pull)
 
-        async def listen():
-            async for up in ups:
-                self.heard.put_nowait(up)
-
+    async def session(self, stream, hello):
+        self.hellos.put_nowait(hello)
+        await stream.write(pb.Verdict(), pb.Down(welcome=pb.Welcome(version="lies")))
         async with asyncio.TaskGroup() as group:
-            group.create_task(listen())
-            while True:
-                await context.write(await self.says.get())
+            speaking = group.create_task(speak(stream, self.says, pb.Down(ping=pb.Ping())))
+            while (up := await stream.read(pb.Up)) is not None:
+                self.heard.put_nowait(up)
+            speaking.cancel()
 
-    async def pulled(self, request, context):
-        yield b"nothing"
-
-    async def pull(self, request, context):
-        async for chunk in self.pulled(request, context):
-            yield chunk
-
-    async def push(self, chunks, context):
-        return pb.PushResult()
+    async def pull(self, stream, request):
+        await stream.write(pb.Verdict(fault=pb.Verdict.NOT_ALLOWED))
 
 
 @asynccontextmanager
@@ -52,17 +52,14 @@ async def lied_to(tmp_path):
     """A site whose server lies."""
     federation = Federation(tmp_path / "fed", sites=1)
     kit, liar, site = read_kit(federation.prod / "server"), Liar(), federation.nodes["site-1"]
-    server = channels.server(liar)
-    files = channels.Files(kit.root_file, kit.cert_file, kit.key_file)
-    server.add_secure_port(f"127.0.0.1:{kit.fed_port}", channels.server_credentials(files))
-    await server.start()
-    try:
-        await asyncio.to_thread(site.start)
-        assert (await liar.heard.get()).WhichOneof("it") == "hello"
-        yield federation, liar
-    finally:
-        await asyncio.to_thread(site.stop)
-        await server.stop(0)
+    files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
+    async with Door(bound("127.0.0.1", kit.fed_port), tls.server_context(files), liar.serve):
+        try:
+            await asyncio.to_thread(site.start)
+            await liar.hellos.get()
+            yield federation, liar
+        finally:
+            await asyncio.to_thread(site.stop)
 
 
 def packed(federation, *, signer="ada@example.org", project="bench", files=None):
@@ -127,5 +124,5 @@ async def test_a_job_whose_name_would_leave_the_folder_ends_the_session_and_writ
     async with lied_to(tmp_path) as (federation, liar):
         before = sorted(path for path in tmp_path.rglob("*") if "node.log" not in path.name)
         liar.says.put_nowait(start(packed(federation), job=job))
-        assert (await liar.heard.get()).WhichOneof("it") == "hello"  # it hung up, and came back
+        await liar.hellos.get()  # it hung up, and came back
         assert sorted(path for path in tmp_path.rglob("*") if "node.log" not in path.name) == before

@@ -9,14 +9,12 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from typing import Final
 
-import grpc.aio
 import structlog
 
 import convoy
 from convoy.admin import serve as rest
 from convoy.control.machine import Machine
 from convoy.control.state import State
-from convoy.errors import BadInput
 from convoy.server import start
 from convoy.server.desk import Desk, resident_bytes
 from convoy.server.files import Workspace
@@ -32,12 +30,15 @@ from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Contents, Ledger, open_ledger, sqlite_url
 from convoy.trust import federation
-from convoy.wire import channels, health
+from convoy.wire import health, tls
+from convoy.wire.door import Door, bound
+from convoy.wire.pump import Pump
 from convoy.worker import node
 from convoy.worker.launcher import ProcessLauncher
 from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
+LAST_WORDS_S: Final = 0.5  # for sites to hear that we leave
 
 
 def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
@@ -77,7 +78,8 @@ class Parts:
     transfers: Transfers
     hub: Hub
     desk: Desk
-    sites: grpc.aio.Server
+    sites: Sessions
+    pump: Pump
     ending: Ending
 
 
@@ -97,14 +99,15 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         for lost in await asyncio.to_thread(start.lost_updates, parts.state, Workspace(folder)):
             parts.loop.post(lost)
         parts.loop.resume()
-        await _open(parts, stack)
+        stack.callback(parts.pump.close)
+        door = await _open(parts, stack)
         log.info("server ready", project=kit.project, sites=len(parts.state.sites), fed_port=kit.fed_port)
         with signals(ending):
             say_ready(ready_fd)
             await ending.event.wait()
         log.info("server leaves", restart=ending.restart)
         parts.hub.close_all()
-        await parts.sites.stop(0.5)
+        await door.shut(LAST_WORDS_S)
         parts.flows.stop_all()
         with suppress(TimeoutError):  # a disk that is full: nothing was said that is not durable
             async with asyncio.timeout(DRAIN_S):
@@ -143,7 +146,8 @@ def _build(
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
     flows = Flows(state, workspace, ProcessLauncher(), group, loop.post, book.of, settings.env, loop.check_room)
-    transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, group)
+    pump = Pump()
+    transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, group)
     loop.perform = Performer(
         state=state,
         workspace=workspace,
@@ -172,16 +176,15 @@ def _build(
         log=structlog.get_logger(),
     )
     service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of)
-    return Parts(kit, settings, state, loop, flows, transfers, hub, desk, channels.server(service), ending)
+    return Parts(kit, settings, state, loop, flows, transfers, hub, desk, service, pump, ending)
 
 
-async def _open(parts: Parts, stack: AsyncExitStack) -> None:
-    """Open the three doors: sites on 8002, people on 8003, health on 8004."""
+async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
+    """Open the three doors: sites on 8002, people on 8003, health on 8004; return the first."""
     kit, settings = parts.kit, parts.settings
-    files = channels.Files(kit.root_file, kit.cert_file, kit.key_file)
-    _listen(parts.sites, settings.listen_host, kit.fed_port, files)
-    stack.push_async_callback(parts.sites.stop, 0)
-    await parts.sites.start()
+    files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
+    door = Door(bound(settings.listen_host, kit.fed_port), tls.server_context(files), parts.sites.serve)
+    await stack.enter_async_context(door)
     vitals = health.Vitals(lambda: parts.state.problem, lambda: _metrics(parts.state, parts.hub, parts.transfers))
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
     await stack.enter_async_context(health.serving(config))
@@ -191,18 +194,7 @@ async def _open(parts: Parts, stack: AsyncExitStack) -> None:
     )
     await stack.enter_async_context(rest.serving(people))
     parts.loop.check_room()
-
-
-def _listen(server: grpc.aio.Server, host: str, port: int, files: channels.Files) -> None:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        server.add_secure_port(address, channels.server_credentials(files))
-    except RuntimeError as problem:
-        raise BadInput(
-            f"port {port} on {host} cannot be opened for sites",
-            why=str(problem),
-            fix="stop what listens there, or change fed_learn_port in project.yml and provision anew",
-        ) from problem
+    return door
 
 
 def _metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:

@@ -1,13 +1,12 @@
-"""The gRPC face of the server: who connects, what a site says, where it goes."""
+"""The server's face to sites: who connects, what it is for, what a site says, where it goes."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
-
-import grpc
+from typing import Final
 
 from convoy.control import events
 from convoy.control.records import JobId, SiteName
@@ -16,14 +15,17 @@ from convoy.errors import ConvoyError, NotAllowed, RemoteFault
 from convoy.server.hub import Hub, Line
 from convoy.server.logs import JobLogs
 from convoy.server.transfers import Transfers
-from convoy.wire import channels
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import tls
+from convoy.wire.stream import Stream, hear, speak
 from convoy.worker.code import STORY, told
+
+KEEP_S: Final = 60.0  # for a site's next transfer on the connection of its last
 
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """The service that `wire.channels.server` serves."""
+    """What the door for sites hands its connections to."""
 
     project: str
     version: str
@@ -33,34 +35,60 @@ class Sessions:
     post: Callable[[events.Event], None]
     logs: Callable[[str], JobLogs]
 
-    async def session(self, ups: AsyncIterator[pb.Up], context: Any) -> None:
-        """Hold one site's open stream until it ends."""
-        first = await anext(aiter(ups), None)  # heard first: a call that ends while it speaks never learns why
-        try:
-            site = self._who(context)
-        except NotAllowed as problem:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(problem))
-        if first is None or first.WhichOneof("it") != "hello":
-            await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "a session begins with hello")
-            return
-        try:
-            line = self.hub.open(site, first.hello.process)
-        except NotAllowed as problem:
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(problem))
+    async def serve(self, stream: Stream) -> None:
+        """Serve one connection until it ends: a site's session, or transfers one after the other."""
+        while (opening := await self._opening(stream)) is not None:
+            try:
+                work = self._begun(stream, opening)
+            except ConvoyError as problem:
+                await stream.write(verdict(problem))
+                return
+            if not await work:
+                return
+
+    async def _opening(self, stream: Stream) -> pb.Opening | None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KEEP_S):
+                return await stream.read(pb.Opening)
+        return None
+
+    def _begun(self, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
+        """Judge what a connection is for; return what is to be done, which returns whether more may follow.
+
+        Raises what the site is to be told.
+        """
+        site = self._who(stream)
+        match opening.WhichOneof("it"):
+            case "hello":
+                return self._session(self.hub.open(site, opening.hello.process), opening.hello, stream)
+            case "pull":
+                return self.transfers.pull(site, opening.pull, self.transfers.pullable(site, opening.pull), stream)
+            case "push":
+                return self.transfers.push(self.transfers.wanted(site, opening.push), stream)
+            case _:
+                raise RemoteFault("a connection opens with hello, pull or push")
+
+    async def _session(self, line: Line, hello: pb.Hello, stream: Stream) -> bool:
+        """Hold one site's line until either side hangs up."""
+        site = SiteName(line.site)
         line.send(pb.Down(welcome=self._welcome(site)))
-        self.post(_joined(site, first.hello))
+        self.post(_joined(site, hello))
         try:
+            await stream.write(pb.Verdict())
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read(line, ups))
-                await _write(line, context)
+                reading = group.create_task(self._read(line, stream))
+                await speak(stream, line.downs, pb.Down(ping=pb.Ping()))
                 reading.cancel()
+        except* ConvoyError:
+            pass  # the site is gone, or talks nonsense: it comes back, and says anew what counts
         finally:
             if self.hub.close(line):
                 self.transfers.leave(site)
                 self.post(events.SiteLeft(site))
+        return False
 
-    async def _read(self, line: Line, ups: AsyncIterator[pb.Up]) -> None:
-        async for up in ups:
+    async def _read(self, line: Line, stream: Stream) -> None:
+        while (up := await hear(stream, pb.Up)) is not None:
             await self._said(SiteName(line.site), up)
         line.hang_up()
 
@@ -82,6 +110,8 @@ class Sessions:
                 self.post(events.Unusable(JobId(failed.job), failed.step, site, error, story))
             case "stopped":
                 self.post(events.MemberStopped(JobId(up.stopped.job), site))
+            case "ping":
+                return
             case _:
                 raise RemoteFault(f"{site} said something that this server does not know")
 
@@ -99,26 +129,8 @@ class Sessions:
         ]
         return pb.Welcome(version=self.version, jobs=held)
 
-    async def pull(self, request: pb.PullRequest, context: Any) -> AsyncIterator[bytes]:
-        """Yield raw chunks of a blob or a bundle."""
-        try:
-            async for chunk in self.transfers.pull(self._who(context), request):
-                yield chunk
-        except ConvoyError as problem:
-            await context.abort(_code(problem), str(problem))
-
-    async def push(self, chunks: AsyncIterator[bytes], context: Any) -> pb.PushResult:
-        """Take raw chunks of an update; the first message is a `PushHead`."""
-        stream = aiter(chunks)
-        try:
-            head = pb.PushHead.FromString(await anext(stream))
-            await self.transfers.push(self._who(context), head, stream)
-        except ConvoyError as problem:
-            await context.abort(_code(problem), str(problem))
-        return pb.PushResult()
-
-    def _who(self, context: Any) -> SiteName:
-        site = SiteName(channels.site_of(context, self.project))
+    def _who(self, stream: Stream) -> SiteName:
+        site = SiteName(tls.site_of(stream.sock, self.project))
         known = self.state.sites.get(site)
         if known is None:
             raise NotAllowed(f"{site} is not a site of this federation", fix="provision anew with it in project.yml")
@@ -132,16 +144,12 @@ def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:
     return events.SiteJoined(site, capacity, hello.version, frozenset(hello.jobs))
 
 
-async def _write(line: Line, context: Any) -> None:
-    while (down := await line.downs.get()) is not None:
-        await context.write(down)
-
-
-_CODES: Mapping[type, grpc.StatusCode] = {
-    NotAllowed: grpc.StatusCode.PERMISSION_DENIED,
-    RemoteFault: grpc.StatusCode.DATA_LOSS,
+_FAULTS: Mapping[type, pb.Verdict.Fault] = {
+    NotAllowed: pb.Verdict.NOT_ALLOWED,
+    RemoteFault: pb.Verdict.FAULTY,
 }
 
 
-def _code(problem: ConvoyError) -> grpc.StatusCode:
-    return _CODES.get(type(problem), grpc.StatusCode.UNKNOWN)
+def verdict(problem: ConvoyError) -> pb.Verdict:
+    """Return what a site is told of a refusal."""
+    return pb.Verdict(fault=_FAULTS.get(type(problem), pb.Verdict.OTHER), reason=str(problem))

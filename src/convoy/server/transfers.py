@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 import os
-import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,17 +15,16 @@ from convoy.control import events
 from convoy.control.jobs import needed
 from convoy.control.records import JobId, SiteName, Step
 from convoy.control.state import LiveJob, State
-from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull
+from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, schema
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
-from convoy.server.turns import Turn, Turns
 from convoy.store import arrays
 from convoy.store.blobs import Receiver
 from convoy.wire import convoy_pb2 as pb
-from convoy.wire.channels import CHUNK
+from convoy.wire.pump import Moved, Pump
+from convoy.wire.stream import Stream
 
-TELL_S: Final = 0.25
 MAX_METRICS: Final = 1000  # of one update; they are kept for ever
 MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather
 
@@ -39,8 +37,8 @@ class Arrival:
     offer: pb.Offer
     step: Step
     receiver: Receiver
-    tries: int = 0
-    turn: Turn | None = None  # from the moment that we want the bytes
+    stream: Stream | None = None  # on which its bytes come
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # nobody uses the receiver any more
 
 
 @dataclass(slots=True)
@@ -52,15 +50,14 @@ class Transfers:
     hub: Hub
     post: Callable[[events.Event], None]
     check_room: Callable[[], str]
+    pump: Pump
     group: asyncio.TaskGroup
     received: int = 0  # bytes since start
     sent: int = 0
     _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, step, site)
     _queued: dict[tuple[str, str], list[tuple[SiteName, pb.Offer]]] = field(default_factory=lambda: defaultdict(list))
     _stalled: list[tuple[SiteName, pb.Offer]] = field(default_factory=list)  # until the disk has room
-    _told: dict[tuple[str, str], float] = field(default_factory=dict)  # when a transfer was last called progress
-    _pulls: Turns = field(default_factory=Turns)
-    _pushes: Turns = field(default_factory=Turns)
+    _damaged: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))  # times, by arrival
     _pinned: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
     # ---- updates in ------------------------------------------------------------------------------------------
@@ -106,7 +103,8 @@ class Transfers:
         if folder.has(digest):
             await self._accept(site, offer, step)
             return
-        self._drop((offer.job, offer.step, site))  # said again on a new line: what we wanted may not have got through
+        key = (offer.job, offer.step, site)
+        await self._drop(key)  # said again on a new line: what we wanted may not have got through
         if any(a.offer.update.digest == digest and a.offer.job == offer.job for a in self._arrivals.values()):
             self._queued[offer.job, digest].append((site, offer))  # the same bytes are on their way already
             return
@@ -115,61 +113,59 @@ class Transfers:
             self.received += layout.size
             await self._accept(site, offer, step)
             return
-        receiver = await asyncio.to_thread(folder.receive, layout, near=(step.model,))
+        near = () if key in self._damaged else (step.model,)
+        receiver = await asyncio.to_thread(folder.receive, layout, near=near)
         if site not in self.hub.lines:
             receiver.close()
             return
-        arrival = self._arrivals[offer.job, offer.step, site] = Arrival(site, offer, step, receiver)
-        self.group.create_task(self._want(arrival))
+        self._arrivals[key] = Arrival(site, offer, step, receiver)
+        ranges = [pb.Range(start=start, end=end) for start, end in receiver.ranges]
+        self.hub.send(site, pb.Down(want=pb.Want(job=offer.job, step=offer.step, ranges=ranges)))
 
-    async def _want(self, arrival: Arrival) -> None:
-        arrival.turn = await self._pushes.take()
-        if self._arrivals.get((arrival.offer.job, arrival.offer.step, arrival.site)) is not arrival:
-            arrival.turn.give_back()  # the site went while it waited
-            return
-        ranges = [pb.Range(start=start, end=end) for start, end in arrival.receiver.ranges]
-        want = pb.Want(job=arrival.offer.job, step=arrival.offer.step, ranges=ranges)
-        self.hub.send(arrival.site, pb.Down(want=want))
-
-    async def push(self, site: SiteName, head: pb.PushHead, chunks: AsyncIterator[bytes]) -> None:
-        """Take the bytes that we wanted; raises `NotAllowed` for bytes that nobody wanted."""
+    def wanted(self, site: SiteName, head: pb.PushHead) -> Arrival:
+        """Return the update whose bytes a site brings. Raises `NotAllowed` for bytes that nobody wanted."""
         arrival = self._arrivals.get((head.job, head.step, site))
-        if arrival is None or arrival.offer.update.digest != head.digest:
+        if arrival is None or arrival.offer.update.digest != head.digest or arrival.stream is not None:
             raise NotAllowed("nobody asked this site for these bytes")
-        retry = False
+        return arrival
+
+    async def push(self, arrival: Arrival, stream: Stream) -> bool:
+        """Take the bytes that we wanted, and tell the site when all are here; return whether nothing is left over."""
+        site, offer = arrival.site, arrival.offer
+        key = (offer.job, offer.step, site)
+        arrival.stream, again, whole = stream, False, False
         try:
-            async for chunk in chunks:
-                arrival.receiver.feed(chunk)
-                self.received += len(chunk)
-                self._moved(head.job, site)
-                if arrival.turn is not None:
-                    arrival.turn.beat()
-            if arrival.turn is not None:
-                arrival.turn.give_back()
+            count = sum(end - start for start, end in arrival.receiver.ranges)
+            moved = self._mover(offer.job, site, incoming=True)
+            await stream.write(pb.Verdict())
+            await self.pump.receive(stream, count, arrival.receiver.feed, moved)
+            whole = True
             await asyncio.to_thread(arrival.receiver.finish)
-            await self._accept(site, arrival.offer, arrival.step)
+            await self._accept(site, offer, arrival.step)
+            self._damaged.pop(key, None)
         except StorageFull:
-            self._stalled.append((site, arrival.offer))
+            self._stalled.append((site, offer))
             self.check_room()
         except RemoteFault as problem:
-            arrival.tries += 1
-            retry = arrival.tries < MAX_TRIES
-            if not retry:
-                self._refuse(site, arrival.offer, problem)
+            self._damaged[key] += 1
+            again = self._damaged[key] < MAX_TRIES
+            if not again:
+                self._refuse(site, offer, problem)
         except Refused as problem:
-            self._refuse(site, arrival.offer, problem)
+            self._refuse(site, offer, problem)
+        except Unreachable:
+            return False  # what came stays; the site offers it again
         finally:
-            if arrival.turn is not None:
-                arrival.turn.give_back()
             arrival.receiver.close()
-            mine = self._arrivals.get((head.job, head.step, site)) is arrival  # or the site has offered it anew
+            arrival.ended.set()
+            mine = self._arrivals.get(key) is arrival  # or the site has offered it anew
             if mine:
-                del self._arrivals[head.job, head.step, site]
-            if retry and mine:
-                arrival.receiver = self.workspace.job(head.job).blobs.receive(arrival.receiver.layout, near=())
-                self._arrivals[head.job, head.step, site] = arrival
-                self.group.create_task(self._want(arrival))
-            await self._next_in_line(head.job, head.digest)
+                del self._arrivals[key]
+                self.group.create_task(self._next_in_line(offer.job, offer.update.digest))
+        if again and mine:
+            await self.offer(site, offer)
+        await stream.write(pb.Verdict())
+        return whole
 
     async def _next_in_line(self, job: str, digest: str) -> None:
         for site, offer in self._queued.pop((job, digest), []):
@@ -207,20 +203,21 @@ class Transfers:
 
     def leave(self, site: SiteName) -> None:
         """A site is gone: what it was sending stays as far as it came, for when it is back."""
-        for told in [told for told in self._told if told[1] == site]:
-            del self._told[told]
         for key in [key for key in self._arrivals if key[2] == site]:
-            self._drop(key)
+            self.group.create_task(self._drop(key))
         self._stalled = [pair for pair in self._stalled if pair[0] != site]
 
-    def _drop(self, key: tuple[str, str, str]) -> None:
+    async def _drop(self, key: tuple[str, str, str]) -> None:
         """Forget an update that was on its way, and let those go on who waited for the same bytes."""
         arrival = self._arrivals.pop(key, None)
-        if arrival is not None:
+        if arrival is None:
+            return
+        if arrival.stream is None:
             arrival.receiver.close()
-            if arrival.turn is not None:
-                arrival.turn.give_back()
-            self.group.create_task(self._next_in_line(key[0], arrival.offer.update.digest))
+        else:
+            arrival.stream.cut()
+            await arrival.ended.wait()
+        self.group.create_task(self._next_in_line(key[0], arrival.offer.update.digest))
 
     async def room(self) -> None:
         """The disk has room again: take up what was stalled."""
@@ -233,35 +230,33 @@ class Transfers:
         folder = self.workspace.job(job).blobs
         return folder.detach(digest for digest in digests if (job, digest) not in self._pinned)
 
-    def _moved(self, job: str, site: SiteName) -> None:
-        """Bytes are progress; to say so four times a second is enough for any patience."""
-        now = time.monotonic()
-        if now - self._told.get((job, site), 0.0) >= TELL_S:
-            self._told[job, site] = now
+    def _mover(self, job: str, site: SiteName, *, incoming: bool) -> Moved:
+        """Return what is told of bytes that move: they are counted, and they are progress."""
+
+        def moved(count: int) -> None:
+            if incoming:
+                self.received += count
+            else:
+                self.sent += count
             self.post(events.Progressed(JobId(job), site))
 
+        return moved
+
     # ---- models out ------------------------------------------------------------------------------------------
-    async def pull(self, site: SiteName, request: pb.PullRequest) -> AsyncIterator[bytes]:
-        """Yield the ranges of a blob or bundle in chunks; raises `NotAllowed` for what the site has no task for."""
-        path = self._pullable(site, request)
-        _check_ranges(request.ranges)
-        turn = await self._pulls.take()
-        descriptor = os.open(path, os.O_RDONLY)
+    async def pull(self, site: SiteName, request: pb.PullRequest, path: Path, stream: Stream) -> bool:
+        """Send the ranges of a blob or bundle; return that more may follow."""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for part in request.ranges:
-                for start in range(part.start, part.end, CHUNK):
-                    chunk = os.pread(descriptor, min(CHUNK, part.end - start), start)
-                    if not chunk:
-                        raise RemoteFault(f"{request.digest} has no byte {start}")
-                    yield chunk
-                    turn.beat()
-                    self.sent += len(chunk)
-                    self._moved(request.job, site)
+            await stream.write(pb.Verdict())
+            ranges = [(part.start, part.end) for part in request.ranges]
+            await self.pump.send(stream, descriptor, ranges, self._mover(request.job, site, incoming=False))
+            return True
         finally:
-            turn.give_back()
             os.close(descriptor)
 
-    def _pullable(self, site: SiteName, request: pb.PullRequest) -> Path:
+    def pullable(self, site: SiteName, request: pb.PullRequest) -> Path:
+        """Return the file that a site wants bytes of. Raises `NotAllowed` for what it has no task for."""
+        _check_ranges(request.ranges)
         job = self.state.jobs.get(JobId(request.job))
         if job is not None and site in job.members:
             files = self.workspace.job(request.job)

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import grpc
 import structlog
 
 import convoy
 from convoy.control.records import are_names
-from convoy.errors import ConvoyError, RemoteFault
+from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.site.backoff import Backoff
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import Settings
-from convoy.wire import channels, health
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import health, tls
+from convoy.wire.dial import Way
+from convoy.wire.pump import Pump
 from convoy.worker import node
 from convoy.worker.launcher import ProcessLauncher
 from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
 
-FIRST_WAIT_S: Final = 0.1
-LONGEST_WAIT_S: Final = 30.0
+REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
 
 
 def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | None = None) -> int:
@@ -45,8 +44,9 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
     node.hold(folder)
     read_policy(kit.local / "policy.yaml")  # a broken one is told now, not when the first update wants to leave
-    files = channels.Files(kit.root_file, kit.cert_file, kit.key_file)
-    line = Line(channels.link(host, kit.fed_port, files))
+    files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
+    pump = Pump()
+    line = Line(Way(host, kit.fed_port, tls.site_context(files)), pump)
     site = Site(kit, settings, folder, line, ProcessLauncher(), structlog.get_logger())
     ending = Ending()
     async with asyncio.TaskGroup() as group:
@@ -60,7 +60,7 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
             site.log.info("site leaves", restart=ending.restart)
             await agent.drain()
             staying.cancel()
-    await line.link.channel.close(None)
+    pump.close()
     return ending.status
 
 
@@ -88,37 +88,28 @@ class Agent:
         yield health.Metric("convoy_site_jobs", "Jobs at this site.", len(self.jobs))
 
     async def stay_connected(self) -> None:
-        """Hold the stream; when it breaks, open it again after a jittered wait that doubles while it is refused.
-
-        A server that is not there is first asked why, for people, and then waited for: gRPC knows when it is back.
-        """
+        """Hold the line; when it breaks, open it again after a jittered wait that doubles while that is in vain."""
         self._find()
-        wait, for_server_s = FIRST_WAIT_S, 0.0
+        absent, refused = Backoff(), Backoff(REFUSED_S)
         while True:
-            heard = False
+            heard, wait = False, absent
             try:
-                async for down in self.site.line.session(self._hello(), wait_s=for_server_s):
-                    heard, wait, for_server_s = True, FIRST_WAIT_S, 0.0
+                async for down in self.site.line.session(self._hello()):
+                    heard = True
+                    absent.reset()
+                    refused.reset()
                     await self._said(down)
                 self._trouble = "the server hung up"
-            except TimeoutError:
-                for_server_s = 0.0
-                continue
-            except (ConvoyError, grpc.aio.AioRpcError) as problem:
-                self._trouble = _words(problem)
-                if isinstance(problem, grpc.aio.AioRpcError) and problem.code() is grpc.StatusCode.UNAVAILABLE:
-                    self._trouble = _lost(problem) if heard else self._absent(problem)
-                    wait, for_server_s = FIRST_WAIT_S, LONGEST_WAIT_S
+            except Unreachable as problem:
+                self._trouble = _words(problem) if heard else self._absent(problem)
+            except ConvoyError as problem:
+                self._trouble, wait = _words(problem), refused
             self.site.log.warning("not connected", reason=self._trouble)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_jittered(wait)):
-                    await self.ending.event.wait()
-            wait = min(wait * 2, LONGEST_WAIT_S)
+            await wait.wait(self.ending.event)
 
-    def _absent(self, problem: grpc.aio.AioRpcError) -> str:
+    def _absent(self, problem: Unreachable) -> str:
         """Say why the server is not reached. One that refuses our certificate only hangs up, so we look at it."""
-        details = problem.details() or ""
-        if "Connection refused" not in details:
+        if not isinstance(problem.__cause__, ConnectionRefusedError):
             from convoy.trust import peers  # cryptography comes with this trouble, not before
 
             kit = self.site.kit
@@ -127,7 +118,7 @@ class Agent:
                 peers.identity_of(cert, root, now=time.time(), name="this site's certificate")
             except ConvoyError as found:
                 return _words(found)
-        return f"the server is not reached: {details}"
+        return _words(problem)
 
     def _find(self) -> None:
         """Take up the jobs that an earlier process of this site left on the disk."""
@@ -230,15 +221,5 @@ class Agent:
             run.cancel()
 
 
-def _words(problem: Exception) -> str:
-    if isinstance(problem, grpc.aio.AioRpcError):
-        return f"{problem.code().name}: {problem.details()}"
-    return " ".join(str(problem).split("\n"))
-
-
-def _lost(problem: grpc.aio.AioRpcError) -> str:
-    return f"the connection to the server was lost: {problem.details()}"
-
-
-def _jittered(wait: float) -> float:
-    return wait * random.uniform(0.5, 1.5)  # noqa: S311 - so that a thousand sites do not come at once
+def _words(problem: ConvoyError) -> str:
+    return ": ".join(str(problem).split("\n"))

@@ -6,15 +6,16 @@ import asyncio
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull
+from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.site import admission
+from convoy.site.backoff import Backoff
 from convoy.site.line import Line
 from convoy.site.outbox import Answer, Outbox, as_up
 from convoy.site.trainer import Trainer
@@ -55,6 +56,7 @@ class SiteJob:
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
     _models: list[str] = field(default_factory=list)
+    _pushes: dict[str, tuple[pb.Want, Backoff]] = field(default_factory=dict)  # the newest of each step
     _sent_log: int = 0
     _log_news: asyncio.Event = field(default_factory=asyncio.Event)
     _ready: bool = False
@@ -172,19 +174,15 @@ class SiteJob:
         path = self.folder / "bundle"
         if self.start is None:
             return path.read_bytes()
-        data = self.start.whole
         if self.start.size > MAX_BUNDLE:
             raise Refused(f"the bundle has {self.start.size} bytes, {MAX_BUNDLE} are the limit")
-        while len(data) < self.start.size:
-            await self.site.line.connected.wait()
-            rest = [pb.Range(start=len(data), end=self.start.size)]
-            request = pb.PullRequest(job=self.id, digest=self.start.bundle, ranges=rest)
-            async for chunk in self.site.line.pull(request):
-                data += chunk
+        start, data = self.start, bytearray(self.start.whole)
+        if len(data) < start.size:
+            await self._pull(start.bundle, lambda: [(len(data), start.size)], data.extend)
         draft = self.folder / "bundle.tmp"
         draft.write_bytes(data)
         draft.replace(path)
-        return data
+        return bytes(data)
 
     # ---- tasks -----------------------------------------------------------------------------------------------
     def give(self, task: pb.Task) -> None:
@@ -233,12 +231,24 @@ class SiteJob:
         layout = blob.parse(model.header, expect=model.digest)
         near = self._models[:-1]
         with await _in_thread(lambda: blobs.receive(layout, near=near)) as receiver:
-            while ranges := receiver.ranges:
-                await self.site.line.connected.wait()
-                wanted = [pb.Range(start=begin, end=end) for begin, end in ranges]
-                async for chunk in self.site.line.pull(pb.PullRequest(job=self.id, digest=model.digest, ranges=wanted)):
-                    receiver.feed(chunk)
+            if receiver.ranges:
+                await self._pull(model.digest, lambda: receiver.ranges, receiver.feed)
             await _in_thread(receiver.finish)
+
+    async def _pull(
+        self, digest: str, ranges: Callable[[], Iterable[tuple[int, int]]], feed: Callable[[memoryview], None]
+    ) -> None:
+        """Fetch the ranges of a blob that are missing; a transfer that breaks goes on where it broke."""
+        backoff = Backoff()
+        while True:
+            await self.site.line.connected.wait()
+            wanted = [pb.Range(start=start, end=end) for start, end in ranges()]
+            try:
+                await self.site.line.pull(pb.PullRequest(job=self.id, digest=digest, ranges=wanted), feed)
+            except Unreachable:
+                await backoff.wait(self._stop)
+            else:
+                return
 
     async def cancel(self, step: str) -> None:
         """Nobody waits for this task any more."""
@@ -268,10 +278,17 @@ class SiteJob:
         answer = self._outbox.answers.get(want.step)
         if answer is None:
             return
-        head = pb.PushHead(job=self.id, step=want.step, digest=answer.digest, ranges=want.ranges)
+        head = pb.PushHead(job=self.id, step=want.step, digest=answer.digest)
+        backoff = self._pushes[want.step][1] if want.step in self._pushes else Backoff()
+        self._pushes[want.step] = want, backoff
         try:
-            await self.site.line.push(head, str(self.blobs.path(answer.digest)))
-        except (NotAllowed, RemoteFault, Refused) as problem:
+            await self.site.line.push(head, str(self.blobs.path(answer.digest)), want.ranges)
+        except Unreachable:
+            await backoff.wait(self._stop)
+            newest = self._pushes[want.step][0] is want
+            if newest and want.step in self._outbox.answers:
+                self._offer(answer)  # if the line broke, too, it says so again when it is back
+        except (NotAllowed, RemoteFault, OSError) as problem:
             self.site.log.warning("update not taken", job=self.id, step=want.step, reason=str(problem))
 
     def rejected(self, step: str, reason: str) -> None:

@@ -1,111 +1,127 @@
-"""The site's end of its one stream: what is said while nobody listens is not kept, it is said anew on return."""
+"""The site's line to its server: what is said while nobody listens is not kept, it is said anew on return.
+
+The line is one connection that stays. Transfers have connections of their own, which end with the line.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-import grpc
-
-from convoy.errors import NotAllowed, RemoteFault
+from convoy.errors import NotAllowed, RemoteFault, Unreachable
 from convoy.wire import convoy_pb2 as pb
-from convoy.wire.channels import CHUNK, Link
+from convoy.wire.dial import Way
+from convoy.wire.pump import Pump
+from convoy.wire.stream import Stream, hear, speak
 
 
 @dataclass(slots=True)
 class Line:
-    """The stream to the server, when there is one."""
+    """The way to the server, and the line when there is one."""
 
-    link: Link
+    way: Way
+    pump: Pump
     connected: asyncio.Event = field(default_factory=asyncio.Event)
-    _ups: asyncio.Queue[pb.Up] = field(default_factory=asyncio.Queue)
+    _ups: asyncio.Queue[pb.Up | None] = field(default_factory=asyncio.Queue)
+    _open: set[Stream] = field(default_factory=set)  # in use
+    _idle: list[Stream] = field(default_factory=list)
 
     def send(self, up: pb.Up) -> None:
         """Say something if the server listens."""
         if self.connected.is_set():
             self._ups.put_nowait(up)
 
-    async def session(self, hello: pb.Hello, *, wait_s: float) -> AsyncIterator[pb.Down]:
-        """Hold a stream: yield what the server says until either side ends it.
+    async def session(self, hello: pb.Hello) -> AsyncIterator[pb.Down]:
+        """Hold the line: yield what the server says until it hangs up.
 
-        Waits `wait_s` for a server that is not there, then raises `TimeoutError`; with 0 it tries once and raises
-        `grpc.aio.AioRpcError`, which says why nobody is there.
+        Raises `Unreachable` when it is not there or gone, and `NotAllowed` or `RemoteFault` when it does not want us.
         """
-        call = self.link.session(wait_for_ready=wait_s > 0)
-        self._ups = asyncio.Queue()
-        writer: asyncio.Task[None] | None = None
-        try:
-            async with asyncio.timeout(wait_s or None):
-                await call.write(pb.Up(hello=hello))
-                down = await call.read()
-            while isinstance(down, pb.Down):
-                if writer is None:
-                    self.connected.set()
-                    writer = asyncio.create_task(self._write(call))
-                yield down
-                down = await call.read()
-            code = await call.code()
-            if code is not grpc.StatusCode.OK:
-                raise _refusal(code, await call.details())
-        finally:
-            self.connected.clear()
-            if writer is not None:
+        async with self._opened(pb.Opening(hello=hello)) as stream:
+            self._ups = asyncio.Queue()
+            self.connected.set()
+            writer = asyncio.create_task(self._write(stream))
+            try:
+                while (down := await hear(stream, pb.Down)) is not None:
+                    if down.WhichOneof("it") != "ping":
+                        yield down
+            finally:
+                self.connected.clear()
                 writer.cancel()
-            call.cancel()
+                await asyncio.wait({writer})
+                for transfer in self._open:
+                    transfer.cut()
+                for transfer in self._idle:
+                    transfer.close()
+                self._idle.clear()
 
-    async def _write(self, call: grpc.aio.StreamStreamCall[pb.Up, pb.Down]) -> None:
+    async def _write(self, stream: Stream) -> None:
+        with suppress(Unreachable):  # the reader of the same line sees its end, and why
+            await speak(stream, self._ups, pb.Up(ping=pb.Ping()))
+
+    async def pull(self, request: pb.PullRequest, feed: Callable[[memoryview], None]) -> None:
+        """Fetch the ranges of a blob or a bundle and feed them. Raises `Unreachable`, `NotAllowed`, `RemoteFault`."""
+        async with self._opened(pb.Opening(pull=request)) as stream:
+            await self.pump.receive(stream, sum(part.end - part.start for part in request.ranges), feed)
+
+    async def push(self, head: pb.PushHead, path: str, ranges: Iterable[pb.Range]) -> None:
+        """Send byte ranges of a file. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            while True:
-                await call.write(await self._ups.get())
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            return  # the reader of the same call sees the end, and why
+            async with self._opened(pb.Opening(push=head)) as stream:
+                await self.pump.send(stream, file, [(part.start, part.end) for part in ranges])
+                _demand(await stream.read(pb.Verdict))
+        finally:
+            os.close(file)
 
-    async def pull(self, request: pb.PullRequest) -> AsyncIterator[bytes]:
-        """Yield raw chunks. Raises `NotAllowed`, `RemoteFault`; returns early when the connection is lost."""
-        call = self.link.pull(request, wait_for_ready=True)
+    @asynccontextmanager
+    async def _opened(self, opening: pb.Opening) -> AsyncIterator[Stream]:
+        """Give a connection on which the server has agreed; a transfer that ends in order leaves it to the next."""
+        stream = await self._agreed(opening)
+        in_order = False
         try:
-            async for chunk in call:
-                yield chunk
-        except grpc.aio.AioRpcError as problem:
-            _raise_unless_lost(problem)
+            yield stream
+            in_order = self.connected.is_set() and opening.WhichOneof("it") != "hello"
+        finally:
+            if in_order:
+                self._open.discard(stream)
+                self._idle.append(stream)
+            else:
+                self._close(stream)
 
-    async def push(self, head: pb.PushHead, path: str) -> None:
-        """Send the byte ranges of a file. Raises `NotAllowed`, `RemoteFault`; returns early on a lost connection."""
+    async def _agreed(self, opening: pb.Opening) -> Stream:
+        while True:
+            used = bool(self._idle)
+            stream = self._idle.pop() if used else await self.way.dial()
+            self._open.add(stream)
+            try:
+                await stream.write(opening)
+                _demand(await hear(stream, pb.Verdict))
+            except Unreachable:
+                self._close(stream)
+                if not used:  # one that has been used the server may have let go meanwhile
+                    raise
+            except BaseException:
+                self._close(stream)
+                raise
+            else:
+                return stream
 
-        async def chunks() -> AsyncIterator[bytes]:
-            yield head.SerializeToString()
-            for chunk in read_ranges(path, head.ranges):
-                yield chunk
-
-        try:
-            await self.link.push(chunks(), wait_for_ready=True)
-        except grpc.aio.AioRpcError as problem:
-            _raise_unless_lost(problem)
-
-
-def read_ranges(path: str, ranges: Iterable[pb.Range]) -> Iterator[bytes]:
-    """Yield the bytes of a file's ranges in chunks."""
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - unbuffered, by str
-        for part in ranges:
-            file.seek(part.start)
-            left = part.end - part.start
-            while left:
-                chunk = file.read(min(CHUNK, left))
-                if not chunk:
-                    return
-                left -= len(chunk)
-                yield chunk
-
-
-def _refusal(code: grpc.StatusCode, details: str | None) -> Exception:
-    if code is grpc.StatusCode.PERMISSION_DENIED:
-        return NotAllowed("the server refused this site", why=details or "")
-    return RemoteFault(f"the stream ended: {code.name}", why=details or "")
+    def _close(self, stream: Stream) -> None:
+        self._open.discard(stream)
+        stream.close()
 
 
-def _raise_unless_lost(problem: grpc.aio.AioRpcError) -> None:
-    if problem.code() is grpc.StatusCode.PERMISSION_DENIED:
-        raise NotAllowed("the server refused", why=problem.details() or "") from problem
-    if problem.code() in (grpc.StatusCode.DATA_LOSS, grpc.StatusCode.UNKNOWN):
-        raise RemoteFault("the transfer failed", why=problem.details() or "") from problem
+def _demand(verdict: pb.Verdict | None) -> None:
+    """Raise what the server says."""
+    if verdict is None:
+        raise Unreachable("the server hung up")
+    match verdict.fault:
+        case pb.Verdict.NONE:
+            return
+        case pb.Verdict.NOT_ALLOWED:
+            raise NotAllowed("the server refused this site", why=verdict.reason)
+        case _:
+            raise RemoteFault("the server gave up", why=verdict.reason)

@@ -64,7 +64,7 @@ class Trainer:
         return pb.WorkerUp(failed=pb.TaskFailed(job=task.job, step=task.step, error=error))
 
     async def _wait(self, worker: Worker, reply: asyncio.Future[pb.WorkerUp | str]) -> pb.WorkerUp | str:
-        used = worker.cpu_s()
+        used = -1.0  # most answers come before the first look, which walks over all processes
         while True:
             await asyncio.wait({reply}, timeout=self.pulse_s)
             if reply.done():

@@ -1,4 +1,5 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -26,9 +27,41 @@ class Blob(_message.Message):
     whole: bytes
     def __init__(self, digest: _Optional[str] = ..., size: _Optional[int] = ..., header: _Optional[bytes] = ..., whole: _Optional[bytes] = ...) -> None: ...
 
-class Up(_message.Message):
-    __slots__ = ("hello", "ready", "refused", "offer", "failed", "progress", "log", "stopped")
+class Opening(_message.Message):
+    __slots__ = ("hello", "pull", "push")
     HELLO_FIELD_NUMBER: _ClassVar[int]
+    PULL_FIELD_NUMBER: _ClassVar[int]
+    PUSH_FIELD_NUMBER: _ClassVar[int]
+    hello: Hello
+    pull: PullRequest
+    push: PushHead
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pull: _Optional[_Union[PullRequest, _Mapping]] = ..., push: _Optional[_Union[PushHead, _Mapping]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("fault", "reason")
+    class Fault(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        NONE: _ClassVar[Verdict.Fault]
+        NOT_ALLOWED: _ClassVar[Verdict.Fault]
+        FAULTY: _ClassVar[Verdict.Fault]
+        OTHER: _ClassVar[Verdict.Fault]
+    NONE: Verdict.Fault
+    NOT_ALLOWED: Verdict.Fault
+    FAULTY: Verdict.Fault
+    OTHER: Verdict.Fault
+    FAULT_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    fault: Verdict.Fault
+    reason: str
+    def __init__(self, fault: _Optional[_Union[Verdict.Fault, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Ping(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Up(_message.Message):
+    __slots__ = ("ping", "ready", "refused", "offer", "failed", "progress", "log", "stopped")
+    PING_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
     OFFER_FIELD_NUMBER: _ClassVar[int]
@@ -36,7 +69,7 @@ class Up(_message.Message):
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
-    hello: Hello
+    ping: Ping
     ready: JobReady
     refused: JobRefused
     offer: Offer
@@ -44,7 +77,7 @@ class Up(_message.Message):
     progress: Progress
     log: Log
     stopped: JobStopped
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ...) -> None: ...
+    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("version", "cpu", "memory", "gpu", "jobs", "process")
@@ -132,7 +165,7 @@ class JobStopped(_message.Message):
     def __init__(self, job: _Optional[str] = ...) -> None: ...
 
 class Down(_message.Message):
-    __slots__ = ("welcome", "start", "task", "stop", "want", "receipt", "reject", "committed", "cancel", "leave")
+    __slots__ = ("welcome", "start", "task", "stop", "want", "receipt", "reject", "committed", "cancel", "leave", "ping")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -143,6 +176,7 @@ class Down(_message.Message):
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
+    PING_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     start: Start
     task: Task
@@ -153,7 +187,8 @@ class Down(_message.Message):
     committed: Committed
     cancel: Cancel
     leave: Leave
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
+    ping: Ping
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("version", "jobs")
@@ -281,20 +316,14 @@ class PullRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ..., digest: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
 
 class PushHead(_message.Message):
-    __slots__ = ("job", "step", "digest", "ranges")
+    __slots__ = ("job", "step", "digest")
     JOB_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
-    RANGES_FIELD_NUMBER: _ClassVar[int]
     job: str
     step: str
     digest: str
-    ranges: _containers.RepeatedCompositeFieldContainer[Range]
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., digest: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
-
-class PushResult(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class WorkerUp(_message.Message):
     __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites")

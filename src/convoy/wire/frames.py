@@ -1,4 +1,4 @@
-"""Length-prefixed protobuf frames between a node and its own workers, over a socket pair.
+"""Length-prefixed protobuf frames: between a node and its workers over a socket pair, and inside TLS.
 
 A frame is 4 bytes of length (little endian) and one message. The trainer's side is blocking and holds no thread, so
 that a training script may fork; the workflow's side and the node's side are asyncio streams.
@@ -36,21 +36,23 @@ def pack(message: Message) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def _length(head: bytes) -> int:
+def length_of(head: bytes) -> int:
+    """Return how many bytes follow the first four. Raises `RemoteFault` over the limit."""
     (length,) = LENGTH.unpack(head)
     if length > MAX_FRAME:
-        raise RemoteFault(f"a frame of {length} bytes came from a worker", why=f"the limit is {MAX_FRAME} bytes")
+        raise RemoteFault(f"a frame of {length} bytes is announced", why=f"the limit is {MAX_FRAME} bytes")
     return int(length)
 
 
-def _parsed(kind: type[M], body: bytes) -> M:
+def parsed(kind: type[M], body: bytes) -> M:
+    """Return the message in a frame's body. Raises `RemoteFault` if it is none."""
     from google.protobuf.message import DecodeError  # whoever has a message has it loaded
 
     message = kind()
     try:
         message.ParseFromString(body)
     except DecodeError as problem:
-        raise RemoteFault("a frame from a worker is no message", why=str(problem)) from problem
+        raise RemoteFault("a frame holds no message", why=str(problem)) from problem
     return message
 
 
@@ -63,10 +65,10 @@ async def read(stream: asyncio.StreamReader, kind: type[M]) -> M | None:
 
     try:
         head = await stream.readexactly(LENGTH.size)
-        body = await stream.readexactly(_length(head))
+        body = await stream.readexactly(length_of(head))
     except (IncompleteReadError, ConnectionError):
         return None
-    return _parsed(kind, body)
+    return parsed(kind, body)
 
 
 class Blocking:
@@ -85,10 +87,10 @@ class Blocking:
         head = self._exactly(LENGTH.size)
         if head is None:
             return None
-        body = self._exactly(_length(head))
+        body = self._exactly(length_of(head))
         if body is None:
             return None
-        return _parsed(kind, body)
+        return parsed(kind, body)
 
     def _exactly(self, size: int) -> bytes | None:
         parts = bytearray()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from typing import Any, Literal
 
 import uvicorn
 
-from convoy.errors import BadInput
+from convoy.wire.door import bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,36 +95,15 @@ class QuietServer(uvicorn.Server):
 async def serving(config: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
     """Serve for as long as the context lasts; raises `BadInput` when the port is taken."""
     made = QuietServer(config)
-    sock = _bind(config.host, config.port)
+    sock = bound(config.host, config.port)
     config.load()
     made.lifespan = config.lifespan_class(config)
-    await made.startup(sockets=[sock])
-    loop = asyncio.create_task(made.main_loop())
+    await made.startup(sockets=[sock])  # and not its main loop, which wakes ten times a second to look at the clock
     try:
         yield made
     finally:
-        made.should_exit = True
         made.force_exit = True
-        await loop
         await made.shutdown(sockets=[sock])
-
-
-def _bind(host: str, port: int) -> Any:
-    import socket
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so named, asyncio sends without delay
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, port))
-    except OSError as problem:
-        sock.close()
-        raise BadInput(
-            f"port {port} on {host} cannot be opened",
-            why=str(problem),
-            fix="stop what listens there, or choose another port",
-        ) from problem
-    return sock
 
 
 def config(vitals: Vitals, *, host: str, port: int) -> uvicorn.Config:

@@ -1,0 +1,114 @@
+"""The server's door for sites: it shakes hands, a bounded number at a time, and hands each connection on."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, Self
+
+import structlog
+
+from convoy.errors import BadInput, ConvoyError
+from convoy.wire.stream import Stream
+
+BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
+HANDSHAKE_S: Final = 10.0  # for the whole of it, over the slowest link
+HANDSHAKES: Final = 512  # at a time; one more, and the oldest goes: strangers cannot keep the door shut
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket bound to a TCP port, not listening yet. Raises `BadInput` when the port is taken."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so named, asyncio sends without delay
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as problem:
+        sock.close()
+        raise BadInput(
+            f"port {port} on {host} cannot be opened",
+            why=str(problem),
+            fix="stop what listens there, or choose another port",
+        ) from problem
+    return sock
+
+
+class Door:
+    """Listens on a socket that is bound; every connection is a task of its own, which ends with it."""
+
+    def __init__(
+        self, sock: socket.socket, context: ssl.SSLContext, serve: Callable[[Stream], Awaitable[None]]
+    ) -> None:
+        """`serve` has the stream until it returns."""
+        self._sock = sock
+        self._context = context
+        self._serve = serve
+        self._shaking: dict[asyncio.Task[None], None] = {}  # oldest first
+        self._guests: set[asyncio.Task[None]] = set()
+        self._some_left = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        self._sock.setblocking(False)
+        self._sock.listen(BACKLOG)
+        self._accepting = asyncio.create_task(self._accept())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.shut(0)
+
+    async def shut(self, grace_s: float) -> None:
+        """Let nobody in any more; cut who has not left after a while."""
+        self._accepting.cancel()
+        await asyncio.wait({self._accepting})
+        self._sock.close()
+        if self._guests:
+            await asyncio.wait(self._guests, timeout=grace_s)
+        for guest in self._guests:
+            guest.cancel()
+        if self._guests:
+            await asyncio.wait(self._guests)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._some_left.clear()
+            try:
+                sock, _ = await loop.sock_accept(self._sock)
+            except OSError as problem:  # no descriptors, no memory: there are some again when somebody leaves
+                structlog.get_logger().error("a site cannot be let in", reason=str(problem))
+                await self._some_left.wait()
+                continue
+            guest = asyncio.create_task(self._welcome(sock))
+            self._guests.add(guest)
+            self._shaking[guest] = None
+            guest.add_done_callback(partial(self._left, sock))
+            if len(self._shaking) > HANDSHAKES:
+                next(iter(self._shaking)).cancel()
+
+    def _left(self, sock: socket.socket, guest: asyncio.Task[None]) -> None:
+        sock.close()  # of a guest that went before it was heard; TLS has taken over all others
+        self._guests.discard(guest)
+        self._shaking.pop(guest, None)
+        self._some_left.set()
+
+    async def _welcome(self, sock: socket.socket) -> None:
+        me = asyncio.current_task()
+        assert me is not None  # noqa: S101 - `_accept` made it
+        stream = None
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            stream = Stream(self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
+            async with asyncio.timeout(HANDSHAKE_S):
+                await stream.handshake()
+            self._shaking.pop(me, None)
+            await self._serve(stream)
+        except (ConvoyError, OSError) as problem:
+            structlog.get_logger().debug("a connection ended", reason=str(problem))
+        except Exception:  # noqa: BLE001 - the supervisor of connections: our bug in one must not end the others
+            structlog.get_logger().exception("a connection was ended by a bug")
+        finally:
+            if stream is not None:
+                stream.close()

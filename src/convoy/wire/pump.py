@@ -1,0 +1,191 @@
+"""Raw bytes between streams and files, moved in a few threads: ciphers, hashes and the disk leave the event loop alone.
+
+When many sites on a fast network pull and push at once, they would all finish together at the end. A quick peer stays
+in its thread until everything is moved: so they finish one after the other, the first train while the last still wait,
+and memory does not grow with their number. A peer that keeps a thread waiting for `LATE_S` leaves it to the next and
+is waited for on the event loop: there the network is the limit, not this process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
+
+from convoy.errors import RemoteFault, Unreachable
+from convoy.wire.stream import SILENCE_S, Stream, lost
+
+QUICK: Final = 3  # transfers at a time in each direction
+CHUNK: Final = 1 << 20  # bytes between two looks at the disk and the hash
+LATE_S: Final = 0.02  # a round trip of this length fills no window faster than this process empties it
+TELL_S: Final = 0.25  # bytes are progress; to say so four times a second is enough for any patience
+
+Moved = Callable[[int], None]  # told on the event loop how many bytes have moved since it was last told
+
+
+class Pump:
+    """A few threads for each direction, first come, first served."""
+
+    def __init__(self, threads: int = QUICK) -> None:
+        """Begin with no thread: each comes when it is first needed."""
+        self._out = ThreadPoolExecutor(threads, "pump-out")
+        self._in = ThreadPoolExecutor(threads, "pump-in")
+        self._buffers = threading.local()  # one for each thread, as long as that lives
+
+    async def send(
+        self, stream: Stream, file: int, ranges: Iterable[tuple[int, int]], moved: Moved | None = None
+    ) -> None:
+        """Send byte ranges of an open file. Raises `Unreachable`, and `RemoteFault` for a range that is not there."""
+        await self._run(self._out, stream, _Sending(stream, file, ranges, moved), stream.writable)
+
+    async def receive(
+        self, stream: Stream, count: int, feed: Callable[[memoryview], None], moved: Moved | None = None
+    ) -> None:
+        """Receive `count` bytes and feed them in pieces, in a thread. Raises `Unreachable`, and what `feed` raises."""
+        await self._run(self._in, stream, _Receiving(stream, count, feed, moved), stream.readable)
+
+    async def _run(
+        self, pool: ThreadPoolExecutor, stream: Stream, move: _Move, ready: Callable[[], Awaitable[None]]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            step = loop.run_in_executor(pool, self._with_buffer, move)
+            try:
+                over = await asyncio.shield(step)
+            except asyncio.CancelledError:
+                stream.cut()
+                await asyncio.gather(step, return_exceptions=True)  # it uses the socket and the file until its end
+                raise
+            if over:
+                return
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    await ready()
+            except TimeoutError:
+                raise Unreachable("the transfer stands still", why=f"no byte moved for {SILENCE_S:g} s") from None
+
+    def _with_buffer(self, move: _Move) -> bool:
+        if not hasattr(self._buffers, "view"):
+            self._buffers.view = memoryview(bytearray(CHUNK))
+        return move(self._buffers.view)
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self._out.shutdown(wait=False)
+        self._in.shutdown(wait=False)
+
+
+class _Move(Protocol):
+    def __call__(self, buffer: memoryview, /) -> bool:
+        """Move bytes in a thread, through its buffer; return whether all are moved: if not, the peer is late."""
+        ...
+
+
+class _Teller:
+    """Tells the event loop of bytes, now and then."""
+
+    def __init__(self, moved: Moved | None) -> None:
+        self._moved = moved
+        self._loop = asyncio.get_running_loop()
+        self._count = 0
+        self._told = 0.0
+
+    def add(self, count: int) -> None:
+        """Count bytes."""
+        self._count += count
+        if time.monotonic() - self._told > TELL_S:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell what has not been told."""
+        count, self._count = self._count, 0
+        self._told = time.monotonic()
+        if count and self._moved is not None:
+            self._loop.call_soon_threadsafe(self._moved, count)
+
+
+class _Sending:
+    """Bytes on their way out. What TLS has taken only in part is read once more and given again, as OpenSSL wants."""
+
+    def __init__(self, stream: Stream, file: int, ranges: Iterable[tuple[int, int]], moved: Moved | None) -> None:
+        self._stream = stream
+        self._file = file
+        self._pieces: Iterator[tuple[int, int]] = (
+            (place, min(CHUNK, end - place)) for start, end in ranges for place in range(start, end, CHUNK)
+        )
+        self._piece = (0, 0)
+        self._teller = _Teller(moved)
+
+    def __call__(self, buffer: memoryview) -> bool:
+        sock = self._stream.sock
+        sock.settimeout(LATE_S)
+        try:
+            while self._read(buffer):
+                place, size = self._piece
+                sent = sock.send(buffer[:size])
+                self._piece = (place + sent, size - sent)
+                self._teller.add(sent)
+        except TimeoutError:
+            return False
+        except OSError as problem:
+            raise lost(problem) from problem
+        finally:
+            sock.settimeout(0)
+            self._teller.tell()
+        return True
+
+    def _read(self, buffer: memoryview) -> bool:
+        """Put the piece that is to be sent into the buffer; return False when there is none."""
+        if not self._piece[1]:
+            self._piece = next(self._pieces, (0, 0))
+        place, size = self._piece
+        if size and os.preadv(self._file, [buffer[:size]], place) < size:
+            raise RemoteFault(f"there are no bytes {place} to {place + size} in that blob")
+        return size > 0
+
+
+class _Receiving:
+    """Bytes on their way in."""
+
+    def __init__(self, stream: Stream, count: int, feed: Callable[[memoryview], None], moved: Moved | None) -> None:
+        self._stream = stream
+        self._left = count
+        self._feed = feed
+        self._teller = _Teller(moved)
+
+    def __call__(self, buffer: memoryview) -> bool:
+        sock = self._stream.sock
+        sock.settimeout(LATE_S)
+        try:
+            while self._left:
+                if not self._take(buffer[: min(CHUNK, self._left)]):
+                    return False
+        finally:
+            sock.settimeout(0)
+            self._teller.tell()
+        return True
+
+    def _take(self, view: memoryview) -> bool:
+        """Fill the view and feed it, and what came of it before a fault, too; return False when the peer is late."""
+        filled, late, fault = 0, False, None
+        try:
+            while filled < len(view):
+                count = self._stream.sock.recv_into(view[filled:])
+                if not count:
+                    raise ConnectionError("it ended before its last byte")
+                filled += count
+        except TimeoutError:
+            late = True
+        except OSError as problem:
+            fault = lost(problem)
+        if filled:
+            self._left -= filled
+            self._teller.add(filled)
+            self._feed(view[:filled])
+        if fault is not None:
+            raise fault
+        return not late

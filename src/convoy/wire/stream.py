@@ -1,0 +1,165 @@
+"""One TLS connection between a site and its server: frames on the event loop; a `Pump` may borrow it for raw bytes.
+
+A socket that never blocks and OpenSSL right on it: no copies in between. One task reads and one writes at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, TypeVar
+
+from convoy.errors import NotAllowed, Unreachable
+from convoy.wire.frames import LENGTH, Message, length_of, pack, parsed
+
+M = TypeVar("M", bound=Message)
+T = TypeVar("T")
+
+PING_S: Final = 20.0  # who has nothing to say for so long says so: load balancers and proxies keep the line
+SILENCE_S: Final = 30.0  # who is not heard for so long is gone
+
+
+class Stream:
+    """A connection; whoever has it closes it. Every method raises `Unreachable` once the other end is gone."""
+
+    def __init__(self, sock: ssl.SSLSocket) -> None:
+        """Take over a connected socket."""
+        sock.settimeout(0)
+        self.sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._reading = _Side(sock.fileno(), self._loop.add_reader, self._loop.remove_reader)
+        self._writing = _Side(sock.fileno(), self._loop.add_writer, self._loop.remove_writer)
+
+    async def handshake(self) -> None:
+        """Agree on keys and check the peer's certificate. Raises `NotAllowed` for one that the root does not know."""
+        try:
+            await self._do(self.sock.do_handshake)
+        except Unreachable as problem:
+            if isinstance(problem.__cause__, ssl.SSLCertVerificationError):
+                why = problem.__cause__.verify_message
+                raise NotAllowed("the other end is not one of this project", why=why) from problem
+            raise
+
+    async def read(self, kind: type[M]) -> M | None:
+        """Return the next message, or None when the other end has closed. Raises `RemoteFault` for what is none."""
+        head = await self._exactly(LENGTH.size)
+        if head is None:
+            return None
+        body = await self._exactly(length_of(head))
+        if body is None:
+            raise Unreachable("the connection was lost in the middle of a message")
+        return parsed(kind, body)
+
+    async def _exactly(self, size: int) -> bytes | None:
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            count = await self._do(partial(self.sock.recv_into, view))
+            if not count:
+                return None
+            view = view[count:]
+        return bytes(data)
+
+    async def write(self, *messages: Message) -> None:
+        """Send messages."""
+        view = memoryview(b"".join(map(pack, messages)))
+        while view:
+            view = view[await self._do(partial(self.sock.send, view)) :]
+
+    async def readable(self) -> None:
+        """Wait until bytes have come."""
+        await self._reading.ready()
+
+    async def writable(self) -> None:
+        """Wait until bytes can go."""
+        await self._writing.ready()
+
+    async def _do(self, operation: Callable[[], T]) -> T:
+        while True:
+            try:
+                return operation()
+            except ssl.SSLWantReadError:
+                await self._reading.ready()
+            except ssl.SSLWantWriteError:
+                await self._writing.ready()
+            except OSError as problem:
+                raise lost(problem) from problem
+
+    def cut(self) -> None:
+        """End the connection under whoever uses it, in whatever thread: they see it lost."""
+        with suppress(OSError):
+            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # the TLS socket's own would go on in clear text
+
+    def close(self) -> None:
+        """Close it; nobody may be using it."""
+        self._reading.close()
+        self._writing.close()
+        self.sock.close()
+
+
+class _Side:
+    """One direction of a socket: wakes everybody who waits for it."""
+
+    def __init__(self, descriptor: int, watch: Callable[..., object], forget: Callable[[int], object]) -> None:
+        self._descriptor = descriptor
+        self._watch = watch
+        self._forget = forget
+        self._waiting: set[asyncio.Future[None]] = set()
+
+    async def ready(self) -> None:
+        """Wait until the socket can be used."""
+        turn = asyncio.get_running_loop().create_future()
+        if not self._waiting:
+            self._watch(self._descriptor, self._wake)
+        self._waiting.add(turn)
+        try:
+            await turn
+        finally:
+            self._waiting.discard(turn)
+            if not self._waiting:
+                self._forget(self._descriptor)
+
+    def _wake(self) -> None:
+        for turn in self._waiting:
+            if not turn.done():
+                turn.set_result(None)
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._waiting:
+            self._forget(self._descriptor)
+
+
+def lost(problem: OSError) -> Unreachable:
+    """Return the error for a connection that broke; OpenSSL's words come without the line of its source."""
+    why = problem.reason.replace("_", " ").lower() if isinstance(problem, ssl.SSLError) and problem.reason else ""
+    return Unreachable("the connection was lost", why=why or problem.strerror or str(problem))
+
+
+async def hear(stream: Stream, kind: type[M]) -> M | None:
+    """Return the next message. Raises `Unreachable` when the other end has been silent for too long."""
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            return await stream.read(kind)
+    except TimeoutError:
+        raise Unreachable("the other end is gone", why=f"it said nothing for {SILENCE_S:g} s") from None
+
+
+async def speak(stream: Stream, words: asyncio.Queue[M | None], ping: M) -> None:
+    """Send what is in the queue, and a ping when there is nothing for long; return at the first None."""
+    while True:
+        batch: list[M | None] = []
+        try:
+            async with asyncio.timeout(PING_S):
+                batch.append(await words.get())
+        except TimeoutError:
+            batch.append(ping)
+        while not words.empty():
+            batch.append(words.get_nowait())
+        await stream.write(*[word for word in batch if word is not None])
+        if None in batch:
+            return

@@ -1,0 +1,52 @@
+"""A server's certificate, a site's, and a stranger's; connections between two ends in one process, over real TLS."""
+
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from convoy.trust.authority import Authority
+from convoy.wire import tls
+from convoy.wire.dial import Way
+from convoy.wire.door import Door, bound
+
+
+@pytest.fixture(scope="session")
+def identities(tmp_path_factory):
+    """Return a function from a name to the PEM files of its holder."""
+    folder = tmp_path_factory.mktemp("identities")
+    now = time.time()
+
+    def issued(project, kind, name, **options):
+        home = folder / project
+        if not home.exists():
+            home.mkdir()
+            Authority.create(project, home, now=now)
+        made = folder / f"{project}-{kind}-{name}"
+        key, cert = Authority.load(home).issue(kind, name, now=options.pop("now", now), **options)
+        made.with_suffix(".key").write_bytes(key)
+        made.with_suffix(".crt").write_bytes(cert)
+        return tls.Files(folder / "ours" / "root.crt", made.with_suffix(".crt"), made.with_suffix(".key"))
+
+    return {
+        "server": issued("ours", "server", "server"),
+        "site": issued("ours", "site", "site-1"),
+        "admin": issued("ours", "admin", "ada@example.org"),
+        "expired": issued("ours", "site", "site-2", now=now - 50, days=10 / 86400),
+        "stranger": issued("theirs", "site", "site-1"),
+        "impostor": issued("theirs", "server", "server"),
+    }
+
+
+@pytest.fixture
+def door(identities):
+    """Return a context: a door behind which `serve` has each stream, and the way to it for a site."""
+
+    @asynccontextmanager
+    async def opened(serve, *, server="server", site="site"):
+        sock = bound("127.0.0.1", 0)
+        port = sock.getsockname()[1]
+        async with Door(sock, tls.server_context(identities[server]), serve):
+            yield Way("127.0.0.1", port, tls.site_context(identities[site]))
+
+    return opened
