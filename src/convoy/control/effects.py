@@ -1,4 +1,8 @@
-"""What the machine wants done, as values: records to keep, then words to say once they are durable."""
+"""What the machine wants done, as values: records to keep, then words to say once they are durable.
+
+Shares do not wait (`AT_ONCE`): what could take the records back takes the workflow that heard them, too, and its commit
+waits for all records before it.
+"""
 
 from __future__ import annotations
 
@@ -190,3 +194,5 @@ Effect = (
     | TakeUp
     | Note
 )
+
+AT_ONCE = (TellShare, TellEnd)

@@ -15,6 +15,7 @@ from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.store.ledger import Dropped, Ledger, Record, Switched
 
 LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
+LINGER_S = 0.05  # a record that nobody waits for is durable after this at the latest
 
 
 class Loop:
@@ -38,6 +39,9 @@ class Loop:
     def post(self, event: events.Event) -> None:
         """Decide about an event now; its effects follow in order."""
         found = self.machine.step(event, _now())
+        for effect in found:
+            if isinstance(effect, effects.AT_ONCE):
+                self._do(effect)
         if isinstance(event, events.Progressed) and not found:
             return  # many a second, and nothing that anybody sees
         self._enqueue(found)
@@ -85,26 +89,32 @@ class Loop:
 
     async def run(self) -> None:
         """Make durable and perform, for ever."""
+        records: list[Record | Switched | Dropped] = []  # for which nothing waits: they go with the next that do
         while True:
-            await self._some.wait()
+            try:
+                async with asyncio.timeout(LINGER_S if records else None):
+                    await self._some.wait()
+            except TimeoutError:
+                await self._write(records)
+                records = []
+                continue
             self._some.clear()
             batch, self._queue = self._queue, []
-            saves = [record for record in map(_record, batch) if record is not None]
-            if any(isinstance(item, effects.Save) and item.wait for item in batch):
-                await self._write(saves)
-                saves = []
+            records += [record for record in map(_record, batch) if record is not None]
+            if any(map(_waits, batch)):
+                await self._write(records)
+                records = []
             for item in batch:
-                if isinstance(item, asyncio.Future):
-                    continue
-                if not isinstance(item, effects.Save | Switched):
-                    self._do(item)
-                if isinstance(item, effects.Save):
-                    self.changed(getattr(item.record, "job", getattr(item.record, "id", None)))
-            if saves:
-                await self._write(saves)
-            for item in batch:
-                if isinstance(item, asyncio.Future) and not item.done():
-                    item.set_result(None)
+                match item:
+                    case effects.Save(record=record):
+                        self.changed(getattr(record, "job", getattr(record, "id", None)))
+                    case asyncio.Future():
+                        if not item.done():
+                            item.set_result(None)
+                    case Switched():
+                        pass
+                    case _:
+                        self._do(item)
 
     def _do(self, effect: effects.Effect) -> None:
         try:
@@ -131,7 +141,7 @@ class Loop:
                 return
 
     def _enqueue(self, items: Iterable[effects.Effect]) -> None:
-        self._queue.extend(items)
+        self._queue.extend(item for item in items if not isinstance(item, effects.AT_ONCE))
         if self._queue:
             self._some.set()
 
@@ -148,6 +158,12 @@ class Loop:
     def _time_passed(self) -> None:
         self._due, self._timer = math.inf, None
         self.post(events.TimePassed())
+
+
+def _waits(item: object) -> bool:
+    return isinstance(item, asyncio.Future | Switched | effects.Forget) or (
+        isinstance(item, effects.Save) and item.wait
+    )
 
 
 def _record(item: object) -> Record | Switched | Dropped | None:
