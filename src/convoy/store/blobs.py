@@ -294,7 +294,8 @@ class Receiver:
         size = os.fstat(self._file).st_size
         header = self.layout.header
         if size < len(header) or os.pread(self._file, len(header), 0) != header:
-            os.ftruncate(self._file, 0)
+            if size:  # a file that was cut to nothing ext4 writes to the disk when it is closed, all of it
+                os.ftruncate(self._file, 0)
             _write(self._file, header, 0)
             return
         with mmap.mmap(self._file, size, prot=mmap.PROT_READ) as data, memoryview(data) as view:
