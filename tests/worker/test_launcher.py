@@ -28,7 +28,7 @@ async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_proc
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
     before = set(children())
     launch = asyncio.create_task(
-        ProcessLauncher().launch(Order("convoy.worker.trainer", begin, tmp_path, {}), lambda _data: None)
+        ProcessLauncher(tmp_path).launch(Order("convoy.worker.trainer", begin, tmp_path, {}), lambda _data: None)
     )
     for _ in range(turns):
         await asyncio.sleep(0)

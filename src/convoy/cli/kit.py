@@ -15,7 +15,7 @@ from convoy.spec import kit as kits
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import read_settings
-from convoy.trust import authority, federation, keys, peers
+from convoy.trust import authority, federation, peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,8 @@ def verify(folder: Path, *, now: float) -> list[Finding]:
     except BadInput as error:
         return [_finding("the kit is whole and its key is private", error)]
     checks: list[tuple[str, Callable[[], object]]] = [
-        ("the certificate is the project's, in time, for this participant", lambda: _check_identity(kit, now)),
-        ("the private key is the certificate's", lambda: _check_key(kit)),
+        ("the certificate is the project's, in time, for this participant", lambda: peers.check_own(kit, now=now)),
+        ("the private key is the certificate's", lambda: peers.check_pair(kit)),
         ("federation.json is signed by the root and lists this participant", lambda: _check_place(kit)),
     ]
     if kit.kind != "admin":
@@ -79,27 +79,6 @@ def _run(what: str, check: Callable[[], object]) -> Finding:
 def _finding(what: str, error: ConvoyError) -> Finding:
     """Return the finding for a check that failed."""
     return Finding(what, ok=False, detail=". ".join(filter(None, [error.what, error.why])), fix=error.fix)
-
-
-def _check_identity(kit: Kit, now: float) -> None:
-    """Raise `NotAllowed` unless the certificate is good and says what convoy.yaml says."""
-    identity = peers.identity_of(
-        kit.cert_file.read_bytes(), kit.root_file.read_bytes(), now=now, name=str(kit.cert_file)
-    )
-    name = "server" if kit.kind == "server" else kit.name
-    if identity != peers.Identity(kit.project, kit.kind, name):
-        raise NotAllowed(
-            f"the certificate is that of {identity.kind} {identity.name} of {identity.project}",
-            why=f"startup/convoy.yaml says {kit.kind} {kit.name} of {kit.project}",
-            fix="copy the whole kit again",
-        )
-
-
-def _check_key(kit: Kit) -> None:
-    """Raise `NotAllowed` unless key and certificate are a pair."""
-    cert = authority.read_certificate(kit.cert_file.read_bytes(), name=str(kit.cert_file))
-    if keys.load(kit.key_file).public_key() != cert.public_key():
-        raise NotAllowed("node.key is not the key of node.crt", fix="copy the whole kit again")
 
 
 def _check_place(kit: Kit) -> None:

@@ -120,9 +120,11 @@ def down(workspace: Path, json: bool) -> None:
 def run(kit: Path, server: str, health_port: int | None, ready_fd: int | None) -> None:
     """Run the node that a kit describes, in the foreground, until SIGTERM."""
     from convoy.cli import run as node
+    from convoy.spec.kit import read_kit
 
     if ready_fd is not None:
         os.environ[node.READY_FD] = str(ready_fd)
+    node.check(read_kit(kit))
     os.execv(sys.executable, node.command(kit.absolute(), server, health_port))  # noqa: S606 - ourselves, lighter
 
 

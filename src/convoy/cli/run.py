@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -26,6 +27,14 @@ PID_FILE: Final = "node.pid"
 def command(kit: Path, server: str, health_port: int | None) -> list[str]:
     """Return the command line of a node's process."""
     return [sys.executable, "-m", "convoy.cli.run", str(kit), server, "" if health_port is None else str(health_port)]
+
+
+def check(kit: Kit) -> None:
+    """Raise `NotAllowed` for a kit whose certificate nobody would accept: said now, and not in a log."""
+    from convoy.trust import peers  # heavy for the node itself, which stays
+
+    peers.check_own(kit, now=time.time())
+    peers.check_pair(kit)
 
 
 def node(path: Path, server: str, health_port: int | None, ready_fd: int | None) -> int:

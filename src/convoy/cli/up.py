@@ -49,6 +49,8 @@ def up(screen: Screen, prod: Path) -> None:
     if before:
         screen.line("runs already: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
     fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
+    for kit in fresh:
+        run.check(kit)
     _check_ports(kits, fresh)
     taken = {node.health_port for node in before.values()}
     began, nodes = time.monotonic(), dict(before)

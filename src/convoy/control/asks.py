@@ -9,7 +9,7 @@ from dataclasses import replace
 from convoy.control import cohort, effects, events
 from convoy.control.life import move
 from convoy.control.records import Member, SiteName, Step, Task
-from convoy.control.state import LiveJob, LiveStep, State
+from convoy.control.state import LiveJob, LiveSite, LiveStep, State
 
 Effects = Iterator[effects.Effect]
 
@@ -53,6 +53,22 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
     for site in chosen:
         if state.sites[site].connected:
             yield effects.SendTask(site, record)
+
+
+def too_few_there(state: State, job: LiveJob, ask: events.Asked) -> str:
+    """Say that too few sites could be asked for longer than the patience, and why the others could not."""
+    there = cohort.eligible(state, job, ask.sites)
+    away = sorted({*map(SiteName, ask.sites)} or job.members.keys())
+    why = {
+        name: absent(job.members[name]) if name in job.members else "takes no part in this job"
+        for name in away
+        if name not in there
+    }
+    return (
+        f"{len(there)} of the {max(ask.at_least, 1)} sites that {ask.kind!r} needs were there for "
+        f"{job.needs.patience_s:g} s, the job's patience"
+        + (f" ({'; '.join(f'{name}: {reason}' for name, reason in why.items())})" if why else "")
+    )
 
 
 def reopen(job: LiveJob, record: Step, tasks: list[Task], now: float) -> None:
@@ -230,14 +246,17 @@ def _tell(job: LiveJob, step: LiveStep) -> Effects:
 
 
 def _too_few(step: LiveStep) -> str:
-    said = "; ".join(f"{task.site}: {task.reason}" for task in step.tasks.values() if task.state == "left_out")
+    told = {"received": "answered", "open": "not waited for"}
+    said = "; ".join(f"{task.site}: {task.reason or told[task.state]}" for task in step.tasks.values())
     return (
         f"{step.count('received')} of the {step.record.at_least} sites that {step.record.kind!r} needs "
         f"answered in round {step.record.round} ({said})"
     )
 
 
-def contribution(job: LiveJob, round_: int) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, str], ...]]:
+def contribution(
+    state: State, job: LiveJob, round_: int
+) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, str], ...]]:
     """Return who took part in a round, with weights, and who was left out, with reasons."""
     took: dict[str, float] = {}
     out: dict[str, str] = {}
@@ -254,7 +273,17 @@ def contribution(job: LiveJob, round_: int) -> tuple[tuple[tuple[str, float], ..
     for member in job.members.values():
         if asked and member.site not in asked:
             out.setdefault(member.site, absent(member))
+    for site in state.sites.values():
+        if asked and cohort.meant(job, site) and site.name not in job.members:
+            out.setdefault(site.name, _outside(site))
     return tuple(sorted(took.items())), tuple(sorted(out.items()))
+
+
+def _outside(site: LiveSite) -> str:
+    """Return why a site that the job means is no member of it."""
+    if not site.enabled:
+        return "disabled by an admin"
+    return "has no room for the job" if site.connected else "not connected"
 
 
 def absent(member: Member) -> str:

@@ -29,7 +29,12 @@ def fits(state: State, job: LiveJob, site: LiveSite) -> bool:
 
 def wanted(job: LiveJob, site: LiveSite) -> bool:
     """Whether the job wants the site and the site may take part."""
-    return site.enabled and (not job.needs.sites or site.name in job.needs.sites)
+    return site.enabled and meant(job, site)
+
+
+def meant(job: LiveJob, site: LiveSite) -> bool:
+    """Whether the job is for this site of the federation."""
+    return site.listed and (not job.needs.sites or site.name in job.needs.sites)
 
 
 def eligible(state: State, job: LiveJob, sites: Iterable[str]) -> list[SiteName]:
@@ -38,7 +43,7 @@ def eligible(state: State, job: LiveJob, sites: Iterable[str]) -> list[SiteName]
     return sorted(
         name
         for name, member in job.members.items()
-        if member.state in ("starting", "ready") and (not only or name in only) and state.sites[name].enabled
+        if member.state in ("starting", "ready") and (not only or name in only) and state.sites[name].welcome
     )
 
 

@@ -104,10 +104,10 @@ def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
     yield from asks.leave_out(job, site, f"refused the job: {reason}")
 
 
-def commit(job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
+def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
     """Keep a round: its model, its metrics, who took part and who did not."""
     if event.round > job.committed:
-        took, out = asks.contribution(job, event.round)
+        took, out = asks.contribution(state, job, event.round)
         record = Round(event.job, event.round, event.model, dict(event.metrics), event.best, took, out, wall)
         job.rounds.append(record)
         job.record = replace(job.record, deaths=0)

@@ -107,13 +107,7 @@ class Machine:
     def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
         yield from asks.expire(job, now.mono)
         if job.pending is not None and now.mono >= job.pending_since + job.needs.patience_s:
-            here = sum(1 for m in job.members.values() if m.state in ("starting", "ready"))
-            absent = "; ".join(f"{m.site}: {asks.absent(m)}" for m in job.members.values() if m.reason)
-            cause = (
-                f"{here} of the {job.pending.at_least} sites that {job.pending.kind!r} needs were there "
-                f"for {job.needs.patience_s:g} s, the job's patience" + (f" ({absent})" if absent else "")
-            )
-            yield from jobs.end(job, "failed", cause, now.mono)
+            yield from jobs.end(job, "failed", asks.too_few_there(self.state, job, job.pending), now.mono)
 
     def _job(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
         mono = now.mono
@@ -138,7 +132,7 @@ class Machine:
             case events.MemberStopped():
                 yield from jobs.stopped(job, event.site)
             case events.CommitAsked():
-                yield from jobs.commit(job, event, now.wall)
+                yield from jobs.commit(self.state, job, event, now.wall)
             case events.ModelSynced():
                 yield from jobs.synced(self.state, job, event.round)
             case _:

@@ -27,11 +27,17 @@ class LiveSite:
     """A site of the project; `capacity` is what it last said."""
 
     name: SiteName
-    enabled: bool = True
+    listed: bool = True  # in federation.json; one that has left it is remembered for what it did in old jobs
+    enabled: bool = True  # an admin's word
     connected: bool = False
     capacity: Capacity = field(default_factory=lambda: Capacity(0, 0, 0))
     version: str = ""
     seen_at: float = 0.0  # seconds of the machine's clock
+
+    @property
+    def welcome(self) -> bool:
+        """Whether it may take part."""
+        return self.listed and self.enabled
 
 
 @dataclass(slots=True)

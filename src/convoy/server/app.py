@@ -29,7 +29,7 @@ from convoy.server.transfers import Transfers
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Contents, Ledger, open_ledger, sqlite_url
-from convoy.trust import federation
+from convoy.trust import federation, peers
 from convoy.wire import health, tls
 from convoy.wire.door import Door, bound
 from convoy.wire.pump import Pump
@@ -84,6 +84,8 @@ class Parts:
 
 
 async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
+    peers.check_own(kit, now=time.time())
+    peers.check_pair(kit)
     folder = settings.workspace
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
     node.hold(folder)
@@ -141,11 +143,12 @@ def _build(
     """Build every part and hand each what it needs."""
     root_pem = kit.root_file.read_bytes()
     people = federation.read(kit.federation_file.read_bytes(), root_pem)
-    workspace, hub = Workspace(settings.workspace), Hub()
+    workspace, hub, launcher = Workspace(settings.workspace), Hub(), ProcessLauncher(settings.workspace)
+    launcher.bury()
     state = start.state_from(contents, people.sites(), max_jobs=settings.max_jobs, now=time.monotonic())
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
-    flows = Flows(state, workspace, ProcessLauncher(), group, loop.post, book.of, settings.env, loop.check_room)
+    flows = Flows(state, workspace, launcher, group, loop.post, book.of, settings.env, loop.check_room)
     pump = Pump()
     transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, group)
     loop.perform = Performer(
@@ -199,7 +202,8 @@ async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
 
 def _metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:
     yield health.Metric("convoy_sites_connected", "Sites with an open stream.", len(hub.lines))
-    yield health.Metric("convoy_sites_known", "Sites of the federation.", len(state.sites))
+    listed = sum(site.listed for site in state.sites.values())
+    yield health.Metric("convoy_sites_known", "Sites of the federation.", listed)
     for name in ("submitted", "running", "ending", "completed", "failed", "aborted"):
         count = sum(1 for job in state.jobs.values() if job.record.state == name)
         yield health.Metric("convoy_jobs", "Jobs by state.", count, labels=(("state", name),))

@@ -199,14 +199,18 @@ class Desk:
     def sites(self) -> list[views.SiteView]:
         """Return every site of the project, by name."""
         state = self.loop.machine.state
-        return [site_view(state, site, self.federation) for site in sorted(state.sites.values(), key=lambda s: s.name)]
+        listed = [site for site in state.sites.values() if site.listed]
+        return [site_view(state, site, self.federation) for site in sorted(listed, key=lambda site: site.name)]
 
     async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
         """Let a site take part, or not. Raises `NotFound` for an unknown site."""
         state = self.loop.machine.state
         known = state.sites.get(SiteName(site))
-        if known is None:
-            raise NotFound(f"there is no site {site!r}", why=f"there are: {', '.join(sorted(state.sites))}")
+        if known is None or not known.listed:
+            listed = ", ".join(self.federation.sites())
+            raise NotFound(
+                f"there is no site {site!r}", why=f"federation.json number {self.federation.number} lists: {listed}"
+            )
         self.log.info("site switched", by=person.name, site=site, enabled=enabled)
         self.loop.keep(Switched(site, enabled))
         self.loop.post(events.SiteSwitched(known.name, enabled))
@@ -227,7 +231,7 @@ class Desk:
             jobs_running=sum(1 for found in states if found in ("running", "ending")),
             jobs_waiting=states.count("submitted"),
             sites_connected=len(self.hub.lines),
-            sites_known=len(state.sites),
+            sites_known=len(self.federation.sites()),
             problem=state.problem,
             disk_free=shutil.disk_usage(self.workspace.folder).free,
             python=platform.python_version(),

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+import structlog
+
 from convoy.control import events
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import State
@@ -41,6 +43,7 @@ class Sessions:
             try:
                 work = self._begun(stream, opening)
             except ConvoyError as problem:
+                structlog.get_logger().warning("a site was refused", reason=": ".join(str(problem).split("\n")))
                 await stream.write(verdict(problem))
                 return
             if not await work:
@@ -132,7 +135,7 @@ class Sessions:
     def _who(self, stream: Stream) -> SiteName:
         site = SiteName(tls.site_of(stream.sock, self.project))
         known = self.state.sites.get(site)
-        if known is None:
+        if known is None or not known.listed:
             raise NotAllowed(f"{site} is not a site of this federation", fix="provision anew with it in project.yml")
         if not known.enabled:
             raise NotAllowed(f"{site} is disabled", fix=f"an admin may say `convoy site enable {site}`")

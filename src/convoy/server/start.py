@@ -30,13 +30,13 @@ def needs_of(spec: str) -> Needs:
 
 
 def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: float) -> State:
-    """Return the state that the ledger describes; sites of old jobs that left the federation stay known, disabled."""
+    """Return the state that the ledger describes; sites of old jobs that left the federation stay known."""
     known = set(sites)
     names = known | {member.site for member in contents.members}
     state = State(
         max_jobs=max_jobs,
         sites={
-            SiteName(name): LiveSite(SiteName(name), enabled=name in known and name not in contents.disabled)
+            SiteName(name): LiveSite(SiteName(name), listed=name in known, enabled=name not in contents.disabled)
             for name in sorted(names)
         },
     )

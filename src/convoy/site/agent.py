@@ -7,6 +7,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -47,7 +48,9 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
     pump = Pump()
     line = Line(Way(host, kit.fed_port, tls.site_context(files)), pump)
-    site = Site(kit, settings, folder, line, ProcessLauncher(), structlog.get_logger())
+    launcher = ProcessLauncher(folder)
+    launcher.bury()
+    site = Site(kit, settings, folder, line, launcher, structlog.get_logger())
     ending = Ending()
     async with asyncio.TaskGroup() as group:
         agent = Agent(site, group, ending, ready_fd)
@@ -94,11 +97,12 @@ class Agent:
         while True:
             heard, wait = False, absent
             try:
-                async for down in self.site.line.session(self._hello()):
-                    heard = True
-                    absent.reset()
-                    refused.reset()
-                    await self._said(down)
+                async with aclosing(self.site.line.session(self._hello())) as downs:
+                    async for down in downs:
+                        heard = True
+                        absent.reset()
+                        refused.reset()
+                        await self._said(down)
                 self._trouble = "the server hung up"
             except Unreachable as problem:
                 self._trouble = _words(problem) if heard else self._absent(problem)

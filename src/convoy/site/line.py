@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -34,7 +34,7 @@ class Line:
         if self.connected.is_set():
             self._ups.put_nowait(up)
 
-    async def session(self, hello: pb.Hello) -> AsyncIterator[pb.Down]:
+    async def session(self, hello: pb.Hello) -> AsyncGenerator[pb.Down, None]:
         """Hold the line: yield what the server says until it hangs up.
 
         Raises `Unreachable` when it is not there or gone, and `NotAllowed` or `RemoteFault` when it does not want us.

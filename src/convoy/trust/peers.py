@@ -12,8 +12,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import NameOID
 
 from convoy.errors import BadInput, NotAllowed
-from convoy.spec.kit import KINDS, Kind
-from convoy.trust import authority
+from convoy.spec.kit import KINDS, Kind, Kit
+from convoy.trust import authority, keys
 
 ADMIN: Final[tuple[Kind, ...]] = ("admin",)
 
@@ -43,6 +43,24 @@ def identity_of(
     if identity.kind not in want:
         raise NotAllowed(f"{name} is that of a {identity.kind}", why=f"only this kind may: {' or '.join(want)}")
     return identity
+
+
+def check_own(kit: Kit, *, now: float) -> None:
+    """Raise `NotAllowed` unless a kit's certificate is good and says what its convoy.yaml says."""
+    identity = identity_of(kit.cert_file.read_bytes(), kit.root_file.read_bytes(), now=now, name=str(kit.cert_file))
+    if identity != Identity(kit.project, kit.kind, "server" if kit.kind == "server" else kit.name):
+        raise NotAllowed(
+            f"the certificate is that of {identity.kind} {identity.name} of {identity.project}",
+            why=f"startup/convoy.yaml says {kit.kind} {kit.name} of {kit.project}",
+            fix="copy the whole kit again",
+        )
+
+
+def check_pair(kit: Kit) -> None:
+    """Raise `NotAllowed` unless a kit's key and certificate are a pair."""
+    cert = authority.read_certificate(kit.cert_file.read_bytes(), name=str(kit.cert_file))
+    if keys.load(kit.key_file).public_key() != cert.public_key():
+        raise NotAllowed("node.key is not the key of node.crt", why=f"in {kit.startup}", fix="copy the whole kit again")
 
 
 def _checked(cert: x509.Certificate, root: x509.Certificate, *, now: float, name: str) -> Identity:

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import structlog
 
-from convoy.errors import BadInput, ConvoyError
+from convoy.errors import BadInput, ConvoyError, NotAllowed
 from convoy.wire.stream import Stream
 
 BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
@@ -105,6 +105,8 @@ class Door:
                 await stream.handshake()
             self._shaking.pop(me, None)
             await self._serve(stream)
+        except NotAllowed as problem:
+            structlog.get_logger().warning("refused at the door", reason=_line(problem))
         except (ConvoyError, OSError) as problem:
             structlog.get_logger().debug("a connection ended", reason=str(problem))
         except Exception:  # noqa: BLE001 - the supervisor of connections: our bug in one must not end the others
@@ -112,3 +114,7 @@ class Door:
         finally:
             if stream is not None:
                 stream.close()
+
+
+def _line(problem: ConvoyError) -> str:
+    return ": ".join(str(problem).split("\n"))

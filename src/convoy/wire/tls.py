@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from convoy.errors import NotAllowed
+from convoy.errors import BadInput, NotAllowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,12 @@ def _context(protocol: ssl._SSLMethod, files: Files) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(files.root)
-    context.load_cert_chain(files.cert, files.key)
+    try:
+        context.load_cert_chain(files.cert, files.key)
+    except ssl.SSLError as problem:
+        raise BadInput(
+            f"{files.cert} and {files.key} cannot be used", why=problem.reason or str(problem), fix="copy the kit again"
+        ) from problem
     return context
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,6 +18,7 @@ from convoy.wire import frames
 
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
 PIPE_S = 1.0  # for the last words of a worker whose pipe somebody outside its session still holds
+MARK = "CONVOY_NODE_FOLDER"
 KEPT_PREFIXES = ("OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "SSL_CERT_")
 
 
@@ -65,6 +67,19 @@ class Launcher(Protocol):
 class ProcessLauncher:
     """Workers as child processes that share the node's folders and none of its environment."""
 
+    def __init__(self, home: Path) -> None:
+        """`home` is the node's working folder, which it alone holds: workers and their children bear its mark."""
+        self._mark = str(home.resolve())
+
+    def bury(self) -> int:
+        """End what a killed node of this folder has left: children of its workers. Returns how many there were."""
+        mark = f"{MARK}={self._mark}".encode()
+        found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _environ(path)]
+        for pid in found:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(found)
+
     async def launch(self, order: Order, output: Callable[[bytes], None]) -> ProcessWorker:
         """Start a worker process in a session of its own, one end of a socket pair in its hand.
 
@@ -83,7 +98,7 @@ class ProcessLauncher:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
                     cwd=order.folder,
-                    env=_environment(order.env, theirs.fileno()),
+                    env=_environment(order.env, theirs.fileno()) | {MARK: self._mark},
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                 )
@@ -197,6 +212,14 @@ def _environment(extra: Mapping[str, str], descriptor: int) -> dict[str, str]:
         "CONVOY_WORKER_FD": str(descriptor),
         "CONVOY_NODE_PID": str(os.getpid()),
     }
+
+
+def _environ(path: Path) -> list[bytes]:
+    """Return a process's environment; nothing if it is another user's, or gone."""
+    try:
+        return path.read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def _ticks(stat: Path, session: int) -> int:

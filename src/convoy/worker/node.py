@@ -105,7 +105,8 @@ def hold(folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as problem:
         os.close(descriptor)
-        raise BadInput(f"another process runs in {folder}", why=str(problem), fix="stop it first") from problem
+        why = f"it holds {folder / 'lock'}"
+        raise BadInput(f"another process runs in {folder}", why=why, fix="stop it first") from problem
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:

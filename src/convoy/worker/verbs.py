@@ -66,19 +66,21 @@ def receive() -> FLModel | None:
 
 
 def send(model: FLModel) -> None:
-    """Answer the task that `receive` gave. Raises `BadInput` if there is none."""
+    """Answer the task that `receive` gave.
+
+    Raises `BadInput` if there is none, and `Refused` for tensors that are not the model's in name, shape and dtype.
+    """
     task = session().open
     if task is None:
         raise BadInput("there is no task to answer", fix="call receive() before each send()")
     arrays = model.params if model.params is not None and len(model.params) else None
     if arrays is not None and model.params_type == ParamsType.DIFF:
-        from convoy.model import frameworks
+        from convoy.model import frameworks, schema
+        from convoy.model.arrays import shapes
 
         apart = frameworks.to_arrays(arrays)
-        arrays = {
-            name: (base + apart[name]).astype(base.dtype) if name in apart else base
-            for name, base in task.model.items()
-        }
+        schema.check_shapes(shapes(apart), shapes(task.model))
+        arrays = {name: base + apart[name] for name, base in task.model.items()}
     task.reply(arrays, weight=float((model.meta or {}).get(STEPS, 1.0)), metrics=model.metrics)
 
 
