@@ -93,3 +93,8 @@ class Bug(ConvoyError):
     """Ours: report it."""
 
     exit_code = 5
+
+
+def line(problem: Exception) -> str:
+    """Return what an error says, why and what to do, as one line."""
+    return ": ".join(str(problem).splitlines())

@@ -10,6 +10,7 @@ from typing import Final
 
 import structlog
 
+from convoy import errors
 from convoy.control import events
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import State
@@ -43,7 +44,7 @@ class Sessions:
             try:
                 work = self._begun(stream, opening)
             except ConvoyError as problem:
-                structlog.get_logger().warning("a site was refused", reason=": ".join(str(problem).split("\n")))
+                structlog.get_logger().warning("a site was refused", reason=errors.line(problem))
                 await stream.write(verdict(problem))
                 return
             if not await work:

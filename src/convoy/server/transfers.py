@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from convoy import errors
 from convoy.control import events
 from convoy.control.jobs import needed
 from convoy.control.records import JobId, SiteName, Step
@@ -198,7 +199,7 @@ class Transfers:
         )
 
     def _refuse(self, site: SiteName, offer: pb.Offer, problem: ConvoyError) -> None:
-        reason = " ".join(str(problem).split("\n"))
+        reason = errors.line(problem)
         self.post(events.Unusable(JobId(offer.job), offer.step, site, reason))
 
     def leave(self, site: SiteName) -> None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import structlog
 
 import convoy
+from convoy import errors
 from convoy.control.records import are_names
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.site.backoff import Backoff
@@ -105,9 +106,9 @@ class Agent:
                         await self._said(down)
                 self._trouble = "the server hung up"
             except Unreachable as problem:
-                self._trouble = _words(problem) if heard else self._absent(problem)
+                self._trouble = errors.line(problem) if heard else self._absent(problem)
             except ConvoyError as problem:
-                self._trouble, wait = _words(problem), refused
+                self._trouble, wait = errors.line(problem), refused
             self.site.log.warning("not connected", reason=self._trouble)
             await wait.wait(self.ending.event)
 
@@ -121,8 +122,8 @@ class Agent:
                 cert, root = kit.cert_file.read_bytes(), kit.root_file.read_bytes()
                 peers.identity_of(cert, root, now=time.time(), name="this site's certificate")
             except ConvoyError as found:
-                return _words(found)
-        return _words(problem)
+                return errors.line(found)
+        return errors.line(problem)
 
     def _find(self) -> None:
         """Take up the jobs that an earlier process of this site left on the disk."""
@@ -223,7 +224,3 @@ class Agent:
         await asyncio.gather(*(job.drain() for job in self.jobs.values()))
         for run in list(self._runs.values()):
             run.cancel()
-
-
-def _words(problem: ConvoyError) -> str:
-    return ": ".join(str(problem).split("\n"))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
+from convoy import errors
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.site import admission
@@ -121,7 +122,7 @@ class SiteJob:
             while True:
                 await self._turn(await self.tasks.get())
         except (ConvoyError, OSError) as problem:  # the job cannot go on here: the others, and the other jobs, can
-            self._refusal = " ".join(str(problem).split("\n"))
+            self._refusal = errors.line(problem)
             self.site.log.warning("job refused", job=self.id, reason=self._refusal)
             self._refuse()
             if self._trainer is not None:
@@ -202,7 +203,7 @@ class SiteJob:
             self.site.log.warning("task forgotten by the server", job=self.id, step=task.step, reason=str(problem))
             return None
         except ConvoyError as problem:
-            return Answer(task.step, task.round, "", 0.0, {}, " ".join(str(problem).split("\n")))
+            return Answer(task.step, task.round, "", 0.0, {}, errors.line(problem))
         try:
             model = pb.Blob(digest=task.model.digest, size=task.model.size)
             bare = pb.Task(
@@ -216,7 +217,7 @@ class SiteJob:
             if digest:
                 digest = await _in_thread(admission.filtered, self.site.kit, self.blobs, digest, bare)
         except ConvoyError as problem:
-            return Answer(task.step, task.round, "", 0.0, {}, " ".join(str(problem).split("\n")))
+            return Answer(task.step, task.round, "", 0.0, {}, errors.line(problem))
         return Answer(task.step, task.round, digest, up.answer.weight, dict(up.answer.metrics))
 
     async def _fetch(self, model: pb.Blob) -> None:
@@ -261,7 +262,7 @@ class SiteJob:
         try:
             up = as_up(self.id, answer, self._described(answer.digest))
         except (ConvoyError, OSError) as problem:  # the trainer never wrote it, or took it away
-            reason = " ".join(str(problem).split("\n"))
+            reason = errors.line(problem)
             up = pb.Up(failed=pb.TaskFailed(job=self.id, step=answer.step, error=reason))
         self.site.line.send(up)
 

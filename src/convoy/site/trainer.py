@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from convoy import errors
 from convoy.errors import Refused, RemoteFault
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker.launcher import Launcher, Order, Worker
@@ -81,7 +82,7 @@ class Trainer:
                 self._heard(up)
             await asyncio.wait({ended}, timeout=GRACE_S)
         except RemoteFault as problem:
-            why = " ".join(str(problem).split("\n"))
+            why = errors.line(problem)
         if not ended.done():  # it has hung up on us, or talks nonsense: whatever it does there, it is not our job
             await worker.stop(GRACE_S)
         how = await ended

@@ -11,6 +11,7 @@ from typing import Final, Self
 
 import structlog
 
+from convoy import errors
 from convoy.errors import BadInput, ConvoyError, NotAllowed
 from convoy.wire.stream import Stream
 
@@ -106,7 +107,7 @@ class Door:
             self._shaking.pop(me, None)
             await self._serve(stream)
         except NotAllowed as problem:
-            structlog.get_logger().warning("refused at the door", reason=_line(problem))
+            structlog.get_logger().warning("refused at the door", reason=errors.line(problem))
         except (ConvoyError, OSError) as problem:
             structlog.get_logger().debug("a connection ended", reason=str(problem))
         except Exception:  # noqa: BLE001 - the supervisor of connections: our bug in one must not end the others
@@ -114,7 +115,3 @@ class Door:
         finally:
             if stream is not None:
                 stream.close()
-
-
-def _line(problem: ConvoyError) -> str:
-    return ": ".join(str(problem).split("\n"))
