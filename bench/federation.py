@@ -133,7 +133,8 @@ class Federation:
         lines += [f"  - {{name: server, type: server, org: org, {ports}}}"]
         lines += [f"  - {{name: {name}, type: client, org: org}}" for name in names]
         lines += [f"  - {{name: {ADMIN}, type: admin, org: org, role: project_admin}}"]
-        project, _ = read_project("\n".join(lines) + "\n", "project.yml")
+        self.project_yml = "\n".join(lines) + "\n"
+        project, _ = read_project(self.project_yml, "project.yml")
         self.prod = provision(project, self.folder, now=time.time())
         self.server = Node(self.prod / "server", health)
         self.nodes = {name: Node(self.prod / name, port) for name, port in zip(names, healths, strict=True)}

@@ -13,7 +13,7 @@ from convoy.control.records import Job, JobId, SiteName, Task
 from convoy.control.state import LiveSite, Needs, State
 from convoy.errors import Bug
 
-A, B, C = (SiteName(name) for name in ("site-1", "site-2", "site-3"))
+A, B, C, D, E = (SiteName(f"site-{number}") for number in range(1, 6))
 J = JobId("j" * 32)
 
 
@@ -339,3 +339,28 @@ def test_a_job_that_waits_for_sites_in_vain_names_those_that_refused():
     drive(events.MemberRefused(J, A, "no such data"), asked())
     drive(events.TimePassed(), at=61.0)
     assert drive.job.record.cause.endswith("the job's patience (site-1: refused the job: no such data)")
+
+
+def test_a_question_to_sites_that_are_not_there_says_which_those_are():
+    drive = Drive()
+    drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    drive(asked(sites=(A, "site-9")))
+    drive(events.TimePassed(), at=61.0)
+    told = "1 of the 2 sites that 'train' needs were there for 60 s, the job's patience"
+    assert drive.job.record.cause == f"{told} (site-9: takes no part in this job)"
+
+
+def test_a_round_names_the_sites_that_never_came_and_those_that_were_kept_out():
+    drive = Drive()
+    drive.machine.state.sites[D] = LiveSite(D, enabled=False)
+    drive.machine.state.sites[E] = LiveSite(E, listed=False)
+    drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False), asked())
+    drive(updated(A, "a"), updated(B, "b"), events.CommitAsked(J, 1, "m1", {}, False))
+    assert drive.job.rounds[-1].left_out == ((C, "not connected"), (D, "disabled by an admin"))
+
+
+def test_a_site_that_has_left_the_federation_takes_no_part_whoever_enables_it():
+    drive = Drive()
+    drive.machine.state.sites[C] = LiveSite(C, listed=False)
+    drive(events.SiteSwitched(C, True), joined(A), joined(B), joined(C), submitted())
+    assert sorted(drive.job.members) == [A, B]

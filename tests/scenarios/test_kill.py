@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from tests.scenarios.conftest import write_job
+from tests.scenarios.conftest import adding, ended, put_job, write_job
 
 pytestmark = pytest.mark.scenario
 
@@ -78,3 +78,32 @@ def test_a_server_killed_after_any_change_of_the_job_resumes(after, started, und
                 federation.server.kill()
                 federation.server.start()
     assert models(federation, job) == undisturbed
+
+
+def test_what_the_trainer_of_a_killed_site_had_started_ends_when_the_site_is_back(gated, tmp_path):
+    federation, gates = gated()
+    first = federation.nodes["site-1"]
+    train = adding(
+        """
+        import subprocess
+        if number == 1:
+            child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+            with open("child", "w") as file:
+                file.write(str(child.pid))
+        gate(task)
+        """
+    )
+    job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 1, "min_sites": 2})
+    with federation.session() as session:
+        job = session.submit(job).id
+        for gate in gates.values():
+            gate.wait()
+        child = int((first.kit / "work" / "jobs" / job / "code" / "child").read_text())
+        first.kill()
+        assert not ended([child], within_s=0)
+        first.start()
+        assert ended([child], within_s=5)
+        gates["site-1"].wait()
+        for gate in gates.values():
+            gate.open()
+        assert session.wait(job).job.state == "completed"

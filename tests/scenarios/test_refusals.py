@@ -6,7 +6,9 @@ import pytest
 
 from bench.federation import Federation
 from convoy.admin.client import connect
-from convoy.errors import NotAllowed, RemoteFault
+from convoy.errors import NotAllowed, NotFound, RemoteFault
+from convoy.provision.kits import provision
+from convoy.spec.project import read_project
 from convoy.trust import bundle, folders
 from convoy.trust.authority import Authority
 from tests.scenarios.conftest import adding, left_out, overheard, put_job, readyz, took_part
@@ -187,6 +189,46 @@ def test_a_site_with_a_wrong_certificate_is_refused_and_its_readiness_says_why(k
         assert [site.connected for site in session.sites()] == [True, False]
         detail = session.wait(session.submit(put_job(tmp_path / "job", {"train.py": adding()}, with_={"rounds": 1})).id)
         assert detail.job.state == "completed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("expired", "expired at"), ("foreign", "is not from the root of bench"), ("key", "is not the key")],
+)
+def test_a_server_whose_certificate_nobody_would_accept_does_not_start(kind, reason, tmp_path):
+    made = Federation(tmp_path / "fed", sites=1)
+    own, now = Authority.load(made.prod.parent / "state"), time.time()
+    (tmp_path / "other").mkdir()
+    issuer = Authority.create("bench", tmp_path / "other", now=now) if kind == "foreign" else own
+    life = {"now": now - 30, "days": 10 / 86_400} if kind == "expired" else {"now": now}
+    key, cert = issuer.issue("server", "server", **life)
+    (made.server.kit / "startup" / "node.key").write_bytes(key)
+    if kind != "key":
+        (made.server.kit / "startup" / "node.crt").write_bytes(cert)
+    with pytest.raises(RuntimeError, match=reason):
+        made.server.start()
+    assert made.server.process.wait() == 2
+
+
+def test_a_site_that_has_left_the_federation_is_a_stranger_whatever_it_did_before(started, tmp_path):
+    federation = started(sites=2)
+    with federation.session() as session:
+        job = put_job(tmp_path / "job", {"train.py": adding()}, with_={"rounds": 1, "min_sites": 2})
+        session.wait(session.submit(job).id)
+    federation.server.stop()
+    left = [line for line in federation.project_yml.splitlines() if "site-2" not in line]
+    project, _ = read_project("\n".join(left), "project.yml")
+    prod = provision(project, federation.folder, now=time.time())
+    (federation.server.kit / "startup" / "federation.json").write_bytes(
+        (prod / "server" / "startup" / "federation.json").read_bytes()
+    )
+    federation.nodes["site-2"].stop()
+    federation.server.start()
+    with overheard(federation.nodes["site-2"]) as until, federation.session() as session:
+        until("site-2 is not a site of this federation")
+        assert [site.name for site in session.sites()] == ["site-1"]
+        with pytest.raises(NotFound, match="there is no site 'site-2'"):
+            session.enable("site-2")
 
 
 def test_a_site_whose_server_is_not_there_says_so(one_site):

@@ -2,12 +2,15 @@
 
 import asyncio
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker.launcher import Order, ProcessLauncher
+from convoy.worker.launcher import MARK, Order, ProcessLauncher
 
 
 def children():
@@ -41,3 +44,21 @@ async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_proc
         ended = asyncio.create_task(worker.ended())
         await worker.stop(0.1)
         await ended
+
+
+def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path):
+    (tmp_path / "other").mkdir()
+
+    def left(home):
+        command = [sys.executable, "-c", "import signal; signal.pause()"]
+        return subprocess.Popen(command, env={MARK: str(home)}, start_new_session=True)
+
+    orphan, others = left(tmp_path), left(tmp_path / "other")
+    try:
+        assert ProcessLauncher(tmp_path).bury() == 1
+        assert orphan.wait(10) == -signal.SIGKILL
+        assert others.poll() is None
+        assert ProcessLauncher(tmp_path).bury() == 0
+    finally:
+        others.kill()
+        others.wait()

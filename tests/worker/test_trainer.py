@@ -132,6 +132,33 @@ def test_an_unchanged_model_comes_back_under_its_own_digest(job, trainer) -> Non
 
 
 @pytest.mark.parametrize(
+    ("difference", "reason"),
+    [
+        ("{'w': model.params['w']}", "has no tensor 'n'"),
+        ("{**model.params, 'x': model.params['w']}", "a tensor 'x' more than the model"),
+        ("{**model.params, 'w': model.params['w'][:1]}", "shape [1, 3], the model's [2, 3]"),
+        ("{**model.params, 'w': model.params['w'].astype('f8')}", "is F64, the model's is F32"),
+    ],
+)
+def test_a_difference_that_is_not_the_models_shape_is_refused_and_not_stretched(
+    job, trainer, difference: str, reason: str
+) -> None:
+    job(
+        train_py=f"""
+import convoy as flare
+flare.init()
+model = flare.receive()
+flare.send(flare.FLModel(params_type="DIFF", params={difference}))
+"""
+    )
+    with trainer("train.py") as node:
+        digest = node.save(BASE)
+        node.hear()
+        node.task(digest)
+        assert reason in node.hear().failed.error
+
+
+@pytest.mark.parametrize(
     ("reply", "reason"),
     [
         ("{'w': task.model['w']}", "has no tensor 'n'"),

@@ -33,6 +33,8 @@ from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
 
 REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
 
+LOST: Final = "the connection to the server was lost"
+
 
 def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | None = None) -> int:
     """Run the site in the foreground until it is told to leave; return the exit status."""
@@ -104,9 +106,9 @@ class Agent:
                         absent.reset()
                         refused.reset()
                         await self._said(down)
-                self._trouble = "the server hung up"
+                self._trouble = f"{LOST}: it hung up"
             except Unreachable as problem:
-                self._trouble = errors.line(problem) if heard else self._absent(problem)
+                self._trouble = f"{LOST}: {problem.why or problem.what}" if heard else self._absent(problem)
             except ConvoyError as problem:
                 self._trouble, wait = errors.line(problem), refused
             self.site.log.warning("not connected", reason=self._trouble)
@@ -185,7 +187,7 @@ class Agent:
                 return  # the bytes stay until the round is committed
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
-        self._trouble = "the connection to the server was lost"
+        self._trouble = LOST
         alive = {held.job: held.log_offset for held in welcome.jobs}
         for job in list(self.jobs.values()):
             if job.id not in self._runs and job.id in alive:

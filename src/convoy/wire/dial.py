@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from convoy.errors import Unreachable
-from convoy.wire.stream import Stream, lost
+from convoy.wire.stream import Stream, words
 
 DIAL_S: Final = 10.0  # from nothing to TLS, over the slowest link
 MAX_ANSWER: Final = 16 << 10  # bytes of a proxy's answer
@@ -44,7 +44,7 @@ class Way:
         except TimeoutError:
             raise Unreachable(f"{self._name} is not reached", why=f"no answer within {DIAL_S:g} s") from None
         except OSError as problem:
-            raise Unreachable(f"{self._name} is not reached", why=lost(problem).why) from problem
+            raise Unreachable(f"{self._name} is not reached", why=words(problem)) from problem
 
     @property
     def _name(self) -> str:

@@ -6,6 +6,7 @@ A socket that never blocks and OpenSSL right on it: no copies in between. One ta
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable
@@ -136,8 +137,15 @@ class _Side:
 
 def lost(problem: OSError) -> Unreachable:
     """Return the error for a connection that broke; OpenSSL's words come without the line of its source."""
-    why = problem.reason.replace("_", " ").lower() if isinstance(problem, ssl.SSLError) and problem.reason else ""
-    return Unreachable("the connection was lost", why=why or problem.strerror or str(problem))
+    return Unreachable("the connection was lost", why=words(problem))
+
+
+def words(problem: OSError) -> str:
+    """Return what a system call or OpenSSL says, without addresses and source lines."""
+    if isinstance(problem, ssl.SSLError):
+        return problem.reason.replace("_", " ").lower() if problem.reason else str(problem)
+    number = problem.errno or 0  # getaddrinfo counts its own below 0
+    return os.strerror(number) if number > 0 else problem.strerror or str(problem)
 
 
 async def hear(stream: Stream, kind: type[M]) -> M | None:
