@@ -1,7 +1,7 @@
 """`make bench`: the numbers of the design page, each beside its budget, the floor and the peers, in one run.
 
 Medians of `--times` (five); one line as each number comes, the table at the end. A number over its budget is marked.
-The peers' numbers are those that were measured on a machine like this one, 2 shared cores.
+The peers do each of their jobs once, after ours; `--no-peers` leaves them out.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import floor, jobs, memory
+from bench import floor, jobs, memory, peers
 from bench.federation import ADMIN, Federation, federation
+from bench.peer import PeerTimes
 from convoy.errors import ConvoyError
 from convoy.provision.kits import provision
 from convoy.spec.project import read_project
@@ -38,8 +39,7 @@ class Row:
     budget: float
     unit: str
     floor: float | None = None
-    nvflare: str = "-"
-    flower: str = "-"
+    peer: Callable[[list[PeerTimes]], float] | None = None  # seconds of the same at a peer
     note: str = ""
 
 
@@ -70,7 +70,9 @@ class Bench:
             made.down()
             return took
 
-        return Row("federation of server + 2 sites ready, cold", self.median(once), 2.5, "s", nvflare="11.3 s")
+        return Row(
+            "federation of server + 2 sites ready, cold", self.median(once), 2.5, "s", peer=lambda jobs: jobs[0].ready_s
+        )
 
     def first_task(self) -> Row:
         """From typing `convoy job submit` to the first line of the first task at a site."""
@@ -89,7 +91,9 @@ class Bench:
                 return float(mark.read_text()) - began
 
             took = self.median(once)
-        return Row("submit -> first task running at a site, cold CLI", took, 1.0, "s", nvflare="8 s", flower="3.5 s")
+        return Row(
+            "submit -> first task running at a site, cold CLI", took, 1.0, "s", peer=lambda jobs: jobs[0].first_s
+        )
 
     def small_round(self) -> Row:
         """The median round of 10 kB."""
@@ -97,9 +101,9 @@ class Bench:
             job = jobs.write(self.place(), 10_000, rounds=50, sites=2)
             took = self.median(lambda: rounds_s(made, job))
         low = floor.measure(10_000, 2) * 1e3
-        return Row("round, 10 kB, 2 sites", took * 1e3, 20, "ms", low, nvflare="2340 ms", flower="3300-6500 ms")
+        return Row("round, 10 kB, 2 sites", took * 1e3, 20, "ms", low, peer=lambda jobs: jobs[0].round_s)
 
-    def whole(self, size: int, budget: float, nvflare: str, flower: str) -> Row:
+    def whole(self, size: int, budget: float) -> Row:
         """A whole job of 5 rounds at 2 sites, from the call of submit to its end."""
         with federation(self.place()) as made:
             job = jobs.write(self.place(), size, rounds=5, sites=2)
@@ -114,7 +118,8 @@ class Bench:
             took = self.median(once)
         low = 5 * floor.measure(size, 2)
         what = f"whole job, {size // MB} MB x 5 rounds x 2 sites"
-        return Row(what, took, budget, "s", low, nvflare=nvflare, flower=flower)
+        place = [job for job, _ in peers.JOBS].index(size)
+        return Row(what, took, budget, "s", low, peer=lambda jobs: jobs[place].whole_s)
 
     def big_round(self) -> Row:
         """The median round of 50 MB at 8 sites; its budget is a ratio to the floor of this run."""
@@ -122,7 +127,7 @@ class Bench:
         with federation(self.place(), sites=8) as made:
             took = rounds_s(made, jobs.write(self.place(), 50 * MB, rounds=self.times + 2, sites=8))
         note = f"{took / low:.2f} x the floor"
-        return Row("round, 50 MB x 8 sites", took, 1.5 * low, "s", low, "6 s", "21-33 s", note)
+        return Row("round, 50 MB x 8 sites", took, 1.5 * low, "s", low, note=note)
 
     def peak(self, sites: int, size: int) -> int:
         """Return the peak of unreclaimable bytes over the server's processes in a job of three rounds."""
@@ -144,7 +149,7 @@ class Bench:
             beyond[sites] = (peak - bases[sites]) / model
             note = f"base {bases[sites] / MB:.0f} MB, peak {peak / MB:.0f} MB"
             what = f"server memory, {sites} sites, beyond the base"
-            rows.append(Row(what, beyond[sites], 2.5, "models", nvflare="3.3 a site", flower="3.4 a site", note=note))
+            rows.append(Row(what, beyond[sites], 2.5, "models", note=note))
         slope = max((beyond[8] - beyond[2]) / 6, 0.0)
         rows.append(Row("server memory, slope from 2 to 8 sites", slope, 0.05, "models a site"))
         return rows + [self.caged(sites, bases[sites] + int(2.5 * model)) for sites in (8, 32)]
@@ -172,7 +177,7 @@ class Bench:
         with federation(self.place()) as made:
             lines = Path(f"/proc/{made.nodes['site-1'].pid}/status").read_text().splitlines()
             kib = next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
-        return Row("idle site, resident", kib * 1024 / MB, 60, "MB", nvflare="87 MB", flower="270 MB")
+        return Row("idle site, resident", kib * 1024 / MB, 60, "MB")
 
     def resume(self) -> Row:
         """From kill -9 of the server (started again at once) to the next committed round."""
@@ -192,7 +197,7 @@ class Bench:
                         return fresh[0].committed_at - killed_at
             raise AssertionError("the job ended before the server was killed")
 
-        return Row("kill -9 of the server -> next progress", self.median(once), 5, "s", nvflare="lost", flower="failed")
+        return Row("kill -9 of the server -> next progress", self.median(once), 5, "s")
 
     def provision(self) -> Row:
         """Kits for a server and 100 sites."""
@@ -205,7 +210,7 @@ class Bench:
             provision(project, self.place(), now=time.time())
             return time.perf_counter() - began
 
-        return Row("provision 100 sites", self.median(once), 2, "s", nvflare="9.0 s")
+        return Row("provision 100 sites", self.median(once), 2, "s")
 
 
 def rounds_s(made: Federation, job: Path) -> float:
@@ -217,28 +222,43 @@ def rounds_s(made: Federation, job: Path) -> float:
     return statistics.median(after - before for before, after in itertools.pairwise(at))
 
 
-def show(rows: list[Row]) -> None:
+def measure_peers(folder: Path) -> dict[str, list[PeerTimes]]:
+    """Return by its name what each peer's jobs took; one that fails is said and has none."""
+    found: dict[str, list[PeerTimes]] = {}
+    for peer in peers.PEERS:
+        found[peer.requirement] = []
+        try:
+            found[peer.requirement] = list(peer.measures(folder / peer.name, peers.JOBS))
+        except (RuntimeError, subprocess.SubprocessError) as problem:
+            print(f"{peer.requirement} failed: {problem}", file=sys.stderr)
+        print(f"{peer.requirement} done, load {os.getloadavg()[0]:.1f}: {peer.note}", file=sys.stderr)
+    return found
+
+
+def show(rows: list[Row], times: dict[str, list[PeerTimes]]) -> None:
     """Print the table."""
-    heads = ("what, on 2 cores, loopback, mTLS", "ours", "budget", "", "floor", "NVFLARE 2.9", "Flower 1.4x", "note")
-    table = [heads, *map(cells, rows)]
+    heads = ("what, on 2 cores, loopback, mTLS", "ours", "budget", "", "floor", *times, "note")
+    table = [heads, *(cells(row, times) for row in rows)]
     widths = [max(len(row[place]) for row in table) for place in range(len(heads))]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def cells(row: Row) -> tuple[str, ...]:
+def cells(row: Row, times: dict[str, list[PeerTimes]]) -> tuple[str, ...]:
     """Return a row as text."""
     bounded = row.budget < float("inf")
     verdict = ("ok" if row.ours <= row.budget else "OVER") if bounded else ""
     low = "-" if row.floor is None else f"{row.floor:.3g} {row.unit}"
     budget = f"{row.budget:.3g} {row.unit}" if bounded else "-"
-    return (row.what, f"{row.ours:.3g} {row.unit}", budget, verdict, low, row.nvflare, row.flower, row.note)
+    theirs = [f"{row.peer(jobs):.3g} s" if row.peer and jobs else "-" for jobs in times.values()]
+    return (row.what, f"{row.ours:.3g} {row.unit}", budget, verdict, low, *theirs, row.note)
 
 
 def main() -> None:
     """Measure what was asked for, or everything."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--times", type=int, default=5)
+    options.add_argument("--no-peers", action="store_true", help="leave NVIDIA FLARE and Flower out")
     options.add_argument("only", nargs="*", help="names of measures (default: all)")
     chosen = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="convoy-bench-"))
@@ -247,8 +267,8 @@ def main() -> None:
         "ready": bench.ready,
         "first_task": bench.first_task,
         "small_round": bench.small_round,
-        "whole_1": lambda: bench.whole(MB, 2.0, "25.2 s", "38 s"),
-        "whole_100": lambda: bench.whole(100 * MB, 5.0, "39.9 s", "52 s"),
+        "whole_1": lambda: bench.whole(MB, 2.0),
+        "whole_100": lambda: bench.whole(100 * MB, 5.0),
         "big_round": bench.big_round,
         "memory": bench.memories,
         "idle_site": bench.idle_site,
@@ -264,9 +284,10 @@ def main() -> None:
             found = measure()
             rows += found if isinstance(found, list) else [found]
             print(f"{name} done, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+        times = {} if chosen.no_peers or not any(row.peer for row in rows) else measure_peers(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    show(rows)
+    show(rows, times)
 
 
 if __name__ == "__main__":
