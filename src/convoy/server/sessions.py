@@ -83,8 +83,8 @@ class Sessions:
                 reading = group.create_task(self._read(line, stream))
                 await speak(stream, line.downs, pb.Down(ping=pb.Ping()))
                 reading.cancel()
-        except* ConvoyError:
-            pass  # the site is gone, or talks nonsense: it comes back, and says anew what counts
+        except* ConvoyError as problems:  # it is gone, or talks nonsense: it comes back, and says anew what counts
+            structlog.get_logger().info("site lost", site=site, reason=errors.line(problems.exceptions[0]))
         finally:
             if self.hub.close(line):
                 self.transfers.leave(site)

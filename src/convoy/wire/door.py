@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Final, Self
 
@@ -18,6 +19,8 @@ from convoy.wire.stream import Stream
 BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
 HANDSHAKE_S: Final = 10.0  # for the whole of it, over the slowest link
 HANDSHAKES: Final = 512  # at a time; one more, and the oldest goes: strangers cannot keep the door shut
+
+FULL_S: Final = 1.0  # until we try again when this process can open nothing more, and none of our guests leaves
 
 
 def bound(host: str, port: int) -> socket.socket:
@@ -80,7 +83,9 @@ class Door:
                 sock, _ = await loop.sock_accept(self._sock)
             except OSError as problem:  # no descriptors, no memory: there are some again when somebody leaves
                 structlog.get_logger().error("a site cannot be let in", reason=str(problem))
-                await self._some_left.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(FULL_S):
+                        await self._some_left.wait()
                 continue
             guest = asyncio.create_task(self._welcome(sock))
             self._guests.add(guest)
