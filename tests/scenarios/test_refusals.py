@@ -33,14 +33,14 @@ DEEDS = {
     "extra tensor": ("forge(task, {'w': w, 'b': b, 'c': b})", "a tensor 'c' more than the model"),
     "wrong shape": ("forge(task, {'w': w[:-1], 'b': b})", "tensor 'w' of the update has the shape [{less}]"),
     "wrong dtype": ("forge(task, {'w': w.astype('f8'), 'b': b})", "of the update is F64, the model's is F32"),
-    "not a number": ("w[3] = np.nan; forge(task, {'w': w, 'b': b})", "tensor 'w' of the update is not finite item [3]"),
+    "not a number": ("w[3] = np.nan; forge(task, {'w': w, 'b': b})", "'w' of the update is not finite: item [3]"),
     "infinity": ("w[-1] = -np.inf; forge(task, {'w': w, 'b': b})", "item [{last}] is -inf"),
     "negative weight": ("forge(task, {'w': w, 'b': b}, weight=-1.0)", "the weight not negative"),
     "weight not a number": ("forge(task, {'w': w, 'b': b}, weight=float('nan'))", "must be finite"),
     "infinite weight": ("forge(task, {'w': w, 'b': b}, weight=float('inf'))", "must be finite"),
     "metric not a number": ("forge(task, {'w': w, 'b': b}, metrics={'m': float('nan')})", "must be finite"),
     "no model": ("forge(task, None)", "training must answer with a model"),
-    "far away": ("w[0] += 1000; forge(task, {'w': w, 'b': b})", "is 1000 away from its model the bound is 10 (L2)"),
+    "far away": ("w[0] += 1000; forge(task, {'w': w, 'b': b})", "is 1000 away from its model: the bound is 10 (L2)"),
 }  # fmt: skip
 TRAIN = (
     FORGED

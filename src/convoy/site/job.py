@@ -57,7 +57,7 @@ class SiteJob:
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
     _models: list[str] = field(default_factory=list)
-    _pushes: dict[str, tuple[pb.Want, Backoff]] = field(default_factory=dict)  # the newest of each step
+    _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
     _sent_log: int = 0
     _log_news: asyncio.Event = field(default_factory=asyncio.Event)
     _ready: bool = False
@@ -275,22 +275,28 @@ class SiteJob:
         return pb.Blob(digest=digest, size=layout.size, header=layout.header)
 
     async def push(self, want: pb.Want) -> None:
-        """Send the bytes of an update that the server wants."""
-        answer = self._outbox.answers.get(want.step)
-        if answer is None:
+        """Send the bytes of an update that the server wants; one push of a step at a time, the newest wish counts."""
+        step, waits = want.step, want.step in self._wants
+        self._wants[step] = want
+        if waits:
             return
-        head = pb.PushHead(job=self.id, step=want.step, digest=answer.digest)
-        backoff = self._pushes[want.step][1] if want.step in self._pushes else Backoff()
-        self._pushes[want.step] = want, backoff
         try:
-            await self.site.line.push(head, str(self.blobs.path(answer.digest)), want.ranges)
-        except Unreachable:
-            await backoff.wait(self._stop)
-            newest = self._pushes[want.step][0] is want
-            if newest and want.step in self._outbox.answers:
-                self._offer(answer)  # if the line broke, too, it says so again when it is back
-        except (NotAllowed, RemoteFault, OSError) as problem:
-            self.site.log.warning("update not taken", job=self.id, step=want.step, reason=str(problem))
+            await self._push(step)
+        finally:
+            del self._wants[step]
+
+    async def _push(self, step: str) -> None:
+        backoff, sent = Backoff(), None
+        while (answer := self._outbox.answers.get(step)) is not None and self._wants[step] is not sent:
+            sent = self._wants[step]
+            try:
+                head = pb.PushHead(job=self.id, step=step, digest=answer.digest)
+                await self.site.line.push(head, str(self.blobs.path(answer.digest)), sent.ranges)
+            except (Unreachable, NotAllowed, RemoteFault, OSError) as problem:
+                self.site.log.warning("update not taken", job=self.id, step=step, reason=errors.line(problem))
+                await backoff.wait(self._stop)
+                if step in self._outbox.answers and self._wants[step] is sent:
+                    self._offer(answer)  # the server says what it lacks; if the line broke, too, this is said on return
 
     def rejected(self, step: str, reason: str) -> None:
         """The server will never count this answer."""
