@@ -123,15 +123,18 @@ class Desk:
         found = self._job(job)
         event = asyncio.Event()
         leave = self.loop.subscribe(job, event)
-        told = 0
+        told, said = 0, None
         try:
             while True:
                 event.clear()
                 over, rounds = found.over, found.rounds[told:]
                 told += len(rounds)
-                yield views.Progress(
+                now = views.Progress(
                     job=job_view(found), rounds=[round_view(record) for record in rounds], story=found.record.story
                 )
+                if rounds or now != said:  # much happens to a job that nobody sees
+                    yield now
+                said = now
                 if over:
                     return
                 await event.wait()
