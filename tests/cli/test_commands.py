@@ -41,6 +41,14 @@ async def test_a_job_that_fails_shows_the_traceback_and_the_site_and_leaves_with
     assert "what failed:\nat site-2, task 2.1:" in shown.out
 
 
+async def test_a_job_whose_patience_ran_out_leaves_with_3(convoy, tmp_path):
+    api.job_folder(tmp_path, config="{silent_at: 2}")
+    said = await convoy("job", "submit", "tumours", "-w")
+    assert said.code == 3
+    assert said.err.splitlines()[:2] == ["error: job tumours failed", "  why: no progress for 5 s, the job's patience"]
+    assert (await convoy("job", "watch", "tumours")).code == 3
+
+
 async def test_a_job_is_shown_with_who_took_part_and_who_was_left_out_and_why(convoy, tmp_path):
     api.job_folder(tmp_path)
     await convoy("job", "submit", "tumours", "-w")

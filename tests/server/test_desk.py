@@ -1,18 +1,16 @@
 """What the server's desk says of jobs, over a real machine, loop and ledger."""
 
 import asyncio
-import time
 from contextlib import aclosing
 
-import pytest
-
-from convoy.control import events
+from convoy.control import effects, events
+from convoy.control.machine import Now
 from convoy.control.records import Job, JobId
-from convoy.errors import NotFound, Refused
 from convoy.server.views import job_view
 from convoy.spec.job import read_job
 
 J = JobId("a" * 32)
+LATER = Now(1e9, 0)
 SPEC = read_job("name: tumours\ntrainer: train.py\nwith: {min_sites: 2}\npatience: 5s\n", "job.yaml").to_json()
 
 
@@ -27,6 +25,42 @@ async def running(desk):
     desk.loop.post(events.Submitted(Job(J, "tumours", "ada@a.org", "a", "d" * 64, 1, SPEC, "submitted", "", 1.0)))
     await desk.loop.settled()
     return desk.loop.machine.state.jobs[J]
+
+
+async def failed(desk, error):
+    """End the job with what its workflow raised."""
+    desk.loop.post(events.FlowFailed(J, error, ""))
+    for site in desk.loop.machine.state.sites:
+        desk.loop.post(events.MemberStopped(J, site))
+    desk.loop.post(events.ResultsKept(J, ""))
+    await desk.loop.settled()
+
+
+async def test_a_job_that_failed_because_its_sites_made_no_progress_says_that_patience_ran_out(desk):
+    job, machine = await running(desk), desk.loop.machine
+    machine.step(events.Asked(J, "1.0", "train", 1, 3, "m" * 64, 2), Now(0, 0))
+    found = machine.step(events.TimePassed(), LATER)
+    (end,) = [effect for effect in found if isinstance(effect, effects.TellEnd)]
+    assert not job_view(job).patience_out
+    await failed(desk, f"NotEnough: {end.error}")
+    assert job_view(job).patience_out
+
+
+async def test_a_job_that_failed_because_too_few_sites_were_there_says_that_patience_ran_out(desk):
+    job = await running(desk)
+    for site in ("site-1", "site-2"):
+        desk.loop.post(events.MemberRefused(J, site, "no"))
+    desk.loop.machine.step(events.Asked(J, "1.0", "train", 1, 3, "m" * 64, 2), Now(0, 0))
+    desk.loop.machine.step(events.TimePassed(), LATER)
+    await failed(desk, "it has ended already")
+    assert job_view(job).patience_out
+
+
+async def test_a_job_that_failed_of_something_else_does_not_blame_patience(desk):
+    job = await running(desk)
+    await failed(desk, "ValueError: the scanner is off")
+    assert job_view(job).state == "failed"
+    assert not job_view(job).patience_out
 
 
 async def test_a_watch_says_nothing_where_nothing_that_it_says_has_changed(desk):

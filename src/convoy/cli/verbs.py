@@ -7,7 +7,7 @@ from pathlib import Path
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
-from convoy.errors import BadInput, JobFailed
+from convoy.errors import BadInput, JobFailed, PatienceOut
 
 
 async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool = False) -> None:
@@ -84,7 +84,7 @@ async def show(client: Client, screen: Screen, job: str) -> None:
 
 
 async def watch(client: Client, screen: Screen, job: str) -> None:
-    """Follow a job until it has ended; raises `JobFailed` unless it completed."""
+    """Follow a job until it has ended; raises `PatienceOut` or `JobFailed` unless it completed."""
     from convoy.cli import progress
 
     found = await client.find(job)
@@ -94,7 +94,8 @@ async def watch(client: Client, screen: Screen, job: str) -> None:
         return
     if last.story:
         screen.line(f"\nwhat failed:\n{last.story.rstrip()}\n")
-    raise JobFailed(
+    kind = PatienceOut if last.job.patience_out else JobFailed
+    raise kind(
         f"job {last.job.name} {last.job.state}", why=last.job.cause, fix=f"see more with: convoy job logs {found[:8]}"
     )
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from convoy.admin import views
 from convoy.control.records import Round
 from convoy.control.state import LiveJob, LiveSite, State
 from convoy.trust.federation import Federation
+
+PATIENCE: Final = "the job's patience"  # in these words a cause says that it ran out
 
 
 def job_view(job: LiveJob) -> views.JobView:
@@ -26,6 +30,7 @@ def job_view(job: LiveJob) -> views.JobView:
         rounds=record.rounds,
         waiting_for=[] if job.over else job.waiting_for,
         metrics=metrics,
+        patience_out=record.state == "failed" and PATIENCE in record.cause,
     )
 
 
