@@ -72,6 +72,16 @@ async def test_a_node_that_died_is_named_and_started_again(here):
 
 
 @pytest.mark.scenario
+async def test_up_returns_when_the_sites_that_ran_before_have_registered_with_the_new_server_too(here):
+    await typed("up", cwd=here)
+    os.kill(nodes(here)["server"]["pid"], signal.SIGKILL)
+    said = await typed("up", "--json", cwd=here)
+    assert said.code == 0, said.err
+    shown = json.loads((await typed("ps", "--json", cwd=here)).out)
+    assert {node["state"] for node in shown["nodes"]} == {"ready"}
+
+
+@pytest.mark.scenario
 async def test_a_node_that_dies_at_its_start_takes_the_others_with_it_and_says_why(here):
     with (here / "workspace/clinics/prod_00/site-2/local/node.yaml").open("a") as file:
         file.write("helth_port: 3\n")

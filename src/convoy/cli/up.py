@@ -20,6 +20,7 @@ from convoy.errors import BadInput, NotFound, PatienceOut, Refused
 from convoy.spec.kit import Kit, read_kit
 
 READY_S: Final = 60.0  # for a node to say that it is ready
+LOOK_S: Final = 0.2  # between two looks at a site that was there before and has nobody to tell that it is back
 GRACE_S: Final = 30.0  # for a node to drain
 FIRST_HEALTH_PORT: Final = 8004
 LAST_LINES: Final = 15  # of a log, to say why a node died
@@ -62,6 +63,7 @@ def up(screen: Screen, prod: Path) -> None:
         processes.end([start.node.pid for start in starts], grace_s=GRACE_S)
         _record(prod, kits, list(before.values()))
         raise
+    _await_registered([node for node in before.values() if node.kind == "site"])
     screen.data(_said(prod, kits, list(nodes.values())))
     for older in sorted(prod.parent.glob("prod_*/server/work/convoy.sqlite")):
         if older.parents[2] < prod and not before:
@@ -188,6 +190,19 @@ def _await_ready(starts: list[Start]) -> None:
                     why=_last_lines(late[0]),
                     fix=f"see {late[0].node.log}",
                 )
+
+
+def _await_registered(sites: list[Node]) -> None:
+    """Return once every site that ran before is registered; raises `Refused` for one that dies, else `PatienceOut`."""
+    deadline = time.monotonic() + READY_S
+    for site in sites:
+        while (state := _state(site)) != "ready":
+            fix = f"convoy logs {site.name}"
+            if not site.runs:
+                raise Refused(f"{site.name} ran before and has ended", why=state, fix=fix)
+            if time.monotonic() > deadline:
+                raise PatienceOut(f"{site.name} runs and is not registered after {READY_S:.0f} s", why=state, fix=fix)
+            processes.ended(site.pid, within_s=LOOK_S)
 
 
 def _died(start: Start) -> Refused:
