@@ -53,11 +53,13 @@ async def test_a_job_is_shown_with_who_took_part_and_who_was_left_out_and_why(co
     api.job_folder(tmp_path)
     await convoy("job", "submit", "tumours", "-w")
     said = await convoy("job", "show", "tumours")
+    shown = await convoy("job", "show", "tumours", "--json")
     row = next(line for line in said.out.splitlines() if line.startswith("2 "))
     assert row.split("  ") == [part for part in row.split("  ") if part.strip() or part == ""]
     assert "site-1 (10)" in row
     assert "site-2: the deadline of 5 s passed" in row
     assert "best" in row
+    assert f"convoy job logs {json.loads(shown.out)['job']['id'][:8]} --site site-2" in said.out
     listed = await convoy("job", "list")
     assert listed.out.splitlines()[0].startswith("ID        NAME     STATE")
     assert "completed  3/3" in listed.out

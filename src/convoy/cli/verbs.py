@@ -81,6 +81,8 @@ async def show(client: Client, screen: Screen, job: str) -> None:
     screen.table(("site", "state", "reason"), members, empty="no site has it yet")
     if detail.story:
         screen.line(f"\nwhat failed:\n{detail.story}")
+    elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
+        screen.line(f"\nwhat a site that was left out printed: convoy job logs {record.id[:8]} --site {out[0]}")
 
 
 async def watch(client: Client, screen: Screen, job: str) -> None:
