@@ -85,7 +85,7 @@ async def test_logs_results_abort_delete_and_clone(convoy, rest, tmp_path):
 async def test_sites_and_the_server_are_shown_and_switched(convoy, rest):
     assert (await convoy("site", "list")).out.splitlines()[1].startswith("site-1  a    connected")
     assert (await convoy("site", "disable", "site-1")).out == "site-1 is disabled\n"
-    assert json.loads((await convoy("site", "show", "site-1", "--json")).out)[0]["enabled"] is False
+    assert json.loads((await convoy("site", "show", "site-1", "--json")).out)["enabled"] is False
     assert (await convoy("site", "enable", "site-1")).code == 0
     assert "takes jobs" in (await convoy("status")).out
     assert (await convoy("problems", "-n", "2")).out == "server | warning 1\nserver | warning 2\n"

@@ -68,6 +68,9 @@ async def test_a_node_that_died_is_named_and_started_again(here):
     assert after["site-1"]["pid"] != before["site-1"]["pid"]
     logs = await typed("logs", "site-1", cwd=here)
     assert "registered" in logs.out
+    said = [json.loads(line) for line in (await typed("logs", "site-1", "--json", cwd=here)).out.splitlines()]
+    assert [line["text"] for line in said] == logs.out.splitlines()
+    assert {line["node"] for line in said} == {"site-1"}
     assert (await typed("logs", "mars", cwd=here)).code == 1
 
 

@@ -94,11 +94,13 @@ def ps(workspace: Path, json: bool) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on as it grows")
 @click.option("-n", "count", default=100, metavar="COUNT", help="The last so many lines")
 @workspace_option
-def logs(node: str, follow: bool, count: int, workspace: Path) -> None:
+@as_json
+def logs(node: str, follow: bool, count: int, workspace: Path, json: bool) -> None:
     """Print the log of a node that `up` started: server, or a site's name."""
     from convoy.cli import up as command
+    from convoy.cli.output import Screen
 
-    command.logs(workspace, node, follow=follow, count=count)
+    command.logs(Screen(json=json), workspace, node, follow=follow, count=count)
 
 
 @app.command()

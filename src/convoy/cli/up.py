@@ -304,14 +304,18 @@ def _gone(node: Node) -> str:
     return f"died: convoy logs {node.name}" if died else "stopped"
 
 
-def logs(workspace: Path, name: str, *, follow: bool, count: int) -> None:
-    """Become `tail` on a node's log."""
+def logs(screen: Screen, workspace: Path, name: str, *, follow: bool, count: int) -> None:
+    """Become `tail` on a node's log; for programs, say each of its lines as JSON."""
     nodes = running(workspace)
     found = [node for node in nodes if node.name == name]
     if not found:
         raise NotFound(f"there is no node {name!r} here", why=f"there are: {', '.join(node.name for node in nodes)}")
-    options = ["-n", str(count), *(["-F"] if follow else [])]
-    os.execvp("tail", ["tail", *options, found[0].log])  # noqa: S606 - what a person expects
+    tail = ["tail", "-n", str(count), *(["-F"] if follow else []), found[0].log]
+    if not screen.json:
+        os.execvp("tail", tail)  # noqa: S606 - what a person expects
+    with subprocess.Popen(tail, stdout=subprocess.PIPE, text=True, errors="replace") as reading:
+        for line in reading.stdout or ():
+            screen.data({"node": name, "text": line.rstrip("\n")})
 
 
 def down(screen: Screen, workspace: Path) -> None:

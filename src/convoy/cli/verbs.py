@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
 from convoy.errors import BadInput, JobFailed, PatienceOut
+
+if TYPE_CHECKING:
+    from convoy.admin import views
 
 
 async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool = False) -> None:
@@ -164,11 +168,28 @@ async def status(client: Client, screen: Screen) -> None:
 
 async def sites(client: Client, screen: Screen, *names: str) -> None:
     """List the sites: all of them, or those named."""
-    found = [site for site in await client.sites() if not names or site.name in names]
+    found = await _sites(client, names)
+    screen.data(found)
+    _site_table(screen, found)
+
+
+async def site(client: Client, screen: Screen, name: str) -> None:
+    """Show one site."""
+    found = await _sites(client, (name,))
+    screen.data(found[0])
+    _site_table(screen, found)
+
+
+async def _sites(client: Client, names: tuple[str, ...]) -> list[views.SiteView]:
+    every = await client.sites()
+    found = [site for site in every if not names or site.name in names]
     missing = set(names) - {site.name for site in found}
     if missing:
         raise BadInput(f"there is no site {', '.join(sorted(missing))}", fix="convoy site list")
-    screen.data(found)
+    return found
+
+
+def _site_table(screen: Screen, found: list[views.SiteView]) -> None:
     rows = [
         (
             site.name,
