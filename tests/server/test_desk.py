@@ -3,10 +3,13 @@
 import asyncio
 from contextlib import aclosing
 
+import pytest
+
+from convoy.admin.port import Person
 from convoy.control import effects, events
 from convoy.control.machine import Now
 from convoy.control.records import Job, JobId
-from convoy.server.views import job_view
+from convoy.errors import StorageFull
 from convoy.spec.job import read_job
 
 J = JobId("a" * 32)
@@ -41,9 +44,9 @@ async def test_a_job_that_failed_because_its_sites_made_no_progress_says_that_pa
     machine.step(events.Asked(J, "1.0", "train", 1, 3, "m" * 64, 2), Now(0, 0))
     found = machine.step(events.TimePassed(), LATER)
     (end,) = [effect for effect in found if isinstance(effect, effects.TellEnd)]
-    assert not job_view(job).patience_out
+    assert not desk._view(job).patience_out
     await failed(desk, f"NotEnough: {end.error}")
-    assert job_view(job).patience_out
+    assert desk._view(job).patience_out
 
 
 async def test_a_job_that_failed_because_too_few_sites_were_there_says_that_patience_ran_out(desk):
@@ -53,14 +56,29 @@ async def test_a_job_that_failed_because_too_few_sites_were_there_says_that_pati
     desk.loop.machine.step(events.Asked(J, "1.0", "train", 1, 3, "m" * 64, 2), Now(0, 0))
     desk.loop.machine.step(events.TimePassed(), LATER)
     await failed(desk, "it has ended already")
-    assert job_view(job).patience_out
+    assert desk._view(job).patience_out
 
 
 async def test_a_job_that_failed_of_something_else_does_not_blame_patience(desk):
     job = await running(desk)
     await failed(desk, "ValueError: the scanner is off")
-    assert job_view(job).state == "failed"
-    assert not job_view(job).patience_out
+    assert desk._view(job).state == "failed"
+    assert not desk._view(job).patience_out
+
+
+async def test_a_running_job_says_that_it_stands_still_while_the_disk_is_full(desk):
+    job = await running(desk)
+    desk.loop.post(events.StorageChanged("the disk is full"))
+    assert desk.jobs()[0].cause == "stands still: the disk is full"
+    desk.loop.post(events.StorageChanged(""))
+    assert desk._view(job).cause == ""
+
+
+async def test_a_submit_to_a_full_disk_is_told_how_to_make_room(desk):
+    desk.loop.check_room = lambda: "the disk is full"
+    with pytest.raises(StorageFull) as refused:
+        await desk.submit(Person("ada@a.org", "a", "lead"), b"")
+    assert "convoy job delete" in refused.value.fix
 
 
 async def test_a_watch_says_nothing_where_nothing_that_it_says_has_changed(desk):

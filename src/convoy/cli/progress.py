@@ -106,5 +106,5 @@ def _picture(job: views.JobView) -> RenderableType:
         Text(output.clean(output.metrics(job.metrics)), style="bold", no_wrap=True, overflow="ellipsis"),
     )
     waiting = f"waiting for {', '.join(job.waiting_for)}" if job.waiting_for else ""
-    state = waiting if job.state == "running" else state_line(job)
+    state = waiting if job.state == "running" and not job.cause else state_line(job)
     return Group(line, Text(output.clean(state), style=colour if job.ended_at else "dim", overflow="ellipsis"))

@@ -56,13 +56,17 @@ class Desk:
         """Verify, check and keep a bundle; sending the same bundle again returns the same job."""
         problem = self.loop.check_room()
         if problem:
-            raise StorageFull("the server takes no new jobs now", why=problem)
+            raise StorageFull(
+                "the server takes no new jobs now",
+                why=problem,
+                fix="make room on the server's disk, or delete jobs that have ended: convoy job delete JOB",
+            )
         async with self._taking:  # the same bundle may come twice, when a connection breaks
             record = await asyncio.to_thread(self._take, person, bundle)
             self.log.info("submitted", by=person.name, job=record.id, name=record.name)
             self.loop.post(events.Submitted(record))
         await self.loop.settled()
-        return job_view(self._job(record.id))
+        return self._view(self._job(record.id))
 
     def _take(self, person: Person, data: bytes) -> Job:
         checked = bundles.verify(data, root_pem=self.root_pem, project=self.federation.project, now=time.time())
@@ -104,13 +108,13 @@ class Desk:
     def jobs(self) -> list[views.JobView]:
         """Return every job, newest first."""
         found = sorted(self.loop.machine.state.jobs.values(), key=lambda job: -job.record.submitted_at)
-        return [job_view(job) for job in found]
+        return [self._view(job) for job in found]
 
     async def job(self, job: str) -> views.JobDetail:
         """Return one job in full."""
         found = self._job(job)
         return views.JobDetail(
-            job=job_view(found),
+            job=self._view(found),
             story=found.record.story,
             members=member_views(found),
             rounds=[round_view(record) for record in found.rounds],
@@ -130,7 +134,7 @@ class Desk:
                 over, rounds = found.over, found.rounds[told:]
                 told += len(rounds)
                 now = views.Progress(
-                    job=job_view(found), rounds=[round_view(record) for record in rounds], story=found.record.story
+                    job=self._view(found), rounds=[round_view(record) for record in rounds], story=found.record.story
                 )
                 if rounds or now != said:  # much happens to a job that nobody sees
                     yield now
@@ -170,7 +174,7 @@ class Desk:
         finally:
             leave()
         await self.loop.settled()
-        return job_view(found)
+        return self._view(found)
 
     async def delete(self, person: Person, job: str) -> None:
         """Forget an ended job and its results. Raises `Refused` while it runs."""
@@ -253,6 +257,9 @@ class Desk:
             raise Refused(f"{target} is not connected", fix=f"start it where it lives: convoy run KIT of {target}")
         else:
             raise NotFound(f"there is no site {target!r}")
+
+    def _view(self, job: LiveJob) -> views.JobView:
+        return job_view(job, self.loop.machine.state.problem)
 
     def _job(self, job: str) -> LiveJob:
         found = self.loop.machine.state.jobs.get(JobId(job))

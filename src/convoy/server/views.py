@@ -12,15 +12,15 @@ from convoy.trust.federation import Federation
 PATIENCE: Final = "the job's patience"  # in these words a cause says that it ran out
 
 
-def job_view(job: LiveJob) -> views.JobView:
-    """Return a job in one line; `round` is the last committed one."""
+def job_view(job: LiveJob, problem: str) -> views.JobView:
+    """Return a job in one line; `round` is the last committed one, `problem` what keeps the server from work."""
     record = job.record
     metrics = next((dict(done.metrics) for done in reversed(job.rounds) if done.metrics), {})
     return views.JobView(
         id=record.id,
         name=record.name,
         state=record.state,
-        cause=record.cause,
+        cause=f"stands still: {problem}" if problem and record.state == "running" else record.cause,
         submitter=record.submitter,
         org=record.org,
         submitted_at=record.submitted_at,
