@@ -114,3 +114,36 @@ def test_all_mistakes_are_told_at_once() -> None:
     job, document = read_job_document(text, "job.yaml")
     assert len(check.problems(job, document, FILES, ["a"])) == 5
     assert problem(text).why.count("also ") == 4
+
+
+ASKED = "name: demo\ntrainer: {}\nwith:\n  evaluate: true\n"
+DECORATED = b"import convoy\n@convoy.train\ndef train(task): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "files"),
+    [
+        ("t.py", {"t.py": DECORATED}),
+        ("t.py:train", {"t.py": b"def train(task): ..."}),
+    ],
+)
+def test_a_job_that_evaluates_without_a_function_for_it_is_told(trainer, files) -> None:
+    job, document = read_job_document(ASKED.format(trainer), "job.yaml")
+    with pytest.raises(BadInput, match=r'^job.yaml:4:3: "evaluate" is true, and t.py has no function') as raised:
+        check_job(job, document, files)
+    assert "@convoy.evaluate" in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ("trainer", "files"),
+    [
+        ("t.py", {"t.py": DECORATED + b"@convoy.evaluate\ndef measure(task): ...\n"}),
+        ("t.py", {"t.py": b"import convoy\nfor task in convoy.tasks(): ...\n"}),
+        ("t.py", {"t.py": b"import other\n" + DECORATED, "other.py": b"@evaluate\ndef measure(task): ...\n"}),
+        ("t.py:train", {"t.py": b"def train(task): ...\nfrom other import evaluate\n"}),
+        ("t.py:train", {"t.py": b"from other import *\ndef train(task): ...\n"}),
+    ],
+)
+def test_a_job_that_can_evaluate_passes(trainer, files) -> None:
+    job, document = read_job_document(ASKED.format(trainer), "job.yaml")
+    check_job(job, document, files)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import inspect
 import posixpath
@@ -68,6 +69,7 @@ def problems(
         *_trainer(job, document, reader),
         *_model(job, document, reader),
         *_workflow(job, document, reader),
+        *_evaluation(job, document, reader),
         *_sites(job, document, None if known_sites is None else sorted(known_sites)),
     ]
 
@@ -90,6 +92,15 @@ class _Files:
             line, column = getattr(problem, "lineno", None) or 1, getattr(problem, "offset", None) or 1
             said = getattr(problem, "msg", None) or str(problem)
             raise BadInput(f"not valid Python: {said}", where=f"{file}:{line}:{column}") from problem
+
+    def trees(self) -> dict[str, ast.Module]:
+        """Return the tree of every Python file that can be read as one."""
+        found = {}
+        for file in self.files:
+            if file.endswith(".py"):
+                with contextlib.suppress(BadInput):
+                    found[file] = self.tree(file, "")
+        return found
 
     def data(self, file: str, where: str) -> Any:
         """Return a file's bytes. Raises `BadInput` if the job does not have it."""
@@ -132,6 +143,30 @@ def _trainer(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
             files.tree(job.trainer, where)
     except BadInput as problem:
         yield problem
+
+
+def _evaluation(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
+    """Yield what is wrong where sites are to evaluate; a loop, or code from elsewhere, takes whatever comes."""
+    if job.workflow != "fedavg" or job.with_.get("evaluate") is not True:
+        return
+    file, named, _ = job.trainer.partition(":")
+    here = files.trees().get(posixpath.normpath(file))
+    if here is None or any("evaluate" in _decorators(tree) for tree in files.trees().values()):
+        return
+    if {"evaluate", "*"} & dict(_names(here.body)).keys() if named else "train" not in _decorators(here):
+        return
+    yield BadInput(
+        f'"evaluate" is true, and {file} has no function for "evaluate" tasks',
+        why="the sites would be asked to measure each round's model",
+        fix="write one under @convoy.evaluate, or say `evaluate: false`",
+        where=document.where(("with", "evaluate")),
+    )
+
+
+def _decorators(tree: ast.Module) -> set[str]:
+    """Return the last word of every decorator: "train" for `@convoy.train`."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {ast.unparse(it).rpartition(".")[2] for function in functions for it in function.decorator_list}
 
 
 def _model(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
