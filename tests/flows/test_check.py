@@ -147,3 +147,21 @@ def test_a_job_that_evaluates_without_a_function_for_it_is_told(trainer, files) 
 def test_a_job_that_can_evaluate_passes(trainer, files) -> None:
     job, document = read_job_document(ASKED.format(trainer), "job.yaml")
     check_job(job, document, files)
+
+
+SMALL = (2.0, 1 << 30, 0.0)
+
+
+def test_more_than_the_sites_have_in_all_is_told_with_what_they_have() -> None:
+    job, document = read_job_document(GOOD + "resources: {cpu: 999}\nwith: {min_sites: 2}\n", "job.yaml")
+    with pytest.raises(BadInput) as raised:
+        check_job(job, document, FILES, ["a", "b"], {"a": SMALL, "b": (1e3, 1 << 40, 8)})
+    assert 'job.yaml:3:1: "resources" asks for 999 cores' in raised.value.what
+    assert "1 of the 2 sites" in raised.value.what
+    assert raised.value.why == "a has 2 cores, 1024Mi of memory and 0 GPUs"
+
+
+@pytest.mark.parametrize("more", ["with: {min_sites: 1}\n", "sites: [b]\n"])
+def test_a_site_that_has_enough_or_is_away_may_be_waited_for(more: str) -> None:
+    job, document = read_job_document(GOOD + "resources: {cpu: 999}\n" + more, "job.yaml")
+    check_job(job, document, FILES, ["a", "b"], {"a": SMALL})

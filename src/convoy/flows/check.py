@@ -6,6 +6,7 @@ import ast
 import contextlib
 import difflib
 import inspect
+import operator
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ WORDS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
+Room = tuple[float, float, float]  # cores, bytes of memory, devices
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A workflow's own parameter; `annotation` is its text, empty where there is none."""
@@ -47,12 +51,19 @@ class Signature:
     open: bool
 
 
-def check_job(job: Job, document: Document, files: Mapping[str, Any], known_sites: Iterable[str] | None = None) -> None:
-    """Check a job against its files and, where they are known, the project's sites.
+def check_job(
+    job: Job,
+    document: Document,
+    files: Mapping[str, Any],
+    known_sites: Iterable[str] | None = None,
+    room: Mapping[str, Room] | None = None,
+) -> None:
+    """Check a job against its files and, where they are known, the project's sites and what each can give in all.
 
     Raises `BadInput` for the first thing that is wrong, with its line; the others follow in its second line.
     """
-    found = problems(job, document, files, known_sites)
+    known = None if known_sites is None else sorted(known_sites)
+    found = [*problems(job, document, files, known), *_resources(job, document, known or (), room or {})]
     if found:
         first, *others = found
         if others:
@@ -280,6 +291,24 @@ def _sites(job: Job, document: Document, known: list[str] | None) -> Iterator[Ba
         if isinstance(value, int) and value > usable:
             whose = "the project has" if job.sites is None else "the job names"
             yield BadInput(f'"{key}" is {value}; {whose} {usable} sites', where=document.where(("with", key)))
+
+
+def _resources(job: Job, document: Document, known: Iterable[str], room: Mapping[str, Room]) -> Iterator[BadInput]:
+    """Yield what no wait will mend: too few of the sites have as much in all; one whose room is not known may."""
+    usable = [site for site in known if job.sites is None or site in job.sites]
+    asked = (job.resources.cpu, job.resources.memory, job.resources.gpu)
+    able = [site for site in usable if site not in room or all(map(operator.ge, room[site], asked))]
+    if len(able) < min(job.min_sites, len(usable)):
+        yield BadInput(
+            f'"resources" asks for {_said(asked)}; {len(able)} of the {job.min_sites} sites that it needs have that',
+            why="; ".join(f"{site} has {_said(room[site])}" for site in usable if site not in able),
+            fix="ask for less; or give more to jobs in the local/node.yaml of the sites",
+            where=document.where(("resources",)),
+        )
+
+
+def _said(room: Room) -> str:
+    return f"{room[0]:g} cores, {room[1] / (1 << 20):.0f}Mi of memory and {room[2]:g} GPUs"
 
 
 def _near(name: str, known: Iterable[str]) -> str:

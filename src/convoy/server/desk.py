@@ -80,7 +80,7 @@ class Desk:
         if not text:
             raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
         spec, document = read_job_document(text, name="job.yaml")
-        check_job(spec, document, checked.files, self.federation.sites())
+        check_job(spec, document, checked.files, self.federation.sites(), self._room())
         files = self.workspace.job(checked.id)
         if JobId(checked.id) not in self.loop.machine.state.jobs:  # sent again, it lies there already, or has ended
             try:
@@ -104,6 +104,11 @@ class Desk:
             cause="",
             submitted_at=time.time(),
         )
+
+    def _room(self) -> dict[str, tuple[float, float, float]]:
+        """Return what each connected site can give to jobs in all; one that is away may come back with more."""
+        there = [site for site in list(self.loop.machine.state.sites.values()) if site.connected]
+        return {site.name: (site.capacity.cpu, site.capacity.memory, site.capacity.gpu) for site in there}
 
     def jobs(self) -> list[views.JobView]:
         """Return every job, newest first."""
