@@ -85,6 +85,18 @@ async def test_up_returns_when_the_sites_that_ran_before_have_registered_with_th
 
 
 @pytest.mark.scenario
+async def test_a_node_that_was_stopped_stays_so_where_one_started_by_hand_finds_its_port_taken(here):
+    await typed("up", cwd=here)
+    site = here / "workspace/clinics/prod_00/site-2"
+    os.kill(nodes(here)["site-2"]["pid"], signal.SIGTERM)
+    assert processes.ended(nodes(here)["site-2"]["pid"], within_s=30)
+    said = await typed("run", site, "--health-port", nodes(here)["server"]["health_port"], cwd=here)
+    assert said.code == 4
+    shown = json.loads((await typed("ps", "--json", cwd=here)).out)
+    assert {node["name"]: node["state"] for node in shown["nodes"]}["site-2"] == "stopped"
+
+
+@pytest.mark.scenario
 async def test_a_node_that_dies_at_its_start_takes_the_others_with_it_and_says_why(here):
     with (here / "workspace/clinics/prod_00/site-2/local/node.yaml").open("a") as file:
         file.write("helth_port: 3\n")

@@ -299,8 +299,9 @@ def _state(node: Node) -> str:
 
 
 def _gone(node: Node) -> str:
-    """Say how a node that does not run ended: one that leaves by itself takes its pid file along."""
-    died = (Path(node.kit) / "work" / run.PID_FILE).exists()
+    """Say how a node that does not run ended: one that leaves by itself takes along the file with its pid."""
+    file = Path(node.kit) / "work" / run.PID_FILE
+    died = file.exists() and file.read_text().strip() == str(node.pid)  # another pid: of one started by hand
     return f"died: convoy logs {node.name}" if died else "stopped"
 
 
