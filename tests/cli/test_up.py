@@ -99,12 +99,24 @@ async def test_a_node_that_was_stopped_stays_so_where_one_started_by_hand_finds_
 @pytest.mark.scenario
 async def test_a_node_that_dies_at_its_start_takes_the_others_with_it_and_says_why(here):
     with (here / "workspace/clinics/prod_00/site-2/local/node.yaml").open("a") as file:
-        file.write("helth_port: 3\n")
+        file.write("workspace: /dev/null/work\n")
     said = await typed("up", cwd=here)
     assert said.code == 1
     assert said.err.startswith("error: site-2 died at its start\n")
-    assert 'unknown key "helth_port"' in said.err
+    assert "/dev/null/work" in said.err
     assert (await typed("ps", cwd=here)).code == 1
+    assert "/dev/null/work" in (await typed("logs", "site-2", cwd=here)).out
+
+
+@pytest.mark.parametrize("name", ["node", "policy"])
+async def test_a_local_file_that_cannot_be_read_is_bad_input_and_nothing_starts(here, name):
+    with (here / f"workspace/clinics/prod_00/site-2/local/{name}.yaml").open("a") as file:
+        file.write("helth_port: 3\n")
+    said = await typed("up", cwd=here)
+    assert said.code == 4
+    assert f"local/{name}.yaml" in said.err
+    assert 'unknown key "helth_port"' in said.err
+    assert not (here / "workspace/clinics/prod_00/server/work").exists()
 
 
 async def test_a_port_that_is_taken_is_named_with_its_process(here):

@@ -18,6 +18,8 @@ from convoy.cli import processes, run, whose
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound, PatienceOut, Refused
 from convoy.spec.kit import Kit, read_kit
+from convoy.spec.policy import read_policy
+from convoy.spec.settings import read_settings
 
 READY_S: Final = 60.0  # for a node to say that it is ready
 LOOK_S: Final = 0.2  # between two looks at a site that was there before and has nobody to tell that it is back
@@ -50,6 +52,10 @@ def up(screen: Screen, prod: Path) -> None:
     if before:
         screen.line("runs already: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
     fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
+    for kit in fresh:  # one that cannot be read stops the command before anything has started
+        read_settings(kit)
+        if kit.kind == "site":
+            read_policy(kit.local / "policy.yaml")
     _check_ports(kits, fresh)
     taken = {node.health_port for node in before.values()}
     began, nodes = time.monotonic(), dict(before)
@@ -307,16 +313,27 @@ def _gone(node: Node) -> str:
 
 def logs(screen: Screen, workspace: Path, name: str, *, follow: bool, count: int) -> None:
     """Become `tail` on a node's log; for programs, say each of its lines as JSON."""
-    nodes = running(workspace)
-    found = [node for node in nodes if node.name == name]
-    if not found:
-        raise NotFound(f"there is no node {name!r} here", why=f"there are: {', '.join(node.name for node in nodes)}")
-    tail = ["tail", "-n", str(count), *(["-F"] if follow else []), found[0].log]
+    log = _log(workspace, name)
+    tail = ["tail", "-n", str(count), *(["-F"] if follow else []), str(log)]
     if not screen.json:
         os.execvp("tail", tail)  # noqa: S606 - what a person expects
     with subprocess.Popen(tail, stdout=subprocess.PIPE, text=True, errors="replace") as reading:
         for line in reading.stdout or ():
             screen.data({"node": name, "text": line.rstrip("\n")})
+
+
+def _log(workspace: Path, name: str) -> Path:
+    """Return the log of a node that runs; where nothing does, the newest of that name. Raises `NotFound`."""
+    logs = [log for log in workspace.glob("*/prod_*/*/work/node.log") if log.parents[1].name == name]
+    if logs and not list(workspace.glob(f"*/{whose.RUNNING}")):  # what `up` tried to start, and why it did not
+        return max(logs, key=lambda log: log.stat().st_mtime)
+    nodes = running(workspace)
+    for node in nodes:
+        if node.name == name:
+            return Path(node.log)
+    raise NotFound(
+        f"there is no node {name!r} here", why=f"there are: {', '.join(node.name for node in nodes)}", fix="convoy ps"
+    )
 
 
 def down(screen: Screen, workspace: Path) -> None:
