@@ -145,6 +145,8 @@ async def test_a_new_job_folder_passes_the_check_and_is_not_written_twice(tmp_pa
 
 
 async def test_provision_and_kits(tmp_path):
+    assert (await typed("provision", "-p", "projekt.yml", cwd=tmp_path)).code == 4
+    assert not list(tmp_path.iterdir())
     first = json.loads((await typed("provision", "--json", cwd=tmp_path)).out)
     assert first["sample_written"]
     made = json.loads((await typed("provision", "--json", cwd=tmp_path)).out)

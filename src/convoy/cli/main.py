@@ -44,18 +44,17 @@ kit_argument = click.argument("kit", metavar="KIT", type=click.Path(path_type=Pa
 @click.option(
     "--project",
     "-p",
-    default=Path("project.yml"),
     type=click.Path(path_type=Path),
     help="The project file (default: project.yml; a sample is written if there is none)",
 )
 @workspace_option
 @as_json
-def provision(project: Path, workspace: Path, json: bool) -> None:
+def provision(project: Path | None, workspace: Path, json: bool) -> None:
     """Make a startup kit for each participant of a project."""
     from convoy.cli import provision as command
     from convoy.cli.output import Screen
 
-    made = command.provision(project, workspace, now=time.time())
+    made = command.provision(project or Path("project.yml"), workspace, now=time.time(), sample=project is None)
     screen = Screen(json=json)
     screen.data(made.to_json())
     for line in made.lines():
