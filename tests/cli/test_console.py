@@ -43,6 +43,13 @@ list_jobs --never
     assert rest.fake.left == [("root@a.org", "site-1", True), ("root@a.org", "server", False)]
 
 
+async def test_a_folder_whose_job_has_another_name_is_told_that_name(convoy, rest):
+    transfer = rest.kit("root@a.org").transfer
+    api.job_folder(transfer).rename(transfer / "x2")
+    said = await convoy("console", stdin="submit_job x2\n")
+    assert "x2 is called tumours from here on: its job.yaml says so" in said.out
+
+
 async def test_results_go_to_the_kits_transfer_folder(convoy, rest):
     transfer = rest.kit("lead@a.org").transfer
     api.job_folder(transfer)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool = False) -> None:
     """Sign and submit a job's folder; with `follow`, watch it to its end."""
     sent = await client.send(await client.pack(folder))
+    if folder.name not in ("", "..", sent.name):
+        screen.line(f"{folder.name} is called {sent.name} from here on: its job.yaml says so")
     if follow:
         screen.line(f"submitted {sent.name} as {sent.id}")
         await watch(client, screen, sent.id)
