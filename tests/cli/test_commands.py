@@ -37,6 +37,7 @@ async def test_a_job_that_fails_shows_the_traceback_and_the_site_and_leaves_with
     assert said.code == 1
     assert "at site-2, task 2.1:\nTraceback" in said.out
     assert said.err.splitlines()[:2] == ["error: job tumours failed", "  why: train failed at site-2"]
+    assert "train failed at site-2" not in said.out  # once is enough
     shown = await convoy("job", "show", "tumours")
     assert "what failed:\nat site-2, task 2.1:" in shown.out
 
