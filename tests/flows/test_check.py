@@ -85,7 +85,7 @@ def test_a_trainer_s_function_may_be_defined_borrowed_or_made(trainer: str) -> N
         (GOOD + "workflow: flow.py:rum\n", "job.yaml:3:1: flow.py has no function 'rum'", '"run"?'),
         (GOOD + "workflow: flow.py:slow\n", "flow.py:6:1: slow is no async function", "async def slow"),
         (GOOD + "with:\n  round: 3\n", "job.yaml:4:3: workflow fedavg has no parameter 'round'", '"rounds"?'),
-        (GOOD + "with:\n  rounds: many\n", "job.yaml:4:3: \"rounds\" is 'many'; wanted a whole number", ""),
+        (GOOD + "with:\n  rounds: many\n", "job.yaml:4:3: \"rounds\" is 'many'; wanted a whole number", "`rounds: 5`"),
         (GOOD + "with:\n  rounds: true\n", 'job.yaml:4:3: "rounds" is True; wanted a whole number', ""),
         (GOOD + "with:\n  evaluate: 1\n", 'job.yaml:4:3: "evaluate" is 1; wanted true or false', ""),
         (GOOD + "with:\n  rounds: 0\n", 'job.yaml:4:3: "rounds" is 0', "wanted 1 or more"),

@@ -9,7 +9,7 @@ from convoy.admin.port import Person
 from convoy.control import effects, events
 from convoy.control.machine import Now
 from convoy.control.records import Job, JobId
-from convoy.errors import StorageFull
+from convoy.errors import NotFound, Refused, StorageFull
 from convoy.spec.job import read_job
 
 J = JobId("a" * 32)
@@ -72,6 +72,17 @@ async def test_a_running_job_says_that_it_stands_still_while_the_disk_is_full(de
     assert desk.jobs()[0].cause == "stands still: the disk is full"
     desk.loop.post(events.StorageChanged(""))
     assert desk._view(job).cause == ""
+
+
+async def test_what_cannot_be_done_says_what_to_do_next(desk):
+    await running(desk)
+    with pytest.raises(NotFound) as refused:
+        await anext(desk.logs(J, "nope", False))
+    assert (refused.value.why, refused.value.fix) == ("there are: site-1, site-2", "convoy site list")
+    await failed(desk, "it has ended")
+    with pytest.raises(Refused) as refused:
+        await desk.abort(Person("ada@a.org", "a", "lead"), J)
+    assert "convoy job show aaaaaaaa" in refused.value.fix
 
 
 async def test_a_submit_to_a_full_disk_is_told_how_to_make_room(desk):

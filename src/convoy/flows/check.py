@@ -33,6 +33,10 @@ WORDS: Final[Mapping[str, str]] = {
 
 Room = tuple[float, float, float]  # cores, bytes of memory, devices
 
+EXAMPLES: Final[Mapping[str, str]] = {
+    "int": "5", "float": "0.5", "str": "text", "bool": "true", "list": "[1, 2]", "dict": "{a: 1}", "None": "null",
+}  # fmt: skip
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -96,7 +100,7 @@ class _Files:
         file = reference.partition(":")[0]
         data = self.data(file, where)
         if not file.endswith(".py"):
-            raise BadInput(f"{file} is not a Python file", where=where)
+            raise BadInput(f"{file} is not a Python file", fix="name one that ends in .py", where=where)
         try:
             return ast.parse(bytes(data), filename=file)
         except (SyntaxError, ValueError) as problem:  # ValueError: null bytes
@@ -219,7 +223,8 @@ def _workflow(job: Job, document: Document, files: _Files) -> Iterator[BadInput]
             wanted = _wanted(known[name].annotation, value)
             if wanted:
                 wrong = True
-                yield BadInput(f'"{name}" is {value!r}; wanted {wanted}', where=at)
+                example = EXAMPLES[known[name].annotation.strip("'\"").partition("|")[0].partition("[")[0].strip()]
+                yield BadInput(f'"{name}" is {value!r}; wanted {wanted}', fix=f"such as `{name}: {example}`", where=at)
         elif not signature.open:
             yield BadInput(f"workflow {job.workflow} has no parameter {name!r}", fix=_near(name, known), where=at)
     for parameter in signature.parameters:
@@ -290,7 +295,8 @@ def _sites(job: Job, document: Document, known: list[str] | None) -> Iterator[Ba
         value = job.with_.get(key, 0)
         if isinstance(value, int) and value > usable:
             whose = "the project has" if job.sites is None else "the job names"
-            yield BadInput(f'"{key}" is {value}; {whose} {usable} sites', where=document.where(("with", key)))
+            fix = f"wanted at most {usable}"
+            yield BadInput(f'"{key}" is {value}; {whose} {usable} sites', fix=fix, where=document.where(("with", key)))
 
 
 def _resources(job: Job, document: Document, known: Iterable[str], room: Mapping[str, Room]) -> Iterator[BadInput]:

@@ -154,7 +154,7 @@ class Desk:
         """Yield the job's log lines; with `follow`, until the job has ended."""
         found = self._job(job)
         if site is not None and site != "server" and site not in self.loop.machine.state.sites:
-            raise NotFound(f"there is no site {site!r}")
+            raise self._no_site(site)
         logs = self.logs_of(job)
         if follow:
             async for name, line in logs.follow(site, lambda: found.over):
@@ -168,7 +168,11 @@ class Desk:
         found = self._job(job)
         self.log.info("abort asked", by=person.name, job=job)
         if found.over:
-            raise Refused(f"job {found.record.name} has ended already", why=f"it is {found.record.state}")
+            raise Refused(
+                f"job {found.record.name} has ended already",
+                why=f"it is {found.record.state}",
+                fix=f"see how: convoy job show {job[:8]}; forget it: convoy job delete {job[:8]}",
+            )
         event = asyncio.Event()
         leave = self.loop.subscribe(job, event)
         try:
@@ -204,7 +208,7 @@ class Desk:
         """Yield the bytes of one result file, by its name in `JobDetail.results`."""
         self._job(job)
         if name not in await self.results.names(job):
-            raise NotFound(f"job {job[:8]} left no {name!r}")
+            raise NotFound(f"job {job[:8]} left no {name!r}", fix=f"see what it left: convoy job show {job[:8]}")
         async for chunk in self.results.read(job, name):
             yield chunk
 
@@ -218,7 +222,7 @@ class Desk:
         state = self.loop.machine.state
         known = state.sites.get(SiteName(site))
         if known is None:
-            raise NotFound(f"there is no site {site!r}", why=f"there are: {', '.join(sorted(state.sites))}")
+            raise self._no_site(site)
         self.log.info("site switched", by=person.name, site=site, enabled=enabled)
         self.loop.keep(Switched(site, enabled))
         self.loop.post(events.SiteSwitched(known.name, enabled))
@@ -261,7 +265,11 @@ class Desk:
         elif target in self.loop.machine.state.sites:
             raise Refused(f"{target} is not connected", fix=f"start it where it lives: convoy run KIT of {target}")
         else:
-            raise NotFound(f"there is no site {target!r}")
+            raise self._no_site(target)
+
+    def _no_site(self, site: str) -> NotFound:
+        known = ", ".join(sorted(self.loop.machine.state.sites)) or "none"
+        return NotFound(f"there is no site {site!r}", why=f"there are: {known}", fix="convoy site list")
 
     def _view(self, job: LiveJob) -> views.JobView:
         return job_view(job, self.loop.machine.state.problem)
