@@ -106,6 +106,7 @@ async def test_errors_have_three_lines_and_a_code_each(convoy, tmp_path):
         "  fix: ask a project_admin",
     ]
     assert (await convoy("job", "show", "nothing")).code == 1
+    assert (await convoy("site", "show", "nothing")).code == 1
     assert (await convoy("job", "submit", "nowhere")).code == 4
     assert (await convoy("job", "shwo")).err.splitlines()[1] == "  fix: convoy job --help"
     assert (await convoy("nonsense")).code == 4

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
-from convoy.errors import BadInput, JobFailed, PatienceOut
+from convoy.errors import JobFailed, NotFound, PatienceOut
 
 if TYPE_CHECKING:
     from convoy.admin import views
@@ -187,7 +187,10 @@ async def _sites(client: Client, names: tuple[str, ...]) -> list[views.SiteView]
     found = [site for site in every if not names or site.name in names]
     missing = set(names) - {site.name for site in found}
     if missing:
-        raise BadInput(f"there is no site {', '.join(sorted(missing))}", fix="convoy site list")
+        names_known = ", ".join(site.name for site in every) or "none"
+        raise NotFound(
+            f"there is no site {', '.join(sorted(missing))}", why=f"there are: {names_known}", fix="convoy site list"
+        )
     return found
 
 
