@@ -88,6 +88,10 @@ class Fake:
                 job.story = STORY
                 await self._change(job, state="failed", cause="train failed at site-2", ended_at=time.time())
                 return
+            if spec.config.get("silent_at") == number:
+                said = "no progress for 5 s, the job's patience"
+                await self._change(job, state="failed", cause=said, ended_at=time.time(), patience_out=True)
+                return
             for site in sites:
                 job.log.append(views.LogLine(site=site, text=f"round {number}: loss {1 / number:.3f}"))
             metrics = {"loss": 1 / number}

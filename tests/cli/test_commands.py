@@ -37,19 +37,30 @@ async def test_a_job_that_fails_shows_the_traceback_and_the_site_and_leaves_with
     assert said.code == 1
     assert "at site-2, task 2.1:\nTraceback" in said.out
     assert said.err.splitlines()[:2] == ["error: job tumours failed", "  why: train failed at site-2"]
+    assert "train failed at site-2" not in said.out  # once is enough
     shown = await convoy("job", "show", "tumours")
     assert "what failed:\nat site-2, task 2.1:" in shown.out
+
+
+async def test_a_job_whose_patience_ran_out_leaves_with_3(convoy, tmp_path):
+    api.job_folder(tmp_path, config="{silent_at: 2}")
+    said = await convoy("job", "submit", "tumours", "-w")
+    assert said.code == 3
+    assert said.err.splitlines()[:2] == ["error: job tumours failed", "  why: no progress for 5 s, the job's patience"]
+    assert (await convoy("job", "watch", "tumours")).code == 3
 
 
 async def test_a_job_is_shown_with_who_took_part_and_who_was_left_out_and_why(convoy, tmp_path):
     api.job_folder(tmp_path)
     await convoy("job", "submit", "tumours", "-w")
     said = await convoy("job", "show", "tumours")
+    shown = await convoy("job", "show", "tumours", "--json")
     row = next(line for line in said.out.splitlines() if line.startswith("2 "))
     assert row.split("  ") == [part for part in row.split("  ") if part.strip() or part == ""]
     assert "site-1 (10)" in row
     assert "site-2: the deadline of 5 s passed" in row
     assert "best" in row
+    assert f"convoy job logs {json.loads(shown.out)['job']['id'][:8]} --site site-2" in said.out
     listed = await convoy("job", "list")
     assert listed.out.splitlines()[0].startswith("ID        NAME     STATE")
     assert "completed  3/3" in listed.out
@@ -75,7 +86,7 @@ async def test_logs_results_abort_delete_and_clone(convoy, rest, tmp_path):
 async def test_sites_and_the_server_are_shown_and_switched(convoy, rest):
     assert (await convoy("site", "list")).out.splitlines()[1].startswith("site-1  a    connected")
     assert (await convoy("site", "disable", "site-1")).out == "site-1 is disabled\n"
-    assert json.loads((await convoy("site", "show", "site-1", "--json")).out)[0]["enabled"] is False
+    assert json.loads((await convoy("site", "show", "site-1", "--json")).out)["enabled"] is False
     assert (await convoy("site", "enable", "site-1")).code == 0
     assert "takes jobs" in (await convoy("status")).out
     assert (await convoy("problems", "-n", "2")).out == "server | warning 1\nserver | warning 2\n"
@@ -95,6 +106,7 @@ async def test_errors_have_three_lines_and_a_code_each(convoy, tmp_path):
         "  fix: ask a project_admin",
     ]
     assert (await convoy("job", "show", "nothing")).code == 1
+    assert (await convoy("site", "show", "nothing")).code == 1
     assert (await convoy("job", "submit", "nowhere")).code == 4
     assert (await convoy("job", "shwo")).err.splitlines()[1] == "  fix: convoy job --help"
     assert (await convoy("nonsense")).code == 4
@@ -135,6 +147,8 @@ async def test_a_new_job_folder_passes_the_check_and_is_not_written_twice(tmp_pa
 
 
 async def test_provision_and_kits(tmp_path):
+    assert (await typed("provision", "-p", "projekt.yml", cwd=tmp_path)).code == 4
+    assert not list(tmp_path.iterdir())
     first = json.loads((await typed("provision", "--json", cwd=tmp_path)).out)
     assert first["sample_written"]
     made = json.loads((await typed("provision", "--json", cwd=tmp_path)).out)

@@ -1,5 +1,6 @@
 """The console: lines from a pipe, and what completion offers."""
 
+import pytest
 import rest_api as api
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.document import Document
@@ -8,7 +9,9 @@ from prompt_toolkit.output import DummyOutput
 
 from convoy.cli import console
 from convoy.cli.console import complete
+from convoy.cli.output import Screen
 from convoy.cli.spoken import VERBS, Around
+from convoy.errors import NotFound
 
 
 async def test_a_script_of_verbs_does_what_the_commands_do(convoy, rest):
@@ -40,6 +43,13 @@ list_jobs --never
     assert rest.fake.left == [("root@a.org", "site-1", True), ("root@a.org", "server", False)]
 
 
+async def test_a_folder_whose_job_has_another_name_is_told_that_name(convoy, rest):
+    transfer = rest.kit("root@a.org").transfer
+    api.job_folder(transfer).rename(transfer / "x2")
+    said = await convoy("console", stdin="submit_job x2\n")
+    assert "x2 is called tumours from here on: its job.yaml says so" in said.out
+
+
 async def test_results_go_to_the_kits_transfer_folder(convoy, rest):
     transfer = rest.kit("lead@a.org").transfer
     api.job_folder(transfer)
@@ -58,6 +68,22 @@ async def test_a_wrong_line_is_told_and_the_next_one_is_done(convoy):
     for part in ("did you mean list_jobs?", "fix: show_job JOB", "close every quote", "neither server nor client"):
         assert part in said.err
     assert "no jobs yet" in said.out
+
+
+async def test_a_verb_that_goes_by_another_name_here_is_told_that_name(convoy):
+    said = await convoy("console", stdin="get_job_meta x\nlist_job x\ncat x\nquit\n")
+    fixes = [line for line in said.err.splitlines() if "fix" in line]
+    names = ("show_job", "show_job", "get_job_log", "bye")
+    assert fixes == [f"  fix: did you mean {name}?" for name in names]
+
+
+async def test_nobody_is_asked_about_a_job_that_is_not_there(rest):
+    async def never(text):
+        raise AssertionError(text)
+
+    async with rest.client() as client:
+        with pytest.raises(NotFound, match="no job 'nope'"):
+            await console._do(client, Screen(), Around(rest.kit("root@a.org")), ["delete_job", "nope"], never)
 
 
 async def test_help_lists_every_verb_beside_its_command(convoy):

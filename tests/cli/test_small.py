@@ -1,6 +1,7 @@
 """The small parts of the command line: text, kits, processes."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -59,4 +60,6 @@ def test_a_process_that_does_not_leave_is_killed_and_one_that_does_is_not():
     stubborn.stdout.readline()
     assert processes.end([stubborn.pid, polite.pid, 2**22 - 7], grace_s=0.3) == [stubborn.pid]
     assert (stubborn.wait(), polite.wait()) == (-9, -15)
+    assert processes.ended(stubborn.pid, within_s=0)
+    assert not processes.ended(os.getpid(), within_s=0)
     stubborn.stdout.close()

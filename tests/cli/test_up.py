@@ -68,18 +68,55 @@ async def test_a_node_that_died_is_named_and_started_again(here):
     assert after["site-1"]["pid"] != before["site-1"]["pid"]
     logs = await typed("logs", "site-1", cwd=here)
     assert "registered" in logs.out
+    said = [json.loads(line) for line in (await typed("logs", "site-1", "--json", cwd=here)).out.splitlines()]
+    assert [line["text"] for line in said] == logs.out.splitlines()
+    assert {line["node"] for line in said} == {"site-1"}
     assert (await typed("logs", "mars", cwd=here)).code == 1
+
+
+@pytest.mark.scenario
+async def test_up_returns_when_the_sites_that_ran_before_have_registered_with_the_new_server_too(here):
+    await typed("up", cwd=here)
+    os.kill(nodes(here)["server"]["pid"], signal.SIGKILL)
+    said = await typed("up", "--json", cwd=here)
+    assert said.code == 0, said.err
+    shown = json.loads((await typed("ps", "--json", cwd=here)).out)
+    assert {node["state"] for node in shown["nodes"]} == {"ready"}
+
+
+@pytest.mark.scenario
+async def test_a_node_that_was_stopped_stays_so_where_one_started_by_hand_finds_its_port_taken(here):
+    await typed("up", cwd=here)
+    site = here / "workspace/clinics/prod_00/site-2"
+    os.kill(nodes(here)["site-2"]["pid"], signal.SIGTERM)
+    assert processes.ended(nodes(here)["site-2"]["pid"], within_s=30)
+    said = await typed("run", site, "--health-port", nodes(here)["server"]["health_port"], cwd=here)
+    assert said.code == 4
+    shown = json.loads((await typed("ps", "--json", cwd=here)).out)
+    assert {node["name"]: node["state"] for node in shown["nodes"]}["site-2"] == "stopped"
 
 
 @pytest.mark.scenario
 async def test_a_node_that_dies_at_its_start_takes_the_others_with_it_and_says_why(here):
     with (here / "workspace/clinics/prod_00/site-2/local/node.yaml").open("a") as file:
-        file.write("helth_port: 3\n")
+        file.write("workspace: /dev/null/work\n")
     said = await typed("up", cwd=here)
     assert said.code == 1
     assert said.err.startswith("error: site-2 died at its start\n")
-    assert 'unknown key "helth_port"' in said.err
+    assert "/dev/null/work" in said.err
     assert (await typed("ps", cwd=here)).code == 1
+    assert "/dev/null/work" in (await typed("logs", "site-2", cwd=here)).out
+
+
+@pytest.mark.parametrize("name", ["node", "policy"])
+async def test_a_local_file_that_cannot_be_read_is_bad_input_and_nothing_starts(here, name):
+    with (here / f"workspace/clinics/prod_00/site-2/local/{name}.yaml").open("a") as file:
+        file.write("helth_port: 3\n")
+    said = await typed("up", cwd=here)
+    assert said.code == 4
+    assert f"local/{name}.yaml" in said.err
+    assert 'unknown key "helth_port"' in said.err
+    assert not (here / "workspace/clinics/prod_00/server/work").exists()
 
 
 async def test_a_port_that_is_taken_is_named_with_its_process(here):

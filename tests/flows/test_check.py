@@ -85,7 +85,7 @@ def test_a_trainer_s_function_may_be_defined_borrowed_or_made(trainer: str) -> N
         (GOOD + "workflow: flow.py:rum\n", "job.yaml:3:1: flow.py has no function 'rum'", '"run"?'),
         (GOOD + "workflow: flow.py:slow\n", "flow.py:6:1: slow is no async function", "async def slow"),
         (GOOD + "with:\n  round: 3\n", "job.yaml:4:3: workflow fedavg has no parameter 'round'", '"rounds"?'),
-        (GOOD + "with:\n  rounds: many\n", "job.yaml:4:3: \"rounds\" is 'many'; wanted a whole number", ""),
+        (GOOD + "with:\n  rounds: many\n", "job.yaml:4:3: \"rounds\" is 'many'; wanted a whole number", "`rounds: 5`"),
         (GOOD + "with:\n  rounds: true\n", 'job.yaml:4:3: "rounds" is True; wanted a whole number', ""),
         (GOOD + "with:\n  evaluate: 1\n", 'job.yaml:4:3: "evaluate" is 1; wanted true or false', ""),
         (GOOD + "with:\n  rounds: 0\n", 'job.yaml:4:3: "rounds" is 0', "wanted 1 or more"),
@@ -114,3 +114,54 @@ def test_all_mistakes_are_told_at_once() -> None:
     job, document = read_job_document(text, "job.yaml")
     assert len(check.problems(job, document, FILES, ["a"])) == 5
     assert problem(text).why.count("also ") == 4
+
+
+ASKED = "name: demo\ntrainer: {}\nwith:\n  evaluate: true\n"
+DECORATED = b"import convoy\n@convoy.train\ndef train(task): ...\n"
+
+
+@pytest.mark.parametrize(
+    ("trainer", "files"),
+    [
+        ("t.py", {"t.py": DECORATED}),
+        ("t.py:train", {"t.py": b"def train(task): ..."}),
+    ],
+)
+def test_a_job_that_evaluates_without_a_function_for_it_is_told(trainer, files) -> None:
+    job, document = read_job_document(ASKED.format(trainer), "job.yaml")
+    with pytest.raises(BadInput, match=r'^job.yaml:4:3: "evaluate" is true, and t.py has no function') as raised:
+        check_job(job, document, files)
+    assert "@convoy.evaluate" in raised.value.fix
+
+
+@pytest.mark.parametrize(
+    ("trainer", "files"),
+    [
+        ("t.py", {"t.py": DECORATED + b"@convoy.evaluate\ndef measure(task): ...\n"}),
+        ("t.py", {"t.py": b"import convoy\nfor task in convoy.tasks(): ...\n"}),
+        ("t.py", {"t.py": b"import other\n" + DECORATED, "other.py": b"@evaluate\ndef measure(task): ...\n"}),
+        ("t.py:train", {"t.py": b"def train(task): ...\nfrom other import evaluate\n"}),
+        ("t.py:train", {"t.py": b"from other import *\ndef train(task): ...\n"}),
+    ],
+)
+def test_a_job_that_can_evaluate_passes(trainer, files) -> None:
+    job, document = read_job_document(ASKED.format(trainer), "job.yaml")
+    check_job(job, document, files)
+
+
+SMALL = (2.0, 1 << 30, 0.0)
+
+
+def test_more_than_the_sites_have_in_all_is_told_with_what_they_have() -> None:
+    job, document = read_job_document(GOOD + "resources: {cpu: 999}\nwith: {min_sites: 2}\n", "job.yaml")
+    with pytest.raises(BadInput) as raised:
+        check_job(job, document, FILES, ["a", "b"], {"a": SMALL, "b": (1e3, 1 << 40, 8)})
+    assert 'job.yaml:3:1: "resources" asks for 999 cores' in raised.value.what
+    assert "1 of the 2 sites" in raised.value.what
+    assert raised.value.why == "a has 2 cores, 1024Mi of memory and 0 GPUs"
+
+
+@pytest.mark.parametrize("more", ["with: {min_sites: 1}\n", "sites: [b]\n"])
+def test_a_site_that_has_enough_or_is_away_may_be_waited_for(more: str) -> None:
+    job, document = read_job_document(GOOD + "resources: {cpu: 999}\n" + more, "job.yaml")
+    check_job(job, document, FILES, ["a", "b"], {"a": SMALL})

@@ -23,6 +23,12 @@ def test_without_a_project_yml_a_sample_is_written_and_said(project_file, worksp
     assert project_file.read_text().startswith("# A federation")
 
 
+def test_a_file_that_was_named_and_is_not_there_is_bad_input_and_no_sample_is_written(project_file, workspace, now):
+    with pytest.raises(BadInput, match=r"project\.yml: no such file"):
+        provision(project_file, workspace, now=now, sample=False)
+    assert not project_file.exists()
+
+
 def test_the_sample_provisions_as_it_is(project_file, workspace, now):
     provision(project_file, workspace, now=now)
     done = provision(project_file, workspace, now=now)

@@ -23,6 +23,11 @@ def test_a_kit_says_who_it_is_and_until_when(provision, now):
     assert said["federation"] == "number 1, 2 sites"
 
 
+def test_a_kit_says_that_it_has_expired(provision, now):
+    said = kit.inspect(provision() / "site-1", now=now + 366.5 * DAY)
+    assert said["valid until"].endswith("(expired 1 days ago: provision anew)")
+
+
 def test_an_expired_kit_is_found(provision, now):
     (found,) = wrong(provision() / "site-1", now=now + 400 * DAY)
     assert "expired" in found

@@ -87,6 +87,12 @@ def test_version_4_with_its_studies_is_read():
 @pytest.mark.parametrize(
     ("old", "new", "place", "word"),
     [
+        (
+            "server, type: server, org: o}",
+            "server, type: client, org: o, default_host: h}",
+            "project.yml:3:1",
+            "no participant is the server",
+        ),
         ("name: site-1", "name: ../x", "project.yml:5:6", "wanted letters"),
         ("name: site-1", "name: server", "project.yml:5:6", "commands use"),
         ("name: site-1", "name: 7", "project.yml:5:6", "wanted text"),

@@ -46,7 +46,7 @@ class RoundView(View):
 
 
 class JobView(View):
-    """A job in one line; `rounds` is 0 while the workflow has not said how many."""
+    """A job in one line; `rounds` is 0 while the workflow has not said how many; `patience_out`: it failed of that."""
 
     id: str
     name: str
@@ -61,6 +61,7 @@ class JobView(View):
     rounds: int
     waiting_for: list[str]
     metrics: dict[str, float]
+    patience_out: bool = False
 
 
 class JobDetail(View):

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from convoy.admin.client import Client, connect
 from convoy.cli import output, whose
 from convoy.cli.output import Screen
-from convoy.cli.spoken import VERBS, Around, Verb
+from convoy.cli.spoken import INSTEAD, JOB, VERBS, Around, Verb
 from convoy.errors import BadInput, ConvoyError
 from convoy.spec.kit import Kit
 
@@ -87,10 +87,12 @@ async def _do(client: Client, screen: Screen, around: Around, words: list[str], 
         return
     verb = VERBS.get(name)
     if verb is None:
-        near = get_close_matches(name, VERBS, n=1)
+        near = [INSTEAD[name]] if name in INSTEAD else get_close_matches(name, VERBS, n=1)
         raise BadInput(f"there is no verb {name!r}", fix=f"did you mean {near[0]}?" if near else "help")
     if not verb.least <= len(rest) <= verb.most:
         raise BadInput(f"{name} was given {len(rest)} words", fix=f"{name} {verb.takes}".strip())
+    if verb.asks and verb.kinds == JOB:
+        await client.find(rest[0])  # nobody is asked about a job that is not there
     if verb.asks and not await confirm(f"{' '.join(words)}: are you sure?"):
         screen.line("nothing was done")
         return

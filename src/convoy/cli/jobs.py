@@ -77,7 +77,7 @@ def show(how: How, job: str) -> None:
 @job_argument
 @asking
 def watch(how: How, job: str) -> None:
-    """Follow a job until it ends (exit code 0 if it completed, 1 if not)."""
+    """Follow a job until it ends (exit code 0 if it completed, 1 if not, 3 if its patience ran out)."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.watch(to.client, to.screen, job))

@@ -34,7 +34,8 @@ def inspect(folder: Path, *, now: float) -> dict[str, str]:
     cert = authority.read_certificate(kit.cert_file.read_bytes(), name=str(kit.cert_file))
     root = authority.read_certificate(kit.root_file.read_bytes(), name=str(kit.root_file))
     known = federation.read(kit.federation_file.read_bytes(), kit.root_file.read_bytes())
-    days = (cert.not_valid_after_utc - dt.datetime.fromtimestamp(now, tz=dt.UTC)).days
+    left = cert.not_valid_after_utc - dt.datetime.fromtimestamp(now, tz=dt.UTC)
+    until = f"{left.days} days" if left > dt.timedelta() else f"expired {-left.days - 1} days ago: provision anew"
     return {
         "project": kit.project,
         "kind": kit.kind,
@@ -42,7 +43,7 @@ def inspect(folder: Path, *, now: float) -> dict[str, str]:
         "organisation": kit.org,
         "server": f"{kit.host}, port {kit.fed_port} for sites, {kit.admin_port} for people",
         "identity": ", ".join(_names(cert)),
-        "valid until": f"{cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC ({days} days)",
+        "valid until": f"{cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC ({until})",
         "fingerprint": f"SHA256:{cert.fingerprint(hashes.SHA256()).hex()}",
         "root": f"SHA256:{root.fingerprint(hashes.SHA256()).hex()}",
         "federation": f"number {known.number}, {len(known.sites())} sites",

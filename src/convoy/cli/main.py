@@ -44,18 +44,17 @@ kit_argument = click.argument("kit", metavar="KIT", type=click.Path(path_type=Pa
 @click.option(
     "--project",
     "-p",
-    default=Path("project.yml"),
     type=click.Path(path_type=Path),
     help="The project file (default: project.yml; a sample is written if there is none)",
 )
 @workspace_option
 @as_json
-def provision(project: Path, workspace: Path, json: bool) -> None:
+def provision(project: Path | None, workspace: Path, json: bool) -> None:
     """Make a startup kit for each participant of a project."""
     from convoy.cli import provision as command
     from convoy.cli.output import Screen
 
-    made = command.provision(project, workspace, now=time.time())
+    made = command.provision(project or Path("project.yml"), workspace, now=time.time(), sample=project is None)
     screen = Screen(json=json)
     screen.data(made.to_json())
     for line in made.lines():
@@ -94,11 +93,13 @@ def ps(workspace: Path, json: bool) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on as it grows")
 @click.option("-n", "count", default=100, metavar="COUNT", help="The last so many lines")
 @workspace_option
-def logs(node: str, follow: bool, count: int, workspace: Path) -> None:
+@as_json
+def logs(node: str, follow: bool, count: int, workspace: Path, json: bool) -> None:
     """Print the log of a node that `up` started: server, or a site's name."""
     from convoy.cli import up as command
+    from convoy.cli.output import Screen
 
-    command.logs(workspace, node, follow=follow, count=count)
+    command.logs(Screen(json=json), workspace, node, follow=follow, count=count)
 
 
 @app.command()

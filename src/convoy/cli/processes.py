@@ -77,6 +77,18 @@ def _wait(poll: select.poll, watched: dict[int, int], deadline: float) -> dict[i
     return left
 
 
+def ended(pid: int, *, within_s: float) -> bool:
+    """Wait for a process to end; return whether it did in time."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], within_s)[0])
+    finally:
+        os.close(descriptor)
+
+
 def is_free(port: int, host: str = "") -> bool:
     """Return whether a TCP port can be listened on."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:

@@ -54,9 +54,9 @@ def _seen(last: views.Progress | None) -> views.Progress:
 
 
 def state_line(job: views.JobView) -> str:
-    """Return a job's state and its cause; how long it took once it has ended."""
+    """Return a job's state, and its cause or how long it took; of what ended badly the error says the cause."""
     took = f" after {output.span(job.ended_at - job.started_at)}" if job.ended_at and job.started_at else ""
-    return f"{job.name} {job.state}{took}{': ' + job.cause if job.cause else ''}"
+    return f"{job.name} {job.state}{took}{': ' + job.cause if job.cause and not job.ended_at else ''}"
 
 
 def round_line(made: views.RoundView, rounds: int) -> str:
@@ -106,5 +106,5 @@ def _picture(job: views.JobView) -> RenderableType:
         Text(output.clean(output.metrics(job.metrics)), style="bold", no_wrap=True, overflow="ellipsis"),
     )
     waiting = f"waiting for {', '.join(job.waiting_for)}" if job.waiting_for else ""
-    state = waiting if job.state == "running" else state_line(job)
+    state = waiting if job.state == "running" and not job.cause else state_line(job)
     return Group(line, Text(output.clean(state), style=colour if job.ended_at else "dim", overflow="ellipsis"))

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convoy.errors import BadInput, StorageFull
-from convoy.provision import kits, sample
+from convoy.provision import kits
+from convoy.provision.sample import PROJECT
 from convoy.spec import yamls
 from convoy.spec.project import Project, read_project
 
@@ -60,12 +61,12 @@ class Provisioned:
 _SHOWN = 20  # sites in the list for people; --json has them all
 
 
-def provision(project_file: Path, workspace: Path, *, now: float) -> Provisioned:
-    """Make the next prod_NN from a project.yml, or write a sample where there is none.
+def provision(project_file: Path, workspace: Path, *, now: float, sample: bool = True) -> Provisioned:
+    """Make the next prod_NN from a project.yml; with `sample`, write one where there is none.
 
     Raises `BadInput` for a file or a workspace that does not do, `StorageFull` for a full disk.
     """
-    if not project_file.exists():
+    if sample and not project_file.exists():
         _write_sample(project_file)
         return Provisioned(project_file)
     project, ignored = read_project(yamls.read_text(project_file), str(project_file))
@@ -96,6 +97,6 @@ def _write_sample(project_file: Path) -> None:
     """Write the sample where nothing is yet."""
     try:
         with project_file.open("x") as file:
-            file.write(sample.PROJECT)
+            file.write(PROJECT)
     except OSError as error:
         raise BadInput("a sample cannot be written here", why=error.strerror or "", where=str(project_file)) from error

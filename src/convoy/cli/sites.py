@@ -27,7 +27,7 @@ def show(how: How, site: str) -> None:
     """Show one site."""
     from convoy.cli import verbs
 
-    how.ask(lambda to: verbs.sites(to.client, to.screen, site))
+    how.ask(lambda to: verbs.site(to.client, to.screen, site))
 
 
 @app.command()

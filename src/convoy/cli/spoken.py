@@ -143,17 +143,17 @@ def _switch(*, enabled: bool) -> Call:
 
 
 _MANY: Final = 1000
-_JOB: Final = ("job",)
+JOB: Final = ("job",)
 _SIDES: Final = (SIDE, "site")
 _ROWS: Final = (
     Verb("submit_job", "FOLDER", "Submit a job folder of transfer/", "convoy job submit", _submit, ("folder",), 1, 1),
-    Verb("list_jobs", "[-n NAME] [-m COUNT]", "List the jobs, newest first", "convoy job list", _list, _JOB, 0, 5),
-    Verb("show_job", "JOB", "Rounds, who took part, what failed", "convoy job show", _job(verbs.show), _JOB, 1, 1),
-    Verb("watch_job", "JOB", "Follow a job until it ends", "convoy job watch", _job(verbs.watch), _JOB, 1, 1),
-    Verb("abort_job", "JOB", "End a job", "convoy job abort", _job(verbs.abort), _JOB, 1, 1, asks=True),
-    Verb("delete_job", "JOB", "Forget an ended job", "convoy job delete", _job(verbs.delete), _JOB, 1, 1, asks=True),
-    Verb("clone_job", "JOB", "Submit a job once more", "convoy job clone", _job(verbs.clone), _JOB, 1, 1),
-    Verb("download_job", "JOB [FOLDER]", "Results into transfer/", "convoy job fetch", _download, _JOB, 1, 2),
+    Verb("list_jobs", "[-n NAME] [-m COUNT]", "List the jobs, newest first", "convoy job list", _list, JOB, 0, 5),
+    Verb("show_job", "JOB", "Rounds, who took part, what failed", "convoy job show", _job(verbs.show), JOB, 1, 1),
+    Verb("watch_job", "JOB", "Follow a job until it ends", "convoy job watch", _job(verbs.watch), JOB, 1, 1),
+    Verb("abort_job", "JOB", "End a job", "convoy job abort", _job(verbs.abort), JOB, 1, 1, asks=True),
+    Verb("delete_job", "JOB", "Forget an ended job", "convoy job delete", _job(verbs.delete), JOB, 1, 1, asks=True),
+    Verb("clone_job", "JOB", "Submit a job once more", "convoy job clone", _job(verbs.clone), JOB, 1, 1),
+    Verb("download_job", "JOB [FOLDER]", "Results into transfer/", "convoy job fetch", _download, JOB, 1, 2),
     Verb("get_job_log", "JOB [SITE]", "What a job printed", "convoy job logs", _log, ("job", "site"), 1, 2),
     Verb("check_status", "server|client [NAME]…", "Who is there", "convoy status", _status, _SIDES, 0, _MANY),
     Verb("sys_info", "server|client [NAME]…", "What runs where", "convoy status", _look, _SIDES, 0, _MANY),
@@ -185,3 +185,13 @@ _ROWS: Final = (
     ),
 )
 VERBS: Final = {verb.name: verb for verb in _ROWS}
+
+
+INSTEAD: Final = {  # verbs of NVIDIA FLARE, or of a shell, whose nearest one here has another name
+    "get_job_meta": "show_job",
+    "list_job": "show_job",
+    **dict.fromkeys(("cat", "head", "tail", "grep"), "get_job_log"),
+    **dict.fromkeys(("ls", "pwd"), "list_jobs"),
+    **dict.fromkeys(("show_stats", "show_status"), "check_status"),
+    **dict.fromkeys(("quit", "exit"), "bye"),
+}

@@ -18,8 +18,11 @@ from convoy.cli import processes, run, whose
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound, PatienceOut, Refused
 from convoy.spec.kit import Kit, read_kit
+from convoy.spec.policy import read_policy
+from convoy.spec.settings import read_settings
 
 READY_S: Final = 60.0  # for a node to say that it is ready
+LOOK_S: Final = 0.2  # between two looks at a site that was there before and has nobody to tell that it is back
 GRACE_S: Final = 30.0  # for a node to drain
 FIRST_HEALTH_PORT: Final = 8004
 LAST_LINES: Final = 15  # of a log, to say why a node died
@@ -49,8 +52,11 @@ def up(screen: Screen, prod: Path) -> None:
     if before:
         screen.line("runs already: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
     fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
-    for kit in fresh:
+    for kit in fresh:  # one that cannot start stops the command before anything has started
         run.check(kit)
+        read_settings(kit)
+        if kit.kind == "site":
+            read_policy(kit.local / "policy.yaml")
     _check_ports(kits, fresh)
     taken = {node.health_port for node in before.values()}
     began, nodes = time.monotonic(), dict(before)
@@ -64,6 +70,7 @@ def up(screen: Screen, prod: Path) -> None:
         processes.end([start.node.pid for start in starts], grace_s=GRACE_S)
         _record(prod, kits, list(before.values()))
         raise
+    _await_registered([node for node in before.values() if node.kind == "site"])
     screen.data(_said(prod, kits, list(nodes.values())))
     for older in sorted(prod.parent.glob("prod_*/server/work/convoy.sqlite")):
         if older.parents[2] < prod and not before:
@@ -192,6 +199,19 @@ def _await_ready(starts: list[Start]) -> None:
                 )
 
 
+def _await_registered(sites: list[Node]) -> None:
+    """Return once every site that ran before is registered; raises `Refused` for one that dies, else `PatienceOut`."""
+    deadline = time.monotonic() + READY_S
+    for site in sites:
+        while (state := _state(site)) != "ready":
+            fix = f"convoy logs {site.name}"
+            if not site.runs:
+                raise Refused(f"{site.name} ran before and has ended", why=state, fix=fix)
+            if time.monotonic() > deadline:
+                raise PatienceOut(f"{site.name} runs and is not registered after {READY_S:.0f} s", why=state, fix=fix)
+            processes.ended(site.pid, within_s=LOOK_S)
+
+
 def _died(start: Start) -> Refused:
     return Refused(
         f"{start.node.name} died at its start",
@@ -286,19 +306,35 @@ def _state(node: Node) -> str:
 
 
 def _gone(node: Node) -> str:
-    """Say how a node that does not run ended: one that leaves by itself takes its pid file along."""
-    died = (Path(node.kit) / "work" / run.PID_FILE).exists()
+    """Say how a node that does not run ended: one that leaves by itself takes along the file with its pid."""
+    file = Path(node.kit) / "work" / run.PID_FILE
+    died = file.exists() and file.read_text().strip() == str(node.pid)  # another pid: of one started by hand
     return f"died: convoy logs {node.name}" if died else "stopped"
 
 
-def logs(workspace: Path, name: str, *, follow: bool, count: int) -> None:
-    """Become `tail` on a node's log."""
+def logs(screen: Screen, workspace: Path, name: str, *, follow: bool, count: int) -> None:
+    """Become `tail` on a node's log; for programs, say each of its lines as JSON."""
+    log = _log(workspace, name)
+    tail = ["tail", "-n", str(count), *(["-F"] if follow else []), str(log)]
+    if not screen.json:
+        os.execvp("tail", tail)  # noqa: S606 - what a person expects
+    with subprocess.Popen(tail, stdout=subprocess.PIPE, text=True, errors="replace") as reading:
+        for line in reading.stdout or ():
+            screen.data({"node": name, "text": line.rstrip("\n")})
+
+
+def _log(workspace: Path, name: str) -> Path:
+    """Return the log of a node that runs; where nothing does, the newest of that name. Raises `NotFound`."""
+    logs = [log for log in workspace.glob("*/prod_*/*/work/node.log") if log.parents[1].name == name]
+    if logs and not list(workspace.glob(f"*/{whose.RUNNING}")):  # what `up` tried to start, and why it did not
+        return max(logs, key=lambda log: log.stat().st_mtime)
     nodes = running(workspace)
-    found = [node for node in nodes if node.name == name]
-    if not found:
-        raise NotFound(f"there is no node {name!r} here", why=f"there are: {', '.join(node.name for node in nodes)}")
-    options = ["-n", str(count), *(["-F"] if follow else [])]
-    os.execvp("tail", ["tail", *options, found[0].log])  # noqa: S606 - what a person expects
+    for node in nodes:
+        if node.name == name:
+            return Path(node.log)
+    raise NotFound(
+        f"there is no node {name!r} here", why=f"there are: {', '.join(node.name for node in nodes)}", fix="convoy ps"
+    )
 
 
 def down(screen: Screen, workspace: Path) -> None:

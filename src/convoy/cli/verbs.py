@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
-from convoy.errors import BadInput, JobFailed
+from convoy.errors import JobFailed, NotFound, PatienceOut
+
+if TYPE_CHECKING:
+    from convoy.admin import views
 
 
 async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool = False) -> None:
     """Sign and submit a job's folder; with `follow`, watch it to its end."""
     sent = await client.send(await client.pack(folder))
+    if folder.name not in ("", "..", sent.name):
+        screen.line(f"{folder.name} is called {sent.name} from here on: its job.yaml says so")
     if follow:
         screen.line(f"submitted {sent.name} as {sent.id}")
         await watch(client, screen, sent.id)
@@ -81,10 +87,12 @@ async def show(client: Client, screen: Screen, job: str) -> None:
     screen.table(("site", "state", "reason"), members, empty="no site has it yet")
     if detail.story:
         screen.line(f"\nwhat failed:\n{detail.story}")
+    elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
+        screen.line(f"\nwhat a site that was left out printed: convoy job logs {record.id[:8]} --site {out[0]}")
 
 
 async def watch(client: Client, screen: Screen, job: str) -> None:
-    """Follow a job until it has ended; raises `JobFailed` unless it completed."""
+    """Follow a job until it has ended; raises `PatienceOut` or `JobFailed` unless it completed."""
     from convoy.cli import progress
 
     found = await client.find(job)
@@ -94,7 +102,8 @@ async def watch(client: Client, screen: Screen, job: str) -> None:
         return
     if last.story:
         screen.line(f"\nwhat failed:\n{last.story.rstrip()}\n")
-    raise JobFailed(
+    kind = PatienceOut if last.job.patience_out else JobFailed
+    raise kind(
         f"job {last.job.name} {last.job.state}", why=last.job.cause, fix=f"see more with: convoy job logs {found[:8]}"
     )
 
@@ -161,11 +170,31 @@ async def status(client: Client, screen: Screen) -> None:
 
 async def sites(client: Client, screen: Screen, *names: str) -> None:
     """List the sites: all of them, or those named."""
-    found = [site for site in await client.sites() if not names or site.name in names]
+    found = await _sites(client, names)
+    screen.data(found)
+    _site_table(screen, found)
+
+
+async def site(client: Client, screen: Screen, name: str) -> None:
+    """Show one site."""
+    found = await _sites(client, (name,))
+    screen.data(found[0])
+    _site_table(screen, found)
+
+
+async def _sites(client: Client, names: tuple[str, ...]) -> list[views.SiteView]:
+    every = await client.sites()
+    found = [site for site in every if not names or site.name in names]
     missing = set(names) - {site.name for site in found}
     if missing:
-        raise BadInput(f"there is no site {', '.join(sorted(missing))}", fix="convoy site list")
-    screen.data(found)
+        names_known = ", ".join(site.name for site in every) or "none"
+        raise NotFound(
+            f"there is no site {', '.join(sorted(missing))}", why=f"there are: {names_known}", fix="convoy site list"
+        )
+    return found
+
+
+def _site_table(screen: Screen, found: list[views.SiteView]) -> None:
     rows = [
         (
             site.name,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import inspect
+import operator
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,6 +31,13 @@ WORDS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
+Room = tuple[float, float, float]  # cores, bytes of memory, devices
+
+EXAMPLES: Final[Mapping[str, str]] = {
+    "int": "5", "float": "0.5", "str": "text", "bool": "true", "list": "[1, 2]", "dict": "{a: 1}", "None": "null",
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """A workflow's own parameter; `annotation` is its text, empty where there is none."""
@@ -46,12 +55,19 @@ class Signature:
     open: bool
 
 
-def check_job(job: Job, document: Document, files: Mapping[str, Any], known_sites: Iterable[str] | None = None) -> None:
-    """Check a job against its files and, where they are known, the project's sites.
+def check_job(
+    job: Job,
+    document: Document,
+    files: Mapping[str, Any],
+    known_sites: Iterable[str] | None = None,
+    room: Mapping[str, Room] | None = None,
+) -> None:
+    """Check a job against its files and, where they are known, the project's sites and what each can give in all.
 
     Raises `BadInput` for the first thing that is wrong, with its line; the others follow in its second line.
     """
-    found = problems(job, document, files, known_sites)
+    known = None if known_sites is None else sorted(known_sites)
+    found = [*problems(job, document, files, known), *_resources(job, document, known or (), room or {})]
     if found:
         first, *others = found
         if others:
@@ -68,6 +84,7 @@ def problems(
         *_trainer(job, document, reader),
         *_model(job, document, reader),
         *_workflow(job, document, reader),
+        *_evaluation(job, document, reader),
         *_sites(job, document, None if known_sites is None else sorted(known_sites)),
     ]
 
@@ -83,13 +100,22 @@ class _Files:
         file = reference.partition(":")[0]
         data = self.data(file, where)
         if not file.endswith(".py"):
-            raise BadInput(f"{file} is not a Python file", where=where)
+            raise BadInput(f"{file} is not a Python file", fix="name one that ends in .py", where=where)
         try:
             return ast.parse(bytes(data), filename=file)
         except (SyntaxError, ValueError) as problem:  # ValueError: null bytes
             line, column = getattr(problem, "lineno", None) or 1, getattr(problem, "offset", None) or 1
             said = getattr(problem, "msg", None) or str(problem)
             raise BadInput(f"not valid Python: {said}", where=f"{file}:{line}:{column}") from problem
+
+    def trees(self) -> dict[str, ast.Module]:
+        """Return the tree of every Python file that can be read as one."""
+        found = {}
+        for file in self.files:
+            if file.endswith(".py"):
+                with contextlib.suppress(BadInput):
+                    found[file] = self.tree(file, "")
+        return found
 
     def data(self, file: str, where: str) -> Any:
         """Return a file's bytes. Raises `BadInput` if the job does not have it."""
@@ -134,6 +160,30 @@ def _trainer(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
         yield problem
 
 
+def _evaluation(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
+    """Yield what is wrong where sites are to evaluate; a loop, or code from elsewhere, takes whatever comes."""
+    if job.workflow != "fedavg" or job.with_.get("evaluate") is not True:
+        return
+    file, named, _ = job.trainer.partition(":")
+    here = files.trees().get(posixpath.normpath(file))
+    if here is None or any("evaluate" in _decorators(tree) for tree in files.trees().values()):
+        return
+    if {"evaluate", "*"} & dict(_names(here.body)).keys() if named else "train" not in _decorators(here):
+        return
+    yield BadInput(
+        f'"evaluate" is true, and {file} has no function for "evaluate" tasks',
+        why="the sites would be asked to measure each round's model",
+        fix="write one under @convoy.evaluate, or say `evaluate: false`",
+        where=document.where(("with", "evaluate")),
+    )
+
+
+def _decorators(tree: ast.Module) -> set[str]:
+    """Return the last word of every decorator: "train" for `@convoy.train`."""
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return {ast.unparse(it).rpartition(".")[2] for function in functions for it in function.decorator_list}
+
+
 def _model(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
     if job.model is None:
         return
@@ -173,7 +223,8 @@ def _workflow(job: Job, document: Document, files: _Files) -> Iterator[BadInput]
             wanted = _wanted(known[name].annotation, value)
             if wanted:
                 wrong = True
-                yield BadInput(f'"{name}" is {value!r}; wanted {wanted}', where=at)
+                example = EXAMPLES[known[name].annotation.strip("'\"").partition("|")[0].partition("[")[0].strip()]
+                yield BadInput(f'"{name}" is {value!r}; wanted {wanted}', fix=f"such as `{name}: {example}`", where=at)
         elif not signature.open:
             yield BadInput(f"workflow {job.workflow} has no parameter {name!r}", fix=_near(name, known), where=at)
     for parameter in signature.parameters:
@@ -244,7 +295,26 @@ def _sites(job: Job, document: Document, known: list[str] | None) -> Iterator[Ba
         value = job.with_.get(key, 0)
         if isinstance(value, int) and value > usable:
             whose = "the project has" if job.sites is None else "the job names"
-            yield BadInput(f'"{key}" is {value}; {whose} {usable} sites', where=document.where(("with", key)))
+            fix = f"wanted at most {usable}"
+            yield BadInput(f'"{key}" is {value}; {whose} {usable} sites', fix=fix, where=document.where(("with", key)))
+
+
+def _resources(job: Job, document: Document, known: Iterable[str], room: Mapping[str, Room]) -> Iterator[BadInput]:
+    """Yield what no wait will mend: too few of the sites have as much in all; one whose room is not known may."""
+    usable = [site for site in known if job.sites is None or site in job.sites]
+    asked = (job.resources.cpu, job.resources.memory, job.resources.gpu)
+    able = [site for site in usable if site not in room or all(map(operator.ge, room[site], asked))]
+    if len(able) < min(job.min_sites, len(usable)):
+        yield BadInput(
+            f'"resources" asks for {_said(asked)}; {len(able)} of the {job.min_sites} sites that it needs have that',
+            why="; ".join(f"{site} has {_said(room[site])}" for site in usable if site not in able),
+            fix="ask for less; or give more to jobs in the local/node.yaml of the sites",
+            where=document.where(("resources",)),
+        )
+
+
+def _said(room: Room) -> str:
+    return f"{room[0]:g} cores, {room[1] / (1 << 20):.0f}Mi of memory and {room[2]:g} GPUs"
 
 
 def _near(name: str, known: Iterable[str]) -> str:

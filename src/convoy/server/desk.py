@@ -56,13 +56,17 @@ class Desk:
         """Verify, check and keep a bundle; sending the same bundle again returns the same job."""
         problem = self.loop.check_room()
         if problem:
-            raise StorageFull("the server takes no new jobs now", why=problem)
+            raise StorageFull(
+                "the server takes no new jobs now",
+                why=problem,
+                fix="make room on the server's disk, or delete jobs that have ended: convoy job delete JOB",
+            )
         async with self._taking:  # the same bundle may come twice, when a connection breaks
             record = await asyncio.to_thread(self._take, person, bundle)
             self.log.info("submitted", by=person.name, job=record.id, name=record.name)
             self.loop.post(events.Submitted(record))
         await self.loop.settled()
-        return job_view(self._job(record.id))
+        return self._view(self._job(record.id))
 
     def _take(self, person: Person, data: bytes) -> Job:
         checked = bundles.verify(data, root_pem=self.root_pem, project=self.federation.project, now=time.time())
@@ -76,7 +80,7 @@ class Desk:
         if not text:
             raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
         spec, document = read_job_document(text, name="job.yaml")
-        check_job(spec, document, checked.files, self.federation.sites())
+        check_job(spec, document, checked.files, self.federation.sites(), self._room())
         files = self.workspace.job(checked.id)
         if JobId(checked.id) not in self.loop.machine.state.jobs:  # sent again, it lies there already, or has ended
             try:
@@ -101,16 +105,21 @@ class Desk:
             submitted_at=time.time(),
         )
 
+    def _room(self) -> dict[str, tuple[float, float, float]]:
+        """Return what each connected site can give to jobs in all; one that is away may come back with more."""
+        there = [site for site in list(self.loop.machine.state.sites.values()) if site.connected]
+        return {site.name: (site.capacity.cpu, site.capacity.memory, site.capacity.gpu) for site in there}
+
     def jobs(self) -> list[views.JobView]:
         """Return every job, newest first."""
         found = sorted(self.loop.machine.state.jobs.values(), key=lambda job: -job.record.submitted_at)
-        return [job_view(job) for job in found]
+        return [self._view(job) for job in found]
 
     async def job(self, job: str) -> views.JobDetail:
         """Return one job in full."""
         found = self._job(job)
         return views.JobDetail(
-            job=job_view(found),
+            job=self._view(found),
             story=found.record.story,
             members=member_views(found),
             rounds=[round_view(record) for record in found.rounds],
@@ -123,15 +132,18 @@ class Desk:
         found = self._job(job)
         event = asyncio.Event()
         leave = self.loop.subscribe(job, event)
-        told = 0
+        told, said = 0, None
         try:
             while True:
                 event.clear()
                 over, rounds = found.over, found.rounds[told:]
                 told += len(rounds)
-                yield views.Progress(
-                    job=job_view(found), rounds=[round_view(record) for record in rounds], story=found.record.story
+                now = views.Progress(
+                    job=self._view(found), rounds=[round_view(record) for record in rounds], story=found.record.story
                 )
+                if rounds or now != said:  # much happens to a job that nobody sees
+                    yield now
+                said = now
                 if over:
                     return
                 await event.wait()
@@ -142,7 +154,7 @@ class Desk:
         """Yield the job's log lines; with `follow`, until the job has ended."""
         found = self._job(job)
         if site is not None and site != "server" and site not in self.loop.machine.state.sites:
-            raise NotFound(f"there is no site {site!r}")
+            raise self._no_site(site)
         logs = self.logs_of(job)
         if follow:
             async for name, line in logs.follow(site, lambda: found.over):
@@ -156,7 +168,11 @@ class Desk:
         found = self._job(job)
         self.log.info("abort asked", by=person.name, job=job)
         if found.over:
-            raise Refused(f"job {found.record.name} has ended already", why=f"it is {found.record.state}")
+            raise Refused(
+                f"job {found.record.name} has ended already",
+                why=f"it is {found.record.state}",
+                fix=f"see how: convoy job show {job[:8]}; forget it: convoy job delete {job[:8]}",
+            )
         event = asyncio.Event()
         leave = self.loop.subscribe(job, event)
         try:
@@ -167,7 +183,7 @@ class Desk:
         finally:
             leave()
         await self.loop.settled()
-        return job_view(found)
+        return self._view(found)
 
     async def delete(self, person: Person, job: str) -> None:
         """Forget an ended job and its results. Raises `Refused` while it runs."""
@@ -192,7 +208,7 @@ class Desk:
         """Yield the bytes of one result file, by its name in `JobDetail.results`."""
         self._job(job)
         if name not in await self.results.names(job):
-            raise NotFound(f"job {job[:8]} left no {name!r}")
+            raise NotFound(f"job {job[:8]} left no {name!r}", fix=f"see what it left: convoy job show {job[:8]}")
         async for chunk in self.results.read(job, name):
             yield chunk
 
@@ -207,10 +223,7 @@ class Desk:
         state = self.loop.machine.state
         known = state.sites.get(SiteName(site))
         if known is None or not known.listed:
-            listed = ", ".join(self.federation.sites())
-            raise NotFound(
-                f"there is no site {site!r}", why=f"federation.json number {self.federation.number} lists: {listed}"
-            )
+            raise self._no_site(site)
         self.log.info("site switched", by=person.name, site=site, enabled=enabled)
         self.loop.keep(Switched(site, enabled))
         self.loop.post(events.SiteSwitched(known.name, enabled))
@@ -253,7 +266,15 @@ class Desk:
         elif target in self.loop.machine.state.sites:
             raise Refused(f"{target} is not connected", fix=f"start it where it lives: convoy run KIT of {target}")
         else:
-            raise NotFound(f"there is no site {target!r}")
+            raise self._no_site(target)
+
+    def _no_site(self, site: str) -> NotFound:
+        listed = ", ".join(self.federation.sites()) or "none"
+        why = f"federation.json number {self.federation.number} lists: {listed}"
+        return NotFound(f"there is no site {site!r}", why=why, fix="convoy site list")
+
+    def _view(self, job: LiveJob) -> views.JobView:
+        return job_view(job, self.loop.machine.state.problem)
 
     def _job(self, job: str) -> LiveJob:
         found = self.loop.machine.state.jobs.get(JobId(job))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from convoy.admin import views
 from convoy.control.records import Round
 from convoy.control.state import LiveJob, LiveSite, State
 from convoy.trust.federation import Federation
 
+PATIENCE: Final = "the job's patience"  # in these words a cause says that it ran out
 
-def job_view(job: LiveJob) -> views.JobView:
-    """Return a job in one line; `round` is the last committed one."""
+
+def job_view(job: LiveJob, problem: str) -> views.JobView:
+    """Return a job in one line; `round` is the last committed one, `problem` what keeps the server from work."""
     record = job.record
     metrics = next((dict(done.metrics) for done in reversed(job.rounds) if done.metrics), {})
     return views.JobView(
         id=record.id,
         name=record.name,
         state=record.state,
-        cause=record.cause,
+        cause=f"stands still: {problem}" if problem and record.state == "running" else record.cause,
         submitter=record.submitter,
         org=record.org,
         submitted_at=record.submitted_at,
@@ -26,6 +30,7 @@ def job_view(job: LiveJob) -> views.JobView:
         rounds=record.rounds,
         waiting_for=[] if job.over else job.waiting_for,
         metrics=metrics,
+        patience_out=record.state == "failed" and PATIENCE in record.cause,
     )
 
 

@@ -131,6 +131,9 @@ def read_project(text: str, name: str) -> tuple[Project, list[str]]:
             '"participants" must list a server, its sites and its admins', where=document.where(("participants",))
         )
     read = yamls.parse(document, _Head, head)
+    types = [item.get("type") for item in listed if isinstance(item, dict)]
+    if "server" not in types and all(kind in (*_TYPES, *_IGNORED_TYPES) for kind in types):
+        raise _no_server(document)  # before the server's keys are called unknown where the type alone is wrong
     participants = [
         (index, made)
         for index, item in enumerate(listed)
@@ -227,11 +230,7 @@ def _one_server(document: yamls.Document, participants: list[tuple[int, Particip
     """Return the one server. Raises `BadInput` for none or more."""
     servers = [(index, made) for index, made in participants if isinstance(made, Server)]
     if not servers:
-        raise BadInput(
-            "no participant is the server",
-            fix="add one with `type: server`",
-            where=document.where(("participants",)),
-        )
+        raise _no_server(document)
     if len(servers) > 1:
         raise BadInput(
             f'"{servers[1][1].name}" is a second server',
@@ -240,3 +239,12 @@ def _one_server(document: yamls.Document, participants: list[tuple[int, Particip
             where=document.where(("participants", servers[1][0], "type")),
         )
     return servers[0][1]
+
+
+def _no_server(document: yamls.Document) -> BadInput:
+    return BadInput(
+        "no participant is the server",
+        why="a project has exactly one",
+        fix="add one with `type: server`",
+        where=document.where(("participants",)),
+    )

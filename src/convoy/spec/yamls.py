@@ -174,7 +174,7 @@ def read_text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise BadInput("no such file", where=str(path)) from error
+        raise BadInput("no such file", fix="check the path", where=str(path)) from error
     except OSError as error:
         raise BadInput("cannot be read", why=error.strerror or str(error), where=str(path)) from error
     if len(data) > MAX_BYTES:

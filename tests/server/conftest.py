@@ -1,0 +1,48 @@
+"""Fixtures: a server's desk over a real machine, loop and ledger, without its doors."""
+
+import asyncio
+import contextlib
+
+import pytest
+import structlog
+
+from convoy.control.machine import Machine
+from convoy.control.records import SiteName
+from convoy.control.state import LiveSite, State
+from convoy.server import start
+from convoy.server.desk import Desk
+from convoy.server.files import Workspace
+from convoy.server.hub import Hub
+from convoy.server.logs import JobLogs
+from convoy.server.loop import Loop
+from convoy.server.results import open_results
+from convoy.store.ledger import open_ledger
+from convoy.trust.federation import Federation
+from convoy.worker.node import Ending, Notes
+
+
+@pytest.fixture
+async def desk(tmp_path):
+    """A desk of two sites; effects go nowhere, so what happens is what a test posts to `desk.loop`."""
+    (tmp_path / "jobs").mkdir()
+    workspace = Workspace(tmp_path)
+    state = State(4, {name: LiveSite(name) for name in map(SiteName, ("site-1", "site-2"))})
+    with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
+        loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: "")
+        loop.perform = lambda effect: None
+        deciding = asyncio.create_task(loop.run())
+        yield Desk(
+            loop=loop,
+            workspace=workspace,
+            hub=Hub(),
+            results=open_results("", tmp_path / "results"),
+            federation=Federation("clinics", 1, {}),
+            root_pem=b"",
+            version="0",
+            logs_of=lambda job: JobLogs(tmp_path / job),
+            notes=Notes(),
+            ending=Ending(),
+            log=structlog.get_logger(),
+        )
+        deciding.cancel()
+        await asyncio.wait({deciding})

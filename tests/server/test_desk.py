@@ -1,0 +1,106 @@
+"""What the server's desk says of jobs, over a real machine, loop and ledger."""
+
+import asyncio
+from contextlib import aclosing
+
+import pytest
+
+from convoy.admin.port import Person
+from convoy.control import effects, events
+from convoy.control.machine import Now
+from convoy.control.records import Job, JobId
+from convoy.errors import NotFound, Refused, StorageFull
+from convoy.spec.job import read_job
+
+J = JobId("a" * 32)
+LATER = Now(1e9, 0)
+SPEC = read_job("name: tumours\ntrainer: train.py\nwith: {min_sites: 2}\npatience: 5s\n", "job.yaml").to_json()
+
+
+def joined(site):
+    return events.SiteJoined(site, events.Capacity(4, 1 << 30, 0), "0", frozenset())
+
+
+async def running(desk):
+    """Submit a job that both sites take, and return it."""
+    for site in desk.loop.machine.state.sites:
+        desk.loop.post(joined(site))
+    desk.loop.post(events.Submitted(Job(J, "tumours", "ada@a.org", "a", "d" * 64, 1, SPEC, "submitted", "", 1.0)))
+    await desk.loop.settled()
+    return desk.loop.machine.state.jobs[J]
+
+
+async def failed(desk, error):
+    """End the job with what its workflow raised."""
+    desk.loop.post(events.FlowFailed(J, error, ""))
+    for site in desk.loop.machine.state.sites:
+        desk.loop.post(events.MemberStopped(J, site))
+    desk.loop.post(events.ResultsKept(J, ""))
+    await desk.loop.settled()
+
+
+async def test_a_job_that_failed_because_its_sites_made_no_progress_says_that_patience_ran_out(desk):
+    job, machine = await running(desk), desk.loop.machine
+    machine.step(events.Asked(J, "1.0", "train", 1, 3, "m" * 64, 2), Now(0, 0))
+    found = machine.step(events.TimePassed(), LATER)
+    (end,) = [effect for effect in found if isinstance(effect, effects.TellEnd)]
+    assert not desk._view(job).patience_out
+    await failed(desk, f"NotEnough: {end.error}")
+    assert desk._view(job).patience_out
+
+
+async def test_a_job_that_failed_because_too_few_sites_were_there_says_that_patience_ran_out(desk):
+    job = await running(desk)
+    for site in ("site-1", "site-2"):
+        desk.loop.post(events.MemberRefused(J, site, "no"))
+    desk.loop.machine.step(events.Asked(J, "1.0", "train", 1, 3, "m" * 64, 2), Now(0, 0))
+    desk.loop.machine.step(events.TimePassed(), LATER)
+    await failed(desk, "it has ended already")
+    assert desk._view(job).patience_out
+
+
+async def test_a_job_that_failed_of_something_else_does_not_blame_patience(desk):
+    job = await running(desk)
+    await failed(desk, "ValueError: the scanner is off")
+    assert desk._view(job).state == "failed"
+    assert not desk._view(job).patience_out
+
+
+async def test_a_running_job_says_that_it_stands_still_while_the_disk_is_full(desk):
+    job = await running(desk)
+    desk.loop.post(events.StorageChanged("the disk is full"))
+    assert desk.jobs()[0].cause == "stands still: the disk is full"
+    desk.loop.post(events.StorageChanged(""))
+    assert desk._view(job).cause == ""
+
+
+async def test_what_cannot_be_done_says_what_to_do_next(desk):
+    await running(desk)
+    with pytest.raises(NotFound) as refused:
+        await anext(desk.logs(J, "nope", False))
+    assert (refused.value.why, refused.value.fix) == ("there are: site-1, site-2", "convoy site list")
+    await failed(desk, "it has ended")
+    with pytest.raises(Refused) as refused:
+        await desk.abort(Person("ada@a.org", "a", "lead"), J)
+    assert "convoy job show aaaaaaaa" in refused.value.fix
+
+
+async def test_a_submit_to_a_full_disk_is_told_how_to_make_room(desk):
+    desk.loop.check_room = lambda: "the disk is full"
+    with pytest.raises(StorageFull) as refused:
+        await desk.submit(Person("ada@a.org", "a", "lead"), b"")
+    assert "convoy job delete" in refused.value.fix
+
+
+async def test_a_watch_says_nothing_where_nothing_that_it_says_has_changed(desk):
+    await running(desk)
+    async with aclosing(desk.watch(J)) as items:
+        assert (await anext(items)).job.state == "running"
+        coming = asyncio.ensure_future(anext(items))
+        for site in ("site-1", "site-2"):
+            desk.loop.post(events.MemberReady(J, site))
+        await desk.loop.settled()
+        await desk.loop.settled()
+        assert not coming.done()
+        desk.loop.post(events.CommitAsked(J, 0, "m" * 64, {}, False))
+        assert [made.round for made in (await coming).rounds] == [0]
