@@ -40,6 +40,14 @@ def test_a_key_open_to_others_is_found(provision, now):
     assert "0644" in found
 
 
+@pytest.mark.parametrize("name", [".", "root.crt"])
+def test_what_everybody_may_write_to_is_found(provision, name, now):
+    folder = provision() / "site-1"
+    (folder / "startup" / name).chmod(0o777)
+    (found,) = wrong(folder, now)
+    assert "can be written by everybody. its mode is 0777" in found
+
+
 @pytest.mark.parametrize(
     ("name", "word"),
     [

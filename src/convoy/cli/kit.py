@@ -57,6 +57,7 @@ def verify(folder: Path, *, now: float) -> list[Finding]:
     except BadInput as error:
         return [_finding("the kit is whole and its key is private", error)]
     checks: list[tuple[str, Callable[[], object]]] = [
+        ("nobody else may write to startup/", lambda: _check_startup(kit)),
         ("the certificate is the project's, in time, for this participant", lambda: peers.check_own(kit, now=now)),
         ("the private key is the certificate's", lambda: peers.check_pair(kit)),
         ("federation.json is signed by the root and lists this participant", lambda: _check_place(kit)),
@@ -80,6 +81,16 @@ def _run(what: str, check: Callable[[], object]) -> Finding:
 def _finding(what: str, error: ConvoyError) -> Finding:
     """Return the finding for a check that failed."""
     return Finding(what, ok=False, detail=". ".join(filter(None, [error.what, error.why])), fix=error.fix)
+
+
+def _check_startup(kit: Kit) -> None:
+    """Raise `NotAllowed` if anybody on the machine may change what the participant starts from."""
+    for path in (kit.startup, *sorted(kit.startup.iterdir())):
+        mode = path.stat().st_mode & 0o777
+        if mode & 0o002:
+            raise NotAllowed(
+                f"{path} can be written by everybody", why=f"its mode is {mode:04o}", fix=f"chmod -R o-w {kit.startup}"
+            )
 
 
 def _check_place(kit: Kit) -> None:
