@@ -37,7 +37,9 @@ def nodes(here):
 
 @pytest.mark.scenario
 async def test_a_federation_runs_a_new_job_as_it_is_and_leaves(here):
+    (here / "workspace/clinics/prod_00/site-1/local/node.yaml").write_text("data: {patients: nofile.csv}\n")
     up = await typed("up", cwd=here)
+    assert up.out.startswith("warning: site-1 has no data patients: /")
     assert up.code == 0, up.err
     await typed("job", "new", "first", cwd=here)
     done = await typed("job", "submit", "first", "--watch", cwd=here)

@@ -70,6 +70,14 @@ def test_a_federation_without_this_participant_is_found(provision, small, now):
     assert "has no site site-2" in found
 
 
+def test_data_that_is_not_there_is_a_warning(provision, now):
+    folder = provision() / "site-1"
+    (folder / "local/node.yaml").write_text("data: {here: node.yaml, gone: nofile.csv, far: 's3://bucket/x'}\n")
+    found = [it.detail for it in kit.verify(folder, now=now) if it.detail]
+    assert found == [f"warning: not there: gone: {folder}/local/nofile.csv"]
+    assert wrong(folder, now) == []
+
+
 def test_broken_local_files_are_found(provision, now):
     folder = provision() / "site-1"
     (folder / "local/node.yaml").write_text("cpu: many\n")

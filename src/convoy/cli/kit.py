@@ -64,6 +64,7 @@ def verify(folder: Path, *, now: float) -> list[Finding]:
     ]
     if kit.kind != "admin":
         checks.append(("local/node.yaml can be read", lambda: read_settings(kit)))
+        checks.append(("the data that local/node.yaml names is there", lambda: _look_for_data(kit)))
     if kit.kind == "site":
         checks.append(("local/policy.yaml can be read", lambda: read_policy(kit.local / "policy.yaml")))
     return [Finding("the kit is whole and its key is private", ok=True), *(_run(what, check) for what, check in checks)]
@@ -72,15 +73,24 @@ def verify(folder: Path, *, now: float) -> list[Finding]:
 def _run(what: str, check: Callable[[], object]) -> Finding:
     """Return what a check found."""
     try:
-        check()
+        warning = check()
     except ConvoyError as error:
         return _finding(what, error)
-    return Finding(what, ok=True)
+    return Finding(what, ok=True, detail=warning if isinstance(warning, str) else "")
 
 
 def _finding(what: str, error: ConvoyError) -> Finding:
     """Return the finding for a check that failed."""
     return Finding(what, ok=False, detail=". ".join(filter(None, [error.what, error.why])), fix=error.fix)
+
+
+def _look_for_data(kit: Kit) -> str:
+    """Return a warning about data that is not there: it may come before a job asks for it."""
+    try:
+        missing = read_settings(kit).missing_data
+    except BadInput:  # the check before this one says so
+        return ""
+    return f"warning: not there: {', '.join(missing)}" if missing else ""
 
 
 def _check_startup(kit: Kit) -> None:

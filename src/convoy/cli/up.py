@@ -54,7 +54,8 @@ def up(screen: Screen, prod: Path) -> None:
     fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
     for kit in fresh:  # one that cannot start stops the command before anything has started
         run.check(kit)
-        read_settings(kit)
+        for missing in read_settings(kit).missing_data:
+            screen.line(f"warning: {kit.name} has no data {missing}")
         if kit.kind == "site":
             read_policy(kit.local / "policy.yaml")
     _check_ports(kits, fresh)

@@ -33,6 +33,12 @@ class Settings:
     log_format: LogFormat = "text"
     disk_reserve: int = 256 << 20
 
+    @property
+    def missing_data(self) -> list[str]:
+        """The data whose path is not there, as "name: path"; what is at an address (`s3://…`) is not looked for."""
+        here = {name: place for name, place in self.data.items() if "://" not in place}
+        return [f"{name}: {place}" for name, place in here.items() if not Path(place).exists()]
+
 
 class _Wrong(Exception):
     """A value that does not fit; says what was wanted."""
