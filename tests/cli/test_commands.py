@@ -6,6 +6,10 @@ import sys
 import rest_api as api
 from command_line import typed
 
+from convoy.admin import views
+from convoy.cli import progress
+from convoy.cli.output import Screen
+
 
 async def test_a_job_is_submitted_and_followed_a_line_a_round_on_a_pipe(convoy, tmp_path):
     api.job_folder(tmp_path)
@@ -29,6 +33,28 @@ async def test_for_programs_a_watch_is_a_line_of_json_for_each_change(convoy, tm
     items = [json.loads(line) for line in said.out.splitlines()]
     assert items[-1]["job"]["state"] == "completed"
     assert [made["round"] for item in items for made in item["rounds"]] == [1, 2, 3]
+
+
+async def test_a_watch_of_a_job_that_runs_already_says_its_state_before_its_rounds(rest, tmp_path, capsys):
+    async with rest.client() as client:
+        job = await client.submit(api.job_folder(tmp_path))
+        seen = [item async for item in client.watch(job.id)]
+    rounds = [made for item in seen for made in item.rounds]
+    runs = seen[-1].job.model_copy(update={"state": "running", "ended_at": 0.0})
+    told = [
+        views.Progress(job=runs, rounds=rounds[:2]),
+        views.Progress(job=runs, rounds=[]),
+        views.Progress(job=seen[-1].job, rounds=rounds[2:]),
+    ]
+
+    async def items():
+        for item in told:
+            yield item
+
+    capsys.readouterr()  # the server's own log
+    await progress._lines(items(), Screen())
+    words = [line.split("  ")[0].split(" after ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert words == ["tumours running", "round 1/3", "round 2/3", "round 3/3", "tumours completed"]
 
 
 async def test_a_job_that_fails_shows_the_traceback_and_the_site_and_leaves_with_1(convoy, tmp_path):

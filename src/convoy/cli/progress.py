@@ -33,12 +33,12 @@ async def _lines(items: AsyncIterator[views.Progress], screen: Screen) -> views.
     said, last = "", None
     async for last in items:
         screen.data(last)
-        for made in trained(last.rounds):
-            screen.line(round_line(made, last.job.rounds))
         state = state_line(last.job)
-        if state != said and last.job.state != "ending" and (not last.rounds or last.job.ended_at):
-            screen.line(state)
-            said = state
+        fresh = [state] if state != said and last.job.state != "ending" else []
+        said = state if fresh else said
+        rounds = [round_line(made, last.job.rounds) for made in trained(last.rounds)]
+        for line in [*rounds, *fresh] if last.job.ended_at else [*fresh, *rounds]:
+            screen.line(line)
     return _seen(last)
 
 
