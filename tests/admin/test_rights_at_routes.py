@@ -58,6 +58,13 @@ async def test_who_gets_in_is_what_the_table_says(rest, line, job, route):
             assert refused is not allowed, f"{who} ({role}) at {route.method} {route.path} {site}: {got}"
 
 
+async def test_who_may_not_is_told_in_plain_words(rest, line):
+    with pytest.raises(NotAllowed) as refused:
+        async with line.open("POST", "/api/v1/jobs", headers={"authorization": f"Bearer {rest.bearer('boss@a.org')}"}):
+            pass
+    assert refused.value.why == "an org_admin has the right 'submit' for nothing"
+
+
 @pytest.mark.parametrize("route", routes.ROUTES, ids=ids)
 async def test_without_a_bearer_only_the_login_answers(rest, line, job, route):
     for bearer in ("", "not-a-bearer"):

@@ -78,7 +78,7 @@ async def _allowed(desk: routes.Desk, route: routes.Route, request: Request) -> 
         meant = {"own": "only for their own jobs", "org": "only within their organisation"}.get(how_far, "for nothing")
         raise NotAllowed(
             f"{person.name} may not do this",
-            why=f"a {person.role} has the right {route.needs!r} {meant}",
+            why=f"{'an' if person.role.startswith('o') else 'a'} {person.role} has the right {route.needs!r} {meant}",
             fix="ask a project_admin",
         )
     return person
