@@ -15,7 +15,6 @@ from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.store.ledger import Dropped, Ledger, Record, Switched
 
 LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
-LINGER_S = 0.05  # a record that nobody waits for is durable after this at the latest
 
 
 class Loop:
@@ -89,18 +88,11 @@ class Loop:
 
     async def run(self) -> None:
         """Make durable and perform, for ever."""
-        records: list[Record | Switched | Dropped] = []  # for which nothing waits: they go with the next that do
         while True:
-            try:
-                async with asyncio.timeout(LINGER_S if records else None):
-                    await self._some.wait()
-            except TimeoutError:
-                await self._write(records)
-                records = []
-                continue
+            await self._some.wait()
             self._some.clear()
             batch, self._queue = self._queue, []
-            records += [record for record in map(_record, batch) if record is not None]
+            records = [record for record in map(_record, batch) if record is not None]
             if any(map(_waits, batch)):
                 await self._write(records)
                 records = []
@@ -115,6 +107,8 @@ class Loop:
                         pass
                     case _:
                         self._do(item)
+            if records:  # nothing waits for them, but a question that is lost costs its answers
+                await self._write(records)
 
     def _do(self, effect: effects.Effect) -> None:
         try:
