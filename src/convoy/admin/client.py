@@ -143,7 +143,7 @@ class Client:
         """Yield the job at once and after each change until it has ended; each round once, over broken connections."""
         from convoy.admin import views
 
-        told, said = -1, None
+        told = -1
         async with aclosing(self._persistent(f"/jobs/{quote(job, safe='')}/watch")) as lines:
             async for line in lines:
                 if line is None:
@@ -151,10 +151,7 @@ class Client:
                 progress = views.Progress.model_validate_json(line)
                 fresh = [made for made in progress.rounds if made.round > told]
                 told = max([told, *(made.round for made in fresh)])
-                now = progress.model_copy(update={"rounds": fresh})
-                if fresh or now != said:  # a server that is back begins with what it said before
-                    yield now
-                said = now
+                yield progress.model_copy(update={"rounds": fresh})
                 if progress.job.state in ENDED:
                     return
 
