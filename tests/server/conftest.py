@@ -17,7 +17,7 @@ from convoy.server.logs import JobLogs
 from convoy.server.loop import Loop
 from convoy.server.results import open_results
 from convoy.store.ledger import open_ledger
-from convoy.trust.federation import Federation
+from convoy.trust.federation import Federation, Participant
 from convoy.worker.node import Ending, Notes
 
 
@@ -26,7 +26,8 @@ async def desk(tmp_path):
     """A desk of two sites; effects go nowhere, so what happens is what a test posts to `desk.loop`."""
     (tmp_path / "jobs").mkdir()
     workspace = Workspace(tmp_path)
-    state = State(4, {name: LiveSite(name) for name in map(SiteName, ("site-1", "site-2"))})
+    names = [SiteName("site-1"), SiteName("site-2")]
+    state = State(4, {name: LiveSite(name) for name in names})
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
         loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: "")
         loop.perform = lambda effect: None
@@ -36,7 +37,7 @@ async def desk(tmp_path):
             workspace=workspace,
             hub=Hub(),
             results=open_results("", tmp_path / "results"),
-            federation=Federation("clinics", 1, {}),
+            federation=Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))),
             root_pem=b"",
             version="0",
             logs_of=lambda job: JobLogs(tmp_path / job),

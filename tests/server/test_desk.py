@@ -78,7 +78,10 @@ async def test_what_cannot_be_done_says_what_to_do_next(desk):
     await running(desk)
     with pytest.raises(NotFound) as refused:
         await anext(desk.logs(J, "nope", False))
-    assert (refused.value.why, refused.value.fix) == ("there are: site-1, site-2", "convoy site list")
+    assert (refused.value.why, refused.value.fix) == (
+        "federation.json number 1 lists: site-1, site-2",
+        "convoy site list",
+    )
     await failed(desk, "it has ended")
     with pytest.raises(Refused) as refused:
         await desk.abort(Person("ada@a.org", "a", "lead"), J)
