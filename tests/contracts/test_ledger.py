@@ -86,7 +86,8 @@ def test_of_steps_and_tasks_only_those_that_may_still_be_asked_for_are_loaded(le
     steps = [replace(STEP, step=f"{number}.0", round=number) for number in (0, 1, 2)]
     tasks = [replace(TASK, step=step.step) for step in steps]
     ended = replace(JOB, id=K, state="completed")
-    ledger.write([JOB, ended, *steps, *tasks, ROUND, replace(STEP, job=K), replace(TASK, job=K)])
+    unfinished = replace(ROUND, round=2, model="")
+    ledger.write([JOB, ended, *steps, *tasks, ROUND, unfinished, replace(STEP, job=K), replace(TASK, job=K)])
     contents = ledger.load()
     assert sorted(step.step for step in contents.steps) == ["0.0", "2.0"]
     assert sorted(task.step for task in contents.tasks) == ["0.0", "2.0"]

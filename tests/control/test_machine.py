@@ -48,8 +48,8 @@ def joined(site: SiteName, holds: frozenset[str] = frozenset(), cpu: float = 4) 
     return events.SiteJoined(site, events.Capacity(cpu, 1 << 30, 0), "0.1", holds)
 
 
-def asked(step: str = "1.0", round_: int = 1, **more) -> events.Asked:
-    return events.Asked(J, step, "train", round_, 3, "m0", 2, **more)
+def asked(step: str = "1.0", round_: int = 1, at_least: int = 2, **more) -> events.Asked:
+    return events.Asked(J, step, "train", round_, 3, "m0", at_least, **more)
 
 
 def updated(site: SiteName, digest: str, step: str = "1.0") -> events.Updated:
@@ -232,6 +232,23 @@ def test_a_full_disk_keeps_new_jobs_waiting_until_there_is_room():
     assert drive.job.record.cause == "waiting: the disk is full"
     drive(events.StorageChanged(""))
     assert drive.job.record.state == "running"
+
+
+def test_a_job_that_completes_keeps_the_traceback_of_a_site_that_failed_in_a_round(running):
+    running(asked(), events.Unusable(J, "1.0", A, "ValueError: x", "Traceback A"), updated(B, "b"), updated(C, "c"))
+    running(events.CommitAsked(J, 1, "m1", {}, False), events.FlowDone(J))
+    assert running.job.record.story == "at site-1, task 1.0:\nTraceback A"
+    assert running.job.unfinished is None
+
+
+def test_the_round_that_a_job_fails_in_says_who_had_answered_and_who_had_not(running):
+    running(asked(at_least=3), updated(A, "a"), events.Unusable(J, "1.0", B, "ValueError: x"))
+    found = running(events.FlowFailed(J, "NotEnough: 1 of the 3", ""))
+    kept = running.job.unfinished
+    assert (kept.round, kept.model, kept.took_part) == (1, "", ((A, 1.0),))
+    assert kept.left_out == ((B, "train: ValueError: x"), (C, "train: had not answered"))
+    assert effects.Save(kept, wait=False) in found
+    assert (running.job.committed, running.job.all_rounds[-1]) == (0, kept)
 
 
 def test_a_move_that_no_table_lists_raises_with_the_story():

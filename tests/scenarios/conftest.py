@@ -116,11 +116,11 @@ def ended(pids, *, within_s: float) -> bool:
     return True
 
 
-def readyz(node) -> tuple[int, str]:
+def readyz(node, query: str = "") -> tuple[int, str]:
     """Return status and words of a node's readiness."""
-    line = http.client.HTTPConnection("127.0.0.1", node.health_port, timeout=5)
+    line = http.client.HTTPConnection("127.0.0.1", node.health_port, timeout=30)
     with closing(line):
-        line.request("GET", "/readyz")
+        line.request("GET", f"/readyz{query}")
         answer = line.getresponse()
         return answer.status, answer.read().decode()
 

@@ -146,6 +146,7 @@ def test_a_second_process_in_the_same_folder_is_turned_away_at_once(gated, tmp_p
         with pytest.raises(RuntimeError, match="another process runs in"):
             second.start()
         assert second.process.wait() == 4
+        assert (second.kit / "work" / "node.pid").read_text() == f"{federation.nodes['site-1'].pid}\n"
         for gate in gates.values():
             gate.open()
         assert all(took == ["site-1", "site-2"] for _, _, took in models(session, job)[1:])
@@ -180,9 +181,11 @@ def test_a_site_is_ready_while_it_is_registered_and_says_what_it_waits_for(start
     with overheard(site) as until:
         until("not connected")
         assert readyz(site)[0] == 503
+        assert readyz(site, "?within=0.01")[0] == readyz(site, "?within=nan")[0] == readyz(site, "?within=x")[0] == 503
         federation.server.start()
+        assert readyz(site, "?within=30") == (200, "ready\n")
         until("registered")
-        assert readyz(site) == (200, "ready\n")
+        assert readyz(site) == readyz(federation.server, "?within=1") == (200, "ready\n")
         federation.server.kill()
         until("not connected")
         status, why = readyz(site)

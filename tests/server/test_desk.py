@@ -107,3 +107,15 @@ async def test_a_watch_says_nothing_where_nothing_that_it_says_has_changed(desk)
         assert not coming.done()
         desk.loop.post(events.CommitAsked(J, 0, "m" * 64, {}, False))
         assert [made.round for made in (await coming).rounds] == [0]
+
+
+async def test_a_watch_hears_that_the_disk_is_full_and_has_room_again(desk):
+    await running(desk)
+    async with aclosing(desk.watch(J)) as items:
+        assert (await anext(items)).job.cause == ""
+        desk.loop.post(events.StorageChanged("the disk is full"))
+        assert (await anext(items)).job.cause == "stands still: the disk is full"
+        waiting = asyncio.ensure_future(desk.loop.has_room())
+        desk.loop.post(events.StorageChanged(""))
+        assert (await anext(items)).job.cause == ""
+        await waiting

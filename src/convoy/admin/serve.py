@@ -20,6 +20,7 @@ from convoy.admin.port import Coordinator
 from convoy.trust.federation import Federation
 from convoy.wire import health
 
+ADMIN_PORT: Final = "admin_port in project.yml, and provision anew"
 DRAIN_S: Final = 5.0  # for requests that are being answered when the server leaves
 
 
@@ -61,7 +62,7 @@ async def serving(settings: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
 
     Raises `BadInput` when the port is taken.
     """
-    async with health.serving(settings) as server:
+    async with health.serving(settings, setting=ADMIN_PORT) as server:
         for listening in server.servers:
             for sock in listening.sockets:  # asyncio does it only for sockets that name their protocol
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK

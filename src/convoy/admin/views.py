@@ -34,7 +34,7 @@ class Share(View):
 
 
 class RoundView(View):
-    """A committed round; `committed_at` is seconds since the epoch."""
+    """A round; `committed_at` is seconds since the epoch. Without a `model` it is the one that the job ended in."""
 
     round: int
     model: str
@@ -76,7 +76,7 @@ class JobDetail(View):
 
 
 class Progress(View):
-    """One item of a watch: the job now, and the rounds committed since the item before."""
+    """One item of a watch: the job now, and the rounds that are new since the item before."""
 
     job: JobView
     rounds: list[RoundView]

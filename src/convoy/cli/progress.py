@@ -60,8 +60,8 @@ def state_line(job: views.JobView) -> str:
 
 
 def round_line(made: views.RoundView, rounds: int) -> str:
-    """Return a committed round in one line: metrics, how many took part, who was left out and why."""
-    parts = [f"round {made.round}/{rounds or '?'}"]
+    """Return a round in one line: metrics, how many took part, who was left out and why."""
+    parts = [f"round {made.round}/{rounds or '?'}"] + ([] if made.model else ["not committed"])
     parts += [output.metrics(made.metrics)] if made.metrics else []
     parts += [f"{len(made.took_part)} took part"] if made.took_part else []
     parts += [f"left out {out.site}: {out.reason}" for out in made.left_out]
@@ -78,7 +78,7 @@ async def _live(items: AsyncIterator[views.Progress]) -> views.Progress:
     with Live(console=console, auto_refresh=False) as live:
         async for last in items:
             for made in trained(last.rounds):
-                if made.left_out or made.best:
+                if made.left_out or made.best or not made.model:
                     console.print(Text(output.clean(round_line(made, last.job.rounds))))
             live.update(_picture(last.job), refresh=True)
     return _seen(last)

@@ -6,12 +6,10 @@ memory. The descriptor to say "ready" on comes in the environment, once: a node 
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +19,6 @@ from convoy.spec.kit import Kit, read_kit
 from convoy.spec.settings import read_settings
 
 READY_FD: Final = "CONVOY_READY_FD"
-PID_FILE: Final = "node.pid"
 
 
 def command(kit: Path, server: str, health_port: int | None) -> list[str]:
@@ -47,31 +44,17 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
         case "server":
             from convoy.server import app
 
-            with _pid(kit):
-                return app.run(kit, settings, ready_fd=ready_fd)
+            return app.run(kit, settings, ready_fd=ready_fd)
         case "site":
             from convoy.site import agent
 
-            with _pid(kit):
-                return agent.run(kit, settings, server_host=server, ready_fd=ready_fd)
+            return agent.run(kit, settings, server_host=server, ready_fd=ready_fd)
         case _:
             raise BadInput(
                 f"{kit.root} is the kit of an admin, not of a node",
                 why="servers and sites run; people ask",
                 fix=f"convoy console --kit {kit.root}",
             )
-
-
-@contextlib.contextmanager
-def _pid(kit: Kit) -> Iterator[None]:
-    """Keep the process id in the kit for stop.sh; a kit on a read-only disk has none."""
-    file = kit.work / PID_FILE
-    with contextlib.suppress(OSError):
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(f"{os.getpid()}\n")
-    yield
-    with contextlib.suppress(OSError):
-        file.unlink()
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from convoy.spec.policy import read_policy
 from convoy.spec.settings import read_settings
 
 READY_S: Final = 60.0  # for a node to say that it is ready
-LOOK_S: Final = 0.2  # between two looks at a site that was there before and has nobody to tell that it is back
+ANSWER_S: Final = 2.0  # for a node to say how it is
 GRACE_S: Final = 30.0  # for a node to drain
 FIRST_HEALTH_PORT: Final = 8004
 LAST_LINES: Final = 15  # of a log, to say why a node died
@@ -204,13 +204,12 @@ def _await_registered(sites: list[Node]) -> None:
     """Return once every site that ran before is registered; raises `Refused` for one that dies, else `PatienceOut`."""
     deadline = time.monotonic() + READY_S
     for site in sites:
-        while (state := _state(site)) != "ready":
-            fix = f"convoy logs {site.name}"
-            if not site.runs:
-                raise Refused(f"{site.name} ran before and has ended", why=state, fix=fix)
-            if time.monotonic() > deadline:
-                raise PatienceOut(f"{site.name} runs and is not registered after {READY_S:.0f} s", why=state, fix=fix)
-            processes.ended(site.pid, within_s=LOOK_S)
+        state = _state(site, within_s=max(deadline - time.monotonic(), 0))
+        fix = f"convoy logs {site.name}"
+        if not site.runs:
+            raise Refused(f"{site.name} ran before and has ended", why=state, fix=fix)
+        if state != "ready":
+            raise PatienceOut(f"{site.name} runs and is not registered after {READY_S:.0f} s", why=state, fix=fix)
 
 
 def _died(start: Start) -> Refused:
@@ -291,16 +290,17 @@ def _table(screen: Screen, nodes: list[Node]) -> None:
     screen.table(("name", "kind", "pid", "state", "health", "memory"), rows)
 
 
-def _state(node: Node) -> str:
+def _state(node: Node, *, within_s: float = 0) -> str:
+    """Say how a node is; one that is not ready has `within_s` to become so."""
     if not node.runs:
         return _gone(node)
-    connection = http.client.HTTPConnection("127.0.0.1", node.health_port, timeout=2)
+    connection = http.client.HTTPConnection("127.0.0.1", node.health_port, timeout=within_s + ANSWER_S)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", f"/readyz?within={within_s:.3f}")
         answer = connection.getresponse()
         text = answer.read(500).decode(errors="replace").strip()
-    except OSError as problem:
-        return f"not ready: {problem}"
+    except (OSError, http.client.HTTPException) as problem:
+        return f"not ready: {problem}" if node.runs else _gone(node)
     finally:
         connection.close()
     return "ready" if answer.status == 200 else f"not ready: {text}"
@@ -308,7 +308,7 @@ def _state(node: Node) -> str:
 
 def _gone(node: Node) -> str:
     """Say how a node that does not run ended: one that leaves by itself takes along the file with its pid."""
-    file = Path(node.kit) / "work" / run.PID_FILE
+    file = read_kit(Path(node.kit)).pid_file
     died = file.exists() and file.read_text().strip() == str(node.pid)  # another pid: of one started by hand
     return f"died: convoy logs {node.name}" if died else "stopped"
 

@@ -72,7 +72,7 @@ async def show(client: Client, screen: Screen, job: str) -> None:
     rows = [
         (
             made.round,
-            output.metrics(made.metrics),
+            output.metrics(made.metrics) if made.model else "not committed",
             "best" if made.best else "",
             ", ".join(f"{share.site} ({share.weight:g})" for share in made.took_part) or "-",
             "; ".join(f"{out.site}: {out.reason}" for out in made.left_out) or "-",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from convoy.control import cohort, effects, events
 from convoy.control.life import move
@@ -12,6 +13,8 @@ from convoy.control.records import Member, SiteName, Step, Task
 from convoy.control.state import LiveJob, LiveSite, LiveStep, State
 
 Effects = Iterator[effects.Effect]
+
+PATIENCE: Final = "the job's patience"  # in these words a cause says that it ran out
 
 
 def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
@@ -66,7 +69,7 @@ def too_few_there(state: State, job: LiveJob, ask: events.Asked) -> str:
     }
     return (
         f"{len(there)} of the {max(ask.at_least, 1)} sites that {ask.kind!r} needs were there for "
-        f"{job.needs.patience_s:g} s, the job's patience"
+        f"{job.needs.patience_s:g} s, {PATIENCE}"
         + (f" ({'; '.join(f'{name}: {reason}' for name, reason in why.items())})" if why else "")
     )
 
@@ -182,7 +185,7 @@ def expire(job: LiveJob, now: float) -> Effects:
             if now >= deadline:
                 reason = f"no answer within the round's deadline of {step.record.deadline_s:g} s"
             elif now >= _last(job, step, site) + patience:
-                reason = f"no progress for {patience:g} s, the job's patience"
+                reason = f"no progress for {patience:g} s, {PATIENCE}"
                 yield from _send_away(job, site, reason)
             else:
                 continue
@@ -268,8 +271,8 @@ def contribution(
             asked.add(task.site)
             if task.state == "received" and (task.digest or not models):
                 took.setdefault(task.site, task.weight)
-            elif task.state == "left_out":
-                out.setdefault(task.site, f"{step.record.kind}: {task.reason}")
+            elif task.state != "received":
+                out.setdefault(task.site, f"{step.record.kind}: {task.reason or 'had not answered'}")
     for member in job.members.values():
         if asked and member.site not in asked:
             out.setdefault(member.site, absent(member))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from convoy.control import asks, cohort, effects, events
@@ -15,6 +15,7 @@ from convoy.control.state import LiveJob, LiveSite, State
 Effects = Iterator[effects.Effect]
 
 MAX_DEATHS: Final = 3  # of a workflow's process without a commit between them: then it is the code, not the weather
+MAX_STORY: Final = 1 << 16  # characters: a round that is committed writes its job anew, with this
 STOP_S: Final = 8.0  # how long an ending job waits for connected sites to say that they have stopped
 
 
@@ -110,7 +111,8 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -
         took, out = asks.contribution(state, job, event.round)
         record = Round(event.job, event.round, event.model, dict(event.metrics), event.best, took, out, wall)
         job.rounds.append(record)
-        job.record = replace(job.record, deaths=0)
+        job.unfinished = None
+        job.record = replace(job.record, deaths=0, story=site_story(job) or job.record.story)
         job.stale |= {old.model for old in job.rounds[:-1][-1:]} | asks.forget_rounds(job, event.round)
         yield effects.Save(job.record, wait=False)
         yield effects.Save(record)
@@ -172,22 +174,43 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) ->
     yield effects.Save(job.record, wait=False)
     if job.record.deaths > MAX_DEATHS:
         why = f"the workflow's process died {job.record.deaths} times without a commit between: {event.how}"
-        yield from end(job, "failed", why, now, event.story)
+        yield from end(state, job, Outcome("failed", why, event.story), now)
         return
     yield effects.Note("warning", f"the workflow of job {job.record.id} died ({event.how}); it starts anew")
     yield effects.RunFlow(job.record.id)
 
 
-def end(job: LiveJob, outcome: JobState, cause: str, now: float, story: str = "") -> Effects:
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a job ends; `story` is the traceback of what failed."""
+
+    state: JobState
+    cause: str = ""
+    story: str = ""
+
+
+def end(state: State, job: LiveJob, how: Outcome, now: float) -> Effects:
     """Begin to end a running job: stop the workflow and the sites; what follows is in `settle`."""
     if job.record.state != "running":
         return
-    job.record = move(job.record, "ending", outcome=outcome, cause=cause, story=story or site_story(job))
+    story = how.story or site_story(job) or job.record.story
+    job.record = move(job.record, "ending", outcome=how.state, cause=how.cause, story=story)
     job.end_by = now + STOP_S
     job.pending = None
+    if how.state != "completed":
+        yield from _unfinished(state, job)
     yield effects.Save(job.record)
     yield effects.StopFlow(job.record.id)
     yield from _stop_sites(job)
+
+
+def _unfinished(state: State, job: LiveJob) -> Effects:
+    """Keep who had answered in the round that the job ends in."""
+    round_ = max((step.record.round for step in job.steps.values()), default=-1)
+    if round_ > job.committed:
+        took, out = asks.contribution(state, job, round_)
+        job.unfinished = Round(job.record.id, round_, "", {}, False, took, out, 0.0)
+        yield effects.Save(job.unfinished, wait=False)
 
 
 def _stop_sites(job: LiveJob) -> Effects:
@@ -197,14 +220,14 @@ def _stop_sites(job: LiveJob) -> Effects:
 
 
 def site_story(job: LiveJob) -> str:
-    """Return the tracebacks that sites sent for the open round, each under its site's name."""
+    """Return the end of the tracebacks that sites sent for the open round, each under its site's name."""
     stories = [
         f"at {task.site}, task {task.step}:\n{task.story.rstrip()}"
         for step in job.steps.values()
         for task in step.tasks.values()
         if task.story
     ]
-    return "\n\n".join(stories)
+    return "\n\n".join(stories)[-MAX_STORY:]
 
 
 def resume_end(job: LiveJob) -> Effects:
@@ -247,7 +270,7 @@ def results_kept(job: LiveJob, problem: str) -> Effects:
         job.record = replace(job.record, outcome="failed", cause=problem)
 
 
-def abort(job: LiveJob, by: str, now: float, wall: float) -> Effects:
+def abort(state: State, job: LiveJob, by: str, now: float, wall: float) -> Effects:
     """End a job because a person says so."""
     cause = f"aborted by {by}"
     if job.record.state == "submitted":
@@ -255,4 +278,4 @@ def abort(job: LiveJob, by: str, now: float, wall: float) -> Effects:
         yield effects.Save(job.record)
         yield effects.Sweep(job.record.id)
     else:
-        yield from end(job, "aborted", cause, now)
+        yield from end(state, job, Outcome("aborted", cause), now)

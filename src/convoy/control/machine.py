@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from convoy.control import asks, effects, events, jobs
+from convoy.control.jobs import Outcome
 from convoy.control.records import JobId
 from convoy.control.state import LiveJob, Needs, State
 from convoy.errors import Bug
@@ -107,7 +108,9 @@ class Machine:
     def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
         yield from asks.expire(job, now.mono)
         if job.pending is not None and now.mono >= job.pending_since + job.needs.patience_s:
-            yield from jobs.end(job, "failed", asks.too_few_there(self.state, job, job.pending), now.mono)
+            yield from jobs.end(
+                self.state, job, Outcome("failed", asks.too_few_there(self.state, job, job.pending)), now.mono
+            )
 
     def _job(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
         mono = now.mono
@@ -141,17 +144,17 @@ class Machine:
     def _end(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
         match event:
             case events.FlowDone():
-                yield from jobs.end(job, "completed", "", now.mono)
+                yield from jobs.end(self.state, job, Outcome("completed"), now.mono)
             case events.FlowFailed():
                 told = jobs.site_story(job)
                 story = f"{told}\n\n{event.story}" if told and event.story else told or event.story
-                yield from jobs.end(job, "failed", event.error, now.mono, story)
+                yield from jobs.end(self.state, job, Outcome("failed", event.error, story), now.mono)
             case events.FlowDied():
                 yield from jobs.flow_died(self.state, job, event, now.mono)
             case events.ResultsKept():
                 yield from jobs.results_kept(job, event.problem)
             case events.AbortAsked():
-                yield from jobs.abort(job, event.by, now.mono, now.wall)
+                yield from jobs.abort(self.state, job, event.by, now.mono, now.wall)
             case events.DeleteAsked():
                 if job.over:
                     del self.state.jobs[JobId(event.job)]

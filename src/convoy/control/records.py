@@ -42,7 +42,7 @@ class Job:
     outcome: JobState = "completed"  # where `ending` leads
     rounds: int = 0  # that the workflow means to run, 0: not said
     deaths: int = 0  # of the workflow worker since the last commit
-    story: str = ""  # the traceback of what failed
+    story: str = ""  # the traceback of what failed, or of what failed last at a site
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A committed round: the model, and who took part in it."""
+    """A round and who took part in it; without a model it is the one that the job ended in, and counts for nothing."""
 
     job: JobId
     round: int

@@ -65,7 +65,8 @@ class LiveJob:
     needs: Needs
     members: dict[SiteName, Member] = field(default_factory=dict)
     steps: dict[str, LiveStep] = field(default_factory=dict)
-    rounds: list[Round] = field(default_factory=list)
+    rounds: list[Round] = field(default_factory=list)  # the committed ones
+    unfinished: Round | None = None  # the one that it ended in
     pending: Asked | None = None  # an ask that waits for enough sites
     pending_since: float = 0.0
     seen: dict[SiteName, float] = field(default_factory=dict)  # last progress, seconds of the machine's clock
@@ -80,6 +81,11 @@ class LiveJob:
     def committed(self) -> int:
         """The last committed round; -1: not even the initial model."""
         return self.rounds[-1].round if self.rounds else -1
+
+    @property
+    def all_rounds(self) -> list[Round]:
+        """The committed rounds, and the one that the job ended in."""
+        return self.rounds if self.unfinished is None else [*self.rounds, self.unfinished]
 
     @property
     def over(self) -> bool:

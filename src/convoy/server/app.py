@@ -38,6 +38,7 @@ from convoy.worker.launcher import ProcessLauncher
 from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
+FED_PORT: Final = "fed_learn_port in project.yml, and provision anew"
 LAST_WORDS_S: Final = 0.5  # for sites to hear that we leave
 
 
@@ -88,12 +89,12 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
     peers.check_pair(kit)
     folder = settings.workspace
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
-    node.hold(folder)
     log, ending = structlog.get_logger(), Ending()
-    ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
-    contents = await asyncio.to_thread(_load, ledger, Workspace(folder))
     async with AsyncExitStack() as stack:
+        stack.enter_context(node.held(folder, kit.pid_file))
+        ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
         stack.callback(ledger.close)
+        contents = await asyncio.to_thread(_load, ledger, Workspace(folder))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         parts = _build(kit, settings, notes=notes, ending=ending, ledger=ledger, contents=contents, group=group)
         deciding = group.create_task(parts.loop.run())
@@ -186,11 +187,16 @@ async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
     """Open the three doors: sites on 8002, people on 8003, health on 8004; return the first."""
     kit, settings = parts.kit, parts.settings
     files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
-    door = Door(bound(settings.listen_host, kit.fed_port), tls.server_context(files), parts.sites.serve)
+    sock = bound(settings.listen_host, kit.fed_port, setting=FED_PORT)
+    door = Door(sock, tls.server_context(files), parts.sites.serve)
     await stack.enter_async_context(door)
-    vitals = health.Vitals(lambda: parts.state.problem, lambda: _metrics(parts.state, parts.hub, parts.transfers))
+    vitals = health.Vitals(
+        ready=lambda: parts.state.problem,
+        becomes_ready=parts.loop.has_room,
+        metrics=lambda: _metrics(parts.state, parts.hub, parts.transfers),
+    )
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
-    await stack.enter_async_context(health.serving(config))
+    await stack.enter_async_context(health.serving(config, setting=health.PORT))
     app = rest.app(parts.desk, parts.desk.federation, parts.desk.root_pem)
     people = rest.config(
         app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file

@@ -122,7 +122,7 @@ class Desk:
             job=self._view(found),
             story=found.record.story,
             members=member_views(found),
-            rounds=[round_view(record) for record in found.rounds],
+            rounds=[round_view(record) for record in found.all_rounds],
             spec=json.loads(found.record.spec),
             results=await self.results.names(job) if found.over else [],
         )
@@ -136,7 +136,7 @@ class Desk:
         try:
             while True:
                 event.clear()
-                over, rounds = found.over, found.rounds[told:]
+                over, rounds = found.over, found.all_rounds[told:]
                 told += len(rounds)
                 now = views.Progress(
                     job=self._view(found), rounds=[round_view(record) for record in rounds], story=found.record.story

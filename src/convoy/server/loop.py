@@ -33,17 +33,20 @@ class Loop:
         self._look: asyncio.TimerHandle | None = None
         self._unwritten = ""  # why the ledger could not be written
         self._due = math.inf
-        self._changes: dict[str, set[asyncio.Event]] = {}
+        self._watchers: set[tuple[str, asyncio.Event]] = set()
 
     def post(self, event: events.Event) -> None:
         """Decide about an event now; its effects follow in order."""
         found = self.machine.step(event, _now())
+        later = []
         for effect in found:
             if isinstance(effect, effects.AT_ONCE):
                 self._do(effect)
+            else:
+                later.append(effect)
         if isinstance(event, events.Progressed) and not found:
             return  # many a second, and nothing that anybody sees
-        self._enqueue(found)
+        self._enqueue(later)
         self._arm()
         self.changed(getattr(event, "job", None))
 
@@ -75,16 +78,28 @@ class Loop:
         return problem
 
     def subscribe(self, job: str, event: asyncio.Event) -> Callable[[], None]:
-        """Set `event` whenever something about the job changes; call what is returned to stop that."""
-        watchers = self._changes.setdefault(job, set())
-        watchers.add(event)
-        return lambda: watchers.discard(event)
+        """Set `event` whenever something about the job, or about all, changes; call what is returned to stop that."""
+        watcher = (job, event)
+        self._watchers.add(watcher)
+        return lambda: self._watchers.discard(watcher)
 
     def changed(self, job: object) -> None:
-        """Tell whoever watches a job."""
+        """Tell whoever watches a job; with None, everybody."""
         key = getattr(job, "id", job)
-        for event in self._changes.get(str(key), ()):
-            event.set()
+        for watched, event in self._watchers:
+            if key in (None, watched):
+                event.set()
+
+    async def has_room(self) -> None:
+        """Wait until nothing keeps new work out."""
+        event = asyncio.Event()
+        leave = self.subscribe("", event)
+        try:
+            while self.machine.state.problem:
+                event.clear()
+                await event.wait()
+        finally:
+            leave()
 
     async def run(self) -> None:
         """Make durable and perform, for ever."""
@@ -135,7 +150,7 @@ class Loop:
                 return
 
     def _enqueue(self, items: Iterable[effects.Effect]) -> None:
-        self._queue.extend(item for item in items if not isinstance(item, effects.AT_ONCE))
+        self._queue.extend(items)
         if self._queue:
             self._some.set()
 

@@ -113,7 +113,7 @@ def _models(job: LiveJob, files: JobFiles) -> list[tuple[str, Path]]:
 
 
 def _texts(job: LiveJob) -> list[tuple[str, str]]:
-    rounds = [asdict(record) for record in job.rounds]
+    rounds = [asdict(record) for record in job.all_rounds]
     metrics = "".join(json.dumps({"round": r.round, **r.metrics}) + "\n" for r in job.rounds)
     spec = json.loads(job.record.spec)  # it ends with these results: its state is its outcome
     record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}

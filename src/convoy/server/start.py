@@ -47,7 +47,11 @@ def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: 
         live.members[member.site] = member
         live.seen[member.site] = now
     for record in contents.rounds:
-        state.jobs[record.job].rounds.append(record)
+        live = state.jobs[record.job]
+        if record.model:
+            live.rounds.append(record)
+        else:
+            live.unfinished = record
     for step in contents.steps:
         tasks = [task for task in contents.tasks if (task.job, task.step) == (step.job, step.step)]
         reopen(state.jobs[step.job], step, tasks, now)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from convoy.admin import views
+from convoy.control.asks import PATIENCE
 from convoy.control.records import Round
 from convoy.control.state import LiveJob, LiveSite, State
 from convoy.trust.federation import Federation
-
-PATIENCE: Final = "the job's patience"  # in these words a cause says that it ran out
 
 
 def job_view(job: LiveJob, problem: str) -> views.JobView:
@@ -41,7 +38,7 @@ def member_views(job: LiveJob) -> list[views.MemberView]:
 
 
 def round_view(record: Round) -> views.RoundView:
-    """Return a committed round."""
+    """Return a round."""
     return views.RoundView(
         round=record.round,
         model=record.model,

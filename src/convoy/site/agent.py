@@ -46,7 +46,12 @@ def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | 
 async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
     folder = settings.workspace
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
-    node.hold(folder)
+    with node.held(folder, kit.pid_file):
+        return await _stay(kit, settings, host, ready_fd)
+
+
+async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
+    folder = settings.workspace
     read_policy(kit.local / "policy.yaml")  # a broken one is told now, not when the first update wants to leave
     files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
     pump = Pump()
@@ -57,9 +62,9 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     ending = Ending()
     async with asyncio.TaskGroup() as group:
         agent = Agent(site, group, ending, ready_fd)
-        vitals = health.Vitals(agent.problem, agent.metrics)
+        vitals = health.Vitals(agent.problem, line.connected.wait, agent.metrics)
         config = health.config(vitals, host=settings.health_host, port=settings.health_port)
-        async with health.serving(config):
+        async with health.serving(config, setting=health.PORT):
             with signals(ending):
                 staying = group.create_task(agent.stay_connected())
                 await ending.event.wait()

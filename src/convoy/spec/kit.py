@@ -65,6 +65,11 @@ class Kit:
         return self.startup / "node.key"
 
     @property
+    def pid_file(self) -> Path:
+        """The number of the node's process while it runs, for stop.sh."""
+        return self.work / "node.pid"
+
+    @property
     def federation_file(self) -> Path:
         """Who is who, signed by the root."""
         return self.startup / "federation.json"

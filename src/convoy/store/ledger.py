@@ -104,7 +104,7 @@ class Ledger:
             jobs = [Job(**row) for row in _rows(connection, tables.JOBS, tables.JOBS.c.submitted_at)]
             members = [Member(**row) for row in _rows(connection, tables.MEMBERS, tables.MEMBERS.c.site)]
             rounds = [_round(row) for row in _rows(connection, tables.ROUNDS, tables.ROUNDS.c.round)]
-            last = {record.job: record.round for record in rounds}  # in round order: the last one stays
+            last = {record.job: record.round for record in rounds if record.model}  # in order: the last one stays
             live = {job.id for job in jobs if job.state in ("running", "ending")}
             steps = [
                 Step(**{**row, "cohort": tuple(row["cohort"])})

@@ -23,8 +23,8 @@ HANDSHAKES: Final = 512  # at a time; one more, and the oldest goes: strangers c
 FULL_S: Final = 1.0  # until we try again when this process can open nothing more, and none of our guests leaves
 
 
-def bound(host: str, port: int) -> socket.socket:
-    """Return a socket bound to a TCP port, not listening yet. Raises `BadInput` when the port is taken."""
+def bound(host: str, port: int, *, setting: str) -> socket.socket:
+    """Return a socket bound to a TCP port, not listening yet; `BadInput` where it is taken names its `setting`."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so named, asyncio sends without delay
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -35,7 +35,7 @@ def bound(host: str, port: int) -> socket.socket:
         raise BadInput(
             f"port {port} on {host} cannot be opened",
             why=str(problem),
-            fix="stop what listens there, or choose another port",
+            fix=f"stop what listens there, or choose another: {setting}",
         ) from problem
     return sock
 

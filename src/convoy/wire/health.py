@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
+from urllib.parse import parse_qs
 
 import uvicorn
 
 from convoy.wire.door import bound
+
+PORT: Final = "health_port in local/node.yaml"
+LONGEST_S: Final = 300.0  # for a question to wait until the node is ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +31,10 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a node says of itself; `ready` returns why it is not, or nothing."""
+    """What a node says of itself; `ready` returns why it is not, or nothing, `becomes_ready` once it is."""
 
     ready: Callable[[], str]
+    becomes_ready: Callable[[], Awaitable[object]]
     metrics: Callable[[], Iterable[Metric]]
 
 
@@ -37,12 +44,25 @@ def app(vitals: Vitals) -> Callable[..., Awaitable[None]]:
     async def answer(scope: dict[str, Any], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
         if scope["type"] != "http":
             return
+        if scope["path"] == "/readyz":
+            await _until_ready(scope["query_string"], vitals)
         status, kind, body = _page(scope["path"], vitals)
         headers = [(b"content-type", kind.encode()), (b"content-length", str(len(body)).encode())]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
     return answer
+
+
+async def _until_ready(query: bytes, vitals: Vitals) -> None:
+    """Wait as long as `/readyz?within=SECONDS` says; without that, not at all."""
+    try:
+        within = float(parse_qs(query)[b"within"][0])
+    except (KeyError, ValueError):
+        return
+    if not math.isnan(within):
+        with suppress(TimeoutError):
+            await asyncio.wait_for(vitals.becomes_ready(), min(within, LONGEST_S))
 
 
 def _page(path: str, vitals: Vitals) -> tuple[int, str, bytes]:
@@ -92,10 +112,10 @@ class QuietServer(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(config: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
-    """Serve for as long as the context lasts; raises `BadInput` when the port is taken."""
+async def serving(config: uvicorn.Config, *, setting: str) -> AsyncIterator[uvicorn.Server]:
+    """Serve for as long as the context lasts; raises `BadInput` when the port, which `setting` chose, is taken."""
     made = QuietServer(config)
-    sock = bound(config.host, config.port)
+    sock = bound(config.host, config.port, setting=setting)
     config.load()
     made.lifespan = config.lifespan_class(config)
     await made.startup(sockets=[sock])  # and not its main loop, which wakes ten times a second to look at the clock

@@ -13,6 +13,7 @@ from typing import Any
 
 from convoy.errors import BadInput, StorageFull
 from convoy.flows.catalog import built_in
+from convoy.flows.fleet import NotEnough
 from convoy.store.arrays import read_file
 from convoy.store.blobs import FULL
 from convoy.wire import convoy_pb2 as pb
@@ -52,8 +53,8 @@ async def _outcome(fleet: NodeFleet, begin: pb.BeginFlow) -> pb.WorkerUp:
     try:
         await _run(fleet, begin)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
-        story = code.story(error)
-        sys.stderr.write(story)
+        story = "" if isinstance(error, NotEnough) else code.story(error)  # its words say it all, by site
+        sys.stderr.write(story or f"{code.line(error)}\n")
         full = isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in FULL)
         return pb.WorkerUp(failure=pb.Failure(error=code.line(error), story=story, full=full))
     return pb.WorkerUp(done=pb.Done())

@@ -98,8 +98,12 @@ def say_ready(descriptor: int | None) -> None:
         os.close(descriptor)
 
 
-def hold(folder: Path) -> None:
-    """Hold a node's working folder for this process, for as long as it lives. Raises `BadInput` if another has it."""
+@contextmanager
+def held(folder: Path, pid_file: Path) -> Iterator[None]:
+    """Hold a node's working folder for this process and say its number in a file, unless the kit cannot be written.
+
+    Raises `BadInput` if another process has the folder; the system lets go of it when this one ends.
+    """
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -107,6 +111,15 @@ def hold(folder: Path) -> None:
         os.close(descriptor)
         why = f"it holds {folder / 'lock'}"
         raise BadInput(f"another process runs in {folder}", why=why, fix="stop it first") from problem
+    with suppress(OSError):
+        pid_file.parent.mkdir(exist_ok=True)
+        pid_file.write_text(f"{os.getpid()}\n")
+    try:
+        yield
+        with suppress(OSError):
+            pid_file.unlink()  # so that of one that died it stays
+    finally:
+        os.close(descriptor)
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:
