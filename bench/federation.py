@@ -122,6 +122,7 @@ class Federation:
     name: str = "bench"
     settings: str = ""  # appended to every site's local/node.yaml
     server_settings: str = ""
+    offline: bool = True  # kits with ready keys: most tests are about something else
 
     def __post_init__(self) -> None:
         """Provision it."""
@@ -135,7 +136,7 @@ class Federation:
         lines += [f"  - {{name: {ADMIN}, type: admin, org: org, role: project_admin}}"]
         self.project_yml = "\n".join(lines) + "\n"
         project, _ = read_project(self.project_yml, "project.yml")
-        self.prod = provision(project, self.folder, now=time.time())
+        self.prod = provision(project, self.folder, now=time.time(), offline=self.offline)
         self.server = Node(self.prod / "server", health)
         self.nodes = {name: Node(self.prod / name, port) for name, port in zip(names, healths, strict=True)}
         for node in self.nodes.values():

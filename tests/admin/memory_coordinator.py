@@ -14,7 +14,7 @@ from convoy.admin.port import Person
 from convoy.errors import NotFound, Refused
 from convoy.spec.job import read_job_document
 from convoy.trust import bundle as bundles
-from convoy.trust.federation import Federation
+from convoy.trust.federation import Roll
 
 ENDED = ("completed", "failed", "aborted")
 STORY = "at site-2, task 2.1:\nTraceback (most recent call last):\n  ...\nValueError: the scanner is off"
@@ -40,12 +40,13 @@ class FakeJob:
 class Fake:
     """`may_go` holds every job before its next round while it is clear."""
 
-    federation: Federation
+    roll: Roll
     root_pem: bytes
     folder: Path
     may_go: asyncio.Event = field(default_factory=asyncio.Event)
     left: list[tuple[str, str, bool]] = field(default_factory=list)
     disabled: set[str] = field(default_factory=set)
+    revoked: list[str] = field(default_factory=list)
     kept: dict[str, FakeJob] = field(default_factory=dict)
     running: dict[str, asyncio.Task] = field(default_factory=dict)
 
@@ -53,7 +54,7 @@ class Fake:
         self.may_go.set()
 
     async def submit(self, person: Person, bundle: bytes) -> views.JobView:
-        checked = bundles.verify(bundle, root_pem=self.root_pem, project=self.federation.project, now=time.time())
+        checked = bundles.verify(bundle, root_pem=self.root_pem, project=self.roll.now.project, now=time.time())
         if checked.id in self.kept:
             return self.kept[checked.id].view
         spec, _ = read_job_document(bytes(checked.files["job.yaml"]).decode(), name="job.yaml")
@@ -79,7 +80,7 @@ class Fake:
         return view
 
     async def _run(self, job, spec):
-        sites = [site for site in self.federation.sites() if site not in self.disabled]
+        sites = [site for site in self.roll.now.sites() if site not in self.disabled]
         total = int(spec.with_.get("rounds", 3))
         await self._change(job, state="running", started_at=time.time(), rounds=total, waiting_for=sites)
         for number in range(1, total + 1):
@@ -111,7 +112,7 @@ class Fake:
 
     async def job(self, job: str) -> views.JobDetail:
         found = self._job(job)
-        members = [views.MemberView(site=site, state="ready") for site in self.federation.sites()]
+        members = [views.MemberView(site=site, state="ready") for site in self.roll.now.sites()]
         return views.JobDetail(
             job=found.view,
             story=found.story,
@@ -134,7 +135,7 @@ class Fake:
 
     async def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:
         found, told = self._job(job), 0
-        if site is not None and site not in (*self.federation.sites(), "server"):
+        if site is not None and site not in (*self.roll.now.sites(), "server"):
             raise NotFound(f"there is no site {site!r}")
         while True:
             over, fresh = found.over, found.log[told:]
@@ -171,12 +172,12 @@ class Fake:
             yield data[start : start + (1 << 16)]
 
     def sites(self) -> list[views.SiteView]:
-        return [self._site(name) for name in self.federation.sites()]
+        return [self._site(name) for name in self.roll.now.sites()]
 
     def _site(self, name):
         return views.SiteView(
             name=name,
-            org=self.federation.participants[name].org,
+            org=self.roll.now.participants[name].org,
             connected=name not in self.disabled,
             enabled=name not in self.disabled,
             version="0",
@@ -191,15 +192,19 @@ class Fake:
         (self.disabled.discard if enabled else self.disabled.add)(site)
         return self._site(site)
 
+    async def revoke_site(self, person: Person, site: str) -> views.SiteView:
+        self.revoked.append(site)
+        return self._site(site)
+
     def status(self) -> views.ServerView:
         return views.ServerView(
-            project=self.federation.project,
+            project=self.roll.now.project,
             version="0",
             started_at=time.time() - 90,
             jobs_running=sum(1 for job in self.kept.values() if not job.over),
             jobs_waiting=0,
-            sites_connected=len(self.federation.sites()) - len(self.disabled),
-            sites_known=len(self.federation.sites()),
+            sites_connected=len(self.roll.now.sites()) - len(self.disabled),
+            sites_known=len(self.roll.now.sites()),
             problem="",
             disk_free=10 << 30,
             python="3.11",

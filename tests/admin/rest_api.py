@@ -14,9 +14,13 @@ from convoy.admin import client, serve
 from convoy.admin.app import build
 from convoy.admin.gate import Gate
 from convoy.provision.kits import provision
+from convoy.server import identity
+from convoy.server.registry import Registry
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.project import read_project
-from convoy.trust import federation, login
+from convoy.spec.settings import read_settings
+from convoy.store.ledger import open_ledger
+from convoy.trust import login
 
 ROLES = {  # name -> (org, role)
     "root@a.org": ("a", "project_admin"),
@@ -47,6 +51,7 @@ class Rest:
     prod: Path
     fake: Fake
     gate: Gate
+    registry: Registry
     port: int
 
     def kit(self, name: str) -> Kit:
@@ -64,7 +69,7 @@ class Rest:
     @property
     def config(self):
         server = self.kit("server")
-        served = build(self.fake, self.gate, version="0")
+        served = build(self.fake, self.registry, self.gate, version="0")
         return serve.config(
             served, host="127.0.0.1", port=self.port, cert_file=server.cert_file, key_file=server.key_file
         )
@@ -77,7 +82,7 @@ class Rest:
 
 def provisioned(folder: Path) -> Path:
     project, _ = read_project(project_yml(*free_ports(2)), name="project.yml")
-    return provision(project, folder / "workspace", now=time.time())
+    return provision(project, folder / "workspace", now=time.time(), offline=True)
 
 
 def make(folder: Path, prod: Path | None = None) -> Rest:
@@ -85,8 +90,12 @@ def make(folder: Path, prod: Path | None = None) -> Rest:
     prod = prod or provisioned(folder)
     port = read_kit(prod / "server").admin_port
     root_pem = (prod / "server" / "startup" / "root.crt").read_bytes()
-    people = federation.read((prod / "server" / "startup" / "federation.json").read_bytes(), root_pem)
-    return Rest(prod, Fake(people, root_pem, folder), Gate(people, root_pem), port)
+    kit = read_kit(prod / "server")
+    kit.work.mkdir(exist_ok=True)
+    registry = Registry.of(kit, read_settings(kit), open_ledger(f"sqlite:///{folder}/ledger.sqlite"))
+    identity.make(kit, registry.issuing, 3600)
+    roll = registry.roll
+    return Rest(prod, Fake(roll, root_pem, folder), Gate(roll, root_pem), registry, port)
 
 
 def job_folder(folder: Path, name="tumours", rounds=3, config="{}") -> Path:

@@ -196,7 +196,7 @@ async def test_a_site_does_not_pass_as_the_server(tmp_path, prod):
     rest = api.make(tmp_path, prod)
     site = rest.kit("site-1")
     config = serve.config(
-        api.build(rest.fake, rest.gate, version="0"),
+        api.build(rest.fake, rest.registry, rest.gate, version="0"),
         host="127.0.0.1",
         port=rest.port,
         cert_file=site.cert_file,
@@ -267,10 +267,10 @@ async def test_the_blocking_session_does_the_same(rest, tmp_path):
 def test_an_address_may_leave_out_the_port(tmp_path, prod, server, wanted):
     rest = api.make(tmp_path, prod)
     host, port = wanted
-    assert client.address(server, rest.kit("root@a.org")) == (host, port or rest.port)
+    assert link.address(server, rest.kit("root@a.org")) == (host, port or rest.port)
 
 
 @pytest.mark.parametrize("server", ["fl.org:x", "fl.org:0", "fl.org:70000", ":80"])
 def test_a_wrong_address_is_refused(tmp_path, prod, server):
     with pytest.raises(BadInput, match="is no address"):
-        client.address(server, api.make(tmp_path, prod).kit("root@a.org"))
+        link.address(server, api.make(tmp_path, prod).kit("root@a.org"))

@@ -181,7 +181,7 @@ async def test_provision_and_kits(tmp_path):
     site = tmp_path / made["folder"] / "site-1"
     assert json.loads((await typed("kit", "inspect", site, "--json", cwd=tmp_path)).out)["name"] == "site-1"
     assert (await typed("kit", "verify", site, cwd=tmp_path)).code == 0
-    (site / "startup" / "node.key").chmod(0o644)
+    (site / "startup" / "join.token").chmod(0o644)
     said = await typed("kit", "verify", site, cwd=tmp_path)
     assert said.code == 4
     assert "BAD" in said.out

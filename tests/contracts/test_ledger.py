@@ -1,5 +1,6 @@
 """What a ledger has to do, whichever database keeps it."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 
@@ -9,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from convoy.control.records import Job, Member, Round, Step, Task
-from convoy.errors import BadInput, Unreachable
-from convoy.store.ledger import Dropped, Switched, Undone, open_ledger
+from convoy.errors import BadInput, NotAllowed, Unreachable
+from convoy.store.ledger import AGAIN_S, Dropped, Switched, Undone, open_ledger
+from convoy.trust.enrolment import Invite
 
 J, K = "a" * 32, "b" * 32
 JOB = Job(J, "tumours", "ada@example.org", "org", "d" * 64, 5 << 30, "{}", "running", "", 1e9 + 0.25)
@@ -30,7 +32,7 @@ def ledger(database):
 def test_a_new_ledger_holds_nothing(ledger):
     contents = ledger.load()
     assert (contents.jobs, contents.members, contents.steps, contents.tasks, contents.rounds) == ([], [], [], [], [])
-    assert contents.disabled == frozenset()
+    assert contents.switches == {}
 
 
 def test_what_is_written_is_loaded_to_the_last_bit(ledger):
@@ -113,9 +115,43 @@ def test_a_dropped_job_leaves_nothing_and_the_others_stay(ledger):
 
 def test_a_site_that_was_disabled_is_known_until_it_is_enabled(ledger):
     ledger.write([Switched("site-1", enabled=False), Switched("site-2", enabled=False)])
-    assert ledger.load().disabled == {"site-1", "site-2"}
-    ledger.write([Switched("site-1", enabled=True)])
-    assert ledger.load().disabled == {"site-2"}
+    assert {site.name for site in ledger.load().switches.values() if not site.enabled} == {"site-1", "site-2"}
+    ledger.write([Switched("site-1", enabled=True, revoked_at=7.5)])
+    assert ledger.load().switches["site-1"] == Switched("site-1", enabled=True, revoked_at=7.5)
+
+
+INVITE = Invite("f" * 64, "site", "site-1", 1000.0)
+
+
+def test_an_invitation_is_good_once_until_its_end_and_again_for_the_key_that_used_it(ledger):
+    ledger.write([INVITE])
+    for token, now in (("e" * 64, 1.0), (INVITE.hash, 1000.0)):
+        with pytest.raises(NotAllowed, match=r"unknown|no good any more"):
+            ledger.redeem(token, key="k1", now=now)
+    assert ledger.redeem(INVITE.hash, key="k1", now=10.0) == INVITE
+    assert ledger.redeem(INVITE.hash, key="k1", now=11.0) == INVITE
+    with pytest.raises(NotAllowed, match="no good any more") as refused:
+        ledger.redeem(INVITE.hash, key="k2", now=12.0)
+    assert refused.value.why == "it was used already"
+    with pytest.raises(NotAllowed, match="no good any more"):
+        ledger.redeem(INVITE.hash, key="k1", now=12.0 + AGAIN_S)
+    ledger.write([INVITE])  # a server that starts again reads its kit again
+    with pytest.raises(NotAllowed, match="no good any more"):
+        ledger.redeem(INVITE.hash, key="k2", now=13.0)
+
+
+def test_of_many_who_use_an_invitation_at_once_one_gets_it(ledger):
+    ledger.write([INVITE])
+
+    def use(number: int) -> bool:
+        try:
+            ledger.redeem(INVITE.hash, key=f"k{number}", now=10.0)
+        except NotAllowed:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(use, range(32))) == 1
 
 
 def test_texts_of_any_script_and_length_come_back_as_they_were(ledger):

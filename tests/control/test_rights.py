@@ -32,13 +32,13 @@ def test_the_whole_table_stands_here_as_people_know_it():
         "org_admin": {
             **dict.fromkeys(("observe", "view"), "any"),
             **dict.fromkeys(("logs", "download", "abort", "delete", "operate_site"), "org"),
-            **dict.fromkeys(("submit", "clone", "operate_server"), "none"),
+            **dict.fromkeys(("submit", "clone", "operate_server", "invite"), "none"),
         },
         "lead": {
             **dict.fromkeys(("observe", "view", "submit"), "any"),
             **dict.fromkeys(("logs", "download", "clone", "abort", "delete"), "own"),
             "operate_site": "org",
-            "operate_server": "none",
+            **dict.fromkeys(("operate_server", "invite"), "none"),
         },
         "member": {right: "any" if right in ("observe", "view") else "none" for right in RIGHTS},
     }

@@ -40,9 +40,9 @@ def workspace(tmp_path) -> Path:
 
 @pytest.fixture
 def provision(workspace) -> Provision:
-    """Provision a project.yml's text into the workspace; returns the prod_NN."""
+    """Provision a project.yml's text into the workspace, by default with ready keys; returns the prod_NN."""
 
-    def run(text: str = SMALL, now: float = NOW) -> Path:
-        return kits.provision(read_project(text, "project.yml")[0], workspace, now=now)
+    def run(text: str = SMALL, now: float = NOW, *, offline: bool = True) -> Path:
+        return kits.provision(read_project(text, "project.yml")[0], workspace, now=now, offline=offline)
 
     return run

@@ -3,6 +3,7 @@
 import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,8 @@ from convoy.provision import kits
 from convoy.spec.kit import read_kit
 from convoy.trust import federation, keys
 from convoy.trust.authority import read_certificate
-from convoy.trust.peers import identity_of
+from convoy.trust.enrolment import invites_from_json, token_hash
+from convoy.trust.peers import check_own, identity_of
 
 EVERYBODY = ["ada@example.org", "server", "site-1", "site-2"]
 
@@ -25,17 +27,20 @@ def known(prod) -> federation.Federation:
     return federation.read((startup / "federation.json").read_bytes(), (startup / "root.crt").read_bytes())
 
 
-COMMON = {f"startup/{name}" for name in ("convoy.yaml", "root.crt", "node.crt", "node.key", "federation.json")}
+COMMON = {f"startup/{name}" for name in ("convoy.yaml", "root.crt", "federation.json")}
 NODE = COMMON | {"startup/start.sh", "startup/stop.sh", "local/node.yaml"}
+SERVER = NODE | {f"startup/{name}" for name in ("issuing.key", "issuing.crt", "invites.json")}
+TOKEN, KEY = {"startup/join.token"}, {"startup/node.key", "startup/node.crt"}
 
 
-def test_each_participant_gets_its_own_files_and_no_others(provision, workspace):
-    prod = provision()
+@pytest.mark.parametrize(("offline", "proof"), [(False, TOKEN), (True, KEY)])
+def test_each_participant_gets_its_own_files_and_no_others(provision, workspace, offline, proof):
+    prod = provision(offline=offline)
     assert prod == workspace / "hospitals" / "prod_00"
     assert sorted(path.name for path in prod.iterdir()) == EVERYBODY
-    assert inside(prod / "server") == NODE
-    assert inside(prod / "site-1") == NODE | {"local/policy.yaml"}
-    assert inside(prod / "ada@example.org") == COMMON | {"startup/fl_admin.sh"}
+    assert inside(prod / "server") == SERVER
+    assert inside(prod / "site-1") == NODE | proof | {"local/policy.yaml"}
+    assert inside(prod / "ada@example.org") == COMMON | proof | {"startup/fl_admin.sh"}
     assert (prod / "ada@example.org" / "transfer").is_dir()
     assert (prod / "ada@example.org" / "local").is_dir()
 
@@ -45,6 +50,9 @@ def test_every_kit_can_be_read_and_proves_its_holder(provision, now):
     for folder in prod.iterdir():
         kit = read_kit(folder)
         assert (kit.project, kit.name, kit.host) == ("hospitals", folder.name, "server")
+        check_own(kit, now=now)
+        if kit.kind == "server":
+            continue
         who = identity_of(kit.cert_file.read_bytes(), kit.root_file.read_bytes(), now=now)
         assert (who.project, who.kind, who.name) == ("hospitals", kit.kind, folder.name)
         assert keys.load(kit.key_file).public_key() == read_certificate(kit.cert_file.read_bytes()).public_key()
@@ -70,20 +78,39 @@ def test_nothing_secret_of_one_is_in_another_s_kit(provision, workspace):
     prod = provision()
     secrets = {
         path: re.sub(rb"-----[^-]+-----|\s", b"", path.read_bytes())
-        for path in (*prod.rglob("node.key"), workspace / "hospitals" / "state" / "root.key")
+        for path in (*prod.rglob("*.key"), workspace / "hospitals" / "state" / "root.key")
     }
     assert len(set(secrets.values())) == len(EVERYBODY) + 1
     for file in prod.rglob("*"):
         if file.is_file():
             text = re.sub(rb"\s", b"", file.read_bytes())
             held = {path for path, secret in secrets.items() if secret in text}
-            assert held == ({file} if file.name == "node.key" else set())
+            assert held == ({file} if file.suffix == ".key" else set())
+
+
+def test_without_offline_no_key_is_made_and_a_token_is_in_its_own_kit_alone(provision, workspace, now):
+    prod = provision(offline=False)
+    keys_there = {path.relative_to(workspace / "hospitals") for path in workspace.rglob("*.key")}
+    assert keys_there == {Path("state/root.key"), Path("prod_00/server/startup/issuing.key")}
+    tokens = {path.parents[1].name: path.read_text().strip() for path in prod.rglob("join.token")}
+    assert len(set(tokens.values())) == len(tokens) == len(EVERYBODY) - 1
+    for file in workspace.rglob("*"):
+        if file.is_file() and file.name != "join.token":
+            assert not any(token in file.read_text() for token in tokens.values())
+    invites = {one.name: one for one in invites_from_json((prod / "server/startup/invites.json").read_bytes())}
+    for name, token in tokens.items():
+        assert (prod / name / "startup/join.token").stat().st_mode & 0o777 == 0o600
+        kind = "admin" if "@" in name else "site"
+        assert invites[name].hash == token_hash(token, project="hospitals", kind=kind, name=name)
+        assert invites[name].expires_at == now + 14 * 86400
 
 
 def test_a_second_run_makes_the_next_prod_and_keeps_root_keys_and_number(provision, now):
     first, second = provision(), provision(now=now + 86400)
     assert (first.name, second.name) == ("prod_00", "prod_01")
     for name in EVERYBODY:
+        if name == "server":
+            continue
         old, new = first / name / "startup", second / name / "startup"
         for same in ("node.key", "root.crt", "federation.json", "convoy.yaml"):
             assert (old / same).read_bytes() == (new / same).read_bytes()
@@ -177,7 +204,7 @@ def test_what_a_killed_run_left_is_cleared_away(provision, workspace):
     half = workspace / "hospitals" / ".building" / "server" / "startup"
     half.mkdir(parents=True)
     (half / "node.key").touch()
-    assert inside(provision() / "server") == NODE
+    assert inside(provision() / "server") == SERVER
     assert not half.exists()
 
 

@@ -17,7 +17,7 @@ from convoy.server.logs import JobLogs
 from convoy.server.loop import Loop
 from convoy.server.results import open_results
 from convoy.store.ledger import open_ledger
-from convoy.trust.federation import Federation, Participant
+from convoy.trust.federation import Federation, Participant, Roll
 from convoy.worker.node import Ending, Notes
 
 
@@ -37,7 +37,8 @@ async def desk(tmp_path):
             workspace=workspace,
             hub=Hub(),
             results=open_results("", tmp_path / "results"),
-            federation=Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))),
+            roll=Roll(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a")))),
+            expel=lambda site: None,
             root_pem=b"",
             version="0",
             logs_of=lambda job: JobLogs(tmp_path / job),

@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from bench.federation import Federation
+from convoy.server import identity
 from convoy.spec.kit import read_kit
 from convoy.trust import bundle
+from convoy.trust.authority import Authority
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
 from convoy.wire.door import Door, bound
@@ -52,8 +54,10 @@ async def lied_to(tmp_path):
     """A site whose server lies."""
     federation = Federation(tmp_path / "fed", sites=1)
     kit, liar, site = read_kit(federation.prod / "server"), Liar(), federation.nodes["site-1"]
-    files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
-    async with Door(bound("127.0.0.1", kit.fed_port), tls.server_context(files), liar.serve):
+    kit.work.mkdir()
+    identity.make(kit, Authority.load_issuing(kit.project, *kit.issuing_files), 3600)
+    sock = bound("127.0.0.1", kit.fed_port, setting="none")
+    async with Door(sock, tls.server_context(kit), liar.serve):
         try:
             await asyncio.to_thread(site.start)
             await liar.hellos.get()

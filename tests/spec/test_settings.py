@@ -17,7 +17,7 @@ def kit(folder: Path, kind, text: str | None) -> Kit:
     (folder / "local").mkdir(exist_ok=True)
     if text is not None:
         (folder / "local" / "node.yaml").write_text(text)
-    return Kit(folder, "p", kind, "n", "o", "h", 8002, 8003)
+    return Kit(folder, "p", kind, "n", "o", "h", 8002, 8003, folder / "work")
 
 
 @pytest.mark.parametrize("kind", ["server", "site"])

@@ -2,6 +2,8 @@
 
 import time
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,13 @@ from convoy.trust.authority import Authority
 from convoy.wire import tls
 from convoy.wire.dial import Way
 from convoy.wire.door import Door, bound
+
+
+@dataclass(frozen=True)
+class Files:
+    root_file: Path
+    cert_file: Path
+    key_file: Path
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +35,7 @@ def identities(tmp_path_factory):
         key, cert = Authority.load(home).issue(kind, name, now=options.pop("now", now), **options)
         made.with_suffix(".key").write_bytes(key)
         made.with_suffix(".crt").write_bytes(cert)
-        return tls.Files(folder / "ours" / "root.crt", made.with_suffix(".crt"), made.with_suffix(".key"))
+        return Files(folder / "ours" / "root.crt", made.with_suffix(".crt"), made.with_suffix(".key"))
 
     return {
         "server": issued("ours", "server", "server"),
@@ -44,9 +53,9 @@ def door(identities):
 
     @asynccontextmanager
     async def opened(serve, *, server="server", site="site"):
-        sock = bound("127.0.0.1", 0)
+        sock = bound("127.0.0.1", 0, setting="none")
         port = sock.getsockname()[1]
         async with Door(sock, tls.server_context(identities[server]), serve):
-            yield Way("127.0.0.1", port, tls.site_context(identities[site]))
+            yield Way("127.0.0.1", port, identities[site])
 
     return opened

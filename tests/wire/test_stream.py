@@ -127,7 +127,7 @@ async def test_a_client_without_a_certificate_or_with_tls_below_1_3_never_gets_i
         raise AssertionError("it got in")
 
     async with door(serve) as way:
-        bare = ssl.create_default_context(cafile=str(identities["site"].root))
+        bare = ssl.create_default_context(cafile=str(identities["site"].root_file))
         old = tls.site_context(identities["site"])
         old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_2
         with pytest.raises(ssl.SSLError, match=r"(?i)version"):
@@ -143,7 +143,7 @@ async def test_only_a_sites_certificate_names_a_site(door):
 
     async def serve(stream):
         try:
-            names.put_nowait(tls.site_of(stream.sock, "ours"))
+            names.put_nowait(tls.peer_of(stream.sock, "ours").name)
         except NotAllowed as problem:
             names.put_nowait(str(problem))
 
@@ -212,7 +212,7 @@ async def test_a_bug_behind_the_door_ends_its_own_connection_alone(door):
 
 
 async def test_a_server_that_is_not_there_is_named(identities):
-    sock = doors.bound("127.0.0.1", 0)
+    sock = doors.bound("127.0.0.1", 0, setting="none")
     port = sock.getsockname()[1]
     sock.close()
     with pytest.raises(Unreachable, match=f"127.0.0.1:{port} is not reached") as told:
@@ -223,7 +223,7 @@ async def test_a_server_that_is_not_there_is_named(identities):
 def doors_way(port, identities):
     from convoy.wire.dial import Way
 
-    return Way("127.0.0.1", port, tls.site_context(identities["site"]))
+    return Way("127.0.0.1", port, identities["site"])
 
 
 # ---- through a proxy ------------------------------------------------------------------------------------------

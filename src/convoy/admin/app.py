@@ -15,7 +15,7 @@ from starlette.routing import Route as Served
 
 from convoy.admin import faults, openapi, page, routes, streams
 from convoy.admin.gate import Gate
-from convoy.admin.port import Coordinator, Person
+from convoy.admin.port import Coordinator, Person, Registrar
 from convoy.control import rights
 from convoy.errors import Bug, ConvoyError, NotAllowed, NotFound
 
@@ -28,11 +28,11 @@ HEADERS: Final = {
 }
 
 
-def build(coordinator: Coordinator, gate: Gate, *, version: str) -> Starlette:
+def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version: str) -> Starlette:
     """Return the application: every route of the table, the OpenAPI document and its page."""
-    desk = routes.Desk(coordinator, gate, asyncio.Semaphore(routes.UPLOADS), closing=asyncio.Event())
+    desk = routes.Desk(coordinator, registrar, gate, asyncio.Semaphore(routes.UPLOADS), closing=asyncio.Event())
     document = openapi.document(routes.ROUTES, version=version)
-    text = page.render(routes.ROUTES, version=version, project=gate.federation.project)
+    text = page.render(routes.ROUTES, version=version, project=gate.roll.now.project)
     served = [Served(route.path, _endpoint(desk, route), methods=[route.method]) for route in routes.ROUTES]
     served += [
         Served("/api/openapi.json", _fixed(lambda: JSONResponse(document, headers=HEADERS))),

@@ -29,9 +29,10 @@ ENDED: Final = frozenset({"completed", "failed", "aborted"})
 
 @dataclass(slots=True)
 class Patience:
-    """How long to try again, and when: jittered, doubling from 0.1 s to 5 s, anew after each success."""
+    """How long to try again, and when: jittered, doubling from 0.1 s to `longest_s`, anew after each success."""
 
     limit_s: float
+    longest_s: float = 5.0
     _failures: int = 0
     _since: float = 0.0
 
@@ -44,7 +45,7 @@ class Patience:
         now = time.monotonic()
         if not self._failures:
             self._since = now
-        pause_s = min(0.1 * 2**self._failures, 5.0) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, no secret
+        pause_s = min(0.1 * 2**self._failures, self.longest_s) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, no secret
         if now + pause_s - self._since > self.limit_s:
             raise problem
         self._failures += 1
@@ -65,6 +66,7 @@ class Client:
 
     name: str
     project: str
+    kit: Kit
     key_pem: bytes = field(repr=False)
     cert_pem: bytes
     root_pem: bytes
@@ -247,6 +249,30 @@ class Client:
         place = "" if target == "server" else f"/sites/{quote(target, safe='')}"
         await self._ask("POST", f"{place}/{'restart' if restart else 'stop'}")
 
+    async def revoke(self, site: str) -> views.SiteView:
+        """Let nothing count that a site was certified for so far."""
+        from convoy.admin import views
+
+        return views.SiteView.model_validate(await self._ask("POST", f"/sites/{quote(site, safe='')}/revoke"))
+
+    # who is who
+
+    async def renew(self, request: str) -> str:
+        """Return the certificate (PEM) for another key of this person, which a request (PEM) proves."""
+        said = await self._ask("POST", "/renew", content=json.dumps({"request": request}).encode())
+        return str(said["certificate"])
+
+    async def invite(self, token_hash: str, kind: str, name: str, expires_at: float) -> None:
+        """Let a join token be used, of which the server gets the hash."""
+        ask = {"hash": token_hash, "kind": kind, "name": name, "expires_at": expires_at}
+        await self._ask("POST", "/invites", content=json.dumps(ask).encode())
+
+    async def publish(self, signed: bytes) -> views.FederationView:
+        """Give the server a newer federation.json."""
+        from convoy.admin import views
+
+        return views.FederationView.model_validate(await self._ask("POST", "/federation", content=signed))
+
     # logging in, asking
 
     async def log_in(self) -> None:
@@ -267,6 +293,15 @@ class Client:
             answer = login.answer(self.key_pem, self.cert_pem, self.project, nonce) | {"nonce": nonce}
             given = await self.link.ask("POST", f"{V1}/login", content=json.dumps(answer).encode())
             self._bearer = str(given["token"])
+        await self._renew_in_time()
+
+    async def _renew_in_time(self) -> None:
+        """Get another certificate once this one has lived half its life, while it is still good for that."""
+        from convoy.admin import joining
+
+        if joining.is_due(self.cert_pem, self.project, now=time.time()):
+            await joining.renew(self, self.kit)
+            self.key_pem, self.cert_pem = self.kit.key_file.read_bytes(), self.kit.cert_file.read_bytes()
 
     @asynccontextmanager
     async def _open(
@@ -332,13 +367,18 @@ async def connect(kit: Kit | Path | str, *, server: str = "", patience_s: float 
     found = kit if isinstance(kit, Kit) else read_kit(Path(kit))
     if found.kind != "admin":
         raise NotAllowed(f"{found.root} is the kit of a {found.kind}", why="people use an admin's kit")
-    host, port = address(server, found)
+    host, port = link.address(server, found)
+    if not found.enrolled:
+        from convoy.admin import joining
+
+        await joining.enrol(found, server=server, patience_s=patience_s)
     root_pem = found.root_file.read_bytes()
     wire = link.Link(host, port, root_pem)
     try:
         yield Client(
             name=found.name,
             project=found.project,
+            kit=found,
             key_pem=found.key_file.read_bytes(),
             cert_pem=found.cert_file.read_bytes(),
             root_pem=root_pem,
@@ -347,15 +387,3 @@ async def connect(kit: Kit | Path | str, *, server: str = "", patience_s: float 
         )
     finally:
         await wire.close()
-
-
-def address(server: str, kit: Kit) -> tuple[str, int]:
-    """Return host and port of `server`, what it leaves out from the kit. Raises `BadInput`."""
-    if not server:
-        return kit.host, kit.admin_port
-    host, colon, port = server.rpartition(":") if not server.endswith("]") else (server, "", "")
-    if not colon or (":" in host and not host.startswith("[")):  # a bare name, or a bare IPv6 address
-        return server.strip("[]"), kit.admin_port
-    if not port.isdecimal() or not 1 <= int(port) <= 65535 or not host:
-        raise BadInput(f"{server!r} is no address", why="wanted HOST or HOST:PORT, such as localhost:8003")
-    return host.strip("[]"), int(port)

@@ -17,7 +17,7 @@ from convoy.admin.faults import LoginNeeded
 from convoy.admin.port import Person
 from convoy.errors import NotAllowed
 from convoy.trust import login
-from convoy.trust.federation import Federation
+from convoy.trust.federation import Roll
 
 NONCE_S: Final = 60.0
 BEARER_S: Final = 30 * 60.0
@@ -37,7 +37,7 @@ class Bearer:
 class Gate:
     """Says who asks. Keeps the hashes of bearers and the nonces used in the last minute; nothing for strangers."""
 
-    federation: Federation
+    roll: Roll
     root_pem: bytes
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
@@ -61,7 +61,7 @@ class Gate:
                 "this login came too late or twice", why="a nonce is good once, for 60 s", fix="log in again"
             )
         answer = {"certificate": certificate, "signature": signature}
-        project = self.federation.project
+        project = self.roll.now.project
         who = login.check(answer, project=project, nonce=nonce, root_pem=self.root_pem, now=self.wall())
         person = self._person(who.name)
         self._used[nonce] = ends_at
@@ -83,7 +83,7 @@ class Gate:
 
     def _person(self, name: str) -> Person:
         """Return the person as federation.json has them now, so that a changed role counts at once."""
-        known = self.federation.person(name)
+        known = self.roll.now.person(name)
         return Person(name=name, org=known.org, role=known.role)
 
     def _keep(self, bearer: Bearer, now: float) -> None:

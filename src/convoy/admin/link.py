@@ -12,7 +12,9 @@ from typing import Any, Final
 import httpcore
 
 from convoy.admin import faults
-from convoy.errors import NotAllowed, RemoteFault, Unreachable
+from convoy.errors import BadInput, NotAllowed, RemoteFault, Unreachable
+from convoy.spec.kit import Kit
+from convoy.wire.proxy import proxy_for
 
 CONNECT_S: Final = 10.0
 READ_S: Final = 45.0  # three beats of a quiet stream
@@ -37,7 +39,15 @@ class Link:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(cadata=self.root_pem.decode())
-        self._pool = httpcore.AsyncConnectionPool(ssl_context=context, max_connections=8, keepalive_expiry=60)
+        proxy = proxy_for(self.host)
+        if proxy is None:
+            self._pool = httpcore.AsyncConnectionPool(ssl_context=context, max_connections=8, keepalive_expiry=60)
+            return
+        login = [("Proxy-Authorization", proxy.authorization)] if proxy.authorization else []
+        url = httpcore.URL(scheme=b"http", host=proxy.host.encode(), port=proxy.port, target=b"/")
+        self._pool = httpcore.AsyncHTTPProxy(
+            url, proxy_headers=login, ssl_context=context, max_connections=8, keepalive_expiry=60
+        )
 
     async def close(self) -> None:
         """Close every connection."""
@@ -151,3 +161,15 @@ async def limited(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[byt
         if limit < 0:
             raise RemoteFault("the server sends more than was asked for")
         yield chunk
+
+
+def address(server: str, kit: Kit) -> tuple[str, int]:
+    """Return host and port of `server`, what it leaves out from the kit. Raises `BadInput`."""
+    if not server:
+        return kit.host, kit.admin_port
+    host, colon, port = server.rpartition(":") if not server.endswith("]") else (server, "", "")
+    if not colon or (":" in host and not host.startswith("[")):  # a bare name, or a bare IPv6 address
+        return server.strip("[]"), kit.admin_port
+    if not port.isdecimal() or not 1 <= int(port) <= 65535 or not host:
+        raise BadInput(f"{server!r} is no address", why="wanted HOST or HOST:PORT, such as localhost:8003")
+    return host.strip("[]"), int(port)

@@ -77,6 +77,30 @@ class Coordinator(Protocol):
         """Return the newest warnings and errors of the server, oldest first."""
         ...
 
+    async def revoke_site(self, person: Person, site: str) -> views.SiteView:
+        """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
+        ...
+
     async def shutdown(self, person: Person, target: str, restart: bool) -> None:
         """Stop (or restart) the server ("server") or a site by name, after a drain."""
+        ...
+
+
+class Registrar(Protocol):
+    """What people may ask of a server about who is who."""
+
+    async def enrol(self, ask: views.EnrolAsk) -> views.CertificateView:
+        """Certify the key of whoever holds a fresh join token. Raises `NotAllowed`."""
+        ...
+
+    def renew(self, person: Person, request: str) -> views.CertificateView:
+        """Certify another key of somebody who has logged in. Raises `NotAllowed`."""
+        ...
+
+    async def invite(self, person: Person, ask: views.InviteAsk) -> None:
+        """Let a join token be used. Raises `NotAllowed` for somebody whom federation.json does not list."""
+        ...
+
+    async def publish(self, person: Person, signed: bytes) -> views.FederationView:
+        """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`."""
         ...

@@ -5,22 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 
 from convoy.admin import streams, views
 from convoy.admin.gate import Gate
-from convoy.admin.port import Coordinator, Person
+from convoy.admin.port import Coordinator, Person, Registrar
 from convoy.control.rights import Right
 from convoy.errors import BadInput, NotFound, Refused
 from convoy.trust import bundle as bundles
+from convoy.trust import federation as federations
 
 MAX_BODY: Final = 64 << 10  # bytes of any other request
 SILENCE_S: Final = 30.0  # between two pieces of a request
 UPLOADS: Final = 2  # at once, so that what strangers to each other send stays bounded in memory
 
+V = TypeVar("V", bound=views.View)
 Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
 
 
@@ -29,6 +31,7 @@ class Desk:
     """What handlers work with."""
 
     coordinator: Coordinator
+    registrar: Registrar
     gate: Gate
     uploads: asyncio.Semaphore
     closing: asyncio.Event  # set when the server leaves: streams end
@@ -125,19 +128,47 @@ def switch(request: Request, name: str) -> bool:
 
 async def challenge(call: Call) -> Answer:
     """Say what a login must sign."""
-    return views.NonceView(project=call.desk.gate.federation.project, nonce=call.desk.gate.nonce())
+    return views.NonceView(project=call.desk.gate.roll.now.project, nonce=call.desk.gate.nonce())
 
 
 async def log_in(call: Call) -> Answer:
     """Give a bearer to whoever proves a key."""
+    ask = await _read(call, views.LoginAsk)
+    token, person = call.desk.gate.log_in(ask.nonce, ask.certificate, ask.signature)
+    return views.BearerView(token=token, ends_in_s=call.desk.gate.bearer_s, person=_person(person))
+
+
+async def _read(call: Call, kind: type[V]) -> V:
+    """Return what a request says. Raises `BadInput`."""
     from pydantic import ValidationError
 
     try:
-        ask = views.LoginAsk.model_validate_json(await body(call.request, MAX_BODY))
+        return kind.model_validate_json(await body(call.request, MAX_BODY))
     except ValidationError as problem:
-        raise BadInput("this is no login", why=str(problem.errors()[0]["msg"])) from problem
-    token, person = call.desk.gate.log_in(ask.nonce, ask.certificate, ask.signature)
-    return views.BearerView(token=token, ends_in_s=call.desk.gate.bearer_s, person=_person(person))
+        first = problem.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadInput(f"this is no {kind.__name__}", why=f"{where}: {first['msg']}".lstrip(": ")) from problem
+
+
+async def enrol(call: Call) -> Answer:
+    """Certify the key of whoever holds a join token."""
+    return await call.desk.registrar.enrol(await _read(call, views.EnrolAsk))
+
+
+async def renew(call: Call) -> Answer:
+    """Certify another key of whoever asks."""
+    return call.desk.registrar.renew(call.person, (await _read(call, views.RenewAsk)).request)
+
+
+async def invite(call: Call) -> Answer:
+    """Let a join token be used."""
+    await call.desk.registrar.invite(call.person, await _read(call, views.InviteAsk))
+    return views.Done()
+
+
+async def publish(call: Call) -> Answer:
+    """Take a newer federation.json."""
+    return await call.desk.registrar.publish(call.person, await body(call.request, federations.MAX_BYTES))
 
 
 def _person(person: Person) -> views.PersonView:
@@ -245,6 +276,11 @@ async def disable(call: Call) -> Answer:
     return await call.of.set_site(call.person, call.path("site"), enabled=False)
 
 
+async def revoke(call: Call) -> Answer:
+    """Let nothing count that a site was certified for so far."""
+    return await call.of.revoke_site(call.person, call.path("site"))
+
+
 def leave(*, restart: bool) -> Handler:
     """Return the handler that stops or restarts a node: the site in the path, else the server."""
 
@@ -262,6 +298,10 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", f"{V1}/login", "public", challenge, views.NonceView, "A nonce to sign"),
     Route("POST", f"{V1}/login", "public", log_in, views.BearerView, "A bearer for a key", takes=views.LoginAsk),
     Route("POST", f"{V1}/logout", "known", log_out, views.Done, "Forget the bearer"),
+    Route("POST", f"{V1}/enrol", "public", enrol, views.CertificateView, "Join", takes=views.EnrolAsk),
+    Route("POST", f"{V1}/renew", "known", renew, views.CertificateView, "A new certificate", takes=views.RenewAsk),
+    Route("POST", f"{V1}/invites", "invite", invite, views.Done, "Let a join token be used", takes=views.InviteAsk),
+    Route("POST", f"{V1}/federation", "known", publish, views.FederationView, "A newer federation.json", takes="bytes"),
     Route("GET", f"{V1}/me", "known", me, views.PersonView, "Who one is"),
     Route("GET", f"{V1}/status", "observe", status, views.ServerView, "The server in one look"),
     Route(
@@ -280,6 +320,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", f"{V1}/sites/{{site}}", "observe", site, views.SiteView, "One site"),
     Route("POST", f"{V1}/sites/{{site}}/enable", "operate_site", enable, views.SiteView, "Let a site take part"),
     Route("POST", f"{V1}/sites/{{site}}/disable", "operate_site", disable, views.SiteView, "Keep a site out"),
+    Route("POST", f"{V1}/sites/{{site}}/revoke", "operate_site", revoke, views.SiteView, "Take a certificate back"),
     Route("POST", f"{V1}/sites/{{site}}/stop", "operate_site", leave(restart=False), views.Done, "Stop a site"),
     Route("POST", f"{V1}/sites/{{site}}/restart", "operate_site", leave(restart=True), views.Done, "Restart a site"),
     Route("GET", f"{V1}/jobs", "view", jobs, views.JobView, "Every job, newest first", shape="list"),

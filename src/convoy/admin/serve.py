@@ -16,17 +16,17 @@ from starlette.applications import Starlette
 import convoy
 from convoy.admin.app import build
 from convoy.admin.gate import Gate
-from convoy.admin.port import Coordinator
-from convoy.trust.federation import Federation
+from convoy.admin.port import Coordinator, Registrar
+from convoy.trust.federation import Roll
 from convoy.wire import health
 
 ADMIN_PORT: Final = "admin_port in project.yml, and provision anew"
 DRAIN_S: Final = 5.0  # for requests that are being answered when the server leaves
 
 
-def app(coordinator: Coordinator, federation: Federation, root_pem: bytes) -> Starlette:
+def app(coordinator: Coordinator, registrar: Registrar, roll: Roll, root_pem: bytes) -> Starlette:
     """Return the application for this federation's people."""
-    return build(coordinator, Gate(federation, root_pem), version=convoy.__version__)
+    return build(coordinator, registrar, Gate(roll, root_pem), version=convoy.__version__)
 
 
 def config(served: Starlette, *, host: str, port: int, cert_file: Path, key_file: Path) -> uvicorn.Config:

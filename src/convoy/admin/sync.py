@@ -103,6 +103,18 @@ class Session:
         """Let a site take part, or not."""
         return self._run(self._client.enable(site, enabled=enabled))
 
+    def revoke(self, site: str) -> views.SiteView:
+        """Let nothing count that a site was certified for so far."""
+        return self._run(self._client.revoke(site))
+
+    def publish(self, signed: bytes) -> views.FederationView:
+        """Give the server a newer federation.json."""
+        return self._run(self._client.publish(signed))
+
+    def invite(self, token_hash: str, kind: str, name: str, expires_at: float) -> None:
+        """Let a join token be used, of which the server gets the hash."""
+        self._run(self._client.invite(token_hash, kind, name, expires_at))
+
     def status(self) -> views.ServerView:
         """Return the server in one look."""
         return self._run(self._client.status())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class View(BaseModel):
@@ -135,6 +137,43 @@ class LoginAsk(View):
     nonce: str
     certificate: str
     signature: str
+
+
+class EnrolAsk(View):
+    """A join token, for whom it is, and a certificate request (PKCS 10, PEM) for the key that is to be certified."""
+
+    kind: Literal["site", "admin"]
+    name: str
+    token: str
+    request: str
+
+
+class RenewAsk(View):
+    """A certificate request (PKCS 10, PEM) for another key of whoever asks."""
+
+    request: str
+
+
+class CertificateView(View):
+    """A certificate and what stands between it and the root, as PEM."""
+
+    certificate: str
+
+
+class InviteAsk(View):
+    """What a server is to know of a join token: its hash (hexadecimal), for whom it is, until when."""
+
+    hash: str = Field(pattern="^[0-9a-f]{64}$")
+    kind: Literal["site", "admin"]
+    name: str
+    expires_at: float
+
+
+class FederationView(View):
+    """The federation.json that counts now."""
+
+    number: int
+    sites: list[str]
 
 
 class PersonView(View):

@@ -37,7 +37,7 @@ class How:
     server: str
     json: bool
 
-    def ask(self, call: Callable[[Asked], Coroutine[Any, Any, None]]) -> None:
+    def ask(self, call: Callable[[Asked], Coroutine[Any, Any, None]], *, patience_s: float | None = None) -> None:
         """Connect with the person's kit and make the call."""
         import asyncio
 
@@ -48,7 +48,8 @@ class How:
         found = whose.find(self.kit, self.server, here=Path.cwd())
 
         async def connected() -> None:
-            async with connect(found.kit, server=found.server) as client:
+            patience = {} if patience_s is None else {"patience_s": patience_s}
+            async with connect(found.kit, server=found.server, **patience) as client:
                 await call(Asked(client, Screen(json=self.json), found.kit))
 
         asyncio.run(connected())
@@ -75,6 +76,28 @@ def asking(function: Callable[..., None]) -> Callable[..., None]:
         function(How(kit, server, json), **rest)
 
     return command
+
+
+def workspace_option(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the folder of provisioned projects."""
+    return click.option(
+        "--workspace",
+        "-w",
+        default=Path("workspace"),
+        type=click.Path(path_type=Path),
+        help="The folder of provisioned projects (default: ./workspace)",
+    )(function)
+
+
+def place_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that say which project, and where its kits are."""
+    return click.option(
+        "--project",
+        "-p",
+        default=Path("project.yml"),
+        type=click.Path(path_type=Path),
+        help="The project file (default: project.yml)",
+    )(workspace_option(function))
 
 
 def group(name: str, said: str) -> click.Group:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,13 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from convoy.cli import output
 from convoy.errors import BadInput, ConvoyError, NotAllowed
 from convoy.spec import kit as kits
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
-from convoy.spec.settings import read_settings
-from convoy.trust import authority, federation, peers
+from convoy.spec.settings import at_home, read_settings
+from convoy.trust import authority, peers, roll
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +30,49 @@ class Finding:
 
 def inspect(folder: Path, *, now: float) -> dict[str, str]:
     """Return what a kit says of itself, a label and a text each, in the order to show. Raises `BadInput`."""
-    kit = kits.read_kit(folder)
-    cert = authority.read_certificate(kit.cert_file.read_bytes(), name=str(kit.cert_file))
+    kit = at_home(kits.read_kit(folder))
     root = authority.read_certificate(kit.root_file.read_bytes(), name=str(kit.root_file))
-    known = federation.read(kit.federation_file.read_bytes(), kit.root_file.read_bytes())
-    left = cert.not_valid_after_utc - dt.datetime.fromtimestamp(now, tz=dt.UTC)
-    until = f"{left.days} days" if left > dt.timedelta() else f"expired {-left.days - 1} days ago: provision anew"
+    known = roll.current(kit)
     return {
         "project": kit.project,
         "kind": kit.kind,
         "name": kit.name,
         "organisation": kit.org,
         "server": f"{kit.host}, port {kit.fed_port} for sites, {kit.admin_port} for people",
-        "identity": ", ".join(_names(cert)),
-        "valid until": f"{cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC ({until})",
-        "fingerprint": f"SHA256:{cert.fingerprint(hashes.SHA256()).hex()}",
+        **_identity(kit, now=now),
         "root": f"SHA256:{root.fingerprint(hashes.SHA256()).hex()}",
         "federation": f"number {known.number}, {len(known.sites())} sites",
+    }
+
+
+def _identity(kit: Kit, *, now: float) -> dict[str, str]:
+    """Return what a kit says of its certificate; of a server's kit, that of its issuing authority."""
+    file = kit.issuing_files[1] if kit.kind == "server" else kit.cert_file
+    if not file.exists():
+        return {"identity": f"none yet: it joins with its token at its first start, or by: convoy kit enrol {kit.root}"}
+    cert = authority.read_certificate(file.read_bytes(), name=str(file))
+    left = cert.not_valid_after_utc.timestamp() - now
+    until = f"{output.span(left)} left" if left > 0 else f"over for {output.span(-left)}"
+    return {
+        "identity": "an issuing authority" if kit.kind == "server" else ", ".join(_names(cert)),
+        "valid until": f"{cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC ({until})",
+        "fingerprint": f"SHA256:{cert.fingerprint(hashes.SHA256()).hex()}",
     }
 
 
 def verify(folder: Path, *, now: float) -> list[Finding]:
     """Return what was checked, in order; all `ok` means that the kit can be started."""
     try:
-        kit = kits.read_kit(folder)
+        kit = at_home(kits.read_kit(folder))
     except BadInput as error:
         return [_finding("the kit is whole and its key is private", error)]
+    if kit.kind != "server" and not kit.enrolled:
+        proof = "it has a join token, with which it gets its certificate at its first start"
+    else:
+        proof = "the certificate is the project's, in time, for this participant"
     checks: list[tuple[str, Callable[[], object]]] = [
         ("nobody else may write to startup/", lambda: _check_startup(kit)),
-        ("the certificate is the project's, in time, for this participant", lambda: peers.check_own(kit, now=now)),
+        (proof, lambda: peers.check_own(kit, now=now)),
         ("the private key is the certificate's", lambda: peers.check_pair(kit)),
         ("federation.json is signed by the root and lists this participant", lambda: _check_place(kit)),
     ]
@@ -105,7 +119,7 @@ def _check_startup(kit: Kit) -> None:
 
 def _check_place(kit: Kit) -> None:
     """Raise `NotAllowed` unless the signed federation has this participant as this kind."""
-    known = federation.read(kit.federation_file.read_bytes(), kit.root_file.read_bytes())
+    known = roll.current(kit)
     listed = known.participants.get(kit.name)
     if known.project != kit.project or listed is None or listed.kind != kit.kind:
         raise NotAllowed(f"federation.json number {known.number} has no {kit.kind} {kit.name}", fix="provision anew")

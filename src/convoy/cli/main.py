@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from convoy.cli import jobs, sites
-from convoy.cli.asking import as_json, group, helped, kit_options
+from convoy.cli.asking import How, as_json, asking, group, helped, kit_options, place_options, workspace_option
 
 
 @click.group("convoy", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -26,17 +26,10 @@ def app(context: click.Context, version: bool) -> None:
     helped(context)
 
 
-kits = group("kit", "Look into startup kits")
-for words in (jobs.app, sites.app, kits, sites.status, sites.problems, sites.restart, sites.shutdown):
+kits = group("kit", "Look into startup kits, and enrol them")
+for words in (jobs.app, sites.app, sites.federation, kits, sites.status, sites.problems, sites.restart, sites.shutdown):
     app.add_command(words)
 
-workspace_option = click.option(
-    "--workspace",
-    "-w",
-    default=Path("workspace"),
-    type=click.Path(path_type=Path),
-    help="The folder of provisioned projects (default: ./workspace)",
-)
 kit_argument = click.argument("kit", metavar="KIT", type=click.Path(path_type=Path))
 
 
@@ -47,14 +40,19 @@ kit_argument = click.argument("kit", metavar="KIT", type=click.Path(path_type=Pa
     type=click.Path(path_type=Path),
     help="The project file (default: project.yml; a sample is written if there is none)",
 )
+@click.option("--offline", is_flag=True, help="Put ready keys into the kits, for networks where nobody can enrol")
 @workspace_option
 @as_json
-def provision(project: Path | None, workspace: Path, json: bool) -> None:
-    """Make a startup kit for each participant of a project."""
+def provision(project: Path | None, offline: bool, workspace: Path, json: bool) -> None:
+    """Make a startup kit for each participant of a project.
+
+    A kit holds a join token, good once: its owner makes the key at the first start, and nobody else ever has it.
+    """
     from convoy.cli import provision as command
     from convoy.cli.output import Screen
 
-    made = command.provision(project or Path("project.yml"), workspace, now=time.time(), sample=project is None)
+    file = project or Path("project.yml")
+    made = command.provision(file, workspace, now=time.time(), sample=project is None, offline=offline)
     screen = Screen(json=json)
     screen.data(made.to_json())
     for line in made.lines():
@@ -172,6 +170,42 @@ def verify(context: click.Context, kit: Path, json: bool) -> None:
             screen.line(f"     {more}")
     if not all(finding.ok for finding in found):
         context.exit(4)
+
+
+@kits.command()
+@kit_argument
+@click.option("--token", default="", help="A join token from a new invitation, instead of the kit's own")
+@click.option("--server", default="", metavar="HOST[:PORT]", help="Where the server answers, if not where the kit says")
+@as_json
+def enrol(kit: Path, token: str, server: str, json: bool) -> None:
+    """Make a key and get its certificate, for a join token. A first start does this by itself."""
+    from convoy.cli import joining
+    from convoy.cli.output import Screen
+
+    joining.enrol(Screen(json=json), kit, token=token, server=server)
+
+
+@kits.command()
+@kit_argument
+@click.option("--server", default="", metavar="HOST[:PORT]", help="Where the server answers, if not where the kit says")
+@as_json
+def renew(kit: Path, server: str, json: bool) -> None:
+    """Get a certificate for another key; who has the project's root at hand may do so after the old one's end."""
+    from convoy.cli import joining
+    from convoy.cli.output import Screen
+
+    joining.renew(Screen(json=json), kit, server=server)
+
+
+@kits.command()
+@click.argument("name", metavar="NAME")
+@place_options
+@asking
+def invite(how: How, name: str, project: Path, workspace: Path) -> None:
+    """Make a new join token for a participant of project.yml, and tell the running server."""
+    from convoy.cli import joining
+
+    joining.invite(how, joining.Place(project, workspace), name)
 
 
 def main() -> None:

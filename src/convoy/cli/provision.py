@@ -61,7 +61,9 @@ class Provisioned:
 _SHOWN = 20  # sites in the list for people; --json has them all
 
 
-def provision(project_file: Path, workspace: Path, *, now: float, sample: bool = True) -> Provisioned:
+def provision(
+    project_file: Path, workspace: Path, *, now: float, sample: bool = True, offline: bool = False
+) -> Provisioned:
     """Make the next prod_NN from a project.yml; with `sample`, write one where there is none.
 
     Raises `BadInput` for a file or a workspace that does not do, `StorageFull` for a full disk.
@@ -71,7 +73,7 @@ def provision(project_file: Path, workspace: Path, *, now: float, sample: bool =
         return Provisioned(project_file)
     project, ignored = read_project(yamls.read_text(project_file), str(project_file))
     try:
-        folder = kits.provision(project, workspace, now=now)
+        folder = kits.provision(project, workspace, now=now, offline=offline)
     except OSError as error:
         why = f"{error.filename or workspace}: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -16,7 +16,7 @@ from typing import Final
 from convoy.cli import output
 from convoy.errors import BadInput, ConvoyError
 from convoy.spec.kit import Kit, read_kit
-from convoy.spec.settings import read_settings
+from convoy.spec.settings import at_home, read_settings
 
 READY_FD: Final = "CONVOY_READY_FD"
 
@@ -30,6 +30,7 @@ def check(kit: Kit) -> None:
     """Raise `NotAllowed` for a kit whose certificate nobody would accept: said now, and not in a log."""
     from convoy.trust import peers  # heavy for the node itself, which stays
 
+    kit = at_home(kit)
     peers.check_own(kit, now=time.time())
     peers.check_pair(kit)
 
@@ -38,6 +39,7 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
     """Run the node that a kit describes until it is told to leave; return its exit status."""
     kit = read_kit(path)
     settings = read_settings(kit)
+    kit = dataclasses.replace(kit, work=settings.workspace)
     if health_port is not None:
         settings = dataclasses.replace(settings, health_port=health_port)
     match kit.kind:

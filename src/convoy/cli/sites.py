@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
-from convoy.cli.asking import How, asking, group
+from convoy.cli.asking import How, asking, group, place_options
 
-app = group("site", "See and switch the sites")
+app = group("site", "See, switch, invite and revoke the sites")
+federation = group("federation", "Say who is who")
 site_argument = click.argument("site", metavar="SITE")
 targets = click.argument("who", metavar="WHO...", nargs=-1, required=True)
 
@@ -48,6 +51,41 @@ def disable(how: How, site: str) -> None:
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.enable(to.client, to.screen, site, enabled=False))
+
+
+@app.command()
+@site_argument
+@asking
+def revoke(how: How, site: str) -> None:
+    """Take a site's certificate back: it is cut off, and nothing of it counts in the rounds that are open."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.revoke(to.client, to.screen, site))
+
+
+@app.command()
+@site_argument
+@click.option("--org", default="", help="The organisation of a site that is new")
+@place_options
+@asking
+def invite(how: How, site: str, org: str, project: Path, workspace: Path) -> None:
+    """Make a join token for a site, and its kit if it has none; a new one is added to project.yml.
+
+    A running federation takes it in at once. It needs the project's workspace, where the root's key is.
+    """
+    from convoy.cli import joining
+
+    joining.invite_site(how, joining.Place(project, workspace), site, org)
+
+
+@federation.command()
+@place_options
+@asking
+def publish(how: How, project: Path, workspace: Path) -> None:
+    """Sign who is who as project.yml says it now, and give that to the running server: roles count at once."""
+    from convoy.cli import joining
+
+    joining.publish(how, joining.Place(project, workspace))
 
 
 @click.command()

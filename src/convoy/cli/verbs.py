@@ -220,6 +220,13 @@ async def enable(client: Client, screen: Screen, site: str, *, enabled: bool = T
     screen.line(f"{found.name} is {'enabled' if found.enabled else 'disabled'}")
 
 
+async def revoke(client: Client, screen: Screen, site: str) -> None:
+    """Take a site's certificate back."""
+    found = await client.revoke(site)
+    screen.data(found)
+    screen.line(f"the certificate of {found.name} is revoked; to let it come back: convoy site invite {found.name}")
+
+
 async def problems(client: Client, screen: Screen, *, count: int = 50) -> None:
     """Show the newest warnings and errors of the server."""
     found = await client.problems(count)

@@ -173,6 +173,23 @@ def leave_out(job: LiveJob, site: SiteName, reason: str) -> Effects:
             yield from unusable(job, events.Unusable(job.record.id, step.record.step, site, reason))
 
 
+def drop(job: LiveJob, site: SiteName, reason: str) -> Effects:
+    """Leave a site out of every open step with what it has answered; a workflow that has heard of that starts anew."""
+    heard = False
+    for step in job.steps.values():
+        task = step.tasks.get(site)
+        if task is not None and task.state != "left_out":
+            heard = heard or (task.state == "received" and list(step.tasks).index(site) < step.told)
+            step.tasks[site] = gone = move(task, "left_out", reason=reason)
+            yield effects.Save(gone)
+    if heard:
+        unheard(job)
+        yield effects.RestartFlow(job.record.id)
+        return
+    for step in job.steps.values():
+        yield from _tell(job, step)
+
+
 def expire(job: LiveJob, now: float) -> Effects:
     """Leave out whoever is past the deadline or without progress for the job's patience."""
     for step in job.steps.values():

@@ -97,6 +97,13 @@ class RunFlow:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartFlow:
+    """End the job's workflow process and start it anew from its last committed round; hear nothing of the old one."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class StopFlow:
     """End the job's workflow process."""
 
@@ -183,6 +190,7 @@ Effect = (
     | SendCancel
     | SendCommitted
     | RunFlow
+    | RestartFlow
     | StopFlow
     | TellShare
     | TellEnd

@@ -50,6 +50,21 @@ class SiteSwitched:
 
 
 @dataclass(frozen=True, slots=True)
+class SiteRevoked:
+    """An admin took a site's certificates back: those up to `at` (wall seconds) are no good."""
+
+    site: SiteName
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SitesListed:
+    """There is a newer federation.json: these are its sites."""
+
+    sites: frozenset[SiteName]
+
+
+@dataclass(frozen=True, slots=True)
 class MemberReady:
     """The job's trainer at a site takes tasks."""
 
@@ -217,6 +232,8 @@ Event = (
     | SiteJoined
     | SiteLeft
     | SiteSwitched
+    | SiteRevoked
+    | SitesListed
     | MemberReady
     | MemberRefused
     | MemberStopped

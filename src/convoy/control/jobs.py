@@ -105,6 +105,29 @@ def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
     yield from asks.leave_out(job, site, f"refused the job: {reason}")
 
 
+def expelled(job: LiveJob, site: SiteName, reason: str) -> Effects:
+    """A site is trusted no more: end the job there, and count nothing of it in the open round."""
+    member = job.members.get(site)
+    if job.record.state != "running" or member is None:
+        return
+    yield effects.SendStop(site, job.record.id, reason)
+    if member.state in ("starting", "ready"):
+        job.members[site] = member = move(member, "refused", reason=reason)
+        yield effects.Save(member)
+    yield from asks.drop(job, site, reason)
+
+
+def listed(state: State, names: frozenset[SiteName]) -> Effects:
+    """Know the sites of a newer federation.json; one that is not in it takes no part any more."""
+    for name in names:
+        state.sites.setdefault(name, LiveSite(name))
+    for site in state.sites.values():
+        gone, site.listed = site.listed and site.name not in names, site.name in names
+        if gone:
+            for job in state.jobs.values():
+                yield from expelled(job, site.name, "it left the federation")
+
+
 def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
     """Keep a round: its model, its metrics, who took part and who did not."""
     if event.round > job.committed:

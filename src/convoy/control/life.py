@@ -26,7 +26,10 @@ MEMBER: Final[Mapping[str, tuple[str, ...]]] = {
 }
 TASK: Final[Mapping[str, tuple[str, ...]]] = {
     "open": ("received", "left_out"),
-    "received": ("open",),  # its bytes were lost with a disk: asked for again under the same id and digest
+    "received": (
+        "open",  # its bytes were lost with a disk: asked for again under the same id and digest
+        "left_out",  # its site was revoked
+    ),
     "left_out": (),
 }
 ENDED: Final = frozenset({"completed", "failed", "aborted"})

@@ -65,8 +65,11 @@ class Machine:
                     self.state.jobs[record.id] = LiveJob(record, self._needs_of(record.spec))
                     yield effects.Save(record)
                 yield from jobs.schedule(self.state, now.mono, now.wall)
-            case events.SiteJoined() | events.SiteLeft() | events.SiteSwitched():
+            case events.SiteJoined() | events.SiteLeft() | events.SiteSwitched() | events.SiteRevoked():
                 yield from self._site(event, now)
+            case events.SitesListed(sites=names):
+                yield from jobs.listed(self.state, names)
+                yield from jobs.schedule(self.state, now.mono, now.wall)
             case events.StorageChanged(problem=problem):
                 yield from jobs.storage(self.state, problem, now.mono, now.wall)
             case events.TimePassed():
@@ -78,7 +81,7 @@ class Machine:
                     yield from jobs.settle(self.state, job, now.mono, now.wall)
 
     def _site(
-        self, event: events.SiteJoined | events.SiteLeft | events.SiteSwitched, now: Now
+        self, event: events.SiteJoined | events.SiteLeft | events.SiteSwitched | events.SiteRevoked, now: Now
     ) -> Iterator[effects.Effect]:
         site = self.state.sites[event.site]
         match event:
@@ -92,6 +95,10 @@ class Machine:
                 site.connected, site.seen_at = False, now.wall
                 for job in self.state.jobs.values():
                     yield from jobs.settle(self.state, job, now.mono, now.wall)
+            case events.SiteRevoked():
+                site.revoked_at = event.at
+                for job in self.state.jobs.values():
+                    yield from jobs.expelled(job, site.name, "its certificate was revoked")
             case events.SiteSwitched():
                 site.enabled = event.enabled
                 if not event.enabled:

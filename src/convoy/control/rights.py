@@ -16,7 +16,8 @@ Right = Literal[
     "clone",  # the code of a job
     "abort",
     "delete",
-    "operate_site",  # enable, disable, restart, stop a site
+    "operate_site",  # enable, disable, revoke, restart, stop a site
+    "invite",  # let somebody join
     "operate_server",
 ]
 Reach = Literal["own", "org", "any"]

@@ -18,8 +18,9 @@ from convoy.errors import BadInput
 from convoy.provision import sample, scripts
 from convoy.spec.kit import Kind
 from convoy.spec.project import Admin, Participant, Project, Server
-from convoy.trust import federation, keys
+from convoy.trust import enrolment, federation, files, keys
 from convoy.trust.authority import Authority
+from convoy.trust.enrolment import Invite
 from convoy.trust.federation import Federation
 
 _PROD: Final = re.compile(r"prod_(\d{2,6})")
@@ -36,12 +37,15 @@ class _Maker:
     federation: bytes
     now: float
     last: Path | None  # the prod_NN before this one
+    offline: bool  # kits come with ready keys
+    invites: list[Invite]
 
 
-def provision(project: Project, workspace: Path, *, now: float) -> Path:
+def provision(project: Project, workspace: Path, *, now: float, offline: bool = False) -> Path:
     """Make `workspace/<project>/prod_NN` with a kit for each participant and return it.
 
-    The root and the keys that `workspace/<project>/state` holds are used again; certificates are always new ones.
+    A kit of a site or an admin holds a join token; with `offline`, a key and a certificate: keys that
+    `workspace/<project>/state` holds are used again, certificates are always new ones. The root is made once.
     Nothing of a run that fails is left as a prod_NN. Raises `BadInput` for a workspace of another project.
     """
     folder = workspace / project.name
@@ -50,14 +54,74 @@ def provision(project: Project, workspace: Path, *, now: float) -> Path:
     state.mkdir(mode=_OWN, parents=True, exist_ok=True)
     with _alone(state):
         authority = _root(project, folder, now)
-        maker = _Maker(project, authority, state, _who_is_who(project, state, authority), now, newest(folder))
-        building = folder / ".building"
-        shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
-        building.mkdir(mode=_OWN)
-        for participant in (project.server, *project.sites, *project.admins):
+        people = _who_is_who(project, state, authority)
+        maker = _Maker(project, authority, state, people, now, newest(folder), offline, [])
+        building = _fresh(folder)
+        for participant in (*project.sites, *project.admins, project.server):  # whose kit knows all invitations
             _kit(maker, participant, building / participant.name)
         os.sync()
         return building.rename(folder / f"prod_{_next(folder):02d}")
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """What an invitation made: the participant's kit, its join token, and what the server is to know."""
+
+    kit: Path
+    token: str
+    known: Invite
+    federation: bytes
+
+
+def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invitation:
+    """Make a join token for a participant of a provisioned project, and its kit if it has none yet.
+
+    The newest prod_NN gets both, the server's kit there too: a server that starts from it knows the invitation.
+    Raises `BadInput` for a name that project.yml does not have, or a project that was never provisioned.
+    """
+    folder = workspace / project.name
+    prod = newest(folder)
+    invited = next((one for one in (*project.sites, *project.admins) if one.name == name), None)
+    if prod is None:
+        raise BadInput(f"{project.name} is not provisioned in {workspace}", fix="convoy provision")
+    if invited is None:
+        raise BadInput(f"project.yml has no site and no admin {name!r}", fix="add it there, or: convoy site invite")
+    with _alone(folder / "state"):
+        authority = _root(project, folder, now)
+        people = _who_is_who(project, folder / "state", authority)
+        maker = _Maker(project, authority, folder / "state", people, now, prod, offline=False, invites=[])
+        if (prod / name).exists():
+            _proof(maker, invited, _kind(invited), building := _fresh(folder))
+            (building / "join.token").replace(prod / name / "startup" / "join.token")
+        else:
+            _kit(maker, invited, building := _fresh(folder) / name)
+            building.rename(prod / name)
+        server = prod / project.server.name / "startup"
+        known = enrolment.invites_from_json((server / "invites.json").read_bytes())
+        keys.save(server / "invites.json", enrolment.invites_to_json([*known, *maker.invites]))
+        files.write(server / "federation.json", people, mode=0o644)
+    token = (prod / name / "startup" / "join.token").read_text().strip()
+    return Invitation(prod / name, token, maker.invites[0], people)
+
+
+def who_is_who(project: Project, workspace: Path, *, now: float) -> bytes:
+    """Return the signed federation.json of a provisioned project as its project.yml is now. Raises `BadInput`."""
+    folder = workspace / project.name
+    prod = newest(folder)
+    if prod is None:
+        raise BadInput(f"{project.name} is not provisioned in {workspace}", fix="convoy provision")
+    with _alone(folder / "state"):
+        people = _who_is_who(project, folder / "state", _root(project, folder, now))
+        files.write(prod / project.server.name / "startup" / "federation.json", people, mode=0o644)
+    return people
+
+
+def _fresh(folder: Path) -> Path:
+    """Return a new folder that becomes a prod_NN, or a part of one, when it is whole."""
+    building = folder / ".building"
+    shutil.rmtree(building, ignore_errors=True)  # of a run that was killed
+    building.mkdir(mode=_OWN)
+    return building
 
 
 def newest(folder: Path) -> Path | None:
@@ -116,7 +180,7 @@ def _who_is_who(project: Project, state: Path, authority: Authority) -> bytes:
     if last and dict(last.participants) == everybody:
         return file.read_bytes()
     data = federation.sign(Federation(project.name, last.number + 1 if last else 1, everybody), authority.key)
-    keys.write(file, data, mode=0o644)
+    files.write(file, data, mode=0o644)
     return data
 
 
@@ -126,12 +190,10 @@ def _kit(maker: _Maker, participant: Participant, folder: Path) -> None:
     startup, local = folder / "startup", folder / "local"
     for made in (folder, startup, local):
         made.mkdir(mode=_OWN)
-    key_pem, cert_pem = _identity(maker, participant, kind)
     _write(startup / "convoy.yaml", _description(maker.project, participant, kind))
     _write(startup / "root.crt", maker.authority.pem)
-    _write(startup / "node.crt", cert_pem)
-    _write(startup / "node.key", key_pem, mode=0o600)
     _write(startup / "federation.json", maker.federation)
+    _proof(maker, participant, kind, startup)
     if kind == "admin":
         (folder / "transfer").mkdir(mode=_OWN)
         _write(startup / "fl_admin.sh", scripts.console(), mode=0o755)
@@ -149,12 +211,28 @@ def _kept(maker: _Maker, participant: Participant, name: str) -> str:
     return file.read_text() if file and file.is_file() else ""
 
 
+def _proof(maker: _Maker, participant: Participant, kind: Kind, startup: Path) -> None:
+    """Write what a participant proves with who it is: the server certifies the others' keys, and its own."""
+    if kind == "server":
+        key_pem, cert_pem = maker.authority.issuing(now=maker.now)
+        _write(startup / "issuing.crt", cert_pem)
+        _write(startup / "issuing.key", key_pem, mode=0o600)
+        _write(startup / "invites.json", enrolment.invites_to_json(maker.invites), mode=0o600)
+    elif maker.offline:
+        key_pem, cert_pem = _identity(maker, participant, kind)
+        _write(startup / "node.crt", cert_pem)
+        _write(startup / "node.key", key_pem, mode=0o600)
+    else:
+        token, name = enrolment.make_token(), participant.name
+        maker.invites.append(enrolment.invite(token, project=maker.project.name, kind=kind, name=name, now=maker.now))
+        _write(startup / "join.token", f"{token}\n", mode=0o600)
+
+
 def _identity(maker: _Maker, participant: Participant, kind: Kind) -> tuple[bytes, bytes]:
     """Return a participant's key, the one it has had since its first kit, and a new certificate for it."""
     file = maker.state / "keys" / kind / f"{participant.name}.key"
     key = keys.load(file) if file.exists() else None
-    hosts = participant.hosts if isinstance(participant, Server) else ()
-    key_pem, cert_pem = maker.authority.issue(kind, participant.name, hosts=hosts, key=key, now=maker.now)
+    key_pem, cert_pem = maker.authority.issue(kind, participant.name, key=key, now=maker.now)
     if key is None:
         file.parent.mkdir(mode=_OWN, parents=True, exist_ok=True)
         keys.save(file, key_pem)

@@ -57,6 +57,8 @@ _SERVER: Final = """\
 # listen_host: 0.0.0.0       # addresses to listen on for sites and people: all, since certificates decide who gets in
 # max_jobs: 4                # jobs that run at once; the others wait, since each needs memory for its model
 # database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace
+# site_certificate_life: 24h # how long a site's certificate is good, and the server's own; renewed at half of it
+# admin_certificate_life: 8h # how long an admin's is good; whoever is away for longer needs a new invitation
 # results: ""                # where results go: s3://…, gs://…, az://…; empty: a folder in the workspace
 """
 

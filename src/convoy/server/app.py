@@ -20,16 +20,18 @@ from convoy.server.desk import Desk, resident_bytes
 from convoy.server.files import Workspace
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
+from convoy.server.identity import Identity
 from convoy.server.logs import JobLogs
 from convoy.server.loop import Loop
 from convoy.server.performer import Performer
+from convoy.server.registry import Registry
 from convoy.server.results import open_results
 from convoy.server.sessions import Sessions
 from convoy.server.transfers import Transfers
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Contents, Ledger, open_ledger, sqlite_url
-from convoy.trust import federation, peers
+from convoy.trust import enrolment, peers
 from convoy.wire import health, tls
 from convoy.wire.door import Door, bound
 from convoy.wire.pump import Pump
@@ -82,6 +84,8 @@ class Parts:
     sites: Sessions
     pump: Pump
     ending: Ending
+    registry: Registry
+    own: Identity
 
 
 async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
@@ -94,7 +98,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         stack.enter_context(node.held(folder, kit.pid_file))
         ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
         stack.callback(ledger.close)
-        contents = await asyncio.to_thread(_load, ledger, Workspace(folder))
+        contents = await asyncio.to_thread(_load, kit, ledger, Workspace(folder))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         parts = _build(kit, settings, notes=notes, ending=ending, ledger=ledger, contents=contents, group=group)
         deciding = group.create_task(parts.loop.run())
@@ -119,8 +123,9 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
     return ending.status
 
 
-def _load(ledger: Ledger, workspace: Workspace) -> Contents:
-    """Return what the ledger holds, less the rounds whose model a power cut took."""
+def _load(kit: Kit, ledger: Ledger, workspace: Workspace) -> Contents:
+    """Return what the ledger holds, less the rounds whose model a power cut took; the kit's invitations go into it."""
+    ledger.write(enrolment.invites_from_json(kit.invites_file.read_bytes()) if kit.invites_file.exists() else [])
     contents = ledger.load()
     undone = start.undone(contents, workspace)
     if not undone:
@@ -142,11 +147,11 @@ def _build(
     group: asyncio.TaskGroup,
 ) -> Parts:
     """Build every part and hand each what it needs."""
-    root_pem = kit.root_file.read_bytes()
-    people = federation.read(kit.federation_file.read_bytes(), root_pem)
+    registry = Registry.of(kit, settings, ledger)
     workspace, hub, launcher = Workspace(settings.workspace), Hub(), ProcessLauncher(settings.workspace)
     launcher.bury()
-    state = start.state_from(contents, people.sites(), max_jobs=settings.max_jobs, now=time.monotonic())
+    sites = registry.roll.now.sites()
+    state = start.state_from(contents, sites, max_jobs=settings.max_jobs, now=time.monotonic())
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
     flows = Flows(state, workspace, launcher, group, loop.post, book.of, settings.env, loop.check_room)
@@ -166,29 +171,32 @@ def _build(
         forget_logs=book.forget,
         note=structlog.get_logger(),
     )
+    service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry)
+    registry.told = service.published
     desk = Desk(
         loop=loop,
         workspace=workspace,
         hub=hub,
         results=results,
-        federation=people,
-        root_pem=root_pem,
+        roll=registry.roll,
+        root_pem=registry.root_pem,
+        expel=service.expel,
         version=convoy.__version__,
         logs_of=book.of,
         notes=notes,
         ending=ending,
         log=structlog.get_logger(),
     )
-    service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of)
-    return Parts(kit, settings, state, loop, flows, transfers, hub, desk, service, pump, ending)
+    own = Identity(kit, registry.issuing, settings.site_certificate_life)
+    return Parts(kit, settings, state, loop, flows, transfers, hub, desk, service, pump, ending, registry, own)
 
 
 async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
     """Open the three doors: sites on 8002, people on 8003, health on 8004; return the first."""
     kit, settings = parts.kit, parts.settings
-    files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
     sock = bound(settings.listen_host, kit.fed_port, setting=FED_PORT)
-    door = Door(sock, tls.server_context(files), parts.sites.serve)
+    for_sites = tls.server_context(kit)
+    door = Door(sock, for_sites, parts.sites.serve)
     await stack.enter_async_context(door)
     vitals = health.Vitals(
         ready=lambda: parts.state.problem,
@@ -197,11 +205,14 @@ async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
     )
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
     await stack.enter_async_context(health.serving(config, setting=health.PORT))
-    app = rest.app(parts.desk, parts.desk.federation, parts.desk.root_pem)
+    app = rest.app(parts.desk, parts.registry, parts.desk.roll, parts.desk.root_pem)
     people = rest.config(
         app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file
     )
     await stack.enter_async_context(rest.serving(people))
+    if people.ssl is not None:
+        parts.own.keep_fresh(for_sites, people.ssl)
+    stack.callback(parts.own.end)
     parts.loop.check_room()
     return door
 

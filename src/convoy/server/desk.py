@@ -17,7 +17,7 @@ from convoy.admin import views
 from convoy.admin.port import Person
 from convoy.control import events
 from convoy.control.records import Job, JobId, SiteName
-from convoy.control.state import LiveJob
+from convoy.control.state import LiveJob, LiveSite
 from convoy.errors import NotFound, Refused, StorageFull
 from convoy.flows.check import check_job
 from convoy.server.files import Workspace
@@ -29,7 +29,7 @@ from convoy.server.views import job_view, member_views, round_view, site_view
 from convoy.spec.job import read_job_document
 from convoy.store.ledger import Switched
 from convoy.trust import bundle as bundles
-from convoy.trust.federation import Federation
+from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker.node import Ending, Notes
 
@@ -42,10 +42,11 @@ class Desk:
     workspace: Workspace
     hub: Hub
     results: Results
-    federation: Federation
+    roll: Roll
     root_pem: bytes
     version: str
     logs_of: Callable[[str], JobLogs]
+    expel: Callable[[SiteName], None]  # cut every connection of a site
     notes: Notes
     ending: Ending
     log: Any  # a structlog logger
@@ -69,7 +70,7 @@ class Desk:
         return self._view(self._job(record.id))
 
     def _take(self, person: Person, data: bytes) -> Job:
-        checked = bundles.verify(data, root_pem=self.root_pem, project=self.federation.project, now=time.time())
+        checked = bundles.verify(data, root_pem=self.root_pem, project=self.roll.now.project, now=time.time())
         if checked.submitter != person.name:
             raise Refused(
                 "the bundle was signed by somebody else",
@@ -80,7 +81,7 @@ class Desk:
         if not text:
             raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
         spec, document = read_job_document(text, name="job.yaml")
-        check_job(spec, document, checked.files, self.federation.sites(), self._room())
+        check_job(spec, document, checked.files, self.roll.now.sites(), self._room())
         files = self.workspace.job(checked.id)
         if JobId(checked.id) not in self.loop.machine.state.jobs:  # sent again, it lies there already, or has ended
             try:
@@ -216,21 +217,34 @@ class Desk:
         """Return every site of the project, by name."""
         state = self.loop.machine.state
         listed = [site for site in state.sites.values() if site.listed]
-        return [site_view(state, site, self.federation) for site in sorted(listed, key=lambda site: site.name)]
+        return [site_view(state, site, self.roll.now) for site in sorted(listed, key=lambda site: site.name)]
 
     async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
         """Let a site take part, or not. Raises `NotFound` for an unknown site."""
-        state = self.loop.machine.state
-        known = state.sites.get(SiteName(site))
+        known = self._site(site)
+        self.log.info("site switched", by=person.name, site=site, enabled=enabled)
+        self.loop.keep(Switched(site, enabled, known.revoked_at))
+        self.loop.post(events.SiteSwitched(known.name, enabled))
+        await self.loop.settled()
+        if not enabled:
+            self.expel(known.name)
+        return site_view(self.loop.machine.state, known, self.roll.now)
+
+    async def revoke_site(self, person: Person, site: str) -> views.SiteView:
+        """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
+        known, now = self._site(site), time.time()
+        self.log.info("site revoked", by=person.name, site=site)
+        self.loop.keep(Switched(site, known.enabled, now))
+        self.loop.post(events.SiteRevoked(known.name, now))
+        await self.loop.settled()
+        self.expel(known.name)
+        return site_view(self.loop.machine.state, known, self.roll.now)
+
+    def _site(self, site: str) -> LiveSite:
+        known = self.loop.machine.state.sites.get(SiteName(site))
         if known is None or not known.listed:
             raise self._no_site(site)
-        self.log.info("site switched", by=person.name, site=site, enabled=enabled)
-        self.loop.keep(Switched(site, enabled))
-        self.loop.post(events.SiteSwitched(known.name, enabled))
-        if not enabled and known.name in self.hub.lines:
-            self.hub.lines[known.name].hang_up()
-        await self.loop.settled()
-        return site_view(state, known, self.federation)
+        return known
 
     def status(self) -> views.ServerView:
         """Return the server in one look."""
@@ -238,13 +252,13 @@ class Desk:
         state = self.loop.machine.state
         states = [job.record.state for job in state.jobs.values()]
         return views.ServerView(
-            project=self.federation.project,
+            project=self.roll.now.project,
             version=self.version,
             started_at=self.started_at,
             jobs_running=sum(1 for found in states if found in ("running", "ending")),
             jobs_waiting=states.count("submitted"),
             sites_connected=len(self.hub.lines),
-            sites_known=len(self.federation.sites()),
+            sites_known=len(self.roll.now.sites()),
             problem=state.problem,
             disk_free=shutil.disk_usage(self.workspace.folder).free,
             python=platform.python_version(),
@@ -269,8 +283,8 @@ class Desk:
             raise self._no_site(target)
 
     def _no_site(self, site: str) -> NotFound:
-        listed = ", ".join(self.federation.sites()) or "none"
-        why = f"federation.json number {self.federation.number} lists: {listed}"
+        listed = ", ".join(self.roll.now.sites()) or "none"
+        why = f"federation.json number {self.roll.now.number} lists: {listed}"
         return NotFound(f"there is no site {site!r}", why=why, fix="convoy site list")
 
     def _view(self, job: LiveJob) -> views.JobView:

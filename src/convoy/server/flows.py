@@ -42,6 +42,7 @@ class Flows:
     check_room: Callable[[], str]
     _workers: dict[str, Worker] = field(default_factory=dict)
     _stopping: set[str] = field(default_factory=set)
+    _restarting: set[str] = field(default_factory=set)
     _closed: bool = False
 
     def run(self, job: str) -> None:
@@ -56,6 +57,13 @@ class Flows:
         if worker is not None:
             worker.send(pb.WorkerDown(bye=pb.Bye()))
             self.group.create_task(worker.stop(GRACE_S))
+
+    def restart(self, job: str) -> None:
+        """End the job's workflow process at once, hear nothing more of it, and start another."""
+        worker = self._workers.get(job)
+        if worker is not None and job not in self._stopping:
+            self._restarting.add(job)
+            self.group.create_task(worker.stop(0))
 
     def stop_all(self) -> None:
         """End every workflow process, and any that is just being started; their jobs go on when the server is back."""
@@ -98,7 +106,11 @@ class Flows:
         log.append("server", log.size("server"), stamp.flush())
         if self._workers.get(key) is worker:
             del self._workers[key]
-        if not said and key not in self._stopping:
+        again = key in self._restarting and key not in self._stopping and not self._closed
+        self._restarting.discard(key)
+        if again:
+            self.run(key)
+        elif not said and key not in self._stopping:
             self.post(
                 events.FlowDied(
                     key, how or "it left without a word", code.told(printed.decode(errors="replace"), STORY)
@@ -119,6 +131,8 @@ class Flows:
     def _said(self, job: LiveJob, worker: Worker, up: pb.WorkerUp) -> bool:
         """Handle one message; return whether it was the workflow's last word."""
         key = job.record.id
+        if key in self._restarting:
+            return False
         match up.WhichOneof("it"):
             case "ask":
                 if not are_names(key, up.ask.step):

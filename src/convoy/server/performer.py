@@ -72,6 +72,8 @@ class Performer:
         match effect:
             case effects.RunFlow(job=job):
                 self.flows.run(job)
+            case effects.RestartFlow(job=job):
+                self.flows.restart(job)
             case effects.StopFlow(job=job):
                 self.flows.stop(job)
             case effects.SyncModel(job=job, round=round_, model=model):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import structlog
@@ -16,13 +17,17 @@ from convoy.control.records import JobId, SiteName
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, RemoteFault
 from convoy.server.hub import Hub, Line
+from convoy.server.lease import Lease
 from convoy.server.logs import JobLogs
+from convoy.server.registry import Registry
 from convoy.server.transfers import Transfers
+from convoy.trust.federation import Federation
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
 from convoy.wire.stream import Stream, hear, speak
 from convoy.worker.code import STORY, told
 
+LAST_WORDS_S: Final = 1.0  # for a site to hear that it is expelled
 KEEP_S: Final = 60.0  # for a site's next transfer on the connection of its last
 
 
@@ -37,18 +42,52 @@ class Sessions:
     transfers: Transfers
     post: Callable[[events.Event], None]
     logs: Callable[[str], JobLogs]
+    registry: Registry
+    open: dict[SiteName, set[Stream]] = field(default_factory=dict)
 
     async def serve(self, stream: Stream) -> None:
         """Serve one connection until it ends: a site's session, or transfers one after the other."""
-        while (opening := await self._opening(stream)) is not None:
-            try:
-                work = self._begun(stream, opening)
-            except ConvoyError as problem:
-                structlog.get_logger().warning("a site was refused", reason=errors.line(problem))
+        try:
+            peer = tls.peer_of(stream.sock, self.project)
+        except NotAllowed as problem:
+            if await self._opening(stream) is not None:
                 await stream.write(verdict(problem))
-                return
-            if not await work:
-                return
+            raise
+        site = SiteName(peer.name)
+        self.open.setdefault(site, set()).add(stream)
+        try:
+            while (opening := await self._opening(stream)) is not None:
+                try:
+                    self._demand(peer)
+                    work = self._begun(site, stream, opening)
+                except ConvoyError as problem:
+                    structlog.get_logger().warning("a site was refused", reason=errors.line(problem))
+                    await stream.write(verdict(problem))
+                    return
+                if not await work:
+                    return
+        finally:
+            self.open[site].discard(stream)
+            if not self.open[site]:
+                del self.open[site]
+
+    def published(self, new: Federation, signed: bytes) -> None:
+        """There is a newer federation.json: every site gets it, and who has left it is expelled."""
+        self.post(events.SitesListed(frozenset(map(SiteName, new.sites()))))
+        for site in list(self.hub.lines):
+            self.hub.send(site, pb.Down(federation=pb.Federation(json=signed)))
+            if site not in new.participants:
+                self.expel(SiteName(site))
+
+    def expel(self, site: SiteName) -> None:
+        """End every connection of a site; one that does not take our last words loses them."""
+        if site in self.hub.lines:
+            self.hub.lines[site].hang_up()
+        asyncio.get_running_loop().call_later(LAST_WORDS_S, self._cut, frozenset(self.open.get(site, ())))
+
+    def _cut(self, streams: frozenset[Stream]) -> None:
+        for stream in streams & {stream for streams in self.open.values() for stream in streams}:
+            stream.cut()
 
     async def _opening(self, stream: Stream) -> pb.Opening | None:
         with suppress(TimeoutError):
@@ -56,12 +95,11 @@ class Sessions:
                 return await stream.read(pb.Opening)
         return None
 
-    def _begun(self, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
+    def _begun(self, site: SiteName, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
         """Judge what a connection is for; return what is to be done, which returns whether more may follow.
 
         Raises what the site is to be told.
         """
-        site = self._who(stream)
         match opening.WhichOneof("it"):
             case "hello":
                 return self._session(self.hub.open(site, opening.hello.process), opening.hello, stream)
@@ -75,25 +113,33 @@ class Sessions:
     async def _session(self, line: Line, hello: pb.Hello, stream: Stream) -> bool:
         """Hold one site's line until either side hangs up."""
         site = SiteName(line.site)
+        lease = Lease(line, tls.peer_of(stream.sock, self.project))
         line.send(pb.Down(welcome=self._welcome(site)))
+        line.send(pb.Down(federation=pb.Federation(json=self.registry.signed)))
         self.post(_joined(site, hello))
         try:
             await stream.write(pb.Verdict())
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read(line, stream))
+                reading = group.create_task(self._read(line, lease, stream))
                 await speak(stream, line.downs, pb.Down(ping=pb.Ping()))
                 reading.cancel()
         except* ConvoyError as problems:  # it is gone, or talks nonsense: it comes back, and says anew what counts
             structlog.get_logger().info("site lost", site=site, reason=errors.line(problems.exceptions[0]))
         finally:
+            lease.end()
             if self.hub.close(line):
                 self.transfers.leave(site)
                 self.post(events.SiteLeft(site))
         return False
 
-    async def _read(self, line: Line, stream: Stream) -> None:
+    async def _read(self, line: Line, lease: Lease, stream: Stream) -> None:
         while (up := await hear(stream, pb.Up)) is not None:
-            await self._said(SiteName(line.site), up)
+            if up.WhichOneof("it") == "request":
+                peer, pem = self.registry.renewed(line.site, up.request.pem)
+                lease.extend(peer)
+                line.send(pb.Down(certificate=pb.Certificate(pem=pem)))
+            else:
+                await self._said(SiteName(line.site), up)
         line.hang_up()
 
     async def _said(self, site: SiteName, up: pb.Up) -> None:
@@ -133,14 +179,18 @@ class Sessions:
         ]
         return pb.Welcome(version=self.version, jobs=held)
 
-    def _who(self, stream: Stream) -> SiteName:
-        site = SiteName(tls.site_of(stream.sock, self.project))
-        known = self.state.sites.get(site)
+    def _demand(self, peer: tls.Peer) -> None:
+        """Raise `NotAllowed` unless this site may do anything now."""
+        site, again = peer.name, f"ask for a new invitation: convoy site invite {peer.name}"
+        known = self.state.sites.get(SiteName(site))
         if known is None or not known.listed:
             raise NotAllowed(f"{site} is not a site of this federation", fix="provision anew with it in project.yml")
         if not known.enabled:
             raise NotAllowed(f"{site} is disabled", fix=f"an admin may say `convoy site enable {site}`")
-        return site
+        if peer.issued_at <= known.revoked_at:
+            raise NotAllowed(f"the certificate of {site} was revoked", fix=again)
+        if peer.ends_at <= time.time():  # it was good when this connection was made
+            raise NotAllowed(f"the certificate of {site} is over", fix=again)
 
 
 def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:

@@ -13,7 +13,7 @@ from convoy.control.state import LiveJob, LiveSite, Needs, State
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
 from convoy.store.blobs import unlink
-from convoy.store.ledger import Contents, Undone
+from convoy.store.ledger import Contents, Switched, Undone
 
 
 def needs_of(spec: str) -> Needs:
@@ -35,10 +35,7 @@ def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: 
     names = known | {member.site for member in contents.members}
     state = State(
         max_jobs=max_jobs,
-        sites={
-            SiteName(name): LiveSite(SiteName(name), listed=name in known, enabled=name not in contents.disabled)
-            for name in sorted(names)
-        },
+        sites={SiteName(name): _site(SiteName(name), known, contents) for name in sorted(names)},
     )
     for job in contents.jobs:
         state.jobs[job.id] = LiveJob(job, needs_of(job.spec))
@@ -56,6 +53,11 @@ def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: 
         tasks = [task for task in contents.tasks if (task.job, task.step) == (step.job, step.step)]
         reopen(state.jobs[step.job], step, tasks, now)
     return state
+
+
+def _site(name: SiteName, known: set[str], contents: Contents) -> LiveSite:
+    switched = contents.switches.get(name) or Switched(name, enabled=True)
+    return LiveSite(name, listed=name in known, enabled=switched.enabled, revoked_at=switched.revoked_at)
 
 
 def undone(contents: Contents, workspace: Workspace) -> list[Undone]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import time
 from pathlib import Path
@@ -11,6 +12,7 @@ from convoy.errors import NotAllowed, Refused
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
 from convoy.store.blobs import BlobFolder
+from convoy.trust import files, roll
 from convoy.wire import convoy_pb2 as pb
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ def admit(data: bytes, job: str, folder: Path, kit: Kit) -> Job:
     from convoy.control.rights import allows  # cryptography and pydantic come with the first job, not before
     from convoy.spec.job import read_job
     from convoy.trust import bundle as bundles
-    from convoy.trust import federation
 
     root_pem = kit.root_file.read_bytes()
     checked = bundles.verify(data, root_pem=root_pem, project=kit.project, now=time.time())
@@ -33,7 +34,7 @@ def admit(data: bytes, job: str, folder: Path, kit: Kit) -> Job:
         raise NotAllowed(
             "the bundle is another job's", why=f"it was signed as {checked.id}, the server says {job[:32]}"
         )
-    known = federation.read(kit.federation_file.read_bytes(), root_pem).participants.get(checked.submitter)
+    known = roll.current(kit).participants.get(checked.submitter)
     if known is None or known.kind != "admin":
         raise NotAllowed(f"{checked.submitter} is not an admin of this federation", why="federation.json lists none")
     if not allows(known.role, "submit", own=True, same_org=True):
@@ -59,9 +60,16 @@ def filtered(kit: Kit, blobs: BlobFolder, digest: str, task: pb.Task) -> str:
     from convoy.privacy import filters  # numpy comes with the first filter
     from convoy.store import arrays
 
-    secret = blake3(kit.key_file.read_bytes(), derive_key_context="convoy 2026-11 noise of filters").digest()
-    seed = blake3(f"{task.job}/{task.step}".encode(), key=secret).digest()  # the same bits again after a crash
+    seed = blake3(f"{task.job}/{task.step}".encode(), key=_secret(kit)).digest()  # the same bits again after a crash
 
     update, base = arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
     changed = filters.apply(filters.chain(policy.filters, seed=seed), update, base)
     return arrays.save(blobs, changed)  # what the trainer wrote stays, unseen, until the round is committed
+
+
+def _secret(kit: Kit) -> bytes:
+    """Return what only this site knows, made once."""
+    file = kit.work / "noise.secret"
+    if not file.exists():
+        files.write(file, secrets.token_bytes(32), mode=0o600)
+    return file.read_bytes()

@@ -17,14 +17,16 @@ import convoy
 from convoy import errors
 from convoy.control.records import are_names
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.site import identity
 from convoy.site.backoff import Backoff
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import Settings
+from convoy.trust import roll
 from convoy.wire import convoy_pb2 as pb
-from convoy.wire import health, tls
+from convoy.wire import health
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
 from convoy.worker import node
@@ -53,9 +55,8 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
 async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
     folder = settings.workspace
     read_policy(kit.local / "policy.yaml")  # a broken one is told now, not when the first update wants to leave
-    files = tls.Files(kit.root_file, kit.cert_file, kit.key_file)
     pump = Pump()
-    line = Line(Way(host, kit.fed_port, tls.site_context(files)), pump)
+    line = Line(Way(host, kit.fed_port, kit), pump)
     launcher = ProcessLauncher(folder)
     launcher.bury()
     site = Site(kit, settings, folder, line, launcher, structlog.get_logger())
@@ -102,6 +103,8 @@ class Agent:
         """Hold the line; when it breaks, open it again after a jittered wait that doubles while that is in vain."""
         self._find()
         absent, refused = Backoff(), Backoff(REFUSED_S)
+        while not self.site.kit.enrolled:
+            await self._enrol(absent)
         while True:
             heard, wait = False, absent
             try:
@@ -118,6 +121,31 @@ class Agent:
                 self._trouble, wait = errors.line(problem), refused
             self.site.log.warning("not connected", reason=self._trouble)
             await wait.wait(self.ending.event)
+
+    async def _enrol(self, absent: Backoff) -> None:
+        """Get the first certificate. Raises `NotAllowed` for a join token that is no good any more."""
+        try:
+            await identity.enrol(self.site.kit, self.site.line.way.host)
+        except Unreachable as problem:
+            self._trouble = f"not enrolled yet: {errors.line(problem)}"
+            self.site.log.warning("not enrolled", reason=errors.line(problem))
+            await absent.wait(self.ending.event)
+        else:
+            self.site.log.info("enrolled")
+
+    async def _renew(self) -> None:
+        self.site.line.send(pb.Up(request=pb.CertificateRequest(pem=await identity.request(self.site.kit))))
+
+    def _certified(self, certificate: bytes) -> None:
+        identity.take(self.site.kit, certificate)  # not in a thread: nothing dials with half of a new pair
+        self.site.line.renewed()
+        self.site.log.info("the site's certificate is new")
+
+    async def _federation(self, signed: bytes) -> None:
+        try:
+            await asyncio.to_thread(roll.take, self.site.kit, signed)
+        except ConvoyError as problem:
+            self.site.log.warning("the server's federation.json is refused", reason=errors.line(problem))
 
     def _absent(self, problem: Unreachable) -> str:
         """Say why the server is not reached. One that refuses our certificate only hangs up, so we look at it."""
@@ -162,6 +190,12 @@ class Agent:
             case "start":
                 if down.start.job not in self.jobs:
                     self._begin(down.start)
+            case "renew":
+                self.group.create_task(self._renew())
+            case "certificate":
+                self._certified(down.certificate.pem)
+            case "federation":
+                await self._federation(down.federation.json)
             case "leave":
                 self.ending.ask(restart=down.leave.restart)
             case "stop" if down.stop.job not in self.jobs:

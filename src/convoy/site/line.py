@@ -53,9 +53,14 @@ class Line:
                 await asyncio.wait({writer})
                 for transfer in self._open:
                     transfer.cut()
-                for transfer in self._idle:
-                    transfer.close()
-                self._idle.clear()
+                self.renewed()
+
+    def renewed(self) -> None:
+        """There is a new certificate: what is opened from now on shows it."""
+        for transfer in self._idle:
+            self._open.discard(transfer)
+            transfer.close()
+        self._idle.clear()
 
     async def _write(self, stream: Stream) -> None:
         with suppress(Unreachable):  # the reader of the same line sees its end, and why

@@ -11,13 +11,14 @@ from convoy.errors import BadInput
 from convoy.spec import yamls
 
 Kind = Literal["server", "site", "admin"]
+PENDING: Final = "pending.key"  # in a participant's workspace: a key whose certificate is asked for
 KINDS: Final[tuple[Kind, ...]] = ("server", "site", "admin")
 _KEYS: Final = frozenset({"project", "kind", "name", "org", "server", "hosts"})
 
 
 @dataclass(frozen=True, slots=True)
 class Kit:
-    """Who a participant is and where its files are; the folder is the node's workspace too."""
+    """Who a participant is and where its files are."""
 
     root: Path
     project: str
@@ -27,6 +28,7 @@ class Kit:
     host: str  # the server's, as its participants reach it
     fed_port: int  # sites
     admin_port: int  # people
+    work: Path  # what a node writes at run time
     hosts: tuple[str, ...] = ()  # every name in the server's certificate
 
     @property
@@ -45,29 +47,49 @@ class Kit:
         return self.root / "transfer"
 
     @property
-    def work(self) -> Path:
-        """What a node writes at run time, unless its settings name another folder."""
-        return self.root / "work"
-
-    @property
     def root_file(self) -> Path:
         """The project's root certificate."""
         return self.startup / "root.crt"
 
     @property
+    def identity_file(self) -> Path:
+        """The key that the participant made itself, and its certificate, in one file: a new pair comes whole."""
+        return self.work / "identity.pem"
+
+    @property
     def cert_file(self) -> Path:
-        """The participant's certificate."""
-        return self.startup / "node.crt"
+        """The participant's certificate: its own, or else the one that an offline kit came with."""
+        return self.identity_file if self.identity_file.exists() else self.startup / "node.crt"
 
     @property
     def key_file(self) -> Path:
-        """The participant's private key."""
-        return self.startup / "node.key"
+        """The participant's private key: its own, or else the one that an offline kit came with."""
+        return self.identity_file if self.identity_file.exists() else self.startup / "node.key"
+
+    @property
+    def token_file(self) -> Path:
+        """The join token that a kit without a key came with."""
+        return self.startup / "join.token"
+
+    @property
+    def enrolled(self) -> bool:
+        """Whether the participant has a key and a certificate."""
+        return self.cert_file.is_file()
+
+    @property
+    def issuing_files(self) -> tuple[Path, Path]:
+        """The key and the certificate of the server's issuing authority."""
+        return self.startup / "issuing.key", self.startup / "issuing.crt"
+
+    @property
+    def invites_file(self) -> Path:
+        """What the server knows of the join tokens in the kits that were made with its own."""
+        return self.startup / "invites.json"
 
     @property
     def pid_file(self) -> Path:
         """The number of the node's process while it runs, for stop.sh."""
-        return self.work / "node.pid"
+        return self.root / "work" / "node.pid"
 
     @property
     def federation_file(self) -> Path:
@@ -85,23 +107,34 @@ def read_kit(path: Path) -> Kit:
             fix="give a participant's folder, such as workspace/example_project/prod_00/site-1",
         )
     kit = _described(root, yamls.load_file(root / "startup" / "convoy.yaml"))
-    for file in (kit.root_file, kit.cert_file, kit.key_file, kit.federation_file):
+    for file in (kit.root_file, *_secrets(kit), kit.federation_file):
         if not file.is_file():
             raise BadInput(
                 f"the kit has no {file.relative_to(root)}",
                 why=f"looked in {root}",
                 fix="copy the whole kit again, or provision anew",
             )
-    check_mode(kit.key_file)
+    for file in _secrets(kit):
+        if file.suffix != ".crt":
+            check_mode(file)
     return kit
 
 
+def _secrets(kit: Kit) -> list[Path]:
+    """Return the files by which a participant proves who it is, or will."""
+    if kit.kind == "server":
+        return list(kit.issuing_files)
+    if not kit.enrolled and not kit.key_file.exists():
+        return [kit.token_file]
+    return [kit.key_file, kit.cert_file]
+
+
 def check_mode(key: Path) -> None:
-    """Raise `BadInput` if others than its owner may read or write a private key."""
+    """Raise `BadInput` if others than its owner may read or write a private key or a join token."""
     mode = key.stat().st_mode & 0o777
     if mode & 0o077:
         raise BadInput(
-            f"the private key {key} is open to others",
+            f"the {'join token' if key.name == 'join.token' else 'private key'} {key} is open to others",
             why=f"its mode is {mode:04o}; wanted 0600",
             fix=f"chmod 600 {key}",
         )
@@ -124,6 +157,7 @@ def _described(root: Path, document: yamls.Document) -> Kit:
         raise BadInput('"hosts" must be a list of names', where=document.where(("hosts",)))
     return Kit(
         root=root,
+        work=root / "work",
         project=_text(document, data, "project"),
         kind=kind,
         name=_text(document, data, "name"),

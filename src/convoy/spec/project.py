@@ -151,6 +151,38 @@ def read_project(text: str, name: str) -> tuple[Project, list[str]]:
     return project, ignored
 
 
+def with_site(text: str, name: str, org: str, *, file: str) -> str:
+    """Return a project.yml with one more site at the end of its list, and nothing else changed.
+
+    Raises `BadInput` for a name that does not do, and for a file in which that place cannot be found.
+    """
+    before, _ = read_project(text, file)
+    document, lines = yamls.load(text, name=file), text.splitlines()
+    count = len(document.mapping()["participants"])
+    start, _ = document.places[("participants", count - 1)]
+    dash = lines[start - 1].find("-")
+    end = start
+    for number in range(start + 1, len(lines) + 1):
+        line = lines[number - 1]
+        if line.strip() and not line.lstrip().startswith("#"):
+            if len(line) - len(line.lstrip()) <= dash:
+                break
+            end = number
+    new = f"{' ' * max(dash, 0)}- {{name: {name}, type: client, org: {org}}}"
+    changed = "\n".join([*lines[:end], new, *lines[end:]]) + "\n"
+    try:
+        after, _ = read_project(changed, file)
+    except BadInput:
+        after = before
+    if after.sites[:-1] != before.sites or after.sites[-1:] != (Site(name=name, org=org),):
+        raise BadInput(
+            f"{name} cannot be written into {file}",
+            why="its list of participants is not one participant after the other, or the name does not do",
+            fix=f"add `- {{name: {name}, type: client, org: {org}}}` there yourself, and invite it again",
+        )
+    return changed
+
+
 def _participant(document: yamls.Document, index: int, item: Any, ignored: list[str]) -> Participant | None:
     """Return the participant that an item of the list describes, or None for a type that Convoy ignores."""
     path = ("participants", index)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast
 
@@ -32,12 +32,19 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=dict)
     log_format: LogFormat = "text"
     disk_reserve: int = 256 << 20
+    site_certificate_life: float = 24 * 3600.0  # seconds
+    admin_certificate_life: float = 8 * 3600.0
 
     @property
     def missing_data(self) -> list[str]:
         """The data whose path is not there, as "name: path"; what is at an address (`s3://…`) is not looked for."""
         here = {name: place for name, place in self.data.items() if "://" not in place}
         return [f"{name}: {place}" for name, place in here.items() if not Path(place).exists()]
+
+
+def at_home(kit: Kit) -> Kit:
+    """Return a node's kit with the workspace that its settings name. Raises `BadInput`."""
+    return kit if kit.kind == "admin" else replace(kit, work=read_settings(kit).workspace)
 
 
 class _Wrong(Exception):
@@ -111,6 +118,13 @@ def _amount(value: Any) -> float:
     return float(value)
 
 
+def _life(value: Any) -> float:
+    seconds = units.duration_s(value)
+    if not 1 <= seconds <= 366 * 86400:
+        raise _Wrong("a time from 1s to 366d")
+    return seconds
+
+
 def _words(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not all(isinstance(item, str | int | float) for item in value.values()):
         raise _Wrong("`name: value` lines")
@@ -139,4 +153,6 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "env": (_NODES, _words),
     "log_format": (_NODES, _format),
     "disk_reserve": (_NODES, units.size_bytes),
+    "site_certificate_life": (("server",), _life),
+    "admin_certificate_life": (("server",), _life),
 }

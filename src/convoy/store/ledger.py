@@ -15,13 +15,16 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
-from convoy.errors import BadInput, ConvoyError, StorageFull, Unreachable
+from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
 from convoy.store import tables
+from convoy.trust.enrolment import Invite
 
 Record = Job | Member | Step | Task | Round
 
 FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: no room for the log's index
 LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
+AGAIN_S: Final = 600.0  # for somebody whose answer got lost on the way to ask again with the same key
+INVITE: Final = "ask the project's admin for a new one: convoy kit invite NAME"
 HEAD: Final = "0001"  # the newest file in revisions/
 TABLES: Final[Mapping[type, sa.Table]] = {
     Job: tables.JOBS,
@@ -34,10 +37,11 @@ TABLES: Final[Mapping[type, sa.Table]] = {
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """A site that an admin enabled or disabled."""
+    """A site that an admin enabled or disabled; what was certified up to `revoked_at` (wall seconds) is no good."""
 
     name: str
     enabled: bool
+    revoked_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +68,10 @@ class Contents:
     steps: list[Step]
     tasks: list[Task]
     rounds: list[Round]
-    disabled: frozenset[str]
+    switches: Mapping[str, Switched]
 
 
-Entry = Record | Switched | Dropped | Undone
+Entry = Record | Switched | Invite | Dropped | Undone
 
 
 class Ledger:
@@ -78,6 +82,7 @@ class Ledger:
         self._engine = engine
         self._upserts = {kind: _upsert(engine, table) for kind, table in TABLES.items()}
         self._switch = _upsert(engine, tables.SITES)
+        self._invite = _insert(engine, tables.INVITES).on_conflict_do_nothing()
 
     def write(self, records: Iterable[Entry]) -> None:
         """Make records durable in one transaction, in their order. Raises `StorageFull`, `Unreachable`: try again."""
@@ -94,7 +99,9 @@ class Ledger:
             rounds = tables.ROUNDS.c
             connection.execute(sa.delete(tables.ROUNDS).where(rounds.job == record.job, rounds.round == record.round))
         elif isinstance(record, Switched):
-            connection.execute(self._switch, {"name": record.name, "enabled": record.enabled})
+            connection.execute(self._switch, dataclasses.asdict(record))
+        elif isinstance(record, Invite):
+            connection.execute(self._invite, dataclasses.asdict(record) | {"used_at": 0.0, "used_by": ""})
         else:
             connection.execute(self._upserts[type(record)], _row(record))
 
@@ -117,10 +124,29 @@ class Ledger:
                 for row in _rows(connection, tables.TASKS, tables.TASKS.c.site)
                 if (row["job"], row["step"]) in open_steps
             ]
-            disabled = frozenset(
-                row["name"] for row in _rows(connection, tables.SITES, tables.SITES.c.name) if not row["enabled"]
+            switches = {row["name"]: Switched(**row) for row in _rows(connection, tables.SITES, tables.SITES.c.name)}
+        return Contents(jobs, members, steps, tasks, rounds, switches)
+
+    def redeem(self, token_hash: str, *, key: str, now: float) -> Invite:
+        """Use an invitation for a public key, in one update; for the same key again within `AGAIN_S`.
+
+        Raises `NotAllowed` for one that is unknown, used or over, and `StorageFull`, `Unreachable`: try again.
+        """
+        invites = tables.INVITES.c
+        fresh = (invites.used_at == 0) | ((invites.used_by == key) & (invites.used_at > now - AGAIN_S))
+        update = sa.update(tables.INVITES).values(used_at=now, used_by=key)
+        mine = invites.hash == token_hash
+        with _reached(self._engine), self._engine.begin() as connection:
+            done = connection.execute(update.where(mine & (invites.expires_at > now) & fresh))
+            row = connection.execute(sa.select(tables.INVITES).where(mine)).mappings().first()
+        if row is None:
+            raise NotAllowed(
+                "this join token is unknown", why="it is for another name, or another server's", fix=INVITE
             )
-        return Contents(jobs, members, steps, tasks, rounds, disabled)
+        if done.rowcount != 1:
+            why = "it was used already" if row["used_at"] else "its time is over"
+            raise NotAllowed(f"this join token of {row['name']} is no good any more", why=why, fix=INVITE)
+        return Invite(row["hash"], row["kind"], row["name"], row["expires_at"])
 
     def close(self) -> None:
         """Close every connection."""
@@ -231,12 +257,15 @@ def _stamp(connection: sa.Connection) -> None:
     connection.execute(sa.text("INSERT INTO alembic_version VALUES (:head)"), {"head": HEAD})
 
 
+def _insert(engine: sa.Engine, table: sa.Table) -> Any:
+    return (postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert)(table)
+
+
 def _upsert(engine: sa.Engine, table: sa.Table) -> sa.Executable:
-    insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(table)
+    statement = _insert(engine, table)
     keys = [column.name for column in table.primary_key]
     rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in keys}
-    return statement.on_conflict_do_update(index_elements=keys, set_=rest)
+    return cast("sa.Executable", statement.on_conflict_do_update(index_elements=keys, set_=rest))
 
 
 def _row(record: Record) -> dict[str, object]:

@@ -81,4 +81,15 @@ SITES: Final = sa.Table(
     METADATA,
     sa.Column("name", sa.String(255), primary_key=True),
     sa.Column("enabled", sa.Boolean, nullable=False),
+    sa.Column("revoked_at", sa.Float, nullable=False),
+)
+INVITES: Final = sa.Table(
+    "invites",
+    METADATA,
+    sa.Column("hash", sa.String(64), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("name", sa.String(255), nullable=False),
+    sa.Column("expires_at", sa.Float, nullable=False),
+    sa.Column("used_at", sa.Float, nullable=False),
+    sa.Column("used_by", sa.String(64), nullable=False),
 )

@@ -1,4 +1,4 @@
-"""The project's root: makes itself once, and certificates for everybody."""
+"""The project's root, made once, and the issuing authority that it lends to the server: they certify keys."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from convoy.errors import BadInput
 from convoy.spec.kit import Kind
 from convoy.spec.names import is_address
-from convoy.trust import keys
+from convoy.trust import files, keys
 
 BACKDATE_S: Final = 60  # a peer whose clock is a minute behind may connect at once
 ROOT_DAYS: Final = 3650  # changing a root means new kits for everybody: ten years
 LEAF_DAYS: Final = 365  # kits with ready keys renew by provisioning again, which people do not do every day
-RENEW_DAYS: Final = LEAF_DAYS / 2  # provisioning anew re-issues what has less than half its life left
+ISSUING_DAYS: Final = 90  # a server that is provisioned anew every quarter of a year never runs out of it
 _ROOT_PATH_LENGTH: Final = 1  # one issuing authority may stand between the root and its leaves
 
 USAGE: Final = {
@@ -34,33 +34,44 @@ USAGE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """A root certificate and its private key."""
+    """A certificate that may issue, and its private key; `chain` (PEM) stands between it and the root."""
 
     project: str
     key: keys.PrivateKey
     cert: x509.Certificate
+    chain: bytes = b""
 
     @classmethod
     def create(cls, project: str, folder: Path, *, now: float) -> Authority:
         """Make a new root in `folder` (root.key, root.crt) and return it; the certificate is written last."""
         key = keys.make()
-        cert = _sign_root(project, key, now)
+        cert = _root_builder(project, key, now).sign(key, hashes.SHA256())
         keys.save(folder / "root.key", keys.to_pem(key))
-        keys.write(folder / "root.crt", cert.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        files.write(folder / "root.crt", cert.public_bytes(serialization.Encoding.PEM), mode=0o644)
         return cls(project, key, cert)
 
     @classmethod
     def load(cls, folder: Path) -> Authority:
         """Return the root that `create` made in `folder`. Raises `BadInput` where its two files do not match."""
-        key = keys.load(folder / "root.key")
-        cert = read_certificate((folder / "root.crt").read_bytes(), name=str(folder / "root.crt"))
-        if cert.public_key() != key.public_key():
-            raise BadInput(
-                f"root.key and root.crt in {folder} do not belong together",
-                why="every certificate of the project comes from this pair",
-                fix="put the right pair back from a copy",
-            )
+        key, cert = _pair(folder / "root.key", folder / "root.crt")
         return cls(str(cert.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value), key, cert)
+
+    @classmethod
+    def load_issuing(cls, project: str, key_file: Path, cert_file: Path) -> Authority:
+        """Return the issuing authority in a server's kit. Raises `BadInput` where its two files do not match."""
+        key, cert = _pair(key_file, cert_file)
+        return cls(project, key, cert, cert.public_bytes(serialization.Encoding.PEM))
+
+    def issuing(self, *, now: float) -> tuple[bytes, bytes]:
+        """Return (key PEM, certificate PEM) of a new authority below this root; below that one are leaves only."""
+        key = keys.make()
+        builder = self._builder(_name(f"{self.project[:56]} issuing"), key.public_key(), now=now, days=ISSUING_DAYS)
+        cert = (
+            builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_key_usage(ca=True), critical=True)
+            .sign(self.key, hashes.SHA256())
+        )
+        return keys.to_pem(key), cert.public_bytes(serialization.Encoding.PEM)
 
     @property
     def pem(self) -> bytes:
@@ -77,40 +88,55 @@ class Authority:
         key: keys.PrivateKey | None = None,
         days: float = LEAF_DAYS,
     ) -> tuple[bytes, bytes]:
-        """Return (key PEM, certificate PEM) for a participant; with `key`, a certificate for that one.
-
-        A server's certificate carries `hosts`, its name and the local ones. Raises `BadInput` for an expired root.
-        """
+        """Return (key PEM, certificate PEM) for a participant; with `key`, a certificate for that one."""
         key = key or keys.make()
-        start, end = _instant(now - BACKDATE_S), _instant(now + days * 86400)
-        if self.cert.not_valid_after_utc <= _instant(now):
-            raise BadInput(
-                f"the root of {self.project} expired on {self.cert.not_valid_after_utc:%Y-%m-%d}",
-                fix="provision into a new workspace and give everybody new kits",
-            )
-        public = key.public_key()
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(_name(name))
-            .issuer_name(self.cert.subject)
-            .public_key(public)
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(max(start, self.cert.not_valid_before_utc))
-            .not_valid_after(min(end, self.cert.not_valid_after_utc))
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        return keys.to_pem(key), self.certify(kind, name, key.public_key(), now=now, hosts=hosts, days=days)
+
+    def certify(
+        self,
+        kind: Kind,
+        name: str,
+        public: keys.PublicKey,
+        *,
+        now: float,
+        hosts: Iterable[str] = (),
+        days: float = LEAF_DAYS,
+    ) -> bytes:
+        """Return a participant's certificate for its public key, as PEM, and what stands between it and the root.
+
+        A server's certificate carries `hosts`, its name and the local ones. Raises `BadInput` once this has expired.
+        """
+        builder = self._builder(_name(name), public, now=now, days=days)
+        cert = (
+            builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(ca=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([USAGE[kind]]), critical=False)
             .add_extension(_alternative_names(self.project, kind, name, hosts), critical=False)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-            .add_extension(self._issuer_id(), critical=False)
+            .sign(self.key, hashes.SHA256())
         )
-        cert = builder.sign(self.key, hashes.SHA256())
-        return keys.to_pem(key), cert.public_bytes(serialization.Encoding.PEM)
+        return cert.public_bytes(serialization.Encoding.PEM) + self.chain
 
-    def _issuer_id(self) -> x509.AuthorityKeyIdentifier:
-        """Return the extension that points from a leaf to this root."""
+    def _builder(
+        self, subject: x509.Name, public: keys.PublicKey, *, now: float, days: float
+    ) -> x509.CertificateBuilder:
+        """Return what every certificate has that this authority signs: it lives no longer than the authority."""
+        if self.cert.not_valid_after_utc <= _instant(now):
+            what, fix = ("root", "provision into a new workspace and give everybody new kits")
+            if self.chain:
+                what, fix = ("issuing authority", "provision anew, and give the server its new kit")
+            raise BadInput(f"the {what} of {self.project} expired on {self.cert.not_valid_after_utc:%Y-%m-%d}", fix=fix)
         own = self.cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.cert.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(max(_instant(now - BACKDATE_S), self.cert.not_valid_before_utc))
+            .not_valid_after(min(_instant(now + days * 86400), self.cert.not_valid_after_utc))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
+        )
 
 
 def spiffe(project: str, kind: Kind, name: str) -> str:
@@ -131,11 +157,32 @@ def read_certificate(pem: bytes, *, name: str = "the certificate") -> x509.Certi
         raise BadInput(f"{name} is no certificate", why=str(error).split("\n")[0]) from error
 
 
-def _sign_root(project: str, key: keys.PrivateKey, now: float) -> x509.Certificate:
-    """Return a self-signed root certificate."""
+def read_chain(pem: bytes, *, name: str = "the certificate") -> list[x509.Certificate]:
+    """Return the certificates in `pem`, in their order. Raises `BadInput`, naming it."""
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise BadInput(f"{name} is no certificate", why=str(error).split("\n")[0]) from error
+
+
+def _pair(key_file: Path, cert_file: Path) -> tuple[keys.PrivateKey, x509.Certificate]:
+    """Return an authority's key and certificate. Raises `BadInput` where they do not match."""
+    key = keys.load(key_file)
+    cert = read_certificate(cert_file.read_bytes(), name=str(cert_file))
+    if cert.public_key() != key.public_key():
+        raise BadInput(
+            f"{key_file.name} and {cert_file.name} in {key_file.parent} do not belong together",
+            why="every certificate of the project comes from such a pair",
+            fix="put the right pair back from a copy",
+        )
+    return key, cert
+
+
+def _root_builder(project: str, key: keys.PrivateKey, now: float) -> x509.CertificateBuilder:
+    """Return a root certificate, to be signed by its own key."""
     public: ec.EllipticCurvePublicKey = key.public_key()
     own_id = x509.SubjectKeyIdentifier.from_public_key(public)
-    builder = (
+    return (
         x509.CertificateBuilder()
         .subject_name(_name(project))
         .issuer_name(_name(project))
@@ -148,7 +195,6 @@ def _sign_root(project: str, key: keys.PrivateKey, now: float) -> x509.Certifica
         .add_extension(own_id, critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own_id), critical=False)
     )
-    return builder.sign(key, hashes.SHA256())
 
 
 def _alternative_names(project: str, kind: Kind, name: str, hosts: Iterable[str]) -> x509.SubjectAlternativeName:

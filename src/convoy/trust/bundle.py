@@ -9,7 +9,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -81,7 +81,7 @@ def pack(
         }
     )
     signature = keys.sign(keys.from_pem(key_pem), _PREFIX + manifest)
-    envelope = _envelope(manifest, signature, authority.read_certificate(cert_pem))
+    envelope = _envelope(manifest, signature, authority.read_chain(cert_pem))
     data = b"".join([MAGIC, len(envelope).to_bytes(4, "little"), envelope, *(files[path] for path in ordered)])
     if len(data) > MAX_BYTES or len(envelope) > MAX_ENVELOPE:
         raise BadInput(f"the bundle has {len(data):,} bytes; at most {MAX_BYTES:,} are taken")
@@ -103,11 +103,11 @@ def verify(data: Bytes, *, root_pem: bytes, project: str, now: float) -> Bundle:
     manifest, signature, cert_pem = _opened(envelope)
     # 3. The signer: an admin of this project, in time.
     signer = peers.identity_of(cert_pem, root_pem, now=now, want=peers.ADMIN, name="the bundle's certificate")
-    certificate = authority.read_certificate(cert_pem)
+    chain = authority.read_chain(cert_pem)
     # 4. The signature, over the manifest's bytes; only then are they read.
-    if not keys.signed_by(certificate.public_key(), signature, _PREFIX + manifest):
+    if not keys.signed_by(chain[0].public_key(), signature, _PREFIX + manifest):
         raise NotAllowed("the bundle's list of files is not as its submitter signed it", fix="submit it again")
-    if _envelope(manifest, signature, certificate) != bytes(envelope):
+    if _envelope(manifest, signature, chain) != bytes(envelope):
         raise _damaged("its envelope is not written as we write it")
     # 5. The manifest: this project, this submitter, this time.
     said = _read_manifest(manifest)
@@ -227,13 +227,13 @@ def _files(listed: list[tuple[str, int, str]], contents: memoryview) -> dict[str
     return files
 
 
-def _envelope(manifest: bytes, signature: bytes, certificate: Any) -> bytes:
+def _envelope(manifest: bytes, signature: bytes, chain: Sequence[Any]) -> bytes:
     """Return the one way in which we write an envelope."""
     from cryptography.hazmat.primitives.serialization import Encoding
 
     return _json(
         {
-            "certificate": certificate.public_bytes(Encoding.PEM).decode(),
+            "certificate": "".join(cert.public_bytes(Encoding.PEM).decode() for cert in chain),
             "manifest": base64.b64encode(manifest).decode(),
             "signature": base64.b64encode(signature).decode(),
         }

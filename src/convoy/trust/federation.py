@@ -52,6 +52,19 @@ class Federation:
         return who
 
 
+@dataclass(slots=True)
+class Roll:
+    """The federation as it is now: a newer federation.json may take the place of the one before."""
+
+    now: Federation
+
+
+def newest(project: str, root_pem: bytes, *signed: bytes) -> tuple[Federation, bytes]:
+    """Return the one with the highest number. Raises `NotAllowed` if one is not as the root signed it."""
+    read_ones = [(read(data, root_pem), data) for data in signed]
+    return max((one for one in read_ones if one[0].project == project), key=lambda one: one[0].number)
+
+
 def sign(federation: Federation, root_key: PrivateKey) -> bytes:
     """Return the file that says this, with the root's signature."""
     from convoy.trust import keys

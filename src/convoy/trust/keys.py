@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +10,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from convoy.errors import BadInput
+from convoy.trust.files import write
 
 PrivateKey = ec.EllipticCurvePrivateKey
+PublicKey = ec.EllipticCurvePublicKey
 _HASH: Final = ec.ECDSA(hashes.SHA256())
 
 
@@ -51,21 +51,6 @@ def load(path: Path) -> PrivateKey:
 def save(path: Path, pem: bytes) -> None:
     """Write a private key to a file of mode 0600, all or nothing, and onto the disk."""
     write(path, pem, mode=0o600)
-
-
-def write(path: Path, data: bytes, *, mode: int) -> None:
-    """Write a file of exactly this mode, all or nothing, and onto the disk."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(file.fileno(), mode)  # whatever the umask says
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def sign(key: PrivateKey, text: bytes) -> bytes:

@@ -13,8 +13,9 @@ from cryptography.x509.oid import NameOID
 
 from convoy.errors import BadInput, NotAllowed
 from convoy.spec.kit import KINDS, Kind, Kit
-from convoy.trust import authority, keys
+from convoy.trust import authority, enrolment, keys
 
+LONGEST: Final = 2  # certificates below a root: an issuing authority's, and one that it has issued
 ADMIN: Final[tuple[Kind, ...]] = ("admin",)
 
 
@@ -32,23 +33,35 @@ def identity_of(
 ) -> Identity:
     """Return who the holder of a certificate is; `name` is the certificate's, for messages.
 
+    An issuing authority may follow it in `cert_pem`; `root_pem` has one root, or two while one takes the other's place.
     Raises `NotAllowed` for a certificate of another root, out of its time, for another use, or of no kind in `want`.
     """
     try:
-        cert = authority.read_certificate(cert_pem, name=name)
-        root = authority.read_certificate(root_pem, name="the root certificate")
-        identity = _checked(cert, root, now=now, name=name)
+        chain = authority.read_chain(cert_pem, name=name)
+        roots = authority.read_chain(root_pem, name="the root certificate")
+        identity = _checked(chain, roots, now=now, name=name)
     except (BadInput, ValueError, x509.InvalidVersion) as error:
         raise NotAllowed(f"{name} cannot be read", why=str(error)) from error
+    if len(chain) > LONGEST:
+        raise NotAllowed(f"{name} brings {len(chain)} certificates", why=f"at most {LONGEST} have something to say")
     if identity.kind not in want:
         raise NotAllowed(f"{name} is that of a {identity.kind}", why=f"only this kind may: {' or '.join(want)}")
     return identity
 
 
 def check_own(kit: Kit, *, now: float) -> None:
-    """Raise `NotAllowed` unless a kit's certificate is good and says what its convoy.yaml says."""
+    """Raise `NotAllowed` unless a kit's certificate is good and says what its convoy.yaml says.
+
+    A server's is that of its issuing authority; a kit that has none yet has a join token.
+    """
+    if kit.kind == "server":
+        _check_issuing(kit, now=now)
+        return
+    if not kit.enrolled:
+        enrolment.read_token(kit.token_file.read_text())
+        return
     identity = identity_of(kit.cert_file.read_bytes(), kit.root_file.read_bytes(), now=now, name=str(kit.cert_file))
-    if identity != Identity(kit.project, kit.kind, "server" if kit.kind == "server" else kit.name):
+    if identity != Identity(kit.project, kit.kind, kit.name):
         raise NotAllowed(
             f"the certificate is that of {identity.kind} {identity.name} of {identity.project}",
             why=f"startup/convoy.yaml says {kit.kind} {kit.name} of {kit.project}",
@@ -57,17 +70,33 @@ def check_own(kit: Kit, *, now: float) -> None:
 
 
 def check_pair(kit: Kit) -> None:
-    """Raise `NotAllowed` unless a kit's key and certificate are a pair."""
+    """Raise `NotAllowed` unless a kit's key and certificate are a pair, if it has them yet."""
+    if kit.kind == "server" or not kit.enrolled:
+        return
     cert = authority.read_certificate(kit.cert_file.read_bytes(), name=str(kit.cert_file))
     if keys.load(kit.key_file).public_key() != cert.public_key():
         raise NotAllowed("node.key is not the key of node.crt", why=f"in {kit.startup}", fix="copy the whole kit again")
 
 
-def _checked(cert: x509.Certificate, root: x509.Certificate, *, now: float, name: str) -> Identity:
+def _check_issuing(kit: Kit, *, now: float) -> None:
+    """Raise `NotAllowed` or `BadInput` unless a server's issuing authority is whole, in time and the root's."""
+    issuing = authority.Authority.load_issuing(kit.project, *kit.issuing_files)
+    roots = authority.read_chain(kit.root_file.read_bytes(), name="the root certificate")
+    name = str(kit.issuing_files[1])
+    above = _above([issuing.cert], roots, project=kit.project, name=name)
+    for cert in (issuing.cert, *above):
+        _in_time(cert, now=now, name=name if cert is issuing.cert else "the root certificate")
+    if not _may_issue(issuing.cert):
+        raise NotAllowed(f"{name} may not issue certificates", fix="copy the server's kit again")
+
+
+def _checked(chain: list[x509.Certificate], roots: list[x509.Certificate], *, now: float, name: str) -> Identity:
     """Check chain, time, constraints and usage, in this order, and return the identity."""
-    project = str(root.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
-    _issued_by(cert, root, project=project, name=name)
-    _in_time(root, now=now, name=f"the root certificate of {project}")
+    cert, project = chain[0], str(roots[0].subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
+    above = _above(chain, roots, project=project, name=name)
+    _in_time(above[-1], now=now, name=f"the root certificate of {project}")
+    for issuing in above[:-1]:
+        _in_time(issuing, now=now, name=f"the issuing authority of {name}")
     _in_time(cert, now=now, name=name)
     try:
         constraints = cert.extensions.get_extension_for_class(x509.BasicConstraints).value
@@ -84,20 +113,45 @@ def _checked(cert: x509.Certificate, root: x509.Certificate, *, now: float, name
     return identity
 
 
-def _issued_by(cert: x509.Certificate, root: x509.Certificate, *, project: str, name: str) -> None:
-    """Raise `NotAllowed` unless the root signed the certificate."""
+def _above(
+    chain: list[x509.Certificate], roots: list[x509.Certificate], *, project: str, name: str
+) -> list[x509.Certificate]:
+    """Return what vouches for the first certificate of a chain, a root last. Raises `NotAllowed` if none does."""
+    cert = chain[0]
+    for root in roots:
+        if _signed(cert, root):
+            return [root]
+        for issuing in chain[1:2]:
+            if _signed(cert, issuing) and _signed(issuing, root) and _may_issue(issuing):
+                return [issuing, root]
+    last = chain[:2][-1]
+    issuer = last.issuer.rfc4514_string()
+    why = (
+        f"its issuer is {issuer}; this project's is {roots[0].subject.rfc4514_string()}"
+        if last.issuer != roots[0].subject
+        else f"its issuer is called {issuer} too, but is another one, or the certificate has been changed"
+    )
+    raise NotAllowed(
+        f"{name} is not from the root of {project}", why=why, fix="use a kit that this project's provision made"
+    )
+
+
+def _signed(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
-        cert.verify_directly_issued_by(root)
-    except (InvalidSignature, ValueError, TypeError) as error:
-        issuer = cert.issuer.rfc4514_string()
-        why = (
-            f"its issuer is {issuer}; this project's is {root.subject.rfc4514_string()}"
-            if cert.issuer != root.subject
-            else f"its issuer is called {issuer} too, but is another one, or the certificate has been changed"
-        )
-        raise NotAllowed(
-            f"{name} is not from the root of {project}", why=why, fix="use a kit that this project's provision made"
-        ) from error
+        cert.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def _may_issue(cert: x509.Certificate) -> bool:
+    """Return whether this certificate may sign leaves, and nothing but leaves."""
+    try:
+        constraints = cert.extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = cert.extensions.get_extension_for_class(x509.KeyUsage).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension):
+        return False
+    return constraints.ca and constraints.path_length == 0 and usage.key_cert_sign
 
 
 def _in_time(cert: x509.Certificate, *, now: float, name: str) -> None:
@@ -107,7 +161,7 @@ def _in_time(cert: x509.Certificate, *, now: float, name: str) -> None:
         raise NotAllowed(
             f"{name} expired at {cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
             why=f"that was {_ago(instant - cert.not_valid_after_utc)} ago",
-            fix="provision anew, which renews it and keeps its key",
+            fix="ask the project's admin for `convoy kit invite NAME`; of a kit with ready keys: provision anew",
         )
     if instant < cert.not_valid_before_utc:
         raise NotAllowed(

@@ -60,7 +60,7 @@ class Ping(_message.Message):
     def __init__(self) -> None: ...
 
 class Up(_message.Message):
-    __slots__ = ("ping", "ready", "refused", "offer", "failed", "progress", "log", "stopped")
+    __slots__ = ("ping", "ready", "refused", "offer", "failed", "progress", "log", "stopped", "request")
     PING_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -69,6 +69,7 @@ class Up(_message.Message):
     PROGRESS_FIELD_NUMBER: _ClassVar[int]
     LOG_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
     ping: Ping
     ready: JobReady
     refused: JobRefused
@@ -77,7 +78,8 @@ class Up(_message.Message):
     progress: Progress
     log: Log
     stopped: JobStopped
-    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ...) -> None: ...
+    request: CertificateRequest
+    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ..., request: _Optional[_Union[CertificateRequest, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("version", "cpu", "memory", "gpu", "jobs", "process")
@@ -164,8 +166,14 @@ class JobStopped(_message.Message):
     job: str
     def __init__(self, job: _Optional[str] = ...) -> None: ...
 
+class CertificateRequest(_message.Message):
+    __slots__ = ("pem",)
+    PEM_FIELD_NUMBER: _ClassVar[int]
+    pem: bytes
+    def __init__(self, pem: _Optional[bytes] = ...) -> None: ...
+
 class Down(_message.Message):
-    __slots__ = ("welcome", "start", "task", "stop", "want", "receipt", "reject", "committed", "cancel", "leave", "ping")
+    __slots__ = ("welcome", "start", "task", "stop", "want", "receipt", "reject", "committed", "cancel", "leave", "ping", "renew", "certificate", "federation")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -177,6 +185,9 @@ class Down(_message.Message):
     CANCEL_FIELD_NUMBER: _ClassVar[int]
     LEAVE_FIELD_NUMBER: _ClassVar[int]
     PING_FIELD_NUMBER: _ClassVar[int]
+    RENEW_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    FEDERATION_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     start: Start
     task: Task
@@ -188,7 +199,10 @@ class Down(_message.Message):
     cancel: Cancel
     leave: Leave
     ping: Ping
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
+    renew: Renew
+    certificate: Certificate
+    federation: Federation
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., federation: _Optional[_Union[Federation, _Mapping]] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("version", "jobs")
@@ -304,6 +318,22 @@ class Leave(_message.Message):
     RESTART_FIELD_NUMBER: _ClassVar[int]
     restart: bool
     def __init__(self, restart: _Optional[bool] = ...) -> None: ...
+
+class Renew(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Certificate(_message.Message):
+    __slots__ = ("pem",)
+    PEM_FIELD_NUMBER: _ClassVar[int]
+    pem: bytes
+    def __init__(self, pem: _Optional[bytes] = ...) -> None: ...
+
+class Federation(_message.Message):
+    __slots__ = ("json",)
+    JSON_FIELD_NUMBER: _ClassVar[int]
+    json: bytes
+    def __init__(self, json: _Optional[bytes] = ...) -> None: ...
 
 class PullRequest(_message.Message):
     __slots__ = ("job", "digest", "ranges")

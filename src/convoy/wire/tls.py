@@ -5,18 +5,30 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Protocol
 
 from convoy.errors import BadInput, NotAllowed
 
+BACKDATE_S: Final = 60  # a certificate is good a minute before it was made: for clocks that are behind
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where a node's PEM files are."""
 
-    root: Path
-    cert: Path
-    key: Path
+class Files(Protocol):
+    """Where a node's PEM files are: a kit."""
+
+    @property
+    def root_file(self) -> Path:
+        """Whom it trusts."""
+        ...
+
+    @property
+    def cert_file(self) -> Path:
+        """Its certificate."""
+        ...
+
+    @property
+    def key_file(self) -> Path:
+        """Its private key."""
+        ...
 
 
 def server_context(files: Files) -> ssl.SSLContext:
@@ -35,24 +47,41 @@ def site_context(files: Files) -> ssl.SSLContext:
 def _context(protocol: ssl._SSLMethod, files: Files) -> ssl.SSLContext:
     context = ssl.SSLContext(protocol)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.load_verify_locations(files.root)
+    context.load_verify_locations(files.root_file)
     try:
-        context.load_cert_chain(files.cert, files.key)
+        context.load_cert_chain(files.cert_file, files.key_file)
     except ssl.SSLError as problem:
         raise BadInput(
-            f"{files.cert} and {files.key} cannot be used", why=problem.reason or str(problem), fix="copy the kit again"
+            f"{files.cert_file} and {files.key_file} cannot be used",
+            why=problem.reason or str(problem),
+            fix="copy the kit again",
         ) from problem
     return context
 
 
-def site_of(peer: ssl.SSLSocket, project: str) -> str:
-    """Return the site's name from the peer's certificate. Raises `NotAllowed` for anything but a site of ours."""
-    shown = peer.getpeercert() or {}
-    pairs: Any = shown.get("subjectAltName", ())
-    names = [str(value) for kind, value in pairs if kind == "URI"]
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """A site, as its certificate says it; times are seconds since the epoch. What the root itself signed stays."""
+
+    name: str
+    issued_at: float
+    ends_at: float
+    renews: bool
+
+
+def peer_of(sock: ssl.SSLSocket, project: str) -> Peer:
+    """Return which site the peer is. Raises `NotAllowed` for anything but a site of ours."""
+    shown: Any = sock.getpeercert() or {}
+    names = [str(value) for kind, value in shown.get("subjectAltName", ()) if kind == "URI"]
     prefix = f"spiffe://{project}/site/"
     if len(names) == 1 and names[0].startswith(prefix):
-        return names[0].removeprefix(prefix)
+        issuer = dict(pair for part in shown["issuer"] for pair in part).get("commonName")
+        return Peer(
+            name=names[0].removeprefix(prefix),
+            issued_at=ssl.cert_time_to_seconds(shown["notBefore"]) + BACKDATE_S,
+            ends_at=ssl.cert_time_to_seconds(shown["notAfter"]),
+            renews=issuer != project[:64],
+        )
     raise NotAllowed(
         "only sites of this project may connect here", why=f"the certificate says: {', '.join(names) or 'no name'}"
     )

@@ -1,4 +1,4 @@
-"""Make the tables of the spine: jobs, members, steps, tasks, rounds, sites."""
+"""Make the tables of the spine: jobs, members, steps, tasks, rounds, sites, invites."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -68,11 +68,22 @@ def upgrade() -> None:
         sa.Column("committed_at", sa.Float, nullable=False),
     )
     op.create_table(
-        "sites", sa.Column("name", name, primary_key=True), sa.Column("enabled", sa.Boolean, nullable=False)
+        "sites",
+        sa.Column("name", name, primary_key=True),
+        sa.Column("enabled", sa.Boolean, nullable=False),
+        sa.Column("revoked_at", sa.Float, nullable=False),
+    )
+    op.create_table(
+        "invites",
+        sa.Column("hash", digest, primary_key=True),
+        sa.Column("kind", short, nullable=False),
+        sa.Column("name", name, nullable=False),
+        *(sa.Column(c, sa.Float, nullable=False) for c in ("expires_at", "used_at")),
+        sa.Column("used_by", digest, nullable=False),
     )
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("sites", "rounds", "tasks", "steps", "members", "jobs"):
+    for table in ("invites", "sites", "rounds", "tasks", "steps", "members", "jobs"):
         op.drop_table(table)

@@ -1,0 +1,89 @@
+"""How a participant gets its certificate: it makes a key, and a join token, a bearer or the root vouches for it."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Final
+
+from cryptography.x509.oid import NameOID
+
+from convoy.admin import client, link
+from convoy.errors import RemoteFault, Unreachable
+from convoy.spec.kit import PENDING, Kit
+from convoy.trust import authority, enrolment, keys, peers
+
+LONGEST_S: Final = 0.5  # between two attempts: a first start is often that of a whole federation
+
+
+async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: float = client.PATIENCE_S) -> None:
+    """Get a kit's certificate for a join token: the one given, or the kit's own.
+
+    Raises `NotAllowed` for a token that is no good any more, `Unreachable` when the patience is over.
+    """
+    text = enrolment.read_token(token or kit.token_file.read_text())
+    key = pending(kit)
+    ask = {"kind": kit.kind, "name": kit.name, "token": text, "request": enrolment.request(key).decode()}
+    wire, patience = (
+        link.Link(*link.address(server, kit), kit.root_file.read_bytes()),
+        client.Patience(patience_s, LONGEST_S),
+    )
+    try:
+        said = await _asked(wire, "/enrol", ask, patience)
+    finally:
+        await wire.close()
+    take(kit, key, said)
+
+
+async def renew(person: client.Client, kit: Kit) -> None:
+    """Get a certificate for another key of somebody who can still log in."""
+    key = pending(kit)
+    take(kit, key, await person.renew(enrolment.request(key).decode()))
+
+
+def renew_here(kit: Kit, root: authority.Authority) -> None:
+    """Certify another key with the root itself, by whoever has it."""
+    key = pending(kit)
+    hosts = kit.hosts if kit.kind == "server" else ()
+    pem = root.certify(kit.kind, kit.name, key.public_key(), now=time.time(), hosts=hosts)
+    take(kit, key, pem.decode())
+
+
+def is_due(cert_pem: bytes, project: str, *, now: float) -> bool:
+    """Return whether a certificate has lived half its life; one that the root itself signed stays as it is."""
+    cert = authority.read_certificate(cert_pem)
+    issuers = cert.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+    made, over = cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
+    return bool(issuers) and issuers[0].value != project[:64] and made + authority.BACKDATE_S + over < 2 * now
+
+
+def pending(kit: Kit) -> keys.PrivateKey:
+    """Return the key that is to be certified: kept until it is, so that a lost answer costs no token."""
+    file = kit.work / PENDING
+    if file.exists():
+        return keys.load(file)
+    kit.work.mkdir(mode=0o700, exist_ok=True)
+    key = keys.make()
+    keys.save(file, keys.to_pem(key))
+    return key
+
+
+def take(kit: Kit, key: keys.PrivateKey, certificate: str) -> None:
+    """Keep a key and its certificate. Raises `RemoteFault` for a certificate that is not ours."""
+    pem = certificate.encode()
+    wanted = peers.Identity(kit.project, kit.kind, "server" if kit.kind == "server" else kit.name)
+    who = peers.identity_of(pem, kit.root_file.read_bytes(), now=time.time(), name="the new certificate")
+    if who != wanted or authority.read_certificate(pem).public_key() != key.public_key():
+        raise RemoteFault("the server certified something else", why=f"asked for {kit.name}, got {who.name}")
+    keys.save(kit.identity_file, keys.to_pem(key) + pem)
+    (kit.work / PENDING).unlink(missing_ok=True)
+
+
+async def _asked(wire: link.Link, path: str, ask: dict[str, str], patience: client.Patience) -> str:
+    while True:
+        try:
+            headers = {"content-type": "application/json"}
+            content = json.dumps(ask).encode()
+            return str((await wire.ask("POST", client.V1 + path, content=content, headers=headers))["certificate"])
+        except Unreachable as problem:
+            await patience.wait(problem)

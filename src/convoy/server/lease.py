@@ -1,0 +1,51 @@
+"""How long a site's line may last: its certificate is renewed at half its life, and without that the line ends."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import Final
+
+import structlog
+
+from convoy.server.hub import Line
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.tls import Peer
+
+JITTER: Final = 0.1  # of half a life, so that a thousand sites do not come at once
+
+
+def half_life_s(issued_at: float, ends_at: float, *, now: float) -> float:
+    """Return in how many seconds a certificate has lived half its life, give or take the jitter; 0: it has."""
+    half = (ends_at - issued_at) / 2 * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, no secret
+    return max(issued_at + half - now, 0.0)
+
+
+class Lease:
+    """The timers of one line."""
+
+    def __init__(self, line: Line, peer: Peer) -> None:
+        """Begin with the certificate that the site showed when it came."""
+        self._line = line
+        self._timers: list[asyncio.TimerHandle] = []
+        self.extend(peer)
+
+    def extend(self, peer: Peer) -> None:
+        """The site has another certificate now, or its first."""
+        self.end()
+        loop, now = asyncio.get_running_loop(), time.time()
+        self._timers.append(loop.call_later(max(peer.ends_at - now, 0.0), self._over))
+        if peer.renews:
+            wait_s = half_life_s(peer.issued_at, peer.ends_at, now=now)
+            self._timers.append(loop.call_later(wait_s, self._line.send, pb.Down(renew=pb.Renew())))
+
+    def end(self) -> None:
+        """Stop the timers."""
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    def _over(self) -> None:
+        structlog.get_logger().warning("a site's certificate is over, and it asked for no other", site=self._line.site)
+        self._line.hang_up()
