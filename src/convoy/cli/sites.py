@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from pathlib import Path
+
 import click
 
-from convoy.cli.asking import How, asking, group
+from convoy.cli.asking import How, as_json, asking, group
 
 app = group("site", "See and switch the sites")
 site_argument = click.argument("site", metavar="SITE")
@@ -48,6 +51,35 @@ def disable(how: How, site: str) -> None:
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.enable(to.client, to.screen, site, enabled=False))
+
+
+site_kit = click.option(
+    "--kit", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="The site's kit, on its machine"
+)
+
+
+@app.command()
+@click.argument("digest", metavar="DIGEST")  # or its first 12 digits or more, of a bundle that the site has refused
+@click.option("--note", default="", help="Why, for whoever reads local/approved.yaml")
+@site_kit
+@as_json
+def approve(digest: str, note: str, kit: Path, json: bool) -> None:
+    """Let one bundle run at a site whoever submitted it; said at the site, by its owner."""
+    from convoy.cli import consent
+    from convoy.cli.output import Screen
+
+    consent.approve(Screen(json=json), kit, digest, note, now=time.time())
+
+
+@app.command()
+@site_kit
+@as_json
+def refused(kit: Path, json: bool) -> None:
+    """List the jobs that a site's policy refused and that may still be approved; said at the site."""
+    from convoy.cli import consent
+    from convoy.cli.output import Screen
+
+    consent.refused(Screen(json=json), kit)
 
 
 @click.command()

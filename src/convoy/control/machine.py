@@ -134,6 +134,7 @@ class Machine:
                 yield from jobs.schedule(self.state, mono, now.wall)
             case events.MemberStopped():
                 yield from jobs.stopped(job, event.site)
+                yield from jobs.schedule(self.state, mono, now.wall)
             case events.CommitAsked():
                 yield from jobs.commit(self.state, job, event, now.wall)
             case events.ModelSynced():
