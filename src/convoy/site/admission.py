@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from convoy.trust.federation import Federation
 
 ADMITTED: Final = "admitted"  # a file of no bytes in a job's folder: its time is when the site took the job
-_TYPE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+_TYPE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,63})(?::|$)")  # as `worker.code.line` writes an error
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def told(kit: Kit, failed: pb.TaskFailed) -> tuple[str, str]:
     if policy.leave.logs:
         return failed.error, failed.story
     found = _TYPE.match(failed.error)
-    return f"{found[0] if found else 'the trainer failed'} (the rest stays at {kit.name})", ""
+    return f"{found[1] if found else 'the trainer failed'} (the rest stays at {kit.name})", ""
 
 
 def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, digest: str, task: pb.Task) -> str:
