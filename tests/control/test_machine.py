@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convoy.control import effects, events
+from convoy.control import asks, effects, events
 from convoy.control.life import move
 from convoy.control.machine import Machine, Now
 from convoy.control.records import Job, JobId, SiteName, Task
@@ -412,6 +412,19 @@ def test_a_job_that_too_few_sites_take_waits_for_its_patience_and_then_says_who_
     (end,) = [effect for effect in found if isinstance(effect, effects.TellEnd)]
     assert "1 of the 2 sites" in end.error
     assert "site-2: refused the job: rule 1; so for 60 s, the job's patience" in end.error
+
+
+def test_a_job_that_waits_for_nobody_but_those_who_refused_says_so_and_why():
+    drive = starting()
+    drive(asked(), events.MemberRefused(J, B, "rule 1"), events.MemberRefused(J, C, "rule 2"))
+    assert asks.stuck(drive.job) == ""  # site-1 still trains
+    drive(updated(A, "a"))
+    assert asks.stuck(drive.job) == "site-2 refused the job: rule 1; site-3 refused the job: rule 2"
+    drive(events.MemberStopped(J, B))
+    assert asks.stuck(drive.job) == ""
+    waiting = Drive()
+    waiting(joined(A), joined(B), submitted(), events.MemberRefused(J, B, "rule 1"), asked())
+    assert asks.stuck(waiting.job) == "site-2 refused the job: rule 1"
 
 
 @pytest.mark.parametrize("first", [B, C])

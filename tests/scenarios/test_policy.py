@@ -73,6 +73,10 @@ def test_a_lead_of_another_organisation_is_refused_with_the_rule_and_an_approval
         (held,) = json.loads(typed("site", "refused", "--kit", site, "--json"))["refused"]
         assert (held["job"], held["submitter"], held["reason"]) == (sent.id, BO, reason)
         assert f"convoy site approve {held['digest']} --kit KIT" in reason
+        for seen in session.watch(sent.id):
+            if seen.job.cause:  # site-2 has answered
+                break
+        assert seen.job.cause == f"site-1 refused the job: {reason}"
 
         said = typed("site", "approve", held["digest"][:12], "--kit", site)
         assert f"site-1 may run job of {BO}" in said

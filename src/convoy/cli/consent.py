@@ -85,12 +85,24 @@ def approve(screen: Screen, folder: Path, digest: str, note: str, *, now: float)
     whole, about = _meant(digest, refusals.held(read_settings(kit).workspace))
     if whole not in {approval.digest for approval in known}:
         when = dt.datetime.fromtimestamp(now, tz=dt.UTC).isoformat(timespec="seconds")
-        made = approvals.Approval(whole, when, note or about)
-        keys.write(kit.local / "approved.yaml", approvals.written([*known, made]).encode(), mode=0o644)
+        _keep(kit, [*known, approvals.Approval(whole, when, note or about)])
     told = _told(kit, folder)
     screen.data({"digest": whole, "site": kit.name, "told": told})
     screen.line(f"{kit.name} may run {about or 'the bundle'} ({whole[:LEAST]}…): it stands in local/approved.yaml")
     screen.line("its agent asks for the job again" if told else "its agent does not run: it takes the job when it does")
+
+
+def _keep(kit: Kit, approved: list[approvals.Approval]) -> None:
+    """Write local/approved.yaml. Raises `BadInput` where it cannot be written, as where a cluster mounts it."""
+    text = approvals.written(approved)
+    try:
+        keys.write(kit.local / "approved.yaml", text.encode(), mode=0o644)
+    except OSError as problem:
+        raise BadInput(
+            f"{kit.local / 'approved.yaml'} cannot be written",
+            why=problem.strerror or str(problem),
+            fix=f"add this line where it comes from, and restart the site: {text.splitlines()[-1]}",
+        ) from problem
 
 
 def _meant(digest: str, held: list[refusals.Refusal]) -> tuple[str, str]:

@@ -74,6 +74,15 @@ def too_few_there(state: State, job: LiveJob, ask: events.Asked) -> str:
     )
 
 
+def stuck(job: LiveJob) -> str:
+    """Say which sites refused the job, and why, where it waits for them alone; nothing while it goes on."""
+    refused = sorted(member.site for member in job.members.values() if member.state == "refused")
+    waits = job.pending is not None or 0 < len(job.waiting_for) == len({*job.waiting_for} & {*refused})
+    if job.record.state != "running" or not waits:
+        return ""
+    return "; ".join(f"{site} {absent(job.members[site])}" for site in refused)
+
+
 def reopen(job: LiveJob, record: Step, tasks: list[Task], now: float) -> None:
     """Take up a step that was open when the server went: tasks without a record are open."""
     known = {task.site: task for task in tasks}
