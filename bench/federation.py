@@ -123,6 +123,8 @@ class Federation:
     settings: str = ""  # appended to every site's local/node.yaml
     server_settings: str = ""
     offline: bool = True  # kits with ready keys: most tests are about something else
+    orgs: dict[str, str] = field(default_factory=dict)  # of sites that are not the admin's, "org"
+    people: dict[str, tuple[str, str]] = field(default_factory=dict)  # beside the admin: organisation and role
 
     def __post_init__(self) -> None:
         """Provision it."""
@@ -132,8 +134,9 @@ class Federation:
         lines = ["api_version: 3", f"name: {self.name}", "participants:"]
         ports = f"fed_learn_port: {fed}, admin_port: {admin}, default_host: localhost"
         lines += [f"  - {{name: server, type: server, org: org, {ports}}}"]
-        lines += [f"  - {{name: {name}, type: client, org: org}}" for name in names]
+        lines += [f"  - {{name: {name}, type: client, org: {self.orgs.get(name, 'org')}}}" for name in names]
         lines += [f"  - {{name: {ADMIN}, type: admin, org: org, role: project_admin}}"]
+        lines += [f"  - {{name: {n}, type: admin, org: {org}, role: {role}}}" for n, (org, role) in self.people.items()]
         self.project_yml = "\n".join(lines) + "\n"
         project, _ = read_project(self.project_yml, "project.yml")
         self.prod = provision(project, self.folder, now=time.time(), offline=self.offline)
@@ -155,9 +158,9 @@ class Federation:
         for node in (*self.nodes.values(), self.server):
             node.stop()
 
-    def session(self, patience_s: float = 60.0) -> Session:
-        """Return a client of its admin."""
-        return Session(self.prod / ADMIN, server="localhost", patience_s=patience_s)
+    def session(self, patience_s: float = 60.0, who: str = ADMIN) -> Session:
+        """Return a client of its admin, or of somebody else."""
+        return Session(self.prod / who, server="localhost", patience_s=patience_s)
 
 
 @contextmanager

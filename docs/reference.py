@@ -21,7 +21,7 @@ from convoy.cli.spoken import VERBS
 from convoy.control import life, rights
 from convoy.flows.catalog import BUILT_IN
 from convoy.provision import sample
-from convoy.spec import policy, project, settings
+from convoy.spec import names, policy, project, settings
 from convoy.spec.job import Job, Resources
 
 FOLDER: Final = Path(__file__).parent / "reference"
@@ -59,7 +59,22 @@ PARTICIPANT: Final = {
     "admin_port": ("TCP port", "where it listens for people; if it is the sites' port, people get the next one"),
     "default_host": ("host name or address", "where sites and people find the server; none: its name"),
     "host_names": ("list of host names or addresses", "other names that go into the server's certificate"),
-    "role": (", ".join(f"`{role}`" for role in get_args(project.Role)), "what the person may do"),
+    "role": (", ".join(f"`{role}`" for role in names.ROLES), "what the person may do"),
+}
+POLICY: Final = {  # key: default, wanted, meaning
+    "run": (
+        "`[{org: own}, {role: project_admin}]`",
+        "list of rules",
+        "who may run code here: who fits all of `person`, `org`, `role` in one rule; `own` is the site's organisation",
+    ),
+    "workflows": ("any", "list of patterns", "workflows that the site takes part in, such as `fedavg` or `flow.py:*`"),
+    "limits": ("none", "mapping of `cpu`, `memory`, `gpu`", "the most that one job may ask for under `resources`"),
+    "leave": (
+        "`{logs: true, metrics: true}`",
+        "mapping of `logs`, `metrics`",
+        "whether a job's output and tracebacks, and the metrics of its answers, leave the site",
+    ),
+    "filters": ("`[]`", "list of filters", "what every update passes before it leaves, from top to bottom"),
 }
 DOTTED: Final = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(\w+)")  # a name with its modules in front
 MEANING: Final = {"own": "their own jobs", "org": "their organisation's", "any": "yes", "none": "no"}
@@ -266,9 +281,12 @@ def _files() -> Iterator[str]:
     yield from _node()
     yield "## policy.yaml"
     yield ""
-    yield "A site's `local/policy.yaml`. `filters` is a list; each item names one filter. Every update passes them from"
-    yield "top to bottom."
+    yield "A site's `local/policy.yaml`. Every key may be absent. Who fits no rule of `run` needs an approval of the"
+    yield "bundle: `convoy site approve` writes it into `local/approved.yaml`."
     yield ""
+    if set(POLICY) != set(policy.KEYS):
+        raise SystemExit(f"docs/reference.py: keys of policy.yaml without a meaning: {set(POLICY) ^ set(policy.KEYS)}")
+    yield from table(("key", "default", "wanted", "meaning"), ((code(key), *POLICY[key]) for key in policy.KEYS))
     known = policy._FILTERS.items()  # noqa: SLF001 - the docs show them
     yield from table(("filter", "wanted"), ((code(name), wanted) for name, (wanted, _) in known))
 

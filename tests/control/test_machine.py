@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convoy.control import effects, events
+from convoy.control import asks, effects, events
 from convoy.control.life import move
 from convoy.control.machine import Machine, Now
 from convoy.control.records import Job, JobId, SiteName, Task
@@ -381,3 +381,88 @@ def test_a_site_that_has_left_the_federation_takes_no_part_whoever_enables_it():
     drive.machine.state.sites[C] = LiveSite(C, listed=False)
     drive(events.SiteSwitched(C, True), joined(A), joined(B), joined(C), submitted())
     assert sorted(drive.job.members) == [A, B]
+
+
+def starting() -> Drive:
+    drive = Drive()
+    drive(joined(A), joined(B), joined(C), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    drive(events.MemberReady(J, A))
+    return drive
+
+
+def test_a_refusal_costs_a_round_nothing_while_enough_others_answer():
+    drive = starting()
+    drive(asked(), events.MemberReady(J, B), events.MemberRefused(J, C, "no"))
+    assert drive.job.waiting_for == [A, B, C]  # it may still change its mind
+    found = drive(updated(A, "a"), updated(B, "b"))
+    assert [effect.task.reason for effect in found if isinstance(effect, effects.TellShare)] == [
+        "",
+        "",
+        "refused the job: no",
+    ]
+    assert isinstance(found[-1], effects.TellEnd)
+    assert found[-1].error == ""
+
+
+def test_a_job_that_too_few_sites_take_waits_for_its_patience_and_then_says_who_refused():
+    drive = starting()
+    drive(asked(), events.MemberRefused(J, B, "rule 1"), events.MemberRefused(J, C, "rule 2"))
+    assert "TellEnd" not in kinds(drive(updated(A, "a"), at=59.0))
+    found = drive(events.TimePassed(), at=61.0)
+    (end,) = [effect for effect in found if isinstance(effect, effects.TellEnd)]
+    assert "1 of the 2 sites" in end.error
+    assert "site-2: refused the job: rule 1; so for 60 s, the job's patience" in end.error
+
+
+def test_a_job_that_waits_for_nobody_but_those_who_refused_says_so_and_why():
+    drive = starting()
+    drive(asked(), events.MemberRefused(J, B, "rule 1"), events.MemberRefused(J, C, "rule 2"))
+    assert asks.stuck(drive.job) == ""  # site-1 still trains
+    drive(updated(A, "a"))
+    assert asks.stuck(drive.job) == "site-2 refused the job: rule 1; site-3 refused the job: rule 2"
+    drive(events.MemberStopped(J, B))
+    assert asks.stuck(drive.job) == ""
+    waiting = Drive()
+    waiting(joined(A), joined(B), submitted(), events.MemberRefused(J, B, "rule 1"), asked())
+    assert asks.stuck(waiting.job) == "site-2 refused the job: rule 1"
+
+
+@pytest.mark.parametrize("first", [B, C])
+def test_a_site_that_changes_its_mind_in_time_takes_the_task_that_waits_for_it(first):
+    drive = starting()
+    drive(asked(), events.MemberRefused(J, B, "no"), events.MemberRefused(J, C, "no"), updated(A, "a"))
+    found = drive(events.MemberStopped(J, first), at=50.0)
+    assert kinds(found) == ["Save", "SendStart", "SendTask"]
+    assert drive.job.members[first].state == "starting"
+    assert drive.job.members[first].reason == ""
+    assert kinds(drive(events.TimePassed(), at=61.0)) != []  # the other one is given up
+    found = drive(events.MemberReady(J, first), updated(first, "b"), at=100.0)
+    assert isinstance(found[-1], effects.TellEnd)
+    assert found[-1].error == ""
+
+
+def test_a_site_that_refuses_again_is_not_asked_again_until_it_puts_the_job_away():
+    drive = starting()
+    drive(events.MemberRefused(J, C, "no"), events.MemberStopped(J, C))
+    assert "SendStart" not in kinds(drive(events.MemberRefused(J, C, "still no"), events.TimePassed()))
+    assert drive.job.members[C].reason == "still no"
+    assert "SendStart" in kinds(drive(events.MemberStopped(J, C)))
+
+
+def test_a_site_that_comes_back_is_offered_once_what_it_refused_and_says_first_that_it_has_put_it_away():
+    drive = starting()
+    drive(events.MemberRefused(J, C, "no"), events.SiteLeft(C))
+    assert "SendStart" not in kinds(drive(joined(C, holds=frozenset({J}))))
+    assert "SendStart" in kinds(drive(events.MemberStopped(J, C)))
+    drive(events.MemberRefused(J, C, "no"), events.SiteLeft(C))
+    assert kinds(drive(joined(C))).count("SendStart") == 1  # with nothing of it left, at once
+
+
+def test_a_site_that_changed_its_mind_waits_for_room():
+    drive, k = Drive(), JobId("k" * 32)
+    drive(joined(A, cpu=1), joined(B, cpu=1), joined(C, cpu=1), submitted())
+    drive(events.MemberRefused(J, C, "no"), events.MemberRefused(J, B, "no"), submitted(k))
+    assert sorted(drive.machine.state.jobs[k].members) == [B, C]
+    assert "SendStart" not in kinds(drive(events.MemberStopped(J, C)))
+    found = drive(events.MemberRefused(k, C, "no"))
+    assert effects.SendStart(C, J) in found

@@ -45,6 +45,14 @@ def test_each_participant_gets_its_own_files_and_no_others(provision, workspace,
     assert (prod / "ada@example.org" / "local").is_dir()
 
 
+def test_what_a_sites_owner_wrote_goes_with_the_next_kit(provision):
+    local = provision() / "site-1" / "local"
+    (local / "policy.yaml").write_text("run: []\n")
+    (local / "approved.yaml").write_text("- {digest: x}\n")
+    later = provision() / "site-1" / "local"
+    assert [(later / name).read_text() for name in ("policy.yaml", "approved.yaml")] == ["run: []\n", "- {digest: x}\n"]
+
+
 def test_every_kit_can_be_read_and_proves_its_holder(provision, now):
     prod = provision()
     for folder in prod.iterdir():

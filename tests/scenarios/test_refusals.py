@@ -6,12 +6,13 @@ import pytest
 
 from bench.federation import Federation
 from convoy.admin.client import connect
-from convoy.errors import NotAllowed, NotFound, RemoteFault
+from convoy.errors import NotAllowed, NotFound, Refused, RemoteFault
 from convoy.provision.kits import provision
 from convoy.spec.project import read_project
 from convoy.trust import bundle, folders
 from convoy.trust.authority import Authority
 from tests.scenarios.conftest import adding, left_out, overheard, put_job, readyz, took_part
+from tests.trust.tampered import WAYS, nine_ways
 
 pytestmark = pytest.mark.scenario
 
@@ -118,6 +119,39 @@ async def test_a_bundle_with_any_byte_changed_is_refused_by_the_server(admin, tm
         with pytest.raises((NotAllowed, RemoteFault)):
             await admin.send(bytes(broken))
     assert (await admin.send(data)).name == "job"
+
+
+async def test_each_of_nine_ways_of_tampering_is_refused_by_the_server_before_anything_is_unpacked(admin, three):
+    claims = {"project": "bench", "submitter": admin.name, "now": time.time()}
+    keys = {"key_pem": admin.key_pem, "cert_pem": admin.cert_pem}
+    ways = nine_ways(lambda files, **more: bundle.pack(files, **keys, **claims | more))
+    assert tuple(ways) == WAYS
+    jobs = three.server.kit / "work" / "jobs"
+    before = sorted(jobs.iterdir())
+    for way, data in ways.items():
+        with pytest.raises((NotAllowed, RemoteFault)):
+            await admin.send(data)
+        assert sorted(jobs.iterdir()) == before, way
+
+
+async def test_a_bundle_is_signed_for_the_sites_of_its_job_and_for_no_others(admin, three, tmp_path):
+    folder = put_job(tmp_path / "job", {"train.py": adding()}, sites=["site-2", "site-1"], with_={"rounds": 1})
+    data = await admin.pack(folder)
+    root_pem = (three.server.kit / "startup" / "root.crt").read_bytes()
+    signed = bundle.verify(data, root_pem=root_pem, project="bench", now=time.time())
+    assert signed.sites == ("site-1", "site-2")
+    assert (await admin.send(data)).id == signed.id
+    other = bundle.pack(
+        signed.files,
+        project="bench",
+        submitter=admin.name,
+        key_pem=admin.key_pem,
+        cert_pem=admin.cert_pem,
+        now=time.time(),
+    )
+    with pytest.raises(Refused, match="signed for other sites") as refused:
+        await admin.send(other)
+    assert refused.value.why == "signed: all; named: site-2, site-1"
 
 
 async def test_a_bundle_that_somebody_of_another_project_signed_is_refused_by_the_server(admin, tmp_path):

@@ -15,9 +15,21 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
 from convoy.wire.door import Door, bound
 from convoy.wire.stream import speak
+from tests.trust.tampered import WAYS, nine_ways
 
 pytestmark = pytest.mark.scenario
 JOB = "ab" * 16
+REASONS = {
+    "change": "a.py is not the file that was signed",
+    "delete": "is not as its submitter signed it",
+    "add": "is not as its submitter signed it",
+    "swap": "a.py is not the file that was signed",
+    "splice": "train.py is not the file that was signed",
+    "rename": "is not as its submitter signed it",
+    "expired": "has expired",
+    "other project": "the bundle is for other",
+    "unsigned": "is not as its submitter signed it",
+}
 
 
 class Liar:
@@ -66,7 +78,7 @@ async def lied_to(tmp_path):
             await asyncio.to_thread(site.stop)
 
 
-def packed(federation, *, signer="ada@example.org", project="bench", files=None):
+def packed(federation, *, signer="ada@example.org", project="bench", files=None, **more):
     """A bundle signed with a key of the federation."""
     kit = federation.prod / signer / "startup"
     made = files or {"job.yaml": b"name: x\ntrainer: train.py\n", "train.py": b"open('/tmp/never', 'w')\n"}
@@ -76,7 +88,7 @@ def packed(federation, *, signer="ada@example.org", project="bench", files=None)
         submitter=signer,
         key_pem=(kit / "node.key").read_bytes(),
         cert_pem=(kit / "node.crt").read_bytes(),
-        now=time.time(),
+        **{"now": time.time()} | more,
     )
 
 
@@ -97,6 +109,53 @@ async def test_a_bundle_with_one_byte_changed_is_refused_by_the_site_itself(tmp_
         liar.says.put_nowait(start(bytes(data)))
         assert "train.py" in await refused(liar)
         assert not (federation.nodes["site-1"].kit / "work" / "jobs" / JOB / "code").exists()
+
+
+async def test_each_of_nine_ways_of_tampering_is_refused_by_the_site_itself_before_anything_is_unpacked(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        ways = nine_ways(lambda files, **more: packed(federation, files=files, **more))
+        assert tuple(ways) == WAYS
+        for place, (way, data) in enumerate(ways.items()):
+            job = f"{place:032x}"
+            liar.says.put_nowait(start(data, job))
+            assert REASONS[way] in await refused(liar), way
+            left = sorted(path.name for path in (federation.nodes["site-1"].kit / "work" / "jobs" / job).iterdir())
+            assert left == ["blobs", "bundle", "outbox"], way
+
+
+async def test_a_bundle_that_is_signed_for_other_sites_is_refused_by_the_site_itself(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        data = packed(federation, sites=["site-2", "site-9"])
+        liar.says.put_nowait(start(data, job_of(federation, data)))
+        assert await refused(liar) == "the bundle is not for site-1: it is signed for site-2, site-9"
+
+
+async def test_a_server_cannot_make_a_site_run_what_its_policy_refuses(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        site = federation.nodes["site-1"].kit
+        (site / "local" / "policy.yaml").write_text("# nobody\nrun: []\n")
+        data = packed(federation)
+        for _ in range(2):
+            liar.says.put_nowait(start(data, job := job_of(federation, data)))
+            reason = await refused(liar)
+            assert reason.startswith("ada@example.org may not run code at site-1: policy.yaml:2: no rule of `run` fits")
+            assert f"convoy site approve {digest_of(federation, data)} --kit KIT" in reason
+            assert not (site / "work" / "jobs" / job / "code").exists()
+            liar.says.put_nowait(pb.Down(stop=pb.Stop(job=job)))
+            assert (await liar.heard.get()).WhichOneof("it") == "stopped"
+
+
+def checked(federation, data):
+    root_pem = (federation.prod / "server" / "startup" / "root.crt").read_bytes()
+    return bundle.verify(data, root_pem=root_pem, project="bench", now=time.time())
+
+
+def job_of(federation, data: bytes) -> str:
+    return checked(federation, data).id
+
+
+def digest_of(federation, data: bytes) -> str:
+    return checked(federation, data).digest
 
 
 async def test_a_bundle_of_another_project_is_refused_by_the_site_itself(tmp_path):

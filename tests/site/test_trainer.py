@@ -5,6 +5,8 @@ import os
 
 import pytest
 
+from convoy import errors
+from convoy.errors import JobFailed
 from convoy.site.trainer import Trainer
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker.launcher import Order, ProcessLauncher
@@ -46,9 +48,10 @@ TASK = pb.Task(job="ab" * 16, step="1.0", kind="train", round=1)
 async def test_a_trainer_that_dies_at_each_try_fails_the_task_after_three(trainer, tmp_path):
     async with asyncio.TaskGroup() as group:
         made = trainer(group, '{"die": 1}')
-        reply = await made.train(TASK)
+        with pytest.raises(JobFailed) as died:
+            await made.train(TASK)
         await made.stop()
-    assert reply.failed.error == "the trainer died 3 times at this task: killed by SIGKILL"
+    assert errors.line(died.value) == "the trainer died 3 times at this task: killed by SIGKILL"
     assert (tmp_path / "lives").read_text() == "xxx"
 
 
@@ -57,10 +60,11 @@ async def test_a_trainer_whose_orphan_holds_its_output_is_seen_to_die(trainer, t
     (tmp_path / "train.py").write_text(orphan + CODE)
     async with asyncio.TaskGroup() as group:
         made = trainer(group, '{"die": 1}')
-        reply = await made.train(TASK)
+        with pytest.raises(JobFailed) as died:
+            await made.train(TASK)
         await made.stop()
         (tmp_path / "gate").write_text("the orphans may go")
-    assert reply.failed.error.endswith("killed by SIGKILL")
+    assert died.value.why == "killed by SIGKILL"
 
 
 async def test_a_cancelled_task_ends_its_process_and_is_not_tried_again(trainer, tmp_path):

@@ -1,9 +1,10 @@
-"""policy.yaml: the filters, in order, and nothing that is not one."""
+"""policy.yaml: rules, limits, filters, and nothing that is not one."""
 
 import pytest
 
 from convoy.errors import BadInput
-from convoy.spec.policy import Policy, read_policy
+from convoy.provision import sample
+from convoy.spec.policy import Leave, Limits, Policy, Rule, read_policy
 
 
 def policy(tmp_path, text: str) -> Policy:
@@ -52,6 +53,72 @@ def test_what_is_no_filter_is_refused_with_its_line(tmp_path, item, word):
     assert "policy.yaml:2:" in caught.value.where
 
 
-def test_a_key_that_is_not_filters_is_refused(tmp_path):
+def test_a_key_that_nobody_knows_is_refused(tmp_path):
     with pytest.raises(BadInput, match='unknown key "filter"'):
         policy(tmp_path, "filter: []\n")
+
+
+def test_what_a_file_does_not_say_is_the_default(tmp_path):
+    made = policy(tmp_path, "filters: []\n")
+    assert made.run == (Rule(org="own"), Rule(role="project_admin"))
+    assert (made.workflows, made.limits, made.leave) == (None, Limits(), Leave(logs=True, metrics=True))
+
+
+def test_the_sample_says_the_defaults(tmp_path):
+    made = policy(tmp_path, sample.POLICY)
+    assert (made.run, made.workflows, made.limits, made.leave, made.filters) == (
+        Policy().run,
+        Policy().workflows,
+        Policy().limits,
+        Policy().leave,
+        Policy().filters,
+    )
+
+
+def test_what_the_sample_shows_as_a_comment_is_read_too(tmp_path):
+    shown = "\n".join(
+        line.removeprefix("#" if line.startswith("#  -") else "# ")
+        for line in sample.POLICY.splitlines()
+        if line.startswith(("#  -", "# workflows: [", "# limits: {")) or not line.startswith("#")
+    )
+    made = policy(tmp_path, shown)
+    assert made.run[2:] == (Rule(person="ada@clinic.org"), Rule(org="clinic-b", role="lead"))
+    assert (made.workflows, made.limits) == (("fedavg",), Limits(cpu=4, memory=8 << 30, gpu=1))
+
+
+def test_every_key_has_its_place(tmp_path):
+    made = policy(tmp_path, "# a site\nrun: []\nlimits:\n  cpu: 2\n")
+    assert made.places["run"] == "policy.yaml:2"
+    assert made.places["limits.cpu"] == "policy.yaml:4"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("run:", '"run" is empty; wanted a list of rules'),
+        ("run: all", '"run" is "all"; wanted a list'),
+        ("run: [{}]", "is no rule"),
+        ("run: [own]", "is no rule"),
+        ("run: [{orgs: a}]", 'unknown key "orgs"'),
+        ("run: [{role: boss}]", '"role" is "boss"; wanted project_admin, org_admin, lead, member'),
+        ("run: [{person: bo}]", "wanted an e-mail address"),
+        ("run: [{org: 7}]", '"org" is 7; wanted text'),
+        ("run: [{org: ''}]", "wanted letters, digits"),
+        ("workflows: fedavg", "wanted a list of names"),
+        ("workflows: [7]", "wanted a list of names"),
+        ("limits: [cpu]", "wanted a mapping with cpu, memory, gpu"),
+        ("limits: {cpus: 1}", 'unknown key "cpus"'),
+        ("limits: {cpu: many}", "wanted a number from 0 up"),
+        ("limits: {cpu: true}", "wanted a number from 0 up"),
+        ("limits: {gpu: -1}", "wanted a number from 0 up"),
+        ("limits: {memory: lots}", "wanted a size"),
+        ("leave: false", "wanted a mapping with logs, metrics"),
+        ("leave: {logs: 'no'}", "wanted true or false"),
+        ("leave: {log: true}", 'unknown key "log"'),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_its_line(tmp_path, text, word):
+    with pytest.raises(BadInput) as caught:
+        policy(tmp_path, f"# a site\n{text}\n")
+    assert word in caught.value.what
+    assert "policy.yaml:2:" in caught.value.where

@@ -221,3 +221,23 @@ def test_the_list_holds_the_sha256_of_each_file(world, now):
     seen = {}
     resigned(world, pack(world, now), lambda it: seen.update({path: digest for path, _, digest in it["files"]}))
     assert seen == {path: hashlib.sha256(content).hexdigest() for path, content in FILES.items()}
+
+
+def test_a_signers_short_lived_certificate_may_end_before_the_bundle_that_it_signed_in_time(world, now):
+    key, cert = world.root.issue("admin", "ada@example.org", now=now, days=1)
+    data = bundle.pack(
+        FILES, project="hospitals", submitter="ada@example.org", key_pem=key, cert_pem=cert, now=now + 100
+    )
+    assert verify(world, now + 5 * 86400, data).submitter == "ada@example.org"
+    late = bundle.pack(
+        FILES, project="hospitals", submitter="ada@example.org", key_pem=key, cert_pem=cert, now=now + 2 * 86400
+    )
+    for days in (2, 5):
+        with pytest.raises(NotAllowed, match="certificate expired"):
+            verify(world, now + days * 86400, late)
+
+
+def test_numbers_that_are_no_times_are_refused_before_they_are_reckoned_with(world, now):
+    for number in (10**400, -(10**400), float("inf"), float("-inf")):
+        with pytest.raises((RemoteFault, NotAllowed)):
+            verify(world, now, resigned(world, pack(world, now), lambda it, number=number: it.update(created=number)))

@@ -96,10 +96,11 @@ class Client:
         return self._signed(files)
 
     def _signed(self, files: Any) -> bytes:
-        from convoy.trust import bundle
+        from convoy.trust import bundle, folders
 
         return bundle.pack(
             files,
+            sites=folders.targets(files),
             project=self.project,
             submitter=self.name,
             key_pem=self.key_pem,

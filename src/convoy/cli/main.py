@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli import jobs, sites
+from convoy.cli import jobs, policy, sites
 from convoy.cli.asking import How, as_json, asking, group, helped, kit_options, place_options, workspace_option
 
 
@@ -27,7 +27,8 @@ def app(context: click.Context, version: bool) -> None:
 
 
 kits = group("kit", "Look into startup kits, and enrol them")
-for words in (jobs.app, sites.app, sites.federation, kits, sites.status, sites.problems, sites.restart, sites.shutdown):
+ABOUT_ALL = (sites.status, sites.problems, sites.restart, sites.shutdown)
+for words in (jobs.app, sites.app, sites.federation, policy.app, kits, *ABOUT_ALL):
     app.add_command(words)
 
 kit_argument = click.argument("kit", metavar="KIT", type=click.Path(path_type=Path))

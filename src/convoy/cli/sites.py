@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import click
 
-from convoy.cli.asking import How, asking, group, place_options
+from convoy.cli.asking import How, as_json, asking, group, place_options
 
 app = group("site", "See, switch, invite and revoke the sites")
 federation = group("federation", "Say who is who")
@@ -86,6 +87,35 @@ def publish(how: How, project: Path, workspace: Path) -> None:
     from convoy.cli import joining
 
     joining.publish(how, joining.Place(project, workspace))
+
+
+site_kit = click.option(
+    "--kit", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="The site's kit, on its machine"
+)
+
+
+@app.command()
+@click.argument("digest", metavar="DIGEST")  # or its first 12 digits or more, of a bundle that the site has refused
+@click.option("--note", default="", help="Why, for whoever reads local/approved.yaml")
+@site_kit
+@as_json
+def approve(digest: str, note: str, kit: Path, json: bool) -> None:
+    """Let one bundle run at a site whoever submitted it; said at the site, by its owner."""
+    from convoy.cli import consent
+    from convoy.cli.output import Screen
+
+    consent.approve(Screen(json=json), kit, digest, note, now=time.time())
+
+
+@app.command()
+@site_kit
+@as_json
+def refused(kit: Path, json: bool) -> None:
+    """List the jobs that a site's policy refused and that may still be approved; said at the site."""
+    from convoy.cli import consent
+    from convoy.cli.output import Screen
+
+    consent.refused(Screen(json=json), kit)
 
 
 @click.command()

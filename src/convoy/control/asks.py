@@ -74,6 +74,15 @@ def too_few_there(state: State, job: LiveJob, ask: events.Asked) -> str:
     )
 
 
+def stuck(job: LiveJob) -> str:
+    """Say which sites refused the job, and why, where it waits for them alone; nothing while it goes on."""
+    refused = sorted(member.site for member in job.members.values() if member.state == "refused")
+    waits = job.pending is not None or 0 < len(job.waiting_for) == len({*job.waiting_for} & {*refused})
+    if job.record.state != "running" or not waits:
+        return ""
+    return "; ".join(f"{site} {absent(job.members[site])}" for site in refused)
+
+
 def reopen(job: LiveJob, record: Step, tasks: list[Task], now: float) -> None:
     """Take up a step that was open when the server went: tasks without a record are open."""
     known = {task.site: task for task in tasks}
@@ -185,7 +194,12 @@ def drop(job: LiveJob, site: SiteName, reason: str) -> Effects:
     if heard:
         unheard(job)
         yield effects.RestartFlow(job.record.id)
-        return
+    else:
+        yield from without_refusers(job)
+
+
+def without_refusers(job: LiveJob) -> Effects:
+    """Go on without those who refused the job, wherever that leaves enough answers."""
     for step in job.steps.values():
         yield from _tell(job, step)
 
@@ -202,7 +216,8 @@ def expire(job: LiveJob, now: float) -> Effects:
             if now >= deadline:
                 reason = f"no answer within the round's deadline of {step.record.deadline_s:g} s"
             elif now >= _last(job, step, site) + patience:
-                reason = f"no progress for {patience:g} s, {PATIENCE}"
+                quiet = f"for {patience:g} s, {PATIENCE}"
+                reason = f"{absent(job.members[site])}; so {quiet}" if _refuses(job, site) else f"no progress {quiet}"
                 yield from _send_away(job, site, reason)
             else:
                 continue
@@ -255,6 +270,7 @@ def _tell(job: LiveJob, step: LiveStep) -> Effects:
     """Tell the workflow every answer that no earlier site can precede any more; end the step when all are in."""
     if step.ended or not step.heard:
         return
+    yield from _leave_out_refusers(job, step)
     order = list(step.tasks.values())
     while step.told < len(order) and order[step.told].state != "open":
         yield effects.TellShare(order[step.told])
@@ -263,6 +279,23 @@ def _tell(job: LiveJob, step: LiveStep) -> Effects:
     if got + step.count("open") < need or step.told == len(order):
         step.ended = True
         yield effects.TellEnd(job.record.id, step.record.step, _too_few(step) if got < need else "")
+
+
+def _leave_out_refusers(job: LiveJob, step: LiveStep) -> Effects:
+    """Leave out those who refused the job once nobody else is awaited and enough have answered.
+
+    Until then, and if too few have, they may still change their minds, for as long as the job's patience lasts.
+    """
+    awaited = [site for site, task in step.tasks.items() if task.state == "open"]
+    if step.count("received") < step.record.at_least or not all(_refuses(job, site) for site in awaited):
+        return
+    for site in awaited:
+        step.tasks[site] = task = move(step.tasks[site], "left_out", reason=absent(job.members[site]))
+        yield effects.Save(task, wait=False)
+
+
+def _refuses(job: LiveJob, site: SiteName) -> bool:
+    return job.members[site].state == "refused"
 
 
 def _too_few(step: LiveStep) -> str:

@@ -24,8 +24,8 @@ def schedule(state: State, now: float, wall: float) -> Effects:
     for job in list(state.jobs.values()):
         if job.record.state == "running" and not state.problem:
             for site in _fitting(state, job):
-                if site.name not in job.members:
-                    yield from enlist(job, site, now)
+                if site.name not in job.members or site.name in job.willing:
+                    yield from enlist(state, job, site, now)
         if job.record.state != "submitted":
             continue
         reason, sites = _startable(state, job)
@@ -38,7 +38,7 @@ def schedule(state: State, now: float, wall: float) -> Effects:
         yield effects.Save(job.record)
         yield effects.RunFlow(job.record.id)
         for site in sites:
-            yield from enlist(job, site, now)
+            yield from enlist(state, job, site, now)
 
 
 def _startable(state: State, job: LiveJob) -> tuple[str, list[LiveSite]]:
@@ -63,12 +63,17 @@ def _fitting(state: State, job: LiveJob) -> list[LiveSite]:
     return sorted((site for site in there if cohort.fits(state, job, site)), key=lambda site: site.name)
 
 
-def enlist(job: LiveJob, site: LiveSite, now: float) -> Effects:
-    """Make a site a member and tell it to start."""
-    job.members[site.name] = member = Member(job.record.id, site.name, "starting")
+def enlist(state: State, job: LiveJob, site: LiveSite, now: float) -> Effects:
+    """Make a site a member and tell it to start; one that had refused gets what it was asked for then, too."""
+    known = job.members.get(site.name)
+    member = Member(job.record.id, site.name, "starting") if known is None else move(known, "starting", reason="")
+    job.members[site.name] = member
+    job.willing.discard(site.name)
     job.seen[site.name] = now
     yield effects.Save(member)  # a site that holds a job which its restarted server does not know of would drop it
     yield effects.SendStart(site.name, job.record.id)
+    if known is not None:
+        yield from asks.resend(state, job, site.name)
 
 
 def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], now: float) -> Effects:
@@ -78,13 +83,15 @@ def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], n
     member = job.members.get(site.name)
     if member is None:
         if cohort.fits(state, job, site):
-            yield from enlist(job, site, now)
+            yield from enlist(state, job, site, now)
     elif member.state in ("starting", "ready", "away"):
         job.seen[site.name] = now
         yield from asks.back(job, site.name, "starting" if member.state == "away" else member.state)
         if job.record.id not in holds:
             yield effects.SendStart(site.name, job.record.id)
         yield from asks.resend(state, job, site.name)
+    elif member.state == "refused" and job.record.id not in holds:
+        job.willing.add(site.name)  # one that still holds it says `stopped` first
     yield from asks.retry_pending(state, job, now)
 
 
@@ -96,13 +103,13 @@ def ready(state: State, job: LiveJob, site: SiteName, now: float) -> Effects:
 
 
 def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
-    """A site will not run the job: the others go on."""
+    """A site will not run the job: the others go on. It may be asked once more when it has put the job away."""
     member = job.members.get(site)
     if member is not None and member.state in ("starting", "ready"):
         job.members[site] = member = move(member, "refused", reason=reason)
         yield effects.Save(member, wait=False)
         yield effects.Note("warning", f"{site} refused job {job.record.id}: {reason}")
-    yield from asks.leave_out(job, site, f"refused the job: {reason}")
+    yield from asks.without_refusers(job)
 
 
 def expelled(job: LiveJob, site: SiteName, reason: str) -> Effects:
@@ -124,6 +131,7 @@ def listed(state: State, names: frozenset[SiteName]) -> Effects:
     for site in state.sites.values():
         gone, site.listed = site.listed and site.name not in names, site.name in names
         if gone:
+            site.connected = False
             for job in state.jobs.values():
                 yield from expelled(job, site.name, "it left the federation")
 
@@ -260,11 +268,15 @@ def resume_end(job: LiveJob) -> Effects:
 
 
 def stopped(job: LiveJob, site: SiteName) -> Effects:
-    """Nothing of the job is left at a site."""
+    """Nothing of the job is left at a site: one that had refused a running job may have changed its mind."""
     member = job.members.get(site)
-    if member is not None and member.state != "ended" and job.record.state != "running":
+    if member is None or member.state == "ended":
+        return
+    if job.record.state != "running":
         job.members[site] = member = move(member, "ended", reason=member.reason)
         yield effects.Save(member, wait=False)
+    elif member.state == "refused":
+        job.willing.add(site)
 
 
 def settle(state: State, job: LiveJob, now: float, wall: float) -> Effects:

@@ -20,7 +20,7 @@ JOB: Final[Mapping[str, tuple[str, ...]]] = {
 MEMBER: Final[Mapping[str, tuple[str, ...]]] = {
     "starting": ("ready", "refused", "away", "ended"),
     "ready": ("away", "ended", "refused"),
-    "refused": ("ended",),
+    "refused": ("starting", "ended"),
     "away": ("starting", "ready", "ended"),
     "ended": (),
 }

@@ -96,7 +96,7 @@ class Machine:
                 for job in self.state.jobs.values():
                     yield from jobs.settle(self.state, job, now.mono, now.wall)
             case events.SiteRevoked():
-                site.revoked_at = event.at
+                site.revoked_at, site.connected = event.at, False
                 for job in self.state.jobs.values():
                     yield from jobs.expelled(job, site.name, "its certificate was revoked")
             case events.SiteSwitched():
@@ -141,6 +141,7 @@ class Machine:
                 yield from jobs.schedule(self.state, mono, now.wall)
             case events.MemberStopped():
                 yield from jobs.stopped(job, event.site)
+                yield from jobs.schedule(self.state, mono, now.wall)
             case events.CommitAsked():
                 yield from jobs.commit(self.state, job, event, now.wall)
             case events.ModelSynced():

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final, Literal, get_args
 
-Role = Literal["project_admin", "org_admin", "lead", "member"]
+from convoy.spec import names
+
 Right = Literal[
     "observe",  # sites, the server's state, its newest problems
     "view",  # jobs: their state, rounds, metrics
@@ -22,7 +23,7 @@ Right = Literal[
 ]
 Reach = Literal["own", "org", "any"]
 
-ROLES: Final[tuple[str, ...]] = get_args(Role)
+ROLES: Final = names.ROLES
 RIGHTS: Final[tuple[str, ...]] = get_args(Right)
 
 TABLE: Final[Mapping[str, Mapping[str, Reach]]] = MappingProxyType(

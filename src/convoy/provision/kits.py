@@ -203,6 +203,8 @@ def _kit(maker: _Maker, participant: Participant, folder: Path) -> None:
     _write(local / "node.yaml", _kept(maker, participant, "node.yaml") or sample.node(kind))
     if kind == "site":
         _write(local / "policy.yaml", _kept(maker, participant, "policy.yaml") or sample.POLICY)
+        if approved := _kept(maker, participant, "approved.yaml"):
+            _write(local / "approved.yaml", approved)
 
 
 def _kept(maker: _Maker, participant: Participant, name: str) -> str:

@@ -70,8 +70,27 @@ _SITE: Final = """\
 """
 
 POLICY: Final = """\
-# What leaves this site. Every update of every job passes these filters, from top to bottom;
-# a job cannot change or skip them. The default lets updates pass as they are.
+# The site's last word: who may run code here, what a job may ask for, what leaves. A job cannot change or skip it.
+# Read for each job that comes and for each answer that leaves. What is written out below are the defaults.
+
+# Who may run code here: whoever fits all of one line. `own` is this site's organisation. Everybody else's job is
+# refused until somebody says here: convoy site approve DIGEST --kit KIT
+run:
+  - {org: own}
+  - {role: project_admin}
+#  - {person: ada@clinic.org}
+#  - {org: clinic-b, role: lead}
+
+# Workflows that this site takes part in, by patterns; left out: all, also a job's own.
+# workflows: [fedavg]
+
+# The most that one job may ask for here under `resources`; left out: no limit.
+# limits: {cpu: 4, memory: 8Gi, gpu: 1}
+
+# What may leave beside updates and their weights. logs: what a job prints, and its tracebacks.
+leave: {logs: true, metrics: true}
+
+# Every update of every job passes these filters, from top to bottom. The default lets updates pass as they are.
 filters: []
 # filters:
 #   - exclude: ["head.*"]    # tensors that stay here, by patterns of their names; the global model's go instead

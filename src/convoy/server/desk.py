@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,12 @@ class Desk:
         if not text:
             raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
         spec, document = read_job_document(text, name="job.yaml")
+        if (None if checked.sites is None else set(checked.sites)) != (None if spec.sites is None else set(spec.sites)):
+            raise Refused(
+                "the bundle is signed for other sites than its job.yaml names",
+                why=f"signed: {_named(checked.sites)}; named: {_named(spec.sites)}",
+                fix="submit the job folder again",
+            )
         check_job(spec, document, checked.files, self.roll.now.sites(), self._room())
         files = self.workspace.job(checked.id)
         if JobId(checked.id) not in self.loop.machine.state.jobs:  # sent again, it lies there already, or has ended
@@ -295,6 +301,10 @@ class Desk:
         if found is None:
             raise NotFound(f"there is no job {job!r}", fix="convoy job list")
         return found
+
+
+def _named(sites: Sequence[str] | None) -> str:
+    return "all" if sites is None else ", ".join(sites)
 
 
 def resident_bytes() -> int:

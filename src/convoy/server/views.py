@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from convoy.admin import views
-from convoy.control.asks import PATIENCE
+from convoy.control.asks import PATIENCE, stuck
 from convoy.control.records import Round
 from convoy.control.state import LiveJob, LiveSite, State
 from convoy.trust.federation import Federation
@@ -17,7 +17,7 @@ def job_view(job: LiveJob, problem: str) -> views.JobView:
         id=record.id,
         name=record.name,
         state=record.state,
-        cause=f"stands still: {problem}" if problem and record.state == "running" else record.cause,
+        cause=f"stands still: {problem}" if problem and record.state == "running" else record.cause or stuck(job),
         submitter=record.submitter,
         org=record.org,
         submitted_at=record.submitted_at,

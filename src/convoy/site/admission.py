@@ -1,58 +1,122 @@
-"""The site's own word on a job: bundle, submitter, policy; and on every update that leaves."""
+"""The site's own word on a job: bundle, submitter, policy; and on everything that leaves."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from convoy import errors
 from convoy.errors import NotAllowed, Refused
+from convoy.site import refusals
+from convoy.spec.approvals import read_approvals
 from convoy.spec.kit import Kit
-from convoy.spec.policy import read_policy
+from convoy.spec.policy import Leave, Policy, read_policy
 from convoy.store.blobs import BlobFolder
 from convoy.trust import files, roll
 from convoy.wire import convoy_pb2 as pb
 
 if TYPE_CHECKING:
+    from convoy.control.policy import Submitter
     from convoy.spec.job import Job
+    from convoy.trust.bundle import Bundle
+
+ADMITTED: Final = "admitted"  # a file of no bytes in a job's folder: its time is when the site took the job
+_TYPE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,63})(?::|$)")  # as `worker.code.line` writes an error
 
 
-def admit(data: bytes, job: str, folder: Path, kit: Kit) -> Job:
-    """Verify a bundle with this site's own root and federation.json, then unpack it; return its job.yaml.
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """A job that runs here: its job.yaml, and what of it may leave beside updates."""
 
-    Raises `NotAllowed` for a foreign or changed bundle, `Refused` for a submitter without the right.
+    spec: Job
+    leave: Leave
+
+
+def admit(data: bytes, job: str, folder: Path, kit: Kit) -> Admitted:
+    """Verify a bundle with this site's own root and federation.json, ask its policy, then unpack it.
+
+    A bundle must be in time when it first comes: a job that the site has taken outlives its bundle's expiry. The
+    policy is asked each time. Raises `NotAllowed` for a foreign or changed bundle, `Refused` for what the policy or the
+    submitter's role does not allow, `BadInput` for a policy that cannot be read.
     """
-    from convoy.control.rights import allows  # cryptography and pydantic come with the first job, not before
-    from convoy.spec.job import read_job
-    from convoy.trust import bundle as bundles
+    from convoy.trust import bundle as bundles  # cryptography and pydantic come with the first job, not before
 
-    root_pem = kit.root_file.read_bytes()
-    checked = bundles.verify(data, root_pem=root_pem, project=kit.project, now=time.time())
+    mark = folder / ADMITTED
+    now = mark.stat().st_mtime if mark.exists() else time.time()
+    checked = bundles.verify(data, root_pem=kit.root_file.read_bytes(), project=kit.project, now=now)
     if checked.id != job:
         raise NotAllowed(
             "the bundle is another job's", why=f"it was signed as {checked.id}, the server says {job[:32]}"
         )
-    known = roll.current(kit).participants.get(checked.submitter)
-    if known is None or known.kind != "admin":
-        raise NotAllowed(f"{checked.submitter} is not an admin of this federation", why="federation.json lists none")
-    if not allows(known.role, "submit", own=True, same_org=True):
-        raise Refused(f"{checked.submitter} may not submit jobs", why=f"role {known.role}")
-    spec = read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml")
-    if spec.sites and kit.name not in spec.sites:
-        raise Refused("the job does not ask for this site")
+    policy = read_policy(kit.local / "policy.yaml")
+    spec = judged(checked, folder, kit, policy)
     code, draft = folder / "code", folder / "code.tmp"
     for old in (draft, code):
         shutil.rmtree(old, ignore_errors=True)
     bundles.unpack(checked, draft)
     draft.replace(code)
+    if not mark.exists():
+        mark.touch()
+    return Admitted(spec, policy.leave)
+
+
+def judged(checked: Bundle, folder: Path, kit: Kit, policy: Policy) -> Job:
+    """Return the job.yaml of a verified bundle that may run here; note a refusal in the job's folder, and raise it."""
+    from convoy.control.policy import Host, refusal
+    from convoy.spec.job import read_job
+
+    if checked.sites is not None and kit.name not in checked.sites:
+        raise Refused(f"the bundle is not for {kit.name}", why=f"it is signed for {', '.join(checked.sites) or 'none'}")
+    who = submitter(kit, checked.submitter)
+    spec = read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml")
+    host = Host(kit.name, kit.org, approved(kit))
+    problem = refusal(policy, spec, who, host, checked.digest)
+    if problem is not None:
+        reason = errors.line(problem)
+        refusals.note(
+            folder, refusals.Refusal(checked.id, checked.digest, spec.name, who.name, who.org, who.role, reason)
+        )
+        raise problem
+    refusals.forget(folder)
     return spec
 
 
-def filtered(kit: Kit, blobs: BlobFolder, digest: str, task: pb.Task) -> str:
-    """Pass an update through the filters of local/policy.yaml; return the digest of what may leave."""
+def submitter(kit: Kit, name: str) -> Submitter:
+    """Return who a person is. Raises `NotAllowed` for somebody whom federation.json does not list as an admin."""
+    from convoy.control.policy import Submitter
+
+    known = roll.current(kit).person(name)
+    return Submitter(name, known.org, known.role)
+
+
+def approved(kit: Kit) -> frozenset[str]:
+    """Return the digests of the bundles that the site's owner has approved. Raises `BadInput`."""
+    return frozenset(approval.digest for approval in read_approvals(kit.local / "approved.yaml"))
+
+
+def released(kit: Kit, blobs: BlobFolder, answer: pb.Answer, task: pb.Task) -> tuple[str, dict[str, float]]:
+    """Return what of an answer may leave: the digest of the update that has passed the filters, and the metrics."""
     policy = read_policy(kit.local / "policy.yaml")
+    digest = _filtered(kit, policy, blobs, answer.digest, task) if answer.digest else ""
+    return digest, dict(answer.metrics) if policy.leave.metrics else {}
+
+
+def told(kit: Kit, failed: pb.TaskFailed) -> tuple[str, str]:
+    """Return what of a trainer's failure may leave: its words and its traceback, or its type alone."""
+    policy = read_policy(kit.local / "policy.yaml")
+    if policy.leave.logs:
+        return failed.error, failed.story
+    found = _TYPE.match(failed.error)
+    return f"{found[1] if found else 'the trainer failed'} (the rest stays at {kit.name})", ""
+
+
+def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, digest: str, task: pb.Task) -> str:
+    """Pass an update through the filters; return the digest of what may leave."""
     if not policy.filters:
         return digest
     from blake3 import blake3

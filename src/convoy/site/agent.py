@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -17,7 +18,7 @@ import convoy
 from convoy import errors
 from convoy.control.records import are_names
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
-from convoy.site import identity
+from convoy.site import admission, identity, refusals
 from convoy.site.backoff import Backoff
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
@@ -48,13 +49,15 @@ def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | 
 async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
     folder = settings.workspace
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    signal.signal(refusals.AGAIN, signal.SIG_IGN)  # before anybody can read our number; a start looks by itself
     with node.held(folder, kit.pid_file):
         return await _stay(kit, settings, host, ready_fd)
 
 
 async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
     folder = settings.workspace
-    read_policy(kit.local / "policy.yaml")  # a broken one is told now, not when the first update wants to leave
+    read_policy(kit.local / "policy.yaml")  # a broken one is told now, not when the first job comes
+    admission.approved(kit)
     pump = Pump()
     line = Line(Way(host, kit.fed_port, kit), pump)
     launcher = ProcessLauncher(folder)
@@ -63,6 +66,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     ending = Ending()
     async with asyncio.TaskGroup() as group:
         agent = Agent(site, group, ending, ready_fd)
+        asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, agent.metrics)
         config = health.config(vitals, host=settings.health_host, port=settings.health_port)
         async with health.serving(config, setting=health.PORT):
@@ -234,6 +238,7 @@ class Agent:
             elif job.id not in self._runs:
                 await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
                 del self.jobs[job.id]
+                self.site.line.send(pb.Up(stopped=pb.JobStopped(job=job.id)))
             elif job.id not in alive:
                 job.stop()
         for key, offset in alive.items():
@@ -243,6 +248,12 @@ class Agent:
         if self.ready_fd is not None:
             say_ready(self.ready_fd)
             self.ready_fd = None
+
+    def reconsider(self) -> None:
+        """Put away the jobs that this site refused: the server offers them anew, and the policy of then decides."""
+        for job in self.jobs.values():
+            if job.refused:
+                job.stop()
 
     def _begin(self, start: pb.Start) -> None:
         try:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -18,6 +16,7 @@ from convoy.model import blob
 from convoy.site import admission
 from convoy.site.backoff import Backoff
 from convoy.site.line import Line
+from convoy.site.log import JobLog
 from convoy.site.outbox import Answer, Outbox, as_up
 from convoy.site.trainer import Trainer
 from convoy.spec.kit import Kit
@@ -25,10 +24,8 @@ from convoy.spec.settings import Settings
 from convoy.store.blobs import BlobFolder, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker.launcher import Launcher, Order
-from convoy.worker.lines import MAX_LOG, Stamper
 
 T = TypeVar("T")
-LOG_CHUNK: Final = 64 << 10  # bytes of log in one message
 MAX_BUNDLE: Final = 72 << 20  # bytes: 64 MiB of files and their signed list
 
 
@@ -58,12 +55,10 @@ class SiteJob:
     _trainer: Trainer | None = None
     _models: list[str] = field(default_factory=list)
     _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
-    _sent_log: int = 0
-    _log_news: asyncio.Event = field(default_factory=asyncio.Event)
     _ready: bool = False
     _refusal: str = ""  # why the job cannot run here
-    _stamp: Stamper = field(default_factory=lambda: Stamper(time.time))
     _outbox: Outbox = field(init=False)
+    _log: JobLog = field(init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -71,8 +66,8 @@ class SiteJob:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "blobs").mkdir(exist_ok=True)
         self._outbox = Outbox(self.folder / "outbox")
-        if self.start is not None:
-            self._sent_log = self.start.log_offset
+        sent = 0 if self.start is None else self.start.log_offset
+        self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, sent)
 
     @property
     def folder(self) -> Path:
@@ -85,22 +80,22 @@ class SiteJob:
         return BlobFolder(self.folder / "blobs")
 
     @property
-    def _log_file(self) -> Path:
-        return self.folder / "log.txt"
+    def refused(self) -> bool:
+        """Whether the site has said that the job cannot run here."""
+        return bool(self._refusal)
 
     # ---- its life --------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Run until `stop`, then remove every file; cancelled (a drain), keep them for when the site is back."""
         async with asyncio.TaskGroup() as group:
             self._working = work = group.create_task(self._work(group))
-            pump = group.create_task(self._pump())
+            pump = group.create_task(self._log.pump())
             await self._stop.wait()
             work.cancel()
             pump.cancel()
             if self._trainer is not None:
                 await self._trainer.stop()
-        self._write_log(self._stamp.flush())
-        self._send_log()  # a trainer may have said something on its way out
+        self._log.close()  # a trainer may have said something on its way out
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
 
@@ -147,7 +142,9 @@ class SiteJob:
         free, reserve = shutil.disk_usage(self.folder).free, self.site.settings.disk_reserve
         if free < reserve:
             raise StorageFull("the site's disk is full", why=f"{free >> 20} MiB free, {reserve >> 20} MiB in reserve")
-        spec = await _in_thread(admission.admit, data, self.id, self.folder, self.site.kit)
+        admitted = await _in_thread(admission.admit, data, self.id, self.folder, self.site.kit)
+        spec = admitted.spec
+        self._log.open(leaves=admitted.leave.logs)
         begin = pb.BeginTrainer(
             job=self.id,
             name=spec.name,
@@ -164,7 +161,7 @@ class SiteJob:
             ),
             launcher=self.site.launcher,
             group=group,
-            output=self._print,
+            output=self._log.print,
             ready=self._say_ready,
             alive=lambda: self.site.line.send(pb.Up(progress=pb.Progress(job=self.id))),
             pulse_s=spec.patience_s / 4,
@@ -212,13 +209,11 @@ class SiteJob:
             bare.numbers.update(task.numbers)
             up = await self._trainer.train(bare)
             if up.WhichOneof("it") == "failed":
-                return Answer(task.step, task.round, "", 0.0, {}, up.failed.error, up.failed.story)
-            digest = up.answer.digest
-            if digest:
-                digest = await _in_thread(admission.filtered, self.site.kit, self.blobs, digest, bare)
+                return Answer(task.step, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
+            digest, metrics = await _in_thread(admission.released, self.site.kit, self.blobs, up.answer, bare)
         except ConvoyError as problem:
             return Answer(task.step, task.round, "", 0.0, {}, errors.line(problem))
-        return Answer(task.step, task.round, digest, up.answer.weight, dict(up.answer.metrics))
+        return Answer(task.step, task.round, digest, up.answer.weight, metrics)
 
     async def _fetch(self, model: pb.Blob) -> None:
         blobs = self.blobs
@@ -303,7 +298,7 @@ class SiteJob:
         answer = self._outbox.drop(step)
         if answer is not None and not answer.error:
             self.site.log.warning("update refused", job=self.id, step=step, reason=reason)
-            self._print(f"convoy: the server refused the update of task {step}: {reason}\n".encode())
+            self._log.print(f"convoy: the server refused the update of task {step}: {reason}\n".encode())
 
     async def committed(self, round_: int) -> None:
         """Forget what the federation has for good; keep the newest model, whose tensors may not travel again."""
@@ -315,8 +310,7 @@ class SiteJob:
     # ---- the line is open again ------------------------------------------------------------------------------
     def resumed(self, log_offset: int) -> None:
         """Say again what the server may not have heard."""
-        self._sent_log = log_offset
-        self._log_news.set()
+        self._log.resumed(log_offset)
         if self._refusal:
             self._refuse()
         elif self._ready:
@@ -327,38 +321,6 @@ class SiteJob:
     def _say_ready(self) -> None:
         self._ready = True
         self.site.line.send(pb.Up(ready=pb.JobReady(job=self.id)))
-
-    # ---- its log ---------------------------------------------------------------------------------------------
-    def _print(self, data: bytes) -> None:
-        self._write_log(self._stamp.lines(data))
-
-    def _write_log(self, lines: bytes) -> None:
-        if lines and self._log_size() < MAX_LOG:
-            with suppress(OSError), self._log_file.open("ab") as file:  # a full disk costs lines, not the job
-                file.write(lines)
-            self._log_news.set()
-
-    def _log_size(self) -> int:
-        return self._log_file.stat().st_size if self._log_file.exists() else 0
-
-    async def _pump(self) -> None:
-        while True:
-            await self._log_news.wait()
-            self._log_news.clear()
-            self._send_log()
-
-    def _send_log(self) -> None:
-        while self.site.line.connected.is_set() and (data := self._unsent()):
-            self.site.line.send(pb.Up(log=pb.Log(job=self.id, offset=self._sent_log, data=data)))
-            self._sent_log += len(data)
-
-    def _unsent(self) -> bytes:
-        try:
-            with self._log_file.open("rb") as file:
-                file.seek(self._sent_log)
-                return file.read(LOG_CHUNK)
-        except FileNotFoundError:
-            return b""
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:

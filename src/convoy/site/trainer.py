@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from convoy import errors
-from convoy.errors import Refused, RemoteFault
+from convoy.errors import JobFailed, Refused, RemoteFault
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker.launcher import Launcher, Order, Worker
 
@@ -48,7 +48,7 @@ class Trainer:
             return self._worker
 
     async def train(self, task: pb.Task) -> pb.WorkerUp:
-        """Give the trainer a task and return its `answer` or `failed`; a death is tried again, then is a failure."""
+        """Give the trainer a task and return its `answer` or `failed`. Raises `JobFailed` when it keeps dying."""
         how = ""
         for _ in range(MAX_TRIES):
             worker = await self.start()
@@ -61,8 +61,7 @@ class Trainer:
             if not isinstance(reply, str):
                 return reply if reply.WhichOneof("it") != "failure" else _failed(task, reply.failure)
             how = reply
-        error = f"the trainer died {MAX_TRIES} times at this task: {how}"
-        return pb.WorkerUp(failed=pb.TaskFailed(job=task.job, step=task.step, error=error))
+        raise JobFailed(f"the trainer died {MAX_TRIES} times at this task", why=how)  # our words, not the trainer's
 
     async def _wait(self, worker: Worker, reply: asyncio.Future[pb.WorkerUp | str]) -> pb.WorkerUp | str:
         used = -1.0  # most answers come before the first look, which walks over all processes

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Literal, get_args
 
 _WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _ORG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.&-]{0,62}", re.ASCII)
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _EMAIL: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]*@{_LABEL}(?:\.{_LABEL})+", re.ASCII)
+Role = Literal["project_admin", "org_admin", "lead", "member"]
+ROLES: Final[tuple[str, ...]] = get_args(Role)
 RESERVED: Final = frozenset({"server", "all"})  # words that commands use for something else
 
 WORD: Final = "letters, digits, - _ . (at most 63, the first a letter or a digit)"

@@ -1,24 +1,59 @@
-"""A site's policy, from local/policy.yaml: the filters that every update of it passes."""
+"""A site's policy, from local/policy.yaml: who may run code here, what a job may ask for, what may leave."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.spec import yamls
+from convoy.spec import names, units, yamls
+
+OWN: Final = "own"  # in place of an organisation's name: the site's own
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Somebody who may run code here: whoever fits each part that is not empty; a rule has one at least."""
+
+    person: str = ""
+    org: str = ""
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one job may ask for here: cores, bytes, devices."""
+
+    cpu: float = math.inf
+    memory: float = math.inf
+    gpu: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """What may leave this site beside the updates and their weights."""
+
+    logs: bool = True  # what a job's code prints, and its tracebacks
+    metrics: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Each filter is a mapping of one name to its checked argument, in the order they apply.
+    """What a site allows. `places` says where each key stands, such as `limits.cpu` at `policy.yaml:9`.
 
+    Each filter is a mapping of one name to its checked argument, in the order they apply:
     `{"exclude": [glob, ...]}`, `{"clip": {"norm": 1.0}}`, `{"noise": {"sigma": 0.01}}`.
     """
 
+    run: tuple[Rule, ...] = (Rule(org=OWN), Rule(role="project_admin"))
+    workflows: tuple[str, ...] | None = None  # shell patterns; None: any
+    limits: Limits = Limits()
+    leave: Leave = Leave()
     filters: tuple[Mapping[str, Any], ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_policy(path: Path) -> Policy:
@@ -27,17 +62,101 @@ def read_policy(path: Path) -> Policy:
         raise BadInput(
             f"there is no {path}",
             why="a site without its policy would send what the policy holds back",
-            fix="put the file back; `filters: []` in it means that nothing is filtered",
+            fix="put the file back; an empty one means the defaults: `convoy provision` writes them down",
         )
     document = yamls.load_file(path)
     data = document.mapping()
     for key in data:
-        if key != "filters":
-            raise yamls.unknown_key(key, ["filters"], where=document.where((key,)))
-    listed = data.get("filters") or []
+        if key not in KEYS:
+            raise yamls.unknown_key(key, KEYS, where=document.where((key,)))
+    places = {".".join(map(str, place)): f"{path.name}:{line}" for place, (line, _) in document.places.items()}
+    return Policy(**{key: KEYS[key](document, value) for key, value in data.items()}, places=places)
+
+
+def _rules(document: yamls.Document, listed: Any) -> tuple[Rule, ...]:
+    """Return who may run code; an empty list lets nobody."""
     if not isinstance(listed, list):
-        raise BadInput(f'"filters" is {yamls.seen(listed)}; wanted a list', where=document.where(("filters",)))
-    return Policy(tuple(_filter(document, index, item) for index, item in enumerate(listed)))
+        raise _wrong(document, ("run",), listed, "a list of rules; [] lets nobody run code without approval")
+    return tuple(_rule(document, ("run", index), item) for index, item in enumerate(listed))
+
+
+def _rule(document: yamls.Document, path: tuple[str | int, ...], item: Any) -> Rule:
+    """Return one rule, checked."""
+    if not isinstance(item, dict) or not item:
+        raise BadInput(
+            f"{yamls.seen(item)} is no rule",
+            fix="write who may run code, such as `- {org: own}` or `- {org: clinic-b, role: lead}`",
+            where=document.where(path),
+        )
+    for key, value in item.items():
+        if key not in _PARTS:
+            raise yamls.unknown_key(key, _PARTS, where=document.where((*path, key)))
+        if not isinstance(value, str):
+            raise _wrong(document, (*path, key), value, "text")
+        try:
+            _PARTS[key](value)
+        except ValueError as wanted:
+            raise _wrong(document, (*path, key), value, str(wanted)) from None
+    return Rule(**item)
+
+
+def _role(name: str) -> str:
+    """Return a role as it is. Raises `ValueError` with what was wanted."""
+    if name not in names.ROLES:
+        raise ValueError(", ".join(names.ROLES))
+    return name
+
+
+def _workflows(document: yamls.Document, listed: Any) -> tuple[str, ...]:
+    """Return the patterns of workflows that this site takes part in."""
+    if not isinstance(listed, list) or not all(isinstance(it, str) and it for it in listed):
+        raise _wrong(document, ("workflows",), listed, 'a list of names, such as [fedavg, "flow.py:*"]')
+    return tuple(listed)
+
+
+def _limits(document: yamls.Document, given: Any) -> Limits:
+    """Return the most that one job may ask for."""
+    found = {}
+    for key, value in _mapping(document, "limits", given, ("cpu", "memory", "gpu")).items():
+        try:
+            found[key] = units.size_bytes(value) if key == "memory" else _amount(value)
+        except BadInput as problem:
+            wanted = "a size such as 512Mi or 8Gi" if key == "memory" else "a number from 0 up"
+            raise _wrong(document, ("limits", key), value, wanted) from problem
+    return Limits(**found)
+
+
+def _amount(value: Any) -> float:
+    """Return a number from 0 up. Raises `BadInput`."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+        raise BadInput("no amount")
+    return float(value)
+
+
+def _leave(document: yamls.Document, given: Any) -> Leave:
+    """Return what may leave beside updates."""
+    found = _mapping(document, "leave", given, ("logs", "metrics"))
+    for key, value in found.items():
+        if not isinstance(value, bool):
+            raise _wrong(document, ("leave", key), value, "true or false")
+    return Leave(**found)
+
+
+def _mapping(document: yamls.Document, name: str, given: Any, known: tuple[str, ...]) -> dict[str, Any]:
+    """Return a mapping that has known keys alone."""
+    if not isinstance(given, dict):
+        raise _wrong(document, (name,), given, f"a mapping with {', '.join(known)}")
+    for key in given:
+        if key not in known:
+            raise yamls.unknown_key(key, known, where=document.where((name, key)))
+    return given
+
+
+def _filters(document: yamls.Document, listed: Any) -> tuple[Mapping[str, Any], ...]:
+    """Return the filters; no list at all is an empty one."""
+    if not isinstance(listed or [], list):
+        raise _wrong(document, ("filters",), listed, "a list")
+    return tuple(_filter(document, index, item) for index, item in enumerate(listed or []))
 
 
 def _filter(document: yamls.Document, index: int, item: Any) -> dict[str, Any]:
@@ -58,6 +177,11 @@ def _filter(document: yamls.Document, index: int, item: Any) -> dict[str, Any]:
     return item
 
 
+def _wrong(document: yamls.Document, path: tuple[str | int, ...], value: Any, wanted: str) -> BadInput:
+    """Return the error for a value that does not fit."""
+    return BadInput(f'"{path[-1]}" is {yamls.seen(value)}; wanted {wanted}', where=document.where(path))
+
+
 def _patterns(argument: Any) -> bool:
     """Return whether this is a list of shell patterns."""
     return isinstance(argument, list) and bool(argument) and all(isinstance(it, str) and it for it in argument)
@@ -75,6 +199,14 @@ def _positive(key: str) -> Callable[[Any], bool]:
     return check
 
 
+KEYS: Final[Mapping[str, Callable[[yamls.Document, Any], Any]]] = {
+    "run": _rules,
+    "workflows": _workflows,
+    "limits": _limits,
+    "leave": _leave,
+    "filters": _filters,
+}
+_PARTS: Final[Mapping[str, Callable[[str], str]]] = {"person": names.person, "org": names.org, "role": _role}
 _FILTERS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "exclude": ('a list of patterns of tensor names, such as ["head.*"]', _patterns),
     "clip": ("{norm: …}, the largest L2 norm of an update's difference, above 0", _positive("norm")),

@@ -10,7 +10,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from convoy.errors import BadInput
 from convoy.spec import names, yamls
 
-Role = Literal["project_admin", "org_admin", "lead", "member"]
 Port = Annotated[int, Field(ge=1, le=65535)]
 ADMIN_PORT: Final = 8003
 
@@ -39,7 +38,7 @@ _IGNORED_OF_PARTICIPANTS: Final = {
     "scheme": "always gRPC",
     "edge_service_port": "not supported",
     "cc_config": "not supported",
-    "enable_byoc": "every admin with the right to submit may bring code",
+    "enable_byoc": "a site's local/policy.yaml says who may bring code",
     "components": "a site's local/ decides",
     "props": "not supported",
     "protocol": "always gRPC",
@@ -87,7 +86,7 @@ class Admin(Participant):
     """A person."""
 
     name: Annotated[str, AfterValidator(names.person)]
-    role: Role
+    role: names.Role
 
 
 _TYPES: Final[dict[str, type[Participant]]] = {"server": Server, "client": Site, "site": Site, "admin": Admin}

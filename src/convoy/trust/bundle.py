@@ -24,6 +24,7 @@ MAX_BYTES: Final = 64 << 20  # a bundle carries code, not data
 MAX_FILES: Final = 10_000
 MAX_ENVELOPE: Final = 8 << 20  # 10,000 files with long names
 MAX_DAYS: Final = 90  # a signature is for a job of these weeks, not for ever
+MAX_TIME: Final = 1e12  # seconds since the epoch, in 30,000 years: no number is too large to be reckoned with
 SKEW_S: Final = 300  # a submitter's clock may be five minutes ahead of ours
 _PREFIX: Final = b"convoy bundle 1\n"  # a signature for one purpose is no good for another
 _HEAD: Final = len(MAGIC) + 4
@@ -39,9 +40,9 @@ class Bundle:
     digest: str  # BLAKE3 of all its bytes
     submitter: str
     project: str
-    created: float
-    expires: float
-    sites: tuple[str, ...] | None  # None: all
+    created: float  # not good before this
+    expires: float  # nor, for who gets it then, after this
+    sites: tuple[str, ...] | None  # that may take it; None: all
     files: Mapping[str, memoryview] = field(repr=False)
 
 
@@ -101,17 +102,18 @@ def verify(data: Bytes, *, root_pem: bytes, project: str, now: float) -> Bundle:
     envelope, contents = _split(view)
     # 2. The envelope, byte for byte as `pack` writes it.
     manifest, signature, cert_pem = _opened(envelope)
-    # 3. The signer: an admin of this project, in time.
-    signer = peers.identity_of(cert_pem, root_pem, now=now, want=peers.ADMIN, name="the bundle's certificate")
+    # 3. The signer: an admin of this project. A short-lived certificate may end before what it signed in time does.
+    said = _read_manifest(manifest)
+    signed = _in_time(said, now=now)
+    signer = peers.identity_of(cert_pem, root_pem, now=signed, want=peers.ADMIN, name="the bundle's certificate")
     chain = authority.read_chain(cert_pem)
-    # 4. The signature, over the manifest's bytes; only then are they read.
+    # 4. The signature, over the manifest's bytes; only then does what it says count.
     if not keys.signed_by(chain[0].public_key(), signature, _PREFIX + manifest):
         raise NotAllowed("the bundle's list of files is not as its submitter signed it", fix="submit it again")
     if _envelope(manifest, signature, chain) != bytes(envelope):
         raise _damaged("its envelope is not written as we write it")
-    # 5. The manifest: this project, this submitter, this time.
-    said = _read_manifest(manifest)
-    _check_claims(said, signer=signer, project=project, now=now)
+    # 5. The manifest: this project, this submitter.
+    _check_claims(said, signer=signer, project=project)
     # 6. The files: safe names, exact sizes, exact contents.
     files = _files(said["files"], contents)
     return Bundle(
@@ -183,7 +185,7 @@ def _read_manifest(manifest: bytes) -> dict[str, Any]:
         fits = (
             said["format"] == 1
             and all(isinstance(said[key], str) for key in ("project", "submitter", "nonce"))
-            and all(type(said[key]) in (int, float) for key in ("created", "expires"))
+            and all(type(said[key]) in (int, float) and not abs(said[key]) > MAX_TIME for key in ("created", "expires"))
             and (sites is None or (isinstance(sites, list) and all(isinstance(site, str) for site in sites)))
             and all(
                 isinstance(path, str) and type(size) is int and size >= 0 and isinstance(digest, str)
@@ -197,18 +199,24 @@ def _read_manifest(manifest: bytes) -> dict[str, Any]:
     return dict(said)
 
 
-def _check_claims(said: Mapping[str, Any], *, signer: Any, project: str, now: float) -> None:
-    """Raise `NotAllowed` unless the manifest is for this project, by its signer, for this time."""
+def _in_time(said: Mapping[str, Any], *, now: float) -> float:
+    """Return when the manifest was signed, as far as we know. Raises `NotAllowed` before its time and after it."""
+    created, expires = said["created"], said["expires"]
+    if not created - SKEW_S <= now:
+        raise NotAllowed(
+            "the bundle is from the future", why=f"by {created - now:.0f} s", fix="set the submitter's clock"
+        )
+    if not now <= expires or not expires - created <= MAX_DAYS * 86400:
+        raise NotAllowed("the bundle's signature has expired", fix="submit the job folder again")
+    return float(now if now - created < SKEW_S else created)
+
+
+def _check_claims(said: Mapping[str, Any], *, signer: Any, project: str) -> None:
+    """Raise `NotAllowed` unless the manifest is for this project, by its signer."""
     if said["project"] != project or signer.project != project:
         raise NotAllowed(f"the bundle is for {said['project']}", why=f"this is {project}")
     if said["submitter"] != signer.name:
         raise NotAllowed(f"the bundle says {said['submitter']} but is signed by {signer.name}")
-    if not said["created"] - SKEW_S <= now:
-        raise NotAllowed(
-            "the bundle is from the future", why=f"by {said['created'] - now:.0f} s", fix="set the submitter's clock"
-        )
-    if not now <= said["expires"] or not said["expires"] - said["created"] <= MAX_DAYS * 86400:
-        raise NotAllowed("the bundle's signature has expired", fix="submit the job folder again")
 
 
 def _files(listed: list[tuple[str, int, str]], contents: memoryview) -> dict[str, memoryview]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from convoy.errors import BadInput
+from convoy.spec import yamls
 from convoy.trust.bundle import MAX_BYTES, MAX_FILES
 
 SKIPPED: Final = frozenset({"__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".DS_Store", ".mypy_cache"})
@@ -31,6 +33,16 @@ def gather(folder: Path) -> dict[str, bytes]:
             )
         files[unicodedata.normalize("NFC", path.relative_to(folder).as_posix())] = path.read_bytes()
     return files
+
+
+def targets(files: Mapping[str, bytes | memoryview]) -> list[str] | None:
+    """Return the sites that a job's job.yaml names, None for all; whether they are any good, its checks say later.
+
+    Raises `BadInput` if it is no YAML.
+    """
+    text = bytes(files["job.yaml"]).decode("utf-8-sig", errors="replace")
+    named = yamls.load(text, name="job.yaml").mapping().get("sites")
+    return named if isinstance(named, list) and all(isinstance(site, str) for site in named) else None
 
 
 def _walk(folder: Path) -> list[Path]:

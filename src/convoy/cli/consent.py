@@ -1,0 +1,145 @@
+"""What the owner of a site asks and says on the spot: would this job run here, what was refused, this one may."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from convoy.cli import processes, whose
+from convoy.cli.output import Screen
+from convoy.control.policy import Host, refusal
+from convoy.errors import BadInput, NotFound
+from convoy.site import admission, refusals
+from convoy.spec import approvals
+from convoy.spec.job import read_job
+from convoy.spec.kit import Kit, read_kit
+from convoy.spec.policy import read_policy
+from convoy.spec.settings import at_home
+from convoy.trust import bundle, files, folders, roll
+
+if TYPE_CHECKING:
+    from convoy.spec.job import Job
+
+LEAST: Final = 12  # hex digits: fewer are typed by mistake too easily
+
+
+def check(screen: Screen, path: Path, named: str, file: Path | None, person: str) -> None:
+    """Say that a site would take a job. Raises the `Refused` of the rule that says no, `BadInput`, `NotAllowed`."""
+    kit = whose.find(named, "", here=Path.cwd()).kit
+    if kit.kind != "site" and file is None:
+        raise BadInput(
+            f"{kit.root} is the kit of {_kind(kit)}, which knows no site's policy",
+            fix="name a site's with --kit FOLDER, or its policy with --policy FILE",
+        )
+    policy = read_policy(file or kit.local / "policy.yaml")
+    job, digest, signer = _bundled(path, kit) if path.is_file() else _folder(path)
+    who = admission.submitter(kit, signer or person or _self(kit))
+    site = kit.name if kit.kind == "site" else job.sites[0] if job.sites else "the site"
+    problem = refusal(policy, job, who, Host(site, kit.org, admission.approved(kit)), digest)
+    if problem is not None:
+        raise problem
+    screen.data({"job": job.name, "site": site, "submitter": who.name, "allowed": True})
+    screen.line(f"{site} would take {job.name} from {who.name}, {who.role} of {who.org}")
+
+
+def _bundled(path: Path, kit: Kit) -> tuple[Job, str, str]:
+    """Return a signed bundle's job.yaml, digest and submitter."""
+    data, root_pem = path.read_bytes(), kit.root_file.read_bytes()
+    checked = bundle.verify(data, root_pem=root_pem, project=kit.project, now=time.time())
+    return read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml"), checked.digest, checked.submitter
+
+
+def _folder(path: Path) -> tuple[Job, str, str]:
+    """Return a folder's job.yaml: it has no digest yet, and nobody has signed it."""
+    found = folders.gather(path)
+    if "job.yaml" not in found:
+        raise BadInput(f"{path} has no job.yaml", fix="`convoy job new NAME` writes a folder that runs")
+    return read_job(found["job.yaml"].decode(errors="replace"), str(path / "job.yaml")), "", ""
+
+
+def _self(kit: Kit) -> str:
+    """Return the person whose kit it is. Raises `BadInput` for a node's."""
+    if kit.kind == "admin":
+        return kit.name
+    people = sorted(name for name, who in roll.current(kit).participants.items() if who.kind == "admin")
+    raise BadInput("who would submit it?", why=f"there are {', '.join(people)}", fix="name one with --as PERSON")
+
+
+def refused(screen: Screen, folder: Path) -> None:
+    """List what a site's policy refused of the jobs that it still holds."""
+    kit = _site(folder)
+    found = [it for it in refusals.held(kit.work) if it.digest not in admission.approved(kit)]
+    screen.data({"refused": [asdict(it) for it in found]})
+    rows = [(it.digest[:LEAST], it.name, f"{it.submitter} ({it.role} of {it.org})", it.reason) for it in found]
+    screen.table(("digest", "job", "submitter", "refused because"), rows, empty="nothing waits for approval")
+
+
+def approve(screen: Screen, folder: Path, digest: str, note: str, *, now: float) -> None:
+    """Approve a bundle and tell the site's agent. Raises `BadInput`, and `NotFound` where no refused one is meant."""
+    kit = _site(folder)
+    known = approvals.read_approvals(kit.local / "approved.yaml")
+    whole, about = _meant(digest, refusals.held(kit.work))
+    if whole not in {approval.digest for approval in known}:
+        when = dt.datetime.fromtimestamp(now, tz=dt.UTC).isoformat(timespec="seconds")
+        _keep(kit, [*known, approvals.Approval(whole, when, note or about)])
+    told = _told(kit, folder)
+    screen.data({"digest": whole, "site": kit.name, "told": told})
+    screen.line(f"{kit.name} may run {about or 'the bundle'} ({whole[:LEAST]}…): it stands in local/approved.yaml")
+    screen.line("its agent asks for the job again" if told else "its agent does not run: it takes the job when it does")
+
+
+def _keep(kit: Kit, approved: list[approvals.Approval]) -> None:
+    """Write local/approved.yaml. Raises `BadInput` where it cannot be written, as where a cluster mounts it."""
+    text = approvals.written(approved)
+    try:
+        files.write(kit.local / "approved.yaml", text.encode(), mode=0o644)
+    except OSError as problem:
+        raise BadInput(
+            f"{kit.local / 'approved.yaml'} cannot be written",
+            why=problem.strerror or str(problem),
+            fix=f"add this line where it comes from, and restart the site: {text.splitlines()[-1]}",
+        ) from problem
+
+
+def _meant(digest: str, held: list[refusals.Refusal]) -> tuple[str, str]:
+    """Return the whole digest, and what it is of where the site has refused it."""
+    wanted = digest.lower()
+    found = {it.digest: f"{it.name} of {it.submitter}" for it in held if it.digest.startswith(wanted)}
+    if approvals.DIGEST.fullmatch(wanted):
+        return wanted, found.get(wanted, "")
+    if len(wanted) < LEAST or set(wanted) - set("0123456789abcdef"):
+        why = f"wanted 64 hex digits, or the first {LEAST} or more of a bundle that this site refused"
+        raise BadInput(f"{digest!r} is no digest", why=why, fix="convoy site refused --kit KIT")
+    if len(found) != 1:
+        why = "; ".join(f"{whole} is {about}" for whole, about in found.items()) or "it may have ended"
+        what = f"{len(found) or 'no'} bundles that this site refused begin with {digest}"
+        raise NotFound(what, why=why, fix="see them: convoy site refused --kit KIT; or give all 64 digits")
+    return next(iter(found.items()))
+
+
+def _told(kit: Kit, folder: Path) -> bool:
+    """Tell the site's agent to look again at what it refused; return whether one runs."""
+    try:
+        pid = int(kit.pid_file.read_text())
+    except (OSError, ValueError):
+        return False
+    if not any(processes.lives(pid, place) for place in (kit.root, folder.absolute())):
+        return False
+    os.kill(pid, refusals.AGAIN)
+    return True
+
+
+def _site(folder: Path) -> Kit:
+    """Return a site's kit. Raises `BadInput` for another's."""
+    kit = at_home(read_kit(folder))
+    if kit.kind != "site":
+        raise BadInput(f"{folder} is the kit of {_kind(kit)}", fix="this is for a site's owner: name the site's kit")
+    return kit
+
+
+def _kind(kit: Kit) -> str:
+    return f"{'an' if kit.kind == 'admin' else 'a'} {kit.kind}"

@@ -1,0 +1,98 @@
+"""What keeps a site from taking a job: the rule of its policy that says no, with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from convoy.control.rights import allows
+from convoy.errors import Refused
+from convoy.spec.policy import OWN, Policy, Rule
+
+if TYPE_CHECKING:
+    from convoy.spec.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Submitter:
+    """Who asks for a job, as the signed federation.json knows them."""
+
+    name: str
+    org: str
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The site that is asked, and the digests of the bundles that its owner has approved."""
+
+    name: str
+    org: str
+    approved: Collection[str] = ()
+
+
+def refusal(policy: Policy, job: Job, who: Submitter, host: Host, digest: str = "") -> Refused | None:
+    """Return why a site does not take a job, None if it does; `digest` is the bundle's, empty: not signed yet.
+
+    An approval stands in for a rule that lets the submitter run code, and for nothing else.
+    """
+    if not allows(who.role, "submit", own=True, same_org=True):
+        return Refused(f"{who.name} may not submit jobs", why=f"role {who.role}")
+    if job.sites is not None and host.name not in job.sites:
+        return Refused(f"the job is not for {host.name}", why=f"it names {', '.join(job.sites)}")
+    found = _workflow(policy, job, host) or _limits(policy, job, host)
+    if found is not None or any(fits(rule, who, host.org) for rule in policy.run) or digest in host.approved:
+        return found
+    return _nobody(policy, who, host, digest)
+
+
+def fits(rule: Rule, who: Submitter, own: str) -> bool:
+    """Return whether somebody fits every part of a rule; `own` is the site's organisation."""
+    org = own if rule.org == OWN else rule.org
+    parts = ((rule.person, rule.person, who.name), (rule.org, org, who.org), (rule.role, rule.role, who.role))
+    given = [wanted == has for named, wanted, has in parts if named]
+    return bool(given) and all(given)
+
+
+def _workflow(policy: Policy, job: Job, host: Host) -> Refused | None:
+    if policy.workflows is None or any(fnmatchcase(job.workflow, pattern) for pattern in policy.workflows):
+        return None
+    listed = ", ".join(policy.workflows) or "none"
+    return Refused(
+        f"{host.name} takes no part in the workflow {job.workflow}",
+        why=f"{_place(policy, 'workflows')}: `workflows` lists {listed}",
+        fix="name other sites in job.yaml, or ask the owner of this one",
+    )
+
+
+def _limits(policy: Policy, job: Job, host: Host) -> Refused | None:
+    asked, most = job.resources, policy.limits
+    for name, wanted, limit, unit in (
+        ("cpu", asked.cpu, most.cpu, "{:g} cores"),
+        ("memory", asked.memory / (1 << 20), most.memory / (1 << 20), "{:g}Mi of memory"),
+        ("gpu", asked.gpu, most.gpu, "{:g} GPUs"),
+    ):
+        if wanted > limit:
+            return Refused(
+                f"the job asks for {unit.format(wanted)}",
+                why=f"{_place(policy, f'limits.{name}')}: one job may ask {host.name} for {unit.format(limit)}",
+                fix="ask for less in job.yaml, under `resources`",
+            )
+    return None
+
+
+def _nobody(policy: Policy, who: Submitter, host: Host, digest: str) -> Refused:
+    rule = f"no rule of `run` fits a {who.role} of {who.org}"
+    default = "there is no `run`, so code of its own organisation and of project_admins runs, and of nobody else"
+    told = f"convoy site approve {digest} --kit KIT" if digest else "`convoy site approve`, once it is submitted"
+    return Refused(
+        f"{who.name} may not run code at {host.name}",
+        why=f"{_place(policy, 'run')}: {rule if 'run' in policy.places else default}",
+        fix=f"the owner of {host.name} may approve this bundle there: {told}",
+    )
+
+
+def _place(policy: Policy, key: str) -> str:
+    return policy.places.get(key, "policy.yaml")

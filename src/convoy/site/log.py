@@ -1,0 +1,98 @@
+"""One job's log at a site: a file that is sent as it grows, or stays where the policy says so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from convoy.site.line import Line
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker.lines import MAX_LOG, Stamper
+
+CHUNK: Final = 64 << 10  # bytes of log in one message
+
+
+@dataclass(slots=True)
+class JobLog:
+    """What the job's code prints; nothing of it leaves before the job is admitted."""
+
+    job: str
+    site: str
+    folder: Path
+    line: Line
+    sent: int = 0  # bytes that the server has
+    _leaves: bool | None = None  # None: not known yet
+    _news: asyncio.Event = field(default_factory=asyncio.Event)
+    _stamp: Stamper = field(default_factory=lambda: Stamper(time.time))
+
+    @property
+    def file(self) -> Path:
+        """What leaves."""
+        return self.folder / "log.txt"
+
+    @property
+    def kept(self) -> Path:
+        """What stays: it goes with the job's other files."""
+        return self.folder / "kept.txt"
+
+    def open(self, *, leaves: bool) -> None:
+        """Send the log from now on; or keep here what is not gone yet, and say once that it stays."""
+        self._leaves = leaves
+        if not leaves and not self.kept.exists():
+            with suppress(OSError):
+                os.truncate(self.file, min(self.sent, _size(self.file)))
+            self._append(self.file, self._stamp.lines(f"convoy: the log stays at {self.site}\n".encode()))
+            self.kept.touch()
+        self._news.set()
+
+    def print(self, data: bytes) -> None:
+        """Add what was printed, each line with its time."""
+        self._write(self._stamp.lines(data))
+
+    def close(self) -> None:
+        """Send the last words."""
+        self._write(self._stamp.flush())
+        self._send()
+
+    def resumed(self, offset: int) -> None:
+        """The line is open again, and the server has so many bytes."""
+        self.sent = offset
+        self._news.set()
+
+    async def pump(self) -> None:
+        """Send what is new, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            self._send()
+
+    def _write(self, lines: bytes) -> None:
+        self._append(self.kept if self._leaves is False else self.file, lines)
+
+    def _append(self, path: Path, lines: bytes) -> None:
+        if lines and _size(path) < MAX_LOG:
+            with suppress(OSError), path.open("ab") as file:  # a full disk costs lines, not the job
+                file.write(lines)
+            self._news.set()
+
+    def _send(self) -> None:
+        while self._leaves is not None and self.line.connected.is_set() and (data := self._unsent()):
+            self.line.send(pb.Up(log=pb.Log(job=self.job, offset=self.sent, data=data)))
+            self.sent += len(data)
+
+    def _unsent(self) -> bytes:
+        try:
+            with self.file.open("rb") as file:
+                file.seek(self.sent)
+                return file.read(CHUNK)
+        except FileNotFoundError:
+            return b""
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0

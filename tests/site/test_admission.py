@@ -1,0 +1,155 @@
+"""What a site lets in and lets out, with real kits: time, approvals, a policy that changes, what stays."""
+
+import os
+import time
+
+import pytest
+
+from convoy.errors import BadInput, NotAllowed, Refused
+from convoy.provision.kits import provision
+from convoy.site import admission, refusals
+from convoy.spec.approvals import Approval, written
+from convoy.spec.kit import read_kit
+from convoy.spec.project import read_project
+from convoy.store.blobs import BlobFolder
+from convoy.trust import bundle
+from convoy.wire import convoy_pb2 as pb
+
+DAY_S = 86400
+PROJECT = """
+api_version: 3
+name: clinics
+participants:
+  - {name: server, type: server, org: a}
+  - {name: site-1, type: client, org: a}
+  - {name: root@x.org, type: admin, org: x, role: project_admin}
+  - {name: lead@a.org, type: admin, org: a, role: lead}
+  - {name: lead@b.org, type: admin, org: b, role: lead}
+  - {name: look@a.org, type: admin, org: a, role: member}
+"""
+FILES = {"job.yaml": b"name: tumours\ntrainer: train.py\n", "train.py": b"import convoy\n"}
+FAILED = pb.TaskFailed(error="ValueError: patient 17 is 93 years old", story="Traceback: patient 17")
+
+
+@pytest.fixture(scope="module")
+def prod(tmp_path_factory):
+    project, _ = read_project(PROJECT, "project.yml")
+    return provision(project, tmp_path_factory.mktemp("w"), now=time.time() - 40 * DAY_S)
+
+
+@pytest.fixture
+def site(prod):
+    kit = read_kit(prod / "site-1")
+    before = (kit.local / "policy.yaml").read_text()
+    yield kit
+    (kit.local / "policy.yaml").write_text(before)
+    (kit.local / "approved.yaml").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def admit(prod, site, tmp_path):
+    """Bring a bundle to the site's door, `days` after it was signed by `who`."""
+
+    def admitted(who="root@x.org", days=0.0, files=FILES, **more):
+        keys = prod / who / "startup"
+        data = bundle.pack(
+            files,
+            project="clinics",
+            submitter=who,
+            key_pem=(keys / "node.key").read_bytes(),
+            cert_pem=(keys / "node.crt").read_bytes(),
+            now=time.time() - days * DAY_S,
+            **more,
+        )
+        return again(data, days)
+
+    def again(data, days=0.0):
+        root_pem = site.root_file.read_bytes()
+        known = bundle.verify(data, root_pem=root_pem, project="clinics", now=time.time() - days * DAY_S)
+        admit.folder, admit.digest, admit.data = tmp_path / known.id, known.digest, data
+        admit.folder.mkdir(exist_ok=True)
+        return admission.admit(data, known.id, admit.folder, site)
+
+    admit = admitted
+    admit.again = again
+    return admit
+
+
+def test_by_default_the_own_organisation_and_project_admins_may_run_code(admit):
+    assert admit("root@x.org").spec.name == "tumours"
+    assert admit("lead@a.org").leave.logs
+    assert (admit.folder / "code" / "train.py").read_bytes() == FILES["train.py"]
+
+
+def test_everybody_elses_code_is_refused_kept_for_the_owner_to_see_and_runs_once_it_is_approved(admit, site, tmp_path):
+    with pytest.raises(Refused, match=r"lead@b.org may not run code at site-1"):
+        admit("lead@b.org")
+    assert not (admit.folder / "code").exists()
+    (tmp_path / "jobs").mkdir()
+    admit.folder.rename(tmp_path / "jobs" / admit.folder.name)
+    (held,) = refusals.held(tmp_path)
+    assert (held.digest, held.submitter, held.org, held.role) == (admit.digest, "lead@b.org", "b", "lead")
+    assert "policy.yaml:6: no rule of `run` fits a lead of b" in held.reason
+    (site.local / "approved.yaml").write_text(written([Approval(admit.digest, "now")]))
+    assert admit.again(admit.data).spec.name == "tumours"
+    with pytest.raises(Refused):
+        admit("lead@b.org")  # the same files, signed anew: another bundle
+
+
+def test_who_may_not_submit_is_refused_whoever_lets_them(admit, site):
+    (site.local / "policy.yaml").write_text("run: [{person: look@a.org}]\n")
+    with pytest.raises(Refused, match="may not submit jobs"):
+        admit("look@a.org")
+
+
+def test_a_bundle_for_other_sites_is_refused_by_its_signature_and_by_its_job(admit):
+    with pytest.raises(Refused, match="the bundle is not for site-1"):
+        admit(sites=["site-2"])
+    with pytest.raises(Refused, match="the job is not for site-1"):
+        admit(files=FILES | {"job.yaml": FILES["job.yaml"] + b"sites: [site-2]\n"})
+
+
+def test_a_bundle_that_comes_after_its_expiry_is_refused_and_a_job_that_runs_by_then_goes_on(admit):
+    with pytest.raises(NotAllowed, match="has expired"):
+        admit(days=31)
+    then, mark = time.time() - 20 * DAY_S, admit.folder / admission.ADMITTED
+    mark.touch()  # as if it had come eleven days after it was signed
+    os.utime(mark, (then, then))
+    assert admit.again(admit.data, days=31).spec.name == "tumours"
+    assert mark.stat().st_mtime == pytest.approx(then)
+    assert admit(days=29).spec.name == "tumours"
+    assert time.time() - (admit.folder / admission.ADMITTED).stat().st_mtime < 60
+
+
+def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site):
+    (site.local / "policy.yaml").write_text("run: everybody\n")
+    with pytest.raises(BadInput, match=r"policy.yaml:1:1: \"run\" is \"everybody\"; wanted a list"):
+        admit()
+    (site.local / "policy.yaml").write_text("")
+    (site.local / "approved.yaml").write_text("- all\n")
+    with pytest.raises(BadInput, match=r"approved.yaml:1:3: \"all\" approves nothing"):
+        admit()
+
+
+def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_path):
+    answer = pb.Answer(step="1.0", digest="d" * 64, weight=3, metrics={"auc": 0.9})
+    task, blobs = pb.Task(), BlobFolder(tmp_path)
+    assert admission.released(site, blobs, answer, task) == ("d" * 64, {"auc": 0.9})
+    (site.local / "policy.yaml").write_text("leave: {metrics: false}\n")
+    assert admission.released(site, blobs, answer, task) == ("d" * 64, {})
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FAILED.error, "ValueError (the rest stays at site-1)"),
+        ("KeyError", "KeyError (the rest stays at site-1)"),
+        ("patient 17", "the trainer failed (the rest stays at site-1)"),
+        ("x" * 200, "the trainer failed (the rest stays at site-1)"),
+        ("", "the trainer failed (the rest stays at site-1)"),
+    ],
+)
+def test_of_a_failure_the_type_alone_is_told_where_logs_stay(site, error, said):
+    assert admission.told(site, FAILED) == (FAILED.error, FAILED.story)
+    (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
+    assert admission.told(site, pb.TaskFailed(error=error, story="secret")) == (said, "")
