@@ -30,7 +30,7 @@ def test_the_whole_table_stands_here_as_people_know_it():
     assert {role: {right: reach(role, right) for right in RIGHTS} for role in ROLES} == {
         "project_admin": dict.fromkeys(RIGHTS, "any"),
         "org_admin": {
-            **dict.fromkeys(("observe", "view"), "any"),
+            **dict.fromkeys(("observe", "view", "audit"), "any"),
             **dict.fromkeys(("logs", "download", "abort", "delete", "operate_site"), "org"),
             **dict.fromkeys(("submit", "clone", "operate_server"), "none"),
         },
@@ -39,6 +39,7 @@ def test_the_whole_table_stands_here_as_people_know_it():
             **dict.fromkeys(("logs", "download", "clone", "abort", "delete"), "own"),
             "operate_site": "org",
             "operate_server": "none",
+            "audit": "none",
         },
         "member": {right: "any" if right in ("observe", "view") else "none" for right in RIGHTS},
     }

@@ -12,11 +12,16 @@ from convoy.admin import views
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who asks: proven by a key, described by federation.json."""
+    """Who asks: proven by a key, described by federation.json. Nobody has no name."""
 
     name: str
     org: str
     role: str
+
+    @property
+    def actor(self) -> str:
+        """Who this is in the audit trail."""
+        return f"admin:{self.name}" if self.name else "stranger"
 
 
 class Coordinator(Protocol):
@@ -75,6 +80,14 @@ class Coordinator(Protocol):
 
     def problems(self, count: int) -> list[views.LogLine]:
         """Return the newest warnings and errors of the server, oldest first."""
+        ...
+
+    def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
+        """Write into the audit trail what the REST API did, or refused, by itself."""
+        ...
+
+    def trail(self, since: int) -> AsyncIterator[views.AuditLine]:
+        """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
         ...
 
     async def shutdown(self, person: Person, target: str, restart: bool) -> None:

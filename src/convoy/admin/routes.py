@@ -52,6 +52,11 @@ class Call:
         return str(self.request.path_params[name])
 
     @property
+    def thing(self) -> str:
+        """What the request is about, for the audit trail: a job, a site, else where it comes from."""
+        return thing(self.request)
+
+    @property
     def authorization(self) -> str:
         """The Authorization header."""
         return self.request.headers.get("authorization", "")
@@ -83,6 +88,25 @@ class Route:
     shape: Literal["one", "list", "lines"] = "one"
     takes: type[views.View] | Literal["bytes"] | None = None
     query: tuple[Query, ...] = ()
+
+    @property
+    def audited(self) -> bool:
+        """Whether the audit trail tells of it: of what changes something, and of code and models that leave."""
+        return self.method != "GET" or self.needs in ("clone", "download")
+
+    @property
+    def action(self) -> str:
+        """What it is called in the audit trail: as its right, or as its path where that says more."""
+        wide = self.needs in ("public", "known", "operate_site", "operate_server")
+        return self.path.rpartition("/")[2] if wide else self.needs
+
+
+def thing(request: Request) -> str:
+    """Return what a request is about, for the audit trail: a job, a site, else the address that it comes from."""
+    for kind in ("job", "site"):
+        if kind in request.path_params:
+            return f"{kind}:{request.path_params[kind]}"
+    return f"from:{request.client.host}" if request.client else ""
 
 
 async def body(request: Request, limit: int) -> bytes:
@@ -137,6 +161,7 @@ async def log_in(call: Call) -> Answer:
     except ValidationError as problem:
         raise BadInput("this is no login", why=str(problem.errors()[0]["msg"])) from problem
     token, person = call.desk.gate.log_in(ask.nonce, ask.certificate, ask.signature)
+    call.of.note(person.actor, "login", call.thing)
     return views.BearerView(token=token, ends_in_s=call.desk.gate.bearer_s, person=_person(person))
 
 
@@ -211,6 +236,7 @@ async def bundle(call: Call) -> Answer:
     file = call.of.bundle(call.path("job"))
     if not file.is_file():
         raise Refused("the bundle of this job is not kept any more", fix="submit its folder again")
+    call.of.note(call.person.actor, "clone", call.thing)
     return FileResponse(file, media_type="application/octet-stream")
 
 
@@ -221,8 +247,16 @@ async def result(call: Call) -> Answer:
     if name not in detail.results:
         there = ", ".join(detail.results) or f"none: the job is {detail.job.state}"
         raise NotFound(f"job {detail.job.name} has no result {name!r}", why=f"its results: {there}")
-    chunks = streams.skipped(call.of.result(detail.job.id, name), number(call.request, "offset", 0))
-    return streams.Stream(await streams.begun(chunks), "application/octet-stream")
+    offset = number(call.request, "offset", 0)
+    chunks = await streams.begun(streams.skipped(call.of.result(detail.job.id, name), offset))
+    if not offset:  # else it goes on with what broke off
+        call.of.note(call.person.actor, "download", f"{call.thing}/{name}")
+    return streams.Stream(chunks, "application/octet-stream")
+
+
+async def trail(call: Call) -> Answer:
+    """Send the audit trail."""
+    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.desk.closing)
 
 
 async def sites(call: Call) -> Answer:
@@ -273,6 +307,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The newest warnings and errors of the server, oldest first",
         shape="list",
         query=(Query("count", "integer", "how many, at most 1000"),),
+    ),
+    Route(
+        "GET",
+        f"{V1}/audit",
+        "audit",
+        trail,
+        views.AuditLine,
+        "Who did what: the records of the audit trail, each followed by its checkpoint if it has one",
+        shape="lines",
+        query=(Query("since", "integer", "from the record of this number on"),),
     ),
     Route("POST", f"{V1}/stop", "operate_server", leave(restart=False), views.Done, "Drain and stop the server"),
     Route("POST", f"{V1}/restart", "operate_server", leave(restart=True), views.Done, "Drain and restart the server"),

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from convoy.admin import views
 from convoy.admin.client import PATIENCE_S, Client, Sent, connect
 from convoy.spec.kit import Kit
+from convoy.trust import audit as trail
 
 T = TypeVar("T")
 
@@ -102,6 +103,10 @@ class Session:
     def enable(self, site: str, *, enabled: bool = True) -> views.SiteView:
         """Let a site take part, or not."""
         return self._run(self._client.enable(site, enabled=enabled))
+
+    def audit(self, since: int = 0) -> Iterator[trail.Entry]:
+        """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
+        return self._each(self._client.audit(since))
 
     def status(self) -> views.ServerView:
         """Return the server in one look."""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli import jobs, sites
+from convoy.cli import audit, jobs, sites
 from convoy.cli.asking import as_json, group, helped, kit_options
 
 
@@ -27,7 +27,7 @@ def app(context: click.Context, version: bool) -> None:
 
 
 kits = group("kit", "Look into startup kits")
-for words in (jobs.app, sites.app, kits, sites.status, sites.problems, sites.restart, sites.shutdown):
+for words in (jobs.app, sites.app, kits, audit.app, sites.status, sites.problems, sites.restart, sites.shutdown):
     app.add_command(words)
 
 workspace_option = click.option(

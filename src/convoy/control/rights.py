@@ -18,6 +18,7 @@ Right = Literal[
     "delete",
     "operate_site",  # enable, disable, restart, stop a site
     "operate_server",
+    "audit",  # the trail of who did what
 ]
 Reach = Literal["own", "org", "any"]
 
@@ -35,6 +36,7 @@ TABLE: Final[Mapping[str, Mapping[str, Reach]]] = MappingProxyType(
             "abort": "org",
             "delete": "org",
             "operate_site": "org",
+            "audit": "any",
         },
         "lead": {
             "observe": "any",

@@ -15,6 +15,7 @@ from convoy.control import events
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, RemoteFault
+from convoy.server.auditor import Auditor
 from convoy.server.hub import Hub, Line
 from convoy.server.logs import JobLogs
 from convoy.server.transfers import Transfers
@@ -37,6 +38,7 @@ class Sessions:
     transfers: Transfers
     post: Callable[[events.Event], None]
     logs: Callable[[str], JobLogs]
+    audit: Auditor
 
     async def serve(self, stream: Stream) -> None:
         """Serve one connection until it ends: a site's session, or transfers one after the other."""
@@ -44,7 +46,10 @@ class Sessions:
             try:
                 work = self._begun(stream, opening)
             except ConvoyError as problem:
-                structlog.get_logger().warning("a site was refused", reason=errors.line(problem))
+                reason = errors.line(problem)
+                structlog.get_logger().warning("a site was refused", reason=reason)
+                if opening.HasField("hello"):
+                    self.audit.note_some(self._called(stream), "join", "", f"refused: {reason}")
                 await stream.write(verdict(problem))
                 return
             if not await work:
@@ -76,6 +81,8 @@ class Sessions:
         """Hold one site's line until either side hangs up."""
         site = SiteName(line.site)
         line.send(pb.Down(welcome=self._welcome(site)))
+        if (greeting := self.audit.greeting()) is not None:
+            line.send(greeting)
         self.post(_joined(site, hello))
         try:
             await stream.write(pb.Verdict())
@@ -107,7 +114,7 @@ class Sessions:
             case "ready":
                 self.post(events.MemberReady(JobId(up.ready.job), site))
             case "refused":
-                self.post(events.MemberRefused(JobId(up.refused.job), site, told(up.refused.reason)))
+                self._refused(site, JobId(up.refused.job), told(up.refused.reason))
             case "failed":
                 failed = up.failed
                 error, story = told(failed.error), told(failed.story, STORY)
@@ -118,6 +125,11 @@ class Sessions:
                 return
             case _:
                 raise RemoteFault(f"{site} said something that this server does not know")
+
+    def _refused(self, site: SiteName, job: JobId, reason: str) -> None:
+        if job in self.state.jobs:
+            self.audit.note_some(f"site:{site}", "refuse", f"job:{job}", reason)
+        self.post(events.MemberRefused(job, site, reason))
 
     def _log(self, site: SiteName, log: pb.Log) -> None:
         job = self.state.jobs.get(JobId(log.job))
@@ -132,6 +144,12 @@ class Sessions:
             if site in job.members and job.record.state == "running" and job.members[site].state != "refused"
         ]
         return pb.Welcome(version=self.version, jobs=held)
+
+    def _called(self, stream: Stream) -> str:
+        try:
+            return f"site:{tls.site_of(stream.sock, self.project)}"
+        except NotAllowed:
+            return "stranger"
 
     def _who(self, stream: Stream) -> SiteName:
         site = SiteName(tls.site_of(stream.sock, self.project))

@@ -20,9 +20,11 @@ from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.site.backoff import Backoff
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
+from convoy.site.witness import FILE, Witness
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import Settings
+from convoy.trust import audit
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import health, tls
 from convoy.wire.dial import Way
@@ -86,7 +88,12 @@ class Agent:
     jobs: dict[str, SiteJob] = field(default_factory=dict)
     process: str = field(default_factory=lambda: secrets.token_hex(8))  # its name, should a second one come
     _runs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    witness: Witness = field(init=False)
     _trouble: str = "not registered with the server yet"
+
+    def __post_init__(self) -> None:
+        """Look for the file of checkpoints when the first one comes."""
+        self.witness = Witness(self.site.folder / FILE)
 
     def problem(self) -> str:
         """Say why the site is not ready, or nothing: ready is registered with the server."""
@@ -164,6 +171,8 @@ class Agent:
                     self._begin(down.start)
             case "leave":
                 self.ending.ask(restart=down.leave.restart)
+            case "checkpoint":
+                self._witness(down.checkpoint)
             case "stop" if down.stop.job not in self.jobs:
                 self.site.line.send(pb.Up(stopped=pb.JobStopped(job=down.stop.job)))
             case None:
@@ -190,6 +199,15 @@ class Agent:
                 self.group.create_task(job.cancel(down.cancel.step))
             case "receipt":
                 return  # the bytes stay until the round is committed
+
+    def _witness(self, said: pb.Checkpoint) -> None:
+        kept = audit.Checkpoint(said.seq, said.hash, said.at, said.certificate, said.signature)
+        try:
+            problem = self.witness.keep(kept)
+        except OSError as failed:
+            problem = f"it could not be written down: {failed}"
+        if problem:
+            self.site.log.warning("a checkpoint of the server's audit trail", problem=problem)
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
         self._trouble = LOST

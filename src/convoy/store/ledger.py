@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
 from convoy.errors import BadInput, ConvoyError, StorageFull, Unreachable
 from convoy.store import tables
+from convoy.trust import audit
 
 Record = Job | Member | Step | Task | Round
 
@@ -29,6 +30,8 @@ TABLES: Final[Mapping[type, sa.Table]] = {
     Step: tables.STEPS,
     Task: tables.TASKS,
     Round: tables.ROUNDS,
+    audit.Record: tables.AUDIT,
+    audit.Checkpoint: tables.CHECKPOINTS,
 }
 
 
@@ -65,9 +68,11 @@ class Contents:
     tasks: list[Task]
     rounds: list[Round]
     disabled: frozenset[str]
+    audited: audit.Record | None = None  # the newest of the trail
+    signed: audit.Checkpoint | None = None
 
 
-Entry = Record | Switched | Dropped | Undone
+Entry = Record | Switched | Dropped | Undone | audit.Entry
 
 
 class Ledger:
@@ -120,7 +125,24 @@ class Ledger:
             disabled = frozenset(
                 row["name"] for row in _rows(connection, tables.SITES, tables.SITES.c.name) if not row["enabled"]
             )
-        return Contents(jobs, members, steps, tasks, rounds, disabled)
+            record, seal = _newest(connection, tables.AUDIT), _newest(connection, tables.CHECKPOINTS)
+        audited = None if record is None else audit.Record(**record)
+        signed = None if seal is None else audit.Checkpoint(**seal)
+        return Contents(jobs, members, steps, tasks, rounds, disabled, audited, signed)
+
+    def trail(self, since: int, count: int) -> list[audit.Entry]:
+        """Return at most `count` records from number `since` on, each followed by its checkpoint if it has one.
+
+        Raises `Unreachable`.
+        """
+        records, checkpoints = tables.AUDIT.c, tables.CHECKPOINTS.c
+        with _reached(self._engine), self._engine.connect() as connection:
+            asked = sa.select(tables.AUDIT).where(records.seq >= since).order_by(records.seq).limit(count)
+            found: list[audit.Entry] = [audit.Record(**row) for row in connection.execute(asked).mappings()]
+            if found:
+                signed = sa.select(tables.CHECKPOINTS).where(checkpoints.seq.between(since, found[-1].seq))
+                found += [audit.Checkpoint(**row) for row in connection.execute(signed).mappings()]
+        return sorted(found, key=lambda entry: (entry.seq, isinstance(entry, audit.Checkpoint)))
 
     def close(self) -> None:
         """Close every connection."""
@@ -239,7 +261,7 @@ def _upsert(engine: sa.Engine, table: sa.Table) -> sa.Executable:
     return statement.on_conflict_do_update(index_elements=keys, set_=rest)
 
 
-def _row(record: Record) -> dict[str, object]:
+def _row(record: Record | audit.Entry) -> dict[str, object]:
     return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
 
 
@@ -251,6 +273,11 @@ def _plain(value: object) -> object:
 
 def _rows(connection: sa.Connection, table: sa.Table, order: sa.Column[Any]) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(sa.select(table).order_by(order)).mappings()]
+
+
+def _newest(connection: sa.Connection, table: sa.Table) -> dict[str, Any] | None:
+    row = connection.execute(sa.select(table).order_by(table.c.seq.desc()).limit(1)).mappings().first()
+    return None if row is None else dict(row)
 
 
 def _round(row: dict[str, Any]) -> Round:

@@ -1,4 +1,4 @@
-"""Make the tables of the spine: jobs, members, steps, tasks, rounds, sites."""
+"""Make the tables of the spine: jobs, members, steps, tasks, rounds, audit, sites."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -68,11 +68,27 @@ def upgrade() -> None:
         sa.Column("committed_at", sa.Float, nullable=False),
     )
     op.create_table(
+        "audit",
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("actor", text, nullable=False),
+        sa.Column("action", job, nullable=False),
+        *(sa.Column(c, text, nullable=False) for c in ("object", "outcome")),
+        *(sa.Column(c, digest, nullable=False) for c in ("prev", "hash")),
+    )
+    op.create_table(
+        "checkpoints",
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("hash", digest, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        *(sa.Column(c, text, nullable=False) for c in ("certificate", "signature")),
+    )
+    op.create_table(
         "sites", sa.Column("name", name, primary_key=True), sa.Column("enabled", sa.Boolean, nullable=False)
     )
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("sites", "rounds", "tasks", "steps", "members", "jobs"):
+    for table in ("sites", "checkpoints", "audit", "rounds", "tasks", "steps", "members", "jobs"):
         op.drop_table(table)
