@@ -9,7 +9,7 @@ import pytest
 
 from bench.federation import ADMIN
 from convoy.trust import audit
-from tests.scenarios.conftest import readyz, write_job
+from tests.scenarios.conftest import overheard, put_job, readyz, write_job
 
 pytestmark = pytest.mark.scenario
 
@@ -79,6 +79,49 @@ def test_a_site_finds_whatever_the_servers_owner_changes(gated, convoy, tmp_path
     code, words = convoy("verify", trail, "--kit", site)
     assert code == 1
     assert "not what the server signed" in words
+
+
+FORGER = """
+import numpy as np
+import convoy
+from convoy.store.arrays import save
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker import tasks
+
+def initial():
+    return {"w": np.zeros(4, np.float32)}
+
+def train(task):
+    if task.site == "site-1":
+        return convoy.Reply({"w": task.model["w"] + 1})
+    here = tasks.session()  # round the library's own checks
+    digest = save(here._folder, {"w": np.full(4, np.nan, np.float32)})
+    here.open = None
+    here._send(pb.WorkerUp(answer=pb.Answer(step=task.step, digest=digest, weight=1.0)))
+"""
+
+
+def test_what_sites_were_refused_is_in_the_trail(started, tmp_path):
+    federation = started()
+    site = federation.nodes["site-2"]
+    with federation.session() as session:
+        spec = {"trainer": "train.py:train", "with_": {"rounds": 1, "min_sites": 1}}
+        job = session.submit(put_job(tmp_path / "forged", {"train.py": FORGER}, **spec)).id
+        assert session.wait(job).job.state == "completed"
+        site.stop()
+        session.enable("site-2", enabled=False)
+        with overheard(site) as until:
+            until("is disabled")
+        session.enable("site-2")  # when it answers, what was noted before is durable
+        said = [(it.actor, it.action, it.object, it.outcome) for it in session.audit() if isinstance(it, audit.Record)]
+    (refused,) = [words for words in said if words[1] == "update"]
+    assert refused[:3] == ("site:site-2", "update", f"task:{job}/1.0")
+    assert refused[3].startswith("refused: ")
+    assert "'w' of the update is not finite" in refused[3]
+    assert (f"admin:{ADMIN}", "disable", "site:site-2", "done") in said
+    joined = {words for words in said if words[1] == "join"}
+    assert {words[0] for words in joined} == {"site:site-2"}
+    assert all("is disabled" in words[3] for words in joined)
 
 
 def forge(file):

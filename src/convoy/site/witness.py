@@ -12,7 +12,7 @@ from convoy.trust import audit
 
 FILE: Final = "witness.jsonl"  # in the site's working folder
 MAX_BYTES: Final = 8 << 20  # some 6,000 checkpoints; beyond that the older ones are thinned out to half of it or less
-DENSE: Final = 200
+DENSE: Final = 200  # some 3,500 checkpoints of a billion records
 TAIL: Final = 2 * (audit.MAX_LINE + 1)  # bytes in which the last whole line lies, whatever was cut off behind it
 
 
@@ -61,10 +61,10 @@ class Witness:
         return _checkpoint(whole.rpartition(b"\n")[2]) if whole else None
 
     def _thin(self) -> None:
-        """Thin out what is old: of two neighbours that are closer than their age / `dense` (in records) one goes.
+        """Thin out what is old: a checkpoint goes if its neighbour is nearer than its age / `dense`, in records.
 
-        So of the last 200 records every checkpoint stays, of 20,000 before them one in 100: who rewrites the trail, be
-        it of years ago, still meets a witness. Their number grows with the logarithm of the trail's length.
+        The first stays. Whoever rewrites the trail, be it of years ago, still meets a witness of soon after, and the
+        number of checkpoints grows with the logarithm of the trail's length.
         """
         lines = self.path.read_bytes().splitlines(keepends=True)
         kept: list[bytes] = []
