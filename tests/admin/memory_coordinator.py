@@ -12,7 +12,9 @@ from pathlib import Path
 from convoy.admin import views
 from convoy.admin.port import Person
 from convoy.errors import NotFound, Refused
+from convoy.server.views import audit_line
 from convoy.spec.job import read_job_document
+from convoy.trust import audit
 from convoy.trust import bundle as bundles
 from convoy.trust.federation import Roll
 
@@ -49,6 +51,8 @@ class Fake:
     revoked: list[str] = field(default_factory=list)
     kept: dict[str, FakeJob] = field(default_factory=dict)
     running: dict[str, asyncio.Task] = field(default_factory=dict)
+    noted: list[tuple[str, str, str, str]] = field(default_factory=list)
+    entries: list[audit.Entry] = field(default_factory=list)
 
     def __post_init__(self):
         self.may_go.set()
@@ -217,6 +221,14 @@ class Fake:
 
     async def shutdown(self, person: Person, target: str, restart: bool) -> None:
         self.left.append((person.name, target, restart))
+
+    def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
+        self.noted.append((actor, action, thing, refusal))
+
+    async def trail(self, since: int) -> AsyncIterator[views.AuditLine]:
+        for entry in self.entries:
+            if entry.seq >= since:
+                yield audit_line(entry)
 
     def _job(self, job):
         if job not in self.kept:

@@ -83,6 +83,36 @@ async def test_an_unknown_job_or_site_is_not_there_for_whoever_has_the_right_at_
         assert got == ("NotAllowed" if rights.reach(role, route.needs) == "none" else "NotFound")
 
 
+async def test_what_is_refused_and_what_the_api_does_by_itself_goes_into_the_audit_trail(rest, line, job):
+    await outcome(line, routes_of("GET", "/jobs/{job}/logs"), rest.bearer("look@a.org"), job=job)
+    await outcome(line, routes_of("POST", "/sites/{site}/stop"), rest.bearer("lead@b.org"), site="site-1")
+    await outcome(line, routes_of("POST", "/jobs"), rest.bearer("lead@a.org"))
+    await outcome(line, routes_of("GET", "/jobs/{job}/bundle"), rest.bearer("lead@a.org"), job=job)
+    await outcome(line, routes_of("POST", "/login"), "")
+    await outcome(line, routes_of("GET", "/jobs"), "not-a-bearer")
+    noted = [(actor, action, thing, refusal.split(":")[0]) for actor, action, thing, refusal in rest.fake.noted]
+    assert noted == [
+        ("admin:lead@a.org", "login", "from:127.0.0.1", ""),
+        ("admin:look@a.org", "logs", f"job:{job}", "look@a.org may not do this"),
+        ("admin:lead@b.org", "stop", "site:site-1", "lead@b.org may not do this"),
+        ("admin:lead@a.org", "submit", "from:127.0.0.1", noted[3][3]),
+        ("admin:lead@a.org", "clone", f"job:{job}", ""),
+        ("stranger", "login", "from:127.0.0.1", "this is no login request"),
+    ]
+    assert noted[3][3]
+
+
+def routes_of(method, path):
+    return next(route for route in routes.ROUTES if (route.method, route.path) == (method, f"/api/v1{path}"))
+
+
+def test_what_the_audit_trail_tells_of_has_the_names_that_people_know():
+    told = [route.action for route in routes.ROUTES if route.audited]
+    who = ["login", "logout", "enrol", "renew", "invite", "federation"]
+    sites = ["enable", "disable", "revoke", "stop", "restart"]
+    assert told == [*who, "stop", "restart", *sites, "submit", "delete", "abort", "clone", "download"]
+
+
 def test_every_route_needs_a_right_of_the_table_or_says_that_it_needs_none():
     assert {route.needs for route in routes.ROUTES} <= {*rights.RIGHTS, "public", "known"}
     assert [route.path for route in routes.ROUTES if route.needs == "public"] == [

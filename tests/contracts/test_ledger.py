@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from convoy.control.records import Job, Member, Round, Step, Task
 from convoy.errors import BadInput, NotAllowed, Unreachable
 from convoy.store.ledger import AGAIN_S, Dropped, Switched, Undone, open_ledger
+from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
 J, K = "a" * 32, "b" * 32
@@ -152,6 +153,44 @@ def test_of_many_who_use_an_invitation_at_once_one_gets_it(ledger):
 
     with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(use, range(32))) == 1
+
+
+def chain(count):
+    """Return the first records of an audit trail."""
+    made = []
+    for number in range(count):
+        words = {"actor": "admin:ü", "action": "submit", "object": f"job:{number}", "outcome": "行"}
+        made.append(audit.following(made[-1] if made else None, project="p", at=1_800_000_000_000, **words))
+    return made
+
+
+def checkpoint(record):
+    return audit.Checkpoint(record.seq, record.hash, 1_800_000_000_001, "PEM\n" * 300, "c2ln")
+
+
+def test_the_audit_trail_comes_back_in_its_order_each_record_before_its_checkpoint(ledger):
+    records = chain(12)
+    ledger.write([*reversed(records[:5]), checkpoint(records[4])])
+    ledger.write([*records[5:], checkpoint(records[11])])
+    assert ledger.trail(0, 100) == [*records[:5], checkpoint(records[4]), *records[5:], checkpoint(records[11])]
+    assert ledger.trail(3, 4) == [*records[3:5], checkpoint(records[4]), *records[5:7]]
+    assert ledger.trail(11, 100) == [records[11], checkpoint(records[11])]
+    assert ledger.trail(12, 100) == []
+
+
+def test_the_end_of_the_trail_is_known_at_a_start(ledger):
+    assert (ledger.load().audited, ledger.load().signed) == (None, None)
+    records = chain(12)
+    ledger.write([*records, checkpoint(records[9]), checkpoint(records[2])])
+    assert (ledger.load().audited, ledger.load().signed) == (records[11], checkpoint(records[9]))
+
+
+def test_a_record_of_the_trail_is_kept_with_what_it_tells_of_or_not_at_all(ledger):
+    with pytest.raises((sa.exc.StatementError, TypeError)):
+        ledger.write([*chain(1), replace(TASK, metrics={"what": object()})])
+    assert ledger.trail(0, 9) == []
+    ledger.write([*chain(1), JOB])
+    assert (ledger.trail(0, 9), ledger.load().jobs) == (chain(1), [JOB])
 
 
 def test_texts_of_any_script_and_length_come_back_as_they_were(ledger):

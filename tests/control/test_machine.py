@@ -98,7 +98,7 @@ def test_a_resend_gets_the_same_receipt_and_another_body_is_refused(running):
     running(asked(), updated(A, "a"))
     assert kinds(running(updated(A, "a"))) == ["SendReceipt"]
     found = running(updated(A, "x"))
-    assert kinds(found) == ["Note", "SendReject"]
+    assert kinds(found) == ["Conflict", "SendReject"]
     assert running.job.steps["1.0"].tasks[A].digest == "a"
 
 
@@ -194,7 +194,7 @@ def test_an_ended_job_waits_for_connected_sites_and_not_for_those_that_are_gone(
 def test_a_lost_update_is_asked_for_again_under_the_same_digest(running):
     running(asked(), updated(A, "a"))
     assert any(isinstance(e, effects.SendTask) and e.site == A for e in running(events.Lost(J, "1.0", A)))
-    assert kinds(running(updated(A, "x"))) == ["Note", "SendReject"]
+    assert kinds(running(updated(A, "x"))) == ["Conflict", "SendReject"]
     assert "SendReceipt" in kinds(running(updated(A, "a")))
 
 

@@ -30,7 +30,7 @@ def test_the_whole_table_stands_here_as_people_know_it():
     assert {role: {right: reach(role, right) for right in RIGHTS} for role in ROLES} == {
         "project_admin": dict.fromkeys(RIGHTS, "any"),
         "org_admin": {
-            **dict.fromkeys(("observe", "view"), "any"),
+            **dict.fromkeys(("observe", "view", "audit"), "any"),
             **dict.fromkeys(("logs", "download", "abort", "delete", "operate_site"), "org"),
             **dict.fromkeys(("submit", "clone", "operate_server", "invite"), "none"),
         },
@@ -38,7 +38,7 @@ def test_the_whole_table_stands_here_as_people_know_it():
             **dict.fromkeys(("observe", "view", "submit"), "any"),
             **dict.fromkeys(("logs", "download", "clone", "abort", "delete"), "own"),
             "operate_site": "org",
-            **dict.fromkeys(("operate_server", "invite"), "none"),
+            **dict.fromkeys(("operate_server", "invite", "audit"), "none"),
         },
         "member": {right: "any" if right in ("observe", "view") else "none" for right in RIGHTS},
     }

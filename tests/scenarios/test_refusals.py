@@ -227,7 +227,7 @@ def test_a_site_with_a_wrong_certificate_is_refused_and_its_readiness_says_why(k
 
 @pytest.mark.parametrize(
     ("kind", "reason"),
-    [("expired", "expired at"), ("foreign", "is not from the root of bench"), ("key", "is not the key")],
+    [("expired", "expired at"), ("foreign", "is not from the root of bench"), ("key", "do not belong together")],
 )
 def test_a_server_whose_certificate_nobody_would_accept_does_not_start(kind, reason, tmp_path):
     made = Federation(tmp_path / "fed", sites=1)
@@ -235,10 +235,10 @@ def test_a_server_whose_certificate_nobody_would_accept_does_not_start(kind, rea
     (tmp_path / "other").mkdir()
     issuer = Authority.create("bench", tmp_path / "other", now=now) if kind == "foreign" else own
     life = {"now": now - 30, "days": 10 / 86_400} if kind == "expired" else {"now": now}
-    key, cert = issuer.issue("server", "server", **life)
-    (made.server.kit / "startup" / "node.key").write_bytes(key)
+    key, cert = issuer.issuing(**life)
+    (made.server.kit / "startup" / "issuing.key").write_bytes(key)
     if kind != "key":
-        (made.server.kit / "startup" / "node.crt").write_bytes(cert)
+        (made.server.kit / "startup" / "issuing.crt").write_bytes(cert)
     with pytest.raises(RuntimeError, match=reason):
         made.server.start()
     assert made.server.process.wait() == 2
@@ -252,7 +252,7 @@ def test_a_site_that_has_left_the_federation_is_a_stranger_whatever_it_did_befor
     federation.server.stop()
     left = [line for line in federation.project_yml.splitlines() if "site-2" not in line]
     project, _ = read_project("\n".join(left), "project.yml")
-    prod = provision(project, federation.folder, now=time.time())
+    prod = provision(project, federation.folder, now=time.time(), offline=True)
     (federation.server.kit / "startup" / "federation.json").write_bytes(
         (prod / "server" / "startup" / "federation.json").read_bytes()
     )

@@ -10,6 +10,7 @@ from convoy.control.machine import Machine
 from convoy.control.records import SiteName
 from convoy.control.state import LiveSite, State
 from convoy.server import start
+from convoy.server.auditor import Auditor
 from convoy.server.desk import Desk
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
@@ -34,6 +35,7 @@ async def desk(tmp_path):
         deciding = asyncio.create_task(loop.run())
         yield Desk(
             loop=loop,
+            audit=Auditor("clinics", b"", lambda: (b"", ""), loop.keep, lambda down: None, ledger.trail, None, None),
             workspace=workspace,
             hub=Hub(),
             results=open_results("", tmp_path / "results"),

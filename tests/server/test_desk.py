@@ -11,6 +11,8 @@ from convoy.control.machine import Now
 from convoy.control.records import Job, JobId
 from convoy.errors import NotFound, Refused, StorageFull
 from convoy.spec.job import read_job
+from convoy.store.ledger import Switched
+from convoy.trust import audit
 
 J = JobId("a" * 32)
 LATER = Now(1e9, 0)
@@ -119,3 +121,37 @@ async def test_a_watch_hears_that_the_disk_is_full_and_has_room_again(desk):
         desk.loop.post(events.StorageChanged(""))
         assert (await anext(items)).job.cause == ""
         await waiting
+
+
+async def test_what_a_person_does_is_in_the_audit_trail_in_one_transaction_with_the_deed(desk):
+    ada, writes, write = Person("ada@a.org", "a", "lead"), [], desk.loop._ledger.write
+    desk.loop._ledger.write = lambda records: (writes.append(list(records)), write(records))
+    await running(desk)
+    await desk.set_site(ada, "site-1", enabled=False)
+    aborting = asyncio.ensure_future(desk.abort(ada, J))
+    await asyncio.sleep(0)
+    await failed(desk, "it was aborted")
+    await aborting
+    await desk.delete(ada, J)
+    await desk.shutdown(ada, "server", restart=True)
+    await desk.loop.settled()
+    said = [(entry.actor, entry.action, entry.object, entry.outcome) for entry in desk.audit.read(0, 9)]
+    assert said == [
+        ("admin:ada@a.org", "disable", "site:site-1", "done"),
+        ("admin:ada@a.org", "abort", f"job:{J}", "done"),
+        ("admin:ada@a.org", "delete", f"job:{J}", "done"),
+        ("admin:ada@a.org", "restart", "server", "done"),
+    ]
+    (together,) = [records for records in writes if any(isinstance(record, Switched) for record in records)]
+    assert any(isinstance(record, audit.Record) for record in together)
+
+
+async def test_what_the_api_did_or_refused_by_itself_is_in_the_trail_too(desk):
+    desk.note("admin:ada@a.org", "login", "from:10.0.0.9")
+    desk.note("stranger", "login", "from:10.0.0.9", refusal="the login cannot be read")
+    await desk.loop.settled()
+    lines = [line.record async for line in desk.trail(0)]
+    assert [(line.actor, line.outcome) for line in lines] == [
+        ("admin:ada@a.org", "done"),
+        ("stranger", "refused: the login cannot be read"),
+    ]

@@ -34,7 +34,7 @@ FAILED = pb.TaskFailed(error="ValueError: patient 17 is 93 years old", story="Tr
 @pytest.fixture(scope="module")
 def prod(tmp_path_factory):
     project, _ = read_project(PROJECT, "project.yml")
-    return provision(project, tmp_path_factory.mktemp("w"), now=time.time() - 40 * DAY_S)
+    return provision(project, tmp_path_factory.mktemp("w"), now=time.time() - 40 * DAY_S, offline=True)
 
 
 @pytest.fixture

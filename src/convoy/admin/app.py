@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as Served
 
+from convoy import errors
 from convoy.admin import faults, openapi, page, routes, streams
 from convoy.admin.gate import Gate
 from convoy.admin.port import Coordinator, Person, Registrar
@@ -54,8 +55,15 @@ def _fixed(make: Callable[[], Response]) -> Callable[[Request], Awaitable[Respon
 
 def _endpoint(desk: routes.Desk, route: routes.Route) -> Callable[[Request], Awaitable[Any]]:
     async def endpoint(request: Request) -> Any:
-        person = await _allowed(desk, route, request)
-        answer = await route.handler(routes.Call(desk, person, request))
+        person = NOBODY if route.needs == "public" else desk.gate.who(request.headers.get("authorization", ""))
+        try:
+            await _demand(desk, route, person, request)
+            answer = await route.handler(routes.Call(desk, person, request))
+        except ConvoyError as problem:
+            if route.audited or isinstance(problem, NotAllowed):
+                thing, refusal = routes.thing(request), errors.line(problem)
+                desk.coordinator.note(person.actor, route.action, thing, refusal=refusal)
+            raise
         if route.method != "GET" and person is not NOBODY:
             structlog.get_logger().info("asked", person=person.name, method=route.method, path=request.url.path)
         return _response(answer)
@@ -63,13 +71,10 @@ def _endpoint(desk: routes.Desk, route: routes.Route) -> Callable[[Request], Awa
     return endpoint
 
 
-async def _allowed(desk: routes.Desk, route: routes.Route, request: Request) -> Person:
-    """Return who asks, if they may; raises `NotAllowed` otherwise, `NotFound` for a job or site that is not there."""
-    if route.needs == "public":
-        return NOBODY
-    person = desk.gate.who(request.headers.get("authorization", ""))
-    if route.needs == "known":
-        return person
+async def _demand(desk: routes.Desk, route: routes.Route, person: Person, request: Request) -> None:
+    """Raise `NotAllowed` unless the person has the right, `NotFound` for a job or site that is not there."""
+    if route.needs in ("public", "known"):
+        return
     own = same_org = False
     if rights.reach(person.role, route.needs) != "none":
         own, same_org = await _nearness(desk.coordinator, person, request)
@@ -81,7 +86,6 @@ async def _allowed(desk: routes.Desk, route: routes.Route, request: Request) -> 
             why=f"{'an' if person.role.startswith('o') else 'a'} {person.role} has the right {route.needs!r} {meant}",
             fix="ask a project_admin",
         )
-    return person
 
 
 async def _nearness(coordinator: Coordinator, person: Person, request: Request) -> tuple[bool, bool]:

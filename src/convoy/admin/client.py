@@ -18,6 +18,7 @@ from convoy.admin import link
 from convoy.admin.faults import LoginNeeded
 from convoy.errors import BadInput, NotAllowed, NotFound, Unreachable
 from convoy.spec.kit import Kit, read_kit
+from convoy.trust import audit as trail
 
 if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
     from convoy.admin import views
@@ -273,6 +274,13 @@ class Client:
         from convoy.admin import views
 
         return views.FederationView.model_validate(await self._ask("POST", "/federation", content=signed))
+
+    async def audit(self, since: int = 0) -> AsyncGenerator[trail.Entry, None]:
+        """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
+        await self.me()  # a login that is over is renewed here
+        async with self._open("GET", f"/audit?since={since}") as chunks:
+            async for line in link.lines(chunks):
+                yield trail.read(line, where="what the server sent")
 
     # logging in, asking
 

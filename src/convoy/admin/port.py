@@ -12,11 +12,16 @@ from convoy.admin import views
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who asks: proven by a key, described by federation.json."""
+    """Who asks: proven by a key, described by federation.json. Nobody has no name."""
 
     name: str
     org: str
     role: str
+
+    @property
+    def actor(self) -> str:
+        """Who this is in the audit trail."""
+        return f"admin:{self.name}" if self.name else "stranger"
 
 
 class Coordinator(Protocol):
@@ -79,6 +84,14 @@ class Coordinator(Protocol):
 
     async def revoke_site(self, person: Person, site: str) -> views.SiteView:
         """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
+        ...
+
+    def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
+        """Write into the audit trail what the REST API did, or refused, by itself."""
+        ...
+
+    def trail(self, since: int) -> AsyncIterator[views.AuditLine]:
+        """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
         ...
 
     async def shutdown(self, person: Person, target: str, restart: bool) -> None:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from convoy.admin import streams, views
 from convoy.admin.gate import Gate
 from convoy.admin.port import Coordinator, Person, Registrar
+from convoy.admin.reading import body, number, read, switch
 from convoy.control.rights import Right
-from convoy.errors import BadInput, NotFound, Refused
+from convoy.errors import NotFound, Refused
 from convoy.trust import bundle as bundles
 from convoy.trust import federation as federations
 
-MAX_BODY: Final = 64 << 10  # bytes of any other request
-SILENCE_S: Final = 30.0  # between two pieces of a request
 UPLOADS: Final = 2  # at once, so that what strangers to each other send stays bounded in memory
 
-V = TypeVar("V", bound=views.View)
 Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
 
 
@@ -53,6 +51,11 @@ class Call:
     def path(self, name: str) -> str:
         """Return a part of the path."""
         return str(self.request.path_params[name])
+
+    @property
+    def thing(self) -> str:
+        """What the request is about, for the audit trail: a job, a site, else where it comes from."""
+        return thing(self.request)
 
     @property
     def authorization(self) -> str:
@@ -87,43 +90,24 @@ class Route:
     takes: type[views.View] | Literal["bytes"] | None = None
     query: tuple[Query, ...] = ()
 
+    @property
+    def audited(self) -> bool:
+        """Whether the audit trail tells of it: of what changes something, and of code and models that leave."""
+        return self.method != "GET" or self.needs in ("clone", "download")
 
-async def body(request: Request, limit: int) -> bytes:
-    """Return the request's body; raises `BadInput` before reading more than `limit` bytes."""
-    too_big = BadInput(
-        f"the request is larger than {limit} bytes", why="that is the limit of this route", fix="send less"
-    )
-    declared = request.headers.get("content-length", "0")
-    if not declared.isdigit() or int(declared) > limit:
-        raise too_big
-    parts: list[bytes] = []
-    size = 0
-    stream = aiter(request.stream())
-    try:
-        while (part := await asyncio.wait_for(anext(stream, None), SILENCE_S)) is not None:
-            size += len(part)
-            if size > limit:
-                raise too_big
-            parts.append(part)
-    except (ClientDisconnect, TimeoutError) as gone:
-        raise BadInput("the request ended in the middle", why=f"gone, or silent for {SILENCE_S:.0f} s") from gone
-    return b"".join(parts)
+    @property
+    def action(self) -> str:
+        """What it is called in the audit trail: as its right, or as its path where that says more."""
+        wide = self.needs in ("public", "known", "operate_site", "operate_server")
+        return self.path.rpartition("/")[2] if wide else self.needs
 
 
-def number(request: Request, name: str, default: int) -> int:
-    """Return a query parameter that is a whole number from 0 up."""
-    text = request.query_params.get(name, str(default))
-    if not text.isdecimal() or len(text) > 18:
-        raise BadInput(f"{name} is {text[:40]!r}; wanted a whole number from 0 up")
-    return int(text)
-
-
-def switch(request: Request, name: str) -> bool:
-    """Return a query parameter that is true or false."""
-    text = request.query_params.get(name, "false")
-    if text not in ("true", "false"):
-        raise BadInput(f"{name} is {text[:40]!r}; wanted true or false")
-    return text == "true"
+def thing(request: Request) -> str:
+    """Return what a request is about, for the audit trail: a job, a site, else the address that it comes from."""
+    for kind in ("job", "site"):
+        if kind in request.path_params:
+            return f"{kind}:{request.path_params[kind]}"
+    return f"from:{request.client.host}" if request.client else ""
 
 
 async def challenge(call: Call) -> Answer:
@@ -133,42 +117,40 @@ async def challenge(call: Call) -> Answer:
 
 async def log_in(call: Call) -> Answer:
     """Give a bearer to whoever proves a key."""
-    ask = await _read(call, views.LoginAsk)
+    ask = await read(call.request, views.LoginAsk)
     token, person = call.desk.gate.log_in(ask.nonce, ask.certificate, ask.signature)
+    call.of.note(person.actor, "login", call.thing)
     return views.BearerView(token=token, ends_in_s=call.desk.gate.bearer_s, person=_person(person))
-
-
-async def _read(call: Call, kind: type[V]) -> V:
-    """Return what a request says. Raises `BadInput`."""
-    from pydantic import ValidationError
-
-    try:
-        return kind.model_validate_json(await body(call.request, MAX_BODY))
-    except ValidationError as problem:
-        first = problem.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"this is no {kind.__name__}", why=f"{where}: {first['msg']}".lstrip(": ")) from problem
 
 
 async def enrol(call: Call) -> Answer:
     """Certify the key of whoever holds a join token."""
-    return await call.desk.registrar.enrol(await _read(call, views.EnrolAsk))
+    ask = await read(call.request, views.EnrolAsk)
+    given = await call.desk.registrar.enrol(ask)
+    call.of.note(f"{ask.kind}:{ask.name}", "enrol", call.thing)
+    return given
 
 
 async def renew(call: Call) -> Answer:
     """Certify another key of whoever asks."""
-    return call.desk.registrar.renew(call.person, (await _read(call, views.RenewAsk)).request)
+    given = call.desk.registrar.renew(call.person, (await read(call.request, views.RenewAsk)).request)
+    call.of.note(call.person.actor, "renew", call.thing)
+    return given
 
 
 async def invite(call: Call) -> Answer:
     """Let a join token be used."""
-    await call.desk.registrar.invite(call.person, await _read(call, views.InviteAsk))
+    ask = await read(call.request, views.InviteAsk)
+    await call.desk.registrar.invite(call.person, ask)
+    call.of.note(call.person.actor, "invite", f"{ask.kind}:{ask.name}")
     return views.Done()
 
 
 async def publish(call: Call) -> Answer:
     """Take a newer federation.json."""
-    return await call.desk.registrar.publish(call.person, await body(call.request, federations.MAX_BYTES))
+    known = await call.desk.registrar.publish(call.person, await body(call.request, federations.MAX_BYTES))
+    call.of.note(call.person.actor, "federation", f"number:{known.number}")
+    return known
 
 
 def _person(person: Person) -> views.PersonView:
@@ -242,6 +224,7 @@ async def bundle(call: Call) -> Answer:
     file = call.of.bundle(call.path("job"))
     if not file.is_file():
         raise Refused("the bundle of this job is not kept any more", fix="submit its folder again")
+    call.of.note(call.person.actor, "clone", call.thing)
     return FileResponse(file, media_type="application/octet-stream")
 
 
@@ -252,8 +235,16 @@ async def result(call: Call) -> Answer:
     if name not in detail.results:
         there = ", ".join(detail.results) or f"none: the job is {detail.job.state}"
         raise NotFound(f"job {detail.job.name} has no result {name!r}", why=f"its results: {there}")
-    chunks = streams.skipped(call.of.result(detail.job.id, name), number(call.request, "offset", 0))
-    return streams.Stream(await streams.begun(chunks), "application/octet-stream")
+    offset = number(call.request, "offset", 0)
+    chunks = await streams.begun(streams.skipped(call.of.result(detail.job.id, name), offset))
+    if not offset:  # else it goes on with what broke off
+        call.of.note(call.person.actor, "download", f"{call.thing}/{name}")
+    return streams.Stream(chunks, "application/octet-stream")
+
+
+async def trail(call: Call) -> Answer:
+    """Send the audit trail."""
+    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.desk.closing)
 
 
 async def sites(call: Call) -> Answer:
@@ -313,6 +304,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The newest warnings and errors of the server, oldest first",
         shape="list",
         query=(Query("count", "integer", "how many, at most 1000"),),
+    ),
+    Route(
+        "GET",
+        f"{V1}/audit",
+        "audit",
+        trail,
+        views.AuditLine,
+        "Who did what: the records of the audit trail, each followed by its checkpoint if it has one",
+        shape="lines",
+        query=(Query("since", "integer", "from the record of this number on"),),
     ),
     Route("POST", f"{V1}/stop", "operate_server", leave(restart=False), views.Done, "Drain and stop the server"),
     Route("POST", f"{V1}/restart", "operate_server", leave(restart=True), views.Done, "Drain and restart the server"),

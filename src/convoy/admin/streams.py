@@ -98,7 +98,7 @@ async def _pump(items: AsyncIterator[View], queue: asyncio.Queue[bytes]) -> None
     try:
         async with aclosing(source):
             async for item in source:
-                await queue.put(item.model_dump_json().encode() + b"\n")
+                await queue.put(item.model_dump_json(exclude_none=True).encode() + b"\n")
     except ConvoyError as problem:
         await queue.put(_fault(problem))
 

@@ -12,6 +12,7 @@ from typing import Any, Self, TypeVar
 from convoy.admin import views
 from convoy.admin.client import PATIENCE_S, Client, Sent, connect
 from convoy.spec.kit import Kit
+from convoy.trust import audit as trail
 
 T = TypeVar("T")
 
@@ -114,6 +115,10 @@ class Session:
     def invite(self, token_hash: str, kind: str, name: str, expires_at: float) -> None:
         """Let a join token be used, of which the server gets the hash."""
         self._run(self._client.invite(token_hash, kind, name, expires_at))
+
+    def audit(self, since: int = 0) -> Iterator[trail.Entry]:
+        """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
+        return self._each(self._client.audit(since))
 
     def status(self) -> views.ServerView:
         """Return the server in one look."""

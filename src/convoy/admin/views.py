@@ -124,6 +124,36 @@ class ServerView(View):
     memory: int
 
 
+class AuditRecord(View):
+    """Something that somebody did, or was not let do; `at` is milliseconds since the epoch, `prev` the hash before."""
+
+    seq: int
+    at: int
+    actor: str
+    action: str
+    object: str
+    outcome: str
+    prev: str
+    hash: str
+
+
+class AuditCheckpoint(View):
+    """The server's signature (base64) over the hash of record `seq`, with its certificate (PEM)."""
+
+    seq: int
+    hash: str
+    at: int
+    certificate: str
+    signature: str
+
+
+class AuditLine(View):
+    """A line of the audit trail: a record, or the checkpoint of the one before."""
+
+    record: AuditRecord | None = None
+    checkpoint: AuditCheckpoint | None = None
+
+
 class NonceView(View):
     """What a login signs: the project and a nonce good for one login within a minute."""
 

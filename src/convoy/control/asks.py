@@ -128,7 +128,7 @@ def updated(job: LiveJob, event: events.Updated, now: float) -> Effects:
         yield effects.SendReject(site, *key, reason=f"late: {task.reason}")
         return
     if task.digest and task.digest != event.digest:
-        yield effects.Note("warning", f"{site} sent another body for {event.step} of job {event.job}: refused")
+        yield effects.Conflict(site, *key)
         yield effects.SendReject(site, *key, reason="this task was answered before, with another body")
         return
     if task.state == "open":

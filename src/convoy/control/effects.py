@@ -172,6 +172,15 @@ class TakeUp:
 
 
 @dataclass(frozen=True, slots=True)
+class Conflict:
+    """A site sent another body for a task that it had answered: it does not count, and the audit trail says so."""
+
+    site: SiteName
+    job: JobId
+    step: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """A line for the server's log."""
 
@@ -200,6 +209,7 @@ Effect = (
     | KeepResults
     | Sweep
     | TakeUp
+    | Conflict
     | Note
 )
 

@@ -20,6 +20,7 @@ Right = Literal[
     "operate_site",  # enable, disable, revoke, restart, stop a site
     "invite",  # let somebody join
     "operate_server",
+    "audit",  # the trail of who did what
 ]
 Reach = Literal["own", "org", "any"]
 
@@ -37,6 +38,7 @@ TABLE: Final[Mapping[str, Mapping[str, Reach]]] = MappingProxyType(
             "abort": "org",
             "delete": "org",
             "operate_site": "org",
+            "audit": "any",
         },
         "lead": {
             "observe": "any",

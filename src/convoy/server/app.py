@@ -16,6 +16,7 @@ from convoy.admin import serve as rest
 from convoy.control.machine import Machine
 from convoy.control.state import State
 from convoy.server import start
+from convoy.server.auditor import Auditor
 from convoy.server.desk import Desk, resident_bytes
 from convoy.server.files import Workspace
 from convoy.server.flows import Flows
@@ -86,6 +87,7 @@ class Parts:
     ending: Ending
     registry: Registry
     own: Identity
+    audit: Auditor
 
 
 async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
@@ -105,6 +107,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         await asyncio.to_thread(start.tidy, parts.state, Workspace(folder))
         for lost in await asyncio.to_thread(start.lost_updates, parts.state, Workspace(folder)):
             parts.loop.post(lost)
+        parts.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
         parts.loop.resume()
         stack.callback(parts.pump.close)
         door = await _open(parts, stack)
@@ -113,6 +116,10 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
             say_ready(ready_fd)
             await ending.event.wait()
         log.info("server leaves", restart=ending.restart)
+        parts.audit.leave("restarts" if ending.restart else "done")
+        with suppress(TimeoutError):  # so that the sites hear the last checkpoint
+            async with asyncio.timeout(LAST_WORDS_S):
+                await parts.loop.settled()
         parts.hub.close_all()
         await door.shut(LAST_WORDS_S)
         parts.flows.stop_all()
@@ -156,7 +163,8 @@ def _build(
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
     flows = Flows(state, workspace, launcher, group, loop.post, book.of, settings.env, loop.check_room)
     pump = Pump()
-    transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, group)
+    audit = _auditor(kit, loop, hub, ledger, contents)
+    transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, group, audit)
     loop.perform = Performer(
         state=state,
         workspace=workspace,
@@ -170,11 +178,13 @@ def _build(
         logs_of=book.of,
         forget_logs=book.forget,
         note=structlog.get_logger(),
+        audit=audit,
     )
-    service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry)
+    service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry, audit)
     registry.told = service.published
     desk = Desk(
         loop=loop,
+        audit=audit,
         workspace=workspace,
         hub=hub,
         results=results,
@@ -188,7 +198,21 @@ def _build(
         log=structlog.get_logger(),
     )
     own = Identity(kit, registry.issuing, settings.site_certificate_life)
-    return Parts(kit, settings, state, loop, flows, transfers, hub, desk, service, pump, ending, registry, own)
+    return Parts(kit, settings, state, loop, flows, transfers, hub, desk, service, pump, ending, registry, own, audit)
+
+
+def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents) -> Auditor:
+    """Return who goes on with the audit trail that the ledger holds."""
+    return Auditor(
+        project=kit.project,
+        root_pem=kit.root_file.read_bytes(),
+        identity=lambda: (kit.key_file.read_bytes(), kit.cert_file.read_text()),
+        keep=loop.keep,
+        send=hub.send_all,
+        read=ledger.trail,
+        last=contents.audited,
+        signed=contents.signed,
+    )
 
 
 async def _open(parts: Parts, stack: AsyncExitStack) -> Door:

@@ -20,12 +20,13 @@ from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite
 from convoy.errors import NotFound, Refused, StorageFull
 from convoy.flows.check import check_job
+from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
 from convoy.server.loop import Loop
 from convoy.server.results import Results
-from convoy.server.views import job_view, member_views, round_view, site_view
+from convoy.server.views import audit_line, job_view, member_views, round_view, site_view
 from convoy.spec.job import read_job_document
 from convoy.store.ledger import Switched
 from convoy.trust import bundle as bundles
@@ -39,6 +40,7 @@ class Desk:
     """Implements `admin.port.Coordinator` over the loop."""
 
     loop: Loop
+    audit: Auditor
     workspace: Workspace
     hub: Hub
     results: Results
@@ -65,6 +67,8 @@ class Desk:
         async with self._taking:  # the same bundle may come twice, when a connection breaks
             record = await asyncio.to_thread(self._take, person, bundle)
             self.log.info("submitted", by=person.name, job=record.id, name=record.name)
+            if record.id not in self.loop.machine.state.jobs:
+                self._did(person, "submit", f"job:{record.id}", f"accepted: {record.name}")
             self.loop.post(events.Submitted(record))
         await self.loop.settled()
         return self._view(self._job(record.id))
@@ -183,6 +187,7 @@ class Desk:
         event = asyncio.Event()
         leave = self.loop.subscribe(job, event)
         try:
+            self._did(person, "abort", f"job:{job}")
             self.loop.post(events.AbortAsked(found.record.id, person.name))
             while not found.over:
                 event.clear()
@@ -202,6 +207,7 @@ class Desk:
                 fix=f"convoy job abort {job[:8]}",
             )
         self.log.info("delete", by=person.name, job=job)
+        self._did(person, "delete", f"job:{job}")
         await self.results.remove(job)
         self.loop.post(events.DeleteAsked(found.record.id))
         await self.loop.settled()
@@ -229,6 +235,7 @@ class Desk:
         """Let a site take part, or not. Raises `NotFound` for an unknown site."""
         known = self._site(site)
         self.log.info("site switched", by=person.name, site=site, enabled=enabled)
+        self._did(person, "enable" if enabled else "disable", f"site:{site}")
         self.loop.keep(Switched(site, enabled, known.revoked_at))
         self.loop.post(events.SiteSwitched(known.name, enabled))
         await self.loop.settled()
@@ -240,6 +247,7 @@ class Desk:
         """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
         known, now = self._site(site), time.time()
         self.log.info("site revoked", by=person.name, site=site)
+        self._did(person, "revoke", f"site:{site}")
         self.loop.keep(Switched(site, known.enabled, now))
         self.loop.post(events.SiteRevoked(known.name, now))
         await self.loop.settled()
@@ -279,14 +287,32 @@ class Desk:
     async def shutdown(self, person: Person, target: str, restart: bool) -> None:
         """Stop (or restart) the server ("server") or a site by name, after a drain."""
         self.log.info("shutdown asked", by=person.name, target=target, restart=restart)
+        action = "restart" if restart else "stop"
         if target == "server":
+            self._did(person, action, "server")
             self.ending.ask(restart=restart)
         elif target in self.hub.lines:
+            self._did(person, action, f"site:{target}")
             self.hub.send(target, pb.Down(leave=pb.Leave(restart=restart)))
         elif target in self.loop.machine.state.sites:
             raise Refused(f"{target} is not connected", fix=f"start it where it lives: convoy run KIT of {target}")
         else:
             raise self._no_site(target)
+
+    def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
+        """Write into the audit trail what the REST API did, or refused, by itself."""
+        if refusal:
+            self.audit.note_some(actor, action, thing, f"refused: {refusal}")
+        else:
+            self.audit.note(actor, action, thing)
+
+    async def trail(self, since: int) -> AsyncIterator[views.AuditLine]:
+        """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
+        async for entry in self.audit.trail(since):
+            yield audit_line(entry)
+
+    def _did(self, person: Person, action: str, thing: str, outcome: str = "done") -> None:
+        self.audit.note(person.actor, action, thing, outcome)
 
     def _no_site(self, site: str) -> NotFound:
         listed = ", ".join(self.roll.now.sites()) or "none"

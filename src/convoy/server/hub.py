@@ -65,6 +65,11 @@ class Hub:
         if line is not None:
             line.send(down)
 
+    def send_all(self, down: pb.Down) -> None:
+        """Send to every site that is connected."""
+        for line in self.lines.values():
+            line.send(down)
+
     def catch_up(self) -> None:
         """Hang up on the sites that are behind: they come back at once, and say again what is missing."""
         for site in self.behind & self.lines.keys():

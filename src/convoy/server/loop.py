@@ -6,15 +6,25 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import structlog
 
 from convoy.control import effects, events
 from convoy.control.machine import Machine, Now
 from convoy.errors import ConvoyError, StorageFull, Unreachable
-from convoy.store.ledger import Dropped, Ledger, Record, Switched
+from convoy.store.ledger import Dropped, Entry, Ledger, Switched
+from convoy.trust import audit
 
 LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """An entry of the ledger that the machine knows nothing of, and what to do once it is durable."""
+
+    entry: Switched | audit.Entry
+    then: Callable[[], None] | None = None
 
 
 class Loop:
@@ -27,7 +37,7 @@ class Loop:
         self.machine = machine
         self._ledger = ledger
         self._room = room
-        self._queue: list[effects.Effect | Switched | asyncio.Future[None]] = []
+        self._queue: list[effects.Effect | Kept | asyncio.Future[None]] = []
         self._some = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
@@ -55,9 +65,9 @@ class Loop:
         self._enqueue(self.machine.resume())
         self._arm()
 
-    def keep(self, switched: Switched) -> None:
-        """Make a site's switch durable."""
-        self._queue.append(switched)
+    def keep(self, entry: Switched | audit.Entry, then: Callable[[], None] | None = None) -> None:
+        """Make an entry durable in one transaction with whatever comes together; then do `then`."""
+        self._queue.append(Kept(entry, then))
         self._some.set()
 
     async def settled(self) -> None:
@@ -118,8 +128,9 @@ class Loop:
                     case asyncio.Future():
                         if not item.done():
                             item.set_result(None)
-                    case Switched():
-                        pass
+                    case Kept(then=then):
+                        if then is not None:
+                            then()
                     case _:
                         self._do(item)
             if records:  # nothing waits for them, but a question that is lost costs its answers
@@ -131,7 +142,7 @@ class Loop:
         except (ConvoyError, OSError) as problem:  # one job's trouble is not the federation's
             structlog.get_logger().error("an effect failed", effect=repr(effect)[:500], problem=str(problem))
 
-    async def _write(self, records: list[Record | Switched | Dropped]) -> None:
+    async def _write(self, records: list[Entry]) -> None:
         while True:
             try:
                 await asyncio.to_thread(self._ledger.write, records)
@@ -170,19 +181,17 @@ class Loop:
 
 
 def _waits(item: object) -> bool:
-    return isinstance(item, asyncio.Future | Switched | effects.Forget) or (
-        isinstance(item, effects.Save) and item.wait
-    )
+    return isinstance(item, asyncio.Future | Kept | effects.Forget) or (isinstance(item, effects.Save) and item.wait)
 
 
-def _record(item: object) -> Record | Switched | Dropped | None:
+def _record(item: object) -> Entry | None:
     match item:
         case effects.Save(record=record):
             return record
         case effects.Forget(job=job):
             return Dropped(job)
-        case Switched():
-            return item
+        case Kept(entry=entry):
+            return entry
         case _:
             return None
 

@@ -14,6 +14,7 @@ from convoy.control.records import JobId, SiteName, Step, Task
 from convoy.control.state import State
 from convoy.errors import ConvoyError, StorageFull
 from convoy.model import blob
+from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace, sync_file
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
@@ -40,6 +41,7 @@ class Performer:
     forget_logs: Callable[[str], None]
     note: Any  # a structlog logger
     check_room: Callable[[], str]
+    audit: Auditor
     unkept: set[JobId] = field(default_factory=set)  # whose results wait for room on the disk
 
     def __call__(self, effect: effects.Effect) -> None:
@@ -92,6 +94,10 @@ class Performer:
                 self._go(asyncio.to_thread(self.workspace.job(job).remove))
             case effects.TakeUp():
                 self._take_up()
+            case effects.Conflict(site=site, job=job, step=step_name):
+                said = "refused: another body for a task that was answered before"
+                self.note.warning(said, site=site, job=job, task=step_name)
+                self.audit.note_some(f"site:{site}", "update", f"task:{job}/{step_name}", said)
             case effects.Note(level=level, text=text):
                 getattr(self.note, level)(text)
 

@@ -16,6 +16,7 @@ from convoy.control import events
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, RemoteFault
+from convoy.server.auditor import Auditor
 from convoy.server.hub import Hub, Line
 from convoy.server.lease import Lease
 from convoy.server.logs import JobLogs
@@ -43,6 +44,7 @@ class Sessions:
     post: Callable[[events.Event], None]
     logs: Callable[[str], JobLogs]
     registry: Registry
+    audit: Auditor
     open: dict[SiteName, set[Stream]] = field(default_factory=dict)
 
     async def serve(self, stream: Stream) -> None:
@@ -51,6 +53,7 @@ class Sessions:
             peer = tls.peer_of(stream.sock, self.project)
         except NotAllowed as problem:
             if await self._opening(stream) is not None:
+                self.audit.note_some("stranger", "join", "", f"refused: {errors.line(problem)}")
                 await stream.write(verdict(problem))
             raise
         site = SiteName(peer.name)
@@ -61,7 +64,10 @@ class Sessions:
                     self._demand(peer)
                     work = self._begun(site, stream, opening)
                 except ConvoyError as problem:
-                    structlog.get_logger().warning("a site was refused", reason=errors.line(problem))
+                    reason = errors.line(problem)
+                    structlog.get_logger().warning("a site was refused", reason=reason)
+                    if opening.HasField("hello"):
+                        self.audit.note_some(f"site:{site}", "join", "", f"refused: {reason}")
                     await stream.write(verdict(problem))
                     return
                 if not await work:
@@ -116,6 +122,8 @@ class Sessions:
         lease = Lease(line, tls.peer_of(stream.sock, self.project))
         line.send(pb.Down(welcome=self._welcome(site)))
         line.send(pb.Down(federation=pb.Federation(json=self.registry.signed)))
+        if (greeting := self.audit.greeting()) is not None:
+            line.send(greeting)
         self.post(_joined(site, hello))
         try:
             await stream.write(pb.Verdict())
@@ -137,6 +145,7 @@ class Sessions:
             if up.WhichOneof("it") == "request":
                 peer, pem = self.registry.renewed(line.site, up.request.pem)
                 lease.extend(peer)
+                self.audit.note(f"site:{line.site}", "renew")
                 line.send(pb.Down(certificate=pb.Certificate(pem=pem)))
             else:
                 await self._said(SiteName(line.site), up)
@@ -153,7 +162,7 @@ class Sessions:
             case "ready":
                 self.post(events.MemberReady(JobId(up.ready.job), site))
             case "refused":
-                self.post(events.MemberRefused(JobId(up.refused.job), site, told(up.refused.reason)))
+                self._refused(site, JobId(up.refused.job), told(up.refused.reason))
             case "failed":
                 failed = up.failed
                 error, story = told(failed.error), told(failed.story, STORY)
@@ -164,6 +173,11 @@ class Sessions:
                 return
             case _:
                 raise RemoteFault(f"{site} said something that this server does not know")
+
+    def _refused(self, site: SiteName, job: JobId, reason: str) -> None:
+        if job in self.state.jobs:
+            self.audit.note_some(f"site:{site}", "refuse", f"job:{job}", reason)
+        self.post(events.MemberRefused(job, site, reason))
 
     def _log(self, site: SiteName, log: pb.Log) -> None:
         job = self.state.jobs.get(JobId(log.job))

@@ -18,6 +18,7 @@ from convoy.control.records import JobId, SiteName, Step
 from convoy.control.state import LiveJob, State
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, schema
+from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
 from convoy.store import arrays
@@ -53,6 +54,7 @@ class Transfers:
     check_room: Callable[[], str]
     pump: Pump
     group: asyncio.TaskGroup
+    audit: Auditor
     received: int = 0  # bytes since start
     sent: int = 0
     _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, step, site)
@@ -200,6 +202,7 @@ class Transfers:
 
     def _refuse(self, site: SiteName, offer: pb.Offer, problem: ConvoyError) -> None:
         reason = errors.line(problem)
+        self.audit.note_some(f"site:{site}", "update", f"task:{offer.job}/{offer.step}", f"refused: {reason}")
         self.post(events.Unusable(JobId(offer.job), offer.step, site, reason))
 
     def leave(self, site: SiteName) -> None:

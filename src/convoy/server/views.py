@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from convoy.admin import views
 from convoy.control.asks import PATIENCE, stuck
 from convoy.control.records import Round
 from convoy.control.state import LiveJob, LiveSite, State
+from convoy.trust import audit
 from convoy.trust.federation import Federation
 
 
@@ -70,3 +73,11 @@ def site_view(state: State, site: LiveSite, federation: Federation) -> views.Sit
         gpu=site.capacity.gpu,
         jobs=running,
     )
+
+
+def audit_line(entry: audit.Entry) -> views.AuditLine:
+    """Return a record or a checkpoint of the audit trail."""
+    said = dataclasses.asdict(entry)
+    if isinstance(entry, audit.Record):
+        return views.AuditLine(record=views.AuditRecord(**said))
+    return views.AuditLine(checkpoint=views.AuditCheckpoint(**said))

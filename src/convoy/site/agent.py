@@ -22,10 +22,11 @@ from convoy.site import admission, identity, refusals
 from convoy.site.backoff import Backoff
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
+from convoy.site.witness import FILE, Witness
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import Settings
-from convoy.trust import roll
+from convoy.trust import audit, roll
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import health
 from convoy.wire.dial import Way
@@ -91,7 +92,12 @@ class Agent:
     jobs: dict[str, SiteJob] = field(default_factory=dict)
     process: str = field(default_factory=lambda: secrets.token_hex(8))  # its name, should a second one come
     _runs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    witness: Witness = field(init=False)
     _trouble: str = "not registered with the server yet"
+
+    def __post_init__(self) -> None:
+        """Look for the file of checkpoints when the first one comes."""
+        self.witness = Witness(self.site.folder / FILE)
 
     def problem(self) -> str:
         """Say why the site is not ready, or nothing: ready is registered with the server."""
@@ -194,12 +200,8 @@ class Agent:
             case "start":
                 if down.start.job not in self.jobs:
                     self._begin(down.start)
-            case "renew":
-                self.group.create_task(self._renew())
-            case "certificate":
-                self._certified(down.certificate.pem)
-            case "federation":
-                await self._federation(down.federation.json)
+            case "renew" | "certificate" | "federation" | "checkpoint":
+                await self._trusted(kind, down)
             case "leave":
                 self.ending.ask(restart=down.leave.restart)
             case "stop" if down.stop.job not in self.jobs:
@@ -210,6 +212,18 @@ class Agent:
                 job = self.jobs.get(getattr(down, kind).job)
                 if job is not None:
                     await self._for_job(job, kind, down)
+
+    async def _trusted(self, kind: str, down: pb.Down) -> None:
+        """Hear what concerns who is who, and what can be proven."""
+        match kind:
+            case "renew":
+                self.group.create_task(self._renew())
+            case "certificate":
+                self._certified(down.certificate.pem)
+            case "federation":
+                await self._federation(down.federation.json)
+            case "checkpoint":
+                self._witness(down.checkpoint)
 
     async def _for_job(self, job: SiteJob, kind: str, down: pb.Down) -> None:
         match kind:
@@ -228,6 +242,15 @@ class Agent:
                 self.group.create_task(job.cancel(down.cancel.step))
             case "receipt":
                 return  # the bytes stay until the round is committed
+
+    def _witness(self, said: pb.Checkpoint) -> None:
+        kept = audit.Checkpoint(said.seq, said.hash, said.at, said.certificate, said.signature)
+        try:
+            problem = self.witness.keep(kept)
+        except OSError as failed:
+            problem = f"it could not be written down: {failed}"
+        if problem:
+            self.site.log.warning("a checkpoint of the server's audit trail", problem=problem)
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
         self._trouble = LOST

@@ -17,6 +17,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
 from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
 from convoy.store import tables
+from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
 Record = Job | Member | Step | Task | Round
@@ -32,6 +33,8 @@ TABLES: Final[Mapping[type, sa.Table]] = {
     Step: tables.STEPS,
     Task: tables.TASKS,
     Round: tables.ROUNDS,
+    audit.Record: tables.AUDIT,
+    audit.Checkpoint: tables.CHECKPOINTS,
 }
 
 
@@ -69,9 +72,11 @@ class Contents:
     tasks: list[Task]
     rounds: list[Round]
     switches: Mapping[str, Switched]
+    audited: audit.Record | None = None  # the newest of the trail
+    signed: audit.Checkpoint | None = None
 
 
-Entry = Record | Switched | Invite | Dropped | Undone
+Entry = Record | Switched | Invite | Dropped | Undone | audit.Entry
 
 
 class Ledger:
@@ -125,7 +130,10 @@ class Ledger:
                 if (row["job"], row["step"]) in open_steps
             ]
             switches = {row["name"]: Switched(**row) for row in _rows(connection, tables.SITES, tables.SITES.c.name)}
-        return Contents(jobs, members, steps, tasks, rounds, switches)
+            record, seal = _newest(connection, tables.AUDIT), _newest(connection, tables.CHECKPOINTS)
+        audited = None if record is None else audit.Record(**record)
+        signed = None if seal is None else audit.Checkpoint(**seal)
+        return Contents(jobs, members, steps, tasks, rounds, switches, audited, signed)
 
     def redeem(self, token_hash: str, *, key: str, now: float) -> Invite:
         """Use an invitation for a public key, in one update; for the same key again within `AGAIN_S`.
@@ -147,6 +155,20 @@ class Ledger:
             why = "it was used already" if row["used_at"] else "its time is over"
             raise NotAllowed(f"this join token of {row['name']} is no good any more", why=why, fix=INVITE)
         return Invite(row["hash"], row["kind"], row["name"], row["expires_at"])
+
+    def trail(self, since: int, count: int) -> list[audit.Entry]:
+        """Return at most `count` records from number `since` on, each followed by its checkpoint if it has one.
+
+        Raises `Unreachable`.
+        """
+        records, checkpoints = tables.AUDIT.c, tables.CHECKPOINTS.c
+        with _reached(self._engine), self._engine.connect() as connection:
+            asked = sa.select(tables.AUDIT).where(records.seq >= since).order_by(records.seq).limit(count)
+            found: list[audit.Entry] = [audit.Record(**row) for row in connection.execute(asked).mappings()]
+            if found:
+                signed = sa.select(tables.CHECKPOINTS).where(checkpoints.seq.between(since, found[-1].seq))
+                found += [audit.Checkpoint(**row) for row in connection.execute(signed).mappings()]
+        return sorted(found, key=lambda entry: (entry.seq, isinstance(entry, audit.Checkpoint)))
 
     def close(self) -> None:
         """Close every connection."""
@@ -268,7 +290,7 @@ def _upsert(engine: sa.Engine, table: sa.Table) -> sa.Executable:
     return cast("sa.Executable", statement.on_conflict_do_update(index_elements=keys, set_=rest))
 
 
-def _row(record: Record) -> dict[str, object]:
+def _row(record: Record | audit.Entry) -> dict[str, object]:
     return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
 
 
@@ -280,6 +302,11 @@ def _plain(value: object) -> object:
 
 def _rows(connection: sa.Connection, table: sa.Table, order: sa.Column[Any]) -> list[dict[str, Any]]:
     return [dict(row) for row in connection.execute(sa.select(table).order_by(order)).mappings()]
+
+
+def _newest(connection: sa.Connection, table: sa.Table) -> dict[str, Any] | None:
+    row = connection.execute(sa.select(table).order_by(table.c.seq.desc()).limit(1)).mappings().first()
+    return None if row is None else dict(row)
 
 
 def _round(row: dict[str, Any]) -> Round:

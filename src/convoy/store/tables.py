@@ -76,6 +76,27 @@ ROUNDS: Final = sa.Table(
     sa.Column("left_out", sa.JSON, nullable=False),
     sa.Column("committed_at", sa.Float, nullable=False),
 )
+AUDIT: Final = sa.Table(
+    "audit",
+    METADATA,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("object", sa.Text, nullable=False),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("prev", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+CHECKPOINTS: Final = sa.Table(
+    "checkpoints",
+    METADATA,
+    sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+    sa.Column("at", sa.BigInteger, nullable=False),
+    sa.Column("certificate", sa.Text, nullable=False),
+    sa.Column("signature", sa.Text, nullable=False),
+)
 SITES: Final = sa.Table(
     "sites",
     METADATA,

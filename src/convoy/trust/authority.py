@@ -62,10 +62,10 @@ class Authority:
         key, cert = _pair(key_file, cert_file)
         return cls(project, key, cert, cert.public_bytes(serialization.Encoding.PEM))
 
-    def issuing(self, *, now: float) -> tuple[bytes, bytes]:
+    def issuing(self, *, now: float, days: float = ISSUING_DAYS) -> tuple[bytes, bytes]:
         """Return (key PEM, certificate PEM) of a new authority below this root; below that one are leaves only."""
         key = keys.make()
-        builder = self._builder(_name(f"{self.project[:56]} issuing"), key.public_key(), now=now, days=ISSUING_DAYS)
+        builder = self._builder(_name(f"{self.project[:56]} issuing"), key.public_key(), now=now, days=days)
         cert = (
             builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(ca=True), critical=True)

@@ -173,7 +173,7 @@ class CertificateRequest(_message.Message):
     def __init__(self, pem: _Optional[bytes] = ...) -> None: ...
 
 class Down(_message.Message):
-    __slots__ = ("welcome", "start", "task", "stop", "want", "receipt", "reject", "committed", "cancel", "leave", "ping", "renew", "certificate", "federation")
+    __slots__ = ("welcome", "start", "task", "stop", "want", "receipt", "reject", "committed", "cancel", "leave", "ping", "renew", "certificate", "federation", "checkpoint")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -188,6 +188,7 @@ class Down(_message.Message):
     RENEW_FIELD_NUMBER: _ClassVar[int]
     CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
     FEDERATION_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
     welcome: Welcome
     start: Start
     task: Task
@@ -202,7 +203,22 @@ class Down(_message.Message):
     renew: Renew
     certificate: Certificate
     federation: Federation
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., federation: _Optional[_Union[Federation, _Mapping]] = ...) -> None: ...
+    checkpoint: Checkpoint
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., federation: _Optional[_Union[Federation, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ...) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("seq", "hash", "at", "certificate", "signature")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    CERTIFICATE_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    hash: str
+    at: int
+    certificate: str
+    signature: str
+    def __init__(self, seq: _Optional[int] = ..., hash: _Optional[str] = ..., at: _Optional[int] = ..., certificate: _Optional[str] = ..., signature: _Optional[str] = ...) -> None: ...
 
 class Welcome(_message.Message):
     __slots__ = ("version", "jobs")

@@ -1,4 +1,4 @@
-"""Make the tables of the spine: jobs, members, steps, tasks, rounds, sites, invites."""
+"""Make the tables of the spine: jobs, members, steps, tasks, rounds, audit, sites, invites."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -81,9 +81,26 @@ def upgrade() -> None:
         *(sa.Column(c, sa.Float, nullable=False) for c in ("expires_at", "used_at")),
         sa.Column("used_by", digest, nullable=False),
     )
+    op.create_table(
+        "audit",
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        sa.Column("actor", text, nullable=False),
+        sa.Column("action", job, nullable=False),
+        *(sa.Column(c, text, nullable=False) for c in ("object", "outcome")),
+        *(sa.Column(c, digest, nullable=False) for c in ("prev", "hash")),
+    )
+    op.create_table(
+        "checkpoints",
+        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("hash", digest, nullable=False),
+        sa.Column("at", sa.BigInteger, nullable=False),
+        *(sa.Column(c, text, nullable=False) for c in ("certificate", "signature")),
+    )
 
 
 def downgrade() -> None:
     """Drop the tables."""
-    for table in ("invites", "sites", "rounds", "tasks", "steps", "members", "jobs"):
+    tables = ("invites", "sites", "checkpoints", "audit", "rounds", "tasks", "steps", "members", "jobs")
+    for table in tables:
         op.drop_table(table)

@@ -1,0 +1,145 @@
+"""The server's audit trail as it grows: records into the ledger, checkpoints signed, kept and sent to the sites."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import structlog
+
+from convoy import errors
+from convoy.errors import ConvoyError
+from convoy.trust import audit, keys
+from convoy.wire import convoy_pb2 as pb
+from convoy.worker.code import told
+
+EVERY: Final = 100  # records under one signature at the most
+SIGN_S: Final = 10.0  # after the first record that is not signed yet
+SOME: Final = 20  # refusals of one actor within `WINDOW_S` have a record each, the others are a number in one more
+WINDOW_S: Final = 600.0
+MAX_TEXT: Final = 300  # characters of each part of a record
+PAGE: Final = 1000  # records that are read at once
+
+
+class Keep(Protocol):
+    """Makes an entry durable, in order, then does `then`: the loop's `keep`."""
+
+    def __call__(self, entry: audit.Entry, then: Callable[[], None] | None = None) -> None:
+        """Queue the entry."""
+        ...
+
+
+@dataclass(slots=True)
+class Auditor:
+    """Owns the end of the chain. Nobody else may write a record."""
+
+    project: str
+    root_pem: bytes
+    identity: Callable[[], tuple[bytes, str]]  # the server's key and certificate, as PEM, as they are now
+    keep: Keep
+    send: Callable[[pb.Down], None]  # to every site that is connected
+    read: Callable[[int, int], list[audit.Entry]]  # the ledger's `trail`; blocks
+    last: audit.Record | None
+    signed: audit.Checkpoint | None  # the newest that is durable
+    wall: Callable[[], float] = time.time
+    _unsigned: int = 0
+    _timer: asyncio.TimerHandle | None = None
+    _some: dict[str, int] = field(default_factory=dict)  # refusals of each actor since the first of its window
+
+    def note(self, actor: str, action: str, thing: str = "", outcome: str = "done") -> None:
+        """Write down what somebody did, in one transaction with what the caller posts right after."""
+        self.last = audit.following(
+            self.last,
+            project=self.project,
+            at=int(self.wall() * 1000),
+            actor=told(actor, MAX_TEXT),
+            action=action,
+            object=told(thing, MAX_TEXT),
+            outcome=told(outcome, MAX_TEXT),
+        )
+        self.keep(self.last)
+        self._unsigned += 1
+        if self._unsigned >= EVERY:
+            self.sign()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(SIGN_S, self.sign)
+
+    def note_some(self, actor: str, action: str, thing: str, outcome: str) -> None:
+        """Write down what anybody can bring about as often as they like: the first times, then how many more."""
+        count = self._some.get(actor, 0)
+        if not count:
+            asyncio.get_running_loop().call_later(WINDOW_S, self._count, actor)
+        self._some[actor] = count + 1
+        if count < SOME:
+            self.note(actor, action, thing, outcome)
+
+    def sign(self) -> None:
+        """Sign what is not signed yet, and send the checkpoint to the sites once it is durable."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._unsigned = None, 0
+        last = self.last
+        if last is None or (self.signed is not None and self.signed.seq >= last.seq):
+            return
+        try:
+            checkpoint = self._checkpoint(last)
+        except (ConvoyError, OSError) as problem:  # a certificate that is being replaced: the next record tries again
+            reason = errors.line(problem)
+            structlog.get_logger().error("the audit trail could not be signed", record=last.seq, reason=reason)
+        else:
+            self.keep(checkpoint, lambda: self._tell(checkpoint))
+
+    def leave(self, outcome: str) -> None:
+        """Write down that the server leaves, and sign: the last words that the sites hear of it."""
+        for actor in list(self._some):
+            self._count(actor)
+        self.note("server", "stop", outcome=outcome)
+        self.sign()
+
+    async def trail(self, since: int) -> AsyncIterator[audit.Entry]:
+        """Yield the records that are durable, from number `since` on, each followed by its checkpoint if it has one."""
+        while page := await asyncio.to_thread(self.read, since, PAGE):
+            for entry in page:
+                yield entry
+            since = page[-1].seq + 1
+
+    def greeting(self) -> pb.Down | None:
+        """Return what a site that connects is told: the newest checkpoint."""
+        return None if self.signed is None else _down(self.signed)
+
+    def _checkpoint(self, record: audit.Record) -> audit.Checkpoint:
+        """Return the signed checkpoint of a record. Raises `ConvoyError` for one that no verifier would take."""
+        key_pem, certificate = self.identity()
+        made = audit.sign(
+            record,
+            project=self.project,
+            key=keys.from_pem(key_pem, name="the server's key"),
+            certificate=certificate,
+            at=int(self.wall() * 1000),
+        )
+        audit.check(made, project=self.project, root_pem=self.root_pem)
+        return made
+
+    def _tell(self, checkpoint: audit.Checkpoint) -> None:
+        self.signed = checkpoint
+        self.send(_down(checkpoint))
+
+    def _count(self, actor: str) -> None:
+        more = self._some.pop(actor, 0) - SOME
+        if more > 0:
+            self.note(actor, "more", outcome=f"refused: {more} times more within {WINDOW_S:.0f} s")
+
+
+def _down(checkpoint: audit.Checkpoint) -> pb.Down:
+    return pb.Down(
+        checkpoint=pb.Checkpoint(
+            seq=checkpoint.seq,
+            hash=checkpoint.hash,
+            at=checkpoint.at,
+            certificate=checkpoint.certificate,
+            signature=checkpoint.signature,
+        )
+    )
