@@ -43,7 +43,6 @@ class Fake:
     """`may_go` holds every job before its next round while it is clear."""
 
     roll: Roll
-    root_pem: bytes
     folder: Path
     may_go: asyncio.Event = field(default_factory=asyncio.Event)
     left: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -58,7 +57,7 @@ class Fake:
         self.may_go.set()
 
     async def submit(self, person: Person, bundle: bytes) -> views.JobView:
-        checked = bundles.verify(bundle, root_pem=self.root_pem, project=self.roll.now.project, now=time.time())
+        checked = bundles.verify(bundle, root_pem=self.roll.root_pem, project=self.roll.now.project, now=time.time())
         if checked.id in self.kept:
             return self.kept[checked.id].view
         spec, _ = read_job_document(bytes(checked.files["job.yaml"]).decode(), name="job.yaml")

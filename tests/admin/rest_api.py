@@ -60,7 +60,7 @@ class Rest:
     def bearer(self, name: str) -> str:
         """Log in past the network."""
         kit, nonce = self.kit(name), self.gate.nonce()
-        said = login.answer(kit.key_file.read_bytes(), kit.cert_file.read_bytes(), kit.project, nonce)
+        said = login.answer(kit.key_file.read_bytes(), kit.certificate, kit.project, nonce)
         return self.gate.log_in(nonce, said["certificate"], said["signature"])[0]
 
     def client(self, name="root@a.org", **options):
@@ -89,13 +89,12 @@ def make(folder: Path, prod: Path | None = None) -> Rest:
     """Return a federation's API that does not serve yet; of a prod that is there, or of a new one."""
     prod = prod or provisioned(folder)
     port = read_kit(prod / "server").admin_port
-    root_pem = (prod / "server" / "startup" / "root.crt").read_bytes()
     kit = read_kit(prod / "server")
     kit.work.mkdir(exist_ok=True)
     registry = Registry.of(kit, read_settings(kit), open_ledger(f"sqlite:///{folder}/ledger.sqlite"))
     identity.make(kit, registry.issuing, 3600)
     roll = registry.roll
-    return Rest(prod, Fake(roll, root_pem, folder), Gate(roll, root_pem), registry, port)
+    return Rest(prod, Fake(roll, folder), Gate(roll), registry, port)
 
 
 def job_folder(folder: Path, name="tumours", rounds=3, config="{}") -> Path:

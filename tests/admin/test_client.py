@@ -224,9 +224,9 @@ async def test_only_an_admins_kit_connects(tmp_path, prod):
 
 async def test_a_nonce_is_good_once(rest):
     kit = rest.kit("root@a.org")
-    line = link.Link("localhost", rest.port, rest.gate.root_pem)
+    line = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
     said = await line.ask("GET", "/api/v1/login")
-    answer = login.answer(kit.key_file.read_bytes(), kit.cert_file.read_bytes(), "clinics", said["nonce"])
+    answer = login.answer(kit.key_file.read_bytes(), kit.certificate, "clinics", said["nonce"])
     content = json.dumps(answer | {"nonce": said["nonce"]}).encode()
     assert (await line.ask("POST", "/api/v1/login", content=content))["person"]["name"] == "root@a.org"
     with pytest.raises(NotAllowed, match="too late or twice"):
@@ -235,7 +235,7 @@ async def test_a_nonce_is_good_once(rest):
 
 
 async def test_a_request_beyond_its_limit_is_refused_before_it_is_read(rest):
-    line = link.Link("localhost", rest.port, rest.gate.root_pem)
+    line = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
     with pytest.raises(BadInput, match="larger than 65536 bytes"):
         await line.ask("POST", "/api/v1/login", content=b"x" * 70_000)
     await line.close()

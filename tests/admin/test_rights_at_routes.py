@@ -18,7 +18,7 @@ SITE_ORGS = {"site-1": "a", "site-2": "b"}
 
 @pytest.fixture
 async def line(rest):
-    made = link.Link("localhost", rest.port, rest.gate.root_pem)
+    made = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
     yield made
     await made.close()
 
@@ -108,7 +108,7 @@ def routes_of(method, path):
 
 def test_what_the_audit_trail_tells_of_has_the_names_that_people_know():
     told = [route.action for route in routes.ROUTES if route.audited]
-    who = ["login", "logout", "enrol", "renew", "invite", "federation"]
+    who = ["login", "logout", "enrol", "renew", "invite", "federation", "request", "authority"]
     sites = ["enable", "disable", "revoke", "stop", "restart"]
     assert told == [*who, "stop", "restart", *sites, "submit", "delete", "abort", "clone", "download"]
 

@@ -26,7 +26,7 @@ def trail(rest):
         )
         entries.append(last)
         if number % 10 == 9:
-            key, pem = keys.load(kit.key_file), kit.cert_file.read_text()
+            key, pem = keys.load(kit.key_file), kit.certificate.decode()
             entries.append(audit.sign(last, project=kit.project, key=key, certificate=pem, at=at))
     rest.fake.entries = entries
     return entries

@@ -61,9 +61,9 @@ def test_every_kit_can_be_read_and_proves_its_holder(provision, now):
         check_own(kit, now=now)
         if kit.kind == "server":
             continue
-        who = identity_of(kit.cert_file.read_bytes(), kit.root_file.read_bytes(), now=now)
+        who = identity_of(kit.certificate, kit.root_file.read_bytes(), now=now)
         assert (who.project, who.kind, who.name) == ("hospitals", kit.kind, folder.name)
-        assert keys.load(kit.key_file).public_key() == read_certificate(kit.cert_file.read_bytes()).public_key()
+        assert keys.load(kit.key_file).public_key() == read_certificate(kit.certificate).public_key()
     assert read_kit(prod / "server").hosts == ("server", "fl.example.org")
     assert read_kit(prod / "site-2").org == "p"
 

@@ -15,12 +15,16 @@ from safetensors.numpy import load_file
 
 from bench.federation import ADMIN, Federation, Node, free_ports
 from convoy.admin import joining, link
+from convoy.cli import joining as words
+from convoy.cli.asking import How
+from convoy.cli.joining import Place
 from convoy.errors import NotAllowed, Refused
 from convoy.provision import kits
 from convoy.spec.kit import read_kit
 from convoy.spec.project import read_project, with_site
 from convoy.trust import enrolment, federation, keys
-from convoy.trust.authority import Authority, read_certificate
+from convoy.trust.authority import Authority, read_certificate, read_chain
+from convoy.trust.peers import identity_of
 from tests.scenarios.conftest import GATES, Gate, adding, overheard, put_job
 
 
@@ -83,9 +87,11 @@ def test_who_joins_makes_its_own_key_and_only_its_own_kit_has_it(two, tmp_path):
         assert life == (8 if name == ADMIN else 24) * 3600
         held[name] = pem_of(key)
     for name, key in held.items():
+        body = key.split(b"-----")[2].strip()
         for file in made.folder.rglob("*"):
             if file.is_file() and file != found[name].identity_file:
-                assert key not in file.read_bytes()
+                assert body not in file.read_bytes()
+                assert body.replace(b"\n", b"\\n") not in file.read_bytes()
 
 
 def test_a_token_is_used_once_and_for_its_own_name_alone(two, tmp_path):
@@ -217,40 +223,71 @@ def root(made):
     return (made.prod / "server/startup/root.crt").read_bytes()
 
 
-LIFE_S = 2
+def test_a_certificate_is_renewed_at_half_its_life(tmp_path):
+    with joined(tmp_path / "fed", sites=1, server_settings="site_certificate_life: 12s") as (made, _):
+        site = made.nodes["site-1"]
+        before = read_certificate((site.kit / "work/identity.pem").read_bytes())
+        renewed([site.log], 1)
+        after = read_certificate((site.kit / "work/identity.pem").read_bytes())
+        assert after.public_key() != before.public_key()
+        assert after.not_valid_after_utc > before.not_valid_after_utc
+        assert "not connected" not in site.log.read_text()
+        renewed([made.server.log], 1, "the server's certificate is new")
 
 
-def test_a_hundred_renewals_in_one_job_cost_no_round(tmp_path):
-    settings = f"site_certificate_life: {LIFE_S}s\nadmin_certificate_life: 10s"
-    with joined(tmp_path / "fed", sites=4, server_settings=settings) as (made, gates):
-        before = {name: (node.kit / "work/identity.pem").read_bytes() for name, node in made.nodes.items()}
-        folder = put_job(
-            tmp_path / "job",
-            {"train.py": adding("if task.round == 2:\n    gate(task)")},
-            with_={"rounds": 3, "min_sites": 4},
-        )
+def test_a_hundred_renewals_and_another_root_in_one_job_cost_no_round(tmp_path):
+    with joined(tmp_path / "fed", sites=5) as (made, gates):
+        place = Place(tmp_path / "project.yml", made.folder)
+        place.project_file.write_text(made.project_yml)
+        how = How(str(made.prod / ADMIN), "localhost", json=True)
+        old = read_certificate(root(made))
+        train = adding("if task.round == 2:\n    gate(task)")
+        folder = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 3, "min_sites": 5})
         with made.session() as session:
             job = session.submit(folder).id
-            for gate in gates.values():
-                gate.wait()
-            renewals_of([node.log for node in made.nodes.values()], 100)
-            for gate in gates.values():
-                gate.open()
+        for gate in gates.values():
+            gate.wait()
+        logs = [node.log for node in made.nodes.values()]
+        for turn in range(20):
+            match turn:
+                case 5:
+                    words.roll(how, place, "begin")
+                    words.issue(how, place)
+                case 10:
+                    words.roll(how, place, "turn")
+                case _:
+                    words.issue(how, place)
+            renewed(logs, 5 * (turn + 1))
+            if turn == 15:
+                words.roll(how, place, "finish")
+        for gate in gates.values():
+            gate.open()
+        with made.session() as session:
             detail = session.wait(job)
         assert detail.job.state == "completed"
-        assert [len(done.took_part) for done in detail.rounds[1:]] == [4, 4, 4]
+        assert [len(done.took_part) for done in detail.rounds[1:]] == [5, 5, 5]
         assert not any(done.left_out for done in detail.rounds)
-        for name, node in made.nodes.items():
-            assert (node.kit / "work/identity.pem").read_bytes() != before[name]
+        for node in (made.server, *made.nodes.values()):
             assert "not connected" not in node.log.read_text()
-        assert "the server's certificate is new" in made.server.log.read_text()
+            kit = read_kit(node.kit)
+            (new,) = read_chain(kit.root_file.read_bytes())
+            assert new.serial_number != old.serial_number
+            identity_of(kit.certificate, kit.root_file.read_bytes(), now=time.time())
+        issuing = Authority.load_issuing("bench", *read_kit(made.prod / "server").issuing_files)
+        _, forged = issuing.issue("site", "site-1", now=time.time())
+        with pytest.raises(NotAllowed, match="not from the root"):
+            identity_of(forged, kit.root_file.read_bytes(), now=time.time())
+        made.server.stop()
+        made.server.start()  # from a kit whose authority is of the old root
+        with made.session() as session:
+            assert session.status().sites_known == 5
 
 
-def renewals_of(logs, count):
-    """Wait until the sites have renewed so often together."""
+def renewed(logs, count, word="the site's certificate is new"):
+    """Wait until nodes have renewed so often together."""
     with subprocess.Popen(["tail", "-n", "+1", "-f", *map(str, logs)], stdout=subprocess.PIPE, text=True) as reading:
-        renewed = (line for line in reading.stdout if "the site's certificate is new" in line)
-        assert sum(1 for _ in itertools.islice(renewed, count)) == count
+        lines = (line for line in reading.stdout if word in line)
+        assert sum(1 for _ in itertools.islice(lines, count)) == count
         reading.kill()
 
 

@@ -60,7 +60,7 @@ def open_(world, kept):
     def made(identity=world.server):
         return Auditor(
             "hospitals",
-            world.root.pem,
+            lambda: world.root.pem,
             lambda: (identity[0], identity[1].decode()),
             kept.keep,
             kept.sent.append,

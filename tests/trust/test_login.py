@@ -16,6 +16,13 @@ def test_an_admin_proves_who_it_is(world, now):
     assert check(world, now, answered) == Identity("hospitals", "admin", "ada@example.org")
 
 
+def test_a_key_that_lies_beside_its_certificate_is_not_shown(world, now):
+    key, cert = world.admin
+    answered = login.answer(key, key + cert, "hospitals", "n1")
+    assert "PRIVATE" not in answered["certificate"]
+    assert check(world, now, answered).name == "ada@example.org"
+
+
 def test_an_answer_to_another_nonce_is_refused(world, now):
     with pytest.raises(NotAllowed, match="not signed with the key"):
         check(world, now, login.answer(*world.admin, "hospitals", "n0"))

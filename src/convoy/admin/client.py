@@ -259,6 +259,14 @@ class Client:
 
     # who is who
 
+    async def ask_for_authority(self) -> str:
+        """Return the request (PEM) for another issuing authority, of which the server keeps the key."""
+        return str((await self._ask("POST", "/authority/request"))["request"])
+
+    async def give_authority(self, certificate: str) -> None:
+        """Give the server the certificate (PEM) that it has asked for."""
+        await self._ask("POST", "/authority", content=json.dumps({"certificate": certificate}).encode())
+
     async def renew(self, request: str) -> str:
         """Return the certificate (PEM) for another key of this person, which a request (PEM) proves."""
         said = await self._ask("POST", "/renew", content=json.dumps({"request": request}).encode())
@@ -302,15 +310,26 @@ class Client:
             answer = login.answer(self.key_pem, self.cert_pem, self.project, nonce) | {"nonce": nonce}
             given = await self.link.ask("POST", f"{V1}/login", content=json.dumps(answer).encode())
             self._bearer = str(given["token"])
+        await self._hear_news(int(given["federation"]))
         await self._renew_in_time()
+
+    async def _hear_news(self, number: int) -> None:
+        """Keep a newer federation.json: the roots in it may be others."""
+        from convoy.trust import roll
+
+        if number > roll.known(self.kit):
+            async with self._open("GET", "/federation") as chunks:
+                signed = b"".join([chunk async for chunk in chunks])
+            roll.take(self.kit, signed)
+            self.root_pem = self.kit.root_file.read_bytes()
 
     async def _renew_in_time(self) -> None:
         """Get another certificate once this one has lived half its life, while it is still good for that."""
         from convoy.admin import joining
 
-        if joining.is_due(self.cert_pem, self.project, now=time.time()):
+        if joining.is_due(self.cert_pem, self.root_pem, now=time.time()):
             await joining.renew(self, self.kit)
-            self.key_pem, self.cert_pem = self.kit.key_file.read_bytes(), self.kit.cert_file.read_bytes()
+            self.key_pem, self.cert_pem = self.kit.key_file.read_bytes(), self.kit.certificate
 
     @asynccontextmanager
     async def _open(
@@ -389,7 +408,7 @@ async def connect(kit: Kit | Path | str, *, server: str = "", patience_s: float 
             project=found.project,
             kit=found,
             key_pem=found.key_file.read_bytes(),
-            cert_pem=found.cert_file.read_bytes(),
+            cert_pem=found.certificate,
             root_pem=root_pem,
             link=wire,
             patience_s=patience_s,

@@ -38,7 +38,6 @@ class Gate:
     """Says who asks. Keeps the hashes of bearers and the nonces used in the last minute; nothing for strangers."""
 
     roll: Roll
-    root_pem: bytes
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     bearer_s: float = BEARER_S
@@ -62,7 +61,7 @@ class Gate:
             )
         answer = {"certificate": certificate, "signature": signature}
         project = self.roll.now.project
-        who = login.check(answer, project=project, nonce=nonce, root_pem=self.root_pem, now=self.wall())
+        who = login.check(answer, project=project, nonce=nonce, root_pem=self.roll.root_pem, now=self.wall())
         person = self._person(who.name)
         self._used[nonce] = ends_at
         token = secrets.token_urlsafe(32)

@@ -6,8 +6,6 @@ import json
 import time
 from typing import Final
 
-from cryptography.x509.oid import NameOID
-
 from convoy.admin import client, link
 from convoy.errors import RemoteFault, Unreachable
 from convoy.spec.kit import PENDING, Kit
@@ -49,12 +47,17 @@ def renew_here(kit: Kit, root: authority.Authority) -> None:
     take(kit, key, pem.decode())
 
 
-def is_due(cert_pem: bytes, project: str, *, now: float) -> bool:
-    """Return whether a certificate has lived half its life; one that the root itself signed stays as it is."""
-    cert = authority.read_certificate(cert_pem)
-    issuers = cert.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
+def is_due(cert_pem: bytes, root_pem: bytes, *, now: float) -> bool:
+    """Return whether a certificate has lived half its life, or is not of the root that signs now.
+
+    One that a root itself signed stays as it is.
+    """
+    cert, *issuing = authority.read_chain(cert_pem)
+    if not issuing:
+        return False
     made, over = cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
-    return bool(issuers) and issuers[0].value != project[:64] and made + authority.BACKDATE_S + over < 2 * now
+    half_over = made + authority.BACKDATE_S + over < 2 * now
+    return half_over or not peers.signed(issuing[0], authority.read_chain(root_pem)[0])
 
 
 def pending(kit: Kit) -> keys.PrivateKey:

@@ -114,6 +114,19 @@ class Registrar(Protocol):
         """Let a join token be used. Raises `NotAllowed` for somebody whom federation.json does not list."""
         ...
 
+    @property
+    def signed(self) -> bytes:
+        """The federation.json that counts now."""
+        ...
+
+    async def ask_for_authority(self, person: Person) -> views.RequestView:
+        """Make a key for another issuing authority, and ask the holder of the root to certify it."""
+        ...
+
+    async def take_authority(self, person: Person, certificate: str) -> None:
+        """Issue with the key that was made last from now on: everybody renews. Raises `NotAllowed`, `BadInput`."""
+        ...
+
     async def publish(self, person: Person, signed: bytes) -> views.FederationView:
         """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`."""
         ...

@@ -120,7 +120,9 @@ async def log_in(call: Call) -> Answer:
     ask = await read(call.request, views.LoginAsk)
     token, person = call.desk.gate.log_in(ask.nonce, ask.certificate, ask.signature)
     call.of.note(person.actor, "login", call.thing)
-    return views.BearerView(token=token, ends_in_s=call.desk.gate.bearer_s, person=_person(person))
+    gate = call.desk.gate
+    number = gate.roll.now.number
+    return views.BearerView(token=token, ends_in_s=gate.bearer_s, person=_person(person), federation=number)
 
 
 async def enrol(call: Call) -> Answer:
@@ -151,6 +153,24 @@ async def publish(call: Call) -> Answer:
     known = await call.desk.registrar.publish(call.person, await body(call.request, federations.MAX_BYTES))
     call.of.note(call.person.actor, "federation", f"number:{known.number}")
     return known
+
+
+async def who(call: Call) -> Answer:
+    """Send the federation.json that counts now."""
+    return Response(call.desk.registrar.signed, media_type="application/json")
+
+
+async def ask_for_authority(call: Call) -> Answer:
+    """Ask the holder of the root to certify another issuing authority."""
+    return await call.desk.registrar.ask_for_authority(call.person)
+
+
+async def take_authority(call: Call) -> Answer:
+    """Issue with another authority from now on."""
+    ask = await read(call.request, views.CertificateView)
+    await call.desk.registrar.take_authority(call.person, ask.certificate)
+    call.of.note(call.person.actor, "authority", call.thing)
+    return views.Done()
 
 
 def _person(person: Person) -> views.PersonView:
@@ -293,6 +313,24 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", f"{V1}/renew", "known", renew, views.CertificateView, "A new certificate", takes=views.RenewAsk),
     Route("POST", f"{V1}/invites", "invite", invite, views.Done, "Let a join token be used", takes=views.InviteAsk),
     Route("POST", f"{V1}/federation", "known", publish, views.FederationView, "A newer federation.json", takes="bytes"),
+    Route("GET", f"{V1}/federation", "known", who, None, "Who is who, as the root has signed it"),
+    Route(
+        "POST",
+        f"{V1}/authority/request",
+        "operate_server",
+        ask_for_authority,
+        views.RequestView,
+        "Ask for another authority to issue with",
+    ),
+    Route(
+        "POST",
+        f"{V1}/authority",
+        "operate_server",
+        take_authority,
+        views.Done,
+        "Issue with another authority",
+        takes=views.CertificateView,
+    ),
     Route("GET", f"{V1}/me", "known", me, views.PersonView, "Who one is"),
     Route("GET", f"{V1}/status", "observe", status, views.ServerView, "The server in one look"),
     Route(

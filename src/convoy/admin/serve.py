@@ -24,9 +24,9 @@ ADMIN_PORT: Final = "admin_port in project.yml, and provision anew"
 DRAIN_S: Final = 5.0  # for requests that are being answered when the server leaves
 
 
-def app(coordinator: Coordinator, registrar: Registrar, roll: Roll, root_pem: bytes) -> Starlette:
+def app(coordinator: Coordinator, registrar: Registrar, roll: Roll) -> Starlette:
     """Return the application for this federation's people."""
-    return build(coordinator, registrar, Gate(roll, root_pem), version=convoy.__version__)
+    return build(coordinator, registrar, Gate(roll), version=convoy.__version__)
 
 
 def config(served: Starlette, *, host: str, port: int, cert_file: Path, key_file: Path) -> uvicorn.Config:

@@ -190,6 +190,12 @@ class CertificateView(View):
     certificate: str
 
 
+class RequestView(View):
+    """A certificate request (PKCS 10, PEM)."""
+
+    request: str
+
+
 class InviteAsk(View):
     """What a server is to know of a join token: its hash (hexadecimal), for whom it is, until when."""
 
@@ -220,6 +226,7 @@ class BearerView(View):
     token: str
     ends_in_s: float
     person: PersonView
+    federation: int = 0  # the number of the federation.json that counts now
 
 
 class Done(View):

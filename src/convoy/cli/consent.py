@@ -65,7 +65,7 @@ def _self(kit: Kit) -> str:
     """Return the person whose kit it is. Raises `BadInput` for a node's."""
     if kit.kind == "admin":
         return kit.name
-    people = sorted(name for name, who in roll.current(kit).participants.items() if who.kind == "admin")
+    people = sorted(name for name, who in roll.current(kit)[0].participants.items() if who.kind == "admin")
     raise BadInput("who would submit it?", why=f"there are {', '.join(people)}", fix="name one with --as PERSON")
 
 

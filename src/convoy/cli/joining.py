@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from convoy.admin import client, joining
 from convoy.cli.output import Screen
 from convoy.errors import BadInput, ConvoyError
-from convoy.provision import kits
+from convoy.provision import kits, rolling
 from convoy.spec import yamls
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.project import Project, read_project, with_site
@@ -111,10 +112,38 @@ def invite_site(how: How, place: Place, name: str, org: str) -> None:
     invite(how, place, name)
 
 
-def publish(how: How, place: Place) -> None:
+def issue(how: How, place: Place) -> None:
+    """Let the server issue with another authority, certified by the root here."""
+    project = place.project()
+
+    async def lent(person: client.Client) -> None:
+        asked = await person.ask_for_authority()
+        pem = kits.lend(project, place.workspace, asked.encode(), now=time.time())
+        await person.give_authority(pem.decode())
+
+    how.ask(lambda to: lent(to.client))
+    Screen(json=how.json).line("the server issues with another authority: it is good for 90 days, and sites renew now")
+
+
+def roll(how: How, place: Place, step: str) -> None:
+    """Do one step of putting another root in the place of this one, and tell everybody."""
+    if step == "turn":
+        issue(how, place)
+    publish(how, place, rolling.step(step, place.project().name))
+    Screen(json=how.json).line(_NEXT[step])
+
+
+_NEXT = {
+    "begin": "both roots are trusted; once every site and every admin was connected since: convoy federation roll turn",
+    "turn": "the new root signs, sites renew now; days later: convoy federation roll finish",
+    "finish": "the old root is trusted no more",
+}
+
+
+def publish(how: How, place: Place, step: Callable[[Path], None] | None = None) -> None:
     """Sign who is who as project.yml says it now, and give that to the running server."""
     screen = Screen(json=how.json)
-    signed = kits.who_is_who(place.project(), place.workspace, now=time.time())
+    signed = kits.who_is_who(place.project(), place.workspace, now=time.time(), step=step)
     said: list[tuple[int, list[str]]] = []
 
     async def given(person: client.Client) -> None:

@@ -32,8 +32,8 @@ class Finding:
 def inspect(folder: Path, *, now: float) -> dict[str, str]:
     """Return what a kit says of itself, a label and a text each, in the order to show. Raises `BadInput`."""
     kit = at_home(kits.read_kit(folder))
-    root = authority.read_certificate(kit.root_file.read_bytes(), name=str(kit.root_file))
-    known = roll.current(kit)
+    roots = authority.read_chain(kit.root_file.read_bytes(), name=str(kit.root_file))
+    known, _ = roll.current(kit)
     return {
         "project": kit.project,
         "kind": kit.kind,
@@ -41,7 +41,7 @@ def inspect(folder: Path, *, now: float) -> dict[str, str]:
         "organisation": kit.org,
         "server": f"{kit.host}, port {kit.fed_port} for sites, {kit.admin_port} for people",
         **_identity(kit, now=now),
-        "root": f"SHA256:{root.fingerprint(hashes.SHA256()).hex()}",
+        "root": ", ".join(f"SHA256:{root.fingerprint(hashes.SHA256()).hex()}" for root in roots),
         "federation": f"number {known.number}, {len(known.sites())} sites",
     }
 
@@ -122,7 +122,7 @@ def _check_startup(kit: Kit) -> None:
 
 def _check_place(kit: Kit) -> None:
     """Raise `NotAllowed` unless the signed federation has this participant as this kind."""
-    known = roll.current(kit)
+    known, _ = roll.current(kit)
     listed = known.participants.get(kit.name)
     if known.project != kit.project or listed is None or listed.kind != kit.kind:
         raise NotAllowed(f"federation.json number {known.number} has no {kit.kind} {kit.name}", fix="provision anew")

@@ -118,6 +118,27 @@ def refused(kit: Path, json: bool) -> None:
     consent.refused(Screen(json=json), kit)
 
 
+@federation.command()
+@place_options
+@asking
+def issue(how: How, project: Path, workspace: Path) -> None:
+    """Lend the running server another issuing authority; each is good for 90 days."""
+    from convoy.cli import joining
+
+    joining.issue(how, joining.Place(project, workspace))
+
+
+@federation.command()
+@click.argument("step", type=click.Choice(["begin", "turn", "finish"]))
+@place_options
+@asking
+def roll(how: How, step: str, project: Path, workspace: Path) -> None:
+    """Put another root in the place of this one while everything runs: `begin`, `turn` and, days later, `finish`."""
+    from convoy.cli import joining
+
+    joining.roll(how, joining.Place(project, workspace), step)
+
+
 @click.command()
 @asking
 def status(how: How) -> None:

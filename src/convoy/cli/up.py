@@ -19,7 +19,7 @@ from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound, PatienceOut, Refused
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import read_policy
-from convoy.spec.settings import read_settings
+from convoy.spec.settings import at_home, read_settings
 
 READY_S: Final = 60.0  # for a node to say that it is ready
 ANSWER_S: Final = 2.0  # for a node to say how it is
@@ -108,12 +108,12 @@ def choose(prod: Path | None, project: Path | None, workspace: Path) -> Path:
 
 def _kits(prod: Path) -> list[Kit]:
     """Return every participant's kit, the server's first. Raises `BadInput` naming those that are missing."""
-    from convoy.trust import federation
+    from convoy.trust import roll
 
     kits = [read_kit(folder.parent) for folder in sorted(prod.glob("*/startup"))]
     if not kits:
         raise BadInput(f"{prod} holds no kits", fix="give a prod_NN that `convoy provision` made")
-    listed = federation.read(kits[0].federation_file.read_bytes(), kits[0].root_file.read_bytes()).participants
+    listed = roll.current(at_home(kits[0]))[0].participants
     missing = sorted(set(listed) - {kit.name for kit in kits})
     if missing:
         raise BadInput(

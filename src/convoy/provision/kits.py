@@ -7,7 +7,7 @@ import fcntl
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 import yaml
 
 from convoy.errors import BadInput
-from convoy.provision import sample, scripts
+from convoy.provision import rolling, sample, scripts
 from convoy.spec.kit import Kind
 from convoy.spec.project import Admin, Participant, Project, Server
 from convoy.trust import enrolment, federation, files, keys
@@ -99,21 +99,41 @@ def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invit
         server = prod / project.server.name / "startup"
         known = enrolment.invites_from_json((server / "invites.json").read_bytes())
         keys.save(server / "invites.json", enrolment.invites_to_json([*known, *maker.invites]))
-        files.write(server / "federation.json", people, mode=0o644)
+        _tell_server(server, folder / "state", people)
     token = (prod / name / "startup" / "join.token").read_text().strip()
     return Invitation(prod / name, token, maker.invites[0], people)
 
 
-def who_is_who(project: Project, workspace: Path, *, now: float) -> bytes:
-    """Return the signed federation.json of a provisioned project as its project.yml is now. Raises `BadInput`."""
+def who_is_who(project: Project, workspace: Path, *, now: float, step: Callable[[Path], None] | None = None) -> bytes:
+    """Return the signed federation.json of a provisioned project as its project.yml is now. Raises `BadInput`.
+
+    `step` is a step of `rolling`, which changes whom everybody trusts.
+    """
     folder = workspace / project.name
-    prod = newest(folder)
+    state, prod = folder / "state", newest(folder)
     if prod is None:
         raise BadInput(f"{project.name} is not provisioned in {workspace}", fix="convoy provision")
-    with _alone(folder / "state"):
-        people = _who_is_who(project, folder / "state", _root(project, folder, now))
-        files.write(prod / project.server.name / "startup" / "federation.json", people, mode=0o644)
+    with _alone(state):
+        if step is not None:
+            step(state)
+        roots = rolling.listed(state) if step is not None else None
+        people = _who_is_who(project, state, _root(project, folder, now), roots)
+        _tell_server(prod / project.server.name / "startup", state, people)
     return people
+
+
+def _tell_server(startup: Path, state: Path, people: bytes) -> None:
+    """Let a server that starts from its kit here know what is new."""
+    files.write(startup / "root.crt", rolling.trusted(state), mode=0o644)
+    files.write(startup / "federation.json", people, mode=0o644)
+
+
+def lend(project: Project, workspace: Path, request: bytes, *, now: float) -> bytes:
+    """Return the certificate for another issuing authority of the server, by the root that comes if there is one."""
+    folder = workspace / project.name
+    with _alone(folder / "state"):
+        _root(project, folder, now)
+        return rolling.newest(folder / "state").lend(enrolment.requested_key(request), now=now)
 
 
 def _fresh(folder: Path) -> Path:
@@ -145,6 +165,7 @@ def _refuse_other(project: Project, workspace: Path) -> None:
 def _root(project: Project, folder: Path, now: float) -> Authority:
     """Return the project's root, made now if the project is new."""
     state = folder / "state"
+    rolling.mend(state)
     if (state / "root.crt").exists():
         return _same(project, Authority.load(state), folder)
     if _next(folder) or (state / "federation.json").exists():
@@ -167,8 +188,11 @@ def _same(project: Project, authority: Authority, folder: Path) -> Authority:
     return authority
 
 
-def _who_is_who(project: Project, state: Path, authority: Authority) -> bytes:
-    """Return the signed federation.json; its number rises if it says something else than the last one."""
+def _who_is_who(project: Project, state: Path, authority: Authority, roots: tuple[bytes, ...] | None = None) -> bytes:
+    """Return the signed federation.json; its number rises if it says something else than the last one.
+
+    With `roots`, these are trusted from now on; without, those that were.
+    """
     everybody = {
         participant.name: federation.Participant(
             _kind(participant), participant.org, participant.role if isinstance(participant, Admin) else ""
@@ -176,10 +200,13 @@ def _who_is_who(project: Project, state: Path, authority: Authority) -> bytes:
         for participant in (project.server, *project.sites, *project.admins)
     }
     file = state / "federation.json"
-    last = federation.read(file.read_bytes(), authority.pem) if file.exists() else None
-    if last and dict(last.participants) == everybody:
+    last = federation.read(file.read_bytes(), rolling.ever(state)) if file.exists() else None
+    before = last.roots if last else ()
+    trusted = before if roots is None else tuple(root.decode() for root in roots)
+    if last and (dict(last.participants), before) == (everybody, trusted):
         return file.read_bytes()
-    data = federation.sign(Federation(project.name, last.number + 1 if last else 1, everybody), authority.key)
+    number = last.number + 1 if last else 1
+    data = federation.sign(Federation(project.name, number, everybody, trusted), authority.key)
     files.write(file, data, mode=0o644)
     return data
 
@@ -191,7 +218,7 @@ def _kit(maker: _Maker, participant: Participant, folder: Path) -> None:
     for made in (folder, startup, local):
         made.mkdir(mode=_OWN)
     _write(startup / "convoy.yaml", _description(maker.project, participant, kind))
-    _write(startup / "root.crt", maker.authority.pem)
+    _write(startup / "root.crt", rolling.trusted(maker.state))
     _write(startup / "federation.json", maker.federation)
     _proof(maker, participant, kind, startup)
     if kind == "admin":

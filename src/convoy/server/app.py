@@ -33,7 +33,9 @@ from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Contents, Ledger, open_ledger, sqlite_url
 from convoy.trust import enrolment, peers
-from convoy.wire import health, tls
+from convoy.trust.authority import Authority
+from convoy.trust.federation import Federation
+from convoy.wire import health
 from convoy.wire.door import Door, bound
 from convoy.wire.pump import Pump
 from convoy.worker import node
@@ -181,7 +183,6 @@ def _build(
         audit=audit,
     )
     service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry, audit)
-    registry.told = service.published
     desk = Desk(
         loop=loop,
         audit=audit,
@@ -189,7 +190,6 @@ def _build(
         hub=hub,
         results=results,
         roll=registry.roll,
-        root_pem=registry.root_pem,
         expel=service.expel,
         version=convoy.__version__,
         logs_of=book.of,
@@ -198,15 +198,30 @@ def _build(
         log=structlog.get_logger(),
     )
     own = Identity(kit, registry.issuing, settings.site_certificate_life)
+    _spread(registry, own, service)
     return Parts(kit, settings, state, loop, flows, transfers, hub, desk, service, pump, ending, registry, own, audit)
+
+
+def _spread(registry: Registry, own: Identity, sites: Sessions) -> None:
+    """Let news of who is who, and of who certifies that, reach everybody."""
+
+    def told(new: Federation, signed: bytes) -> None:
+        own.trust_anew()
+        sites.published(new, signed)
+
+    def lent(issuing: Authority) -> None:
+        own.issue_with(issuing)
+        sites.renew_all()
+
+    registry.told, registry.lent = told, lent
 
 
 def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents) -> Auditor:
     """Return who goes on with the audit trail that the ledger holds."""
     return Auditor(
         project=kit.project,
-        root_pem=kit.root_file.read_bytes(),
-        identity=lambda: (kit.key_file.read_bytes(), kit.cert_file.read_text()),
+        root_pem=kit.root_file.read_bytes,
+        identity=lambda: (kit.key_file.read_bytes(), kit.certificate.decode()),
         keep=loop.keep,
         send=hub.send_all,
         read=ledger.trail,
@@ -219,8 +234,7 @@ async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
     """Open the three doors: sites on 8002, people on 8003, health on 8004; return the first."""
     kit, settings = parts.kit, parts.settings
     sock = bound(settings.listen_host, kit.fed_port, setting=FED_PORT)
-    for_sites = tls.server_context(kit)
-    door = Door(sock, for_sites, parts.sites.serve)
+    door = Door(sock, parts.own.for_sites, parts.sites.serve)
     await stack.enter_async_context(door)
     vitals = health.Vitals(
         ready=lambda: parts.state.problem,
@@ -229,13 +243,12 @@ async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
     )
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
     await stack.enter_async_context(health.serving(config, setting=health.PORT))
-    app = rest.app(parts.desk, parts.registry, parts.desk.roll, parts.desk.root_pem)
+    app = rest.app(parts.desk, parts.registry, parts.desk.roll)
     people = rest.config(
         app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file
     )
     await stack.enter_async_context(rest.serving(people))
-    if people.ssl is not None:
-        parts.own.keep_fresh(for_sites, people.ssl)
+    parts.own.keep_fresh(people.ssl)
     stack.callback(parts.own.end)
     parts.loop.check_room()
     return door

@@ -37,7 +37,7 @@ class Auditor:
     """Owns the end of the chain. Nobody else may write a record."""
 
     project: str
-    root_pem: bytes
+    root_pem: Callable[[], bytes]  # the roots, as they are now
     identity: Callable[[], tuple[bytes, str]]  # the server's key and certificate, as PEM, as they are now
     keep: Keep
     send: Callable[[pb.Down], None]  # to every site that is connected
@@ -120,7 +120,7 @@ class Auditor:
             certificate=certificate,
             at=int(self.wall() * 1000),
         )
-        audit.check(made, project=self.project, root_pem=self.root_pem)
+        audit.check(made, project=self.project, root_pem=self.root_pem())
         return made
 
     def _tell(self, checkpoint: audit.Checkpoint) -> None:

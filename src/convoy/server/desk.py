@@ -45,7 +45,6 @@ class Desk:
     hub: Hub
     results: Results
     roll: Roll
-    root_pem: bytes
     version: str
     logs_of: Callable[[str], JobLogs]
     expel: Callable[[SiteName], None]  # cut every connection of a site
@@ -74,7 +73,7 @@ class Desk:
         return self._view(self._job(record.id))
 
     def _take(self, person: Person, data: bytes) -> Job:
-        checked = bundles.verify(data, root_pem=self.root_pem, project=self.roll.now.project, now=time.time())
+        checked = bundles.verify(data, root_pem=self.roll.root_pem, project=self.roll.now.project, now=time.time())
         if checked.submitter != person.name:
             raise Refused(
                 "the bundle was signed by somebody else",

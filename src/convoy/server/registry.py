@@ -14,10 +14,10 @@ from convoy.admin import views
 from convoy.admin.port import Person
 from convoy.control.records import SiteName
 from convoy.errors import NotAllowed, Refused
-from convoy.spec.kit import Kind, Kit
+from convoy.spec.kit import PENDING, Kind, Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Ledger
-from convoy.trust import enrolment, federation, keys, roll
+from convoy.trust import enrolment, federation, files, keys, peers, request, roll
 from convoy.trust.authority import Authority
 from convoy.trust.enrolment import Invite
 from convoy.trust.federation import Federation, Roll
@@ -28,25 +28,24 @@ DAY_S: Final = 86400.0
 
 @dataclass(slots=True)
 class Registry:
-    """Implements `admin.port.Registrar`; `told` hears each new federation.json. The root's key is not here."""
+    """Implements `admin.port.Registrar`. The root's key is not here."""
 
     project: str
-    root_pem: bytes
     issuing: Authority
     ledger: Ledger
     roll: Roll
     signed: bytes  # the federation.json that the roll stands in
     kit: Kit
     settings: Settings
-    told: Callable[[Federation, bytes], None]
+    told: Callable[[Federation, bytes], None] = lambda *_: None  # hears each newer federation.json
+    lent: Callable[[Authority], None] = lambda _: None  # hears of another issuing authority
 
     @classmethod
     def of(cls, kit: Kit, settings: Settings, ledger: Ledger) -> Registry:
         """Return the registry of a server's kit; nobody is told yet. Raises `BadInput`, `NotAllowed`."""
-        root_pem = kit.root_file.read_bytes()
-        people, signed = federation.newest(kit.project, root_pem, *roll.known(kit))
-        issuing = Authority.load_issuing(kit.project, *kit.issuing_files)
-        return cls(kit.project, root_pem, issuing, ledger, Roll(people), signed, kit, settings, lambda *_: None)
+        people, signed = roll.current(kit)
+        issuing = peers.issuing_of(kit, now=time.time())
+        return cls(kit.project, issuing, ledger, Roll(people, kit.root_file.read_bytes()), signed, kit, settings)
 
     async def enrol(self, ask: views.EnrolAsk) -> views.CertificateView:
         """Certify the key of whoever holds a fresh join token. Raises `NotAllowed`."""
@@ -88,7 +87,7 @@ class Registry:
 
     async def publish(self, person: Person, signed: bytes) -> views.FederationView:
         """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`."""
-        new, old = federation.read(signed, self.root_pem), self.roll.now
+        new, old = federation.read(signed, self.roll.root_pem), self.roll.now
         if new.project != self.project or new.number < old.number or (new.number == old.number and new != old):
             raise Refused(
                 f"federation.json number {new.number} of {new.project} is not newer than what is known",
@@ -97,7 +96,28 @@ class Registry:
             )
         if new != old:
             await asyncio.to_thread(roll.take, self.kit, signed)
-            self.roll.now, self.signed = new, signed
+            self.roll.now, self.roll.root_pem, self.signed = new, self.kit.root_file.read_bytes(), signed
             structlog.get_logger().info("federation.json is new", by=person.name, number=new.number)
             self.told(new, signed)
         return views.FederationView(number=new.number, sites=[SiteName(name) for name in new.sites()])
+
+    async def ask_for_authority(self, person: Person) -> views.RequestView:
+        """Make a key for another issuing authority, and ask the holder of the root to certify it."""
+        structlog.get_logger().info("another issuing authority is asked for", by=person.name)
+        asked = await asyncio.to_thread(request.make, self.kit.work)
+        return views.RequestView(request=asked.decode())
+
+    async def take_authority(self, person: Person, certificate: str) -> None:
+        """Issue with the key that was made last from now on: everybody renews. Raises `NotAllowed`, `BadInput`."""
+        pending, pem = self.kit.work / PENDING, certificate.encode()
+        if not pending.exists():
+            raise Refused("no issuing authority was asked for", fix="convoy federation issue")
+        draft = self.kit.work / f"{PENDING}.pem"
+        files.write(draft, pending.read_bytes() + pem, mode=0o600)
+        new = Authority.load_issuing(self.project, draft, draft)
+        peers.check_issuing(new, self.roll.root_pem, now=time.time(), name="the issuing authority's certificate")
+        draft.replace(self.kit.lent_file)
+        pending.unlink()
+        self.issuing = new
+        structlog.get_logger().info("there is another issuing authority", by=person.name)
+        self.lent(new)

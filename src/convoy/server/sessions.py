@@ -29,6 +29,7 @@ from convoy.wire.stream import Stream, hear, speak
 from convoy.worker.code import STORY, told
 
 LAST_WORDS_S: Final = 1.0  # for a site to hear that it is expelled
+SPREAD_S: Final = 0.01  # between two sites that are told to renew
 KEEP_S: Final = 60.0  # for a site's next transfer on the connection of its last
 
 
@@ -84,6 +85,11 @@ class Sessions:
             self.hub.send(site, pb.Down(federation=pb.Federation(json=signed)))
             if site not in new.participants:
                 self.expel(SiteName(site))
+
+    def renew_all(self) -> None:
+        """Let every site get another certificate, a few at a time."""
+        for count, line in enumerate(list(self.hub.lines.values())):
+            asyncio.get_running_loop().call_later(count * SPREAD_S, line.send, pb.Down(renew=pb.Renew()))
 
     def expel(self, site: SiteName) -> None:
         """End every connection of a site; one that does not take our last words loses them."""

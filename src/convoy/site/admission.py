@@ -90,7 +90,7 @@ def submitter(kit: Kit, name: str) -> Submitter:
     """Return who a person is. Raises `NotAllowed` for somebody whom federation.json does not list as an admin."""
     from convoy.control.policy import Submitter
 
-    known = roll.current(kit).person(name)
+    known = roll.current(kit)[0].person(name)
     return Submitter(name, known.org, known.role)
 
 

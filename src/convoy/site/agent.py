@@ -113,9 +113,9 @@ class Agent:
         """Hold the line; when it breaks, open it again after a jittered wait that doubles while that is in vain."""
         self._find()
         absent, refused = Backoff(), Backoff(REFUSED_S)
-        while not self.site.kit.enrolled:
+        while not self.site.kit.enrolled and not self.ending.event.is_set():
             await self._enrol(absent)
-        while True:
+        while not self.ending.event.is_set():  # a site that leaves does not come back
             heard, wait = False, absent
             try:
                 async with aclosing(self.site.line.session(self._hello())) as downs:
@@ -164,7 +164,7 @@ class Agent:
 
             kit = self.site.kit
             try:
-                cert, root = kit.cert_file.read_bytes(), kit.root_file.read_bytes()
+                cert, root = kit.certificate, kit.root_file.read_bytes()
                 peers.identity_of(cert, root, now=time.time(), name="this site's certificate")
             except ConvoyError as found:
                 return errors.line(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from convoy.spec import yamls
 Kind = Literal["server", "site", "admin"]
 PENDING: Final = "pending.key"  # in a participant's workspace: a key whose certificate is asked for
 KINDS: Final[tuple[Kind, ...]] = ("server", "site", "admin")
+_CERTIFICATES: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n?")
 _KEYS: Final = frozenset({"project", "kind", "name", "org", "server", "hosts"})
 
 
@@ -48,8 +50,13 @@ class Kit:
 
     @property
     def root_file(self) -> Path:
-        """The project's root certificate."""
-        return self.startup / "root.crt"
+        """The project's root certificate: the kit's, or what the newest federation.json has put in its place."""
+        return self.roots_file if self.roots_file.exists() else self.startup / "root.crt"
+
+    @property
+    def roots_file(self) -> Path:
+        """The roots that the newest federation.json names."""
+        return self.work / "roots.pem"
 
     @property
     def identity_file(self) -> Path:
@@ -58,13 +65,18 @@ class Kit:
 
     @property
     def cert_file(self) -> Path:
-        """The participant's certificate: its own, or else the one that an offline kit came with."""
+        """The file of the participant's certificate; its own has the key, too: show nobody more than `certificate`."""
         return self.identity_file if self.identity_file.exists() else self.startup / "node.crt"
 
     @property
     def key_file(self) -> Path:
         """The participant's private key: its own, or else the one that an offline kit came with."""
         return self.identity_file if self.identity_file.exists() else self.startup / "node.key"
+
+    @property
+    def certificate(self) -> bytes:
+        """The participant's certificate and what stands between it and the root (PEM): what may be shown to others."""
+        return b"".join(_CERTIFICATES.findall(self.cert_file.read_bytes()))
 
     @property
     def token_file(self) -> Path:
@@ -80,6 +92,11 @@ class Kit:
     def issuing_files(self) -> tuple[Path, Path]:
         """The key and the certificate of the server's issuing authority."""
         return self.startup / "issuing.key", self.startup / "issuing.crt"
+
+    @property
+    def lent_file(self) -> Path:
+        """Key and certificate of an issuing authority that the server was lent while it ran."""
+        return self.work / "issuing.pem"
 
     @property
     def invites_file(self) -> Path:

@@ -83,9 +83,9 @@ def digest(record: Record) -> str:
 
 def sign(record: Record, *, project: str, key: PrivateKey, certificate: str, at: int) -> Checkpoint:
     """Return the checkpoint of a record, signed with the server's key at `at`."""
-    from convoy.trust import keys
+    from convoy.trust import authority, keys
 
-    bare = Checkpoint(record.seq, record.hash, at, certificate, signature="")
+    bare = Checkpoint(record.seq, record.hash, at, authority.shown(certificate.encode()), signature="")
     return dataclasses.replace(bare, signature=base64.b64encode(keys.sign(key, _signed(bare, project))).decode())
 
 

@@ -65,13 +65,17 @@ class Authority:
     def issuing(self, *, now: float, days: float = ISSUING_DAYS) -> tuple[bytes, bytes]:
         """Return (key PEM, certificate PEM) of a new authority below this root; below that one are leaves only."""
         key = keys.make()
-        builder = self._builder(_name(f"{self.project[:56]} issuing"), key.public_key(), now=now, days=days)
+        return keys.to_pem(key), self.lend(key.public_key(), now=now, days=days)
+
+    def lend(self, public: keys.PublicKey, *, now: float, days: float = ISSUING_DAYS) -> bytes:
+        """Return the certificate (PEM) by which somebody's key may issue for leaves."""
+        builder = self._builder(_name(f"{self.project[:56]} issuing"), public, now=now, days=days)
         cert = (
             builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_key_usage(ca=True), critical=True)
             .sign(self.key, hashes.SHA256())
         )
-        return keys.to_pem(key), cert.public_bytes(serialization.Encoding.PEM)
+        return cert.public_bytes(serialization.Encoding.PEM)
 
     @property
     def pem(self) -> bytes:
@@ -163,6 +167,11 @@ def read_chain(pem: bytes, *, name: str = "the certificate") -> list[x509.Certif
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise BadInput(f"{name} is no certificate", why=str(error).split("\n")[0]) from error
+
+
+def shown(pem: bytes) -> str:
+    """Return the certificates in `pem` and nothing else: a key that lies beside them is not for others."""
+    return "".join(cert.public_bytes(serialization.Encoding.PEM).decode() for cert in read_chain(pem))
 
 
 def _pair(key_file: Path, cert_file: Path) -> tuple[keys.PrivateKey, x509.Certificate]:

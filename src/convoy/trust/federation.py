@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # an idle site reads this file without loading cryptography
     from convoy.trust.keys import PrivateKey
 
 _PREFIX: Final = b"convoy federation 1\n"  # a signature for one purpose is no good for another
+MAX_ROOTS: Final = 2  # one that comes and one that goes
 MAX_BYTES: Final = 16 << 20  # some 100,000 participants
 
 
@@ -30,11 +31,16 @@ class Participant:
 
 @dataclass(frozen=True, slots=True)
 class Federation:
-    """Everybody in a project; the number rises with each change."""
+    """Everybody in a project; the number rises with each change.
+
+    `roots` (PEM) are trusted from this one on, and no others: while one root takes another's place there are two. None:
+    those of the kit.
+    """
 
     project: str
     number: int
     participants: Mapping[str, Participant]
+    roots: tuple[str, ...] = ()
 
     def sites(self) -> list[str]:
         """Return the sites' names, sorted."""
@@ -54,15 +60,10 @@ class Federation:
 
 @dataclass(slots=True)
 class Roll:
-    """The federation as it is now: a newer federation.json may take the place of the one before."""
+    """The federation as it is now, and its roots: a newer federation.json may take the place of the one before."""
 
     now: Federation
-
-
-def newest(project: str, root_pem: bytes, *signed: bytes) -> tuple[Federation, bytes]:
-    """Return the one with the highest number. Raises `NotAllowed` if one is not as the root signed it."""
-    read_ones = [(read(data, root_pem), data) for data in signed]
-    return max((one for one in read_ones if one[0].project == project), key=lambda one: one[0].number)
+    root_pem: bytes
 
 
 def sign(federation: Federation, root_key: PrivateKey) -> bytes:
@@ -75,7 +76,7 @@ def sign(federation: Federation, root_key: PrivateKey) -> bytes:
 
 
 def read(data: bytes, root_pem: bytes) -> Federation:
-    """Return what a federation.json says. Raises `NotAllowed` if it is not as the root signed it."""
+    """Return what a federation.json says. Raises `NotAllowed` if it is not as a root in `root_pem` signed it."""
     from convoy.trust import authority, keys
 
     if len(data) > MAX_BYTES:
@@ -86,8 +87,8 @@ def read(data: bytes, root_pem: bytes) -> Federation:
         federation = _heard(said)
     except (ValueError, binascii.Error, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise NotAllowed("federation.json cannot be read", why=f"{type(error).__name__}: {error}") from error
-    root = authority.read_certificate(root_pem, name="the root certificate")
-    if not keys.signed_by(root.public_key(), signature, _signed(_said(federation))):
+    roots, text = authority.read_chain(root_pem, name="the root certificate"), _signed(_said(federation))
+    if not any(keys.signed_by(root.public_key(), signature, text) for root in roots):
         raise NotAllowed(
             "federation.json is not as the project's root signed it",
             why="somebody changed it, or it is another project's",
@@ -98,7 +99,8 @@ def read(data: bytes, root_pem: bytes) -> Federation:
 
 def _said(federation: Federation) -> dict[str, Any]:
     """Return the federation as JSON values."""
-    return {
+    roots = {"roots": list(federation.roots)} if federation.roots else {}
+    return roots | {
         "project": federation.project,
         "number": federation.number,
         "participants": {
@@ -116,10 +118,12 @@ def _heard(said: dict[str, Any]) -> Federation:
         if kind not in KINDS or not isinstance(org, str) or not isinstance(role, str):
             raise ValueError(f"{name} is no participant")
         participants[name] = Participant(kind, org, role)
-    project, number = said["project"], said["number"]
+    project, number, roots = said["project"], said["number"], said.get("roots", [])
     if not isinstance(project, str) or type(number) is not int:
         raise ValueError("project or number is missing")
-    return Federation(project, number, participants)
+    if not isinstance(roots, list) or len(roots) > MAX_ROOTS or not all(isinstance(root, str) for root in roots):
+        raise ValueError("its roots are none")
+    return Federation(project, number, participants, tuple(roots))
 
 
 def _signed(said: dict[str, Any]) -> bytes:

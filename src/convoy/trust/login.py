@@ -22,7 +22,7 @@ def challenge_text(project: str, nonce: str) -> bytes:
 def answer(key_pem: bytes, cert_pem: bytes, project: str, nonce: str) -> dict[str, str]:
     """Return what an admin sends: its certificate (PEM) and its signature (base64)."""
     signature = keys.sign(keys.from_pem(key_pem), challenge_text(project, nonce))
-    return {"certificate": cert_pem.decode(), "signature": base64.b64encode(signature).decode()}
+    return {"certificate": authority.shown(cert_pem), "signature": base64.b64encode(signature).decode()}
 
 
 def check(answered: Mapping[str, str], *, root_pem: bytes, project: str, nonce: str, now: float) -> peers.Identity:

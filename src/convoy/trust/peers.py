@@ -55,12 +55,12 @@ def check_own(kit: Kit, *, now: float) -> None:
     A server's is that of its issuing authority; a kit that has none yet has a join token.
     """
     if kit.kind == "server":
-        _check_issuing(kit, now=now)
+        issuing_of(kit, now=now)
         return
     if not kit.enrolled:
         enrolment.read_token(kit.token_file.read_text())
         return
-    identity = identity_of(kit.cert_file.read_bytes(), kit.root_file.read_bytes(), now=now, name=str(kit.cert_file))
+    identity = identity_of(kit.certificate, kit.root_file.read_bytes(), now=now, name=str(kit.cert_file))
     if identity != Identity(kit.project, kit.kind, kit.name):
         raise NotAllowed(
             f"the certificate is that of {identity.kind} {identity.name} of {identity.project}",
@@ -73,17 +73,27 @@ def check_pair(kit: Kit) -> None:
     """Raise `NotAllowed` unless a kit's key and certificate are a pair, if it has them yet."""
     if kit.kind == "server" or not kit.enrolled:
         return
-    cert = authority.read_certificate(kit.cert_file.read_bytes(), name=str(kit.cert_file))
+    cert = authority.read_certificate(kit.certificate, name=str(kit.cert_file))
     if keys.load(kit.key_file).public_key() != cert.public_key():
         raise NotAllowed("node.key is not the key of node.crt", why=f"in {kit.startup}", fix="copy the whole kit again")
 
 
-def _check_issuing(kit: Kit, *, now: float) -> None:
-    """Raise `NotAllowed` or `BadInput` unless a server's issuing authority is whole, in time and the root's."""
-    issuing = authority.Authority.load_issuing(kit.project, *kit.issuing_files)
-    roots = authority.read_chain(kit.root_file.read_bytes(), name="the root certificate")
-    name = str(kit.issuing_files[1])
-    above = _above([issuing.cert], roots, project=kit.project, name=name)
+def issuing_of(kit: Kit, *, now: float) -> authority.Authority:
+    """Return the issuing authority that a server uses: its kit's, or a newer one that it was lent since.
+
+    Raises `NotAllowed` or `BadInput` unless it is whole, in time and the root's.
+    """
+    pairs = [kit.issuing_files] + ([(kit.lent_file, kit.lent_file)] if kit.lent_file.exists() else [])
+    found = [(authority.Authority.load_issuing(kit.project, *pair), str(pair[1])) for pair in pairs]
+    issuing, name = max(found, key=lambda one: one[0].cert.not_valid_before_utc)
+    check_issuing(issuing, kit.root_file.read_bytes(), now=now, name=name)
+    return issuing
+
+
+def check_issuing(issuing: authority.Authority, root_pem: bytes, *, now: float, name: str) -> None:
+    """Raise `NotAllowed` unless an issuing authority is in time and the root's."""
+    roots = authority.read_chain(root_pem, name="the root certificate")
+    above = _above([issuing.cert], roots, project=issuing.project, name=name)
     for cert in (issuing.cert, *above):
         _in_time(cert, now=now, name=name if cert is issuing.cert else "the root certificate")
     if not _may_issue(issuing.cert):
@@ -119,10 +129,10 @@ def _above(
     """Return what vouches for the first certificate of a chain, a root last. Raises `NotAllowed` if none does."""
     cert = chain[0]
     for root in roots:
-        if _signed(cert, root):
+        if signed(cert, root):
             return [root]
         for issuing in chain[1:2]:
-            if _signed(cert, issuing) and _signed(issuing, root) and _may_issue(issuing):
+            if signed(cert, issuing) and signed(issuing, root) and _may_issue(issuing):
                 return [issuing, root]
     last = chain[:2][-1]
     issuer = last.issuer.rfc4514_string()
@@ -136,7 +146,8 @@ def _above(
     )
 
 
-def _signed(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
+def signed(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return whether an issuer has signed a certificate."""
     try:
         cert.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError):

@@ -44,9 +44,9 @@ class Door:
     """Listens on a socket that is bound; every connection is a task of its own, which ends with it."""
 
     def __init__(
-        self, sock: socket.socket, context: ssl.SSLContext, serve: Callable[[Stream], Awaitable[None]]
+        self, sock: socket.socket, context: Callable[[], ssl.SSLContext], serve: Callable[[Stream], Awaitable[None]]
     ) -> None:
-        """`serve` has the stream until it returns."""
+        """`context` is asked for with each connection; `serve` has the stream until it returns."""
         self._sock = sock
         self._context = context
         self._serve = serve
@@ -106,7 +106,7 @@ class Door:
         stream = None
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            stream = Stream(self._context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
+            stream = Stream(self._context().wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
             async with asyncio.timeout(HANDSHAKE_S):
                 await stream.handshake()
             self._shaking.pop(me, None)
