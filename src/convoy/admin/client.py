@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -16,6 +15,7 @@ from urllib.parse import quote, urlencode
 
 from convoy.admin import link
 from convoy.admin.faults import LoginNeeded
+from convoy.admin.patience import Patience
 from convoy.errors import BadInput, NotAllowed, NotFound, Unreachable
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
@@ -26,31 +26,6 @@ if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded 
 V1: Final = "/api/v1"
 PATIENCE_S: Final = 60.0  # how long a stream that broke is tried again without any success
 ENDED: Final = frozenset({"completed", "failed", "aborted"})
-
-
-@dataclass(slots=True)
-class Patience:
-    """How long to try again, and when: jittered, doubling from 0.1 s to `longest_s`, anew after each success."""
-
-    limit_s: float
-    longest_s: float = 5.0
-    _failures: int = 0
-    _since: float = 0.0
-
-    def success(self) -> None:
-        """Begin anew."""
-        self._failures = 0
-
-    async def wait(self, problem: Unreachable) -> None:
-        """Wait before the next attempt; raises the problem once the limit has passed."""
-        now = time.monotonic()
-        if not self._failures:
-            self._since = now
-        pause_s = min(0.1 * 2**self._failures, self.longest_s) * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, no secret
-        if now + pause_s - self._since > self.limit_s:
-            raise problem
-        self._failures += 1
-        await asyncio.sleep(pause_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from convoy.errors import BadInput, ConvoyError, NotFound, RemoteFault, StorageF
 
 if TYPE_CHECKING:
     from convoy.admin import views
-    from convoy.admin.client import Patience
+    from convoy.admin.patience import Patience
 
 
 OWNER: Final = ".convoy-job"  # says whose results a folder holds

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from convoy.admin import client, link
+from convoy.admin.patience import Patience
 from convoy.errors import RemoteFault, Unreachable
 from convoy.spec.kit import PENDING, Kit
 from convoy.trust import authority, enrolment, keys, peers
@@ -24,7 +25,7 @@ async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: floa
     ask = {"kind": kit.kind, "name": kit.name, "token": text, "request": enrolment.request(key).decode()}
     wire, patience = (
         link.Link(*link.address(server, kit), kit.root_file.read_bytes()),
-        client.Patience(patience_s, LONGEST_S),
+        Patience(patience_s, LONGEST_S),
     )
     try:
         said = await _asked(wire, "/enrol", ask, patience)
@@ -82,7 +83,7 @@ def take(kit: Kit, key: keys.PrivateKey, certificate: str) -> None:
     (kit.work / PENDING).unlink(missing_ok=True)
 
 
-async def _asked(wire: link.Link, path: str, ask: dict[str, str], patience: client.Patience) -> str:
+async def _asked(wire: link.Link, path: str, ask: dict[str, str], patience: Patience) -> str:
     while True:
         try:
             headers = {"content-type": "application/json"}
