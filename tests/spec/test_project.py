@@ -99,6 +99,8 @@ def test_version_4_with_its_studies_is_read():
         ("lead@o.org", "lead", "project.yml:6:6", "e-mail"),
         ("{name: server,", "{name: my_server!,", "project.yml:4:6", "host name"),
         ("type: client", "type: server", "project.yml:5:20", "second server"),
+        ("type: client", "type: [x]", "project.yml:5:20", "wanted server, client or admin"),
+        ("type: client", "type: {a: b}", "project.yml:5:20", "wanted server, client or admin"),
         ("type: client", "type: clinet", "project.yml:5:20", "wanted server, client or admin"),
         ("{name: server, type: server", "{name: srv, type: client", "project.yml:3:1", "no participant is the server"),
         ("role: lead", "role: boss", "project.yml:6:45", "wanted 'project_admin'"),

@@ -48,16 +48,18 @@ class Node:
 def up(screen: Screen, prod: Path) -> None:
     """Start every node of a prod_NN that does not run yet; returns when each has registered."""
     kits = _kits(prod)
+    lacking: list[str] = []
     before = {node.name: node for node in _nodes(prod.parent / whose.RUNNING, prod) if node.runs}
     if before:
         screen.line("runs already: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
     fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
     for kit in fresh:  # one that cannot start stops the command before anything has started
         run.check(kit)
-        for missing in read_settings(kit).missing_data:
-            screen.line(f"warning: {kit.name} has no data {missing}")
+        lacking += [f"{kit.name} has no data {missing}" for missing in read_settings(kit).missing_data]
         if kit.kind == "site":
             read_policy(kit.local / "policy.yaml")
+    for warning in lacking:
+        screen.line(f"warning: {warning}")
     _check_ports(kits, fresh)
     taken = {node.health_port for node in before.values()}
     began, nodes = time.monotonic(), dict(before)
@@ -72,7 +74,7 @@ def up(screen: Screen, prod: Path) -> None:
         _record(prod, kits, list(before.values()))
         raise
     _await_registered([node for node in before.values() if node.kind == "site"])
-    screen.data(_said(prod, kits, list(nodes.values())))
+    screen.data(_said(prod, kits, list(nodes.values())) | {"warnings": lacking})
     for older in sorted(prod.parent.glob("prod_*/server/work/convoy.sqlite")):
         if older.parents[2] < prod and not before:
             screen.line(f"jobs of {older.parents[2].name} stay there: `convoy up {older.parents[2]}` shows them")

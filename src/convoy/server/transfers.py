@@ -153,6 +153,7 @@ class Transfers:
             self._damaged[key] += 1
             again = self._damaged[key] < MAX_TRIES
             if not again:
+                self._damaged.pop(key)
                 self._refuse(site, offer, problem)
         except Refused as problem:
             self._refuse(site, offer, problem)

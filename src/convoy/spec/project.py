@@ -191,6 +191,8 @@ def _participant(document: yamls.Document, index: int, item: Any, ignored: list[
         )
     kind = item.get("type")
     where = document.where((*path, "type"))
+    if not isinstance(kind, str):
+        raise BadInput(f'"type" is {yamls.seen(kind)}; wanted server, client or admin', where=where)
     if kind in _IGNORED_TYPES:
         ignored.append(f"{where}: {kind} {item.get('name', '')} ({_IGNORED_TYPES[kind]})")
         return None
