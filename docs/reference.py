@@ -1,4 +1,4 @@
-"""Writes docs/reference/*.md from the code: commands, REST, files, workflows, Python names, errors, states."""
+"""Writes docs/reference/*.md from the code: commands, REST, files, workflows, Python names, errors, states, limits."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from convoy.spec import names, policy, project, settings
 from convoy.spec.job import Job, Resources
 
 FOLDER: Final = Path(__file__).parent / "reference"
+SOURCE: Final = Path(convoy.__file__).parent
 MARK: Final = "<!-- Written by `make docs` from the code; do not edit. -->"
 
 # What a key means and in which unit it is: the one thing that the models cannot say. A key without a line here, or a
@@ -92,6 +93,7 @@ def pages() -> dict[str, str]:
             ("python.md", _python()),
             ("errors.md", _errors()),
             ("states.md", _states()),
+            ("limits.md", _limits()),
         )
     }
 
@@ -486,6 +488,122 @@ def _states() -> Iterator[str]:
                 yield f"    {state} --> [*]"
         yield "```"
         yield ""
+
+
+# ---- limits --------------------------------------------------------------------------------------------------------
+
+# What comes in from outside, from whom, and the constants that bound it: the reason of each is the comment beside it.
+# A constant called MAX_… that stands in no row stops the script.
+INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
+    ("a connection to 8002", "anybody", ("wire.door.HANDSHAKE_S", "wire.door.HANDSHAKES", "wire.door.BACKLOG")),
+    ("connections of a site", "a site", ("server.sessions.MAX_CONNECTIONS", "server.sessions.KEEP_S")),
+    ("a connection's first message", "a site", ("wire.frames.MAX_FIRST",)),
+    ("a message", "a site, a server, a worker", ("wire.frames.MAX_FRAME", "wire.stream.SILENCE_S")),
+    ("who a site says it is", "a site", ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION")),
+    ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD",)),
+    ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
+    (
+        "an update",
+        "a site",
+        ("server.transfers.MAX_METRICS", "server.transfers.MAX_NAME", "server.transfers.MAX_TRIES"),
+    ),
+    (
+        "the header of a model or an update",
+        "a site, a server, a job",
+        ("model.blob.MAX_HEADER", "model.blob.MAX_TENSORS", "model.blob.MAX_RANK", "model.blob.MAX_BYTES"),
+    ),
+    ("log lines of a job", "a job", ("worker.lines.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.STEP")),
+    ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.STORY", "control.jobs.MAX_STORY")),
+    ("a worker that dies", "a job", ("control.jobs.MAX_DEATHS", "site.trainer.MAX_TRIES")),
+    ("a question of a workflow", "a job", ("server.flows.MAX_KIND", "server.flows.MAX_STEP", "server.flows.MAX_SITES")),
+    (
+        "a connection to 8003",
+        "anybody",
+        ("admin.porch.REQUEST_S", "admin.porch.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
+    ),
+    ("the head of a request", "anybody", ("admin.serve.MAX_HEAD",)),
+    ("requests at a time", "anybody", ("admin.serve.MAX_REQUESTS",)),
+    ("the body of a request", "anybody", ("admin.reading.MAX_BODY", "admin.reading.SILENCE_S")),
+    ("logins", "anybody", ("admin.gate.NONCE_S", "admin.gate.BEARER_S", "admin.gate.MAX_BEARERS")),
+    ("a login's certificate and signature", "anybody", ("trust.login.MAX_CHARACTERS",)),
+    ("certificates", "anybody", ("trust.authority.MAX_PEM", "trust.peers.LONGEST")),
+    ("a join token", "anybody", ("trust.enrolment.TOKEN_DAYS", "store.ledger.AGAIN_S")),
+    ("a certificate request", "anybody", ("trust.enrolment.MAX_CSR",)),
+    ("what strangers are told of in the audit trail", "anybody", ("server.auditor.SOME", "server.auditor.WINDOW_S")),
+    ("texts in the audit trail", "anybody", ("server.auditor.MAX_TEXT",)),
+    (
+        "a bundle",
+        "a submitter",
+        (
+            "trust.bundle.MAX_BYTES",
+            "trust.bundle.MAX_FILES",
+            "trust.bundle.MAX_ENVELOPE",
+            "trust.bundle.MAX_LISTS",
+            "trust.bundle.MAX_DAYS",
+            "trust.bundle.MAX_TIME",
+            "trust.bundle.SKEW_S",
+            "site.job.MAX_BUNDLE",
+            "admin.routes.UPLOADS",
+        ),
+    ),
+    ("file names in a bundle", "a submitter", ("trust.paths.MAX_PATH", "trust.paths.MAX_PART")),
+    ("Python that is read before it runs", "a submitter", ("flows.check.MAX_PYTHON", "flows.check.MAX_READ")),
+    (
+        "every YAML file",
+        "a submitter, a kit's owner",
+        ("spec.yamls.MAX_BYTES", "spec.yamls.MAX_DEPTH", "spec.yamls.MAX_VALUES", "spec.yamls.MAX_DIGITS"),
+    ),
+    (
+        "federation.json",
+        "a person, a server",
+        ("trust.federation.MAX_BYTES", "trust.federation.MAX_PARTICIPANTS", "trust.federation.MAX_ROOTS"),
+    ),
+    ("invites.json", "a kit's owner", ("trust.enrolment.MAX_INVITES",)),
+    ("an entry of the audit trail", "a server", ("trust.audit.MAX_LINE", "trust.audit.MAX_NUMBER")),
+    ("checkpoints that a site keeps", "a server", ("site.witness.MAX_BYTES", "site.witness.DENSE")),
+    ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
+    ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES",)),
+    ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),
+    ("a server that does not answer a site", "a server", ("wire.dial.DIAL_S",)),
+    ("an answer of a proxy", "a proxy", ("wire.proxy.MAX_ANSWER",)),
+    ("a wait for readiness at 8004", "anybody there", ("wire.health.LONGEST_S",)),
+)
+CONSTANT: Final = re.compile(r"^([A-Z]\w*)(?:: Final)? = ([^#\n]+?)(?:  # (.+))?$", re.MULTILINE)
+
+
+def _limits() -> Iterator[str]:
+    yield "# Limits"
+    yield ""
+    yield "What comes from outside meets a limit before it is taken apart. Here is each input, from whom it comes, and"
+    yield "what bounds it. Where a number has no unit, it counts things."
+    yield ""
+    found = {name: row for file in sorted(SOURCE.rglob("*.py")) for name, row in _constants(file).items()}
+    named = [name for _, _, names in INPUTS for name in names]
+    unnamed = {name for name in found if name.rpartition(".")[2].startswith("MAX_")} - set(named)
+    unknown = [name for name in named if not found.get(name, ("", ""))[1]]
+    if unnamed or unknown:
+        raise SystemExit(
+            f"docs/reference.py: limits without an input: {unnamed}; without a value or a reason: {unknown}"
+        )
+    rows = ((what, who, code(name), *found[name]) for what, who, names in INPUTS for name in names)
+    yield from table(("input", "from", "limit", "value", "why"), rows)
+
+
+def _constants(file: Path) -> dict[str, tuple[str, str]]:
+    """Return a module's constants by their names within the package: value and reason."""
+    module = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
+    return {f"{module}.{name}": (_amount(name, value), why) for name, value, why in CONSTANT.findall(file.read_text())}
+
+
+def _amount(name: str, written: str) -> str:
+    """Return a constant's value as people read it; `1 << 20` in the code means bytes."""
+    if name.endswith("_S"):
+        return f"{float(written):g} s"
+    if match := re.fullmatch(r"(\d+) << (\d+)", written):
+        size = int(match[1]) << int(match[2])
+        unit, shift = next(it for it in (("TiB", 40), ("MiB", 20), ("KiB", 10)) if size >= 1 << it[1])
+        return f"{size >> shift} {unit}"
+    return written.replace("_", ",") if written.replace("_", "").isdigit() else code(written)
 
 
 def main() -> None:

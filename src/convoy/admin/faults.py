@@ -26,7 +26,7 @@ STATUS: Final[Mapping[type[errors.ConvoyError], int]] = {
     errors.StorageFull: 507,
     errors.ConvoyError: 500,
 }
-MAX_BYTES: Final = 1 << 20  # of an error that is read
+MAX_BYTES: Final = 1 << 20  # of an error that is read: one with a traceback has some 64 KiB
 _BY_NAME: Final = {kind.__name__: kind for kind in STATUS}
 
 

@@ -19,8 +19,8 @@ from convoy.errors import NotAllowed
 from convoy.trust import login
 from convoy.trust.federation import Roll
 
-NONCE_S: Final = 60.0
-BEARER_S: Final = 30 * 60.0
+NONCE_S: Final = 60.0  # to sign a nonce and come back with it
+BEARER_S: Final = 1800.0  # then a program logs in again, by itself
 MAX_BEARERS: Final = 256  # of one person at a time; the oldest goes
 
 
@@ -41,7 +41,7 @@ class Gate:
     clock: Callable[[], float] = time.monotonic
     wall: Callable[[], float] = time.time
     bearer_s: float = BEARER_S
-    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32))
+    _secret: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
     _used: dict[str, float] = field(default_factory=dict)
     _bearers: dict[bytes, Bearer] = field(default_factory=dict)
 

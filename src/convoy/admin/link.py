@@ -16,10 +16,10 @@ from convoy.errors import BadInput, NotAllowed, RemoteFault, Unreachable
 from convoy.spec.kit import Kit
 from convoy.wire.proxy import proxy_for
 
-CONNECT_S: Final = 10.0
+CONNECT_S: Final = 10.0  # from nothing to TLS, over the slowest link
 READ_S: Final = 45.0  # three beats of a quiet stream
-MAX_ANSWER: Final = 64 << 20  # bytes of one answer that is read whole
-MAX_LINE: Final = 16 << 20  # bytes of one line of a stream
+MAX_ANSWER: Final = 64 << 20  # bytes of one answer that is read whole: the largest bundle
+MAX_LINE: Final = 16 << 20  # bytes of one line of a stream: a job of a thousand sites and rounds
 
 
 class Broken(Unreachable):

@@ -10,8 +10,8 @@ from starlette.requests import ClientDisconnect, Request
 from convoy.admin import views
 from convoy.errors import BadInput
 
-MAX_BODY: Final = 64 << 10  # bytes of a request that is a view
-SILENCE_S: Final = 30.0  # between two pieces of a request
+MAX_BODY: Final = 64 << 10  # bytes of a request that is a view: two certificates and a signature, with room
+SILENCE_S: Final = 30.0  # between two pieces of a request, over the slowest link
 
 V = TypeVar("V", bound=views.View)
 

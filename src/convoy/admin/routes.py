@@ -19,7 +19,7 @@ from convoy.errors import NotFound, Refused
 from convoy.trust import bundle as bundles
 from convoy.trust import federation as federations
 
-UPLOADS: Final = 2  # at once, so that what strangers to each other send stays bounded in memory
+UPLOADS: Final = 2  # bundles at once, so that what strangers to each other send stays bounded in memory
 
 Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,11 +15,15 @@ from starlette.applications import Starlette
 import convoy
 from convoy.admin.app import build
 from convoy.admin.gate import Gate
+from convoy.admin.porch import Entrance
 from convoy.admin.port import Coordinator, Registrar
 from convoy.trust.federation import Roll
 from convoy.wire import health
+from convoy.wire.door import bound
 
 ADMIN_PORT: Final = "admin_port in project.yml, and provision anew"
+MAX_REQUESTS: Final = 1000  # and connections; beyond, the answer is 503 at once: streams of some hundred people
+MAX_HEAD: Final = 16 << 10  # bytes of a request's line and headers; ours have some 300
 DRAIN_S: Final = 5.0  # for requests that are being answered when the server leaves
 
 
@@ -43,7 +46,8 @@ def config(served: Starlette, *, host: str, port: int, cert_file: Path, key_file
         server_header=False,
         proxy_headers=False,  # identity and address are the connection's own
         timeout_keep_alive=75,  # seconds; a console's next command reuses its connection
-        limit_concurrency=1000,  # connections and requests; beyond, the answer is 503 at once
+        limit_concurrency=MAX_REQUESTS,
+        h11_max_incomplete_event_size=MAX_HEAD,
         ssl_certfile=cert_file,
         ssl_keyfile=key_file,
         ssl_context_factory=_tls13,
@@ -62,10 +66,10 @@ async def serving(settings: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
 
     Raises `BadInput` when the port is taken.
     """
-    async with health.serving(settings, setting=ADMIN_PORT) as server:
-        for listening in server.servers:
-            for sock in listening.sockets:  # asyncio does it only for sockets that name their protocol
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
+    sock = bound(settings.host, settings.port, setting=ADMIN_PORT)
+    settings.load()
+    server = health.QuietServer(settings)
+    async with Entrance(server, sock):
         try:
             yield server
         finally:

@@ -166,7 +166,7 @@ class LoginAsk(View):
 
     nonce: str
     certificate: str
-    signature: str
+    signature: str = Field(repr=False)
 
 
 class EnrolAsk(View):
@@ -174,7 +174,7 @@ class EnrolAsk(View):
 
     kind: Literal["site", "admin"]
     name: str
-    token: str
+    token: str = Field(repr=False)
     request: str
 
 
@@ -223,7 +223,7 @@ class PersonView(View):
 class BearerView(View):
     """A bearer for the Authorization header, good for `ends_in_s` seconds."""
 
-    token: str
+    token: str = Field(repr=False)
     ends_in_s: float
     person: PersonView
     federation: int = 0  # the number of the federation.json that counts now

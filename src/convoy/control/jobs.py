@@ -15,7 +15,7 @@ from convoy.control.state import LiveJob, LiveSite, State
 Effects = Iterator[effects.Effect]
 
 MAX_DEATHS: Final = 3  # of a workflow's process without a commit between them: then it is the code, not the weather
-MAX_STORY: Final = 1 << 16  # characters: a round that is committed writes its job anew, with this
+MAX_STORY: Final = 65_536  # characters: a round that is committed writes its job anew, with this
 STOP_S: Final = 8.0  # how long an ending job waits for connected sites to say that they have stopped
 
 

@@ -11,7 +11,7 @@ JobId = NewType("JobId", str)
 SiteName = NewType("SiteName", str)
 
 JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
-STEP: Final = re.compile(r"\d{1,9}\.\d{1,9}")  # the round and the number of the question in it
+STEP: Final = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")  # the round and the number of the question in it
 
 JobState = Literal["submitted", "running", "ending", "completed", "failed", "aborted"]
 MemberState = Literal["starting", "ready", "refused", "away", "ended"]

@@ -31,6 +31,9 @@ WORDS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 
 
+MAX_PYTHON: Final = 96 << 10  # bytes of one file, some 2,500 lines: its tree takes up to 500 times as much
+MAX_READ: Final = 2 << 20  # bytes of all of them together, for what is looked for in every file
+
 Room = tuple[float, float, float]  # cores, bytes of memory, devices
 
 EXAMPLES: Final[Mapping[str, str]] = {
@@ -94,28 +97,36 @@ class _Files:
 
     def __init__(self, files: Mapping[str, Any]) -> None:
         self.files = files
+        self._last: tuple[str, ast.Module] | None = None  # trainer and workflow are often in one file
 
     def tree(self, reference: str, where: str) -> ast.Module:
         """Return a Python file's tree. Raises `BadInput` if it is not there or is not Python."""
         file = reference.partition(":")[0]
-        data = self.data(file, where)
+        if self._last is not None and self._last[0] == file:
+            return self._last[1]
+        data, self._last = self.data(file, where), None
         if not file.endswith(".py"):
             raise BadInput(f"{file} is not a Python file", fix="name one that ends in .py", where=where)
+        if len(data) > MAX_PYTHON:
+            raise BadInput(f"{file} has {len(data):,} bytes", why=f"at most {MAX_PYTHON:,} are read", fix="split it")
         try:
-            return ast.parse(bytes(data), filename=file)
+            self._last = file, ast.parse(bytes(data), filename=file)
+        except (RecursionError, MemoryError) as problem:  # the second: of the parser's own stack
+            raise BadInput(f"{file} is nested too deep to be read", where=file) from problem
         except (SyntaxError, ValueError) as problem:  # ValueError: null bytes
             line, column = getattr(problem, "lineno", None) or 1, getattr(problem, "offset", None) or 1
             said = getattr(problem, "msg", None) or str(problem)
             raise BadInput(f"not valid Python: {said}", where=f"{file}:{line}:{column}") from problem
+        return self._last[1]
 
-    def trees(self) -> dict[str, ast.Module]:
-        """Return the tree of every Python file that can be read as one."""
-        found = {}
-        for file in self.files:
-            if file.endswith(".py"):
+    def trees(self) -> Iterator[ast.Module]:
+        """Yield the tree of every Python file that can be read as one, the first 2 MiB of them."""
+        left = MAX_READ
+        for file, data in self.files.items():
+            if file.endswith(".py") and len(data) <= left:
+                left -= len(data)
                 with contextlib.suppress(BadInput):
-                    found[file] = self.tree(file, "")
-        return found
+                    yield self.tree(file, "")
 
     def data(self, file: str, where: str) -> Any:
         """Return a file's bytes. Raises `BadInput` if the job does not have it."""
@@ -165,12 +176,16 @@ def _evaluation(job: Job, document: Document, files: _Files) -> Iterator[BadInpu
     if job.workflow != "fedavg" or job.with_.get("evaluate") is not True:
         return
     file, named, _ = job.trainer.partition(":")
-    here = files.trees().get(posixpath.normpath(file))
-    if here is None or any("evaluate" in _decorators(tree) for tree in files.trees().values()):
+    if any("evaluate" in _decorators(tree) for tree in files.trees()):
         return
-    if {"evaluate", "*"} & dict(_names(here.body)).keys() if named else "train" not in _decorators(here):
-        return
-    yield BadInput(
+    with contextlib.suppress(BadInput):
+        here = files.tree(file, "")
+        if not ({"evaluate", "*"} & dict(_names(here.body)).keys() if named else "train" not in _decorators(here)):
+            yield _no_evaluation(document, file)
+
+
+def _no_evaluation(document: Document, file: str) -> BadInput:
+    return BadInput(
         f'"evaluate" is true, and {file} has no function for "evaluate" tasks',
         why="the sites would be asked to measure each round's model",
         fix="write one under @convoy.evaluate, or say `evaluate: false`",
@@ -181,7 +196,14 @@ def _evaluation(job: Job, document: Document, files: _Files) -> Iterator[BadInpu
 def _decorators(tree: ast.Module) -> set[str]:
     """Return the last word of every decorator: "train" for `@convoy.train`."""
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return {ast.unparse(it).rpartition(".")[2] for function in functions for it in function.decorator_list}
+    return {_last_word(it) for function in functions for it in function.decorator_list}
+
+
+def _last_word(decorator: ast.expr) -> str:
+    match decorator:
+        case ast.Name(id=word) | ast.Attribute(attr=word):
+            return word
+    return ""
 
 
 def _model(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:

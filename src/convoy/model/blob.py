@@ -17,9 +17,9 @@ from blake3 import blake3
 from convoy.errors import BadInput, RemoteFault
 
 SMALL: Final = 64 << 10  # bytes; a blob below this travels inside a message
-MAX_HEADER: Final = 1 << 20  # bytes
-MAX_TENSORS: Final = 10_000
-MAX_RANK: Final = 32
+MAX_HEADER: Final = 1 << 20  # bytes: 10,000 tensors with names of some 20 characters
+MAX_TENSORS: Final = 10_000  # the largest language models have some 2,000
+MAX_RANK: Final = 32  # dimensions; numpy itself long had no more
 MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that no product of dimensions grows without end
 ALIGN: Final = 8  # bytes; the largest item size
 ITEM_SIZE: Final[Mapping[str, int]] = {  # bytes of one item, by safetensors' names

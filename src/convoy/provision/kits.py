@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -68,7 +68,7 @@ class Invitation:
     """What an invitation made: the participant's kit, its join token, and what the server is to know."""
 
     kit: Path
-    token: str
+    token: str = field(repr=False)
     known: Invite
     federation: bytes
 

@@ -19,8 +19,8 @@ from convoy.worker.code import told
 EVERY: Final = 100  # records under one signature at the most
 SIGN_S: Final = 10.0  # after the first record that is not signed yet
 SOME: Final = 20  # refusals of one actor within `WINDOW_S` have a record each, the others are a number in one more
-WINDOW_S: Final = 600.0
-MAX_TEXT: Final = 300  # characters of each part of a record
+WINDOW_S: Final = 600.0  # so that whoever knocks all day leaves some hundred records
+MAX_TEXT: Final = 300  # characters of each part of a record: people read them, and nothing in it is ever removed
 PAGE: Final = 1000  # records that are read at once
 
 

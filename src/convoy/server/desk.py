@@ -23,7 +23,7 @@ from convoy.flows.check import check_job
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
-from convoy.server.logs import JobLogs
+from convoy.server.logs import JobLogs, pages
 from convoy.server.loop import Loop
 from convoy.server.results import Results
 from convoy.server.views import audit_line, job_view, member_views, round_view, site_view
@@ -170,8 +170,10 @@ class Desk:
             async for name, line in logs.follow(site, lambda: found.over):
                 yield views.LogLine(site=name, text=line)
         else:
-            for name, line in await asyncio.to_thread(logs.lines, site):
-                yield views.LogLine(site=name, text=line)
+            found_pages = pages(logs.lines(site))
+            while page := await asyncio.to_thread(next, found_pages, ()):
+                for name, line in page:
+                    yield views.LogLine(site=name, text=line)
 
     async def abort(self, person: Person, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""

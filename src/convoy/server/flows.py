@@ -23,8 +23,9 @@ from convoy.worker.launcher import Launcher, Order, Worker
 from convoy.worker.lines import Stamper
 
 STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
-MAX_KIND, MAX_STEP = 255, 32  # characters, as the ledger has room for
-MAX_SITES: Final = 1 << 20
+MAX_KIND: Final = 255  # characters, as the ledger has room for
+MAX_STEP: Final = 32  # characters, as the ledger has room for
+MAX_SITES: Final = 1_000_000  # that a question may want: no number is too large for a database
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
 
 

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from typing import Final
 
 from convoy.errors import NotAllowed
 from convoy.wire import convoy_pb2 as pb
+
+MAX_UNREAD: Final = 10_000  # messages for a site that does not read: it may hear them anew when it is back
 
 
 class Line:
@@ -16,9 +20,13 @@ class Line:
         self.site = site
         self.process = process
         self.downs: asyncio.Queue[pb.Down | None] = asyncio.Queue()
+        self.cut: Callable[[], None] = lambda: None  # ends the connection under whoever uses it
 
     def send(self, down: pb.Down) -> None:
-        """Put a message on the line."""
+        """Put a message on the line; a site that asks and asks and never reads loses it."""
+        if self.downs.qsize() >= MAX_UNREAD:
+            self.cut()
+            return
         self.downs.put_nowait(down)
 
     def hang_up(self) -> None:

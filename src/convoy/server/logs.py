@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from convoy.worker.lines import MAX_LOG
+from convoy.worker.lines import MAX_LINE, MAX_LOG
 
+STEP: Final = 64 << 10  # bytes of each file that are read at once
+PAGE: Final = 1000  # lines
 STAMP: Final = 24  # characters of "2026-11-23T20:31:02.123Z", which every line begins with
 
 
@@ -45,10 +48,10 @@ class JobLogs:
             event.set()
         return True
 
-    def lines(self, site: str | None) -> list[tuple[str, str]]:
-        """Return (site, line) of all complete lines, in the order of their time stamps."""
+    def lines(self, site: str | None) -> Iterator[tuple[str, str]]:
+        """Yield (site, line) of all lines, in the order of their time stamps, as they are read from the files."""
         files = sorted(self._folder.glob(f"{site}.log" if site else "*.log"))
-        return list(heapq.merge(*(_read(file) for file in files), key=lambda pair: pair[1][:STAMP]))
+        return heapq.merge(*(_read(file) for file in files), key=lambda pair: pair[1][:STAMP])
 
     async def follow(self, site: str | None, over: Callable[[], bool]) -> AsyncIterator[tuple[str, str]]:
         """Yield (site, line): what is there, then what comes, until `over()`; woken by `wake` too."""
@@ -59,8 +62,9 @@ class JobLogs:
             while True:
                 event.clear()
                 last = over()
-                for pair in self._new(site, told):
-                    yield pair
+                while fresh := await asyncio.to_thread(self._new, site, told):
+                    for pair in fresh:
+                        yield pair
                 if last:
                     return
                 await event.wait()
@@ -72,19 +76,26 @@ class JobLogs:
         for event in self._followers:
             event.set()
 
-    def _new(self, site: str | None, told: dict[str, int]) -> Iterable[tuple[str, str]]:
+    def _new(self, site: str | None, told: dict[str, int]) -> list[tuple[str, str]]:
+        """Return the next lines of each file, up to `STEP` bytes of it."""
         fresh: list[list[tuple[str, str]]] = []
         for file in sorted(self._folder.glob(f"{site}.log" if site else "*.log")):
             with file.open("rb") as stream:
                 stream.seek(told.get(file.stem, 0))
-                data = stream.read()
-            whole = data[: data.rfind(b"\n") + 1]
+                data = stream.read(STEP)
+            whole = data[: data.rfind(b"\n") + 1] if len(data) < STEP or b"\n" in data else data
             told[file.stem] = told.get(file.stem, 0) + len(whole)
             fresh.append([(file.stem, line) for line in whole.decode(errors="replace").splitlines()])
-        return heapq.merge(*fresh, key=lambda pair: pair[1][:STAMP])
+        return list(heapq.merge(*fresh, key=lambda pair: pair[1][:STAMP]))
+
+
+def pages(lines: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Yield lines by the thousand."""
+    while page := list(islice(lines, PAGE)):
+        yield page
 
 
 def _read(file: Path) -> Iterator[tuple[str, str]]:
     with file.open(encoding="utf-8", errors="replace") as stream:
-        for line in stream:
+        while line := stream.readline(MAX_LINE):
             yield file.stem, line.rstrip("\n")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
 from convoy import errors
 from convoy.control import events
-from convoy.control.records import JobId, SiteName
+from convoy.control.records import JobId, SiteName, are_names
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, RemoteFault
 from convoy.server.auditor import Auditor
@@ -25,12 +26,16 @@ from convoy.server.transfers import Transfers
 from convoy.trust.federation import Federation
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
+from convoy.wire.frames import MAX_FIRST
 from convoy.wire.stream import Stream, hear, speak
 from convoy.worker.code import STORY, told
 
 LAST_WORDS_S: Final = 1.0  # for a site to hear that it is expelled
 SPREAD_S: Final = 0.01  # between two sites that are told to renew
-KEEP_S: Final = 60.0  # for a site's next transfer on the connection of its last
+KEEP_S: Final = 60.0  # for a connection's first word, and for a site's next transfer on the connection of its last
+MAX_CONNECTIONS: Final = 64  # of one site: its line, and transfers of a few dozen jobs at the same moment
+MAX_JOBS: Final = 10_000  # that a site says it holds
+MAX_VERSION: Final = 64  # characters; it is shown in lists
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,8 @@ class Sessions:
                 await stream.write(verdict(problem))
             raise
         site = SiteName(peer.name)
+        if len(self.open.get(site, ())) >= MAX_CONNECTIONS:
+            raise NotAllowed(f"{site} has too many connections", why=f"{MAX_CONNECTIONS} are the limit")
         self.open.setdefault(site, set()).add(stream)
         try:
             while (opening := await self._opening(stream)) is not None:
@@ -104,7 +111,7 @@ class Sessions:
     async def _opening(self, stream: Stream) -> pb.Opening | None:
         with suppress(TimeoutError):
             async with asyncio.timeout(KEEP_S):
-                return await stream.read(pb.Opening)
+                return await stream.read(pb.Opening, MAX_FIRST)
         return None
 
     def _begun(self, site: SiteName, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
@@ -114,7 +121,8 @@ class Sessions:
         """
         match opening.WhichOneof("it"):
             case "hello":
-                return self._session(self.hub.open(site, opening.hello.process), opening.hello, stream)
+                joined = _joined(site, opening.hello)
+                return self._session(self.hub.open(site, opening.hello.process), joined, stream)
             case "pull":
                 return self.transfers.pull(site, opening.pull, self.transfers.pullable(site, opening.pull), stream)
             case "push":
@@ -122,15 +130,15 @@ class Sessions:
             case _:
                 raise RemoteFault("a connection opens with hello, pull or push")
 
-    async def _session(self, line: Line, hello: pb.Hello, stream: Stream) -> bool:
+    async def _session(self, line: Line, joined: events.SiteJoined, stream: Stream) -> bool:
         """Hold one site's line until either side hangs up."""
-        site = SiteName(line.site)
+        site, line.cut = SiteName(line.site), stream.cut
         lease = Lease(line, tls.peer_of(stream.sock, self.project))
         line.send(pb.Down(welcome=self._welcome(site)))
         line.send(pb.Down(federation=pb.Federation(json=self.registry.signed)))
         if (greeting := self.audit.greeting()) is not None:
             line.send(greeting)
-        self.post(_joined(site, hello))
+        self.post(joined)
         try:
             await stream.write(pb.Verdict())
             async with asyncio.TaskGroup() as group:
@@ -158,7 +166,11 @@ class Sessions:
         line.hang_up()
 
     async def _said(self, site: SiteName, up: pb.Up) -> None:
-        match up.WhichOneof("it"):
+        kind = up.WhichOneof("it")
+        said: Any = getattr(up, kind) if kind else None
+        if hasattr(said, "job") and not are_names(said.job, getattr(said, "step", "0.0")):
+            raise RemoteFault(f"{site} speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
+        match kind:
             case "offer":
                 await self.transfers.offer(site, up.offer)
             case "log":
@@ -214,8 +226,13 @@ class Sessions:
 
 
 def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:
+    """Return what a site says of itself. Raises `RemoteFault` for numbers that are none, and for too many jobs."""
+    if not all(math.isfinite(number) and number >= 0 for number in (hello.cpu, hello.gpu)):
+        raise RemoteFault(f"{site} offers {hello.cpu:g} cores and {hello.gpu:g} GPUs", why="wanted numbers from 0 up")
+    if len(hello.jobs) > MAX_JOBS:
+        raise RemoteFault(f"{site} says that it holds {len(hello.jobs)} jobs", why=f"{MAX_JOBS} are the limit")
     capacity = events.Capacity(hello.cpu, hello.memory, hello.gpu)
-    return events.SiteJoined(site, capacity, hello.version, frozenset(hello.jobs))
+    return events.SiteJoined(site, capacity, hello.version[:MAX_VERSION], frozenset(hello.jobs))
 
 
 _FAULTS: Mapping[type, pb.Verdict.Fault] = {

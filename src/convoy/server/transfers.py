@@ -6,7 +6,7 @@ import asyncio
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,8 @@ from convoy.wire.pump import Moved, Pump
 from convoy.wire.stream import Stream
 
 MAX_METRICS: Final = 1000  # of one update; they are kept for ever
+MAX_NAME: Final = 255  # characters of a metric's name
+MAX_RANGES: Final = blob.MAX_TENSORS  # of one pull: each tensor once
 MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather
 
 
@@ -88,6 +90,8 @@ class Transfers:
     async def _judge(self, site: SiteName, offer: pb.Offer, job: LiveJob, step: Step) -> None:
         if len(offer.metrics) > MAX_METRICS:
             raise Refused(f"the update was refused: {len(offer.metrics)} metrics, {MAX_METRICS} are the limit")
+        if any(len(name) > MAX_NAME for name in offer.metrics):
+            raise Refused(f"the update was refused: {MAX_NAME} characters are the limit for a metric's name")
         numbers = (offer.weight, *offer.metrics.values())
         if not all(map(math.isfinite, numbers)) or offer.weight < 0:
             raise Refused("the update was refused: weight and metrics must be finite and the weight not negative")
@@ -282,8 +286,10 @@ class Transfers:
         return pb.Blob(digest=digest, size=layout.size, header=layout.header)
 
 
-def _check_ranges(ranges: Iterable[pb.Range]) -> None:
+def _check_ranges(ranges: Collection[pb.Range]) -> None:
     """Refuse ranges that overlap or go back: no site needs a byte twice, and none may make us read for ever."""
+    if len(ranges) > MAX_RANGES:
+        raise NotAllowed(f"{len(ranges)} byte ranges at once", why=f"{MAX_RANGES} are the limit")
     end = 0
     for part in ranges:
         if part.start < end or part.end < part.start:

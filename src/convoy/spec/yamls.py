@@ -19,8 +19,9 @@ if TYPE_CHECKING:  # an idle site reads its settings without pydantic
 
     Shape = TypeVar("Shape", bound=BaseModel)
 
-MAX_BYTES: Final = 1 << 20  # a settings file above 1 MiB is a mistake or an attack
-MAX_DEPTH: Final = 20
+MAX_BYTES: Final = 1 << 20  # of a settings file: a larger one is a mistake or an attack
+MAX_DEPTH: Final = 20  # levels; ours have 4
+MAX_VALUES: Final = 50_000  # some 5,000 participants; each takes up to 400 bytes and 5 us while it is read
 MAX_DIGITS: Final = 40  # a longer number stays text: int() on megabytes of digits takes minutes
 
 _Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
@@ -137,6 +138,8 @@ class _Reader:
 
     def place(self, path: _Path, event: Any) -> None:
         """Remember where `path` stands."""
+        if len(self.places) >= MAX_VALUES:
+            self.refuse(event, f"more than {MAX_VALUES:,} values", "split the file")
         self.places[path] = (event.start_mark.line + 1, event.start_mark.column + 1)
 
     def refuse(self, event: Any, what: str, fix: str) -> NoReturn:
@@ -148,7 +151,8 @@ class _Reader:
 def load(text: str, *, name: str) -> Document:
     """Return what `text` says, with the place of each key; `name` is the file's, for messages.
 
-    Safe by construction: no tags, no aliases, no duplicate keys, at most 1 MiB and 20 levels. Raises `BadInput`.
+    Safe by construction: no tags, no aliases, no duplicate keys, at most 1 MiB, 20 levels and 50,000 values. Raises
+    `BadInput`.
     """
     if len(text) > MAX_BYTES:
         raise BadInput(f"{len(text):,} characters are too many; at most {MAX_BYTES:,} are read", where=name)

@@ -23,6 +23,7 @@ BACKDATE_S: Final = 60  # a peer whose clock is a minute behind may connect at o
 ROOT_DAYS: Final = 3650  # changing a root means new kits for everybody: ten years
 LEAF_DAYS: Final = 365  # kits with ready keys renew by provisioning again, which people do not do every day
 ISSUING_DAYS: Final = 90  # a server that is provisioned anew every quarter of a year never runs out of it
+MAX_PEM: Final = 16 << 10  # bytes of certificates read at once: two roots, or a leaf and its issuing authority
 _ROOT_PATH_LENGTH: Final = 1  # one issuing authority may stand between the root and its leaves
 
 USAGE: Final = {
@@ -155,6 +156,7 @@ def server_hosts(name: str, hosts: Iterable[str]) -> list[str]:
 
 def read_certificate(pem: bytes, *, name: str = "the certificate") -> x509.Certificate:
     """Return the certificate in `pem`. Raises `BadInput`, naming it."""
+    _check_size(pem, name)
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
@@ -163,6 +165,7 @@ def read_certificate(pem: bytes, *, name: str = "the certificate") -> x509.Certi
 
 def read_chain(pem: bytes, *, name: str = "the certificate") -> list[x509.Certificate]:
     """Return the certificates in `pem`, in their order. Raises `BadInput`, naming it."""
+    _check_size(pem, name)
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
@@ -172,6 +175,11 @@ def read_chain(pem: bytes, *, name: str = "the certificate") -> list[x509.Certif
 def shown(pem: bytes) -> str:
     """Return the certificates in `pem` and nothing else: a key that lies beside them is not for others."""
     return "".join(cert.public_bytes(serialization.Encoding.PEM).decode() for cert in read_chain(pem))
+
+
+def _check_size(pem: bytes, name: str) -> None:
+    if len(pem) > MAX_PEM:
+        raise BadInput(f"{name} is too large", why=f"{len(pem):,} bytes; at most {MAX_PEM:,} are read")
 
 
 def _pair(key_file: Path, cert_file: Path) -> tuple[keys.PrivateKey, x509.Certificate]:

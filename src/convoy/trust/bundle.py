@@ -17,12 +17,14 @@ from typing import Any, Final
 import blake3
 
 from convoy.errors import BadInput, NotAllowed, RemoteFault, StorageFull
+from convoy.spec import jsons
 from convoy.trust import paths
 
 MAGIC: Final = b"CONVOYB1"
-MAX_BYTES: Final = 64 << 20  # a bundle carries code, not data
-MAX_FILES: Final = 10_000
-MAX_ENVELOPE: Final = 8 << 20  # 10,000 files with long names
+MAX_BYTES: Final = 64 << 20  # of a whole bundle: it carries code, not data
+MAX_FILES: Final = 10_000  # as many as a large repository has
+MAX_ENVELOPE: Final = 4 << 20  # bytes: 10,000 files with names of 200 characters
+MAX_LISTS: Final = 40_000  # lists in its JSON: one for each file, and brackets in their names
 MAX_DAYS: Final = 90  # a signature is for a job of these weeks, not for ever
 MAX_TIME: Final = 1e12  # seconds since the epoch, in 30,000 years: no number is too large to be reckoned with
 SKEW_S: Final = 300  # a submitter's clock may be five minutes ahead of ours
@@ -166,7 +168,7 @@ def _split(view: memoryview) -> tuple[memoryview, memoryview]:
 def _opened(envelope: memoryview) -> tuple[bytes, bytes, bytes]:
     """Return the manifest, the signature and the certificate in an envelope."""
     try:
-        outer = json.loads(bytes(envelope))
+        outer = jsons.load(bytes(envelope), most=MAX_LISTS)
         certificate, manifest, signature = outer["certificate"], outer["manifest"], outer["signature"]
         return (
             base64.b64decode(manifest, validate=True),
@@ -180,7 +182,7 @@ def _opened(envelope: memoryview) -> tuple[bytes, bytes, bytes]:
 def _read_manifest(manifest: bytes) -> dict[str, Any]:
     """Return a signed manifest with the types that we count on."""
     try:
-        said = json.loads(manifest)
+        said = jsons.load(manifest, most=MAX_LISTS)
         sites = said["sites"]
         fits = (
             said["format"] == 1

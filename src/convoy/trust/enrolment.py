@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 TOKEN_DAYS: Final = 14  # for a kit to reach its owner and be started
 MAX_CSR: Final = 8 << 10  # bytes; one of ours has some 400
-MAX_INVITES: Final = 64 << 20  # bytes of invites.json: some 300,000
+MAX_INVITES: Final = 4 << 20  # bytes of invites.json: some 20,000, as federation.json has participants
 _TOKEN: Final = re.compile(r"convoy1\.[A-Za-z0-9_-]{43}")
 
 
@@ -100,10 +100,12 @@ def requested_key(pem: bytes) -> PublicKey:
         raise NotAllowed("the certificate request is too large", why=f"at most {MAX_CSR:,} bytes are read")
     try:
         asked = x509.load_pem_x509_csr(pem)
-        key, signed = asked.public_key(), asked.is_signature_valid
+        key = asked.public_key()
+        fits = isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, ec.SECP256R1)
+        signed = fits and asked.is_signature_valid  # a signature of another key may take long to check
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise NotAllowed("the certificate request cannot be read", why=str(error).split("\n")[0]) from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+    if not fits or not isinstance(key, ec.EllipticCurvePublicKey):
         raise NotAllowed("the certificate request is for no P-256 key")
     if not signed:
         raise NotAllowed("the certificate request is not signed with its own key")

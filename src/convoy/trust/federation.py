@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy.errors import NotAllowed
+from convoy.spec import jsons
 from convoy.spec.kit import KINDS, Kind
 
 if TYPE_CHECKING:  # an idle site reads this file without loading cryptography
@@ -17,7 +18,8 @@ if TYPE_CHECKING:  # an idle site reads this file without loading cryptography
 
 _PREFIX: Final = b"convoy federation 1\n"  # a signature for one purpose is no good for another
 MAX_ROOTS: Final = 2  # one that comes and one that goes
-MAX_BYTES: Final = 16 << 20  # some 100,000 participants
+MAX_BYTES: Final = 3 << 20  # it travels to each site in one frame
+MAX_PARTICIPANTS: Final = 20_000  # some 150 bytes each
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def read(data: bytes, root_pem: bytes) -> Federation:
     if len(data) > MAX_BYTES:
         raise NotAllowed("federation.json is too large", why=f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        said = json.loads(data)
+        said = jsons.load(data, most=MAX_PARTICIPANTS + 2)
         signature = base64.b64decode(said.pop("signature"), validate=True)
         federation = _heard(said)
     except (ValueError, binascii.Error, KeyError, TypeError, AttributeError, RecursionError) as error:

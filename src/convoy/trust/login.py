@@ -11,7 +11,7 @@ from convoy.errors import NotAllowed
 from convoy.trust import authority, keys, peers
 
 _PREFIX: Final = b"convoy login 1\n"  # a signature for one purpose is no good for another
-MAX_CHARACTERS: Final = 16 << 10  # of a certificate or a signature
+MAX_CHARACTERS: Final = 16 << 10  # of a certificate or a signature; ours have some 2,000
 
 
 def challenge_text(project: str, nonce: str) -> bytes:

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-MAX_PATH: Final = 1024  # bytes in UTF-8
+MAX_PATH: Final = 1024  # bytes in UTF-8, of a whole path: a quarter of what Linux takes, below any folder of ours
 MAX_PART: Final = 255  # bytes in UTF-8; the file systems' own limit
 _BAD: Final = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')  # what some system reads as something else
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final, Self
@@ -19,7 +19,6 @@ from convoy.wire.stream import Stream
 BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
 HANDSHAKE_S: Final = 10.0  # for the whole of it, over the slowest link
 HANDSHAKES: Final = 512  # at a time; one more, and the oldest goes: strangers cannot keep the door shut
-
 FULL_S: Final = 1.0  # until we try again when this process can open nothing more, and none of our guests leaves
 
 
@@ -40,6 +39,28 @@ def bound(host: str, port: int, *, setting: str) -> socket.socket:
     return sock
 
 
+def listen(sock: socket.socket) -> None:
+    """Listen on a bound socket, for `arrivals`."""
+    sock.setblocking(False)
+    sock.listen(BACKLOG)
+
+
+async def arrivals(sock: socket.socket, some_left: asyncio.Event) -> AsyncIterator[socket.socket]:
+    """Yield whoever comes to a listening socket; `some_left` says that this process may have room again."""
+    loop = asyncio.get_running_loop()
+    while True:
+        some_left.clear()
+        try:
+            arrived, _ = await loop.sock_accept(sock)
+        except OSError as problem:  # no descriptors, no memory: there are some again when somebody leaves
+            structlog.get_logger().error("a connection cannot be taken", reason=str(problem))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(FULL_S):
+                    await some_left.wait()
+            continue
+        yield arrived
+
+
 class Door:
     """Listens on a socket that is bound; every connection is a task of its own, which ends with it."""
 
@@ -55,8 +76,7 @@ class Door:
         self._some_left = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self._sock.setblocking(False)
-        self._sock.listen(BACKLOG)
+        listen(self._sock)
         self._accepting = asyncio.create_task(self._accept())
         return self
 
@@ -76,17 +96,7 @@ class Door:
             await asyncio.wait(self._guests)
 
     async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            self._some_left.clear()
-            try:
-                sock, _ = await loop.sock_accept(self._sock)
-            except OSError as problem:  # no descriptors, no memory: there are some again when somebody leaves
-                structlog.get_logger().error("a site cannot be let in", reason=str(problem))
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(FULL_S):
-                        await self._some_left.wait()
-                continue
+        async for sock in arrivals(self._sock, self._some_left):
             guest = asyncio.create_task(self._welcome(sock))
             self._guests.add(guest)
             self._shaking[guest] = None

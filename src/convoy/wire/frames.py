@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     import asyncio
 
 LENGTH: Final = struct.Struct("<I")
-MAX_FRAME: Final = 4 << 20  # bytes: a header of 1 MiB and its message, with room
+MAX_FRAME: Final = 4 << 20  # bytes of a message: a header of 1 MiB or a federation.json of 3 MiB, with room
+MAX_FIRST: Final = 512 << 10  # bytes of a connection's first message: 10,000 ranges or jobs, with room
 
 
 class Message(Protocol):
@@ -36,11 +37,11 @@ def pack(message: Message) -> bytes:
     return LENGTH.pack(len(body)) + body
 
 
-def length_of(head: bytes) -> int:
+def length_of(head: bytes, limit: int = MAX_FRAME) -> int:
     """Return how many bytes follow the first four. Raises `RemoteFault` over the limit."""
     (length,) = LENGTH.unpack(head)
-    if length > MAX_FRAME:
-        raise RemoteFault(f"a frame of {length} bytes is announced", why=f"the limit is {MAX_FRAME} bytes")
+    if length > limit:
+        raise RemoteFault(f"a frame of {length} bytes is announced", why=f"the limit is {limit} bytes")
     return int(length)
 
 

@@ -6,12 +6,12 @@ import asyncio
 import base64
 import os
 import socket
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from convoy.errors import Unreachable
 
-MAX_ANSWER: Final = 16 << 10  # bytes of a proxy's answer
+MAX_ANSWER: Final = 16 << 10  # bytes of a proxy's answer, which is a few lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Proxy:
 
     host: str
     port: int
-    authorization: str = ""
+    authorization: str = field(default="", repr=False)
 
 
 def proxy_for(host: str) -> Proxy | None:
@@ -35,7 +35,7 @@ def proxy_for(host: str) -> Proxy | None:
         return None
     parts = urlsplit(said if "://" in said else f"http://{said}")
     if not parts.hostname:
-        raise Unreachable("https_proxy of the environment names no host", why=f"it is {said!r}")
+        raise Unreachable("https_proxy of the environment names no host", why="wanted: http://NAME:PASSWORD@HOST:PORT")
     secret = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     login = f"Basic {base64.b64encode(secret.encode()).decode()}" if parts.username else ""
     return Proxy(parts.hostname, parts.port or 80, login)

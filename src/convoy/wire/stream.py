@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from convoy.errors import NotAllowed, Unreachable
-from convoy.wire.frames import LENGTH, Message, length_of, pack, parsed
+from convoy.wire.frames import LENGTH, MAX_FRAME, Message, length_of, pack, parsed
 
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
@@ -45,12 +45,12 @@ class Stream:
                 raise NotAllowed("the other end is not one of this project", why=why) from problem
             raise
 
-    async def read(self, kind: type[M]) -> M | None:
+    async def read(self, kind: type[M], limit: int = MAX_FRAME) -> M | None:
         """Return the next message, or None when the other end has closed. Raises `RemoteFault` for what is none."""
         head = await self._exactly(LENGTH.size)
         if head is None:
             return None
-        body = await self._exactly(length_of(head))
+        body = await self._exactly(length_of(head, limit))
         if body is None:
             raise Unreachable("the connection was lost in the middle of a message")
         return parsed(kind, body)

@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import logging
 import os
+import resource
 import signal
 import sys
 from collections import deque
@@ -40,7 +41,13 @@ class Notes:
 
 
 def set_up(form: str, notes: Notes) -> None:
-    """Write structured lines to standard error, as text for people or as JSON for machines; make threads share well."""
+    """Write structured lines to standard error, as text for people or as JSON for machines; make threads share well.
+
+    A process may open as many files as the system lets it: 1,024, the usual number, is less than those who may wait at
+    a server's two doors.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     sys.setswitchinterval(SWITCH_S)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_ARENA_MAX, 2)

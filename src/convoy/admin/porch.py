@@ -1,0 +1,140 @@
+"""The porch of the REST API: who has not yet said what it wants waits here, for a while, in a bounded number.
+
+uvicorn gives a connection all the time in the world for its first request, and asyncio a minute for its handshake: a
+few hundred strangers who say nothing would keep everybody out. Here the longest wait goes when there are too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Final, Self
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from convoy.wire.door import HANDSHAKE_S, arrivals, listen
+
+REQUEST_S: Final = 10.0  # for the head of a request, from the connection or its own first byte on
+WAITING: Final = 512  # handshakes, and connections without a whole request, at a time; one more, and the oldest goes
+
+
+class Porch:
+    """Everybody who waits, oldest first, each with what ends it."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._waiting: dict[object, Callable[[], object]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def enter(self, who: object, end: Callable[[], object]) -> None:
+        """Let somebody wait; the oldest goes if that is one too many. Who waits already keeps its place."""
+        self._waiting.setdefault(who, end)
+        if len(self._waiting) > WAITING:
+            oldest = next(iter(self._waiting))
+            self._waiting.pop(oldest)()
+
+    def leave(self, who: object) -> None:
+        """Somebody waits no more."""
+        self._waiting.pop(who, None)
+
+
+class Caller(H11Protocol):
+    """One connection: it waits until a whole request has come, and again after the answer."""
+
+    def __init__(self, porch: Porch, server: uvicorn.Server) -> None:
+        """Wait on this porch for whatever the server serves."""
+        super().__init__(server.config, server.server_state, app_state={})
+        self._porch = porch
+        self._late: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first request."""
+        super().connection_made(transport)
+        self._wait()
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; go on waiting if they are not the whole request."""
+        super().data_received(data)
+        self._wait()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request."""
+        super().on_response_complete()
+        self._wait()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        super().connection_lost(exc)
+        self._porch.leave(self)
+        self._forgive()
+
+    def _wait(self) -> None:
+        state = self.conn.their_state
+        if state is h11.IDLE and self.timeout_keep_alive_task is None:
+            self._late = self._late or self.loop.call_later(REQUEST_S, self.transport.abort)
+        else:
+            self._forgive()
+        if state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing():
+            self._porch.enter(self, self.transport.abort)
+        else:
+            self._porch.leave(self)
+
+    def _forgive(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+
+
+class Entrance:
+    """Listens on a socket that is bound: every connection shakes hands in a task of its own, then speaks HTTP."""
+
+    def __init__(self, server: uvicorn.Server, sock: socket.socket) -> None:
+        """Take the socket over; `server` keeps the connections, and does not listen itself."""
+        self._server = server
+        self._sock = sock
+        self._porch = Porch()
+        self._shaking: set[asyncio.Task[None]] = set()
+        self._some_left = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        listen(self._sock)
+        self._accepting = asyncio.create_task(self._accept())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        going = {self._accepting, *self._shaking}
+        for task in going:
+            task.cancel()
+        await asyncio.wait(going)
+        self._sock.close()
+
+    async def _accept(self) -> None:
+        async for sock in arrivals(self._sock, self._some_left):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
+            task = asyncio.create_task(self._welcome(sock))
+            self._shaking.add(task)
+            task.add_done_callback(partial(self._left, sock))
+            self._porch.enter(task, task.cancel)
+
+    def _left(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            sock.close()  # of one that went before it was heard; asyncio has taken over all others
+        self._shaking.discard(task)
+        self._porch.leave(task)
+        self._some_left.set()
+
+    async def _welcome(self, sock: socket.socket) -> None:
+        loop, context = asyncio.get_running_loop(), self._server.config.ssl
+        with suppress(OSError, TimeoutError):  # it hung up, is too slow, or speaks no TLS: we owe it nothing
+            async with asyncio.timeout(HANDSHAKE_S):
+                await loop.connect_accepted_socket(self._caller, sock, ssl=context)
+
+    def _caller(self) -> Caller:
+        return Caller(self._porch, self._server)
