@@ -1,0 +1,114 @@
+"""What a federation in a cluster is waiting for, in words: from pods, sets and events, with no cluster at hand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+Object = Mapping[str, Any]
+READY: Final = "registered"
+_IMAGE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_LACKS: Final = re.compile(r"Insufficient ([\w./-]*\w)")
+_LAST: Final = 200  # characters of a message that is quoted
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the cluster has said so far: sets and pods by namespace and name, warnings by what they are about."""
+
+    sets: dict[tuple[str, str], Object] = field(default_factory=dict)
+    pods: dict[tuple[str, str], Object] = field(default_factory=dict)
+    trouble: dict[str, str] = field(default_factory=dict)  # by the uid of a pod, else by namespace/name
+
+    def take(self, kind: str, what: str, it: Object) -> None:
+        """Note a change that a watch told."""
+        if kind == "Event":
+            about = it.get("involvedObject", {})
+            if it.get("type") == "Warning" and about.get("kind") in ("Pod", "PersistentVolumeClaim", "StatefulSet"):
+                pod = about["kind"] == "Pod"  # a new one of the same name has not got its predecessor's troubles
+                key = about.get("uid", "") if pod else f"{about.get('namespace', '')}/{about.get('name', '')}"
+                self.trouble[key] = _short(it.get("message", ""))
+            return
+        held = self.sets if kind == "StatefulSet" else self.pods
+        place = (it["metadata"]["namespace"], it["metadata"]["name"])
+        if what == "DELETED":
+            held.pop(place, None)
+        else:
+            held[place] = it
+
+    def state(self, namespace: str, name: str) -> str:
+        """Return how the node of a StatefulSet is, in a few words; `READY` once it is what was asked for and ready."""
+        made = self.sets.get((namespace, name))
+        pod = self.pods.get((namespace, f"{name}-0"))
+        if made is None:
+            return "not made yet"
+        if pod is None:
+            return self.trouble.get(f"{namespace}/{name}", "its pod is not made yet")
+        if pod["metadata"].get("deletionTimestamp"):
+            return "its old pod drains"
+        status = made.get("status", {})
+        fresh = status.get("observedGeneration", 0) >= made["metadata"].get("generation", 0)
+        revision = pod["metadata"].get("labels", {}).get("controller-revision-hash")
+        if not fresh or revision != status.get("updateRevision"):
+            return "its old pod is to be replaced"
+        if _condition(pod, "Ready").get("status") == "True":
+            return READY
+        claim = self.trouble.get(f"{namespace}/state-{name}-0", "")
+        return of_pod(pod, self.trouble.get(pod["metadata"].get("uid", ""), "") or claim)
+
+
+def of_pod(pod: Object, trouble: str = "") -> str:
+    """Return what a pod that is not ready waits for; `trouble` is the last warning about it or its volume."""
+    scheduled = _condition(pod, "PodScheduled")
+    if scheduled.get("status") == "False":
+        return _unscheduled(str(scheduled.get("message", "")))
+    statuses = pod.get("status", {}).get("containerStatuses") or []
+    if not statuses:
+        if scheduled.get("status") == "True":
+            return f"on its node, mounting volumes{f': {trouble}' if trouble else ''}"
+        return f"waits for a node and its volume{f': {trouble}' if trouble else ''}"
+    for status in statuses:
+        if waiting := status.get("state", {}).get("waiting"):
+            return _waiting(status, waiting, trouble)
+        if ended := status.get("state", {}).get("terminated"):
+            return f"ended: {_end(ended)}"
+    return "runs, and is not registered yet" if statuses[0].get("started", True) else "starts"
+
+
+def _unscheduled(message: str) -> str:
+    if "persistentvolumeclaim" in message and "unbound" in message:
+        return f"its volume is not bound: is there a default StorageClass? ({_short(message)})"
+    if "Insufficient" in message:
+        lacks = " and ".join(sorted(set(_LACKS.findall(message))))
+        return f"no node has enough {lacks}: {_short(message)}"
+    return f"no node takes it: {_short(message)}" if message else "waits for a node"
+
+
+def _waiting(status: Object, waiting: Object, trouble: str) -> str:
+    reason, message = waiting.get("reason", ""), _short(waiting.get("message") or trouble)
+    if reason in _IMAGE:
+        return f"its image cannot be pulled: {message or status.get('image', '')}"
+    if reason == "CrashLoopBackOff":
+        ended = status.get("lastState", {}).get("terminated", {})
+        return f"died {status.get('restartCount', 0)} times, the last time: {_end(ended)}"
+    if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+        return f"its container cannot be made: {message}"
+    return f"its container is being made{f': {trouble}' if trouble else ''}"
+
+
+def _end(ended: Object) -> str:
+    if ended.get("reason") == "OOMKilled":
+        return "out of memory (raise memory_limit in values.yml)"
+    return f"exit status {ended.get('exitCode', '?')}"
+
+
+def _condition(pod: Object, kind: str) -> Object:
+    found: Iterable[Object] = pod.get("status", {}).get("conditions") or []
+    return next((one for one in found if one.get("type") == kind), {})
+
+
+def _short(message: str) -> str:
+    plain = " ".join(message.split())
+    return plain if len(plain) <= _LAST else plain[: _LAST - 1] + "…"
