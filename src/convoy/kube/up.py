@@ -8,22 +8,25 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from convoy.admin import client
-from convoy.errors import ConvoyError, NotAllowed, NotFound, PatienceOut
+from convoy.errors import ConvoyError, NotAllowed, NotFound, PatienceOut, Refused
 from convoy.kube import kits
 from convoy.kube.cluster import PLURALS, Cluster, Object
 from convoy.kube.contents import Contents
 from convoy.kube.naming import Place, slug
 from convoy.kube.objects import key, objects
-from convoy.kube.waiting import READY, Seen
+from convoy.kube.waiting import READY, Seen, deaths
 from convoy.provision.kits import Invitation, invite, provision
 from convoy.spec.project import Participant, Project
 
 Say = Callable[[str], None]
 MADE: Final = tuple(kind for kind in PLURALS if kind not in ("Pod", "Event", "PersistentVolumeClaim", "Namespace"))
+DEATHS: Final = 3  # of a node at its start, after which waiting helps nobody
+LAST_LINES: Final = 15  # of its log, to say why
 WATCHED: Final = ("StatefulSet", "Pod", "Event")
+_NOTED: Final = frozenset({"resourceVersion", "managedFields", "generation"})
 _NEWER: Final = frozenset({"PodDisruptionBudget"})  # policy/v1 is served from Kubernetes 1.21 on
 
 
@@ -111,15 +114,21 @@ async def _applied(
             say(f"left out: {it['kind']} {it['metadata']['name']}: {problem.why}; this cluster is older than 1.21")
             continue
         old = before.get(key(it))
-        same = old is not None and old["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]
-        counts["unchanged" if same else "changed" if old else "made"] += 1
+        counts["made" if old is None else "unchanged" if _asked(old) == _asked(after) else "changed"] += 1
     return counts
+
+
+def _asked(it: Object) -> Object:
+    """Return what an object is asked to be, without what the cluster itself notes on it."""
+    meta = {name: value for name, value in it["metadata"].items() if name not in _NOTED}
+    return {name: value for name, value in it.items() if name != "status"} | {"metadata": meta}
 
 
 async def settled(cluster: Cluster, place: Place, whom: Sequence[Participant], *, say: Say, patience_s: float) -> None:
     """Return once each node's pod is what was asked for and ready: a site is, when it has registered.
 
-    Says each change in words. Raises `PatienceOut` when there is none for `patience_s`.
+    Says each change in words. Raises `Refused` for a node that dies again and again, with what it said last, and
+    `PatienceOut` when nothing changes for `patience_s`.
     """
     homes = {(place.namespace_of(one), slug(one.name)): one.name for one in whom}
     watched = [(kind, space) for space in sorted({space for space, _ in homes}) for kind in WATCHED]
@@ -141,7 +150,28 @@ async def settled(cluster: Cluster, place: Place, whom: Sequence[Participant], *
         ours, others = group.split(ConvoyError)
         if ours is None or others is not None:
             raise
-        raise ours.exceptions[0] from group
+        problem = ours.exceptions[0]
+        if isinstance(problem, _Dies):
+            problem = await _last_words(cluster, problem)
+        raise problem from group
+
+
+class _Dies(Refused):
+    """A node whose container dies again and again; the pod is where its last words are."""
+
+    def __init__(self, name: str, pod: Mapping[str, Any]) -> None:
+        super().__init__(f"{name} dies at its start, {deaths(pod)} times by now", fix="mend that, then: convoy kube up")
+        self.pod = pod
+
+
+async def _last_words(cluster: Cluster, dies: _Dies) -> Refused:
+    meta, said = dies.pod["metadata"], list[str]()
+    try:
+        async for line in cluster.logs(meta["namespace"], meta["name"], lines=LAST_LINES, follow=False):
+            said.append(line)
+    except ConvoyError as problem:
+        said.append(f"its log cannot be read: {problem.what}")
+    return Refused(dies.what, why="\n".join(said), fix=dies.fix)
 
 
 async def _registered(
@@ -167,6 +197,10 @@ async def _registered(
                     say(f"{name}: {now[name]}")
                     patience.reschedule(asyncio.get_running_loop().time() + patience_s)
                 states = now
+                for (namespace, known), name in homes.items():
+                    pod = seen.pods.get((namespace, f"{known}-0"), {})
+                    if deaths(pod) >= DEATHS:
+                        raise _Dies(name, pod)
     except TimeoutError:
         late = {name: state for name, state in states.items() if state != READY}
         raise PatienceOut(

@@ -10,6 +10,7 @@ from typing import Any, Final
 Object = Mapping[str, Any]
 READY: Final = "registered"
 _IMAGE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
+_DIES: Final = "CrashLoopBackOff"
 _LACKS: Final = re.compile(r"Insufficient ([\w./-]*\w)")
 _LAST: Final = 200  # characters of a message that is quoted
 
@@ -59,6 +60,13 @@ class Seen:
         return of_pod(pod, self.trouble.get(pod["metadata"].get("uid", ""), "") or claim)
 
 
+def deaths(pod: Object) -> int:
+    """Return how often a pod's container has died, where the cluster now waits before it starts it again."""
+    statuses: Iterable[Object] = pod.get("status", {}).get("containerStatuses") or []
+    waiting = [one for one in statuses if one.get("state", {}).get("waiting", {}).get("reason") == _DIES]
+    return max((int(one.get("restartCount", 0)) for one in waiting), default=0)
+
+
 def of_pod(pod: Object, trouble: str = "") -> str:
     """Return what a pod that is not ready waits for; `trouble` is the last warning about it or its volume."""
     scheduled = _condition(pod, "PodScheduled")
@@ -90,9 +98,8 @@ def _waiting(status: Object, waiting: Object, trouble: str) -> str:
     reason, message = waiting.get("reason", ""), _short(waiting.get("message") or trouble)
     if reason in _IMAGE:
         return f"its image cannot be pulled: {message or status.get('image', '')}"
-    if reason == "CrashLoopBackOff":
-        ended = status.get("lastState", {}).get("terminated", {})
-        return f"died {status.get('restartCount', 0)} times, the last time: {_end(ended)}"
+    if reason == _DIES:
+        return f"died, and is to be started again: {_end(status.get('lastState', {}).get('terminated', {}))}"
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
         return f"its container cannot be made: {message}"
     return f"its container is being made{f': {trouble}' if trouble else ''}"
