@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, Refused, Unreachable
+from convoy.kube.forward import forwarded
 from convoy.kube.naming import MANAGER
 
 if TYPE_CHECKING:
@@ -117,11 +118,8 @@ class Cluster:
     @asynccontextmanager
     async def forward(self, namespace: str, pod: str, port: int) -> AsyncIterator[int]:
         """Give a local port that leads to a pod's through the API server, for as long as the context lasts."""
-        from kr8s.asyncio.objects import Pod
-        from kr8s.asyncio.portforward import PortForward
-
-        to = await Pod({"metadata": {"name": pod, "namespace": namespace}}, api=self.api)
-        async with PortForward(to, port, "auto") as local:
+        to = _at("Pod", namespace, pod, "portforward")
+        async with forwarded(lambda: self.api.open_websocket(**to, params={"ports": str(port)})) as local:
             yield local
 
     async def _ask(self, method: str, kind: str, namespace: str, name: str = "", **more: Any) -> Object:

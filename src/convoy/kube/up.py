@@ -185,7 +185,7 @@ async def _registered(
     seen, states = Seen(), dict[str, str]()
     try:
         async with asyncio.timeout(patience_s) as patience:
-            while unlisted > 0 or set(states.values()) != {READY}:
+            while unlisted > 0 or not set(states.values()) <= READY:
                 kind, what, it = await heard.get()
                 unlisted -= what == "LISTED"
                 if it:
@@ -202,7 +202,7 @@ async def _registered(
                     if deaths(pod) >= DEATHS:
                         raise _Dies(name, pod)
     except TimeoutError:
-        late = {name: state for name, state in states.items() if state != READY}
+        late = {name: state for name, state in states.items() if state not in READY}
         raise PatienceOut(
             f"not registered: {', '.join(late)}",
             why="\n".join(f"{name}: {state}" for name, state in late.items()),

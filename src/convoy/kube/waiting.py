@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from convoy.kube.naming import COMPONENT
+
 Object = Mapping[str, Any]
-READY: Final = "registered"
+READY: Final = frozenset({"ready", "registered"})  # what a server is in the end, and a site
 _IMAGE: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
 _DIES: Final = "CrashLoopBackOff"
 _LACKS: Final = re.compile(r"Insufficient ([\w./-]*\w)")
@@ -40,7 +42,7 @@ class Seen:
             held[place] = it
 
     def state(self, namespace: str, name: str) -> str:
-        """Return how the node of a StatefulSet is, in a few words; `READY` once it is what was asked for and ready."""
+        """Return how the node of a StatefulSet is, in a few words; one of `READY` once it is what was asked for."""
         made = self.sets.get((namespace, name))
         pod = self.pods.get((namespace, f"{name}-0"))
         if made is None:
@@ -52,12 +54,14 @@ class Seen:
         status = made.get("status", {})
         fresh = status.get("observedGeneration", 0) >= made["metadata"].get("generation", 0)
         revision = pod["metadata"].get("labels", {}).get("controller-revision-hash")
+        ready = "ready" if made["metadata"].get("labels", {}).get(COMPONENT) == "server" else "registered"
         if not fresh or revision != status.get("updateRevision"):
-            return "its old pod is to be replaced"
+            return "its old pod is to be replaced" if status.get("observedGeneration", 0) else "its pod is new"
         if _condition(pod, "Ready").get("status") == "True":
-            return READY
+            return ready
         claim = self.trouble.get(f"{namespace}/state-{name}-0", "")
-        return of_pod(pod, self.trouble.get(pod["metadata"].get("uid", ""), "") or claim)
+        trouble = self.trouble.get(pod["metadata"].get("uid", ""), "") or claim
+        return of_pod(pod, trouble) or f"runs, and is not {ready} yet"
 
 
 def deaths(pod: Object) -> int:
@@ -68,7 +72,7 @@ def deaths(pod: Object) -> int:
 
 
 def of_pod(pod: Object, trouble: str = "") -> str:
-    """Return what a pod that is not ready waits for; `trouble` is the last warning about it or its volume."""
+    """Return what a pod waits for before it runs, "" once it does; `trouble`: the last warning of it or its claim."""
     scheduled = _condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return _unscheduled(str(scheduled.get("message", "")))
@@ -82,7 +86,7 @@ def of_pod(pod: Object, trouble: str = "") -> str:
             return _waiting(status, waiting, trouble)
         if ended := status.get("state", {}).get("terminated"):
             return f"ended: {_end(ended)}"
-    return "runs, and is not registered yet" if statuses[0].get("started", True) else "starts"
+    return "" if statuses[0].get("started", True) else "starts"
 
 
 def _unscheduled(message: str) -> str:
