@@ -1,13 +1,13 @@
-"""A real Kubernetes on one machine, for tests: etcd, a control plane, nodes with containerd, each in namespaces of its own.
+"""A real Kubernetes on one machine, for tests: a control plane, and nodes in namespaces of their own.
 
     python tests/kube/local_cluster.py up STATE IMAGE.tar…   prints the kubeconfig; twice is once
     python tests/kube/local_cluster.py down STATE            leaves no process, mount, network or cgroup
 
-Needs root on Debian 12 and what `packages` lists. Everything is under the folder STATE.
+Needs root on Debian 12; installs what PACKAGES lists. Everything is under the folder STATE.
 """
 
 import base64
-import datetime
+import datetime as dt
 import ipaddress
 import json
 import os
@@ -32,9 +32,7 @@ NODES = 2
 BRIDGE, NET, CONTROL, HOST = "cvkbr", "10.213.0", "10.213.0.1", "10.213.0.254"
 PODS, SERVICES = "10.217", "10.218.0.0/16"
 CGROUPS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids", "systemd")
-PACKAGES = (
-    "containerd containernetworking-plugins runc conntrack iptables etcd-server etcd-client iproute2 catatonit".split()
-)
+PACKAGES = ("containerd", "containernetworking-plugins", "runc", "conntrack", "iptables", "etcd-server", "iproute2")
 READY_S = 120.0
 
 
@@ -69,7 +67,7 @@ def name(common, org=""):
 
 def certified(pki, file, common, org="", hosts=(), signer=None):
     """Write FILE.key and FILE.crt, signed by `signer` or by itself; return the pair."""
-    key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
+    key, now = ec.generate_private_key(ec.SECP256R1()), dt.datetime.now(dt.UTC)
     issuer = signer[1].subject if signer else name(common, org)
     build = (
         x509.CertificateBuilder()
@@ -77,8 +75,8 @@ def certified(pki, file, common, org="", hosts=(), signer=None):
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=7))
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=7))
         .add_extension(x509.BasicConstraints(ca=signer is None, path_length=None), critical=True)
     )
     if signer:
@@ -189,14 +187,16 @@ def start_control(state, binaries):
     """Start etcd, the API server, the controllers and the scheduler."""
     pki, config = state / "pki", lambda user: state / f"{user}.conf"
     where = "http://127.0.0.1:2379"
-    start(state, "etcd", "cvk0", "etcd", "--data-dir", state / "etcd", "--listen-client-urls", where,
-          "--advertise-client-urls", where, "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync")  # fmt: skip
+    start(state, "etcd", "cvk0", "etcd", "--data-dir", state / "etcd",
+          "--listen-client-urls", where, "--advertise-client-urls", where, "--listen-peer-urls", "http://127.0.0.1:2380",
+          "--unsafe-no-fsync")  # fmt: skip
     issuer = "https://kubernetes.default.svc"
     start(state, "apiserver", "cvk0", binaries / "kube-apiserver", "--etcd-servers", where, "--secure-port", "6443",
-          "--bind-address", "0.0.0.0", "--advertise-address", CONTROL, "--allow-privileged",
+          "--bind-address", CONTROL, "--advertise-address", CONTROL, "--allow-privileged",
           "--tls-cert-file", pki / "apiserver.crt", "--tls-private-key-file", pki / "apiserver.key",
           "--client-ca-file", pki / "ca.crt", "--kubelet-preferred-address-types", "InternalIP",
-          "--kubelet-client-certificate", pki / "kubelet-client.crt", "--kubelet-client-key", pki / "kubelet-client.key",
+          "--kubelet-client-certificate", pki / "kubelet-client.crt",
+          "--kubelet-client-key", pki / "kubelet-client.key",
           "--kubelet-certificate-authority", pki / "ca.crt", "--service-account-key-file", pki / "sa.pub",
           "--service-account-signing-key-file", pki / "sa.key", "--service-account-issuer", issuer,
           "--api-audiences", issuer, "--authorization-mode", "Node,RBAC", "--service-cluster-ip-range", SERVICES,

@@ -14,9 +14,9 @@ from convoy.kube import options, text
 from convoy.kube.contents import Contents
 from convoy.kube.naming import Place, slug
 from convoy.kube.objects import objects
+from convoy.spec.kit import read_kit
 from convoy.spec.project import Site, read_project
 from convoy.spec.settings import read_settings
-from convoy.spec.kit import read_kit
 
 GOLDEN = ROOT / "tests" / "kube" / "breast_cancer.yaml"
 RESTRICTED = "pod-security.kubernetes.io/enforce"
@@ -323,7 +323,8 @@ def test_a_sites_data_gpu_and_machine_are_its_own(tmp_path):
     values = """
 site: {memory_limit: 2Gi}
 sites:
-  hospital-2: {gpu: 1, image: "own:1", data: {scans: scans-claim}, node_selector: {kind: gpu}, tolerations: [{key: gpu, operator: Exists}]}
+  hospital-2:
+    {gpu: 1, image: "own:1", data: {scans: scans-claim}, node_selector: {kind: gpu}, tolerations: [{key: gpu}]}
 """
     found = made(said(tmp_path, values))
     its = pod("hospital-2", found)

@@ -142,7 +142,7 @@ async def settled(cluster: Cluster, place: Place, whom: Sequence[Participant], *
         async with asyncio.TaskGroup() as tasks:
             watches = [tasks.create_task(watch(*one)) for one in watched]
             try:
-                await _registered(heard, len(watched), homes, say, patience_s)
+                await _registered(cluster, heard, len(watched), homes, say=say, patience_s=patience_s)
             finally:
                 for task in watches:
                     task.cancel()
@@ -175,14 +175,16 @@ async def _last_words(cluster: Cluster, dies: _Dies) -> Refused:
 
 
 async def _registered(
+    cluster: Cluster,
     heard: asyncio.Queue[tuple[str, str, Object]],
     unlisted: int,
     homes: Mapping[tuple[str, str], str],
+    *,
     say: Say,
     patience_s: float,
 ) -> None:
     """Return once all `homes` are ready; `unlisted` is how many watches have yet to say what there is."""
-    seen, states = Seen(), dict[str, str]()
+    seen, states, news, replaced = Seen(), dict[str, str](), set[tuple[str, str]](), set[str]()
     try:
         async with asyncio.timeout(patience_s) as patience:
             while unlisted > 0 or not set(states.values()) <= READY:
@@ -195,11 +197,13 @@ async def _registered(
                 now = {name: seen.state(*home) for home, name in homes.items()}
                 for name in (name for name in now if now[name] != states.get(name)):
                     say(f"{name}: {now[name]}")
-                    patience.reschedule(asyncio.get_running_loop().time() + patience_s)
+                    if (name, now[name]) not in news:  # what comes and goes is no progress
+                        patience.reschedule(asyncio.get_running_loop().time() + patience_s)
+                news |= set(now.items())
                 states = now
-                for (namespace, known), name in homes.items():
-                    pod = seen.pods.get((namespace, f"{known}-0"), {})
-                    if deaths(pod) >= DEATHS:
+                for home, name in homes.items():
+                    await _replace(cluster, seen.stuck(*home), replaced)
+                    if deaths(pod := seen.pods.get((home[0], f"{home[1]}-0"), {})) >= DEATHS:
                         raise _Dies(name, pod)
     except TimeoutError:
         late = {name: state for name, state in states.items() if state not in READY}
@@ -208,6 +212,13 @@ async def _registered(
             why="\n".join(f"{name}: {state}" for name, state in late.items()),
             fix=f"nothing has changed for {patience_s:.0f} s; `convoy kube logs NAME` shows what a node says",
         ) from None
+
+
+async def _replace(cluster: Cluster, pod: Mapping[str, Any] | None, replaced: set[str]) -> None:
+    """Remove a pod that would never make room for its successor, once."""
+    if pod is not None and pod["metadata"]["uid"] not in replaced:
+        replaced.add(pod["metadata"]["uid"])
+        await cluster.remove({"kind": "Pod", **pod})
 
 
 async def _tell(cluster: Cluster, place: Place, told: Sequence[Invitation], admin: Path | None, say: Say) -> None:

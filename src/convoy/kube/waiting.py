@@ -63,6 +63,16 @@ class Seen:
         trouble = self.trouble.get(pod["metadata"].get("uid", ""), "") or claim
         return of_pod(pod, trouble) or f"runs, and is not {ready} yet"
 
+    def stuck(self, namespace: str, name: str) -> Object | None:
+        """Return the pod of a node that is to be replaced and is not ready: a StatefulSet waits for it, for ever."""
+        made, pod = self.sets.get((namespace, name), {}), self.pods.get((namespace, f"{name}-0"))
+        if pod is None or pod["metadata"].get("deletionTimestamp") or _condition(pod, "Ready").get("status") == "True":
+            return None
+        status = made.get("status", {})
+        fresh = status.get("observedGeneration", 0) >= made.get("metadata", {}).get("generation", 1)
+        revision = pod["metadata"].get("labels", {}).get("controller-revision-hash")
+        return pod if fresh and revision != status.get("updateRevision") else None
+
 
 def deaths(pod: Object) -> int:
     """Return how often a pod's container has died, where the cluster now waits before it starts it again."""
@@ -90,7 +100,7 @@ def of_pod(pod: Object, trouble: str = "") -> str:
 
 
 def _unscheduled(message: str) -> str:
-    if "persistentvolumeclaim" in message and "unbound" in message:
+    if "unbound" in message and "persistentvolumeclaim" in message.lower():
         return f"its volume is not bound: is there a default StorageClass? ({_short(message)})"
     if "Insufficient" in message:
         lacks = " and ".join(sorted(set(_LACKS.findall(message))))
