@@ -48,7 +48,7 @@ config: {{seconds: {seconds}}}
 patience: 2m
 """
 
-pytestmark = [pytest.mark.kube, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(3000)]  # the cluster's binaries may have to be built
 
 
 def debian():

@@ -14,7 +14,7 @@ app = group("kube", "Run a federation in a Kubernetes cluster")
 
 def chosen(function: Any) -> Any:
     """Give a command the options that say which cluster, and what is to be different there."""
-    file = click.Path(path_type=Path, exists=True, dir_okay=False)
+    file = click.Path(path_type=Path)
     for option in (
         click.option("--values", type=file, help="What is to be different, as YAML: docs/kubernetes.md lists it"),
         click.option("--image", default="", help="The image of server and sites, instead of that in the values"),
@@ -44,6 +44,21 @@ def render(
     from convoy.cli.output import Screen
 
     command.render(Screen(json=json), command.read(project, workspace, namespace, image, values), with_kits=with_kits)
+
+
+@app.command()
+@click.option("--requirements", "-r", required=True, type=click.Path(path_type=Path))
+@click.option("--image", default="", help="Convoy's own image (default: that of this version)")
+@click.option("--base", default="docker.io/library/python:3.11-slim", show_default=True, help="What it was built on")
+def image(requirements: Path, image: str, base: str) -> None:
+    """Print a Containerfile for sites that need what a requirements file lists, such as torch or MONAI."""
+    from convoy.cli.output import Screen
+    from convoy.kube.image import containerfile
+    from convoy.kube.options import Options
+    from convoy.spec.yamls import read_text
+
+    read_text(requirements)
+    Screen().line(containerfile(requirements, image=image or Options().image, base=base).rstrip())
 
 
 @app.command()
