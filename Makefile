@@ -4,14 +4,17 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test debian check bench docs proto clean
+.PHONY: demo test test-kube debian check bench docs proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
 
-test: $(STAMP) debian  ## all tests
+test: $(STAMP) debian  ## all tests but those of test-kube
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -m "not kube"
+
+test-kube: $(STAMP)  ## a real Kubernetes on this machine (root on Debian 12), or that of KUBECONFIG with CONVOY_TEST_IMAGE
+	@$(BIN)/python -m pytest -m kube tests/kube
 
 debian:  ## a browser and a PostgreSQL for the tests that need them; where they cannot be had, those skip and say why
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -597,7 +597,7 @@ def _constants(file: Path) -> dict[str, tuple[str, str]]:
 
 def _amount(name: str, written: str) -> str:
     """Return a constant's value as people read it; `1 << 20` in the code means bytes."""
-    if name.endswith("_S"):
+    if name.endswith("_S") and re.fullmatch(r"[\d.]+", written):
         return f"{float(written):g} s"
     if match := re.fullmatch(r"(\d+) << (\d+)", written):
         size = int(match[1]) << int(match[2])

@@ -49,7 +49,7 @@ class How:
 
         async def connected() -> None:
             patience = {} if patience_s is None else {"patience_s": patience_s}
-            async with connect(found.kit, server=found.server, **patience) as client:
+            async with found.reached() as server, connect(found.kit, server=server, **patience) as client:
                 await call(Asked(client, Screen(json=self.json), found.kit))
 
         asyncio.run(connected())

@@ -37,7 +37,7 @@ def run(kit: str, server: str) -> None:
 
 
 async def _console(found: whose.Whose) -> int:
-    async with connect(found.kit, server=found.server) as client:
+    async with found.reached() as server, connect(found.kit, server=server) as client:
         screen, around = Screen(), Around(found.kit)
         await _greet(client, screen)
         await around.refresh(client)

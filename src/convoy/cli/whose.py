@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,15 +13,28 @@ from typing import Any, Final
 from convoy.errors import BadInput
 from convoy.spec.kit import Kit, read_kit
 
+IN_CLUSTER: Final = "kube.json"  # what `convoy kube up` writes there
 RUNNING: Final = "up.json"  # what `convoy up` writes into workspace/<project>/
 
 
 @dataclass(frozen=True, slots=True)
 class Whose:
-    """An admin's kit, and the server's HOST:PORT ("": as the kit says)."""
+    """An admin's kit, and the server's HOST:PORT ("": as the kit says), or the project whose server is in a cluster."""
 
     kit: Kit
     server: str
+    cluster: Path | None = None
+
+    @asynccontextmanager
+    async def reached(self) -> AsyncIterator[str]:
+        """Give the server's HOST:PORT; one in a cluster has it for as long as the context lasts."""
+        if self.cluster is None:
+            yield self.server
+            return
+        from convoy.kube import reach  # only who has a cluster pays for its client
+
+        async with reach.server(self.cluster) as address:
+            yield address
 
 
 def find(kit: str, server: str, *, here: Path) -> Whose:
@@ -31,7 +46,8 @@ def find(kit: str, server: str, *, here: Path) -> Whose:
     named = kit or os.environ.get("CONVOY_KIT", "")
     if named:
         found = read_kit(Path(named))
-        return Whose(found, server or _local(found.root))
+        near = server or _local(found.root)
+        return Whose(found, near, None if near else _in_cluster(found.root.parent.parent))
     running = [read_running(file) for file in sorted(here.glob(f"workspace/*/{RUNNING}"))]
     running = [said for said in running if said["admin"]]
     if len(running) == 1:
@@ -40,7 +56,7 @@ def find(kit: str, server: str, *, here: Path) -> Whose:
         raise _choose("more than one federation runs here", [Path(said["admin"]) for said in running])
     kits = _newest_admins(here / "workspace")
     if len(kits) == 1:
-        return Whose(read_kit(kits[0]), server)
+        return Whose(read_kit(kits[0]), server, None if server else _in_cluster(kits[0].parent.parent))
     if kits:
         raise _choose("there is more than one admin's kit here", kits)
     raise BadInput(
@@ -48,6 +64,11 @@ def find(kit: str, server: str, *, here: Path) -> Whose:
         why=f"looked in {here / 'workspace'}",
         fix="name one with --kit FOLDER or CONVOY_KIT; or begin with `convoy provision` and `convoy up`",
     )
+
+
+def _in_cluster(folder: Path) -> Path | None:
+    """Return the project's folder if `convoy kube up` left word there that it is in a cluster."""
+    return folder if (folder / IN_CLUSTER).is_file() else None
 
 
 def _choose(what: str, kits: list[Path]) -> BadInput:

@@ -91,7 +91,7 @@ def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invit
         people = _who_is_who(project, folder / "state", authority)
         maker = _Maker(project, authority, folder / "state", people, now, prod, offline=False, invites=[])
         if (prod / name).exists():
-            _proof(maker, invited, _kind(invited), building := _fresh(folder))
+            _proof(maker, invited, kind_of(invited), building := _fresh(folder))
             (building / "join.token").replace(prod / name / "startup" / "join.token")
         else:
             _kit(maker, invited, building := _fresh(folder) / name)
@@ -195,7 +195,7 @@ def _who_is_who(project: Project, state: Path, authority: Authority, roots: tupl
     """
     everybody = {
         participant.name: federation.Participant(
-            _kind(participant), participant.org, participant.role if isinstance(participant, Admin) else ""
+            kind_of(participant), participant.org, participant.role if isinstance(participant, Admin) else ""
         )
         for participant in (project.server, *project.sites, *project.admins)
     }
@@ -213,11 +213,11 @@ def _who_is_who(project: Project, state: Path, authority: Authority, roots: tupl
 
 def _kit(maker: _Maker, participant: Participant, folder: Path) -> None:
     """Write one participant's kit."""
-    kind = _kind(participant)
+    kind = kind_of(participant)
     startup, local = folder / "startup", folder / "local"
     for made in (folder, startup, local):
         made.mkdir(mode=_OWN)
-    _write(startup / "convoy.yaml", _description(maker.project, participant, kind))
+    _write(startup / "convoy.yaml", description(maker.project, participant, kind))
     _write(startup / "root.crt", rolling.trusted(maker.state))
     _write(startup / "federation.json", maker.federation)
     _proof(maker, participant, kind, startup)
@@ -268,7 +268,7 @@ def _identity(maker: _Maker, participant: Participant, kind: Kind) -> tuple[byte
     return key_pem, cert_pem
 
 
-def _description(project: Project, participant: Participant, kind: Kind) -> str:
+def description(project: Project, participant: Participant, kind: Kind) -> str:
     """Return startup/convoy.yaml: who this is and where the server is."""
     server = project.server
     said: dict[str, object] = {
@@ -284,7 +284,7 @@ def _description(project: Project, participant: Participant, kind: Kind) -> str:
     return head + yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
 
 
-def _kind(participant: Participant) -> Kind:
+def kind_of(participant: Participant) -> Kind:
     """Return what kind of kit a participant gets."""
     return "server" if isinstance(participant, Server) else "admin" if isinstance(participant, Admin) else "site"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -147,9 +148,13 @@ def _secrets(kit: Kit) -> list[Path]:
 
 
 def check_mode(key: Path) -> None:
-    """Raise `BadInput` if others than its owner may read or write a private key or a join token."""
-    mode = key.stat().st_mode & 0o777
-    if mode & 0o077:
+    """Raise `BadInput` if others than its owner may read or write a private key or a join token.
+
+    Of a file that is not ours, as Kubernetes mounts a Secret (root's, for the pod's group), the group may read it.
+    """
+    said = key.stat()
+    mode = said.st_mode & 0o777
+    if mode & (0o077 if said.st_uid == os.geteuid() else 0o037):
         raise BadInput(
             f"the {'join token' if key.name == 'join.token' else 'private key'} {key} is open to others",
             why=f"its mode is {mode:04o}; wanted 0600",

@@ -1,0 +1,42 @@
+"""`convoy eks …`: the files from which eksctl makes a cluster that a federation fits in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from convoy.cli.asking import as_json, group
+
+app = group("eks", "Make an Amazon EKS cluster for a federation")
+
+
+@app.command()
+@click.option("--name", default="convoy", show_default=True, help="The cluster's")
+@click.option("--region", default="us-west-2", show_default=True, help="Of AWS")
+@click.option("--nodes", default=2, show_default=True, type=click.IntRange(1, 100), help="Machines")
+@click.option("--gpu-nodes", default=0, show_default=True, type=click.IntRange(0, 100), help="Machines with a GPU")
+@click.option("--output", "-o", default=Path(), type=click.Path(path_type=Path), help="The folder (default: this one)")
+@as_json
+def cluster(*, name: str, region: str, nodes: int, gpu_nodes: int, output: Path, json: bool) -> None:
+    """Write cluster.yaml for eksctl and storage-class.yaml for kubectl; nothing is made at AWS yet."""
+    from convoy.cli.output import Screen
+    from convoy.errors import BadInput
+    from convoy.kube import eks, text
+
+    made = {
+        output / "cluster.yaml": eks.cluster(name, region, nodes=nodes, gpu_nodes=gpu_nodes),
+        output / "storage-class.yaml": eks.storage_class(),
+    }
+    for file, it in made.items():
+        try:
+            file.write_text(text.to_yaml([it]))
+        except OSError as problem:
+            raise BadInput(
+                f"{file} cannot be written", why=problem.strerror or "", fix="choose another -o"
+            ) from problem
+    screen = Screen(json=json)
+    screen.data({"files": [str(file) for file in made]})
+    screen.line(f"eksctl create cluster -f {output / 'cluster.yaml'}")
+    screen.line(f"kubectl apply -f {output / 'storage-class.yaml'}")
+    screen.line("convoy kube up --image ACCOUNT.dkr.ecr.REGION.amazonaws.com/convoy:0.1.0")

@@ -1,0 +1,127 @@
+"""`convoy kube …`: a federation in a Kubernetes cluster: rendered, brought up, looked at, taken down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from convoy.cli.asking import as_json, group, place_options
+
+app = group("kube", "Run a federation in a Kubernetes cluster")
+
+
+def chosen(function: Any) -> Any:
+    """Give a command the options that say which cluster, and what is to be different there."""
+    file = click.Path(path_type=Path)
+    for option in (
+        click.option("--values", type=file, help="What is to be different, as YAML: docs/kubernetes.md lists it"),
+        click.option("--image", default="", help="The image of server and sites, instead of that in the values"),
+        click.option("--namespace", "-n", default="", help="The namespace (default: the project's name)"),
+    ):
+        function = option(function)
+    return function
+
+
+def context_option(function: Any) -> Any:
+    """Give a command the context of the person's kubeconfig."""
+    return click.option("--context", default="", help="Of your kubeconfig (default: the one of `up`, or the current)")(
+        function
+    )
+
+
+@app.command()
+@place_options
+@chosen
+@click.option("--with-kits", is_flag=True, help="With the Secrets that hold join tokens and keys: keep them safe")
+@as_json
+def render(
+    *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, with_kits: bool, json: bool
+) -> None:
+    """Print the objects of a federation as YAML, for kubectl apply or GitOps; no secret is in it."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+
+    command.render(Screen(json=json), command.read(project, workspace, namespace, image, values), with_kits=with_kits)
+
+
+@app.command()
+@click.option("--requirements", "-r", required=True, type=click.Path(path_type=Path))
+@click.option("--image", default="", help="Convoy's own image (default: that of this version)")
+@click.option("--base", default="docker.io/library/python:3.11-slim", show_default=True, help="What it was built on")
+def image(requirements: Path, image: str, base: str) -> None:
+    """Print a Containerfile for sites that need what a requirements file lists, such as torch or MONAI."""
+    from convoy.cli.output import Screen
+    from convoy.kube.image import containerfile
+    from convoy.kube.options import Options
+    from convoy.spec.yamls import read_text
+
+    read_text(requirements)
+    Screen().line(containerfile(requirements, image=image or Options().image, base=base).rstrip())
+
+
+@app.command()
+@place_options
+@chosen
+@context_option
+@click.option("--patience", default="5m", metavar="TIME", help="How long nothing may change before this gives up")
+@as_json
+def up(
+    *,
+    project: Path,
+    workspace: Path,
+    namespace: str,
+    image: str,
+    values: Path | None,
+    context: str,
+    patience: str,
+    json: bool,
+) -> None:
+    """Bring a federation up in a cluster; ends when every site has registered. Twice is once."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+    from convoy.spec.units import duration_s
+
+    where = command.read(project, workspace, namespace, image, values)
+    command.up(Screen(json=json), where, context, duration_s(patience))
+
+
+@app.command()
+@place_options
+@context_option
+@as_json
+def status(project: Path, workspace: Path, context: str, json: bool) -> None:
+    """Show the nodes of a federation in a cluster, and what each waits for."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+
+    command.status(Screen(json=json), command.found(project, workspace), context)
+
+
+@app.command()
+@click.argument("node", metavar="NAME")
+@click.option("--follow", "-f", is_flag=True, help="Go on as it grows")
+@click.option("-n", "count", default=100, metavar="COUNT", help="The last so many lines")
+@place_options
+@context_option
+@as_json
+def logs(*, node: str, follow: bool, count: int, project: Path, workspace: Path, context: str, json: bool) -> None:
+    """Print the log of a node in a cluster: server, or a site's name."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+
+    command.logs(Screen(json=json), command.found(project, workspace), context, node, count=count, follow=follow)
+
+
+@app.command()
+@click.option("--volumes", is_flag=True, help="Also what was kept: jobs, results, identities, and the namespaces")
+@place_options
+@context_option
+@as_json
+def down(volumes: bool, project: Path, workspace: Path, context: str, json: bool) -> None:
+    """Take a federation out of a cluster; its volumes stay, and the next `up` goes on with them."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+
+    command.down(Screen(json=json), command.found(project, workspace), context, volumes=volumes)

@@ -1,0 +1,195 @@
+"""The one door to a cluster: apply, list, remove, watch, logs, a forwarded port; foreign errors become ours here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import warnings
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, Refused, Unreachable
+from convoy.kube.forward import forwarded
+from convoy.kube.naming import MANAGER
+
+if TYPE_CHECKING:
+    from kr8s.asyncio import Api
+
+Object = dict[str, Any]
+ANSWER_S: Final = 30.0  # for the API server to answer one request
+WATCH_S: Final = 300  # a watch ends by itself after so long and begins anew: a broken line is noticed
+PLURALS: Final = {  # of every kind that we make or look at: its API and its plural
+    "Namespace": ("v1", "namespaces"),
+    "ServiceAccount": ("v1", "serviceaccounts"),
+    "ConfigMap": ("v1", "configmaps"),
+    "Secret": ("v1", "secrets"),
+    "Service": ("v1", "services"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
+    "Pod": ("v1", "pods"),
+    "Event": ("v1", "events"),
+    "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "StatefulSet": ("apps/v1", "statefulsets"),
+}
+
+
+class Gone(Exception):
+    """A watch began too far in the past: list again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """An API server, as the person's kubeconfig reaches it."""
+
+    api: Api
+    context: str
+
+    async def apply(self, it: Object) -> Object:
+        """Make an object be as it is said to be here (server-side apply), and return what the cluster has now."""
+        meta = it["metadata"]
+        return await self._ask(
+            "PATCH",
+            it["kind"],
+            meta.get("namespace", ""),
+            meta["name"],
+            content=json.dumps(it),
+            headers={"content-type": "application/apply-patch+yaml"},
+            params={"fieldManager": MANAGER, "force": "true"},
+        )
+
+    async def list(self, kind: str, namespace: str, selector: str) -> tuple[list[Object], str]:
+        """Return the objects of a kind that a selector chooses, and the version of that answer."""
+        said = await self._ask("GET", kind, namespace, params={"labelSelector": selector})
+        version = PLURALS[kind][0]
+        found = [{"apiVersion": version, "kind": kind, **it} for it in said.get("items") or []]
+        return found, said["metadata"]["resourceVersion"]
+
+    async def remove(self, it: Object) -> None:
+        """Remove an object, and what belongs to it; one that is gone already is no error."""
+        content = json.dumps({"propagationPolicy": "Background"})
+        meta = it["metadata"]
+        with contextlib.suppress(NotFound):
+            await self._ask("DELETE", it["kind"], meta.get("namespace", ""), meta["name"], content=content)
+
+    async def changes(self, kind: str, namespace: str, selector: str = "") -> AsyncIterator[tuple[str, Object]]:
+        """Yield every object of a kind as ADDED, then each change as the API server tells it, for ever."""
+        while True:
+            found, since = await self.list(kind, namespace, selector)
+            for it in found:
+                yield "ADDED", it
+            yield "LISTED", {}
+            with contextlib.suppress(Gone):
+                while True:
+                    async for what, it in self._watched(kind, namespace, selector, since):
+                        since = it["metadata"]["resourceVersion"]
+                        if what != "BOOKMARK":
+                            yield what, it
+
+    async def _watched(self, kind: str, namespace: str, selector: str, since: str) -> AsyncIterator[tuple[str, Object]]:
+        params = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "labelSelector": selector,
+            "resourceVersion": since,
+            "timeoutSeconds": str(WATCH_S),
+        }
+        with _ours(f"watching {PLURALS[kind][1]} in {namespace}"):
+            async with self.api.call_api(
+                "GET", **_at(kind, namespace), params=params, stream=True, timeout=WATCH_S + ANSWER_S
+            ) as response:
+                async for line in response.aiter_lines():
+                    said = json.loads(line)
+                    if said["type"] == "ERROR":
+                        raise Gone(said["object"].get("message", ""))
+                    yield said["type"], said["object"]
+
+    async def logs(self, namespace: str, pod: str, *, lines: int, follow: bool) -> AsyncIterator[str]:
+        """Yield the last lines that a pod wrote, and with `follow` those to come."""
+        params = {"tailLines": str(lines), "follow": str(follow).lower()}
+        with _ours(f"the log of {pod}"):
+            async with self.api.call_api(
+                "GET", **_at("Pod", namespace, pod, "log"), params=params, stream=True, timeout=None
+            ) as response:
+                async for line in response.aiter_lines():
+                    yield line
+
+    @asynccontextmanager
+    async def forward(self, namespace: str, pod: str, port: int) -> AsyncIterator[int]:
+        """Give a local port that leads to a pod's through the API server, for as long as the context lasts."""
+        to = _at("Pod", namespace, pod, "portforward")
+        async with forwarded(lambda: self.api.open_websocket(**to, params={"ports": str(port)})) as local:
+            yield local
+
+    async def _ask(self, method: str, kind: str, namespace: str, name: str = "", **more: Any) -> Object:
+        doing = f"{'reading' if method == 'GET' else 'changing'} {kind} {name} in {namespace or 'the cluster'}"
+        with _ours(" ".join(doing.split())):
+            async with self.api.call_api(method, **_at(kind, namespace, name), timeout=ANSWER_S, **more) as response:
+                return dict(response.json())
+        raise AssertionError  # the context above always returns or raises
+
+
+@asynccontextmanager
+async def connect(context: str = "") -> AsyncIterator[Cluster]:
+    """Give the cluster of a context of the person's kubeconfig, by default the current one.
+
+    Raises `BadInput` without kubeconfig or without the extra `kube`, `Unreachable`, `NotAllowed`.
+    """
+    try:
+        import kr8s.asyncio
+    except ImportError as problem:
+        raise BadInput(
+            "the Kubernetes client is not installed", why=str(problem), fix="pip install 'convoy-fl[kube]'"
+        ) from problem
+    with _ours("finding the cluster"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # versions that kr8s has not tried: we say ourselves what fails
+        try:
+            api = await kr8s.asyncio.api(context=context or None)
+        except ValueError as problem:
+            raise BadInput(
+                f"there is no cluster{f' called {context}' if context else ''} in your kubeconfig",
+                why=str(problem),
+                fix="kubectl config get-contexts shows what there is; KUBECONFIG names another file",
+            ) from problem
+        name = context or str(getattr(api.auth, "active_context", "") or "")
+    yield Cluster(api, name)
+
+
+def _at(kind: str, namespace: str, *rest: str) -> Mapping[str, Any]:
+    """Return where the API server has something, as kr8s wants it said."""
+    version, plural = PLURALS[kind]
+    return {"version": version, "namespace": namespace or None, "url": "/".join(filter(None, (plural, *rest)))}
+
+
+@contextlib.contextmanager
+def _ours(doing: str) -> Iterator[None]:
+    """Turn what kr8s and httpx raise into errors of ours."""
+    import httpx
+    import kr8s
+
+    try:
+        yield
+    except kr8s.ServerError as problem:
+        raise _refusal(problem, doing) from problem
+    except (kr8s.APITimeoutError, httpx.TimeoutException) as problem:
+        raise Unreachable(f"{doing}: the API server fell silent", why=f"for {ANSWER_S:.0f} s") from problem
+    except httpx.TransportError as problem:
+        raise Unreachable(
+            f"{doing}: the API server cannot be reached",
+            why=str(problem) or type(problem).__name__,
+            fix="kubectl cluster-info says whether it can from here",
+        ) from problem
+
+
+def _refusal(problem: Any, doing: str) -> ConvoyError:
+    status = problem.response.status_code if problem.response is not None else 0
+    if status == 404:
+        return NotFound(f"{doing}: not there", why=str(problem))
+    if status in (401, 403):
+        return NotAllowed(
+            f"{doing}: the cluster does not let you",
+            why=str(problem),
+            fix="ask its owner for the right, or change context",
+        )
+    return Refused(f"{doing}: the cluster said no", why=str(problem))

@@ -1,0 +1,92 @@
+"""A whole federation as Kubernetes objects: one pure function of project, options and kits, sorted and stable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from convoy.errors import BadInput
+from convoy.kube import contents, network, pods
+from convoy.kube.contents import Contents
+from convoy.kube.naming import Place, slug
+from convoy.kube.options import Options, check_sites
+from convoy.spec.project import Project
+
+Object = dict[str, Any]
+_ORDER: Final = (  # what others need comes first
+    "Namespace",
+    "ServiceAccount",
+    "NetworkPolicy",
+    "ConfigMap",
+    "Secret",
+    "Service",
+    "PodDisruptionBudget",
+    "StatefulSet",
+)
+_RESTRICTED: Final = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "audit", "warn")}
+
+
+def objects(project: Project, options: Options, kits: Mapping[str, Contents]) -> list[Object]:
+    """Return every object of a federation, in the order in which a cluster may be given them.
+
+    `kits` says what lies in the kits, by participant; of one that is not in it the samples stand for `local/`, and
+    its Secret is left out. Raises `BadInput` for a site in the options that is none, and for two names that Kubernetes
+    takes for one.
+    """
+    place = Place(project, options)
+    check_sites(options, [site.name for site in project.sites])
+    _distinct(project)
+    made: list[Object] = []
+    for namespace in place.namespaces:
+        if options.create_namespace:
+            made.append(_namespace(place, namespace))
+        made += network.policies(place, namespace)
+        made.append(_budget(place, namespace))
+    made.append(network.service(place))
+    for participant in (project.server, *project.sites):
+        kit = kits.get(participant.name, Contents())
+        config = contents.config_map(place, participant, kit)
+        meta = place.meta(slug(participant.name), place.namespace_of(participant), place.labels(participant))
+        made.append(
+            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta, "automountServiceAccountToken": False}
+        )
+        made.append(config)
+        if secret := contents.secret(place, participant, kit):
+            made.append(secret)
+        made.append(pods.stateful_set(place, participant, config, kit))
+    return sorted(made, key=_rank)
+
+
+def key(it: Object) -> tuple[str, str, str]:
+    """Return what an object is known by: kind, namespace, name."""
+    return it["kind"], it["metadata"].get("namespace", ""), it["metadata"]["name"]
+
+
+def _rank(it: Object) -> tuple[int, str, str]:
+    kind, namespace, name = key(it)
+    return _ORDER.index(kind), namespace, name
+
+
+def _distinct(project: Project) -> None:
+    taken: dict[str, str] = {}
+    for participant in (project.server, *project.sites):
+        name = slug(participant.name)
+        if name in taken:
+            raise BadInput(f"{taken[name]} and {participant.name} would both be called {name} in a cluster")
+        taken[name] = participant.name
+
+
+def _namespace(place: Place, name: str) -> Object:
+    meta = place.meta(name, "", {**place.common(), **_RESTRICTED})
+    del meta["namespace"]
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
+
+
+def _budget(place: Place, namespace: str) -> Object:
+    """Return the budget of a namespace: who drains nodes takes one of a federation's pods away at a time."""
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": place.meta("convoy", namespace, place.common()),
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": place.common()}},
+    }

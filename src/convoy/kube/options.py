@@ -1,0 +1,130 @@
+"""What a person may choose of a federation in a cluster: values.yml, as frozen checked data."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+import convoy
+from convoy.errors import BadInput
+from convoy.spec import yamls
+
+UID: Final = 65532  # "nonroot" in the usual base images; no user of any node has it
+_QUANTITY: Final = re.compile(r"\d{1,12}(?:\.\d{1,6})?(?:m|[kMGTP]|[KMGTP]i)?", re.ASCII)
+_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
+_SHARED: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
+
+
+def _quantity(value: str) -> str:
+    if not _QUANTITY.fullmatch(value):
+        raise ValueError("a quantity of Kubernetes, such as 250m, 2, 512Mi or 10Gi")
+    return value
+
+
+def _namespace(value: str) -> str:
+    if value in _SHARED or (value and not _LABEL.fullmatch(value)):
+        raise ValueError("a namespace of its own: small letters, digits and -, at most 63, and none that all share")
+    return value
+
+
+def _label(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise ValueError("a name of Kubernetes: small letters, digits and -, at most 63")
+    return value
+
+
+def _cidr(value: str) -> str:
+    return str(ipaddress.ip_network(value))
+
+
+Quantity = Annotated[str, AfterValidator(_quantity)]
+Name = Annotated[str, AfterValidator(_label)]
+Cidr = Annotated[str, AfterValidator(_cidr)]
+
+
+class _Said(BaseModel):
+    """What all parts of values.yml have in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Node(_Said):
+    """One node's pod: what it asks for is what it needs idle, its limits are what its jobs may take with it."""
+
+    image: str = ""  # another one than the federation's, such as one with torch
+    cpu: Quantity = "100m"
+    cpu_limit: Quantity = "1"
+    memory: Quantity = "128Mi"  # an idle site was measured at 60 MB
+    memory_limit: Quantity = "1Gi"
+    gpu: Annotated[int, Field(ge=0, le=64)] = 0
+    storage: Quantity = "5Gi"
+    data: dict[str, Name] = {}  # name as jobs know it: the claim of a volume that holds it, mounted read-only
+    node_selector: dict[str, str] = {}
+    tolerations: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+
+
+_SERVER: Final = Node(cpu="250m", cpu_limit="2", memory="256Mi", memory_limit="2Gi", storage="10Gi")
+
+
+class Outside(_Said):
+    """Who reaches the server from outside the cluster, and how. TLS ends at the server, never at the balancer."""
+
+    load_balancer: Literal["nlb", "nlb-internal", "plain"] = "nlb"
+    sources: Annotated[tuple[Cidr, ...], Field(strict=False, min_length=1)]  # and nobody else
+
+
+class Egress(_Said):
+    """Where the server may connect to beside the cluster's DNS: an object store, a database."""
+
+    to: Cidr
+    ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(strict=False, min_length=1)]
+
+
+class Options(_Said):
+    """Everything that values.yml may say, with what it does not say filled in."""
+
+    namespace: Annotated[str, AfterValidator(_namespace)] = ""  # empty: the project's name
+    create_namespace: bool = True
+    per_organisation_namespaces: bool = False  # NAMESPACE-ORG for each organisation beside the server's
+    image: str = f"convoy:{convoy.__version__}"
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    storage_class: str = ""  # empty: the cluster's default
+    access_mode: Literal["ReadWriteOnce", "ReadWriteOncePod"] = "ReadWriteOnce"  # the second from Kubernetes 1.29 on
+    server: Node = _SERVER
+    site: Node = Node()  # what every site gets that is not named below
+    sites: dict[str, Node] = {}
+    outside: Outside | None = None
+    egress: Annotated[tuple[Egress, ...], Field(strict=False)] = ()
+
+
+def read(file: Path | None, *, namespace: str = "", image: str = "") -> Options:
+    """Return the options in values.yml, or the defaults without one; what the command line says comes first.
+
+    What `server`, `site` and one of `sites` leave out is as in the defaults, the last two as in `site`.
+    Raises `BadInput`.
+    """
+    document = yamls.load_file(file) if file else yamls.Document("values.yml", None, {})
+    said = dict(document.mapping())
+    said |= {key: value for key, value in (("namespace", namespace), ("image", image)) if value}
+    for key, base in (("server", _SERVER.model_dump()), ("site", {})):
+        if isinstance(said.get(key), dict):
+            said[key] = base | said[key]
+    site, sites = said.get("site"), said.get("sites")
+    if isinstance(site, dict) and isinstance(sites, dict):
+        said["sites"] = {name: site | one if isinstance(one, dict) else one for name, one in sites.items()}
+    elif isinstance(sites, dict):
+        said["sites"] = {name: {} if one is None else one for name, one in sites.items()}
+    return yamls.parse(document, Options, said)
+
+
+def check_sites(options: Options, names: list[str]) -> None:
+    """Raise `BadInput` for a site in values.yml that project.yml does not have."""
+    for name in options.sites:
+        if name not in names:
+            raise BadInput(
+                f"values.yml says something of {name!r}, which is no site", why=f"project.yml has {', '.join(names)}"
+            )

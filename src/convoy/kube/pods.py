@@ -1,0 +1,131 @@
+"""The pod of a node: one container that may do nothing but its work, its volume, its probes, its limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from convoy.kube.contents import DATA, HEALTH_PORT, KIT, STATE, Contents, digests, volumes
+from convoy.kube.naming import Place, slug
+from convoy.kube.options import UID, Node
+from convoy.spec.project import Participant, Server
+
+GRACE_S: Final = 45  # a node drains within 30 s
+START_S: Final = 120  # for a node to say that it lives: a cold image on a busy machine
+
+
+def stateful_set(
+    place: Place, participant: Participant, config: Mapping[str, Any], contents: Contents
+) -> dict[str, Any]:
+    """Return the StatefulSet of a node: one pod, and a claim of its own that outlives it."""
+    name, labels, node = slug(participant.name), place.labels(participant), place.node(participant)
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": place.meta(name, place.namespace_of(participant), labels),
+        "spec": {
+            "replicas": 1,
+            "serviceName": name,
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels, "annotations": digests(config, contents)},
+                "spec": _pod(place, participant, node, config),
+            },
+            "volumeClaimTemplates": [_claim(place, labels, node)],
+        },
+    }
+
+
+def _pod(place: Place, participant: Participant, node: Node, config: Mapping[str, Any]) -> dict[str, Any]:
+    data = [
+        {"name": f"data-{slug(name)}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        for name, claim in sorted(node.data.items())
+    ]
+    spec: dict[str, Any] = {
+        "serviceAccountName": slug(participant.name),
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": GRACE_S,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": UID,
+            "runAsGroup": UID,
+            "fsGroup": UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "topologySpreadConstraints": [
+            {
+                "maxSkew": 1,
+                "topologyKey": "kubernetes.io/hostname",
+                "whenUnsatisfiable": "ScheduleAnyway",
+                "labelSelector": {"matchLabels": place.common()},
+            }
+        ],
+        "containers": [_container(place, participant, node)],
+        "volumes": [
+            *volumes(participant, config),
+            {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+            *data,
+        ],
+    }
+    if node.node_selector:
+        spec["nodeSelector"] = dict(node.node_selector)
+    if node.tolerations:
+        spec["tolerations"] = list(node.tolerations)
+    return spec
+
+
+def _container(place: Place, participant: Participant, node: Node) -> dict[str, Any]:
+    server = isinstance(participant, Server)
+    ports = [{"name": "health", "containerPort": HEALTH_PORT}]
+    if server:
+        sites, people = place.project.server.fed_learn_port, place.project.server.admin_port
+        ports = [{"name": "sites", "containerPort": sites}, {"name": "people", "containerPort": people}, *ports]
+    gpu = {"nvidia.com/gpu": str(node.gpu)} if node.gpu else {}
+    return {
+        "name": "server" if server else "site",
+        "image": node.image or place.options.image,
+        "imagePullPolicy": place.options.image_pull_policy,
+        "command": ["convoy", "run", KIT],
+        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - the pod's own, and nobody else's
+        "ports": ports,
+        "resources": {
+            "requests": {"cpu": node.cpu, "memory": node.memory},
+            "limits": {"cpu": node.cpu_limit, "memory": node.memory_limit, **gpu},
+        },
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "startupProbe": {**_asks("/livez"), "periodSeconds": 1, "failureThreshold": START_S},
+        "livenessProbe": {**_asks("/livez"), "periodSeconds": 10, "failureThreshold": 6},
+        "readinessProbe": {**_asks("/readyz"), "periodSeconds": 2, "failureThreshold": 2},
+        "volumeMounts": [
+            {"name": "startup", "mountPath": f"{KIT}/startup", "readOnly": True},
+            {"name": "local", "mountPath": f"{KIT}/local", "readOnly": True},
+            {"name": "state", "mountPath": STATE},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            *(
+                {"name": f"data-{slug(name)}", "mountPath": f"{DATA}/{name}", "readOnly": True}
+                for name in sorted(node.data)
+            ),
+        ],
+    }
+
+
+def _asks(path: str) -> dict[str, Any]:
+    """Return a probe of the node's health page; that a site is registered is readiness, never liveness."""
+    return {"httpGet": {"path": path, "port": "health"}, "timeoutSeconds": 5}
+
+
+def _claim(place: Place, labels: Mapping[str, str], node: Node) -> dict[str, Any]:
+    spec: dict[str, Any] = {
+        "accessModes": [place.options.access_mode],
+        "resources": {"requests": {"storage": node.storage}},
+    }
+    if place.options.storage_class:
+        spec["storageClassName"] = place.options.storage_class
+    return {"metadata": {"name": "state", "labels": dict(labels)}, "spec": spec}
