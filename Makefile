@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-kube debian check bench docs proto clean
+.PHONY: demo test test-kube debian check fuzz bench docs proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
@@ -28,6 +28,10 @@ check: $(STAMP)  ## ruff, mypy --strict, import-linter, labels
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest -q tests/test_house.py
+
+fuzz: $(STAMP)  ## each reader of foreign bytes for SECONDS (60); what breaks one is kept in tests/fuzz/corpus
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@CONVOY_FUZZ_S=$(or $(SECONDS),60) $(BIN)/python -m pytest -q tests/fuzz
 
 bench: $(STAMP)  ## the numbers of the design page, each beside its budget and the floor
 	@$(BIN)/python -m bench.run

@@ -526,7 +526,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("the body of a request", "anybody", ("admin.reading.MAX_BODY", "admin.reading.SILENCE_S")),
     ("logins", "anybody", ("admin.gate.NONCE_S", "admin.gate.BEARER_S", "admin.gate.MAX_BEARERS")),
     ("a login's certificate and signature", "anybody", ("trust.login.MAX_CHARACTERS",)),
-    ("certificates", "anybody", ("trust.authority.MAX_PEM", "trust.peers.LONGEST")),
+    ("certificates", "anybody", ("trust.authority.MAX_PEM", "trust.peers.LONGEST", "site.identity.MAX_CERTIFICATE")),
     ("a join token", "anybody", ("trust.enrolment.TOKEN_DAYS", "store.ledger.AGAIN_S")),
     ("a certificate request", "anybody", ("trust.enrolment.MAX_CSR",)),
     ("what strangers are told of in the audit trail", "anybody", ("server.auditor.SOME", "server.auditor.WINDOW_S")),

@@ -146,6 +146,19 @@ def test_every_link_between_pages_leads_to_a_page_and_to_a_heading_on_it():
     assert wrong == []
 
 
+PROMISED = re.compile(r"`(tests/[^`]+\.py)::(test_\w+)`")
+
+
+def test_each_promise_of_the_threat_model_names_a_test_that_is_there():
+    page = (ROOT / "docs" / "threat-model.md").read_text()
+    promises = page.split("## What we promise", 1)[1].split("## What we do not promise", 1)[0]
+    rows = [line for line in promises.splitlines() if line.startswith("| ") and not line.startswith("| promise |")]
+    assert [row for row in rows if not PROMISED.search(row)] == []
+    named = PROMISED.findall(page)
+    there = {file: (ROOT / file).read_text() if (ROOT / file).exists() else "" for file, _ in named}
+    assert [(file, test) for file, test in named if f"def {test}(" not in there[file]] == []
+
+
 def test_every_page_can_be_found_from_another_one():
     linked = {
         (page.parent / target.partition("#")[0]).resolve()

@@ -1,7 +1,8 @@
-"""A bomb of each kind against the reader that meets it: `python -m tests.scenarios.bombs NAME` says what it cost."""
+"""A bomb of each kind against the reader that meets it: `python -m tests.scenarios.bombs` says what each cost."""
 
 import asyncio
 import base64
+import importlib
 import json
 import os
 import resource
@@ -11,6 +12,17 @@ import tempfile
 import time
 from pathlib import Path
 
+READERS = [  # loaded before anything is measured
+    *("convoy.spec.yamls", "convoy.spec.job", "convoy.model.blob", "convoy.trust.bundle", "convoy.trust.federation"),
+    *(
+        "convoy.trust.enrolment",
+        "convoy.trust.login",
+        "convoy.trust.audit",
+        "convoy.admin.reading",
+        "convoy.flows.check",
+    ),
+    *("convoy.server.sessions", "convoy.server.logs", "convoy.wire.frames", "convoy.wire.proxy"),
+]
 LIMIT = 4 << 30  # bytes of address space: a reader that runs away ends here and not in the machine's swap
 
 
@@ -289,11 +301,11 @@ def memory(what: str) -> int:
     return int(next(line for line in lines if line.startswith(what)).split()[1]) << 10
 
 
-def main() -> None:
-    """Read one bomb; print how it ended, how long that took, and the memory it took at its highest."""
+def cost(name: str) -> tuple[str, float, int]:
+    """Read one bomb; return how it ended, how long that took, and the memory it took at its highest."""
     from convoy.errors import ConvoyError
 
-    read = BOMBS[sys.argv[1]]()
+    read = BOMBS[name]()
     resource.setrlimit(resource.RLIMIT_AS, (LIMIT, LIMIT))
     Path("/proc/self/clear_refs").write_text("5")  # the highest is measured from here on
     before, began, ended = memory("VmRSS"), time.perf_counter(), "taken"
@@ -301,9 +313,34 @@ def main() -> None:
         read()
     except ConvoyError as problem:
         ended = type(problem).__name__
-    sys.stdout.write(json.dumps([ended, time.perf_counter() - began, memory("VmHWM") - before]))
-    sys.stdout.flush()
-    os._exit(0)
+    return ended, time.perf_counter() - began, memory("VmHWM") - before
+
+
+def main() -> None:
+    """Read each bomb in a process of its own, a few times; write a line of JSON for each: the fastest."""
+    for module in READERS:
+        importlib.import_module(module)
+    for name in BOMBS:
+        tries = [forked(name)]
+        while len(tries) < 3 and (tries[-1] is None or tries[-1][1] > 0.5):  # other work on a machine must not count
+            tries.append(forked(name))
+        best = min((it for it in tries if it is not None), key=lambda it: it[1], default=None)
+        sys.stdout.write(json.dumps([name, best]) + "\n")
+
+
+def forked(name: str) -> list | None:
+    """Return what a bomb costs in a process of its own; None if that died of it."""
+    reading, writing = os.pipe()
+    if not os.fork():
+        try:
+            os.write(writing, json.dumps(cost(name)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.wait()
+    with os.fdopen(reading) as said:
+        text = said.read()
+    return json.loads(text) if text else None
 
 
 if __name__ == "__main__":

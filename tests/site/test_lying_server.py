@@ -189,3 +189,11 @@ async def test_a_job_whose_name_would_leave_the_folder_ends_the_session_and_writ
         liar.says.put_nowait(start(packed(federation), job=job))
         await liar.hellos.get()  # it hung up, and came back
         assert sorted(path for path in tmp_path.rglob("*") if "node.log" not in path.name) == before
+
+
+async def test_a_certificate_that_nobody_asked_for_ends_the_session_and_changes_nothing(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        for pem in (b"", b"no certificate", b"x" * 20_000):
+            liar.says.put_nowait(pb.Down(certificate=pb.Certificate(pem=pem)))
+            await liar.hellos.get()  # it hung up, and came back with what it had
+        assert not (federation.nodes["site-1"].kit / "work" / "identity.pem").exists()

@@ -157,9 +157,10 @@ def unusable(job: LiveJob, event: events.Unusable) -> Effects:
         return
     if task.state != "open":
         return
-    step.tasks[event.site] = task = move(task, "left_out", reason=event.reason, story=event.story)
+    reason = event.reason or "it did not say why"
+    step.tasks[event.site] = task = move(task, "left_out", reason=reason, story=event.story)
     yield effects.Save(task, wait=False)
-    yield effects.SendReject(event.site, event.job, event.step, reason=event.reason)
+    yield effects.SendReject(event.site, event.job, event.step, reason=reason)
     yield from _tell(job, step)
 
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 import subprocess
 import sys
+from typing import Final
 
-from convoy.errors import Bug, NotAllowed, Unreachable
+from convoy.errors import Bug, NotAllowed, RemoteFault, Unreachable
 from convoy.spec.kit import PENDING, Kit
 from convoy.trust import files
+
+MAX_CERTIFICATE: Final = 16 << 10  # bytes, with what stands between it and the root; ours have some 1,500
 
 
 async def enrol(kit: Kit, host: str) -> None:
@@ -33,9 +37,21 @@ async def request(kit: Kit) -> bytes:
 
 
 def take(kit: Kit, certificate: bytes) -> None:
-    """Keep the certificate of the key that was made last, and use both from now on."""
-    pending = kit.work / PENDING
-    files.write(kit.identity_file, pending.read_bytes() + certificate, mode=0o600)
+    """Keep the certificate of the key that was made last, and use both from now on.
+
+    Raises `RemoteFault` for one that was not asked for, or is another key's: the old pair stays. Whether others accept
+    it is for TLS to find out.
+    """
+    pending, draft = kit.work / PENDING, kit.identity_file.with_suffix(".draft")
+    if not pending.exists() or len(certificate) > MAX_CERTIFICATE:
+        raise RemoteFault("the server sent a certificate that this site did not ask for")
+    files.write(draft, pending.read_bytes() + certificate, mode=0o600)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(draft)
+    except ssl.SSLError as problem:
+        draft.unlink()
+        raise RemoteFault("the server certified another key than this site's", why=problem.reason or "") from problem
+    draft.replace(kit.identity_file)
     pending.unlink()
 
 

@@ -134,16 +134,22 @@ def _above(
         for issuing in chain[1:2]:
             if signed(cert, issuing) and signed(issuing, root) and _may_issue(issuing):
                 return [issuing, root]
-    last = chain[:2][-1]
-    issuer = last.issuer.rfc4514_string()
+    issuer, ours = _issuer(chain[:2][-1]), roots[0].subject.rfc4514_string()
     why = (
-        f"its issuer is {issuer}; this project's is {roots[0].subject.rfc4514_string()}"
-        if last.issuer != roots[0].subject
+        f"its issuer is {issuer}; this project's is {ours}"
+        if issuer != ours
         else f"its issuer is called {issuer} too, but is another one, or the certificate has been changed"
     )
     raise NotAllowed(
         f"{name} is not from the root of {project}", why=why, fix="use a kit that this project's provision made"
     )
+
+
+def _issuer(cert: x509.Certificate) -> str:
+    try:
+        return cert.issuer.rfc4514_string()
+    except (ValueError, TypeError, KeyError):  # what cryptography says to names of odd kinds of text
+        return "a name that cannot be read"
 
 
 def signed(cert: x509.Certificate, issuer: x509.Certificate) -> bool:

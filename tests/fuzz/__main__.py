@@ -1,0 +1,38 @@
+"""`python -m tests.fuzz NAME --seconds N`: fuzz one reader; what it finds lies in tests/fuzz/corpus/NAME."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import atheris
+
+CORPUS = Path(__file__).parent / "corpus"
+
+
+def main() -> None:
+    """Fuzz until the time is over, or until an input is more than a refusal: that one is kept."""
+    asked = argparse.ArgumentParser(prog="python -m tests.fuzz")
+    asked.add_argument("name")
+    asked.add_argument("--seconds", type=int, default=60)
+    options = asked.parse_args()
+    with atheris.instrument_imports(include=["convoy"]):
+        from tests.fuzz import targets
+
+        target = targets.TARGETS[options.name]
+        for seed in target.seeds():  # loads what the reader loads when it is first used
+            targets.tried(target, seed)
+    found = CORPUS / options.name
+    found.mkdir(parents=True, exist_ok=True)
+    grown = Path(tempfile.mkdtemp(prefix=f"fuzz-{options.name}-"))
+    for place, seed in enumerate(target.seeds()):
+        (grown / f"seed-{place}").write_bytes(seed)
+    flags = [f"-max_total_time={options.seconds}", "-timeout=5", "-rss_limit_mb=2048", "-max_len=65536"]
+    flags += [f"-artifact_prefix={found}{os.sep}", "-print_final_stats=1", "-verbosity=0"]
+    atheris.Setup([sys.argv[0], *flags, str(grown), str(found)], lambda data: targets.tried(target, data))
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Nodes without sockets, for what is said to them: a server with one running job, a site, a workflow's server."""
+
+import asyncio
+import logging
+from functools import cache
+from types import SimpleNamespace
+
+import numpy as np
+import structlog
+
+from convoy.control import events
+from convoy.control.machine import Machine, Now
+from convoy.control.records import Job, JobId, SiteName
+from convoy.control.state import LiveSite, Needs, State
+from convoy.server.flows import Flows
+from convoy.server.hub import Hub
+from convoy.server.logs import JobLogs
+from convoy.server.sessions import Sessions
+from convoy.server.transfers import Transfers
+from convoy.site.agent import Agent
+from convoy.site.job import Site
+from convoy.site.line import Line
+from convoy.spec.kit import PENDING, Kit
+from convoy.store import arrays
+from convoy.trust.federation import Federation, sign
+from convoy.wire.pump import Pump
+from convoy.worker.node import Ending
+from tests.fuzz.targets import JOB, PROJECT, SITE, world
+
+HERE, NEEDS = SiteName(SITE), Needs(min_sites=1, sites=frozenset(), cpu=1, memory=0, gpu=0, patience_s=60.0)
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+class Idle:
+    """A task group in which nothing runs; an auditor and a registry that nobody hears."""
+
+    def create_task(self, work):
+        work.close()
+        return SimpleNamespace(add_done_callback=lambda _: None)
+
+    def __getattr__(self, name):
+        return lambda *_, **__: None
+
+
+@cache
+def workspace():
+    """A server's folder with the job's files; the digest of its model."""
+    from convoy.server.files import Workspace
+
+    made = Workspace(world()[0] / "server")
+    files = made.job(JOB)
+    files.logs.mkdir(parents=True)
+    (files.folder / "blobs").mkdir()
+    files.bundle.write_bytes(b"CONVOYB1")
+    return made, arrays.save(files.blobs, {"w": np.zeros(4, np.float32)})
+
+
+def running():
+    """A machine with a running job and its open question; what it wants done is what it returns."""
+    _, model = workspace()
+    machine = Machine(
+        State(4, {HERE: LiveSite(HERE), SiteName("site-2"): LiveSite(SiteName("site-2"))}), lambda _: NEEDS
+    )
+
+    def post(event):
+        return machine.step(event, Now(0.0, 1e9))
+
+    capacity = events.Capacity(4, 1 << 30, 0)
+    record = Job(JobId(JOB), "n", "ada", "org", "b" * 64, 1, "{}", "submitted", "", 1.0)
+    for event in (
+        events.SiteJoined(HERE, capacity, "1", frozenset()),
+        events.Submitted(record),
+        events.CommitAsked(record.id, 0, model, {}, False),
+        events.MemberReady(record.id, HERE),
+        events.Asked(record.id, "1.0", "train", 1, 3, model, 1),
+    ):
+        post(event)
+    return machine, post
+
+
+def server():
+    """Sessions of a server to which the site is connected, and the site's name."""
+    made, _ = workspace()
+    machine, post = running()
+    hub, idle = Hub(), Idle()
+    hub.open(HERE, "p")
+    transfers = Transfers(machine.state, made, hub, post, lambda: "", Pump(), idle, idle)
+    logs = JobLogs(made.job(JOB).logs)
+    return Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, idle, idle), HERE
+
+
+def flows():
+    """What hears the job's workflow."""
+    made, _ = workspace()
+    machine, post = running()
+    logs = JobLogs(made.job(JOB).logs)
+    parts = Flows(machine.state, made, Idle(), Idle(), post, lambda _: logs, {}, lambda: "")
+    return lambda up: parts._said(machine.state.jobs[JobId(JOB)], Idle(), up)
+
+
+def site():
+    """A site that is connected, whose jobs never run."""
+    folder = world()[0] / "site"
+    for part in ("work/jobs", "startup", "local"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    kit = Kit(folder, PROJECT, "site", SITE, "org", "localhost", 1, 2, folder / "work")
+    (folder / "startup" / "root.crt").write_bytes(world()[1].pem)
+    kit.federation_file.write_bytes(sign(Federation(PROJECT, 1, {}), world()[1].key))
+    (folder / "work" / PENDING).write_bytes(world()[3][0])
+    line = Line(Idle(), Idle())
+    line.connected.set()
+    made = Site(kit, Idle(), folder / "work", line, Idle(), structlog.get_logger())
+    return Agent(made, Idle(), Ending(asyncio.Event()), None)
