@@ -70,10 +70,9 @@ def cluster(tmp_path_factory):
     subprocess.run(["sh", HERE / "images.sh", folder], check=True)
     script = [sys.executable, HERE / "local_cluster.py"]
     state = folder / "cluster"
+    images = folder.glob("*.img.tar")
+    done = subprocess.run([*script, "up", state, *images], stdout=subprocess.PIPE, text=True, check=True)
     try:
-        done = subprocess.run(
-            [*script, "up", state, *folder.glob("*.img.tar")], stdout=subprocess.PIPE, text=True, check=True
-        )
         path = f"{binaries}:{os.environ['PATH']}"
         yield os.environ | {"KUBECONFIG": done.stdout.strip(), "PATH": path}, "localhost/convoy:test"
     finally:
