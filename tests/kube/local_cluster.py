@@ -7,6 +7,7 @@ Needs root on Debian 12; installs what PACKAGES lists. Everything is under the f
 """
 
 import base64
+import contextlib
 import datetime as dt
 import ipaddress
 import json
@@ -282,7 +283,19 @@ def up(state, images):
         run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing,
             env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
     binaries = Path(run("sh", str(HERE / "binaries.sh")).strip())
+    if Path("/run/netns/cvk0").exists() and not (state / "admin.conf").exists():
+        raise SystemExit(f"another cluster is up, or was left here: python {sys.argv[0]} down STATE removes it")
     down(state)
+    try:
+        make(state, binaries, images)
+    except BaseException:
+        down(state)
+        raise
+    print(state / "admin.conf")
+
+
+def make(state, binaries, images):
+    """Make everything, in order, each waited for."""
     for folder in ("log", "pids"):
         (state / folder).mkdir(parents=True)
     make_pki(state)
@@ -295,7 +308,6 @@ def up(state, images):
         state, "standins", "", sys.executable, HERE / "standins.py", state, HOST, KUBECONFIG=str(state / "admin.conf")
     )
     until("the cluster's DNS", lambda: listens(HOST))
-    print(state / "admin.conf")
 
 
 def listens(host):
@@ -313,11 +325,11 @@ def listens(host):
 def down(state):
     """End every process, and remove networks, cgroups and the folder. What is not there is no trouble."""
     for file in sorted((state / "pids").glob("*")) if (state / "pids").is_dir() else ():
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(int(file.read_text()), signal.SIGKILL)
-        except ProcessLookupError:
-            continue
     for node in range(NODES + 1):
+        left = subprocess.run(["ip", "netns", "pids", f"cvk{node}"], capture_output=True, text=True, check=False).stdout
+        end(map(int, left.split()))  # of a cluster whose folder is gone
         subprocess.run(["ip", "netns", "del", f"cvk{node}"], capture_output=True, check=False)
     subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True, check=False)
     groups = [group for node in range(1, NODES + 1) for group in Path("/sys/fs/cgroup").glob(f"*/cvk{node}")]
@@ -332,12 +344,14 @@ def down(state):
 def tasks(group):
     """Return the processes that are in a cgroup or below it, and end them: a container's may outlive its node."""
     numbers = [int(line) for file in group.rglob("cgroup.procs") for line in file.read_text().split()]
-    for number in numbers:
-        try:
-            os.kill(number, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    end(numbers)
     return numbers
+
+
+def end(numbers):
+    for number in numbers:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(number, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -70,10 +70,9 @@ def cluster(tmp_path_factory):
     subprocess.run(["sh", HERE / "images.sh", folder], check=True)
     script = [sys.executable, HERE / "local_cluster.py"]
     state = folder / "cluster"
+    images = folder.glob("*.img.tar")
+    done = subprocess.run([*script, "up", state, *images], stdout=subprocess.PIPE, text=True, check=True)
     try:
-        done = subprocess.run(
-            [*script, "up", state, *folder.glob("*.img.tar")], stdout=subprocess.PIPE, text=True, check=True
-        )
         path = f"{binaries}:{os.environ['PATH']}"
         yield os.environ | {"KUBECONFIG": done.stdout.strip(), "PATH": path}, "localhost/convoy:test"
     finally:
@@ -199,23 +198,31 @@ def test_a_pod_that_is_killed_in_mid_round_costs_no_round_and_no_bit(
     assert resumed - killed < patience_s
 
 
-def test_a_new_site_joins_and_nobody_else_is_touched(desk):
+def test_a_new_site_joins_and_leaves_and_nobody_else_is_touched(desk):
     before = {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()}
     project = desk.folder / "project.yml"
-    project.write_text(project.read_text() + "  - {name: hospital-4, type: client, org: west}\n")
+    was = project.read_text()
+    project.write_text(was + "  - {name: hospital-4, type: client, org: west}\n")
     said = desk.up()
     assert "the server knows of hospital-4" in said
     assert "4 sites have registered" in said
     after = {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()}
     assert after.keys() - before.keys() == {"hospital-4-0"}
     assert {name: after[name] for name in before} == before
+    project.write_text(was)
+    said = desk.up()
+    assert "the server knows of who is who" in said
+    assert "removes StatefulSet hospital-4" in said
+    desk.kubectl("wait", "--for=delete", "pod/hospital-4-0", "--timeout=60s")
+    assert {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()} == before
+    assert "hospital-4" not in {site["name"] for site in json.loads(desk.convoy("site", "list", "--json"))}
 
 
 def test_what_was_down_goes_on_with_its_volumes(desk, undisturbed):
     said = desk.convoy("kube", "down")
     assert "volumes stay" in said
     assert desk.pods() == {}
-    assert "4 sites have registered" in desk.up()
+    assert "3 sites have registered" in desk.up()
     jobs = json.loads(desk.convoy("job", "list", "--json"))
     assert "calm" in {job["name"] for job in jobs}
 

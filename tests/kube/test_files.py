@@ -1,7 +1,10 @@
 """The files that people get: eksctl's, a Containerfile, and the values that the page on Kubernetes shows."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path, PurePath
 
 import pytest
@@ -11,7 +14,7 @@ from federations import ROOT, made, said
 
 from convoy.cli.main import app
 from convoy.errors import BadInput
-from convoy.kube import eks, remembered
+from convoy.kube import eks, remembered, text
 from convoy.kube.image import containerfile
 from convoy.kube.options import Options
 
@@ -89,3 +92,16 @@ def test_a_file_that_up_did_not_write_is_refused(tmp_path: Path):
     (tmp_path / remembered.FILE).write_text("{}")
     with pytest.raises(BadInput, match="kube up"):
         remembered.read(tmp_path)
+
+
+@pytest.mark.timeout(300)
+def test_checkov_finds_nothing_where_the_image_is_pinned(tmp_path):
+    checkov = os.environ.get("CHECKOV") or shutil.which("checkov")
+    if not checkov:
+        pytest.skip("checkov is not here: pip install checkov in an environment of its own, and name it in CHECKOV")
+    values = f"image: registry.example.org/convoy@sha256:{'0' * 64}\nimage_pull_policy: Always"
+    (tmp_path / "it.yaml").write_text(text.to_yaml(made(said(tmp_path, values)).values()))
+    command = [checkov, "--framework", "kubernetes", "--skip-download", "--output", "json", "-f", tmp_path / "it.yaml"]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    assert found["summary"]["passed"] > 300
+    assert [(one["check_id"], one["resource"]) for one in found["results"]["failed_checks"]] == []

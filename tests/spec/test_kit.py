@@ -1,5 +1,6 @@
 """A kit folder: read as provisioned, refused as soon as something is missing, odd, or open to others."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,19 @@ def test_a_key_that_others_may_read_is_refused_with_the_command_that_helps(folde
         read_kit(folder)
     assert f"{mode:04o}" in caught.value.why
     assert caught.value.fix == f"chmod 600 {key}"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+@pytest.mark.parametrize(("mode", "fine"), [(0o440, True), (0o640, True), (0o444, False), (0o460, False)])
+def test_a_secret_that_is_anothers_may_be_read_by_our_group_as_kubernetes_mounts_it(folder, mode, fine):
+    key = folder / "startup" / "node.key"
+    key.chmod(mode)
+    os.chown(key, 65532, -1)
+    if fine:
+        read_kit(folder)
+        return
+    with pytest.raises(BadInput, match="open to others"):
+        read_kit(folder)
 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400])

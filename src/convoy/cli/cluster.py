@@ -66,7 +66,7 @@ def up(screen: Screen, where: Where, context: str, patience_s: float) -> None:
 
     place, project = where.place, where.place.project
     objects(project, place.options, {})  # what cannot be is said before a kit is made
-    told = work.prepare(project, where.workspace, screen.line)
+    work.prepare(project, where.workspace, screen.line)
     contents = kits.read(project, where.workspace, secrets=True)
     admin = kits.admin(project, where.workspace)
     done: list[work.Up] = []
@@ -82,7 +82,7 @@ def up(screen: Screen, where: Where, context: str, patience_s: float) -> None:
             place.options.model_dump_json(),
         )
         remembered.keep(where.folder, said)
-        done.append(await work.up(cluster, place, contents, told, admin, say=screen.line, patience_s=patience_s))
+        done.append(await work.up(cluster, place, contents, admin, say=screen.line, patience_s=patience_s))
 
     _ask(context, brought)
     screen.data({"objects": dict(done[0].applied), "seconds": round(done[0].seconds, 1)})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Final
@@ -54,6 +55,8 @@ async def _carry(dial: Dial, reader: asyncio.StreamReader, writer: asyncio.Strea
         return  # the pod is gone or not there yet: the connection ends without an answer
     finally:
         writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
 
 
 async def _out(reader: asyncio.StreamReader, line: AsyncWebSocketSession) -> None:

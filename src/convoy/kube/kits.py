@@ -10,6 +10,7 @@ from convoy.kube.contents import Contents
 from convoy.provision.kits import newest
 from convoy.spec.kit import read_kit
 from convoy.spec.project import Project
+from convoy.trust import federation
 
 _LOCAL: Final = ("node.yaml", "policy.yaml", "approved.yaml")
 _STARTUP: Final = (  # what provisioning makes and project.yml does not say
@@ -52,6 +53,19 @@ def missing(project: Project, workspace: Path) -> list[str] | None:
     if prod is None:
         return None
     return [one.name for one in (*project.sites, *project.admins) if not (prod / one.name).is_dir()]
+
+
+def is_old(project: Project, workspace: Path) -> bool:
+    """Return whether the server's newest kit says otherwise than project.yml who takes part, and as what."""
+    prod = newest(workspace / project.name)
+    if prod is None:
+        return False
+    kit = read_kit(prod / project.server.name)
+    said = federation.read(kit.federation_file.read_bytes(), kit.root_file.read_bytes()).participants
+    wanted = {
+        one.name: (one.org, getattr(one, "role", "")) for one in (project.server, *project.sites, *project.admins)
+    }
+    return {name: (one.org, one.role) for name, one in said.items()} != wanted
 
 
 def admin(project: Project, workspace: Path) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -18,8 +19,9 @@ from convoy.kube.contents import Contents
 from convoy.kube.naming import Place, slug
 from convoy.kube.objects import key, objects
 from convoy.kube.waiting import READY, Seen, deaths
-from convoy.provision.kits import Invitation, invite, provision
+from convoy.provision.kits import invite, provision, who_is_who
 from convoy.spec.project import Participant, Project
+from convoy.trust.enrolment import Invite, invites_from_json
 
 Say = Callable[[str], None]
 MADE: Final = tuple(kind for kind in PLURALS if kind not in ("Pod", "Event", "PersistentVolumeClaim", "Namespace"))
@@ -38,20 +40,25 @@ class Up:
     seconds: float
 
 
-def prepare(project: Project, workspace: Path, say: Say) -> list[Invitation]:
-    """Make the kits that are missing: all of a new project, else those of new participants, who are invited."""
+def prepare(project: Project, workspace: Path, say: Say) -> None:
+    """Make the kits that are missing: all of a new project, else those of new participants, who are invited.
+
+    Who is who is signed anew where project.yml says it otherwise than the server's kit.
+    """
     missing = kits.missing(project, workspace)
     if missing is None:
         say(f"{project.name}: kits are in {provision(project, workspace, now=time.time())}")
-        return []
-    return [invite(project, workspace, name, now=time.time()) for name in missing]
+        return
+    for name in missing:
+        invite(project, workspace, name, now=time.time())
+    if kits.is_old(project, workspace):
+        who_is_who(project, workspace, now=time.time())
 
 
 async def up(
     cluster: Cluster,
     place: Place,
     found: Mapping[str, Contents],
-    told: Sequence[Invitation],
     admin: Path | None,
     *,
     say: Say,
@@ -59,21 +66,20 @@ async def up(
 ) -> Up:
     """Make a federation stand; returns once every site has registered.
 
-    `told`: invitations that the server, if it runs already, does not know yet; `admin` is the kit that tells it.
-    Raises `PatienceOut` when nothing has changed for `patience_s`, and what the cluster refuses.
+    `admin` is the kit that tells a server that runs of new participants, before anything else: its Secret says what it
+    was told. Raises `PatienceOut` when nothing has changed for `patience_s`, and what the cluster refuses.
     """
     began = time.monotonic()
     wanted = objects(place.project, place.options, found)
     before = await existing(cluster, place)
+    if news := _news(place, wanted, before):
+        await _told(cluster, place, news, admin, say=say, patience_s=patience_s)
     counts = await _applied(cluster, wanted, before, say)
     for it in _left_over(wanted, before):
         say(f"removes {it['kind']} {it['metadata']['name']}, which project.yml does not ask for any more")
         await cluster.remove(it)
         counts["removed"] += 1
     say(", ".join(f"{count} {what}" for what, count in counts.items()))
-    if told:
-        await settled(cluster, place, [place.project.server], say=say, patience_s=patience_s)
-        await _tell(cluster, place, told, admin, say)
     await settled(cluster, place, [place.project.server, *place.project.sites], say=say, patience_s=patience_s)
     return Up(dict(counts), time.monotonic() - began)
 
@@ -221,20 +227,51 @@ async def _replace(cluster: Cluster, pod: Mapping[str, Any] | None, replaced: se
         await cluster.remove({"kind": "Pod", **pod})
 
 
-async def _tell(cluster: Cluster, place: Place, told: Sequence[Invitation], admin: Path | None, say: Say) -> None:
-    """Tell the server that runs of new participants, by somebody who may."""
-    names = ", ".join(one.known.name for one in told)
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What a server that runs has not been told: who is who, and the invitations that it does not know."""
+
+    federation: bytes
+    invites: Sequence[Invite]
+
+
+def _news(place: Place, wanted: Sequence[Object], before: Mapping[tuple[str, str, str], Object]) -> _News | None:
+    """Return what differs between the Secret that the server has and the one that it gets; None for no server."""
+    name = slug(place.project.server.name)
+    known = ("Secret", place.namespace, f"{name}-kit")
+    old, new = before.get(known), next((it for it in wanted if key(it) == known), None)
+    if old is None or new is None or ("StatefulSet", place.namespace, name) not in before:
+        return None
+    (had, its_old), (has, its_new) = _said(old), _said(new)
+    hashes = {one.hash for one in its_old}
+    fresh = [one for one in its_new if one.hash not in hashes]
+    return _News(has, fresh) if fresh or had != has else None
+
+
+def _said(secret: Object) -> tuple[bytes, list[Invite]]:
+    """Return the federation.json and the invitations in a server's Secret."""
+    data = {name: base64.b64decode(text) for name, text in secret["data"].items()}
+    return data.get("federation.json", b""), invites_from_json(data.get("invites.json", b"[]"))
+
+
+async def _told(
+    cluster: Cluster, place: Place, news: _News, admin: Path | None, *, say: Say, patience_s: float
+) -> None:
+    """Tell the server that runs, by somebody who may. One that cannot be told reads its kit when it starts anew."""
     server = place.project.server
-    if admin is None:
-        say(
-            f"nobody may tell the server of {names}: project.yml has no project_admin. It will know when it starts anew"
-        )
+    about = ", ".join(one.name for one in news.invites) or "who is who"
+    try:
+        if admin is None:
+            raise NotAllowed(f"nobody may tell the server of {about}", why="project.yml has no project_admin")
+        await settled(cluster, place, [server], say=say, patience_s=patience_s)
+        async with (
+            cluster.forward(place.namespace, f"{slug(server.name)}-0", server.admin_port) as port,
+            client.connect(admin, server=f"localhost:{port}") as person,
+        ):
+            await person.publish(news.federation)
+            for one in news.invites:
+                await person.invite(one.hash, one.kind, one.name, one.expires_at)
+    except ConvoyError as problem:
+        say(f"the server was not told of {about}: {problem.what}; it will know when it starts anew")
         return
-    async with (
-        cluster.forward(place.namespace, f"{slug(server.name)}-0", server.admin_port) as port,
-        client.connect(admin, server=f"localhost:{port}") as person,
-    ):
-        await person.publish(told[-1].federation)
-        for one in told:
-            await person.invite(one.known.hash, one.known.kind, one.known.name, one.known.expires_at)
-    say(f"the server knows of {names}")
+    say(f"the server knows of {about}")
