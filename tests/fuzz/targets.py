@@ -273,6 +273,7 @@ def federations_():
 
     people = {ADA: Participant("admin", "org", "lead"), SITE: Participant("site", "org")}
     yield federations.sign(Federation(PROJECT, 3, people), world()[1].key)
+    yield federations.sign(Federation(PROJECT, 4, people, (world()[1].pem.decode(),)), world()[1].key)
     known = enrolment.invite(enrolment.make_token(), project=PROJECT, kind="site", name=SITE, now=NOW)
     yield enrolment.invites_to_json([known])
 
@@ -376,7 +377,7 @@ def downs():
         pb.Down(reject=pb.Reject(job=JOB, step="1.0", reason="no")),
         pb.Down(committed=pb.Committed(job=JOB, round=1)),
         pb.Down(cancel=pb.Cancel(job=JOB, step="1.0")),
-        pb.Down(federation=pb.Federation(json=b"{}")),
+        *(pb.Down(federation=pb.Federation(json=signed)) for signed in federations_()),
         pb.Down(certificate=pb.Certificate(pem=world()[3][1])),
         pb.Down(certificate=pb.Certificate(pem=world()[2][1])),
         pb.Down(checkpoint=pb.Checkpoint(seq=1, hash="0" * 64, at=2, certificate="c", signature="s")),

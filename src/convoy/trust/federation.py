@@ -84,7 +84,7 @@ def read(data: bytes, root_pem: bytes) -> Federation:
     if len(data) > MAX_BYTES:
         raise NotAllowed("federation.json is too large", why=f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        said = jsons.load(data, most=MAX_PARTICIPANTS + 2)
+        said = jsons.load(data, most=MAX_PARTICIPANTS + 3)
         signature = base64.b64decode(said.pop("signature"), validate=True)
         federation = _heard(said)
     except (ValueError, binascii.Error, KeyError, TypeError, AttributeError, RecursionError) as error:
