@@ -1,12 +1,14 @@
 """`python -m tests.fuzz NAME --seconds N`: fuzz one reader; what it finds lies in tests/fuzz/corpus/NAME."""
 
 import argparse
+import logging
 import os
 import sys
 import tempfile
 from pathlib import Path
 
 import atheris
+import structlog
 
 CORPUS = Path(__file__).parent / "corpus"
 
@@ -17,6 +19,7 @@ def main() -> None:
     asked.add_argument("name")
     asked.add_argument("--seconds", type=int, default=60)
     options = asked.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with atheris.instrument_imports(include=["convoy"]):
         from tests.fuzz import targets
 

@@ -1,7 +1,6 @@
 """Nodes without sockets, for what is said to them: a server with one running job, a site, a workflow's server."""
 
 import asyncio
-import logging
 from functools import cache
 from types import SimpleNamespace
 
@@ -28,7 +27,6 @@ from convoy.worker.node import Ending
 from tests.fuzz.targets import JOB, PROJECT, SITE, world
 
 HERE, NEEDS = SiteName(SITE), Needs(min_sites=1, sites=frozenset(), cpu=1, memory=0, gpu=0, patience_s=60.0)
-structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
 
 class Idle:
