@@ -148,7 +148,7 @@ class Agent:
 
     def _certified(self, certificate: bytes) -> None:
         identity.take(self.site.kit, certificate)  # not in a thread: nothing dials with half of a new pair
-        self.site.line.renewed()
+        self.site.line.retire()
         self.site.log.info("the site's certificate is new")
 
     async def _federation(self, signed: bytes) -> None:

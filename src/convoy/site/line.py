@@ -28,6 +28,7 @@ class Line:
     _ups: asyncio.Queue[pb.Up | None] = field(default_factory=asyncio.Queue)
     _open: set[Stream] = field(default_factory=set)  # in use
     _idle: list[Stream] = field(default_factory=list)
+    _retired: int = 0  # times that what there was went out of use
 
     def send(self, up: pb.Up) -> None:
         """Say something if the server listens."""
@@ -53,12 +54,12 @@ class Line:
                 await asyncio.wait({writer})
                 for transfer in self._open:
                     transfer.cut()
-                self.renewed()
+                self.retire()
 
-    def renewed(self) -> None:
-        """There is a new certificate: what is opened from now on shows it."""
+    def retire(self) -> None:
+        """Use no connection for one more transfer that there is now: the next ones show the certificate of then."""
+        self._retired += 1
         for transfer in self._idle:
-            self._open.discard(transfer)
             transfer.close()
         self._idle.clear()
 
@@ -84,11 +85,12 @@ class Line:
     @asynccontextmanager
     async def _opened(self, opening: pb.Opening) -> AsyncIterator[Stream]:
         """Give a connection on which the server has agreed; a transfer that ends in order leaves it to the next."""
+        retired, in_order = self._retired, False
         stream = await self._agreed(opening)
-        in_order = False
         try:
             yield stream
-            in_order = self.connected.is_set() and opening.WhichOneof("it") != "hello"
+            fresh = self.connected.is_set() and self._retired == retired
+            in_order = fresh and opening.WhichOneof("it") != "hello"
         finally:
             if in_order:
                 self._open.discard(stream)
