@@ -313,12 +313,13 @@ def up(data: bytes) -> None:
 
 
 async def _up(said) -> None:
+    from convoy.wire.tls import Peer
     from tests.fuzz.nodes import server
 
     sessions, site = server()
     with suppress(Unreachable):
         if said.DESCRIPTOR.name == "Opening":
-            work = sessions._begun(site, None, said)
+            work = sessions._begun(Peer(site, 0.0, 2e9, renews=False), None, said)
             work.close()
         else:
             await sessions._said(site, said)

@@ -23,12 +23,9 @@ async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: floa
     text = enrolment.read_token(token or kit.token_file.read_text())
     key = pending(kit)
     ask = {"kind": kit.kind, "name": kit.name, "token": text, "request": enrolment.request(key).decode()}
-    wire, patience = (
-        link.Link(*link.address(server, kit), kit.root_file.read_bytes()),
-        Patience(patience_s, LONGEST_S),
-    )
+    wire = link.Link(*link.address(server, kit), kit.root_file.read_bytes())
     try:
-        said = await _asked(wire, "/enrol", ask, patience)
+        said = await _asked(wire, ask, Patience(patience_s, LONGEST_S))
     finally:
         await wire.close()
     take(kit, key, said)
@@ -43,9 +40,7 @@ async def renew(person: client.Client, kit: Kit) -> None:
 def renew_here(kit: Kit, root: authority.Authority) -> None:
     """Certify another key with the root itself, by whoever has it."""
     key = pending(kit)
-    hosts = kit.hosts if kit.kind == "server" else ()
-    pem = root.certify(kit.kind, kit.name, key.public_key(), now=time.time(), hosts=hosts)
-    take(kit, key, pem.decode())
+    take(kit, key, root.certify(kit.kind, kit.name, key.public_key(), now=time.time()).decode())
 
 
 def is_due(cert_pem: bytes, root_pem: bytes, *, now: float) -> bool:
@@ -57,7 +52,7 @@ def is_due(cert_pem: bytes, root_pem: bytes, *, now: float) -> bool:
     if not issuing:
         return False
     made, over = cert.not_valid_before_utc.timestamp(), cert.not_valid_after_utc.timestamp()
-    half_over = made + authority.BACKDATE_S + over < 2 * now
+    half_over = made + enrolment.BACKDATE_S + over < 2 * now
     return half_over or not peers.signed(issuing[0], authority.read_chain(root_pem)[0])
 
 
@@ -75,7 +70,7 @@ def pending(kit: Kit) -> keys.PrivateKey:
 def take(kit: Kit, key: keys.PrivateKey, certificate: str) -> None:
     """Keep a key and its certificate. Raises `RemoteFault` for a certificate that is not ours."""
     pem = certificate.encode()
-    wanted = peers.Identity(kit.project, kit.kind, "server" if kit.kind == "server" else kit.name)
+    wanted = peers.Identity(kit.project, kit.kind, kit.name)
     who = peers.identity_of(pem, kit.root_file.read_bytes(), now=time.time(), name="the new certificate")
     if who != wanted or authority.read_certificate(pem).public_key() != key.public_key():
         raise RemoteFault("the server certified something else", why=f"asked for {kit.name}, got {who.name}")
@@ -83,11 +78,10 @@ def take(kit: Kit, key: keys.PrivateKey, certificate: str) -> None:
     (kit.work / PENDING).unlink(missing_ok=True)
 
 
-async def _asked(wire: link.Link, path: str, ask: dict[str, str], patience: Patience) -> str:
+async def _asked(wire: link.Link, ask: dict[str, str], patience: Patience) -> str:
     while True:
         try:
-            headers = {"content-type": "application/json"}
-            content = json.dumps(ask).encode()
-            return str((await wire.ask("POST", client.V1 + path, content=content, headers=headers))["certificate"])
+            said = await wire.ask("POST", f"{client.V1}/enrol", content=json.dumps(ask).encode())
+            return str(said["certificate"])
         except Unreachable as problem:
             await patience.wait(problem)

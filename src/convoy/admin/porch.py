@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Final, Self
@@ -17,38 +16,16 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from convoy.wire.door import HANDSHAKE_S, arrivals, listen
+from convoy.wire.door import HANDSHAKE_S, Waiting, arrivals, listen
 
 REQUEST_S: Final = 10.0  # for the head of a request, from the connection or its own first byte on
 WAITING: Final = 512  # handshakes, and connections without a whole request, at a time; one more, and the oldest goes
 
 
-class Porch:
-    """Everybody who waits, oldest first, each with what ends it."""
-
-    def __init__(self) -> None:
-        """Begin with nobody."""
-        self._waiting: dict[object, Callable[[], object]] = {}
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def enter(self, who: object, end: Callable[[], object]) -> None:
-        """Let somebody wait; the oldest goes if that is one too many. Who waits already keeps its place."""
-        self._waiting.setdefault(who, end)
-        if len(self._waiting) > WAITING:
-            oldest = next(iter(self._waiting))
-            self._waiting.pop(oldest)()
-
-    def leave(self, who: object) -> None:
-        """Somebody waits no more."""
-        self._waiting.pop(who, None)
-
-
 class Caller(H11Protocol):
     """One connection: it waits until a whole request has come, and again after the answer."""
 
-    def __init__(self, porch: Porch, server: uvicorn.Server) -> None:
+    def __init__(self, porch: Waiting, server: uvicorn.Server) -> None:
         """Wait on this porch for whatever the server serves."""
         super().__init__(server.config, server.server_state, app_state={})
         self._porch = porch
@@ -99,7 +76,7 @@ class Entrance:
         """Take the socket over; `server` keeps the connections, and does not listen itself."""
         self._server = server
         self._sock = sock
-        self._porch = Porch()
+        self._porch = Waiting(WAITING)
         self._shaking: set[asyncio.Task[None]] = set()
         self._some_left = asyncio.Event()
 

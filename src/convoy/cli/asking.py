@@ -78,26 +78,18 @@ def asking(function: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def workspace_option(function: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the folder of provisioned projects."""
-    return click.option(
-        "--workspace",
-        "-w",
-        default=Path("workspace"),
-        type=click.Path(path_type=Path),
-        help="The folder of provisioned projects (default: ./workspace)",
-    )(function)
+def _path_option(name: str, letter: str, default: str, what: str) -> Callable[..., Any]:
+    said = f"{what} (default: {default})"
+    return click.option(f"--{name}", f"-{letter}", default=Path(default), type=click.Path(path_type=Path), help=said)
+
+
+workspace_option = _path_option("workspace", "w", "./workspace", "The folder of provisioned projects")
+project_option = _path_option("project", "p", "project.yml", "The project file")
 
 
 def place_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options that say which project, and where its kits are."""
-    return click.option(
-        "--project",
-        "-p",
-        default=Path("project.yml"),
-        type=click.Path(path_type=Path),
-        help="The project file (default: project.yml)",
-    )(workspace_option(function))
+    return project_option(workspace_option(function))  # type: ignore[no-any-return]
 
 
 def group(name: str, said: str) -> click.Group:

@@ -94,7 +94,6 @@ class Parts:
 
 async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
     peers.check_own(kit, now=time.time())
-    peers.check_pair(kit)
     folder = settings.workspace
     (folder / "jobs").mkdir(parents=True, exist_ok=True)
     log, ending = structlog.get_logger(), Ending()

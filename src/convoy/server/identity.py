@@ -12,10 +12,9 @@ import structlog
 from convoy.server.lease import half_life_s
 from convoy.spec.kit import Kit
 from convoy.trust import keys
-from convoy.trust.authority import Authority
+from convoy.trust.authority import DAY_S, Authority
 from convoy.wire import tls
 
-DAY_S: Final = 86400.0
 WARN_DAYS: Final = 22.5  # a quarter of an issuing authority's life
 
 

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
@@ -18,12 +17,10 @@ from convoy.spec.kit import PENDING, Kind, Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Ledger
 from convoy.trust import enrolment, federation, files, keys, peers, request, roll
-from convoy.trust.authority import Authority
+from convoy.trust.authority import DAY_S, Authority
 from convoy.trust.enrolment import Invite
 from convoy.trust.federation import Federation, Roll
 from convoy.wire.tls import Peer
-
-DAY_S: Final = 86400.0
 
 
 @dataclass(slots=True)

@@ -70,7 +70,7 @@ class Sessions:
             while (opening := await self._opening(stream)) is not None:
                 try:
                     self._demand(peer)
-                    work = self._begun(site, stream, opening)
+                    work = self._begun(peer, stream, opening)
                 except ConvoyError as problem:
                     reason = errors.line(problem)
                     structlog.get_logger().warning("a site was refused", reason=reason)
@@ -114,15 +114,16 @@ class Sessions:
                 return await stream.read(pb.Opening, MAX_FIRST)
         return None
 
-    def _begun(self, site: SiteName, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
+    def _begun(self, peer: tls.Peer, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
         """Judge what a connection is for; return what is to be done, which returns whether more may follow.
 
         Raises what the site is to be told.
         """
+        site = SiteName(peer.name)
         match opening.WhichOneof("it"):
             case "hello":
                 joined = _joined(site, opening.hello)
-                return self._session(self.hub.open(site, opening.hello.process), joined, stream)
+                return self._session(self.hub.open(site, opening.hello.process), peer, joined, stream)
             case "pull":
                 return self.transfers.pull(site, opening.pull, self.transfers.pullable(site, opening.pull), stream)
             case "push":
@@ -130,10 +131,10 @@ class Sessions:
             case _:
                 raise RemoteFault("a connection opens with hello, pull or push")
 
-    async def _session(self, line: Line, joined: events.SiteJoined, stream: Stream) -> bool:
+    async def _session(self, line: Line, peer: tls.Peer, joined: events.SiteJoined, stream: Stream) -> bool:
         """Hold one site's line until either side hangs up."""
         site, line.cut = SiteName(line.site), stream.cut
-        lease = Lease(line, tls.peer_of(stream.sock, self.project))
+        lease = Lease(line, peer)
         line.send(pb.Down(welcome=self._welcome(site)))
         line.send(pb.Down(federation=pb.Federation(json=self.registry.signed)))
         if (greeting := self.audit.greeting()) is not None:

@@ -18,8 +18,9 @@ from convoy.errors import BadInput
 from convoy.spec.kit import Kind
 from convoy.spec.names import is_address
 from convoy.trust import files, keys
+from convoy.trust.enrolment import BACKDATE_S
 
-BACKDATE_S: Final = 60  # a peer whose clock is a minute behind may connect at once
+DAY_S: Final = 86400.0
 ROOT_DAYS: Final = 3650  # changing a root means new kits for everybody: ten years
 LEAF_DAYS: Final = 365  # kits with ready keys renew by provisioning again, which people do not do every day
 ISSUING_DAYS: Final = 90  # a server that is provisioned anew every quarter of a year never runs out of it
@@ -138,7 +139,7 @@ class Authority:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(max(_instant(now - BACKDATE_S), self.cert.not_valid_before_utc))
-            .not_valid_after(min(_instant(now + days * 86400), self.cert.not_valid_after_utc))
+            .not_valid_after(min(_instant(now + days * DAY_S), self.cert.not_valid_after_utc))
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own), critical=False)
         )
@@ -206,7 +207,7 @@ def _root_builder(project: str, key: keys.PrivateKey, now: float) -> x509.Certif
         .public_key(public)
         .serial_number(x509.random_serial_number())
         .not_valid_before(_instant(now - BACKDATE_S))
-        .not_valid_after(_instant(now + ROOT_DAYS * 86400))
+        .not_valid_after(_instant(now + ROOT_DAYS * DAY_S))
         .add_extension(x509.BasicConstraints(ca=True, path_length=_ROOT_PATH_LENGTH), critical=True)
         .add_extension(_key_usage(ca=True), critical=True)
         .add_extension(own_id, critical=False)

@@ -61,6 +61,29 @@ async def arrivals(sock: socket.socket, some_left: asyncio.Event) -> AsyncIterat
         yield arrived
 
 
+class Waiting:
+    """Everybody who waits at a door, oldest first, each with what ends it; of one too many the oldest goes."""
+
+    def __init__(self, most: int) -> None:
+        """Begin with nobody."""
+        self._most = most
+        self._waiting: dict[object, Callable[[], object]] = {}
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def enter(self, who: object, end: Callable[[], object]) -> None:
+        """Let somebody wait; who waits already keeps its place."""
+        self._waiting.setdefault(who, end)
+        if len(self._waiting) > self._most:
+            oldest = next(iter(self._waiting))
+            self._waiting.pop(oldest)()
+
+    def leave(self, who: object) -> None:
+        """Somebody waits no more."""
+        self._waiting.pop(who, None)
+
+
 class Door:
     """Listens on a socket that is bound; every connection is a task of its own, which ends with it."""
 
@@ -71,7 +94,7 @@ class Door:
         self._sock = sock
         self._context = context
         self._serve = serve
-        self._shaking: dict[asyncio.Task[None], None] = {}  # oldest first
+        self._shaking = Waiting(HANDSHAKES)
         self._guests: set[asyncio.Task[None]] = set()
         self._some_left = asyncio.Event()
 
@@ -99,15 +122,13 @@ class Door:
         async for sock in arrivals(self._sock, self._some_left):
             guest = asyncio.create_task(self._welcome(sock))
             self._guests.add(guest)
-            self._shaking[guest] = None
             guest.add_done_callback(partial(self._left, sock))
-            if len(self._shaking) > HANDSHAKES:
-                next(iter(self._shaking)).cancel()
+            self._shaking.enter(guest, guest.cancel)
 
     def _left(self, sock: socket.socket, guest: asyncio.Task[None]) -> None:
         sock.close()  # of a guest that went before it was heard; TLS has taken over all others
         self._guests.discard(guest)
-        self._shaking.pop(guest, None)
+        self._shaking.leave(guest)
         self._some_left.set()
 
     async def _welcome(self, sock: socket.socket) -> None:
@@ -119,7 +140,7 @@ class Door:
             stream = Stream(self._context().wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
             async with asyncio.timeout(HANDSHAKE_S):
                 await stream.handshake()
-            self._shaking.pop(me, None)
+            self._shaking.leave(me)
             await self._serve(stream)
         except NotAllowed as problem:
             structlog.get_logger().warning("refused at the door", reason=errors.line(problem))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from convoy.errors import BadInput, NotAllowed
-
-BACKDATE_S: Final = 60  # a certificate is good a minute before it was made: for clocks that are behind
+from convoy.trust.enrolment import BACKDATE_S
 
 
 class Files(Protocol):
