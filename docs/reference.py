@@ -39,6 +39,7 @@ JOB: Final = {
     "model": ("text", "the first model: `train.py:initial`, a function, or a `.safetensors` file; none: no arrays"),
     "patience": ("duration", "how long a site may make no progress at all before the job goes on without it"),
     "resources": ("mapping", "what the job takes of each site while it runs"),
+    "image": ("text", "the image of the trainer's pod, where sites run jobs in pods and their policies take it"),
     "sites": ("list of names", "only these sites; none: all of the project"),
 }
 RESOURCES: Final = {
@@ -69,6 +70,11 @@ POLICY: Final = {  # key: default, wanted, meaning
         "who may run code here: who fits all of `person`, `org`, `role` in one rule; `own` is the site's organisation",
     ),
     "workflows": ("any", "list of patterns", "workflows that the site takes part in, such as `fedavg` or `flow.py:*`"),
+    "images": (
+        "`[]`",
+        "list of patterns",
+        "images that a job may name, where jobs run in pods; a job that names none gets the site's own",
+    ),
     "limits": ("none", "mapping of `cpu`, `memory`, `gpu`", "the most that one job may ask for under `resources`"),
     "leave": (
         "`{logs: true, metrics: true}`",
@@ -561,6 +567,13 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("invites.json", "a kit's owner", ("trust.enrolment.MAX_INVITES",)),
     ("an entry of the audit trail", "a server", ("trust.audit.MAX_LINE", "trust.audit.MAX_NUMBER")),
     ("checkpoints that a site keeps", "a server", ("site.witness.MAX_BYTES", "site.witness.DENSE")),
+    ("an answer of a cluster to a node", "a cluster", ("pods.api.MAX_ANSWER",)),
+    (
+        "the pod of a worker",
+        "a job",
+        ("pods.worker.CREDENTIAL_S", "pods.objects.LONGEST_S", "pods.objects.LONG", "wire.stream.SILENCE_S"),
+    ),
+    ("an image that a job names", "a submitter", ("spec.job.MAX_IMAGE",)),
     ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
     ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES",)),
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),

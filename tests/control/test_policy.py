@@ -106,3 +106,24 @@ def test_who_may_not_submit_and_whom_the_job_does_not_ask_come_first():
     assert said(Policy(), job=Job(name="x", trainer="t.py", sites=["site-2"])) == (
         "the job is not for site-1\nit names site-2"
     )
+
+
+@pytest.mark.parametrize(
+    ("images", "makes_pods", "why"),
+    [
+        ((), True, "policy.yaml: `images` lists none"),
+        (("other/*",), True, "policy.yaml: `images` lists other/*"),
+        (("registry.example.org/*",), False, "jobs run there as the site's own processes"),
+        (("registry.example.org/*",), True, ""),
+    ],
+)
+def test_a_job_that_names_an_image_runs_where_jobs_have_pods_and_the_policy_lists_it(images, makes_pods, why):
+    job = JOB.model_copy(update={"image": "registry.example.org/torch@sha256:1"})
+    host = Host("site-1", "a", {DIGEST}, makes_pods=makes_pods)
+    found = said(Policy(images=images), job, host=host)
+    assert bool(found) is bool(why)
+    assert why in found
+
+
+def test_a_job_that_names_no_image_needs_no_rule_for_one():
+    assert said(Policy(), host=Host("site-1", "a", {DIGEST}, makes_pods=True)) == ""

@@ -2,7 +2,8 @@
 
 import pytest
 
-from convoy.kube.waiting import READY, Seen, deaths, of_pod
+from convoy.kube.waiting import READY, Seen, deaths
+from convoy.pods.trouble import of_pod
 
 
 def pod(*, revision="new", uid="1", **status):
@@ -69,7 +70,7 @@ CRASH = {"state": {"waiting": {"reason": "CrashLoopBackOff"}}, "restartCount": 4
         ({"containerStatuses": [container(waiting={"reason": "ContainerCreating"})]}, "its container is being made"),
         (
             {"containerStatuses": [container(terminated={"exitCode": 137, "reason": "OOMKilled"})]},
-            "ended: out of memory (raise memory_limit in values.yml)",
+            "ended: out of memory (its limit is too low)",
         ),
         (
             {"containerStatuses": [CRASH | {"lastState": {"terminated": {"exitCode": 4}}}]},

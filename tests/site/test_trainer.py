@@ -37,7 +37,16 @@ async def trainer(tmp_path):
         begin = pb.BeginTrainer(job="ab" * 16, name="n", site="s", code=str(tmp_path), blobs=str(tmp_path / "blobs"))
         begin.trainer, begin.config_json, begin.data_json = "train.py", config, "{}"
         order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), tmp_path, {})
-        return Trainer(order, ProcessLauncher(tmp_path), group, lambda _: None, lambda: None, lambda: None, pulse_s=60)
+        return Trainer(
+            order,
+            ProcessLauncher(tmp_path),
+            group,
+            lambda _: None,
+            lambda _: None,
+            lambda: None,
+            lambda: None,
+            pulse_s=60,
+        )
 
     return make
 

@@ -35,6 +35,22 @@ def test_the_two_samples_together_show_all_settings():
     assert shown == {field.name for field in dataclasses.fields(Settings)}
 
 
+@pytest.mark.parametrize(
+    ("pods", "word"),
+    [("memory_limit: much", "a quantity of Kubernetes"), ("gpus: 1", 'did you mean "gpu"'), ("gpu: -1", "equal to 0")],
+)
+def test_what_does_not_fit_for_pods_is_refused_with_its_line(tmp_path, pods, word):
+    with pytest.raises(BadInput) as caught:
+        read_settings(kit(tmp_path, "site", f"launcher: kubernetes\npods:\n  image: i\n  {pods}\n"))
+    assert word in str(caught.value)
+    assert ".yaml:4:" in caught.value.where
+
+
+def test_jobs_in_pods_need_an_image_for_them(tmp_path):
+    with pytest.raises(BadInput, match='"pods" names no image'):
+        read_settings(kit(tmp_path, "site", "launcher: kubernetes\n"))
+
+
 def test_a_site_offers_its_machine_unless_told_otherwise(tmp_path):
     bare = read_settings(kit(tmp_path, "site", None))
     assert (bare.cpu, bare.memory) == (machine.cores(), machine.memory())
@@ -57,6 +73,7 @@ def test_data_lie_relative_to_local_and_the_workspace_to_the_kit(tmp_path):
         ("server", "data: {a: b}", "is a setting of a site"),
         ("server", "max_job: 2", 'unknown key "max_job"'),
         ("server", "max_jobs: 0", "from 1 up"),
+        ("site", "launcher: docker", "processes or kubernetes"),
         ("server", "max_jobs: true", "from 1 up"),
         ("server", "health_port: 70000", "a port"),
         ("server", "log_format: xml", "text or json"),

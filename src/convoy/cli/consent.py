@@ -18,7 +18,7 @@ from convoy.spec import approvals
 from convoy.spec.job import read_job
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import read_policy
-from convoy.spec.settings import at_home
+from convoy.spec.settings import at_home, read_settings
 from convoy.trust import bundle, files, folders, roll
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def check(screen: Screen, path: Path, named: str, file: Path | None, person: str
     job, digest, signer = _bundled(path, kit) if path.is_file() else _folder(path)
     who = admission.submitter(kit, signer or person or _self(kit))
     site = kit.name if kit.kind == "site" else job.sites[0] if job.sites else "the site"
-    problem = refusal(policy, job, who, Host(site, kit.org, admission.approved(kit)), digest)
+    pods = kit.kind != "site" or read_settings(kit).launcher == "kubernetes"
+    problem = refusal(policy, job, who, Host(site, kit.org, admission.approved(kit), makes_pods=pods), digest)
     if problem is not None:
         raise problem
     screen.data({"job": job.name, "site": site, "submitter": who.name, "allowed": True})

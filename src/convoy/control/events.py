@@ -73,6 +73,15 @@ class MemberReady:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberWaits:
+    """A site's worker waits for something before it runs, such as a machine with a GPU; empty: for nothing any more."""
+
+    job: JobId
+    site: SiteName
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemberRefused:
     """A site will not run the job."""
 
@@ -236,6 +245,7 @@ Event = (
     | SitesListed
     | MemberReady
     | MemberRefused
+    | MemberWaits
     | MemberStopped
     | Asked
     | Updated

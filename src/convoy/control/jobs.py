@@ -112,6 +112,13 @@ def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
     yield from asks.without_refusers(job)
 
 
+def waits(job: LiveJob, site: SiteName, why: str) -> None:
+    """Note for people what a member waits for; the site says it again whenever it comes back."""
+    member = job.members.get(site)
+    if member is not None and member.state in ("starting", "ready"):
+        job.members[site] = replace(member, reason=why)
+
+
 def expelled(job: LiveJob, site: SiteName, reason: str) -> Effects:
     """A site is trusted no more: end the job there, and count nothing of it in the open round."""
     member = job.members.get(site)

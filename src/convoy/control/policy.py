@@ -31,6 +31,7 @@ class Host:
     name: str
     org: str
     approved: Collection[str] = ()
+    makes_pods: bool = False  # jobs run there in pods of their own, which may have another image
 
 
 def refusal(policy: Policy, job: Job, who: Submitter, host: Host, digest: str = "") -> Refused | None:
@@ -42,7 +43,7 @@ def refusal(policy: Policy, job: Job, who: Submitter, host: Host, digest: str = 
         return Refused(f"{who.name} may not submit jobs", why=f"role {who.role}")
     if job.sites is not None and host.name not in job.sites:
         return Refused(f"the job is not for {host.name}", why=f"it names {', '.join(job.sites)}")
-    found = _workflow(policy, job, host) or _limits(policy, job, host)
+    found = _workflow(policy, job, host) or _image(policy, job, host) or _limits(policy, job, host)
     if found is not None or any(fits(rule, who, host.org) for rule in policy.run) or digest in host.approved:
         return found
     return _nobody(policy, who, host, digest)
@@ -64,6 +65,21 @@ def _workflow(policy: Policy, job: Job, host: Host) -> Refused | None:
         f"{host.name} takes no part in the workflow {job.workflow}",
         why=f"{_place(policy, 'workflows')}: `workflows` lists {listed}",
         fix="name other sites in job.yaml, or ask the owner of this one",
+    )
+
+
+def _image(policy: Policy, job: Job, host: Host) -> Refused | None:
+    if job.image is None:
+        return None
+    if host.makes_pods and any(fnmatchcase(job.image, pattern) for pattern in policy.images):
+        return None
+    listed = f"`images` lists {', '.join(policy.images) or 'none'}"
+    return Refused(
+        f"{host.name} does not run the image {job.image}",
+        why=f"{_place(policy, 'images')}: {listed}"
+        if host.makes_pods
+        else "jobs run there as the site's own processes",
+        fix="leave `image` out of job.yaml for the site's own, or ask the owner of this site",
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import yaml
 
-from convoy.kube.naming import Place, slug
+from convoy.kube.naming import WORKER, Place, slug
 from convoy.kube.options import Node
 from convoy.provision import kits, sample
 from convoy.spec import units, yamls
@@ -40,7 +40,7 @@ def config_map(place: Place, participant: Participant, contents: Contents) -> di
     chosen: Participant = place.server if server else participant
     kind = kits.kind_of(participant)
     local = {"node.yaml": sample.node(kind), **({} if server else {"policy.yaml": sample.POLICY}), **contents.local}
-    local["node.yaml"] = _at_home(local["node.yaml"], place.node(participant), server=server)
+    local["node.yaml"] = _at_home(local["node.yaml"], place, participant)
     data = {"convoy.yaml": kits.description(place.inside, chosen, kind), **local}
     return {
         "apiVersion": "v1",
@@ -87,18 +87,43 @@ def digests(config: Mapping[str, Any], contents: Contents) -> dict[str, str]:
     return said
 
 
-def _at_home(text: str, node: Node, *, server: bool) -> str:
-    """Return node.yaml for a pod: state on its volume, health for the kubelet, no more for jobs than the pod has."""
-    said = yamls.load(text, name="node.yaml").mapping()
-    if not server:
-        limit = units.size_bytes(node.memory_limit)
-        said.setdefault("cpu", _cores(node.cpu_limit))
-        said.setdefault("memory", max(limit - AGENT, limit // 2))
-        said.setdefault("gpu", node.gpu)
+def _at_home(text: str, place: Place, participant: Participant) -> str:
+    """Return node.yaml for a pod: state on its volume, health for the kubelet, no more for jobs than their pod has."""
+    said, node = yamls.load(text, name="node.yaml").mapping(), place.node(participant)
+    if node.launcher == "kubernetes":
+        said["launcher"] = "kubernetes"
+        said["pods"] = _pods(place, participant, node)
+    if not isinstance(participant, Server):
+        for name, most in _most(node).items():
+            said.setdefault(name, most)
         if node.data:
             said["data"] = {**(said.get("data") or {}), **{name: f"{DATA}/{name}" for name in node.data}}
     said |= {"workspace": f"{STATE}/work", "health_host": "0.0.0.0", "health_port": HEALTH_PORT}  # noqa: S104
     return "# As `convoy kube` completed the owner's local/node.yaml for a pod.\n" + yaml.safe_dump(said)
+
+
+def _most(node: Node) -> dict[str, float]:
+    """Return what a site's jobs may take together: what their pod has, or one of the pods that are made for them."""
+    if node.launcher == "kubernetes":
+        jobs = node.jobs
+        memory = units.size_bytes(jobs.memory_limit)
+        return {"cpu": _cores(jobs.cpu_limit), "memory": memory, "gpu": jobs.gpu}
+    limit = units.size_bytes(node.memory_limit)
+    return {"cpu": _cores(node.cpu_limit), "memory": max(limit - AGENT, limit // 2), "gpu": node.gpu}
+
+
+def _pods(place: Place, participant: Participant, node: Node) -> dict[str, Any]:
+    """Return `pods` of node.yaml: what was chosen, the federation's image, and the labels that policies know."""
+    chosen = node.jobs.model_copy(
+        update={
+            "image": node.jobs.image or node.image or place.options.image,
+            "image_pull_policy": place.options.image_pull_policy,
+            "data": {**node.data, **node.jobs.data},
+            "labels": {**node.jobs.labels, **place.workers(participant)},
+            "service_account": WORKER,
+        }
+    )
+    return chosen.model_dump(mode="json", exclude_defaults=True)
 
 
 def _cores(quantity: str) -> float:

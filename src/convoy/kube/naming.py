@@ -15,6 +15,8 @@ INSTANCE: Final = "app.kubernetes.io/instance"
 MANAGED: Final = "app.kubernetes.io/managed-by"
 COMPONENT: Final = "app.kubernetes.io/component"
 PARTICIPANT: Final = "convoy/participant"
+NODES: Final = ("server", "site")  # components that stand: no pod of a job, which comes and goes
+WORKER: Final = "convoy-worker"  # the ServiceAccount of jobs' pods, which may do nothing
 _OTHER: Final = re.compile(r"[^a-z0-9]+")
 _MOST: Final = 45  # characters: a StatefulSet's pods get labels with its name and 11 characters more, of 63
 
@@ -89,6 +91,22 @@ class Place:
         """Return the labels that choose one participant's pod."""
         kind = "server" if isinstance(participant, Server) else "site"
         return {**self.common(), COMPONENT: kind, PARTICIPANT: slug(participant.name)}
+
+    def workers(self, participant: Participant) -> dict[str, str]:
+        """Return the labels that choose the pods which a participant makes for its jobs."""
+        return {**self.common(), COMPONENT: "worker", PARTICIPANT: slug(participant.name)}
+
+    def nodes(self) -> dict[str, Any]:
+        """Return the selector of this federation's nodes, without the pods of their jobs."""
+        return {
+            "matchLabels": self.common(),
+            "matchExpressions": [{"key": COMPONENT, "operator": "In", "values": list(NODES)}],
+        }
+
+    def launchers(self) -> list[Participant]:
+        """Return the participants that make a pod for each of their jobs."""
+        everybody = (self.project.server, *self.project.sites)
+        return [one for one in everybody if self.node(one).launcher == "kubernetes"]
 
     def chosen(self) -> str:
         """Return the label selector of this federation's pods, claims and sets."""

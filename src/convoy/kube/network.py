@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from convoy.kube.naming import COMPONENT, Place, slug
+from convoy.spec.pods import WORKERS_PORT
 
 NODE_DNS: Final = "169.254.20.10/32"  # where NodeLocal DNSCache answers
 CONSOLE: Final = "console"  # the component of a pod from which a person asks
+_NO_WORKER: Final = {"key": COMPONENT, "operator": "NotIn", "values": ["worker"]}  # names would carry data out
 _AWS: Final = "service.beta.kubernetes.io/aws-load-balancer"
 
 
@@ -48,7 +50,11 @@ def policies(place: Place, namespace: str) -> list[dict[str, Any]]:
             "dns",
             namespace,
             place.common(),
-            {"policyTypes": ["Egress"], "egress": [{"to": _dns(), "ports": _names()}]},
+            {
+                "podSelector": {"matchLabels": place.common(), "matchExpressions": [_NO_WORKER]},
+                "policyTypes": ["Egress"],
+                "egress": [{"to": _dns(), "ports": _names()}],
+            },
         ),
     ]
     server, both = place.project.server, (place.project.server.fed_learn_port, place.project.server.admin_port)
@@ -71,6 +77,25 @@ def policies(place: Place, namespace: str) -> list[dict[str, Any]]:
         out = [{"to": [_anywhere(place, "server")], "ports": _tcp(*both)}]
         chosen = {**place.common(), COMPONENT: "site"}
         made.append(_policy(place, "sites", namespace, chosen, {"policyTypes": ["Egress"], "egress": out}))
+    return made + _launching(place, namespace)
+
+
+def _launching(place: Place, namespace: str) -> list[dict[str, Any]]:
+    """Return the policies of nodes that make pods, and of those pods: they find their node, and nobody else."""
+    made = []
+    for one in place.launchers():
+        if place.namespace_of(one) != namespace:
+            continue
+        name, workers, node = slug(one.name), place.workers(one), place.labels(one)
+        api = [{"ipBlock": {"cidr": place.options.api_server}}]
+        spec = {
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [{"from": [_pods(workers)], "ports": _tcp(WORKERS_PORT)}],
+            "egress": [{"to": api, "ports": _tcp(443, 6443)}],
+        }
+        made.append(_policy(place, f"launcher-{name}", namespace, node, spec))
+        out = [{"to": [_pods(node)], "ports": _tcp(WORKERS_PORT)}]
+        made.append(_policy(place, f"workers-{name}", namespace, workers, {"policyTypes": ["Egress"], "egress": out}))
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from convoy.errors import BadInput
 from convoy.kube import contents, network, pods
 from convoy.kube.contents import Contents
-from convoy.kube.naming import Place, slug
+from convoy.kube.naming import WORKER, Place, slug
 from convoy.kube.options import Options, check_sites
 from convoy.spec.project import Project
 
@@ -16,6 +16,8 @@ Object = dict[str, Any]
 _ORDER: Final = (  # what others need comes first
     "Namespace",
     "ServiceAccount",
+    "Role",
+    "RoleBinding",
     "NetworkPolicy",
     "ConfigMap",
     "Secret",
@@ -42,14 +44,16 @@ def objects(project: Project, options: Options, kits: Mapping[str, Contents]) ->
             made.append(_namespace(place, namespace))
         made += network.policies(place, namespace)
         made.append(_budget(place, namespace))
+        if any(place.namespace_of(one) == namespace for one in place.launchers()):
+            made.append(_account(place.meta(WORKER, namespace, place.common())))
     made.append(network.service(place))
     for participant in (project.server, *project.sites):
         kit = kits.get(participant.name, Contents())
         config = contents.config_map(place, participant, kit)
         meta = place.meta(slug(participant.name), place.namespace_of(participant), place.labels(participant))
-        made.append(
-            {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta, "automountServiceAccountToken": False}
-        )
+        made.append(_account(meta))
+        if place.node(participant).launcher == "kubernetes":
+            made += _rights(meta)
         made.append(config)
         if secret := contents.secret(place, participant, kit):
             made.append(secret)
@@ -82,11 +86,35 @@ def _namespace(place: Place, name: str) -> Object:
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
 
 
+def _account(meta: Object) -> Object:
+    return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta, "automountServiceAccountToken": False}
+
+
+def _rights(meta: Object) -> list[Object]:
+    """Return what a node may do that makes pods for its jobs: no verb here reads a Secret."""
+    rules = [
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "delete"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]},
+    ]
+    api = "rbac.authorization.k8s.io"
+    return [
+        {"apiVersion": f"{api}/v1", "kind": "Role", "metadata": meta, "rules": rules},
+        {
+            "apiVersion": f"{api}/v1",
+            "kind": "RoleBinding",
+            "metadata": meta,
+            "roleRef": {"apiGroup": api, "kind": "Role", "name": meta["name"]},
+            "subjects": [{"kind": "ServiceAccount", "name": meta["name"], "namespace": meta["namespace"]}],
+        },
+    ]
+
+
 def _budget(place: Place, namespace: str) -> Object:
     """Return the budget of a namespace: who drains nodes takes one of a federation's pods away at a time."""
     return {
         "apiVersion": "policy/v1",
         "kind": "PodDisruptionBudget",
         "metadata": place.meta("convoy", namespace, place.common()),
-        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": place.common()}},
+        "spec": {"maxUnavailable": 1, "selector": place.nodes()},
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -12,28 +11,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 import convoy
 from convoy.errors import BadInput
 from convoy.spec import yamls
+from convoy.spec.pods import Name, Pods, Quantity, is_label
 
-UID: Final = 65532  # "nonroot" in the usual base images; no user of any node has it
-_QUANTITY: Final = re.compile(r"\d{1,12}(?:\.\d{1,6})?(?:m|[kMGTP]|[KMGTP]i)?", re.ASCII)
-_LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _SHARED: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
-def _quantity(value: str) -> str:
-    if not _QUANTITY.fullmatch(value):
-        raise ValueError("a quantity of Kubernetes, such as 250m, 2, 512Mi or 10Gi")
-    return value
-
-
 def _namespace(value: str) -> str:
-    if value in _SHARED or (value and not _LABEL.fullmatch(value)):
+    if value in _SHARED or (value and not is_label(value)):
         raise ValueError("a namespace of its own: small letters, digits and -, at most 63, and none that all share")
-    return value
-
-
-def _label(value: str) -> str:
-    if not _LABEL.fullmatch(value):
-        raise ValueError("a name of Kubernetes: small letters, digits and -, at most 63")
     return value
 
 
@@ -41,8 +26,6 @@ def _cidr(value: str) -> str:
     return str(ipaddress.ip_network(value))
 
 
-Quantity = Annotated[str, AfterValidator(_quantity)]
-Name = Annotated[str, AfterValidator(_label)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 
 
@@ -65,6 +48,8 @@ class Node(_Said):
     data: dict[str, Name] = {}  # name as jobs know it: the claim of a volume that holds it, mounted read-only
     node_selector: dict[str, str] = {}
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+    launcher: Literal["processes", "kubernetes"] = "processes"  # of jobs' workers: in this pod, or a Job for each
+    jobs: Pods = Pods()  # how the pods of those Jobs are made
 
 
 _SERVER: Final = Node(cpu="250m", cpu_limit="2", memory="256Mi", memory_limit="2Gi", storage="10Gi")
@@ -99,6 +84,7 @@ class Options(_Said):
     sites: dict[str, Node] = {}
     outside: Outside | None = None
     egress: Annotated[tuple[Egress, ...], Field(strict=False)] = ()
+    api_server: Cidr = "0.0.0.0/0"  # where a node that makes pods finds the cluster's API, at 443 or 6443
 
 
 def read(file: Path | None, *, namespace: str = "", image: str = "") -> Options:

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from convoy.kube.contents import DATA, HEALTH_PORT, KIT, STATE, Contents, digests, volumes
 from convoy.kube.naming import Place, slug
-from convoy.kube.options import UID, Node
+from convoy.kube.options import Node
+from convoy.pods.api import ACCOUNT
+from convoy.spec.pods import UID, WORKERS_PORT
 from convoy.spec.project import Participant, Server
 
 GRACE_S: Final = 45  # a node drains within 30 s
@@ -37,9 +39,11 @@ def stateful_set(
 
 
 def _pod(place: Place, participant: Participant, node: Node, config: Mapping[str, Any]) -> dict[str, Any]:
+    launches = node.launcher == "kubernetes"  # then data is mounted where jobs run, and not here
     data = [
         {"name": f"data-{slug(name)}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
         for name, claim in sorted(node.data.items())
+        if not launches
     ]
     spec: dict[str, Any] = {
         "serviceAccountName": slug(participant.name),
@@ -59,13 +63,14 @@ def _pod(place: Place, participant: Participant, node: Node, config: Mapping[str
                 "maxSkew": 1,
                 "topologyKey": "kubernetes.io/hostname",
                 "whenUnsatisfiable": "ScheduleAnyway",
-                "labelSelector": {"matchLabels": place.common()},
+                "labelSelector": place.nodes(),
             }
         ],
         "containers": [_container(place, participant, node)],
         "volumes": [
             *volumes(participant, config),
             {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
+            *([_account()] if launches else []),
             *data,
         ],
     }
@@ -83,12 +88,15 @@ def _container(place: Place, participant: Participant, node: Node) -> dict[str, 
         sites, people = place.project.server.fed_learn_port, place.project.server.admin_port
         ports = [{"name": "sites", "containerPort": sites}, {"name": "people", "containerPort": people}, *ports]
     gpu = {"nvidia.com/gpu": str(node.gpu)} if node.gpu else {}
+    launches = node.launcher == "kubernetes"
+    if launches:
+        ports.append({"name": "workers", "containerPort": WORKERS_PORT})
     return {
         "name": "server" if server else "site",
         "image": node.image or place.options.image,
         "imagePullPolicy": place.options.image_pull_policy,
         "command": ["convoy", "run", KIT],
-        "env": [{"name": "HOME", "value": "/tmp"}],  # noqa: S108 - the pod's own, and nobody else's
+        "env": [{"name": "HOME", "value": "/tmp"}, *(_self(participant) if launches else [])],  # noqa: S108 - its own
         "ports": ports,
         "resources": {
             "requests": {"cpu": node.cpu, "memory": node.memory},
@@ -108,12 +116,33 @@ def _container(place: Place, participant: Participant, node: Node) -> dict[str, 
             {"name": "local", "mountPath": f"{KIT}/local", "readOnly": True},
             {"name": "state", "mountPath": STATE},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            *([{"name": "cluster", "mountPath": str(ACCOUNT), "readOnly": True}] if launches else []),
             *(
                 {"name": f"data-{slug(name)}", "mountPath": f"{DATA}/{name}", "readOnly": True}
                 for name in sorted(node.data)
+                if not launches
             ),
         ],
     }
+
+
+def _self(participant: Participant) -> list[dict[str, Any]]:
+    """Return what a pod must know of itself to make others that belong to it."""
+    said = {"POD_NAME": "metadata.name", "POD_UID": "metadata.uid", "POD_IP": "status.podIP"}
+    known = [{"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in said.items()]
+    return [*known, {"name": "CONVOY_OWNER", "value": slug(participant.name)}]
+
+
+def _account() -> dict[str, Any]:
+    """Return the volume by which a pod may ask the cluster: a token of an hour that the kubelet renews."""
+    root = {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}
+    namespace = {"path": "namespace", "fieldRef": {"fieldPath": "metadata.namespace"}}
+    sources = [
+        {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+        {"configMap": root},
+        {"downwardAPI": {"items": [namespace]}},
+    ]
+    return {"name": "cluster", "projected": {"sources": sources}}
 
 
 def _asks(path: str) -> dict[str, Any]:

@@ -50,6 +50,9 @@ _BOTH: Final = """\
 # health_port: 8004          # TCP port of the health pages; 0 takes any free one
 # log_format: text           # text for people, json for machines: one object a line
 # disk_reserve: 256Mi        # bytes of disk left free: below it no new work is taken, so that what runs can end
+# launcher: processes        # where jobs run: as processes of this node; kubernetes: in a pod for each
+# workers_port: 8005         # TCP port where those pods find this node; nobody without a credential gets in
+# pods: {}                   # how those pods are made: image, cpu_limit, memory_limit, gpu, …; docs/kubernetes.md
 # env: {}                    # environment (name: value) of the processes that run jobs, such as OMP_NUM_THREADS
 """
 
@@ -83,6 +86,10 @@ run:
 
 # Workflows that this site takes part in, by patterns; left out: all, also a job's own.
 # workflows: [fedavg]
+
+# Images that a job may name for its worker where `launcher: kubernetes` makes a pod for each, by patterns; left out:
+# none, so that every job gets the site's own.
+# images: ["registry.example.org/convoy-torch@sha256:*"]
 
 # The most that one job may ask for here under `resources`; left out: no limit.
 # limits: {cpu: 4, memory: 8Gi, gpu: 1}

@@ -15,6 +15,7 @@ import convoy
 from convoy.admin import serve as rest
 from convoy.control.machine import Machine
 from convoy.control.state import State
+from convoy.pods.choice import chosen
 from convoy.server import start
 from convoy.server.auditor import Auditor
 from convoy.server.desk import Desk, resident_bytes
@@ -39,7 +40,7 @@ from convoy.wire import health
 from convoy.wire.door import Door, bound
 from convoy.wire.pump import Pump
 from convoy.worker import node
-from convoy.worker.launcher import ProcessLauncher
+from convoy.worker.launcher import Launcher
 from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
@@ -102,8 +103,11 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
         stack.callback(ledger.close)
         contents = await asyncio.to_thread(_load, kit, ledger, Workspace(folder))
+        launcher = await stack.enter_async_context(chosen(settings))
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        parts = _build(kit, settings, notes=notes, ending=ending, ledger=ledger, contents=contents, group=group)
+        parts = _build(
+            kit, settings, notes=notes, ending=ending, ledger=ledger, contents=contents, launcher=launcher, group=group
+        )
         deciding = group.create_task(parts.loop.run())
         await asyncio.to_thread(start.tidy, parts.state, Workspace(folder))
         for lost in await asyncio.to_thread(start.lost_updates, parts.state, Workspace(folder)):
@@ -152,12 +156,12 @@ def _build(
     ending: Ending,
     ledger: Ledger,
     contents: Contents,
+    launcher: Launcher,
     group: asyncio.TaskGroup,
 ) -> Parts:
     """Build every part and hand each what it needs."""
     registry = Registry.of(kit, settings, ledger)
-    workspace, hub, launcher = Workspace(settings.workspace), Hub(), ProcessLauncher(settings.workspace)
-    launcher.bury()
+    workspace, hub = Workspace(settings.workspace), Hub()
     sites = registry.roll.now.sites()
     state = start.state_from(contents, sites, max_jobs=settings.max_jobs, now=time.monotonic())
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})

@@ -19,7 +19,7 @@ from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker import code
-from convoy.worker.launcher import Launcher, Order, Worker
+from convoy.worker.launcher import Launcher, Order, Wants, Worker
 from convoy.worker.lines import Stamper
 
 STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
@@ -81,7 +81,8 @@ class Flows:
     async def _run(self, job: LiveJob) -> None:
         key = job.record.id
         files, log, stamp = self.workspace.job(key), self.logs(key), Stamper(time.time)
-        order = Order("convoy.worker.flow", _begin(job, files), files.code, self.env)
+        wants = Wants(patience_s=job.needs.patience_s)  # its pod is the server's choice: `resources` are the sites'
+        order = Order("convoy.worker.flow", _begin(job, files), files.code, self.env, wants)
 
         printed = bytearray()
 
@@ -89,8 +90,12 @@ class Flows:
             log.append("server", log.size("server"), stamp.lines(data))
             printed[:] = (printed + data)[-STORY:]
 
+        def waits(why: str) -> None:
+            if why:
+                output(f"convoy: the workflow waits: {why}\n".encode())
+
         try:
-            worker = await self.launcher.launch(order, output)
+            worker = await self.launcher.launch(order, output, waits)
         except OSError as problem:  # its folder is gone, or the machine has no room for one more process
             self.post(events.FlowDied(key, f"it could not be started: {problem}"))
             return

@@ -180,6 +180,8 @@ class Sessions:
                 self.post(events.Progressed(JobId(up.progress.job), site))
             case "ready":
                 self.post(events.MemberReady(JobId(up.ready.job), site))
+            case "waits":
+                self.post(events.MemberWaits(JobId(up.waits.job), site, told(up.waits.why)))
             case "refused":
                 self._refused(site, JobId(up.refused.job), told(up.refused.reason))
             case "failed":

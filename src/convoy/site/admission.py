@@ -16,6 +16,7 @@ from convoy.site import refusals
 from convoy.spec.approvals import read_approvals
 from convoy.spec.kit import Kit
 from convoy.spec.policy import Leave, Policy, read_policy
+from convoy.spec.settings import read_settings
 from convoy.store.blobs import BlobFolder
 from convoy.trust import files, roll
 from convoy.wire import convoy_pb2 as pb
@@ -74,7 +75,7 @@ def judged(checked: Bundle, folder: Path, kit: Kit, policy: Policy) -> Job:
         raise Refused(f"the bundle is not for {kit.name}", why=f"it is signed for {', '.join(checked.sites) or 'none'}")
     who = submitter(kit, checked.submitter)
     spec = read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml")
-    host = Host(kit.name, kit.org, approved(kit))
+    host = Host(kit.name, kit.org, approved(kit), makes_pods=read_settings(kit).launcher == "kubernetes")
     problem = refusal(policy, spec, who, host, checked.digest)
     if problem is not None:
         reason = errors.line(problem)

@@ -18,8 +18,8 @@ import convoy
 from convoy import errors
 from convoy.control.records import are_names
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
-from convoy.site.backoff import Backoff
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
 from convoy.site.witness import FILE, Witness
@@ -29,10 +29,10 @@ from convoy.spec.settings import Settings
 from convoy.trust import audit, roll
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import health
+from convoy.wire.backoff import Backoff
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
 from convoy.worker import node
-from convoy.worker.launcher import ProcessLauncher
 from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
 
 REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
@@ -61,11 +61,9 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     admission.approved(kit)
     pump = Pump()
     line = Line(Way(host, kit.fed_port, kit), pump)
-    launcher = ProcessLauncher(folder)
-    launcher.bury()
-    site = Site(kit, settings, folder, line, launcher, structlog.get_logger())
     ending = Ending()
-    async with asyncio.TaskGroup() as group:
+    async with chosen(settings) as launcher, asyncio.TaskGroup() as group:
+        site = Site(kit, settings, folder, line, launcher, structlog.get_logger())
         agent = Agent(site, group, ending, ready_fd)
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, agent.metrics)

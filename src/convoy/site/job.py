@@ -14,7 +14,6 @@ from convoy import errors
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.site import admission
-from convoy.site.backoff import Backoff
 from convoy.site.line import Line
 from convoy.site.log import JobLog
 from convoy.site.outbox import Answer, Outbox, as_up
@@ -23,7 +22,8 @@ from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.blobs import BlobFolder, unlink
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker.launcher import Launcher, Order
+from convoy.wire.backoff import Backoff
+from convoy.worker.launcher import Launcher, Order, Wants
 
 T = TypeVar("T")
 MAX_BUNDLE: Final = 72 << 20  # bytes: 64 MiB of files and their signed list
@@ -56,6 +56,7 @@ class SiteJob:
     _models: list[str] = field(default_factory=list)
     _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
     _ready: bool = False
+    _waits: str = ""  # what its worker waits for, before it runs
     _refusal: str = ""  # why the job cannot run here
     _outbox: Outbox = field(init=False)
     _log: JobLog = field(init=False)
@@ -157,11 +158,16 @@ class SiteJob:
         )
         self._trainer = Trainer(
             order=Order(
-                "convoy.worker.trainer", pb.WorkerDown(trainer=begin), self.folder / "code", self.site.settings.env
+                "convoy.worker.trainer",
+                pb.WorkerDown(trainer=begin),
+                self.folder / "code",
+                self.site.settings.env,
+                Wants(spec.image or "", spec.resources.cpu, spec.resources.memory, spec.resources.gpu, spec.patience_s),
             ),
             launcher=self.site.launcher,
             group=group,
             output=self._log.print,
+            waits=self._say_waits,
             ready=self._say_ready,
             alive=lambda: self.site.line.send(pb.Up(progress=pb.Progress(job=self.id))),
             pulse_s=spec.patience_s / 4,
@@ -315,8 +321,14 @@ class SiteJob:
             self._refuse()
         elif self._ready:
             self._say_ready()
+        if self._waits:
+            self._say_waits(self._waits)
         for answer in list(self._outbox.answers.values()):
             self._offer(answer)
+
+    def _say_waits(self, why: str) -> None:
+        self._waits = why
+        self.site.line.send(pb.Up(waits=pb.JobWaits(job=self.id, why=why)))
 
     def _say_ready(self) -> None:
         self._ready = True

@@ -25,6 +25,7 @@ class Trainer:
     launcher: Launcher
     group: asyncio.TaskGroup
     output: Callable[[bytes], None]
+    waits: Callable[[str], None]  # why it does not run yet, "" at last
     ready: Callable[[], None]  # its code is loaded
     alive: Callable[[], None]  # it has used the CPU since the last look
     pulse_s: float  # how often to look for a sign of life
@@ -43,7 +44,7 @@ class Trainer:
                 if self._over:
                     raise Refused("the job is over at this site")
                 self._broken = None
-                self._worker = await self.launcher.launch(self.order, self.output)
+                self._worker = await self.launcher.launch(self.order, self.output, self.waits)
                 self._listening = self.group.create_task(self._listen(self._worker))
             return self._worker
 

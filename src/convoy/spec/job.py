@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from convoy.errors import BadInput
 from convoy.spec import names, units, yamls
+
+MAX_IMAGE: Final = 512  # characters: a registry, a path of 255 and a digest
 
 
 def _duration(value: Any) -> float:
@@ -56,6 +58,7 @@ class Job(BaseModel):
     model: str | None = Field(None, min_length=1)
     patience_s: Annotated[float, BeforeValidator(_duration), Field(gt=0)] = Field(600.0, alias="patience")
     resources: Resources = Resources()
+    image: str | None = Field(None, min_length=1, max_length=MAX_IMAGE, pattern=r"^[\x21-\x7e]+$")
     sites: Annotated[
         tuple[Annotated[str, AfterValidator(names.word)], ...] | None,
         Field(strict=False),

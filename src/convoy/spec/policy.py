@@ -50,6 +50,7 @@ class Policy:
 
     run: tuple[Rule, ...] = (Rule(org=OWN), Rule(role="project_admin"))
     workflows: tuple[str, ...] | None = None  # shell patterns; None: any
+    images: tuple[str, ...] = ()  # shell patterns of images that a job may name; none: it gets the site's own
     limits: Limits = Limits()
     leave: Leave = Leave()
     filters: tuple[Mapping[str, Any], ...] = ()
@@ -109,8 +110,20 @@ def _role(name: str) -> str:
 
 def _workflows(document: yamls.Document, listed: Any) -> tuple[str, ...]:
     """Return the patterns of workflows that this site takes part in."""
+    return _names(document, "workflows", listed, 'a list of names, such as [fedavg, "flow.py:*"]')
+
+
+def _images(document: yamls.Document, listed: Any) -> tuple[str, ...]:
+    """Return the patterns of images that a job may name."""
+    return _names(
+        document, "images", listed, 'a list of images, such as ["registry.example.org/convoy-torch@sha256:*"]'
+    )
+
+
+def _names(document: yamls.Document, key: str, listed: Any, wanted: str) -> tuple[str, ...]:
+    """Return a list of patterns, checked."""
     if not isinstance(listed, list) or not all(isinstance(it, str) and it for it in listed):
-        raise _wrong(document, ("workflows",), listed, 'a list of names, such as [fedavg, "flow.py:*"]')
+        raise _wrong(document, (key,), listed, wanted)
     return tuple(listed)
 
 
@@ -202,6 +215,7 @@ def _positive(key: str) -> Callable[[Any], bool]:
 KEYS: Final[Mapping[str, Callable[[yamls.Document, Any], Any]]] = {
     "run": _rules,
     "workflows": _workflows,
+    "images": _images,
     "limits": _limits,
     "leave": _leave,
     "filters": _filters,

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from convoy.errors import BadInput
 from convoy.spec import machine, units, yamls
 from convoy.spec.kit import Kit
 
+if TYPE_CHECKING:
+    from convoy.spec.pods import Pods  # pydantic comes with the first pod, not before
+
 LogFormat = Literal["text", "json"]
+LAUNCHERS: Final = ("processes", "kubernetes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,9 @@ class Settings:
     disk_reserve: int = 256 << 20
     site_certificate_life: float = 24 * 3600.0  # seconds
     admin_certificate_life: float = 8 * 3600.0
+    launcher: str = "processes"  # where jobs' workers run: as this node's own processes, or as Kubernetes Jobs
+    workers_port: int = 8005  # where those in pods find their node
+    pods: Pods | None = None  # how those pods are made; None: `launcher` is "processes"
 
     @property
     def missing_data(self) -> list[str]:
@@ -74,11 +81,16 @@ def read_settings(kit: Kit) -> Settings:
             raise BadInput(f'"{key}" is {yamls.seen(value)}; wanted {wrong}', where=where) from None
         except BadInput as wrong:
             raise BadInput(f'"{key}": {wrong.what}', why=wrong.why, fix=wrong.fix, where=where) from None
-    return _complete(kit, chosen)
+    return _complete(kit, document, chosen)
 
 
-def _complete(kit: Kit, chosen: dict[str, Any]) -> Settings:
-    """Fill in what depends on the kit's folder and on the machine."""
+def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Settings:
+    """Fill in what depends on the kit's folder, on the machine and on other settings."""
+    pods = chosen.pop("pods", {})
+    if chosen.get("launcher") == "kubernetes":
+        from convoy.spec.pods import read_pods
+
+        chosen["pods"] = read_pods(document, pods)
     workspace = chosen.pop("workspace", "") or "work"
     chosen["workspace"] = (kit.root / Path(workspace).expanduser()).absolute()
     chosen["data"] = {name: _located(kit.local, place) for name, place in chosen.get("data", {}).items()}
@@ -131,6 +143,18 @@ def _words(value: Any) -> dict[str, str]:
     return {name: str(item).lower() if isinstance(item, bool) else str(item) for name, item in value.items()}
 
 
+def _launcher(value: Any) -> str:
+    if value not in LAUNCHERS:
+        raise _Wrong(" or ".join(LAUNCHERS))
+    return str(value)
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _Wrong("a mapping, such as {image: …}")
+    return value
+
+
 def _format(value: Any) -> LogFormat:
     if value not in ("text", "json"):
         raise _Wrong("text or json")
@@ -153,6 +177,9 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "env": (_NODES, _words),
     "log_format": (_NODES, _format),
     "disk_reserve": (_NODES, units.size_bytes),
+    "launcher": (_NODES, _launcher),
+    "workers_port": (_NODES, _port),
+    "pods": (_NODES, _mapping),
     "site_certificate_life": (("server",), _life),
     "admin_certificate_life": (("server",), _life),
 }

@@ -60,7 +60,7 @@ class Ping(_message.Message):
     def __init__(self) -> None: ...
 
 class Up(_message.Message):
-    __slots__ = ("ping", "ready", "refused", "offer", "failed", "progress", "log", "stopped", "request")
+    __slots__ = ("ping", "ready", "refused", "offer", "failed", "progress", "log", "stopped", "request", "waits")
     PING_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -70,6 +70,7 @@ class Up(_message.Message):
     LOG_FIELD_NUMBER: _ClassVar[int]
     STOPPED_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
+    WAITS_FIELD_NUMBER: _ClassVar[int]
     ping: Ping
     ready: JobReady
     refused: JobRefused
@@ -79,7 +80,8 @@ class Up(_message.Message):
     log: Log
     stopped: JobStopped
     request: CertificateRequest
-    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ..., request: _Optional[_Union[CertificateRequest, _Mapping]] = ...) -> None: ...
+    waits: JobWaits
+    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ..., request: _Optional[_Union[CertificateRequest, _Mapping]] = ..., waits: _Optional[_Union[JobWaits, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("version", "cpu", "memory", "gpu", "jobs", "process")
@@ -110,6 +112,14 @@ class JobRefused(_message.Message):
     job: str
     reason: str
     def __init__(self, job: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class JobWaits(_message.Message):
+    __slots__ = ("job", "why")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    why: str
+    def __init__(self, job: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Offer(_message.Message):
     __slots__ = ("job", "step", "update", "weight", "metrics")
@@ -590,3 +600,84 @@ class SitesList(_message.Message):
 class Bye(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class PodDown(_message.Message):
+    __slots__ = ("ping", "blob", "code", "launch", "word", "forget", "end")
+    PING_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    LAUNCH_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    FORGET_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    ping: Ping
+    blob: Blob
+    code: Piece
+    launch: Launch
+    word: WorkerDown
+    forget: Forget
+    end: End
+    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ..., code: _Optional[_Union[Piece, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., word: _Optional[_Union[WorkerDown, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
+
+class PodUp(_message.Message):
+    __slots__ = ("life", "blob", "word", "output", "ended")
+    LIFE_FIELD_NUMBER: _ClassVar[int]
+    BLOB_FIELD_NUMBER: _ClassVar[int]
+    WORD_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
+    ENDED_FIELD_NUMBER: _ClassVar[int]
+    life: Life
+    blob: Blob
+    word: WorkerUp
+    output: bytes
+    ended: Ended
+    def __init__(self, life: _Optional[_Union[Life, _Mapping]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ..., word: _Optional[_Union[WorkerUp, _Mapping]] = ..., output: _Optional[bytes] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ...) -> None: ...
+
+class Piece(_message.Message):
+    __slots__ = ("path", "data")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    data: bytes
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Launch(_message.Message):
+    __slots__ = ("module", "env", "begin")
+    class EnvEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    MODULE_FIELD_NUMBER: _ClassVar[int]
+    ENV_FIELD_NUMBER: _ClassVar[int]
+    BEGIN_FIELD_NUMBER: _ClassVar[int]
+    module: str
+    env: _containers.ScalarMap[str, str]
+    begin: WorkerDown
+    def __init__(self, module: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., begin: _Optional[_Union[WorkerDown, _Mapping]] = ...) -> None: ...
+
+class Forget(_message.Message):
+    __slots__ = ("digests",)
+    DIGESTS_FIELD_NUMBER: _ClassVar[int]
+    digests: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, digests: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class End(_message.Message):
+    __slots__ = ("grace_s",)
+    GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    grace_s: float
+    def __init__(self, grace_s: _Optional[float] = ...) -> None: ...
+
+class Life(_message.Message):
+    __slots__ = ("cpu_s",)
+    CPU_S_FIELD_NUMBER: _ClassVar[int]
+    cpu_s: float
+    def __init__(self, cpu_s: _Optional[float] = ...) -> None: ...
+
+class Ended(_message.Message):
+    __slots__ = ("how",)
+    HOW_FIELD_NUMBER: _ClassVar[int]
+    how: str
+    def __init__(self, how: _Optional[str] = ...) -> None: ...

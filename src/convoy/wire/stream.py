@@ -67,9 +67,19 @@ class Stream:
 
     async def write(self, *messages: Message) -> None:
         """Send messages."""
-        view = memoryview(b"".join(map(pack, messages)))
+        await self.give(memoryview(b"".join(map(pack, messages))))
+
+    async def give(self, view: memoryview) -> None:
+        """Send raw bytes."""
         while view:
             view = view[await self._do(partial(self.sock.send, view)) :]
+
+    async def take(self, view: memoryview) -> int:
+        """Put the next raw bytes into a view; return how many there were, at least one. For more, ask again."""
+        count = await self._do(partial(self.sock.recv_into, view))
+        if not count:
+            raise Unreachable("the connection was lost in the middle of a transfer")
+        return count
 
     async def readable(self) -> None:
         """Wait until bytes have come."""

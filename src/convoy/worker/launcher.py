@@ -23,6 +23,17 @@ KEPT_PREFIXES = ("OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "SSL_CERT_")
 
 
 @dataclass(frozen=True, slots=True)
+class Wants:
+    """What a worker's job asks for, where a launcher can give it; memory is bytes, 0 and "" mean whatever is usual."""
+
+    image: str = ""
+    cpu: float = 0.0
+    memory: int = 0
+    gpu: float = 0.0
+    patience_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
     """What to start: a module of ours, its first frame, its folder, its environment."""
 
@@ -30,6 +41,7 @@ class Order:
     begin: pb.WorkerDown
     folder: Path
     env: Mapping[str, str]
+    wants: Wants = Wants()
 
 
 class Worker(Protocol):
@@ -57,10 +69,10 @@ class Worker(Protocol):
 
 
 class Launcher(Protocol):
-    """Where workers run: as processes of this node, or elsewhere."""
+    """Where workers run: as processes of this node, or in pods of their own."""
 
-    async def launch(self, order: Order, output: Callable[[bytes], None]) -> Worker:
-        """Start a worker; `output` gets what it prints."""
+    async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> Worker:
+        """Start a worker; `output` gets what it prints, `waits` what it waits for before it runs, "" at last."""
         ...
 
 
@@ -80,11 +92,14 @@ class ProcessLauncher:
                 os.kill(pid, signal.SIGKILL)
         return len(found)
 
-    async def launch(self, order: Order, output: Callable[[bytes], None]) -> ProcessWorker:
-        """Start a worker process in a session of its own, one end of a socket pair in its hand.
+    async def launch(
+        self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None] | None = None
+    ) -> ProcessWorker:
+        """Start a worker process in a session of its own, one end of a socket pair in its hand; it waits for nothing.
 
         The process is the last thing that is waited for: a caller who is cancelled has none on its hands.
         """
+        del waits
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=frames.MAX_FRAME)

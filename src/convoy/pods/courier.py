@@ -1,0 +1,141 @@
+"""One end of the line between a node and the pod of a worker: words in order, each blob before the word that names it.
+
+Both ends have a folder of blobs. Each knows which of them the other end has, from what it sent and what it was sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Generic, TypeVar
+
+from convoy.errors import NotFound, RemoteFault
+from convoy.model import blob
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.stream import SILENCE_S, Stream, hear
+
+CHUNK: Final = 1 << 18  # bytes between two turns of the event loop: a worker's other words wait no longer than this
+
+Out = TypeVar("Out", pb.PodDown, pb.PodUp)
+In = TypeVar("In", pb.PodDown, pb.PodUp)
+
+
+class Courier(Generic[In, Out]):
+    """Reads and writes one connection; its owner runs `write` in a task, and calls `read` until the end."""
+
+    def __init__(
+        self,
+        stream: Stream,
+        blobs: BlobFolder,
+        words: asyncio.Queue[tuple[Out, tuple[str, ...]] | None],
+        kinds: tuple[type[In], type[Out]],
+    ) -> None:
+        """`words` holds what is to be said, each with the digests that it names; None is the end of it."""
+        self.held: set[str] = set()  # blobs that the other end has
+        self._stream = stream
+        self._blobs = blobs
+        self._words: asyncio.Queue[tuple[Out, tuple[str, ...]] | None] = words
+        self._into: type[In] = kinds[0]
+        self._out: type[Out] = kinds[1]
+
+    async def write(self, pulse_s: float, pulse: Callable[[], Out]) -> None:
+        """Say what is in the queue, and `pulse()` when there is nothing for so long; return at None.
+
+        Raises `Unreachable` once the other end is gone.
+        """
+        while True:
+            said: tuple[Out, tuple[str, ...]] | None
+            try:
+                async with asyncio.timeout(pulse_s):
+                    said = await self._words.get()
+            except TimeoutError:
+                said = (pulse(), ())
+            if said is None:
+                return
+            word, digests = said
+            for digest in digests:
+                await self._ship(digest)
+            await self._stream.write(word)
+
+    async def read(self) -> In | None:
+        """Return the next word, None when the other end has closed; the blobs that came before it are kept.
+
+        Raises `Unreachable`, `RemoteFault` for a blob that is not what its digest says, and `StorageFull`.
+        """
+        while True:
+            word: In | None = await hear(self._stream, self._into)
+            if word is None:
+                return None
+            if word.WhichOneof("it") != "blob":
+                return word
+            await self._take(word.blob)
+
+    def forget(self, digests: Iterable[str]) -> None:
+        """The other end has these no more."""
+        self.held.difference_update(digests)
+
+    async def _ship(self, digest: str) -> None:
+        """Send a blob that the other end lacks. One that is not here any more nobody waits for: its word says so."""
+        if not digest or digest in self.held:
+            return
+        try:
+            found = self._blobs.open(digest)
+        except NotFound:
+            return
+        layout = found.layout
+        self.held.add(digest)
+        if layout.size < blob.SMALL:
+            await self._stream.write(self._out(blob=pb.Blob(digest=digest, size=layout.size, whole=found.whole())))
+            return
+        await self._stream.write(self._out(blob=pb.Blob(digest=digest, size=layout.size, header=layout.header)))
+        with memoryview(found.data) as view:
+            for start in range(len(layout.header), layout.size, CHUNK):
+                with view[start : start + CHUNK] as chunk:
+                    await self._stream.give(chunk)
+
+    async def _take(self, said: pb.Blob) -> None:
+        self.held.add(said.digest)
+        here = self._blobs.has(said.digest)  # what is here is right, and stays as it is
+        if said.whole:
+            if not here:
+                self._blobs.put(said.whole, expect=said.digest)
+            return
+        layout = blob.parse(said.header, expect=said.digest)
+        if said.size != layout.size:
+            raise RemoteFault(
+                f"blob {said.digest[:12]} is announced with {said.size} bytes", why=f"it has {layout.size}"
+            )
+        count = layout.size - len(layout.header)
+        if here:
+            await self._receive(count, lambda _: None)
+            return
+        self._blobs.delete(said.digest)  # what a broken line has left of it: here it comes as a whole
+        with self._blobs.receive(layout, near=()) as receiver:
+            await self._receive(count, receiver.feed)
+            receiver.finish()
+
+    async def _receive(self, count: int, feed: Callable[[memoryview], None]) -> None:
+        buffer = memoryview(bytearray(min(CHUNK, count)))
+        while count:
+            async with asyncio.timeout(SILENCE_S):
+                got = await self._stream.take(buffer[: min(CHUNK, count)])
+            feed(buffer[:got])
+            count -= got
+
+
+def named(word: pb.WorkerDown | pb.WorkerUp) -> tuple[str, ...]:
+    """Return the digests of the blobs that a word between a node and its worker speaks of."""
+    kind = word.WhichOneof("it")
+    said: Any = getattr(word, kind) if kind else None
+    match kind:
+        case "flow":
+            return (said.committed_model,)
+        case "task":
+            return (said.model.digest,)
+        case "share" | "answer":
+            return (said.digest,)
+        case "ask" | "commit":
+            return (said.model,)
+        case _:
+            return ()

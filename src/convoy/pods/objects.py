@@ -1,0 +1,149 @@
+"""The Job and the Secret of one worker as Kubernetes objects, from what its job asks for and what its node gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from convoy.pods import outpost
+from convoy.spec.pods import UID, Pods
+from convoy.worker.launcher import Wants
+
+LAUNCH: Final = "convoy/launch"  # the label of a worker's pod: the name of its Job
+LAUNCHER: Final = "convoy/launcher"  # and of everything that one node has launched
+DATA: Final = "/data"  # where a worker finds the data of its site
+KEEP_S: Final = 600  # for somebody to look at a pod that has ended; a node that lives removes it at once
+GRACE_S: Final = 5  # a worker keeps nothing that is not with its node
+LONGEST_S: Final = 86400.0  # a pod that its node has lost leaves by itself; this is the net below that
+LONG: Final = 100  # times its job's patience
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The pod of the node that launches: its pods belong to it, and go with it."""
+
+    name: str
+    uid: str
+    address: str  # HOST:PORT at which its pods find it
+    owner: str  # the participant, as a label
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """The label of everything that it launches."""
+        return {LAUNCHER: self.owner}
+
+
+def secret(name: str, home: Home, credential: Mapping[str, bytes]) -> Object:
+    """Return the Secret with a worker's credential: good once, and for an hour."""
+    text = {key: value.decode() for key, value in credential.items()}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _meta(name, home, {}),
+        "type": "Opaque",
+        "stringData": text,
+    }
+
+
+def job(name: str, home: Home, pods: Pods, wants: Wants) -> Object:
+    """Return the Job of a worker: one pod, which is not started again; its node makes another with a new credential."""
+    labels = {**pods.labels, LAUNCH: name}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": _meta(name, home, labels),
+        "spec": {
+            "backoffLimit": 0,
+            "activeDeadlineSeconds": math.ceil(max(LONGEST_S, LONG * wants.patience_s)),
+            "ttlSecondsAfterFinished": KEEP_S,
+            "template": {"metadata": {"labels": {**labels, **home.labels}}, "spec": _pod(name, home, pods, wants)},
+        },
+    }
+
+
+def mounted(pods: Pods) -> dict[str, str]:
+    """Return the path at which a worker finds each of the site's data."""
+    return {name: f"{DATA}/{name}" for name in pods.data}
+
+
+def _meta(name: str, home: Home, labels: Mapping[str, str]) -> Object:
+    owner = {"apiVersion": "v1", "kind": "Pod", "name": home.name, "uid": home.uid, "controller": False}
+    return {"name": name, "labels": {**labels, **home.labels}, "ownerReferences": [owner]}
+
+
+def _pod(name: str, home: Home, pods: Pods, wants: Wants) -> Object:
+    data = [
+        {"name": f"data-{at}", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+        for at, claim in enumerate(pods.data.values())
+    ]
+    spec: Object = {
+        "serviceAccountName": pods.service_account,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_S,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": UID,
+            "runAsGroup": UID,
+            "fsGroup": UID,
+            "fsGroupChangePolicy": "OnRootMismatch",
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(home, pods, wants)],
+        "volumes": [
+            {"name": "pass", "secret": {"secretName": name, "defaultMode": 0o440}},
+            {"name": "work", "emptyDir": {"sizeLimit": pods.scratch}},
+            {"name": "tmp", "emptyDir": {"sizeLimit": pods.scratch}},
+            *data,
+        ],
+    }
+    if pods.node_selector:
+        spec["nodeSelector"] = dict(pods.node_selector)
+    if pods.tolerations:
+        spec["tolerations"] = list(pods.tolerations)
+    return spec
+
+
+def _container(home: Home, pods: Pods, wants: Wants) -> Object:
+    return {
+        "name": "worker",
+        "image": wants.image or pods.image,
+        "imagePullPolicy": pods.image_pull_policy,
+        "command": ["python3", "-m", "convoy.pods.outpost"],
+        "env": [{"name": outpost.NODE, "value": home.address}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
+        "resources": _resources(pods, wants),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "runAsNonRoot": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": [
+            {"name": "pass", "mountPath": str(outpost.PASS), "readOnly": True},
+            {"name": "work", "mountPath": str(outpost.WORK)},
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, and nobody else's
+            *(
+                {"name": f"data-{at}", "mountPath": place, "readOnly": True}
+                for at, place in enumerate(mounted(pods).values())
+            ),
+        ],
+    }
+
+
+def _resources(pods: Pods, wants: Wants) -> Object:
+    """Return what the pod asks for and the most that it gets: what its job says it takes is both."""
+    cpu, memory, gpu = f"{wants.cpu:g}", str(wants.memory), math.ceil(wants.gpu) or pods.gpu
+    devices = {"nvidia.com/gpu": str(gpu)} if gpu else {}  # whole ones: Kubernetes knows no others
+    return {
+        "requests": {"cpu": cpu if wants.cpu else pods.cpu, "memory": memory if wants.memory else pods.memory},
+        "limits": {
+            "cpu": cpu if wants.cpu else pods.cpu_limit,
+            "memory": memory if wants.memory else pods.memory_limit,
+            **devices,
+        },
+    }

@@ -1,0 +1,203 @@
+"""What runs in the pod of a worker: it dials its node, keeps code and blobs, and starts the worker as a node does.
+
+    python -m convoy.pods.outpost
+
+Its credential is good once and for an hour. When the line to the node breaks, the pod is over: the node makes another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from convoy import errors
+from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.pods.courier import Courier, named
+from convoy.store.blobs import BlobFolder
+from convoy.trust import paths
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.backoff import Backoff
+from convoy.wire.dial import Way
+from convoy.wire.stream import Stream
+from convoy.worker.launcher import Order, ProcessLauncher, ProcessWorker
+
+NODE: Final = "CONVOY_NODE"  # HOST:PORT of the node
+PASS: Final = Path("/pass")  # the credential, as the pod's Secret has it
+WORK: Final = Path("/work")
+PULSE_S: Final = 1.0  # how often the node hears of CPU seconds: as often as a node looks at a process of its own
+DIAL_S: Final = 60.0  # for the network to let a new pod through to its node
+LAST_S: Final = 5.0  # for the last words to arrive
+UNREACHED: Final = 69  # exit status (EX_UNAVAILABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """The credential's files."""
+
+    folder: Path
+
+    @property
+    def root_file(self) -> Path:
+        """Whom it trusts: its node, and nobody else."""
+        return self.folder / "ca.crt"
+
+    @property
+    def cert_file(self) -> Path:
+        """Its certificate."""
+        return self.folder / "tls.crt"
+
+    @property
+    def key_file(self) -> Path:
+        """Its private key."""
+        return self.folder / "tls.key"
+
+
+def main(env: Mapping[str, str] = os.environ) -> None:
+    """Serve one worker, then leave with exit status 0, whatever became of it: the node has heard that."""
+    host, _, port = env[NODE].rpartition(":")
+    folder = Path(env.get("CONVOY_WORK", WORK))
+    way = Way(host.strip("[]"), int(port), Pass(Path(env.get("CONVOY_PASS", PASS))))
+    try:
+        asyncio.run(_serve(way, folder))
+    except ConvoyError as problem:
+        sys.stderr.write(f"{problem}\n")
+        sys.exit(UNREACHED)
+
+
+async def _serve(way: Way, folder: Path) -> None:
+    stream = await _dialled(way)
+    try:
+        (folder / "blobs").mkdir(parents=True, exist_ok=True)
+        await Outpost(stream, folder).run()
+    finally:
+        stream.close()
+
+
+async def _dialled(way: Way) -> Stream:
+    """Return the line to the node. Raises `NotAllowed`, and `Unreachable` when it is not reached in time."""
+    backoff, never = Backoff(), asyncio.Event()
+    over = asyncio.get_running_loop().time() + DIAL_S
+    while True:
+        try:
+            return await way.dial()
+        except Unreachable:
+            if asyncio.get_running_loop().time() > over:
+                raise
+        await backoff.wait(never)
+
+
+@dataclass(slots=True)
+class Outpost:
+    """One worker's home away from its node."""
+
+    stream: Stream
+    folder: Path
+    _words: asyncio.Queue[tuple[pb.PodUp, tuple[str, ...]] | None] = field(default_factory=asyncio.Queue)
+    _worker: ProcessWorker | None = None
+
+    @property
+    def _blobs(self) -> BlobFolder:
+        return BlobFolder(self.folder / "blobs")
+
+    async def run(self) -> None:
+        """Serve until the worker has ended and the node knows, or until the node is gone: then the worker goes, too."""
+        courier = Courier(self.stream, self._blobs, self._words, (pb.PodDown, pb.PodUp))
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
+        async with asyncio.TaskGroup() as group:
+            writing = group.create_task(self._write(courier))
+            listening = group.create_task(self._listen(courier, group))
+            await asyncio.wait({writing, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if self._worker is not None:
+                await self._worker.stop(0)
+            self._words.put_nowait(None)
+            await asyncio.wait(
+                {writing, listening}, timeout=LAST_S
+            )  # the node hangs up when it has heard the last word
+            self.stream.cut()
+
+    def _leave(self) -> None:
+        """The pod is to go: the line ends, and the node sees it."""
+        self.stream.cut()
+
+    async def _write(self, courier: Courier[pb.PodDown, pb.PodUp]) -> None:
+        try:
+            await courier.write(PULSE_S, self._life)
+        except Unreachable:
+            return
+
+    def _life(self) -> pb.PodUp:
+        return pb.PodUp(life=pb.Life(cpu_s=0.0 if self._worker is None else self._worker.cpu_s()))
+
+    async def _listen(self, courier: Courier[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:
+        try:
+            while (down := await courier.read()) is not None:
+                await self._said(down, courier, group)
+        except Unreachable:
+            return
+        except ConvoyError as problem:  # no room for what came, or what came is wrong
+            self._words.put_nowait((pb.PodUp(ended=pb.Ended(how=errors.line(problem))), ()))
+            self._words.put_nowait(None)
+
+    async def _said(self, down: pb.PodDown, courier: Courier[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:
+        match down.WhichOneof("it"):
+            case "ping":
+                return
+            case "code":
+                self._keep(down.code)
+            case "launch":
+                self._worker = await self._launched(down.launch)
+                group.create_task(self._hear(self._worker))
+            case "word" if self._worker is not None:
+                self._worker.send(down.word)
+            case "forget":
+                courier.forget(down.forget.digests)
+                for digest in down.forget.digests:
+                    self._blobs.delete(digest)
+            case "end" if self._worker is not None:
+                await self._worker.stop(down.end.grace_s)
+            case other:
+                raise RemoteFault(f"the node said {other!r} out of its turn")
+
+    def _keep(self, piece: pb.Piece) -> None:
+        if why := paths.problem([piece.path]):
+            raise RemoteFault(f"the job's code cannot be kept: {why}")
+        path = self.folder / "code" / piece.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.write(piece.data)
+
+    async def _launched(self, launch: pb.Launch) -> ProcessWorker:
+        """Start the worker; it finds here what the node would have given it there."""
+        begin = launch.begin
+        told = begin.flow if begin.WhichOneof("it") == "flow" else begin.trainer
+        code = self.folder / "code"
+        code.mkdir(exist_ok=True)
+        told.code, told.blobs = str(code), str(self._blobs.folder)
+        order = Order(launch.module, begin, code, dict(launch.env))
+        return await ProcessLauncher(self.folder).launch(order, self._printed)
+
+    def _printed(self, data: bytes) -> None:
+        self._words.put_nowait((pb.PodUp(output=data), ()))
+
+    async def _hear(self, worker: ProcessWorker) -> None:
+        """Hand on what the worker says, and how it ended."""
+        ended = asyncio.create_task(worker.ended())
+        try:
+            while (up := await worker.receive()) is not None:
+                self._words.put_nowait((pb.PodUp(word=up), named(up)))
+        except RemoteFault as problem:
+            self._printed(f"{problem}\n".encode())
+            await worker.stop(0)
+        how = await ended
+        self._words.put_nowait((pb.PodUp(ended=pb.Ended(how=how)), ()))
+        self._words.put_nowait(None)
+
+
+if __name__ == "__main__":
+    main()

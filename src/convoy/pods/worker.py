@@ -1,0 +1,220 @@
+"""A worker in a pod of its own, as its node sees it: made, heard over the line that its pod opens, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from convoy import errors
+from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.pods.api import Api, Object
+from convoy.pods.courier import Courier, named
+from convoy.pods.trouble import end_of, of_pod
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.backoff import Backoff
+from convoy.wire.stream import PING_S, Stream
+from convoy.worker.launcher import Order
+
+CREDENTIAL_S: Final = 3600.0  # for a pod to find a machine, get its image and open its line; then it may try no more
+PIECE: Final = 1 << 20  # bytes of code in one message
+LAST_S: Final = 5.0  # after a line broke, for the cluster to say why; and for a pod to say its last word
+
+
+class PodWorker:
+    """One worker; its launcher runs `live`, and nothing of it is left in the cluster when that returns."""
+
+    def __init__(
+        self,
+        api: Api,
+        made: tuple[Object, Object],
+        order: Order,
+        *,
+        output: Callable[[bytes], None],
+        waits: Callable[[str], None],
+        leaving: asyncio.Event,
+    ) -> None:
+        """`made`: its Secret and its Job, not yet in the cluster; `leaving`: its node does not wait for the cluster."""
+        self.name: str = made[1]["metadata"]["name"]
+        self._api = api
+        self._made = made
+        self._output = output
+        self._waits = waits
+        told: Any = order.begin.flow if order.begin.WhichOneof("it") == "flow" else order.begin.trainer
+        self._code, self._blobs = Path(told.code), BlobFolder(Path(told.blobs))
+        self._words: asyncio.Queue[tuple[pb.PodDown, tuple[str, ...]] | None] = asyncio.Queue()
+        launch = pb.Launch(module=order.module, env=dict(order.env), begin=order.begin)
+        self._words.put_nowait((pb.PodDown(launch=launch), named(order.begin)))
+        self._ups: asyncio.Queue[pb.WorkerUp | RemoteFault | None] = asyncio.Queue()
+        self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._come = False
+        self._moved = asyncio.Event()  # its pod has called, or it is over
+        self.seen = False  # its pod has been there
+        self._leaving = leaving
+        self._courier: Courier[pb.PodUp, pb.PodDown] | None = None
+        self._cpu_s = 0.0
+        self._trouble = ""
+        self._expires = time.time() + CREDENTIAL_S
+
+    # ---- as its node sees it ---------------------------------------------------------------------------------
+    async def receive(self) -> pb.WorkerUp | None:
+        """Return its next message, or None once it is over. Raises `RemoteFault` when it talks nonsense."""
+        up = await self._ups.get()
+        if isinstance(up, RemoteFault):
+            raise up
+        return up
+
+    def send(self, message: pb.WorkerDown) -> None:
+        """Send it a message, behind the blobs that it names, and let it drop those that this node has dropped."""
+        if self._courier is not None and (gone := self._courier.held - self._blobs.digests()):
+            self._courier.forget(gone)
+            self._words.put_nowait((pb.PodDown(forget=pb.Forget(digests=sorted(gone))), ()))
+        self._words.put_nowait((pb.PodDown(word=message), named(message)))
+
+    async def ended(self) -> str:
+        """Wait for its end; return "" for exit 0, else how it ended in words."""
+        return await asyncio.shield(self._over)
+
+    def cpu_s(self) -> float:
+        """Return the CPU seconds that it had used when its pod last spoke."""
+        return self._cpu_s
+
+    async def stop(self, grace_s: float) -> None:
+        """End it and its children: SIGTERM, then SIGKILL after `grace_s`; its pod goes."""
+        if self._courier is not None:
+            self._words.put_nowait((pb.PodDown(end=pb.End(grace_s=grace_s)), ()))
+            await asyncio.wait({self._over}, timeout=grace_s + LAST_S)
+        self._end("")
+
+    # ---- as its launcher sees it -----------------------------------------------------------------------------
+    async def live(self) -> None:
+        """Make the pod, wait for its end, and remove it."""
+        try:
+            await self._try(self._create)
+            self.pod(None)
+            try:
+                async with asyncio.timeout(CREDENTIAL_S):
+                    await self._moved.wait()
+            except TimeoutError:
+                self._end(f"its pod did not come within {CREDENTIAL_S / 60:.0f} min: {self._trouble}")
+            await self._over
+        except ConvoyError as problem:
+            self._end(errors.line(problem))
+        finally:
+            self._end("its node leaves")
+            await self._try(self._remove)
+
+    def expected(self) -> bool:
+        """Whether its pod may open its line: once, and in time."""
+        return not self._come and not self._over.done() and time.time() < self._expires
+
+    def pod(self, it: Object | None) -> None:
+        """Hear how its pod is."""
+        self.seen = self.seen or it is not None
+        how = "" if it is None else end_of(it)
+        if how:
+            self._end(how)
+        elif it is not None and it.get("status", {}).get("phase") == "Succeeded" and not self._come:
+            self._end("its pod ended and never spoke: is its image made from Convoy's?")
+        elif not self._come:
+            self._said(
+                "its pod is not made yet" if it is None else of_pod(it) or "its pod runs, and has not called yet"
+            )
+
+    def gone(self) -> None:
+        """Its pod is not there any more."""
+        self._end("its pod was taken away")
+
+    async def serve(self, stream: Stream) -> None:
+        """Have the line that its pod has opened, until either side is over."""
+        self._come = True
+        self._moved.set()
+        self._said("")
+        self._courier = courier = Courier(stream, self._blobs, self._words, (pb.PodUp, pb.PodDown))
+        try:
+            async with asyncio.TaskGroup() as group:
+                writing = group.create_task(self._write(stream, courier))
+                await self._listen(courier)
+                writing.cancel()
+        finally:
+            self._words.put_nowait(None)
+        await asyncio.wait({self._over}, timeout=LAST_S)  # the cluster knows more of why a line broke than we do
+        self._end("the line to its pod broke")
+
+    async def _write(self, stream: Stream, courier: Courier[pb.PodUp, pb.PodDown]) -> None:
+        try:
+            for piece in _pieces(self._code):
+                await stream.write(pb.PodDown(code=piece))
+            await courier.write(PING_S, lambda: pb.PodDown(ping=pb.Ping()))
+        except Unreachable:
+            return
+
+    async def _listen(self, courier: Courier[pb.PodUp, pb.PodDown]) -> None:
+        try:
+            while not self._over.done() and (up := await courier.read()) is not None:
+                self._heard(up)
+        except Unreachable:
+            return
+        except RemoteFault as problem:
+            self._ups.put_nowait(problem)
+        except ConvoyError as problem:  # no room for what it sent
+            self._end(errors.line(problem))
+
+    def _heard(self, up: pb.PodUp) -> None:
+        match up.WhichOneof("it"):
+            case "life":
+                self._cpu_s = up.life.cpu_s
+            case "word":
+                self._ups.put_nowait(up.word)
+            case "output":
+                self._output(up.output)
+            case "ended":
+                self._end(up.ended.how)
+            case other:
+                raise RemoteFault(f"the pod of a worker said {other!r}")
+
+    def _end(self, how: str) -> None:
+        if not self._over.done():
+            self._over.set_result(how)
+            self._moved.set()
+            self._ups.put_nowait(None)
+            self._said("")
+
+    def _said(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._waits(trouble)
+
+    async def _try(self, what: Callable[[], Awaitable[None]]) -> None:
+        """Do something with the cluster; when its API server is not there, again until it is, or the node leaves."""
+        backoff = Backoff()
+        while True:
+            try:
+                await what()
+            except Unreachable as problem:
+                if self._leaving.is_set():  # what is left belongs to the node's own pod, and goes with it
+                    return
+                self._said(errors.line(problem))
+                await backoff.wait(self._leaving)
+            else:
+                return
+
+    async def _create(self) -> None:
+        for it in self._made:
+            await self._api.create(it)
+
+    async def _remove(self) -> None:
+        for it in reversed(self._made):
+            await self._api.remove(it["kind"], it["metadata"]["name"])
+
+
+def _pieces(code: Path) -> Iterator[pb.Piece]:
+    """Yield the files of a job's code."""
+    for path in sorted(code.rglob("*")):
+        if path.is_file():
+            name, data = path.relative_to(code).as_posix(), path.read_bytes()
+            for start in range(0, len(data) or 1, PIECE):
+                yield pb.Piece(path=name, data=data[start : start + PIECE])

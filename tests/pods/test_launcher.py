@@ -1,0 +1,267 @@
+"""Workers in pods, as real processes over real TLS: what a site's trainer and a server's workflow do there."""
+
+import asyncio
+import json
+import os
+
+import numpy as np
+import pytest
+from clusters import launching
+
+from convoy.errors import JobFailed
+from convoy.pods import worker as workers
+from convoy.pods.outpost import Pass
+from convoy.site.trainer import Trainer
+from convoy.store import arrays
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.dial import Way
+from convoy.worker.launcher import Order
+
+CODE = """
+import os, signal, sys, pathlib, convoy
+from lib.more import ADD
+
+@convoy.train
+def train(task):
+    print("round", task.round, flush=True)
+    if "die" in task.config and not pathlib.Path(task.config["die"]).exists():
+        pathlib.Path(task.config["die"]).touch()
+        os.kill(os.getppid(), signal.SIGKILL)
+    if "wait" in task.config:
+        open(task.config["wait"]).read()
+    return convoy.Reply({"w": task.model["w"] + ADD}, weight=7, metrics={"round": task.round})
+"""
+JOB = "ab" * 16
+
+
+class Site:
+    """A job's folder at a site, and a trainer for it."""
+
+    def __init__(self, folder, launcher, group, config):
+        code = folder / "code"
+        (code / "lib").mkdir(parents=True)
+        (code / "train.py").write_text(CODE)
+        (code / "lib" / "more.py").write_text("ADD = 2\n")
+        (code / "lib" / "__init__.py").touch()
+        (folder / "blobs").mkdir()
+        self.blobs, self.printed, self.waits, self.ready = (
+            BlobFolder(folder / "blobs"),
+            b"",
+            asyncio.Queue(),
+            asyncio.Event(),
+        )
+        begin = pb.BeginTrainer(job=JOB, name="n", site="s", code=str(code), blobs=str(folder / "blobs"))
+        begin.trainer, begin.config_json, begin.data_json = "train.py", json.dumps(config), "{}"
+        order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), code, {"MORE": "1"})
+        self.trainer = Trainer(
+            order, launcher, group, self.hear, self.waits.put_nowait, self.ready.set, lambda: None, pulse_s=60
+        )
+
+    def hear(self, data):
+        self.printed += data
+
+    def model(self, value, size=100_000):
+        return arrays.save(self.blobs, {"w": np.full(size, value, np.float32)})
+
+    async def train(self, digest, round_=1):
+        task = pb.Task(job=JOB, step=f"{round_}.0", kind="train", round=round_)
+        task.model.digest = digest
+        return await self.trainer.train(task)
+
+
+@pytest.fixture
+async def away(tmp_path):
+    """Make a site whose trainer runs in a pod; everything is gone at the end."""
+    async with asyncio.TaskGroup() as group, launching(tmp_path) as (launcher, cluster):
+        made = []
+
+        def make(**config):
+            made.append(Site(tmp_path / f"site-{len(made)}", launcher, group, config))
+            return made[-1], cluster
+
+        yield make
+        for site in made:
+            await site.trainer.stop()
+
+
+@pytest.mark.parametrize("size", [100, 1_000_000], ids=["a small model", "a large model"])
+async def test_a_trainer_in_a_pod_trains_as_it_does_at_home(away, size):
+    site, _ = away()
+    said = await site.train(site.model(1, size))
+    assert said.answer.weight == 7
+    np.testing.assert_array_equal(arrays.load(site.blobs, said.answer.digest)["w"], np.full(size, 3, np.float32))
+    assert site.blobs.verify(said.answer.digest)
+    assert site.ready.is_set()
+    assert b"round 1" in site.printed
+
+
+async def test_it_stays_from_task_to_task_and_drops_what_its_node_drops(away, tmp_path):
+    site, cluster = away()
+    first = site.model(1)
+    update = (await site.train(first)).answer.digest
+    await asyncio.to_thread(site.blobs.delete, first)
+    site.blobs.delete(update)
+    second = site.model(5)
+    last = (await site.train(second, 2)).answer.digest
+    assert len(cluster.processes) == 1
+    (pod,) = cluster.processes
+    assert BlobFolder(tmp_path / "pods" / pod / "work" / "blobs").digests() == {second, last}
+
+
+async def test_a_pod_that_is_killed_in_a_task_is_made_again_and_the_task_answered(away, tmp_path):
+    site, cluster = away(die=str(tmp_path / "died"))
+    said = await site.train(site.model(1))
+    assert said.answer.weight == 7
+    assert len(cluster.processes) == 2
+
+
+async def test_a_pod_that_is_evicted_in_a_task_is_made_again(away, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    site, cluster = away(wait=str(tmp_path / "gate"))
+    training = asyncio.create_task(site.train(site.model(1)))
+    gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
+    (pod,) = cluster.processes
+    cluster.tell(pod, {"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"})
+    await cluster.processes[pod].wait()
+    gate.close()
+    again = await asyncio.to_thread((tmp_path / "gate").open, "w")
+    again.close()
+    assert (await training).answer.weight == 7
+    assert len(cluster.processes) == 2
+
+
+async def test_a_pod_that_keeps_being_evicted_fails_the_task_with_the_clusters_words(away):
+    site, cluster = away()
+    cluster.pending = True
+
+    async def evict():
+        for _ in range(3):
+            cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted", "message": "no memory"})
+            await cluster.removed.get()
+
+    evicting = asyncio.create_task(evict())
+    with pytest.raises(JobFailed) as failed:
+        await site.train(site.model(1))
+    assert failed.value.why == "its pod was ended: Evicted: no memory"
+    await evicting
+
+
+async def test_what_a_pod_waits_for_is_told_in_words_and_nothing_once_it_has_called(away):
+    site, cluster = away()
+    cluster.pending = True
+    training = asyncio.create_task(site.train(site.model(1)))
+    pod = await cluster.made.get()
+    lacks = {"type": "PodScheduled", "status": "False", "message": "0/2 nodes: 2 Insufficient nvidia.com/gpu."}
+    cluster.tell(pod, {"phase": "Pending", "conditions": [lacks]})
+    assert await site.waits.get() == "its pod is not made yet"
+    while "no node has enough nvidia.com/gpu" not in await site.waits.get():
+        pass
+    await cluster.start(pod)
+    while await site.waits.get():
+        pass
+    await training
+
+
+async def test_a_credential_is_good_once(away, tmp_path):
+    site, cluster = away()
+    await site.train(site.model(1))
+    (pod,) = cluster.processes
+    (home,) = {it["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] for it in cluster.jobs.values()}
+    host, port = home.split(":")
+    stream = await Way(host, int(port), Pass(tmp_path / "pods" / pod / "pass")).dial()
+    assert await stream.read(pb.PodDown) is None, "the node hangs up"
+    stream.close()
+    assert (await site.train(site.model(2), 2)).answer.weight == 7, "and the worker is not disturbed"
+
+
+async def test_a_credential_is_good_for_its_time_alone(away, monkeypatch):
+    monkeypatch.setattr(workers, "CREDENTIAL_S", 0.05)
+    site, cluster = away()
+    cluster.pending = True
+    with pytest.raises(JobFailed) as failed:
+        await site.train(site.model(1))
+    assert "did not come within" in failed.value.why
+
+
+async def test_an_api_server_that_is_not_there_for_a_while_costs_nothing_but_time(away):
+    site, cluster = away()
+    cluster.down = 2
+    assert (await site.train(site.model(1))).answer.weight == 7
+    assert "the API server is not there" in await site.waits.get()
+
+
+async def test_a_pod_that_sends_other_bytes_for_a_model_changes_nothing_at_its_node(away):
+    site, cluster = away()
+    cluster.pending = True
+    model, update = site.model(1), site.model(2)
+    kept, false = site.blobs.path(model).read_bytes(), site.blobs.read_header(update)
+    site.blobs.delete(update)
+    training = asyncio.create_task(site.train(model))
+    stream = await called(cluster, await cluster.made.get())
+    for digest, header in ((model, site.blobs.read_header(model).header), (update, false.header)):
+        said = pb.Blob(digest=digest, size=false.size, header=header)
+        await stream.write(pb.PodUp(blob=said))
+        await stream.give(memoryview(bytes(false.size - len(header))))
+    for _ in range(2):
+        cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted"})
+    with pytest.raises(JobFailed):
+        await training
+    assert site.blobs.path(model).read_bytes() == kept
+    assert site.blobs.digests() == {model}
+    stream.close()
+
+
+async def called(cluster, pod):
+    """Return the line that a pod would open."""
+    (container,) = cluster.jobs[pod]["spec"]["template"]["spec"]["containers"]
+    host, port = container["env"][0]["value"].split(":")
+    return await Way(host, int(port), Pass(cluster.mount(pod) / "pass")).dial()
+
+
+async def test_a_stop_before_the_pod_has_come_leaves_nothing(away):
+    site, cluster = away()
+    cluster.pending = True
+    await site.trainer.start()
+    await cluster.made.get()
+    await site.trainer.stop()
+
+
+async def test_a_workflow_in_a_pod_commits_what_it_makes(tmp_path):
+    code, blobs = tmp_path / "code", tmp_path / "blobs"
+    code.mkdir()
+    blobs.mkdir()
+    flow = "async def run(fleet):\n    async for turn in fleet.rounds(1):\n        await turn.commit(turn.model)\n"
+    (code / "flow.py").write_text(flow)
+    (code / "train.py").write_text(
+        "import numpy as np\ndef initial():\n    return {'w': np.ones(50_000, np.float32)}\n"
+    )
+    begin = pb.BeginFlow(job=JOB, name="n", code=str(code), blobs=str(blobs), committed=-1)
+    begin.workflow, begin.model = "flow.py:run", "train.py:initial"
+    printed = []
+    async with launching(tmp_path) as (launcher, _):
+        order = Order("convoy.worker.flow", pb.WorkerDown(flow=begin), code, {})
+        worker = await launcher.launch(order, printed.append, lambda _: None)
+        for number in (0, 1):
+            up = await worker.receive()
+            assert up.WhichOneof("it") == "commit", printed
+            assert up.commit.round == number
+            assert BlobFolder(blobs).verify(up.commit.model)
+            worker.send(pb.WorkerDown(committed=pb.Committed(job=JOB, round=number)))
+        assert (await worker.receive()).WhichOneof("it") == "done"
+        assert await worker.receive() is None
+        assert await worker.ended() == ""
+
+
+async def test_the_worker_is_ended_when_its_node_is_gone(away, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    site, cluster = away(wait=str(tmp_path / "gate"))
+    training = asyncio.create_task(site.train(site.model(1)))
+    gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
+    (pod,) = cluster.processes
+    training.cancel()
+    await site.trainer.stop()
+    await cluster.processes[pod].wait()
+    with pytest.raises(BrokenPipeError):
+        os.write(gate.fileno(), b"nobody reads any more")
+    gate.close()
