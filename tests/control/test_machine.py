@@ -473,3 +473,15 @@ def test_a_site_that_changed_its_mind_waits_for_room():
     assert "SendStart" not in kinds(drive(events.MemberStopped(J, C)))
     found = drive(events.MemberRefused(k, C, "no"))
     assert effects.SendStart(C, J) in found
+
+
+def test_what_a_members_worker_waits_for_is_told_for_as_long_as_it_waits(running):
+    running(events.MemberWaits(J, B, "no node has enough nvidia.com/gpu"), events.MemberWaits(J, A, "its pod is new"))
+    assert asks.delayed(running.job) == "site-1: its pod is new; site-2: no node has enough nvidia.com/gpu"
+    running(events.MemberWaits(J, B, ""), events.MemberWaits(J, A, ""))
+    assert asks.delayed(running.job) == ""
+
+
+def test_what_a_member_waits_for_does_not_change_what_a_refusal_says(running):
+    running(events.MemberRefused(J, B, "no"), events.MemberWaits(J, B, "its pod is new"))
+    assert running.job.members[B].reason == "no"

@@ -11,6 +11,9 @@ from convoy.control import events
 from convoy.control.machine import Machine, Now
 from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveSite, Needs, State
+from convoy.errors import Unreachable
+from convoy.pods.courier import Courier
+from convoy.pods.worker import PodWorker
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
@@ -22,7 +25,10 @@ from convoy.site.line import Line
 from convoy.spec.kit import PENDING, Kit
 from convoy.store import arrays
 from convoy.trust.federation import Federation, sign
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.frames import LENGTH, length_of, parsed
 from convoy.wire.pump import Pump
+from convoy.worker.launcher import Order
 from convoy.worker.node import Ending
 from tests.fuzz.targets import JOB, PROJECT, SITE, world
 
@@ -109,3 +115,40 @@ def site():
     line.connected.set()
     made = Site(kit, Idle(), folder / "work", line, Idle(), structlog.get_logger())
     return Agent(made, Idle(), Ending(asyncio.Event()), None)
+
+
+class Lines:
+    """A stream whose bytes have all come; at their end, the other end is gone."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = memoryview(data)
+
+    async def read(self, kind):
+        if not self._data:
+            return None
+        length = length_of(bytes(self._next(LENGTH.size)))
+        return parsed(kind, bytes(self._next(length)))
+
+    async def take(self, view):
+        found = self._next(min(len(view), max(len(self._data), 1)))
+        view[: len(found)] = found
+        return len(found)
+
+    def _next(self, size):
+        if size > len(self._data):
+            raise Unreachable("the line broke")
+        found, self._data = self._data[:size], self._data[size:]
+        return found
+
+
+async def from_a_pod(data: bytes) -> None:
+    """Let a worker hear these bytes as its pod's; what it keeps is removed."""
+    files = workspace()[0].job(JOB)
+    begin = pb.BeginTrainer(job=JOB, code=str(files.folder), blobs=str(files.folder / "blobs"))
+    order = Order("m", pb.WorkerDown(trainer=begin), files.folder, {})
+    made = ({}, {"metadata": {"name": "w"}})
+    worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event())
+    before = files.blobs.digests()
+    await worker._listen(Courier(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown)))
+    for digest in files.blobs.digests() - before:
+        files.blobs.delete(digest)

@@ -386,6 +386,34 @@ def downs():
         yield one.SerializeToString()
 
 
+def pod(data: bytes) -> None:
+    """What the pod of a worker sends to its node: messages, and bytes behind some of them."""
+    from tests.fuzz.nodes import from_a_pod
+
+    asyncio.run(from_a_pod(data))
+
+
+def pods_():
+    from convoy.wire import convoy_pb2 as pb
+    from convoy.wire.frames import pack
+    from tests.fuzz.nodes import workspace
+
+    made, model = workspace()
+    blobs = made.job(JOB).blobs
+    whole, header = blobs.path(model).read_bytes(), blobs.read_header(model).header
+    known = pb.PodUp(blob=pb.Blob(digest=model, size=len(whole), header=header))
+    answer = pb.WorkerUp(answer=pb.Answer(step="1.0", digest=model, weight=1.0, metrics={"loss": 1.0}))
+    said = (
+        pb.PodUp(life=pb.Life(cpu_s=1.0)),
+        pb.PodUp(output=b"a line\n"),
+        pb.PodUp(blob=pb.Blob(digest=model, size=len(whole), whole=whole)),
+        pb.PodUp(word=answer),
+        pb.PodUp(ended=pb.Ended(how="exit code 1")),
+    )
+    yield b"".join(map(pack, said))
+    yield pack(known) + whole[len(header) :] + pack(said[3])
+
+
 def flow(data: bytes) -> None:
     """What a job's workflow says to its server."""
     from convoy.wire import convoy_pb2 as pb
@@ -467,5 +495,6 @@ TARGETS = {
     "up": Target(up, ups),
     "down": Target(down, downs),
     "flow": Target(flow, flows_),
+    "pod": Target(pod, pods_),
     "view": Target(view, views_),
 }

@@ -1,6 +1,63 @@
-"""The tests of `kube` find their neighbours."""
+"""The cluster of the tests on a real Kubernetes, a federation in it, and the way to their neighbours.
 
+On root's Debian 12 the cluster is made here. Elsewhere: KUBECONFIG and CONVOY_TEST_IMAGE, an image
+that the cluster's nodes have or can pull.
+"""
+
+import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parent))
+
+from desks import HERE, NAMESPACE, Desk, debian
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory):
+    """The environment that leads to a cluster, and the image that its nodes have."""
+    image = os.environ.get("CONVOY_TEST_IMAGE")
+    if image and os.environ.get("KUBECONFIG"):
+        yield dict(os.environ), image
+        return
+    if os.geteuid() != 0 or not debian():
+        pytest.skip("a Kubernetes is made here by root on Debian 12 alone; elsewhere: KUBECONFIG and CONVOY_TEST_IMAGE")
+    folder = tmp_path_factory.mktemp("kube")
+    binaries = subprocess.run(["sh", HERE / "binaries.sh"], check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run(["sh", HERE / "images.sh", folder], check=True)
+    script = [sys.executable, HERE / "local_cluster.py"]
+    state = folder / "cluster"
+    images = folder.glob("*.img.tar")
+    done = subprocess.run([*script, "up", state, *images], stdout=subprocess.PIPE, text=True, check=True)
+    try:
+        path = f"{binaries}:{os.environ['PATH']}"
+        yield os.environ | {"KUBECONFIG": done.stdout.strip(), "PATH": path}, "localhost/convoy:test"
+    finally:
+        subprocess.run([*script, "down", state], check=True)
+
+
+@pytest.fixture(scope="session")
+def desk(cluster, tmp_path_factory):
+    """A federation that is up, and in the end gone."""
+    made = Desk(*cluster, tmp_path_factory.mktemp("desk"))
+    said = made.up()
+    assert "3 sites have registered" in said
+    yield made
+    made.convoy("kube", "down", "--volumes")
+    kinds = "all,configmaps,secrets,pvc,networkpolicies,roles,rolebindings,serviceaccounts"
+    left = json.loads(made.kubectl("get", kinds, "--output=json"))["items"]
+    assert left == []
+    spaces = json.loads(made.kubectl("get", "namespaces", "--output=json"))["items"]
+    assert NAMESPACE not in {space["metadata"]["name"] for space in spaces}
+
+
+@pytest.fixture(scope="session")
+def undisturbed(desk):
+    """The model of the job when nothing happens."""
+    job = desk.job("calm", 0)
+    assert [rounds for rounds, _ in desk.watch(job)][-1] == 4
+    return desk.model(job)

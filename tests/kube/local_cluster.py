@@ -331,6 +331,9 @@ def down(state):
         left = subprocess.run(["ip", "netns", "pids", f"cvk{node}"], capture_output=True, text=True, check=False).stdout
         end(map(int, left.split()))  # of a cluster whose folder is gone
         subprocess.run(["ip", "netns", "del", f"cvk{node}"], capture_output=True, check=False)
+        subprocess.run(
+            ["ip", "link", "del", f"vcvk{node}"], capture_output=True, check=False
+        )  # the kernel takes its time
     subprocess.run(["ip", "link", "del", BRIDGE], capture_output=True, check=False)
     groups = [group for node in range(1, NODES + 1) for group in Path("/sys/fs/cgroup").glob(f"*/cvk{node}")]
     until("the end of every process", lambda: not any(tasks(group) for group in groups))

@@ -10,9 +10,12 @@ import struct
 import sys
 from pathlib import Path
 
+import local_cluster
+
 from convoy.errors import ConvoyError
 from convoy.kube.cluster import connect
 
+NODES = [f"n{number}" for number in range(1, local_cluster.NODES + 1)]
 CLASS = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
@@ -62,7 +65,7 @@ class Names(asyncio.DatagramProtocol):
 
 
 async def provision(cluster, state):
-    """Give each claim that has a node a folder on it, for ever."""
+    """Give each claim that has a node a folder, for ever; it follows its pod, as a cloud's disk does in its zone."""
     while True:
         try:
             async for what, it in cluster.changes("PersistentVolumeClaim", ""):
@@ -77,7 +80,7 @@ def volume(claim, node, state):
     meta, spec = claim["metadata"], claim["spec"]
     folder = Path(state) / node / "volumes" / meta["uid"]
     folder.mkdir(parents=True, exist_ok=True)
-    here = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}]}]
+    here = [{"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": NODES}]}]
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolume",

@@ -83,6 +83,14 @@ def stuck(job: LiveJob) -> str:
     return "; ".join(f"{site} {absent(job.members[site])}" for site in refused)
 
 
+def delayed(job: LiveJob) -> str:
+    """Say which sites' workers wait for something before they run, such as a machine with a GPU."""
+    if job.over:
+        return ""
+    waiting = [one for one in job.members.values() if one.state in ("starting", "ready") and one.reason]
+    return "; ".join(f"{one.site}: {one.reason}" for one in sorted(waiting, key=lambda one: one.site))
+
+
 def reopen(job: LiveJob, record: Step, tasks: list[Task], now: float) -> None:
     """Take up a step that was open when the server went: tasks without a record are open."""
     known = {task.site: task for task in tasks}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from convoy.admin import views
-from convoy.control.asks import PATIENCE, stuck
+from convoy.control.asks import PATIENCE, delayed, stuck
 from convoy.control.records import Round
 from convoy.control.state import LiveJob, LiveSite, State
 from convoy.trust import audit
@@ -15,12 +15,13 @@ from convoy.trust.federation import Federation
 def job_view(job: LiveJob, problem: str) -> views.JobView:
     """Return a job in one line; `round` is the last committed one, `problem` what keeps the server from work."""
     record = job.record
+    stands = f"stands still: {problem}" if problem and record.state == "running" else ""
     metrics = next((dict(done.metrics) for done in reversed(job.rounds) if done.metrics), {})
     return views.JobView(
         id=record.id,
         name=record.name,
         state=record.state,
-        cause=f"stands still: {problem}" if problem and record.state == "running" else record.cause or stuck(job),
+        cause=stands or record.cause or stuck(job) or delayed(job),
         submitter=record.submitter,
         org=record.org,
         submitted_at=record.submitted_at,
