@@ -103,7 +103,7 @@ async def launching(folder, pods=None):
     home = Home("site-1-0", "uid", f"127.0.0.1:{sock.getsockname()[1]}", "site-1")
     async with asyncio.TaskGroup() as group:
         launcher = launchers.PodLauncher(cluster, home, pods or Pods(image="i"), authority, group)
-        async with Door(sock, lambda: context, launcher.serve):
+        async with Door(sock, lambda: context, launcher.serve, lambda _: None):
             watching = group.create_task(launcher.watch())
             yield launcher, cluster
             watching.cancel()

@@ -1,14 +1,19 @@
 """The audit trail of a real federation, verified at a site that does not trust its server."""
 
+import socket
 import sqlite3
+import ssl
 import subprocess
 import sys
+import time
 from contextlib import closing
 
 import pytest
 
 from bench.federation import ADMIN
+from convoy.spec.kit import read_kit
 from convoy.trust import audit
+from convoy.trust.authority import Authority
 from tests.scenarios.conftest import overheard, put_job, readyz, write_job
 
 pytestmark = pytest.mark.scenario
@@ -122,6 +127,30 @@ def test_what_sites_were_refused_is_in_the_trail(started, tmp_path):
     joined = {words for words in said if words[1] == "join"}
     assert {words[0] for words in joined} == {"site:site-2"}
     assert all("is disabled" in words[3] for words in joined)
+
+
+def test_strangers_who_do_not_get_through_the_door_are_in_the_trail(started, tmp_path):
+    federation = started()
+    kit = federation.nodes["site-1"].kit
+    foreign = Authority.create("other", tmp_path, now=time.time())
+    key, cert = foreign.issue("site", "site-1", now=time.time())
+    (tmp_path / "pair.pem").write_bytes(key + cert)
+    for pair in ((), (tmp_path / "pair.pem",)):
+        context = ssl.create_default_context(cafile=str(kit / "startup" / "root.crt"))
+        for file in pair:
+            context.load_cert_chain(file)
+        with (
+            socket.create_connection(("localhost", read_kit(kit).fed_port), timeout=10) as sock,
+            context.wrap_socket(sock, server_hostname="localhost") as line,
+            pytest.raises(OSError, match=r"(?i)certificate|unknown ca"),
+        ):
+            line.recv(1)
+    with federation.session() as session:
+        session.enable("site-2")  # when it answers, what was noted before is durable
+        said = [it.outcome for it in session.audit() if isinstance(it, audit.Record) and it.actor == "stranger"]
+    assert len(said) == 2
+    assert "shows no certificate" in said[0]
+    assert "is not one of this project" in said[1]
 
 
 def forge(file):

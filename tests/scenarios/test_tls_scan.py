@@ -1,10 +1,14 @@
 """Both doors of a real server, knocked at with every version of TLS, by hand: what OpenSSL no longer says, too."""
 
+import json
 import os
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +44,23 @@ def made(tmp_path_factory):
     federation.server.start()
     yield federation
     federation.down()
+
+
+SSLYZE = "6.3.1"
+
+
+@pytest.fixture(scope="session")
+def sslyze():
+    """The scanner, in an environment of its own: it wants an older cryptography than ours."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "convoy-sslyze" / SSLYZE
+    if not (cache / "bin" / "sslyze").exists():
+        made = subprocess.run([sys.executable, "-m", "venv", cache], capture_output=True, text=True, check=False)
+        assert made.returncode == 0, made.stderr
+        command = [cache / "bin" / "python", "-m", "pip", "install", "--quiet", f"sslyze=={SSLYZE}"]
+        got = subprocess.run(command, capture_output=True, text=True, check=False)
+        if got.returncode:
+            pytest.skip(f"sslyze cannot be had here: {got.stderr.strip().splitlines()[-1]}")
+    return cache / "bin" / "sslyze"
 
 
 @pytest.fixture(params=["8002", "8003"])
@@ -116,3 +137,28 @@ def test_the_door_for_sites_demands_a_certificate_and_gives_no_tickets(made):
         with pytest.raises(ssl.SSLWantReadError):
             sock.recv(1)
         assert sock.session is None or not sock.session.has_ticket
+
+
+@pytest.mark.timeout(300)
+def test_a_scanner_finds_tls_1_3_alone_and_a_certificate_demanded_on_the_door_for_sites(sslyze, made):
+    kit = read_kit(made.prod / "site-1")
+    doors = {kit.fed_port: "REQUIRED", kit.admin_port: "DISABLED"}
+    old = ("sslv2", "sslv3", "tlsv1", "tlsv1_1", "tlsv1_2")
+    asked = [f"--{one}" for one in (*old, "tlsv1_3", "heartbleed", "openssl_ccs", "early_data", "compression")]
+    command = [sslyze, "--json_out=-", *asked, *(f"localhost:{port}" for port in doors)]
+    said = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    scans = {one["server_location"]["port"]: one for one in said["server_scan_results"]}
+    for port, demanded in doors.items():
+        assert scans[port]["connectivity_result"]["client_auth_requirement"] == demanded
+        found = {
+            name: one["result"] for name, one in scans[port]["scan_result"].items() if one["status"] == "COMPLETED"
+        }
+        for version in ("ssl_2_0", "ssl_3_0", "tls_1_0", "tls_1_1", "tls_1_2"):
+            assert found[f"{version}_cipher_suites"]["accepted_cipher_suites"] == []
+        accepted = found["tls_1_3_cipher_suites"]["accepted_cipher_suites"]
+        assert {one["cipher_suite"]["name"] for one in accepted} == TLS_1_3_SUITES
+        assert found["heartbleed"]["is_vulnerable_to_heartbleed"] is False
+        assert found["openssl_ccs_injection"]["is_vulnerable_to_ccs_injection"] is False
+        assert found["tls_compression"]["supports_compression"] is False
+        early = found.get("tls_1_3_early_data")  # the scanner cannot try where it has no certificate to show
+        assert early is None if demanded == "REQUIRED" else early["supports_early_data"] is False

@@ -69,7 +69,7 @@ async def lied_to(tmp_path):
     kit.work.mkdir()
     identity.make(kit, Authority.load_issuing(kit.project, *kit.issuing_files), 3600)
     sock = bound("127.0.0.1", kit.fed_port, setting="none")
-    async with Door(sock, lambda: tls.server_context(kit), liar.serve):
+    async with Door(sock, lambda: tls.server_context(kit), liar.serve, lambda _: None):
         try:
             await asyncio.to_thread(site.start)
             await liar.hellos.get()

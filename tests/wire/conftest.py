@@ -55,7 +55,7 @@ def door(identities):
     async def opened(serve, *, server="server", site="site"):
         sock = bound("127.0.0.1", 0, setting="none")
         port = sock.getsockname()[1]
-        async with Door(sock, lambda: tls.server_context(identities[server]), serve):
+        async with Door(sock, lambda: tls.server_context(identities[server]), serve, lambda _: None):
             yield Way("127.0.0.1", port, identities[site])
 
     return opened

@@ -151,7 +151,7 @@ async def opened(settings: Settings, env: Mapping[str, str] = os.environ) -> Asy
         async with asyncio.TaskGroup() as group:
             launcher = PodLauncher(api, home, settings.pods, authority, group)
             await launcher.bury()
-            async with Door(sock, lambda: context, launcher.serve):
+            async with Door(sock, lambda: context, launcher.serve, lambda _: None):
                 watching = group.create_task(launcher.watch())
                 yield launcher
                 watching.cancel()

@@ -237,7 +237,7 @@ async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
     """Open the three doors: sites on 8002, people on 8003, health on 8004; return the first."""
     kit, settings = parts.kit, parts.settings
     sock = bound(settings.listen_host, kit.fed_port, setting=FED_PORT)
-    door = Door(sock, parts.own.for_sites, parts.sites.serve)
+    door = Door(sock, parts.own.for_sites, parts.sites.serve, parts.sites.refused)
     await stack.enter_async_context(door)
     vitals = health.Vitals(
         ready=lambda: parts.state.problem,

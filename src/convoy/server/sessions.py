@@ -53,13 +53,17 @@ class Sessions:
     audit: Auditor
     open: dict[SiteName, set[Stream]] = field(default_factory=dict)
 
+    def refused(self, problem: NotAllowed) -> None:
+        """Note a stranger who did not get through the door."""
+        self.audit.note_some("stranger", "join", "", f"refused: {errors.line(problem)}")
+
     async def serve(self, stream: Stream) -> None:
         """Serve one connection until it ends: a site's session, or transfers one after the other."""
         try:
             peer = tls.peer_of(stream.sock, self.project)
         except NotAllowed as problem:
             if await self._opening(stream) is not None:
-                self.audit.note_some("stranger", "join", "", f"refused: {errors.line(problem)}")
+                self.refused(problem)
                 await stream.write(verdict(problem))
             raise
         site = SiteName(peer.name)

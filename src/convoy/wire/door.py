@@ -88,9 +88,17 @@ class Door:
     """Listens on a socket that is bound; every connection is a task of its own, which ends with it."""
 
     def __init__(
-        self, sock: socket.socket, context: Callable[[], ssl.SSLContext], serve: Callable[[Stream], Awaitable[None]]
+        self,
+        sock: socket.socket,
+        context: Callable[[], ssl.SSLContext],
+        serve: Callable[[Stream], Awaitable[None]],
+        refused: Callable[[NotAllowed], None],
     ) -> None:
-        """`context` is asked for with each connection; `serve` has the stream until it returns."""
+        """`context` is asked for with each connection; `serve` has the stream until it returns.
+
+        `refused` is told of whoever shows no certificate, or a foreign one.
+        """
+        self._refused = refused
         self._sock = sock
         self._context = context
         self._serve = serve
@@ -138,12 +146,12 @@ class Door:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             stream = Stream(self._context().wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
-            async with asyncio.timeout(HANDSHAKE_S):
-                await stream.handshake()
+            if not await self._known(stream):
+                return
             self._shaking.leave(me)
             await self._serve(stream)
         except NotAllowed as problem:
-            structlog.get_logger().warning("refused at the door", reason=errors.line(problem))
+            structlog.get_logger().warning("refused behind the door", reason=errors.line(problem))
         except (ConvoyError, OSError) as problem:
             structlog.get_logger().debug("a connection ended", reason=str(problem))
         except Exception:  # noqa: BLE001 - the supervisor of connections: our bug in one must not end the others
@@ -151,3 +159,14 @@ class Door:
         finally:
             if stream is not None:
                 stream.close()
+
+    async def _known(self, stream: Stream) -> bool:
+        """Shake hands; return whether the other end showed a certificate of the root."""
+        try:
+            async with asyncio.timeout(HANDSHAKE_S):
+                await stream.handshake()
+        except NotAllowed as problem:
+            structlog.get_logger().warning("refused at the door", reason=errors.line(problem))
+            self._refused(problem)
+            return False
+        return True

@@ -40,9 +40,11 @@ class Stream:
         try:
             await self._do(self.sock.do_handshake)
         except Unreachable as problem:
-            if isinstance(problem.__cause__, ssl.SSLCertVerificationError):
-                why = problem.__cause__.verify_message
-                raise NotAllowed("the other end is not one of this project", why=why) from problem
+            cause = problem.__cause__
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                raise NotAllowed("the other end is not one of this project", why=cause.verify_message) from problem
+            if isinstance(cause, ssl.SSLError) and cause.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+                raise NotAllowed("the other end shows no certificate") from problem
             raise
 
     async def read(self, kind: type[M], limit: int = MAX_FRAME) -> M | None:
