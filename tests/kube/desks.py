@@ -99,15 +99,16 @@ class Desk:
         assert seen["state"] == "completed", seen
 
     def disturbed(self, job, disturb):
-        """Do something in the job's second round; return the last round, and the seconds to the next one's end."""
-        done, resumed, last = 0.0, 0.0, 0
+        """Do something in the middle of a job; return the last round, and the seconds to the end of the next one."""
+        done, resumed, at, last = 0.0, 0.0, 0, 0
         for rounds, told in self.watch(job):
-            if rounds == 1 and not done:
+            if rounds and not done:
                 disturb()
-                done = time.monotonic()
-            elif done and rounds > 1 and not resumed:
+                done, at = time.monotonic(), rounds
+            elif done and rounds > at and not resumed:
                 resumed = told
             last = rounds
+        assert at in (1, 2), "the job was over before anything was done to it"
         return last, round(resumed - done, 1)
 
     def model(self, job):
