@@ -1,4 +1,4 @@
-"""`convoy eks …`: the files from which eksctl makes a cluster that a federation fits in."""
+"""`convoy eks …`: the files from which eksctl makes a cluster that a federation fits in, and whether one does."""
 
 from __future__ import annotations
 
@@ -40,3 +40,23 @@ def cluster(*, name: str, region: str, nodes: int, gpu_nodes: int, output: Path,
     screen.line(f"eksctl create cluster -f {output / 'cluster.yaml'}")
     screen.line(f"kubectl apply -f {output / 'storage-class.yaml'}")
     screen.line("convoy kube up --image ACCOUNT.dkr.ecr.REGION.amazonaws.com/convoy:0.1.0")
+
+
+@app.command()
+@click.option("--name", default="convoy", show_default=True, help="The cluster's")
+@click.option("--region", default="us-west-2", show_default=True, help="Of AWS")
+@click.option(
+    "--gpu-nodes", default=0, show_default=True, type=click.IntRange(0, 100), help="Machines with a GPU wanted"
+)
+@as_json
+def doctor(*, name: str, region: str, gpu_nodes: int, json: bool) -> None:
+    """Look whether a cluster is fit for a federation, and change nothing; each finding names the command that mends it.
+
+    It asks AWS with your own credentials, and the cluster where a context of your kubeconfig leads to it. Exit code 1
+    if something is missing, 2 if something could not be looked at.
+    """
+    from convoy.cli import fitness
+    from convoy.cli.output import Screen
+    from convoy.kube.repair import Which
+
+    fitness.doctor(Screen(json=json), Which(name, region, gpu_nodes))

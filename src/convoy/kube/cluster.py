@@ -32,6 +32,8 @@ PLURALS: Final = {  # of every kind that we make or look at: its API and its plu
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "StatefulSet": ("apps/v1", "statefulsets"),
+    "StorageClass": ("storage.k8s.io/v1", "storageclasses"),
+    "Node": ("v1", "nodes"),
 }
 
 
