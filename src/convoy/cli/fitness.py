@@ -13,25 +13,30 @@ from convoy.cli.output import Screen
 from convoy.errors import NotAllowed, Refused
 from convoy.kube import account, inside
 from convoy.kube.doctor import Finding, judge
-from convoy.kube.facts import Inside, Unseen
+from convoy.kube.facts import Facts, Inside, Unseen
 from convoy.kube.repair import Which
 
 _WIDTH: Final = len("not looked at")
 
 
-def doctor(screen: Screen, which: Which, client: account.Client | None = None) -> None:
-    """Print every finding. Raises `Refused` where something is missing, `NotAllowed` where something was not seen."""
+def doctor(screen: Screen, which: Which) -> None:
+    """Look, and print every finding. Raises as `say` does, and what `account.look` raises."""
 
     def look(endpoint: str) -> Inside | Unseen:
         return asyncio.run(inside.look(endpoint, inside.kubeconfigs(os.environ, Path.home()), which))
 
-    found = judge(account.look(client or account.clients(which.region), which, look), which)
-    well = all(finding.state == "ok" for finding in found)
+    say(screen, which, account.look(account.clients(which.region), which, look))
+
+
+def say(screen: Screen, which: Which, facts: Facts) -> None:
+    """Print every finding. Raises `Refused` where something is missing, `NotAllowed` where something was not seen."""
+    found = judge(facts, which)
+    missing = [finding.name for finding in found if finding.state == "missing"]
+    unseen = [finding.name for finding in found if finding.state == "not looked at"]
+    well = not missing and not unseen
     screen.data({"ok": well, "cluster": which.name, "findings": [asdict(finding) for finding in found]})
     for line in lines(found):
         screen.line(line)
-    missing = [finding.name for finding in found if finding.state == "missing"]
-    unseen = [finding.name for finding in found if finding.state == "not looked at"]
     if missing:
         raise Refused(
             f"{which.name} is not fit for a federation yet: {len(missing)} of {len(found)} are missing",

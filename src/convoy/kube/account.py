@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Final, TypeVar
 
 from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, RemoteFault, Unreachable
@@ -57,6 +57,7 @@ def clients(region: str) -> Client:
     with _ours("", ""):
         session = boto3.Session(region_name=region)
 
+    @cache  # a client takes a tenth of a second to make
     def client(service: str) -> Any:
         with _ours(service, ""):
             return session.client(service, config=how)
