@@ -39,6 +39,7 @@ def cluster(*, name: str, region: str, nodes: int, gpu_nodes: int, output: Path,
     screen.data({"files": [str(file) for file in made]})
     screen.line(f"eksctl create cluster -f {output / 'cluster.yaml'}")
     screen.line(f"kubectl apply -f {output / 'storage-class.yaml'}")
+    screen.line(f"convoy eks doctor --name {name} --region {region}")
     screen.line("convoy kube up --image ACCOUNT.dkr.ecr.REGION.amazonaws.com/convoy:0.1.0")
 
 
