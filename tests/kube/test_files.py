@@ -8,53 +8,16 @@ import subprocess
 from pathlib import Path, PurePath
 
 import pytest
-import yaml
 from click.testing import CliRunner
 from federations import ROOT, made, said
 
 from convoy.cli.main import app
 from convoy.errors import BadInput
-from convoy.kube import eks, remembered, text
+from convoy.kube import remembered, text
 from convoy.kube.image import containerfile
 from convoy.kube.options import Options
 
-SCHEMA = ROOT.parent / "shared" / "kubernetes" / "eksctl-schema.json"
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
-
-
-@pytest.mark.parametrize("gpu_nodes", [0, 2])
-def test_the_file_for_eksctl_fits_eksctls_own_schema(gpu_nodes):
-    jsonschema = pytest.importorskip("jsonschema", reason="comes with kubernetes-validate: requirements-test.txt")
-    if not SCHEMA.is_file():
-        pytest.skip("eksctl's schema is not beside this repository")
-    schema = json.loads(SCHEMA.read_text())
-    validator = jsonschema.Draft7Validator(schema)
-    good = eks.cluster("convoy", "eu-central-1", nodes=2, gpu_nodes=gpu_nodes)
-    assert list(validator.iter_errors(good)) == []
-    assert list(validator.iter_errors(good | {"managedNodeGroup": []})) != [], "a typo would be found"
-
-
-def test_an_eks_cluster_needs_none_of_the_follow_up_commands_of_old():
-    config = eks.cluster("convoy", "us-west-2", nodes=2, gpu_nodes=1)
-    addons = {addon["name"]: addon for addon in config["addons"]}
-    (role,) = addons["aws-ebs-csi-driver"]["podIdentityAssociations"]
-    assert role["wellKnownPolicies"] == {"ebsCSIController": True}
-    assert json.loads(addons["vpc-cni"]["configurationValues"]) == {"enableNetworkPolicy": "true"}
-    assert len(config["availabilityZones"]) == 2
-    for group in config["managedNodeGroups"]:
-        assert group["volumeEncrypted"] is group["disablePodIMDS"] is group["privateNetworking"] is True
-    assert [group["name"] for group in config["managedNodeGroups"]] == ["nodes", "gpu-nodes"]
-    volumes = eks.storage_class()
-    assert volumes["parameters"] == {"type": "gp3", "encrypted": "true"}
-    assert volumes["volumeBindingMode"] == "WaitForFirstConsumer"
-
-
-def test_convoy_eks_cluster_writes_both_files(tmp_path):
-    done = CliRunner().invoke(app, ["eks", "cluster", "--gpu-nodes", "1", "-o", str(tmp_path)])
-    assert done.exit_code == 0, done.output
-    config = yaml.safe_load((tmp_path / "cluster.yaml").read_text())
-    assert config == eks.cluster("convoy", "us-west-2", nodes=2, gpu_nodes=1)
-    assert yaml.safe_load((tmp_path / "storage-class.yaml").read_text()) == eks.storage_class()
 
 
 def test_a_containerfile_adds_a_requirements_file_to_convoys_own_image(tmp_path, monkeypatch):

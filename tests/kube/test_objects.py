@@ -386,7 +386,7 @@ def test_a_project_of_nvidias_becomes_objects_too():
     assert len(objects(project, options.read(None), {})) == 17
 
 
-VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34")
+VERSIONS = ("1.30", "1.31", "1.32", "1.33", "1.34", "1.35")
 
 
 @pytest.mark.parametrize("version", VERSIONS)
