@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -210,6 +211,20 @@ async def test_a_pod_that_sends_other_bytes_for_a_model_changes_nothing_at_its_n
     assert site.blobs.path(model).read_bytes() == kept
     assert site.blobs.digests() == {model}
     stream.close()
+
+
+async def test_a_node_that_cannot_keep_what_its_pod_sends_goes_on_without_that_pod(away, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    site, cluster = away(wait=str(tmp_path / "gate"))
+    training = asyncio.create_task(site.train(site.model(1)))
+    gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
+    shutil.rmtree(site.blobs.folder)
+    (tmp_path / "gate").unlink()
+    (tmp_path / "gate").touch()
+    gate.close()
+    said = await training
+    assert "is not here" in said.failed.error, "the next pod is not given the model any more"
+    assert len(cluster.processes) == 2
 
 
 async def called(cluster, pod):

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
-from convoy.errors import NotFound, RemoteFault
+from convoy.errors import NotFound, RemoteFault, Unreachable
 from convoy.model import blob
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
@@ -118,8 +118,11 @@ class Courier(Generic[In, Out]):
     async def _receive(self, count: int, feed: Callable[[memoryview], None]) -> None:
         buffer = memoryview(bytearray(min(CHUNK, count)))
         while count:
-            async with asyncio.timeout(SILENCE_S):
-                got = await self._stream.take(buffer[: min(CHUNK, count)])
+            try:
+                async with asyncio.timeout(SILENCE_S):
+                    got = await self._stream.take(buffer[: min(CHUNK, count)])
+            except TimeoutError:
+                raise Unreachable("a blob stands still", why=f"no byte of it came for {SILENCE_S:g} s") from None
             feed(buffer[:got])
             count -= got
 

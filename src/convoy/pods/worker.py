@@ -69,7 +69,7 @@ class PodWorker:
 
     def send(self, message: pb.WorkerDown) -> None:
         """Send it a message, behind the blobs that it names, and let it drop those that this node has dropped."""
-        if self._courier is not None and (gone := self._courier.held - self._blobs.digests()):
+        if self._courier is not None and (gone := {one for one in self._courier.held if not self._blobs.has(one)}):
             self._courier.forget(gone)
             self._words.put_nowait((pb.PodDown(forget=pb.Forget(digests=sorted(gone))), ()))
         self._words.put_nowait((pb.PodDown(word=message), named(message)))
@@ -139,10 +139,9 @@ class PodWorker:
                 writing = group.create_task(self._write(stream, courier))
                 await self._listen(courier)
                 writing.cancel()
+            await asyncio.wait({self._over}, timeout=LAST_S)  # the cluster knows more of why a line broke than we do
         finally:
-            self._words.put_nowait(None)
-        await asyncio.wait({self._over}, timeout=LAST_S)  # the cluster knows more of why a line broke than we do
-        self._end("the line to its pod broke")
+            self._end("the line to its pod broke")
 
     async def _write(self, stream: Stream, courier: Courier[pb.PodUp, pb.PodDown]) -> None:
         try:
@@ -160,7 +159,7 @@ class PodWorker:
             return
         except RemoteFault as problem:
             self._ups.put_nowait(problem)
-        except ConvoyError as problem:  # no room for what it sent
+        except (ConvoyError, OSError) as problem:  # no room for what it sent
             self._end(errors.line(problem))
 
     def _heard(self, up: pb.PodUp) -> None:
