@@ -14,14 +14,21 @@ from convoy.errors import BadInput
 from convoy.spec import yamls
 
 UID: Final = 65532  # "nonroot" in the usual base images; no user of any node has it
-_QUANTITY: Final = re.compile(r"\d{1,12}(?:\.\d{1,6})?(?:m|[kMGTP]|[KMGTP]i)?", re.ASCII)
+_CPU: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?|[0-9]{1,9}m")
+_BYTES: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?(?:[kMGTP]|[KMGTP]i)?")
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 _SHARED: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 
-def _quantity(value: str) -> str:
-    if not _QUANTITY.fullmatch(value):
-        raise ValueError("a quantity of Kubernetes, such as 250m, 2, 512Mi or 10Gi")
+def _cpu(value: str) -> str:
+    if not _CPU.fullmatch(value):
+        raise ValueError("cores as a quantity of Kubernetes, such as 250m, 2 or 1.5")
+    return value
+
+
+def _bytes(value: str) -> str:
+    if not _BYTES.fullmatch(value):
+        raise ValueError("bytes as a quantity of Kubernetes, such as 512Mi or 10Gi")
     return value
 
 
@@ -41,7 +48,8 @@ def _cidr(value: str) -> str:
     return str(ipaddress.ip_network(value))
 
 
-Quantity = Annotated[str, AfterValidator(_quantity)]
+Cpu = Annotated[str, AfterValidator(_cpu), Field(json_schema_extra={"pattern": f"^(?:{_CPU.pattern})$"})]
+Bytes = Annotated[str, AfterValidator(_bytes), Field(json_schema_extra={"pattern": f"^{_BYTES.pattern}$"})]
 Name = Annotated[str, AfterValidator(_label)]
 Cidr = Annotated[str, AfterValidator(_cidr)]
 
@@ -56,12 +64,12 @@ class Node(_Said):
     """One node's pod: what it asks for is what it needs idle, its limits are what its jobs may take with it."""
 
     image: str = ""  # another one than the federation's, such as one with torch
-    cpu: Quantity = "100m"
-    cpu_limit: Quantity = "1"
-    memory: Quantity = "128Mi"  # an idle site was measured at 60 MB
-    memory_limit: Quantity = "1Gi"
+    cpu: Cpu = "100m"
+    cpu_limit: Cpu = "1"
+    memory: Bytes = "128Mi"  # an idle site was measured at 60 MB
+    memory_limit: Bytes = "1Gi"
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
-    storage: Quantity = "5Gi"
+    storage: Bytes = "5Gi"
     data: dict[str, Name] = {}  # name as jobs know it: the claim of a volume that holds it, mounted read-only
     node_selector: dict[str, str] = {}
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
