@@ -52,12 +52,26 @@ def found(project_file: Path, workspace: Path) -> Where:
     return Where(Place(project, said.chosen()), workspace, said.context)
 
 
-def render(screen: Screen, where: Where, *, with_kits: bool) -> None:
-    """Print the objects."""
+def render(screen: Screen, where: Where, *, with_kits: bool, kits_alone: bool = False) -> None:
+    """Print the objects, or their Secrets alone."""
     project = where.place.project
-    made = objects(project, where.place.options, kits.read(project, where.workspace, secrets=with_kits))
+    made = objects(project, where.place.options, kits.read(project, where.workspace, secrets=with_kits or kits_alone))
+    made = [it for it in made if it["kind"] == "Secret"] if kits_alone else made
     screen.data({"objects": made})
     screen.line(text.to_yaml(made).rstrip("\n"))
+
+
+def chart(screen: Screen, where: Where, folder: Path) -> None:
+    """Write the federation as a Helm chart; files of an older chart of ours that are no more go."""
+    from convoy.kube import chart as helm
+
+    project = where.place.project
+    made = helm.chart(project, where.place.options, kits.read(project, where.workspace, secrets=False))
+    helm.write(folder, made)
+    screen.data({"folder": str(folder), "files": sorted(made)})
+    screen.line(f"{len(made)} files are in {folder}; no secret is in them")
+    screen.line(f"helm upgrade --install {slug(project.name)} {folder}")
+    screen.line("convoy kube render --kits-alone | kubectl apply -f -")
 
 
 def up(screen: Screen, where: Where, context: str, patience_s: float) -> None:

@@ -35,15 +35,40 @@ def context_option(function: Any) -> Any:
 @place_options
 @chosen
 @click.option("--with-kits", is_flag=True, help="With the Secrets that hold join tokens and keys: keep them safe")
+@click.option("--kits-alone", is_flag=True, help="Those Secrets and nothing else, beside a chart")
 @as_json
 def render(
-    *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, with_kits: bool, json: bool
+    *,
+    project: Path,
+    workspace: Path,
+    namespace: str,
+    image: str,
+    values: Path | None,
+    with_kits: bool,
+    kits_alone: bool,
+    json: bool,
 ) -> None:
     """Print the objects of a federation as YAML, for kubectl apply or GitOps; no secret is in it."""
     from convoy.cli import cluster as command
     from convoy.cli.output import Screen
 
-    command.render(Screen(json=json), command.read(project, workspace, namespace, image, values), with_kits=with_kits)
+    where = command.read(project, workspace, namespace, image, values)
+    command.render(Screen(json=json), where, with_kits=with_kits, kits_alone=kits_alone)
+
+
+@app.command()
+@place_options
+@chosen
+@click.option("--output", "-o", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="The chart's")
+@as_json
+def chart(
+    *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, output: Path, json: bool
+) -> None:
+    """Write a federation as a Helm chart: what `render` prints, with what may differ as values; no secret is in it."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+
+    command.chart(Screen(json=json), command.read(project, workspace, namespace, image, values), output)
 
 
 @app.command()

@@ -77,7 +77,8 @@ def _distinct(project: Project) -> None:
 
 
 def _namespace(place: Place, name: str) -> Object:
-    meta = place.meta(name, "", {**place.common(), **_RESTRICTED})
+    keep = {"helm.sh/resource-policy": "keep"}  # a chart that goes leaves volumes, as `down` does
+    meta = place.meta(name, "", {**place.common(), **_RESTRICTED}, annotations=keep)
     del meta["namespace"]
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
 
