@@ -114,6 +114,21 @@ def up(
 
 @app.command()
 @place_options
+@chosen
+@context_option
+@as_json
+def doctor(
+    *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, context: str, json: bool
+) -> None:
+    """Look at a cluster before `up`, and change nothing: what is there, what is missing, what to do about it."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+
+    command.doctor(Screen(json=json), command.looked_at(project, workspace, namespace, image, values), context)
+
+
+@app.command()
+@place_options
 @context_option
 @as_json
 def status(project: Path, workspace: Path, context: str, json: bool) -> None:

@@ -33,6 +33,11 @@ PLURALS: Final = {  # of every kind that we make or look at: its API and its plu
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "StatefulSet": ("apps/v1", "statefulsets"),
 }
+_KINDS: Final = PLURALS | {  # and of what is looked at before anything is made
+    "Node": ("v1", "nodes"),
+    "StorageClass": ("storage.k8s.io/v1", "storageclasses"),
+    "SelfSubjectAccessReview": ("authorization.k8s.io/v1", "selfsubjectaccessreviews"),
+}
 
 
 class Gone(Exception):
@@ -62,9 +67,25 @@ class Cluster:
     async def list(self, kind: str, namespace: str, selector: str) -> tuple[list[Object], str]:
         """Return the objects of a kind that a selector chooses, and the version of that answer."""
         said = await self._ask("GET", kind, namespace, params={"labelSelector": selector})
-        version = PLURALS[kind][0]
+        version = _KINDS[kind][0]
         found = [{"apiVersion": version, "kind": kind, **it} for it in said.get("items") or []]
         return found, said["metadata"]["resourceVersion"]
+
+    async def version(self) -> str:
+        """Return the API server's own version, such as v1.33.1."""
+        with _ours("reading the cluster's version"):
+            async with self.api.call_api("GET", version="", base="/version", timeout=ANSWER_S) as response:
+                return str(response.json()["gitVersion"])
+        raise AssertionError  # the context above always returns or raises
+
+    async def may(self, verb: str, kind: str, namespace: str, part: str = "") -> bool:
+        """Return whether the person may do something with a kind, or with a part of it such as a pod's log."""
+        version, plural = PLURALS[kind]
+        asked = {"verb": verb, "group": version.rpartition("/")[0], "resource": plural, "subresource": part}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        content = json.dumps(review | {"spec": {"resourceAttributes": asked | {"namespace": namespace}}})
+        said = await self._ask("POST", review["kind"], "", content=content)
+        return bool(said["status"]["allowed"])
 
     async def remove(self, it: Object) -> None:
         """Remove an object, and what belongs to it; one that is gone already is no error."""
@@ -158,7 +179,7 @@ async def connect(context: str = "") -> AsyncIterator[Cluster]:
 
 def _at(kind: str, namespace: str, *rest: str) -> Mapping[str, Any]:
     """Return where the API server has something, as kr8s wants it said."""
-    version, plural = PLURALS[kind]
+    version, plural = _KINDS[kind]
     return {"version": version, "namespace": namespace or None, "url": "/".join(filter(None, (plural, *rest)))}
 
 
