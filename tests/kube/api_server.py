@@ -1,4 +1,4 @@
-"""An API server as far as reading goes: what it lists, what it allows; over real HTTP, for the real client."""
+"""An API server as far as reading goes: what it lists, what it allows, ports forwarded; for the real client."""
 
 import asyncio
 import socket
@@ -8,15 +8,42 @@ import uvicorn
 import yaml
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
 
 
 def refusal(status, message):
     return JSONResponse({"kind": "Status", "status": "Failure", "message": message, "code": status}, status)
 
 
-def application(*, version, listed, allows):
+async def forward(socket):
+    """Carry one connection to the port of this machine that is asked for: channel 0 is data, 1 trouble."""
+    port = int(socket.query_params["ports"])
+    socket.app.state.carries.add(asyncio.current_task())
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+
+    async def back():
+        while data := await reader.read(1 << 15):
+            await socket.send_bytes(b"\0" + data)
+        await socket.close()
+
+    tasks = []
+    try:
+        await socket.accept()
+        for channel in (0, 1):
+            await socket.send_bytes(bytes([channel]) + port.to_bytes(2, "little"))
+        tasks.append(asyncio.create_task(back()))
+        while (message := await socket.receive())["type"] == "websocket.receive":
+            writer.write(message["bytes"][1:])
+    finally:
+        writer.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, writer.wait_closed(), return_exceptions=True)
+
+
+def application(*, version="v1.33.1", listed=None, allows=lambda _: True):
     """`listed`: by plural, its items, or None where that may not be listed; `allows`: of resourceAttributes."""
+    listed = listed or {}
 
     async def said(request):
         return JSONResponse({"gitVersion": version})
@@ -34,14 +61,17 @@ def application(*, version, listed, allows):
         return JSONResponse({"items": chosen, "metadata": {"resourceVersion": "1"}})
 
     roots = ("/api/v1", "/apis/{group}/{version}")
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/version/", said),
             Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, methods=["POST"]),
+            WebSocketRoute("/api/v1/namespaces/{namespace}/pods/{pod}/portforward", forward),
             *(Route(f"{root}/{{plural}}", items) for root in roots),
             *(Route(f"{root}/namespaces/{{namespace}}/{{plural}}", items) for root in roots),
         ]
     )
+    app.state.carries = set()
+    return app
 
 
 @asynccontextmanager
@@ -65,3 +95,4 @@ async def serving(folder, app):
         finally:
             server.should_exit = True
             await task
+            await asyncio.gather(*app.state.carries, return_exceptions=True)

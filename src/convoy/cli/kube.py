@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,17 @@ def logs(*, node: str, follow: bool, count: int, project: Path, workspace: Path,
     from convoy.cli.output import Screen
 
     command.logs(Screen(json=json), command.found(project, workspace), context, node, count=count, follow=follow)
+
+
+@app.command()
+@click.option("--kit", default="", metavar="FOLDER", help="An admin's kit (or CONVOY_KIT; default: the one of `up`)")
+@place_options
+def console(kit: str, project: Path, workspace: Path) -> None:
+    """Open the console (`convoy console`) of this project's federation in a cluster."""
+    from convoy.cli import cluster, whose
+    from convoy.cli import console as command
+
+    command.run(whose.in_cluster(cluster.found(project, workspace).folder, kit or os.environ.get("CONVOY_KIT", "")))
 
 
 @app.command()
