@@ -1,13 +1,15 @@
-"""An API server as far as reading goes: what it lists, what it allows, ports forwarded; for the real client."""
+"""An API server in memory, for the real client over real HTTP: objects, rights, forwarded ports, commands in pods."""
 
 import asyncio
+import json
 import socket
+import sys
 from contextlib import asynccontextmanager
 
 import uvicorn
 import yaml
 from starlette.applications import Starlette
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 
 
@@ -41,36 +43,138 @@ async def forward(socket):
         await asyncio.gather(*tasks, writer.wait_closed(), return_exceptions=True)
 
 
-def application(*, version="v1.33.1", listed=None, allows=lambda _: True):
-    """`listed`: by plural, its items, or None where that may not be listed; `allows`: of resourceAttributes."""
-    listed = listed or {}
+class Store:
+    """What the API server keeps: objects by plural, namespace and name; a pod runs as soon as it is made."""
 
-    async def said(request):
-        return JSONResponse({"gitVersion": version})
+    def __init__(self, listed, hidden=(), volume=None):
+        self.objects = {}
+        self.hidden, self.volume = set(hidden), volume
+        self.fed = []  # the commands that pods were given
+        for plural, items in listed.items():
+            for it in items:
+                self.objects[plural, it["metadata"].get("namespace", ""), it["metadata"]["name"]] = it
 
-    async def review(request):
-        asked = (await request.json())["spec"]["resourceAttributes"]
-        return JSONResponse({"status": {"allowed": allows(asked)}}, 201)
+    def chosen(self, plural, namespace, selector):
+        wanted = dict(part.split("=", 1) for part in selector.split(",") if part)
+        return [
+            it
+            for (kind, space, _), it in self.objects.items()
+            if kind == plural
+            and namespace in ("", space)
+            and wanted.items() <= it["metadata"].get("labels", {}).items()
+        ]
 
-    async def items(request):
-        plural, namespace = request.path_params["plural"], request.path_params.get("namespace")
-        found = listed.get(plural, [])
-        if found is None:
-            return refusal(403, f"{plural} is forbidden")
-        chosen = [it for it in found if namespace in (None, it["metadata"].get("namespace"))]
-        return JSONResponse({"items": chosen, "metadata": {"resourceVersion": "1"}})
+    def apply(self, plural, namespace, name, said):
+        it = merged(self.objects.get((plural, namespace, name), {}), said)
+        self.objects[plural, namespace, name] = it
+        meta = it["metadata"]
+        meta.setdefault("uid", f"{plural}/{namespace}/{name}")
+        if plural == "pods":
+            it["status"] = {"phase": "Running"}
+        if plural == "statefulsets":
+            meta["generation"] = 1
+            it["status"] = {"observedGeneration": 1, "updateRevision": "r"}
+            labels = meta["labels"] | {"controller-revision-hash": "r"}
+            pod = {"metadata": {"name": f"{name}-0", "namespace": namespace, "labels": labels, "uid": f"{name}-0"}}
+            ready = [{"type": "Ready", "status": "True"}]
+            self.objects["pods", namespace, f"{name}-0"] = pod | {"status": {"conditions": ready}}
+        return it
 
-    roots = ("/api/v1", "/apis/{group}/{version}")
+    async def run(self, command, data):
+        """Run a command as if in a pod, the volume being a folder here; return its exit status and complaints."""
+        self.fed.append(command)
+        words = [sys.executable, *(word.replace("/kits", str(self.volume)) for word in command[1:])]
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*words, stdin=pipe, stderr=pipe)
+        while process.returncode is None and (chunk := await data()) is not None:
+            process.stdin.write(chunk)
+            await process.stdin.drain()
+            if len(chunk) < 1 << 15:
+                break  # a tar's last part: nobody says so, and the command must know
+        complaint = await process.stderr.read()
+        status = await process.wait()
+        process.stdin.close()
+        return status, complaint
+
+
+def merged(old, new):
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old | {key: merged(old.get(key), value) for key, value in new.items()}
+    return new
+
+
+async def execute(socket):
+    """Run a command: channel 0 is its input, 2 its complaints, 3 how it ended."""
+    socket.app.state.carries.add(asyncio.current_task())
+    await socket.accept(subprotocol="v4.channel.k8s.io")
+    await socket.send_bytes(b"\1")  # the line is open
+
+    async def data():
+        message = await socket.receive()
+        return message["bytes"][1:] if message["type"] == "websocket.receive" else None
+
+    status, complaint = await socket.app.state.store.run(socket.query_params.getlist("command"), data)
+    if complaint:
+        await socket.send_bytes(b"\2" + complaint)
+    said = {"status": "Success"} if status == 0 else {"status": "Failure", "message": f"exit code {status}"}
+    await socket.send_bytes(b"\3" + json.dumps(said).encode())
+    await socket.close()
+
+
+async def said_version(request):
+    return JSONResponse({"gitVersion": request.app.state.version})
+
+
+async def review(request):
+    asked = (await request.json())["spec"]["resourceAttributes"]
+    return JSONResponse({"status": {"allowed": request.app.state.allows(asked)}}, 201)
+
+
+async def nothing_more():
+    await asyncio.Event().wait()
+    yield b""
+
+
+async def items(request):
+    store, plural = request.app.state.store, request.path_params["plural"]
+    if plural in store.hidden:
+        return refusal(403, f"{plural} is forbidden")
+    if request.query_params.get("watch"):
+        return StreamingResponse(nothing_more())
+    namespace, selector = request.path_params.get("namespace", ""), request.query_params.get("labelSelector", "")
+    return JSONResponse({"items": store.chosen(plural, namespace, selector), "metadata": {"resourceVersion": "1"}})
+
+
+async def item(request):
+    store, params = request.app.state.store, request.path_params
+    at = (params["plural"], params.get("namespace", ""), params["name"])
+    if request.method == "PATCH":
+        return JSONResponse(store.apply(*at, await request.json()))
+    if request.method == "DELETE" and at in store.objects:
+        return JSONResponse(store.objects.pop(at))
+    return refusal(404, f"{at} is not there")
+
+
+def application(*, version="v1.33.1", listed=None, hidden=(), allows=lambda _: True, volume=None):
+    """`listed`: objects by plural; `hidden`: plurals that may not be listed; `allows`: of resourceAttributes."""
+    both, pod = ["PATCH", "DELETE"], "/api/v1/namespaces/{namespace}/pods/{pod}"
+    roots = [
+        f"{api}{space}/{{plural}}"
+        for api in ("/api/v1", "/apis/{group}/{version}")
+        for space in ("/namespaces/{namespace}", "")
+    ]
     app = Starlette(
         routes=[
-            Route("/version/", said),
+            Route("/version/", said_version),
             Route("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", review, methods=["POST"]),
-            WebSocketRoute("/api/v1/namespaces/{namespace}/pods/{pod}/portforward", forward),
-            *(Route(f"{root}/{{plural}}", items) for root in roots),
-            *(Route(f"{root}/namespaces/{{namespace}}/{{plural}}", items) for root in roots),
+            WebSocketRoute(f"{pod}/portforward", forward),
+            WebSocketRoute(f"{pod}/exec", execute),
+            *(Route(root, items) for root in roots),
+            *(Route(f"{root}/{{name}}", item, methods=both) for root in roots),
         ]
     )
-    app.state.carries = set()
+    app.state.version, app.state.allows, app.state.carries = version, allows, set()
+    app.state.store = Store(listed or {}, hidden, volume)
     return app
 
 

@@ -256,8 +256,8 @@ async def test_what_is_not_allowed_ends_with_2_and_other_trouble_with_1(tmp_path
 
 
 async def test_what_may_not_be_listed_is_not_looked_at(tmp_path):
-    hidden = dict.fromkeys(("nodes", "pods", "storageclasses", "namespaces", "persistentvolumeclaims"))
-    done = await doctor(of_a_cluster(listed=hidden), tmp_path)
+    hidden = ("nodes", "pods", "storageclasses", "namespaces", "persistentvolumeclaims")
+    done = await doctor(of_a_cluster(hidden=hidden), tmp_path)
     assert done.code == 0, done.err
     assert done.out.count("not looked at") == 4
 

@@ -73,6 +73,8 @@ def chart(project: Project, options: Options, kits: Mapping[str, Contents]) -> d
 
     Raises `BadInput` as `objects` does.
     """
+    if options.kits == "volume":
+        raise BadInput("a chart fills no volume with kits", why="kits: volume", fix="kits: secrets, or convoy kube up")
     place = Place(project, options.model_copy(update={"create_namespace": True}))  # whether is a value
     named = {slug(one.name): one for one in (project.server, *project.sites)}
     kits = {name: Contents(its.local) for name, its in kits.items()}

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, Refused, Unreachable
+from convoy.kube.fed import PROTOCOL, fed
 from convoy.kube.forward import forwarded
 from convoy.kube.naming import MANAGER
 
@@ -51,7 +52,7 @@ class Cluster:
     api: Api
     context: str
 
-    async def apply(self, it: Object) -> Object:
+    async def apply(self, it: Object, manager: str = MANAGER) -> Object:
         """Make an object be as it is said to be here (server-side apply), and return what the cluster has now."""
         meta = it["metadata"]
         return await self._ask(
@@ -61,7 +62,7 @@ class Cluster:
             meta["name"],
             content=json.dumps(it),
             headers={"content-type": "application/apply-patch+yaml"},
-            params={"fieldManager": MANAGER, "force": "true"},
+            params={"fieldManager": manager, "force": "true"},
         )
 
     async def list(self, kind: str, namespace: str, selector: str) -> tuple[list[Object], str]:
@@ -142,6 +143,14 @@ class Cluster:
         to = _at("Pod", namespace, pod, "portforward")
         async with forwarded(lambda: self.api.open_websocket(**to, params={"ports": str(port)})) as local:
             yield local
+
+    async def feed(self, namespace: str, pod: str, command: Sequence[str], data: bytes) -> None:
+        """Run a command in a pod with this as its standard input; returns once it has ended well."""
+        to = _at("Pod", namespace, pod, "exec")
+        params = {"command": list(command), "stdin": "true", "stdout": "true", "stderr": "true"}
+        await fed(
+            lambda: self.api.open_websocket(**to, params=params, subprotocols=(PROTOCOL,)), data, f"writing into {pod}"
+        )
 
     async def _ask(self, method: str, kind: str, namespace: str, name: str = "", **more: Any) -> Object:
         doing = f"{'reading' if method == 'GET' else 'changing'} {kind} {name} in {namespace or 'the cluster'}"

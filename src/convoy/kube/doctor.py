@@ -11,10 +11,10 @@ from convoy.kube.cluster import Cluster, Object
 from convoy.kube.findings import Access, Facts, Finding, judged
 from convoy.kube.naming import Place
 from convoy.kube.objects import objects
-from convoy.kube.up import WATCHED
+from convoy.kube.up import MADE, WATCHED
 
 AT_ONCE: Final = 8  # questions: the API server answers others too
-_APPLIED: Final = ("create", "patch", "list", "delete")
+_APPLIED: Final = ("create", "patch", "delete")
 _USED: Final = (
     ("list", ""),
     ("delete", ""),
@@ -22,6 +22,8 @@ _USED: Final = (
     ("get", "portforward"),
     ("create", "portforward"),
 )  # of pods
+
+_FILLED: Final = (("create", ""), ("patch", ""), ("get", "exec"), ("create", "exec"))  # pods, with `kits: volume`
 
 
 async def examine(cluster: Cluster, place: Place) -> list[Finding]:
@@ -50,6 +52,9 @@ def accesses(place: Place, wanted: Iterable[Object]) -> list[Access]:
     made = [Access(verb, "Namespace", "") for verb in ("create", "patch") if place.options.create_namespace]
     for namespace in place.namespaces:
         made += [Access(verb, kind, namespace) for kind in kinds for verb in _APPLIED]
+        made += [Access("list", kind, namespace) for kind in MADE]
+        if place.options.kits == "volume":
+            made += [Access(verb, "Pod", namespace, part) for verb, part in _FILLED]
         made += [Access("watch", kind, namespace) for kind in WATCHED]
         made += [Access(verb, "Pod", namespace, part) for verb, part in _USED]
     return made

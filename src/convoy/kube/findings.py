@@ -87,7 +87,7 @@ def judged(facts: Facts, place: Place, wanted: Sequence[Object]) -> list[Finding
 def _asked(facts: Facts) -> list[Access]:
     """Return what is not allowed and is asked for: a WebSocket to a pod is its creation from 1.35 on, not before."""
     old = _at(facts.version) < (1, 35)
-    return [one for one in facts.denied if not (old and (one.verb, one.part) == ("create", "portforward"))]
+    return [one for one in facts.denied if not (old and one.verb == "create" and one.part in ("portforward", "exec"))]
 
 
 def _at(text: str) -> tuple[int, int]:

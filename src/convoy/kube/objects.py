@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.kube import contents, network, pods
+from convoy.kube import contents, network, pods, shared
 from convoy.kube.contents import Contents
 from convoy.kube.naming import Place, slug
 from convoy.kube.options import Options, check_sites
@@ -19,6 +19,7 @@ _ORDER: Final = (  # what others need comes first
     "NetworkPolicy",
     "ConfigMap",
     "Secret",
+    "PersistentVolumeClaim",
     "Service",
     "PodDisruptionBudget",
     "StatefulSet",
@@ -36,6 +37,8 @@ def objects(project: Project, options: Options, kits: Mapping[str, Contents]) ->
     place = Place(project, options)
     check_sites(options, [site.name for site in project.sites])
     _distinct(project)
+    if options.kits == "volume" and options.per_organisation_namespaces:
+        raise BadInput("one volume for all kits is in one namespace", fix="per_organisation_namespaces: false")
     made: list[Object] = []
     for namespace in place.namespaces:
         if options.create_namespace:
@@ -43,6 +46,8 @@ def objects(project: Project, options: Options, kits: Mapping[str, Contents]) ->
         made += network.policies(place, namespace)
         made.append(_budget(place, namespace))
     made.append(network.service(place))
+    if options.kits == "volume":
+        made.append(shared.claim(place))
     for participant in (project.server, *project.sites):
         kit = kits.get(participant.name, Contents())
         config = contents.config_map(place, participant, kit)

@@ -102,6 +102,8 @@ class Options(_Said):
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     storage_class: str = ""  # empty: the cluster's default
     access_mode: Literal["ReadWriteOnce", "ReadWriteOncePod"] = "ReadWriteOnce"  # the second from Kubernetes 1.29 on
+    kits: Literal["secrets", "volume"] = "secrets"  # a Secret for each node, or one volume with a folder for each
+    kits_access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"  # of that volume: one machine, or all
     server: Node = _SERVER
     site: Node = Node()  # what every site gets that is not named below
     sites: dict[str, Node] = {}
