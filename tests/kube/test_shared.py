@@ -58,6 +58,11 @@ def test_a_volume_for_one_machine_keeps_all_its_pods_there_and_one_for_many_does
     for name in NODES:
         (near,) = pod_of(name, made(VOLUME))["affinity"]["podAffinity"].popitem()[1]
         assert near["topologyKey"] == "kubernetes.io/hostname"
+        chosen = near["labelSelector"]["matchLabels"]
+        labels = made(VOLUME)["StatefulSet", SPACE, name]["spec"]["template"]["metadata"]["labels"]
+        assert chosen.items() <= labels.items()
+        without = made()["StatefulSet", SPACE, name]["spec"]["template"]["metadata"]["labels"]
+        assert not chosen.items() <= without.items(), "who has no part in the volume keeps nobody near"
     many = options.Options(kits="volume", kits_access_mode="ReadWriteMany")
     assert not any("affinity" in pod_of(name, made(many)) for name in NODES)
     assert of("PersistentVolumeClaim", made(many))[0]["spec"]["accessModes"] == ["ReadWriteMany"]

@@ -61,6 +61,7 @@ for them. Where all that a cluster gets is kept in git, seal what the first comm
     convoy kube render --kits-alone | kubectl apply -f -
 
 - Objects are in {namespaces}, whatever --namespace says: that is where the release is noted.
+- A kit that changes restarts nobody: kubectl rollout restart statefulset NAME.
 - `helm uninstall` leaves namespaces, volumes and kits; the next install goes on with them.
 - `storage` and `storageClass` are of new volumes: a StatefulSet that is there cannot change them.
 - A limit of CPU, memory or GPUs is also what jobs may take, unless the owner's local/node.yaml says it.

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from convoy.kube import shared
 from convoy.kube.contents import DATA, HEALTH_PORT, KIT, STATE, Contents, digests, volumes
 from convoy.kube.naming import Place, slug
 from convoy.kube.options import UID, Node
-from convoy.kube.shared import affinity
 from convoy.spec.project import Participant, Server
 
 GRACE_S: Final = 45  # a node drains within 30 s
@@ -44,7 +44,7 @@ def stateful_set(
             "serviceName": name,
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": labels, "annotations": digests(config, contents)},
+                "metadata": {"labels": {**labels, **shared.labels(place)}, "annotations": digests(config, contents)},
                 "spec": _pod(place, participant, node, config),
             },
             "volumeClaimTemplates": [_claim(place, labels, node)],
@@ -78,8 +78,7 @@ def _pod(place: Place, participant: Participant, node: Node, config: Mapping[str
             *data,
         ],
     }
-    if place.options.kits == "volume":
-        spec |= affinity(place)
+    spec |= shared.affinity(place)
     if node.node_selector:
         spec["nodeSelector"] = dict(node.node_selector)
     if node.tolerations:

@@ -15,7 +15,7 @@ Object = dict[str, Any]
 SIZE: Final = "64Mi"  # a kit is a few KiB; classes make no smaller volumes than they like
 FOLDER: Final = "/kits"  # where the helper sees the volume
 HELPER: Final = "kits"  # the component of the pod that fills it
-COPIED: Final = "convoy/kits"  # annotation of the claim: by participant, a digest of what lies there
+COPIED: Final = "convoy/kits"  # annotation of the claim: by participant, a digest of what lies there; a pod's label
 TOLD: Final = "convoy/told"  # and what the server was told, or found there at its start
 LIFE_S: Final = 600  # of a helper whose `up` was killed
 
@@ -32,11 +32,17 @@ def claim(place: Place) -> Object:
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta, "spec": spec}
 
 
+def labels(place: Place) -> dict[str, str]:
+    """Return the label of pods that mount the volume; none where there is none."""
+    return {COPIED: "volume"} if place.options.kits == "volume" else {}
+
+
 def affinity(place: Place) -> Object:
     """Return what keeps all who mount the volume on one machine, if only one machine can have it."""
-    if place.options.kits_access_mode != "ReadWriteOnce":
+    if place.options.kits != "volume" or place.options.kits_access_mode != "ReadWriteOnce":
         return {}
-    beside = {"labelSelector": {"matchLabels": place.common()}, "topologyKey": "kubernetes.io/hostname"}
+    mounts = {"matchLabels": {**place.common(), **labels(place)}}
+    beside = {"labelSelector": mounts, "topologyKey": "kubernetes.io/hostname"}
     return {"affinity": {"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [beside]}}}
 
 
@@ -47,7 +53,7 @@ def selector(place: Place) -> str:
 
 def helper(place: Place, name: str, security: tuple[Object, Object]) -> Object:
     """Return the pod that mounts the volume and waits for kits; `security`: of a pod and of its container."""
-    labels = {**place.common(), COMPONENT: HELPER}
+    marks = {**place.common(), **labels(place), COMPONENT: HELPER}
     container = {
         "name": "kits",
         "image": place.options.image,
@@ -69,7 +75,7 @@ def helper(place: Place, name: str, security: tuple[Object, Object]) -> Object:
         "volumes": [{"name": "kits", "persistentVolumeClaim": {"claimName": SHARED}}],
         **affinity(place),
     }
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": place.meta(name, place.namespace, labels), "spec": spec}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": place.meta(name, place.namespace, marks), "spec": spec}
 
 
 def kits(place: Place, found: Mapping[str, Contents]) -> dict[str, dict[str, bytes]]:
@@ -88,26 +94,29 @@ def digest(files: Mapping[str, bytes]) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def told(federation: bytes, invites: Iterable[Invite]) -> str:
-    """Return what a server was told, as an annotation that gives nothing away."""
+def told(federation: bytes, invites: Iterable[Invite]) -> Object:
+    """Return what a server was told, in words that give nothing away."""
     known = [hashlib.sha256(one.hash.encode()).hexdigest()[:16] for one in invites]
-    return json.dumps({"federation": hashlib.sha256(federation).hexdigest(), "invites": sorted(known)})
+    return {"federation": hashlib.sha256(federation).hexdigest(), "invites": sorted(known)}
 
 
-def untold(said: str, federation: bytes, invites: Iterable[Invite]) -> tuple[bool, list[Invite]]:
+def untold(known: Mapping[str, Any], federation: bytes, invites: Iterable[Invite]) -> tuple[bool, list[Invite]]:
     """Return whether who is who has changed since, and the invitations that were not told."""
-    known = json.loads(said)
-    fresh = [one for one in invites if json.loads(told(b"", [one]))["invites"][0] not in known["invites"]]
-    return known["federation"] != hashlib.sha256(federation).hexdigest(), fresh
+    fresh = [one for one in invites if told(b"", [one])["invites"][0] not in known.get("invites", ())]
+    return known.get("federation") != told(federation, ())["federation"], fresh
 
 
-def noted(it: Mapping[str, Any], name: str) -> dict[str, str]:
-    """Return an annotation of the claim that holds JSON; nothing where there is none."""
-    return dict(json.loads((it["metadata"].get("annotations") or {}).get(name, "{}")))
+def noted(it: Mapping[str, Any], name: str) -> Object:
+    """Return an annotation of the claim; nothing where there is none that can be read."""
+    try:
+        said = json.loads((it["metadata"].get("annotations") or {}).get(name, "{}"))
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
-def note(place: Place, copied: Mapping[str, str], said: str) -> Object:
+def note(place: Place, copied: Mapping[str, str], said: Object) -> Object:
     """Return what is noted on the claim once all is copied."""
-    notes = {COPIED: json.dumps(dict(copied), sort_keys=True), TOLD: said}
+    notes = {COPIED: json.dumps(dict(copied), sort_keys=True), TOLD: json.dumps(said)}
     meta = {"name": SHARED, "namespace": place.namespace, "annotations": notes}
     return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": meta}

@@ -250,7 +250,7 @@ def _news(place: Place, found: Mapping[str, Contents], before: Mapping[tuple[str
         said = shared.told(*_said(old))
     else:
         claim = before.get(("PersistentVolumeClaim", place.namespace, SHARED), {"metadata": {}})
-        said = (claim["metadata"].get("annotations") or {}).get(shared.TOLD, "")
+        said = shared.noted(claim, shared.TOLD)
     if not said:
         return None
     changed, fresh = shared.untold(said, has, invites)
