@@ -579,6 +579,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),
     ("a server that does not answer a site", "a server", ("wire.dial.DIAL_S",)),
     ("an answer of a proxy", "a proxy", ("wire.proxy.MAX_ANSWER",)),
+    ("a kit for the volume of `kits: volume`", "who runs `up`", ("kube.unpack.MAX_FILES", "kube.unpack.MAX_BYTES")),
     ("a wait for readiness at 8004", "anybody there", ("wire.health.LONGEST_S",)),
 )
 CONSTANT: Final = re.compile(r"^([A-Z]\w*)(?:: Final)? = ([^#\n]+?)(?:  # (.+))?$", re.MULTILINE)

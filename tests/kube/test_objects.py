@@ -48,6 +48,11 @@ def test_what_is_printed_reads_back_as_the_same_objects():
     assert list(yaml.safe_load_all(text.to_yaml(wanted))) == json.loads(json.dumps(wanted))
 
 
+@pytest.mark.parametrize("digest", ["1234567890123e45", "0o17", "1E5", "+1.5e3"])
+def test_a_text_that_newer_readers_take_for_a_number_is_in_quotes(digest):
+    assert text.to_yaml([{"digest": digest}]) == f"---\ndigest: '{digest}'\n"
+
+
 def test_the_same_project_gives_the_same_objects_whatever_order_its_sites_are_in():
     project = demo()
     turned = project.model_copy(update={"sites": tuple(reversed(project.sites))})
@@ -352,7 +357,10 @@ def test_the_server_gets_out_only_to_where_it_was_allowed(tmp_path):
     [
         ("namespace: default", "namespace of its own"),
         ("namespace: Study", "namespace of its own"),
-        ("site: {memory: 1 GB}", "quantity of Kubernetes"),
+        ("site: {memory: 1 GB}", "bytes as a quantity of Kubernetes"),
+        ("site: {memory_limit: 250m}", "bytes as a quantity of Kubernetes"),
+        ("site: {cpu_limit: 1Gi}", "cores as a quantity of Kubernetes"),
+        ("site: {cpu_limit: 0.5m}", "cores as a quantity of Kubernetes"),
         ("outside: {sources: []}", "sources"),
         ("outside: {sources: [everybody]}", "everybody"),
         ("replicas: 3", "replicas"),

@@ -77,7 +77,7 @@ def invited(*hashes):
 
 def news(before, after):
     place = Place(demo(), options.read(None))
-    return up._news(place, list(made(kits=KITS | {"server": after}).values()), before)
+    return up._news(place, KITS | {"server": after}, before)
 
 
 def test_a_server_that_runs_is_told_of_what_its_secret_does_not_say_yet():

@@ -37,7 +37,11 @@ def test_the_two_samples_together_show_all_settings():
 
 @pytest.mark.parametrize(
     ("pods", "word"),
-    [("memory_limit: much", "a quantity of Kubernetes"), ("gpus: 1", 'did you mean "gpu"'), ("gpu: -1", "equal to 0")],
+    [
+        ("memory_limit: much", "bytes as a quantity of Kubernetes"),
+        ("gpus: 1", 'did you mean "gpu"'),
+        ("gpu: -1", "equal to 0"),
+    ],
 )
 def test_what_does_not_fit_for_pods_is_refused_with_its_line(tmp_path, pods, word):
     with pytest.raises(BadInput) as caught:

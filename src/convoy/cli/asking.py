@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 KIT_HELP = "An admin's kit (or CONVOY_KIT; default: the one in ./workspace)"
 SERVER_HELP = "Where the server answers, if not where the kit says"
+KUBE_HELP = "The server is the one that `convoy kube up` brought up, whatever runs here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class How:
     kit: str
     server: str
     json: bool
+    kube: bool = False
 
     def ask(self, call: Callable[[Asked], Coroutine[Any, Any, None]], *, patience_s: float | None = None) -> None:
         """Connect with the person's kit and make the call."""
@@ -45,7 +47,7 @@ class How:
         from convoy.cli import whose
         from convoy.cli.output import Screen
 
-        found = whose.find(self.kit, self.server, here=Path.cwd())
+        found = whose.find(self.kit, self.server, kube=self.kube, here=Path.cwd())
 
         async def connected() -> None:
             patience = {} if patience_s is None else {"patience_s": patience_s}
@@ -62,6 +64,7 @@ def as_json(function: Callable[P, None]) -> Callable[P, None]:
 
 def kit_options(function: Callable[P, None]) -> Callable[P, None]:
     """Give a command the options that say whose kit, and which server."""
+    function = click.option("--kube", is_flag=True, help=KUBE_HELP)(function)
     function = click.option("--server", default="", metavar="HOST[:PORT]", help=SERVER_HELP)(function)
     return click.option("--kit", default="", metavar="FOLDER", help=KIT_HELP)(function)
 
@@ -72,8 +75,8 @@ def asking(function: Callable[..., None]) -> Callable[..., None]:
     @kit_options
     @as_json
     @functools.wraps(function)
-    def command(kit: str, server: str, json: bool, **rest: Any) -> None:
-        function(How(kit, server, json), **rest)
+    def command(kit: str, server: str, kube: bool, json: bool, **rest: Any) -> None:
+        function(How(kit, server, json, kube), **rest)
 
     return command
 

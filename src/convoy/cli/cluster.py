@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convoy.cli.output import Screen
-from convoy.errors import BadInput
+from convoy.errors import BadInput, NotAllowed, Refused
 from convoy.kube import kits, remembered, text
 from convoy.kube import options as choices
 from convoy.kube.cluster import Cluster, connect
@@ -52,12 +52,35 @@ def found(project_file: Path, workspace: Path) -> Where:
     return Where(Place(project, said.chosen()), workspace, said.context)
 
 
-def render(screen: Screen, where: Where, *, with_kits: bool) -> None:
-    """Print the objects."""
+def looked_at(project_file: Path, workspace: Path, namespace: str, image: str, values: Path | None) -> Where:
+    """Return what `up` remembered where nothing else is said, or what `up` would read. Raises `BadInput`."""
+    if not (namespace or image or values):
+        project, _ = read_project(yamls.read_text(project_file), str(project_file))
+        if remembered.read(workspace / project.name) is not None:
+            return found(project_file, workspace)
+    return read(project_file, workspace, namespace, image, values)
+
+
+def render(screen: Screen, where: Where, *, with_kits: bool, kits_alone: bool = False) -> None:
+    """Print the objects, or their Secrets alone."""
     project = where.place.project
-    made = objects(project, where.place.options, kits.read(project, where.workspace, secrets=with_kits))
+    made = objects(project, where.place.options, kits.read(project, where.workspace, secrets=with_kits or kits_alone))
+    made = [it for it in made if it["kind"] == "Secret"] if kits_alone else made
     screen.data({"objects": made})
     screen.line(text.to_yaml(made).rstrip("\n"))
+
+
+def chart(screen: Screen, where: Where, folder: Path) -> None:
+    """Write the federation as a Helm chart; files of an older chart of ours that are no more go."""
+    from convoy.kube import chart as helm
+
+    project = where.place.project
+    made = helm.chart(project, where.place.options, kits.read(project, where.workspace, secrets=False))
+    helm.write(folder, made)
+    screen.data({"folder": str(folder), "files": sorted(made)})
+    screen.line(f"{len(made)} files are in {folder}; no secret is in them")
+    screen.line(f"helm upgrade --install {slug(project.name)} {folder}")
+    screen.line("convoy kube render --kits-alone | kubectl apply -f -")
 
 
 def up(screen: Screen, where: Where, context: str, patience_s: float) -> None:
@@ -103,6 +126,29 @@ def status(screen: Screen, where: Where, context: str) -> None:
     screen.data({"nodes": [one.to_json() for one in said]})
     rows = [(one.name, one.state, one.machine or "-", one.restarts) for one in said]
     screen.table(["name", "state", "on", "restarts"], rows)
+
+
+def doctor(screen: Screen, where: Where, context: str) -> None:
+    """Say what a cluster has for a federation. Raises `NotAllowed` or `Refused` where `up` would not end well."""
+    from convoy.kube import doctor as work
+    from convoy.kube.findings import Finding, State
+
+    said: list[Finding] = []
+
+    async def examined(cluster: Cluster) -> None:
+        screen.line(f"context {cluster.context}, namespace {', '.join(where.place.namespaces)}")
+        said.extend(await work.examine(cluster, where.place))
+
+    _ask(context or where.context, examined)
+    trouble = [one for one in said if one.state is State.TROUBLE]
+    screen.data({"ok": not trouble, "findings": [one.to_json() for one in said]})
+    width = max(len(state) for state in State)
+    for one in said:
+        screen.line(f"{one.state.ljust(width)}  {one.seen}{f'; fix: {one.fix}' if one.fix else ''}")
+    if trouble:
+        error = NotAllowed if all(one.about == "rights" for one in trouble) else Refused
+        count = f"trouble in {len(trouble)} of {len(said)} findings"
+        raise error(f"{count}: `convoy kube up` would not end well", fix="mend that, then look again")
 
 
 def logs(screen: Screen, where: Where, context: str, name: str, *, count: int, follow: bool) -> None:

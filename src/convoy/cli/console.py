@@ -28,9 +28,8 @@ PROMPT: Final = "> "
 Confirm = Callable[[str], Coroutine[Any, Any, bool]]
 
 
-def run(kit: str, server: str) -> None:
+def run(found: whose.Whose) -> None:
     """Open the console on a terminal, or take its lines from a pipe; leave with the exit code of the last error."""
-    found = whose.find(kit, server, here=Path.cwd())
     status = asyncio.run(_console(found))
     if status:
         sys.exit(status)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,40 @@ def context_option(function: Any) -> Any:
 @place_options
 @chosen
 @click.option("--with-kits", is_flag=True, help="With the Secrets that hold join tokens and keys: keep them safe")
+@click.option("--kits-alone", is_flag=True, help="Those Secrets and nothing else, beside a chart")
 @as_json
 def render(
-    *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, with_kits: bool, json: bool
+    *,
+    project: Path,
+    workspace: Path,
+    namespace: str,
+    image: str,
+    values: Path | None,
+    with_kits: bool,
+    kits_alone: bool,
+    json: bool,
 ) -> None:
     """Print the objects of a federation as YAML, for kubectl apply or GitOps; no secret is in it."""
     from convoy.cli import cluster as command
     from convoy.cli.output import Screen
 
-    command.render(Screen(json=json), command.read(project, workspace, namespace, image, values), with_kits=with_kits)
+    where = command.read(project, workspace, namespace, image, values)
+    command.render(Screen(json=json), where, with_kits=with_kits, kits_alone=kits_alone)
+
+
+@app.command()
+@place_options
+@chosen
+@click.option("--output", "-o", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="The chart's")
+@as_json
+def chart(
+    *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, output: Path, json: bool
+) -> None:
+    """Write a federation as a Helm chart: what `render` prints, with what may differ as values; no secret is in it."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+
+    command.chart(Screen(json=json), command.read(project, workspace, namespace, image, values), output)
 
 
 @app.command()
@@ -89,6 +115,21 @@ def up(
 
 @app.command()
 @place_options
+@chosen
+@context_option
+@as_json
+def doctor(
+    *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, context: str, json: bool
+) -> None:
+    """Look at a cluster before `up`, and change nothing: what is there, what is missing, what to do about it."""
+    from convoy.cli import cluster as command
+    from convoy.cli.output import Screen
+
+    command.doctor(Screen(json=json), command.looked_at(project, workspace, namespace, image, values), context)
+
+
+@app.command()
+@place_options
 @context_option
 @as_json
 def status(project: Path, workspace: Path, context: str, json: bool) -> None:
@@ -112,6 +153,17 @@ def logs(*, node: str, follow: bool, count: int, project: Path, workspace: Path,
     from convoy.cli.output import Screen
 
     command.logs(Screen(json=json), command.found(project, workspace), context, node, count=count, follow=follow)
+
+
+@app.command()
+@click.option("--kit", default="", metavar="FOLDER", help="An admin's kit (or CONVOY_KIT; default: the one of `up`)")
+@place_options
+def console(kit: str, project: Path, workspace: Path) -> None:
+    """Open the console (`convoy console`) of this project's federation in a cluster."""
+    from convoy.cli import cluster, whose
+    from convoy.cli import console as command
+
+    command.run(whose.in_cluster(cluster.found(project, workspace).folder, kit or os.environ.get("CONVOY_KIT", "")))
 
 
 @app.command()

@@ -130,11 +130,12 @@ def run(kit: Path, server: str, health_port: int | None, ready_fd: int | None) -
 
 @app.command()
 @kit_options
-def console(kit: str, server: str) -> None:
+def console(kit: str, server: str, kube: bool) -> None:
     """Open a prompt with the verbs of NVIDIA FLARE's console."""
     from convoy.cli import console as command
+    from convoy.cli import whose
 
-    command.run(kit, server)
+    command.run(whose.find(kit, server, kube=kube, here=Path.cwd()))
 
 
 @kits.command()

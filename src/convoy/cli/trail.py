@@ -47,7 +47,7 @@ async def save(client: Client, screen: Screen, file: Path) -> None:
 
 def verify(how: How, file: Path | None, witnesses: tuple[Path, ...]) -> None:
     """Verify a trail, and say what it consists of. Raises `RemoteFault` for the first thing that is wrong."""
-    kit = whose.find(how.kit, how.server, here=Path.cwd()).kit
+    kit = whose.find(how.kit, how.server, kube=how.kube, here=Path.cwd()).kit
     roots = kit.root_file.read_bytes() + (kit.startup / "root.crt").read_bytes()  # one that retired has signed much
     check = audit.Verifier(kit.project, roots)
     kept = witnesses or _own(kit)

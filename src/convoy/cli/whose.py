@@ -37,11 +37,14 @@ class Whose:
             yield address
 
 
-def find(kit: str, server: str, *, here: Path) -> Whose:
+def find(kit: str, server: str, *, kube: bool = False, here: Path) -> Whose:
     """Return the kit named by --kit or CONVOY_KIT, else that of the federation that runs here, else the only one.
 
-    Raises `BadInput` where there is none, or more than one.
+    With `kube`, the server is the one in a cluster, whatever runs here. Raises `BadInput` where there is none, or more
+    than one.
     """
+    if kube:
+        return _remembered(kit or os.environ.get("CONVOY_KIT", ""), server, here)
     server = server or os.environ.get("CONVOY_SERVER", "")
     named = kit or os.environ.get("CONVOY_KIT", "")
     if named:
@@ -64,6 +67,35 @@ def find(kit: str, server: str, *, here: Path) -> Whose:
         why=f"looked in {here / 'workspace'}",
         fix="name one with --kit FOLDER or CONVOY_KIT; or begin with `convoy provision` and `convoy up`",
     )
+
+
+def _remembered(kit: str, server: str, here: Path) -> Whose:
+    """Return whose kit it is where `convoy kube up` left word."""
+    if server:
+        raise BadInput("--server and --kube are two ways to a server", fix="leave one of them out")
+    if kit:
+        return in_cluster(read_kit(Path(kit)).root.parent.parent, kit)
+    folders = sorted(file.parent for file in here.glob(f"workspace/*/{IN_CLUSTER}"))
+    if len(folders) > 1:
+        raise _choose("more than one federation of this workspace is in a cluster", folders)
+    return in_cluster(folders[0] if folders else here / "workspace" / "*")
+
+
+def in_cluster(folder: Path, kit: str = "") -> Whose:
+    """Return a kit, and the project's folder as the way to its server; without a kit, that of `convoy kube up`.
+
+    Raises `BadInput` where `convoy kube up` left no word in the folder, or had no admin's kit.
+    """
+    from convoy.kube import remembered  # only who has a cluster pays for reading it
+
+    said = remembered.read(folder)
+    if said is None:
+        raise BadInput(
+            "this workspace remembers no cluster", why=f"looked for {folder / IN_CLUSTER}", fix="convoy kube up"
+        )
+    if not (kit or said.admin):
+        raise BadInput("project.yml had no project_admin at `convoy kube up`", fix="name a kit with --kit FOLDER")
+    return Whose(read_kit(Path(kit or said.admin)), "", folder)
 
 
 def _in_cluster(folder: Path) -> Path | None:

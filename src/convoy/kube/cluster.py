@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import warnings
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, Refused, Unreachable
+from convoy.kube.fed import PROTOCOL, fed
 from convoy.kube.forward import forwarded
 from convoy.kube.naming import MANAGER
 
@@ -37,6 +38,11 @@ PLURALS: Final = {  # of every kind that we make or look at: its API and its plu
     "StorageClass": ("storage.k8s.io/v1", "storageclasses"),
     "Node": ("v1", "nodes"),
 }
+_KINDS: Final = PLURALS | {  # and of what is looked at before anything is made
+    "Node": ("v1", "nodes"),
+    "StorageClass": ("storage.k8s.io/v1", "storageclasses"),
+    "SelfSubjectAccessReview": ("authorization.k8s.io/v1", "selfsubjectaccessreviews"),
+}
 
 
 class Gone(Exception):
@@ -50,7 +56,7 @@ class Cluster:
     api: Api
     context: str
 
-    async def apply(self, it: Object) -> Object:
+    async def apply(self, it: Object, manager: str = MANAGER) -> Object:
         """Make an object be as it is said to be here (server-side apply), and return what the cluster has now."""
         meta = it["metadata"]
         return await self._ask(
@@ -60,15 +66,31 @@ class Cluster:
             meta["name"],
             content=json.dumps(it),
             headers={"content-type": "application/apply-patch+yaml"},
-            params={"fieldManager": MANAGER, "force": "true"},
+            params={"fieldManager": manager, "force": "true"},
         )
 
     async def list(self, kind: str, namespace: str, selector: str) -> tuple[list[Object], str]:
         """Return the objects of a kind that a selector chooses, and the version of that answer."""
         said = await self._ask("GET", kind, namespace, params={"labelSelector": selector})
-        version = PLURALS[kind][0]
+        version = _KINDS[kind][0]
         found = [{"apiVersion": version, "kind": kind, **it} for it in said.get("items") or []]
         return found, said["metadata"]["resourceVersion"]
+
+    async def version(self) -> str:
+        """Return the API server's own version, such as v1.33.1."""
+        with _ours("reading the cluster's version"):
+            async with self.api.call_api("GET", version="", base="/version", timeout=ANSWER_S) as response:
+                return str(response.json()["gitVersion"])
+        raise AssertionError  # the context above always returns or raises
+
+    async def may(self, verb: str, kind: str, namespace: str, part: str = "") -> bool:
+        """Return whether the person may do something with a kind, or with a part of it such as a pod's log."""
+        version, plural = PLURALS[kind]
+        asked = {"verb": verb, "group": version.rpartition("/")[0], "resource": plural, "subresource": part}
+        review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        content = json.dumps(review | {"spec": {"resourceAttributes": asked | {"namespace": namespace}}})
+        said = await self._ask("POST", review["kind"], "", content=content)
+        return bool(said["status"]["allowed"])
 
     async def remove(self, it: Object) -> None:
         """Remove an object, and what belongs to it; one that is gone already is no error."""
@@ -126,6 +148,14 @@ class Cluster:
         async with forwarded(lambda: self.api.open_websocket(**to, params={"ports": str(port)})) as local:
             yield local
 
+    async def feed(self, namespace: str, pod: str, command: Sequence[str], data: bytes) -> None:
+        """Run a command in a pod with this as its standard input; returns once it has ended well."""
+        to = _at("Pod", namespace, pod, "exec")
+        params = {"command": list(command), "stdin": "true", "stdout": "true", "stderr": "true"}
+        await fed(
+            lambda: self.api.open_websocket(**to, params=params, subprotocols=(PROTOCOL,)), data, f"writing into {pod}"
+        )
+
     async def _ask(self, method: str, kind: str, namespace: str, name: str = "", **more: Any) -> Object:
         doing = f"{'reading' if method == 'GET' else 'changing'} {kind} {name} in {namespace or 'the cluster'}"
         with _ours(" ".join(doing.split())):
@@ -162,7 +192,7 @@ async def connect(context: str = "") -> AsyncIterator[Cluster]:
 
 def _at(kind: str, namespace: str, *rest: str) -> Mapping[str, Any]:
     """Return where the API server has something, as kr8s wants it said."""
-    version, plural = PLURALS[kind]
+    version, plural = _KINDS[kind]
     return {"version": version, "namespace": namespace or None, "url": "/".join(filter(None, (plural, *rest)))}
 
 

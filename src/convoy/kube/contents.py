@@ -20,6 +20,7 @@ from convoy.spec.project import Participant, Server
 KIT: Final = "/kit"
 STATE: Final = "/var/lib/convoy"
 DATA: Final = "/data"
+SHARED: Final = "convoy-kits"  # the claim of `kits: volume`
 HEALTH_PORT: Final = 8004
 AGENT: Final = 128 << 20  # bytes of a site's memory that its jobs cannot have: the site itself
 # What a running node reads again by itself, or hears from its server: a change of it restarts nothing.
@@ -52,7 +53,7 @@ def config_map(place: Place, participant: Participant, contents: Contents) -> di
 
 def secret(place: Place, participant: Participant, contents: Contents) -> dict[str, Any] | None:
     """Return the Secret of a participant: what provisioning made for it alone; None where that is not known."""
-    if not contents.startup:
+    if not contents.startup or place.options.kits == "volume":
         return None
     name = f"{slug(participant.name)}-kit"
     return {
@@ -64,16 +65,22 @@ def secret(place: Place, participant: Participant, contents: Contents) -> dict[s
     }
 
 
-def volumes(participant: Participant, config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the two volumes of a kit; nobody else's is in them. Only our group may read what they hold."""
+def volumes(place: Place, participant: Participant, config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the two volumes of a kit; nobody else's is in them. Only our group may read what they hold.
+
+    With `kits: volume`, the first holds every kit, and a node mounts its own folder of it.
+    """
     name = slug(participant.name)
     local = [{"key": key, "path": key} for key in sorted(config["data"]) if key != "convoy.yaml"]
     startup = [
         {"configMap": {"name": name, "items": [{"key": "convoy.yaml", "path": "convoy.yaml"}]}},
         {"secret": {"name": f"{name}-kit"}},
     ]
+    first: dict[str, Any] = {"projected": {"defaultMode": 0o440, "sources": startup}}
+    if place.options.kits == "volume":
+        first = {"persistentVolumeClaim": {"claimName": SHARED}}
     return [
-        {"name": "startup", "projected": {"defaultMode": 0o440, "sources": startup}},
+        {"name": "startup", **first},
         {"name": "local", "configMap": {"name": name, "defaultMode": 0o440, "items": local}},
     ]
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 
 from convoy.errors import PatienceOut
 from convoy.kube.cluster import Cluster, Object
+from convoy.kube.fill import sweep
 from convoy.kube.naming import Place
 from convoy.kube.pods import GRACE_S
 from convoy.kube.up import existing
 
 Say = Callable[[str], None]
+_KEPT = ("StatefulSet", "Namespace", "PersistentVolumeClaim")  # gone already, or with `volumes`
 PATIENCE_S = 60.0 + GRACE_S  # for pods to drain, and for what is removed to be gone
 
 
@@ -27,9 +29,10 @@ async def down(cluster: Cluster, place: Place, *, volumes: bool, say: Say) -> in
         await cluster.remove(it)
     if sets:
         say(f"{len(sets)} nodes drain")
+    await sweep(cluster, place)
     for space in spaces:
         await _gone(cluster, "Pod", space, place.chosen())
-    rest = [it for it in found.values() if it["kind"] not in ("StatefulSet", "Namespace")]
+    rest = [it for it in found.values() if it["kind"] not in _KEPT]
     if volumes:
         for space in spaces:
             claims, _ = await cluster.list("PersistentVolumeClaim", space, place.chosen())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.kube import contents, network, pods
+from convoy.kube import contents, network, pods, shared
 from convoy.kube.contents import Contents
 from convoy.kube.naming import WORKER, Place, slug
 from convoy.kube.options import Options, check_sites
@@ -21,6 +21,7 @@ _ORDER: Final = (  # what others need comes first
     "NetworkPolicy",
     "ConfigMap",
     "Secret",
+    "PersistentVolumeClaim",
     "Service",
     "PodDisruptionBudget",
     "StatefulSet",
@@ -38,6 +39,8 @@ def objects(project: Project, options: Options, kits: Mapping[str, Contents]) ->
     place = Place(project, options)
     check_sites(options, [site.name for site in project.sites])
     _distinct(project)
+    if options.kits == "volume" and options.per_organisation_namespaces:
+        raise BadInput("one volume for all kits is in one namespace", fix="per_organisation_namespaces: false")
     made: list[Object] = []
     for namespace in place.namespaces:
         if options.create_namespace:
@@ -47,6 +50,8 @@ def objects(project: Project, options: Options, kits: Mapping[str, Contents]) ->
         if any(place.namespace_of(one) == namespace for one in place.launchers()):
             made.append(_account(place.meta(WORKER, namespace, place.common())))
     made.append(network.service(place))
+    if options.kits == "volume":
+        made.append(shared.claim(place))
     for participant in (project.server, *project.sites):
         kit = kits.get(participant.name, Contents())
         config = contents.config_map(place, participant, kit)
@@ -81,7 +86,8 @@ def _distinct(project: Project) -> None:
 
 
 def _namespace(place: Place, name: str) -> Object:
-    meta = place.meta(name, "", {**place.common(), **_RESTRICTED})
+    keep = {"helm.sh/resource-policy": "keep"}  # a chart that goes leaves volumes, as `down` does
+    meta = place.meta(name, "", {**place.common(), **_RESTRICTED}, annotations=keep)
     del meta["namespace"]
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
 

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 import convoy
 from convoy.errors import BadInput
 from convoy.spec import yamls
-from convoy.spec.pods import Name, Pods, Quantity, is_label
+from convoy.spec.pods import Bytes, Cpu, Name, Pods, is_label
 
 _SHARED: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -39,12 +39,12 @@ class Node(_Said):
     """One node's pod: what it asks for is what it needs idle, its limits are what its jobs may take with it."""
 
     image: str = ""  # another one than the federation's, such as one with torch
-    cpu: Quantity = "100m"
-    cpu_limit: Quantity = "1"
-    memory: Quantity = "128Mi"  # an idle site was measured at 60 MB
-    memory_limit: Quantity = "1Gi"
+    cpu: Cpu = "100m"
+    cpu_limit: Cpu = "1"
+    memory: Bytes = "128Mi"  # an idle site was measured at 60 MB
+    memory_limit: Bytes = "1Gi"
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
-    storage: Quantity = "5Gi"
+    storage: Bytes = "5Gi"
     data: dict[str, Name] = {}  # name as jobs know it: the claim of a volume that holds it, mounted read-only
     node_selector: dict[str, str] = {}
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
@@ -79,6 +79,8 @@ class Options(_Said):
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     storage_class: str = ""  # empty: the cluster's default
     access_mode: Literal["ReadWriteOnce", "ReadWriteOncePod"] = "ReadWriteOnce"  # the second from Kubernetes 1.29 on
+    kits: Literal["secrets", "volume"] = "secrets"  # a Secret for each node, or one volume with a folder for each
+    kits_access_mode: Literal["ReadWriteOnce", "ReadWriteMany"] = "ReadWriteOnce"  # of that volume: one machine, or all
     server: Node = _SERVER
     site: Node = Node()  # what every site gets that is not named below
     sites: dict[str, Node] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from convoy.kube import shared
 from convoy.kube.contents import DATA, HEALTH_PORT, KIT, STATE, Contents, digests, volumes
 from convoy.kube.naming import Place, slug
 from convoy.kube.options import Node
@@ -14,6 +15,21 @@ from convoy.spec.project import Participant, Server
 
 GRACE_S: Final = 45  # a node drains within 30 s
 START_S: Final = 120  # for a node to say that it lives: a cold image on a busy machine
+
+POD_SECURITY: Final = {
+    "runAsNonRoot": True,
+    "runAsUser": UID,
+    "runAsGroup": UID,
+    "fsGroup": UID,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Final = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+}
 
 
 def stateful_set(
@@ -30,7 +46,7 @@ def stateful_set(
             "serviceName": name,
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": labels, "annotations": digests(config, contents)},
+                "metadata": {"labels": {**labels, **shared.labels(place)}, "annotations": digests(config, contents)},
                 "spec": _pod(place, participant, node, config),
             },
             "volumeClaimTemplates": [_claim(place, labels, node)],
@@ -50,14 +66,7 @@ def _pod(place: Place, participant: Participant, node: Node, config: Mapping[str
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": UID,
-            "runAsGroup": UID,
-            "fsGroup": UID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(POD_SECURITY),
         "topologySpreadConstraints": [
             {
                 "maxSkew": 1,
@@ -68,12 +77,13 @@ def _pod(place: Place, participant: Participant, node: Node, config: Mapping[str
         ],
         "containers": [_container(place, participant, node)],
         "volumes": [
-            *volumes(participant, config),
+            *volumes(place, participant, config),
             {"name": "tmp", "emptyDir": {"sizeLimit": "1Gi"}},
             *([_account()] if launches else []),
             *data,
         ],
     }
+    spec |= shared.affinity(place)
     if node.node_selector:
         spec["nodeSelector"] = dict(node.node_selector)
     if node.tolerations:
@@ -87,6 +97,7 @@ def _container(place: Place, participant: Participant, node: Node) -> dict[str, 
     if server:
         sites, people = place.project.server.fed_learn_port, place.project.server.admin_port
         ports = [{"name": "sites", "containerPort": sites}, {"name": "people", "containerPort": people}, *ports]
+    own = {"subPath": slug(participant.name)} if place.options.kits == "volume" else {}
     gpu = {"nvidia.com/gpu": str(node.gpu)} if node.gpu else {}
     launches = node.launcher == "kubernetes"
     if launches:
@@ -102,17 +113,12 @@ def _container(place: Place, participant: Participant, node: Node) -> dict[str, 
             "requests": {"cpu": node.cpu, "memory": node.memory},
             "limits": {"cpu": node.cpu_limit, "memory": node.memory_limit, **gpu},
         },
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": dict(CONTAINER_SECURITY),
         "startupProbe": {**_asks("/livez"), "periodSeconds": 1, "failureThreshold": START_S},
         "livenessProbe": {**_asks("/livez"), "periodSeconds": 10, "failureThreshold": 6},
         "readinessProbe": {**_asks("/readyz"), "periodSeconds": 2, "failureThreshold": 2},
         "volumeMounts": [
-            {"name": "startup", "mountPath": f"{KIT}/startup", "readOnly": True},
+            {"name": "startup", "mountPath": f"{KIT}/startup", "readOnly": True, **own},
             {"name": "local", "mountPath": f"{KIT}/local", "readOnly": True},
             {"name": "state", "mountPath": STATE},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108

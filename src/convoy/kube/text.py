@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
 import yaml
 
+_NUMBER: Final = re.compile(r"[-+]?[0-9.][0-9_.]*[eE][-+]?[0-9]+|0[oO][0-7_]+")  # to readers of YAML 1.2, not to ours
 _FIRST: Final = ("apiVersion", "kind", "metadata", "name", "namespace")
 
 
@@ -23,7 +25,8 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, data: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style="|" if "\n" in data else None)
+    style = "|" if "\n" in data else "'" if _NUMBER.fullmatch(data) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", data, style=style)
 
 
 _Dumper.add_representer(str, _text)

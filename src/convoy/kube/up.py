@@ -13,9 +13,10 @@ from typing import Any, Final
 
 from convoy.admin import client
 from convoy.errors import ConvoyError, NotAllowed, NotFound, PatienceOut, Refused
-from convoy.kube import kits
+from convoy.kube import kits, shared
 from convoy.kube.cluster import PLURALS, Cluster, Object
-from convoy.kube.contents import Contents
+from convoy.kube.contents import SHARED, Contents
+from convoy.kube.fill import fill
 from convoy.kube.naming import Place, slug
 from convoy.kube.objects import key, objects
 from convoy.kube.waiting import READY, Seen, deaths
@@ -24,7 +25,7 @@ from convoy.spec.project import Participant, Project
 from convoy.trust.enrolment import Invite, invites_from_json
 
 Say = Callable[[str], None]
-MADE: Final = tuple(kind for kind in PLURALS if kind not in ("Pod", "Event", "PersistentVolumeClaim", "Namespace"))
+MADE: Final = tuple(kind for kind in PLURALS if kind not in ("Pod", "Event", "Namespace"))
 DEATHS: Final = 3  # of a node at its start, after which waiting helps nobody
 LAST_LINES: Final = 15  # of its log, to say why
 WATCHED: Final = ("StatefulSet", "Pod", "Event")
@@ -72,9 +73,13 @@ async def up(
     began = time.monotonic()
     wanted = objects(place.project, place.options, found)
     before = await existing(cluster, place)
-    if news := _news(place, wanted, before):
+    if news := _news(place, found, before):
         await _told(cluster, place, news, admin, say=say, patience_s=patience_s)
-    counts = await _applied(cluster, wanted, before, say)
+    sets = [it for it in wanted if it["kind"] == "StatefulSet"]
+    counts = await _applied(cluster, [it for it in wanted if it["kind"] != "StatefulSet"], before, say)
+    if place.options.kits == "volume":
+        await fill(cluster, place, found, say=say, patience_s=patience_s)
+    counts += await _applied(cluster, sets, before, say)
     for it in _left_over(wanted, before):
         say(f"removes {it['kind']} {it['metadata']['name']}, which project.yml does not ask for any more")
         await cluster.remove(it)
@@ -235,17 +240,21 @@ class _News:
     invites: Sequence[Invite]
 
 
-def _news(place: Place, wanted: Sequence[Object], before: Mapping[tuple[str, str, str], Object]) -> _News | None:
-    """Return what differs between the Secret that the server has and the one that it gets; None for no server."""
-    name = slug(place.project.server.name)
-    known = ("Secret", place.namespace, f"{name}-kit")
-    old, new = before.get(known), next((it for it in wanted if key(it) == known), None)
-    if old is None or new is None or ("StatefulSet", place.namespace, name) not in before:
+def _news(place: Place, found: Mapping[str, Contents], before: Mapping[tuple[str, str, str], Object]) -> _News | None:
+    """Return what differs between the kit that the server has and the one that it gets; None for no server."""
+    name, its = slug(place.project.server.name), found[place.project.server.name].startup
+    has, invites = its.get("federation.json", b""), invites_from_json(its.get("invites.json", b"[]"))
+    if ("StatefulSet", place.namespace, name) not in before:
         return None
-    (had, its_old), (has, its_new) = _said(old), _said(new)
-    hashes = {one.hash for one in its_old}
-    fresh = [one for one in its_new if one.hash not in hashes]
-    return _News(has, fresh) if fresh or had != has else None
+    if old := before.get(("Secret", place.namespace, f"{name}-kit")):
+        said = shared.told(*_said(old))
+    else:
+        claim = before.get(("PersistentVolumeClaim", place.namespace, SHARED), {"metadata": {}})
+        said = shared.noted(claim, shared.TOLD)
+    if not said:
+        return None
+    changed, fresh = shared.untold(said, has, invites)
+    return _News(has, fresh) if changed or fresh else None
 
 
 def _said(secret: Object) -> tuple[bytes, list[Invite]]:

@@ -12,13 +12,20 @@ from convoy.spec import yamls
 
 WORKERS_PORT: Final = 8005  # where jobs' pods find the node that made them, unless `workers_port` says otherwise
 UID: Final = 65532  # "nonroot" in the usual base images; no user of any node has it
-_QUANTITY: Final = re.compile(r"\d{1,12}(?:\.\d{1,6})?(?:m|[kMGTP]|[KMGTP]i)?", re.ASCII)
+_CPU: Final = re.compile(r"[0-9]{1,6}(?:\.[0-9]{1,3})?|[0-9]{1,9}m")
+_BYTES: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?(?:[kMGTP]|[KMGTP]i)?")
 _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 
-def _quantity(value: str) -> str:
-    if not _QUANTITY.fullmatch(value):
-        raise ValueError("a quantity of Kubernetes, such as 250m, 2, 512Mi or 10Gi")
+def _cpu(value: str) -> str:
+    if not _CPU.fullmatch(value):
+        raise ValueError("cores as a quantity of Kubernetes, such as 250m, 2 or 1.5")
+    return value
+
+
+def _bytes(value: str) -> str:
+    if not _BYTES.fullmatch(value):
+        raise ValueError("bytes as a quantity of Kubernetes, such as 512Mi or 10Gi")
     return value
 
 
@@ -33,7 +40,8 @@ def _label(value: str) -> str:
     return value
 
 
-Quantity = Annotated[str, AfterValidator(_quantity)]
+Cpu = Annotated[str, AfterValidator(_cpu), Field(json_schema_extra={"pattern": f"^(?:{_CPU.pattern})$"})]
+Bytes = Annotated[str, AfterValidator(_bytes), Field(json_schema_extra={"pattern": f"^{_BYTES.pattern}$"})]
 Name = Annotated[str, AfterValidator(_label)]
 
 
@@ -44,12 +52,12 @@ class Pods(BaseModel):
 
     image: str = ""
     image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    cpu: Quantity = "100m"
-    cpu_limit: Quantity = "1"
-    memory: Quantity = "256Mi"
-    memory_limit: Quantity = "2Gi"
+    cpu: Cpu = "100m"
+    cpu_limit: Cpu = "1"
+    memory: Bytes = "256Mi"
+    memory_limit: Bytes = "2Gi"
     gpu: Annotated[int, Field(ge=0, le=64)] = 0
-    scratch: Quantity = "10Gi"  # room for models, and for what the job writes
+    scratch: Bytes = "10Gi"  # room for models, and for what the job writes
     node_selector: dict[str, str] = {}
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
     data: dict[str, Name] = {}  # name as jobs know it: the claim of a volume that holds it, mounted read-only
