@@ -9,11 +9,11 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
 
-test: $(STAMP) debian  ## all tests but those of test-kube
+test: $(STAMP) debian  ## all tests; those of a real Kubernetes where one is given (KUBECONFIG) or can be made (root, Debian 12)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
-	@$(BIN)/python -m pytest -m "not kube"
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
 
-test-kube: $(STAMP)  ## a real Kubernetes on this machine (root on Debian 12), or that of KUBECONFIG with CONVOY_TEST_IMAGE
+test-kube: $(STAMP)  ## the real Kubernetes alone: on this machine (root on Debian 12), or KUBECONFIG with CONVOY_TEST_IMAGE
 	@$(BIN)/python -m pytest -m kube tests/kube
 
 debian:  ## a browser and a PostgreSQL for the tests that need them; where they cannot be had, those skip and say why

@@ -131,8 +131,8 @@ def test_an_account_without_the_cluster_is_told_how_to_make_it(fit, capsys):
     findings, ended = said(fit, capsys, which=Which("gone", REGION))
     assert {name: one["state"] for name, one in findings.items()} == {
         "caller": "ok",
-        "cluster": "missing",
-        "vCPUs": "missing",
+        "cluster": "trouble",
+        "vCPUs": "trouble",
     }
     assert "5 are allowed" in findings["vCPUs"]["seen"], "AWS's default, for nobody has changed it"
     assert (ended.exit_code, ended.why) == (1, "cluster, vCPUs")
@@ -193,7 +193,7 @@ def test_what_is_wrong_with_an_addon_is_said_in_awss_words(fit, capsys):
     assert findings["add-on coredns"][
         "seen"
     ] == "v1.0-eksbuild.1; DEGRADED; InsufficientNumberOfReplicas: 0 of 2 run".replace("1; D", "1, D")
-    assert findings["add-on kube-proxy"]["state"] == findings["add-on vpc-cni"]["state"] == "missing"
+    assert findings["add-on kube-proxy"]["state"] == findings["add-on vpc-cni"]["state"] == "trouble"
     assert (type(ended), ended.exit_code) == (Refused, 1)
     assert ended.why == "add-on coredns, add-on kube-proxy, add-on vpc-cni"
 
@@ -216,7 +216,7 @@ def test_a_drivers_role_may_be_the_addons_own_and_its_policy_its_own(fit):
 
 def test_a_driver_without_a_role_is_found(fit, capsys):
     fit.answers |= associations([])
-    assert said(fit, capsys)[0]["EBS role"]["state"] == "missing"
+    assert said(fit, capsys)[0]["EBS role"]["state"] == "trouble"
 
 
 def test_the_policies_of_a_role_that_is_gone_are_not_looked_at(fit):
@@ -298,7 +298,7 @@ def test_the_command_prints_a_line_for_each_finding_and_each_fix(fit, monkeypatc
     assert isinstance(done.exception, Refused)
     first, second, fix, *_ = done.output.splitlines()
     assert first.startswith("ok             caller   arn:aws:sts::")
-    assert second == "missing        cluster  there is no cluster gone in us-west-2"
+    assert second == "trouble        cluster  there is no cluster gone in us-west-2"
     assert fix.split("fix: ")[1].startswith("convoy eks cluster --name gone")
 
 

@@ -60,7 +60,7 @@ def test_without_a_cluster_only_what_is_needed_to_make_one_is_looked_at():
 )
 def test_a_cluster_that_is_not_well_is_said_with_what_aws_says_of_it(status, issues, fix):
     fault = only_fault(cluster=replace(FIT.cluster, status=status, issues=issues))
-    assert (fault.name, fault.state) == ("cluster", "missing")
+    assert (fault.name, fault.state) == ("cluster", "trouble")
     assert all(word in fault.seen for word in (status, *issues))
     assert fix in fault.fix
 
@@ -68,7 +68,7 @@ def test_a_cluster_that_is_not_well_is_said_with_what_aws_says_of_it(status, iss
 @pytest.mark.parametrize("version", [None, Version("1.20", "UNSUPPORTED", ""), Version("9.9", "SOMETHING_NEW", "")])
 def test_a_version_without_support_is_upgraded(version):
     fault = only_fault(version=version)
-    assert (fault.name, fault.state) == ("version", "missing")
+    assert (fault.name, fault.state) == ("version", "trouble")
     assert fault.fix.startswith("eksctl upgrade cluster --name convoy")
 
 
@@ -129,7 +129,7 @@ def test_a_group_of_gpu_machines_is_not_scaled_for_the_want_of_others():
 @pytest.mark.parametrize("name", NAMES)
 def test_an_addon_that_is_not_there_is_made_from_our_own_file(name):
     fault = only_fault(addons={**FIT.addons, name: None})
-    assert (fault.name, fault.state) == (f"add-on {name}", "missing")
+    assert (fault.name, fault.state) == (f"add-on {name}", "trouble")
     assert fault.fix.endswith("eksctl create addon -f fix/cluster.yaml")
 
 
@@ -251,7 +251,7 @@ def test_subnets_for_one_kind_of_balancer_are_ok_and_what_the_other_lacks_is_sai
 )
 def test_the_default_class_is_ours_or_as_good(classes, seen, commands):
     fault = only_fault(inside=Inside("ctx", classes, 0))
-    assert (fault.name, fault.state) == ("storage class", "missing")
+    assert (fault.name, fault.state) == ("storage class", "trouble")
     assert seen in fault.seen
     said = [" ".join(word for word in line if word not in ("--context", "ctx")) for line in words(fault.fix)]
     assert [line.startswith(command) for line, command in zip(said, commands, strict=True)] == [True] * len(commands)
@@ -272,12 +272,12 @@ def test_other_peoples_machines_count_against_the_quota_but_no_spot_and_no_other
     one = found(machines=(*FIT.machines, *many, *free))["vCPUs"]
     assert "32 are allowed in us-west-2, 38 run, 2 more are wanted" in one.seen
     assert words(one.fix)[0][-2:] == ["--desired-value", "40"]
-    assert one.state == "missing"
+    assert one.state == "trouble"
 
 
 def test_a_small_quota_is_raised_to_what_the_cluster_still_lacks():
     one = found(cluster=None, machines=(), quotas={repair.STANDARD.code: 5.0})["vCPUs"]
-    assert (one.state, words(one.fix)[0][-1]) == ("missing", "6")
+    assert (one.state, words(one.fix)[0][-1]) == ("trouble", "6")
 
 
 def test_gpus_are_asked_about_only_where_they_are_wanted():
@@ -290,11 +290,11 @@ def test_gpus_are_asked_about_only_where_they_are_wanted():
 
 def test_a_new_account_may_run_no_gpu_machine_and_the_fix_names_that_quota():
     one = found(WITH_GPUS, quotas={**FIT.quotas, repair.GPU.code: 0.0})["GPU vCPUs"]
-    assert one.state == "missing"
+    assert one.state == "trouble"
     assert repair.GPU.code in one.fix
 
 
-@pytest.mark.parametrize(("gpus", "state"), [(0, "missing"), (1, "ok")])
+@pytest.mark.parametrize(("gpus", "state"), [(0, "trouble"), (1, "ok")])
 def test_gpu_machines_are_of_use_once_pods_get_their_gpus(gpus, state):
     machines = (*FIT.machines, machine("a", "g6.xlarge", 4))
     assert found(WITH_GPUS, machines=machines, inside=replace(FIT.inside, gpus=gpus))["GPU nodes"].state == state

@@ -10,7 +10,8 @@ from federations import DEMO, demo, made, said
 
 from convoy.kube import options, remembered, room
 from convoy.kube.doctor import accesses
-from convoy.kube.findings import Access, Facts, State, judged
+from convoy.kube.finding import State
+from convoy.kube.findings import Access, Facts, judged
 from convoy.kube.naming import Place
 
 sys.path.append(str(Path(__file__).parents[1] / "cli"))
@@ -56,7 +57,7 @@ def found(chosen=None, **facts):
 
 
 def of(about, findings):
-    return [(one.state, one.seen) for one in findings if one.about == about]
+    return [(one.state, one.seen) for one in findings if one.name == about]
 
 
 def trouble(findings):
@@ -66,8 +67,8 @@ def trouble(findings):
 def test_where_all_is_well_nothing_is_in_the_way():
     findings = found()
     assert trouble(findings) == []
-    assert [one.about for one in findings if one.state is State.ADVICE] == ["image"]
-    assert [one.about for one in findings if one.state is State.UNSEEN] == ["image", "network"]
+    assert [one.name for one in findings if one.state is State.ADVICE] == ["image"]
+    assert [one.name for one in findings if one.state is State.UNSEEN] == ["image", "network"]
 
 
 def test_whatever_is_not_well_says_what_to_do():
@@ -185,7 +186,7 @@ def test_machines_that_are_not_ready_do_not_count():
 
 def test_a_gpu_needs_a_machine_that_offers_it_and_a_toleration_of_its_taint():
     asks = {"hospital-1": options.Node(gpu=1)}
-    (none,) = [one for one in found(options.Options(sites=asks)) if one.about == "gpu"]
+    (none,) = [one for one in found(options.Options(sites=asks)) if one.name == "gpu"]
     assert "device plugin" in none.fix
     machines = [node(), node("gpu", taints=[GPU_TAINT], **{room.GPU: "1"})]
     (seen,) = trouble(found(options.Options(sites=asks), nodes=machines))
@@ -233,8 +234,8 @@ async def test_convoy_kube_doctor_says_that_all_is_well(tmp_path):
     done = await doctor(of_a_cluster(), tmp_path)
     assert done.code == 0, done.err
     assert "context made-up, namespace breast-cancer" in done.out
-    assert "\nok             Kubernetes v1.33.1\n" in done.out
-    assert "\nnot looked at  whether NetworkPolicies are enforced" in done.out
+    assert "\nok             version  Kubernetes v1.33.1\n" in done.out
+    assert "\nnot looked at  network  whether NetworkPolicies are enforced" in done.out
 
 
 async def test_what_is_not_allowed_ends_with_2_and_other_trouble_with_1(tmp_path):
@@ -251,7 +252,7 @@ async def test_what_is_not_allowed_ends_with_2_and_other_trouble_with_1(tmp_path
     assert done.code == 1
     said_here = json.loads(done.out)
     assert said_here["ok"] is False
-    assert [one["about"] for one in said_here["findings"] if one["state"] == "trouble"] == ["storage"]
+    assert [one["name"] for one in said_here["findings"] if one["state"] == "trouble"] == ["storage"]
     assert "trouble in 1 of 8 findings" in json.loads(done.err)["error"]["what"]
 
 

@@ -109,6 +109,7 @@ def jobs(made, tmp_path_factory):
 
 SAID = {  # by what a site may say: about a job and a step
     "ready": lambda job, step: {"job": job},
+    "waits": lambda job, step: {"job": job, "why": "its pod is new"},
     "refused": lambda job, step: {"job": job, "reason": "no"},
     "offer": lambda job, step: {"job": job, "step": step, "update": pb.Blob(digest="0" * 64, size=9), "weight": 1.0},
     "failed": lambda job, step: {"job": job, "step": step, "error": "no", "story": "no"},

@@ -131,7 +131,7 @@ def status(screen: Screen, where: Where, context: str) -> None:
 def doctor(screen: Screen, where: Where, context: str) -> None:
     """Say what a cluster has for a federation. Raises `NotAllowed` or `Refused` where `up` would not end well."""
     from convoy.kube import doctor as work
-    from convoy.kube.findings import Finding, State
+    from convoy.kube.finding import Finding, State, lines
 
     said: list[Finding] = []
 
@@ -142,11 +142,10 @@ def doctor(screen: Screen, where: Where, context: str) -> None:
     _ask(context or where.context, examined)
     trouble = [one for one in said if one.state is State.TROUBLE]
     screen.data({"ok": not trouble, "findings": [one.to_json() for one in said]})
-    width = max(len(state) for state in State)
-    for one in said:
-        screen.line(f"{one.state.ljust(width)}  {one.seen}{f'; fix: {one.fix}' if one.fix else ''}")
+    for line in lines(said):
+        screen.line(line)
     if trouble:
-        error = NotAllowed if all(one.about == "rights" for one in trouble) else Refused
+        error = NotAllowed if all(one.name == "rights" for one in trouble) else Refused
         count = f"trouble in {len(trouble)} of {len(said)} findings"
         raise error(f"{count}: `convoy kube up` would not end well", fix="mend that, then look again")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, TypeVar
 
 from convoy.eks import repair
 from convoy.eks.facts import (
@@ -26,9 +25,9 @@ from convoy.eks.facts import (
     gives_gpu,
 )
 from convoy.eks.repair import Which
+from convoy.kube.finding import Finding, State
 
 T = TypeVar("T")
-State = Literal["ok", "missing", "not looked at"]
 NODES, ZONES = 2, 2  # fewer, and one machine's or one zone's end is the federation's
 CONFIG: Final = "enableNetworkPolicy"
 NEEDS: Final = ("ec2:CreateVolume", "ec2:AttachVolume", "ec2:DetachVolume", "ec2:DeleteVolume")
@@ -36,16 +35,6 @@ EACH: Final = 2  # vCPUs of config.MACHINE
 EACH_GPU: Final = 4  # vCPUs of config.GPU_MACHINE
 OUTSIDE, WITHIN = "kubernetes.io/role/elb", "kubernetes.io/role/internal-elb"
 _SUPPORT: Final = {"STANDARD_SUPPORT": "in standard support", "EXTENDED_SUPPORT": "in extended support, at a surcharge"}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at, or was not: how it is, what was seen, and the command that mends it."""
-
-    name: str
-    state: State
-    seen: str
-    fix: str = ""
 
 
 def judge(facts: Facts, which: Which) -> list[Finding]:
@@ -76,49 +65,51 @@ def judge(facts: Facts, which: Which) -> list[Finding]:
 def _of(name: str, value: T | Unseen, judged: Callable[[T], tuple[State, str, str]]) -> Finding:
     """Return what is found of a value, or that it was not looked at."""
     if isinstance(value, Unseen):
-        return Finding(name, "not looked at", value.why, value.fix)
+        return Finding(name, State.UNSEEN, value.why, value.fix)
     return Finding(name, *judged(value))
 
 
 def _each(name: str, values: T | Unseen, judged: Callable[[T], Sequence[Finding]]) -> Sequence[Finding]:
-    return [Finding(name, "not looked at", values.why, values.fix)] if isinstance(values, Unseen) else judged(values)
+    return [Finding(name, State.UNSEEN, values.why, values.fix)] if isinstance(values, Unseen) else judged(values)
 
 
 def _caller(caller: Caller) -> tuple[State, str, str]:
-    return "ok", f"{caller.arn} of account {caller.account}", ""
+    return State.OK, f"{caller.arn} of account {caller.account}", ""
 
 
 def _cluster(cluster: Control | None, which: Which) -> tuple[State, str, str]:
     if cluster is None:
-        return "missing", f"there is no cluster {which.name} in {which.region}", repair.create(which)
+        return State.TROUBLE, f"there is no cluster {which.name} in {which.region}", repair.create(which)
     seen = "; ".join((f"{which.name} is {cluster.status}", *cluster.issues))
     if cluster.status == "ACTIVE" and not cluster.issues:
-        return "ok", seen, ""
-    return "missing", seen, repair.wait_cluster(which) if cluster.status != "ACTIVE" else repair.show_cluster(which)
+        return State.OK, seen, ""
+    return State.TROUBLE, seen, repair.wait_cluster(which) if cluster.status != "ACTIVE" else repair.show_cluster(which)
 
 
 def _version(version: Version | None, which: Which) -> tuple[State, str, str]:
     if version is None:
-        return "missing", "AWS does not know this version of Kubernetes", repair.upgrade(which)
+        return State.TROUBLE, "AWS does not know this version of Kubernetes", repair.upgrade(which)
     support = _SUPPORT.get(version.support)
     if support is None:
-        return "missing", f"{version.name} is {version.support.lower().replace('_', ' ')}", repair.upgrade(which)
+        return State.TROUBLE, f"{version.name} is {version.support.lower().replace('_', ' ')}", repair.upgrade(which)
     until = f" until {version.until}" if version.until else ""
     fix = repair.upgrade(which) if version.support == "EXTENDED_SUPPORT" else ""
-    return "ok", f"{version.name} is {support}{until}", fix
+    return State.OK, f"{version.name} is {support}{until}", fix
 
 
 def _groups(groups: Sequence[Group], which: Which) -> Sequence[Finding]:
     if not groups:
-        return [Finding("node groups", "missing", "the cluster has no managed node group", repair.add_group(which))]
+        return [Finding("node groups", State.TROUBLE, "the cluster has no managed node group", repair.add_group(which))]
     found = []
     for group in groups:
         seen = "; ".join((f"{group.status}, {' or '.join(group.types) or 'any machine'}", *group.issues))
         if group.status == "ACTIVE" and not group.issues:
-            found.append(Finding(f"node group {group.name}", "ok", seen))
+            found.append(Finding(f"node group {group.name}", State.OK, seen))
             continue
         fix = repair.wait_group(which, group.name) if group.status in ("CREATING", "UPDATING") else ""
-        found.append(Finding(f"node group {group.name}", "missing", seen, fix or repair.show_group(which, group.name)))
+        found.append(
+            Finding(f"node group {group.name}", State.TROUBLE, seen, fix or repair.show_group(which, group.name))
+        )
     return found
 
 
@@ -127,16 +118,16 @@ def _nodes(machines: Sequence[Machine], groups: Sequence[Group] | Unseen, which:
     zones = sorted({machine.zone for machine in plain})
     seen = f"{len(plain)} in {', '.join(zones) or 'no zone'}"
     if len(plain) >= NODES and len(zones) >= ZONES:
-        return "ok", seen, ""
+        return State.OK, seen, ""
     seen += f"; wanted are {NODES} in {ZONES} zones"
     known = () if isinstance(groups, Unseen) else groups
     fitting = [group.name for group in known if not any(map(gives_gpu, group.types))]
     if not fitting:
-        return "missing", seen, repair.add_group(which)
+        return State.TROUBLE, seen, repair.add_group(which)
     if len(plain) < NODES:
-        return "missing", seen, repair.scale(which, fitting[0], NODES)
+        return State.TROUBLE, seen, repair.scale(which, fitting[0], NODES)
     spare = next(zone for zone in (f"{which.region}a", f"{which.region}b") if zone not in zones)
-    return "missing", seen, repair.add_zone(which, spare)
+    return State.TROUBLE, seen, repair.add_zone(which, spare)
 
 
 def _addons(addons: Mapping[str, Addon | Unseen | None], which: Which) -> Sequence[Finding]:
@@ -145,39 +136,39 @@ def _addons(addons: Mapping[str, Addon | Unseen | None], which: Which) -> Sequen
 
 def _addon(name: str, addon: Addon | None, which: Which) -> tuple[State, str, str]:
     if addon is None:
-        return "missing", "not installed as an add-on of EKS", repair.add_addons(which)
+        return State.TROUBLE, "not installed as an add-on of EKS", repair.add_addons(which)
     seen = "; ".join((f"{addon.version}, {addon.status}", *addon.issues))
     if addon.status == "ACTIVE" and not addon.issues:
-        return _network(addon, seen, which) if name == "vpc-cni" else ("ok", seen, "")
+        return _network(addon, seen, which) if name == "vpc-cni" else (State.OK, seen, "")
     if addon.status == "CREATE_FAILED":
-        return "missing", seen, repair.add_addons(which)
+        return State.TROUBLE, seen, repair.add_addons(which)
     waits = addon.status in ("CREATING", "UPDATING")
-    return "missing", seen, repair.wait_addon(which, name) if waits else repair.update_addon(which, name)
+    return State.TROUBLE, seen, repair.wait_addon(which, name) if waits else repair.update_addon(which, name)
 
 
 def _network(addon: Addon, seen: str, which: Which) -> tuple[State, str, str]:
     """Return whether the network holds policies; the fix keeps what else was configured, for it replaces all of it."""
     if addon.configuration is None:
         fix = repair.show_addon(which, "vpc-cni")
-        return "not looked at", f"{seen}; its configuration is neither JSON nor YAML", fix
+        return State.UNSEEN, f"{seen}; its configuration is neither JSON nor YAML", fix
     if str(addon.configuration.get(CONFIG, "")).lower() == "true":
-        return "ok", f"{seen}, holds network policies", ""
+        return State.OK, f"{seen}, holds network policies", ""
     fix = repair.update_addon(which, "vpc-cni", json.dumps({**addon.configuration, CONFIG: "true"}))
-    return "missing", f"{seen}, and holds no network policy: {CONFIG} is not true", fix
+    return State.TROUBLE, f"{seen}, and holds no network policy: {CONFIG} is not true", fix
 
 
 def _ebs(roles: Sequence[Role], inside: Inside | Unseen, which: Which) -> tuple[State, str, str]:
     if not roles:
         context = "" if isinstance(inside, Unseen) else inside.context
-        return "missing", "the EBS CSI driver has no role: it can make no volume", repair.ebs_role(which, context)
+        return State.TROUBLE, "the EBS CSI driver has no role: it can make no volume", repair.ebs_role(which, context)
     for role in roles:
         if not isinstance(role.policies, Unseen) and not lacking(role.policies, NEEDS):
-            return "ok", f"{role.name}, which may make and attach volumes", ""
+            return State.OK, f"{role.name}, which may make and attach volumes", ""
     first = roles[0]
     if isinstance(first.policies, Unseen):
-        return "not looked at", f"what {first.name} may do: {first.policies.why}", first.policies.fix
+        return State.UNSEEN, f"what {first.name} may do: {first.policies.why}", first.policies.fix
     seen = f"{first.name} may not {', '.join(lacking(first.policies, NEEDS))}"
-    return "missing", seen, repair.ebs_policy(which, first.name)
+    return State.TROUBLE, seen, repair.ebs_policy(which, first.name)
 
 
 def lacking(policies: Sequence[Any], actions: Sequence[str]) -> list[str]:
@@ -193,11 +184,11 @@ def lacking(policies: Sequence[Any], actions: Sequence[str]) -> list[str]:
 
 def _oidc(providers: Sequence[str], cluster: Control | Unseen | None, which: Which) -> tuple[State, str, str]:
     if cluster is None or isinstance(cluster, Unseen):
-        return "not looked at", "the cluster did not say who its issuer is", repair.show_cluster(which)
+        return State.UNSEEN, "the cluster did not say who its issuer is", repair.show_cluster(which)
     issuer = cluster.issuer.removeprefix("https://").rstrip("/")
     if issuer and any(provider.endswith(f"oidc-provider/{issuer}") for provider in providers):
-        return "ok", f"IAM knows {issuer}", ""
-    return "missing", f"IAM does not know the cluster's issuer {issuer}", repair.oidc(which)
+        return State.OK, f"IAM knows {issuer}", ""
+    return State.TROUBLE, f"IAM does not know the cluster's issuer {issuer}", repair.oidc(which)
 
 
 def _subnets(subnets: Sequence[Subnet], which: Which) -> tuple[State, str, str]:
@@ -209,28 +200,28 @@ def _subnets(subnets: Sequence[Subnet], which: Which) -> tuple[State, str, str]:
             for kind, tag in (("nlb", OUTSIDE), ("nlb-internal", WITHIN))
             if not zones[tag]
         ]
-        return "ok", "; ".join([*said, *lacks]), ""
+        return State.OK, "; ".join([*said, *lacks]), ""
     public = [subnet.name for subnet in subnets if subnet.public]
     chosen, tag = (public, OUTSIDE) if public else ([subnet.name for subnet in subnets], WITHIN)
-    return "missing", f"none of {len(subnets)} has a tag for load balancers", repair.tag(which, chosen, tag)
+    return State.TROUBLE, f"none of {len(subnets)} has a tag for load balancers", repair.tag(which, chosen, tag)
 
 
 def _classes(inside: Inside, which: Which) -> tuple[State, str, str]:
     default = [one for one in inside.classes if one.default]
     there = any(one.name == "gp3" for one in inside.classes)
     if not default:
-        return "missing", "no StorageClass is the default", repair.storage(which, inside.context, replace=there)
+        return State.TROUBLE, "no StorageClass is the default", repair.storage(which, inside.context, replace=there)
     if len(default) > 1:
         rest = [one.name for one in default if _wrong(one)] or [one.name for one in default[1:]]
         seen = f"{', '.join(one.name for one in default)} are each the default"
-        return "missing", seen, repair.no_default(inside.context, rest)
+        return State.TROUBLE, seen, repair.no_default(inside.context, rest)
     wrong = _wrong(default[0])
     if not wrong:
-        return "ok", f"{default[0].name} is the default: gp3, encrypted, made in the pod's zone", ""
+        return State.OK, f"{default[0].name} is the default: gp3, encrypted, made in the pod's zone", ""
     fix = repair.storage(which, inside.context, replace=there)
     if default[0].name != "gp3":
         fix = f"{repair.no_default(inside.context, [default[0].name])} && {fix}"
-    return "missing", f"the default {default[0].name} {', '.join(wrong)}", fix
+    return State.TROUBLE, f"the default {default[0].name} {', '.join(wrong)}", fix
 
 
 def _wrong(one: VolumeClass) -> list[str]:
@@ -247,16 +238,16 @@ def _gpus(machines: Sequence[Machine], inside: Inside | Unseen, which: Which) ->
     found = [machine for machine in machines if machine.cluster == which.name and gives_gpu(machine.kind)]
     seen = f"{len(found)} of {which.gpu_nodes}"
     if len(found) < which.gpu_nodes:
-        return "missing", seen, repair.add_group(which)
+        return State.TROUBLE, seen, repair.add_group(which)
     if isinstance(inside, Unseen):
-        return "not looked at", f"{seen} run; whether pods get their GPUs: {inside.why}", inside.fix
+        return State.UNSEEN, f"{seen} run; whether pods get their GPUs: {inside.why}", inside.fix
     if not inside.gpus:
         return (
-            "missing",
+            State.TROUBLE,
             f"{seen} run, and offer pods no GPU: the device plugin is not there",
             repair.plugin(inside.context),
         )
-    return "ok", f"{seen}, with {inside.gpus} GPUs for pods", ""
+    return State.OK, f"{seen}, with {inside.gpus} GPUs for pods", ""
 
 
 def _quota(name: str, quota: repair.Quota, facts: Facts, which: Which) -> Finding:
@@ -264,10 +255,10 @@ def _quota(name: str, quota: repair.Quota, facts: Facts, which: Which) -> Findin
     limit = facts.quotas.get(quota.code, Unseen("nobody asked"))
     machines = facts.machines
     if isinstance(limit, Unseen):
-        return Finding(name, "not looked at", limit.why, limit.fix)
+        return Finding(name, State.UNSEEN, limit.why, limit.fix)
     if isinstance(machines, Unseen):
         seen = f"{limit:.0f} are allowed in {which.region}; how many run: {machines.why}"
-        return Finding(name, "not looked at", seen, machines.fix)
+        return Finding(name, State.UNSEEN, seen, machines.fix)
     used = sum(it.vcpus for it in machines if not it.spot and quota.counts(it.kind))
     here = [it for it in machines if it.cluster == which.name]
     if quota is repair.GPU:
@@ -276,5 +267,5 @@ def _quota(name: str, quota: repair.Quota, facts: Facts, which: Which) -> Findin
         more = EACH * (max(0, NODES - sum(not gives_gpu(it.kind) for it in here)) + 1)
     seen = f"{limit:.0f} are allowed in {which.region}, {used} run, {more} more are wanted"
     if used + more <= limit:
-        return Finding(name, "ok", seen)
-    return Finding(name, "missing", seen, repair.raise_quota(which, quota, used + more))
+        return Finding(name, State.OK, seen)
+    return Finding(name, State.TROUBLE, seen, repair.raise_quota(which, quota, used + more))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Any, Final
 
 from convoy.kube import room
+from convoy.kube.finding import Finding, State
 from convoy.kube.naming import Place, slug
 
 Object = Mapping[str, Any]
@@ -17,29 +17,6 @@ FIRST: Final = (1, 20)  # the oldest Kubernetes that a federation was tried in
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)")
 _REACH: Final = "import socket; socket.create_connection(('kubernetes.default.svc', 443), 5)"
 _SHOWN: Final = 3  # machines of which a finding says why
-
-
-class State(StrEnum):
-    """How a finding is."""
-
-    OK = "ok"
-    ADVICE = "advice"  # it goes, and could be better
-    TROUBLE = "trouble"  # `up` would not end well
-    UNSEEN = "not looked at"  # it cannot be seen from here
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at: what was seen, and what to do about it."""
-
-    about: str
-    state: State
-    seen: str
-    fix: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
