@@ -14,7 +14,7 @@ from convoy.kube import shared
 from convoy.kube.cluster import Cluster
 from convoy.kube.contents import SHARED, Contents
 from convoy.kube.naming import Place
-from convoy.kube.pods import CONTAINER_SECURITY, POD_SECURITY
+from convoy.pods.objects import CONTAINER_SECURITY, POD_SECURITY
 from convoy.pods.trouble import of_pod
 from convoy.trust.enrolment import invites_from_json
 

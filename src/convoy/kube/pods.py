@@ -10,26 +10,12 @@ from convoy.kube.contents import DATA, HEALTH_PORT, KIT, STATE, Contents, digest
 from convoy.kube.naming import Place, slug
 from convoy.kube.options import Node
 from convoy.pods.api import ACCOUNT
-from convoy.spec.pods import UID, WORKERS_PORT
+from convoy.pods.objects import CONTAINER_SECURITY, POD_SECURITY
+from convoy.spec.pods import WORKERS_PORT
 from convoy.spec.project import Participant, Server
 
 GRACE_S: Final = 45  # a node drains within 30 s
 START_S: Final = 120  # for a node to say that it lives: a cold image on a busy machine
-
-POD_SECURITY: Final = {
-    "runAsNonRoot": True,
-    "runAsUser": UID,
-    "runAsGroup": UID,
-    "fsGroup": UID,
-    "fsGroupChangePolicy": "OnRootMismatch",
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
-CONTAINER_SECURITY: Final = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-}
 
 
 def stateful_set(

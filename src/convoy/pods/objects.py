@@ -19,6 +19,21 @@ GRACE_S: Final = 5  # a worker keeps nothing that is not with its node
 LONGEST_S: Final = 86400.0  # a pod that its node has lost leaves by itself; this is the net below that
 LONG: Final = 100  # times its job's patience
 
+POD_SECURITY: Final = {  # of every pod of ours: what the standard "restricted" asks for, and no user of any node
+    "runAsNonRoot": True,
+    "runAsUser": UID,
+    "runAsGroup": UID,
+    "fsGroup": UID,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+CONTAINER_SECURITY: Final = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
 Object = dict[str, Any]
 
 
@@ -86,14 +101,7 @@ def _pod(name: str, home: Home, pods: Pods, wants: Wants) -> Object:
         "enableServiceLinks": False,
         "restartPolicy": "Never",
         "terminationGracePeriodSeconds": GRACE_S,
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": UID,
-            "runAsGroup": UID,
-            "fsGroup": UID,
-            "fsGroupChangePolicy": "OnRootMismatch",
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": dict(POD_SECURITY),
         "containers": [_container(home, pods, wants)],
         "volumes": [
             {"name": "pass", "secret": {"secretName": name, "defaultMode": 0o440}},
@@ -117,12 +125,7 @@ def _container(home: Home, pods: Pods, wants: Wants) -> Object:
         "command": ["python3", "-m", "convoy.pods.outpost"],
         "env": [{"name": outpost.NODE, "value": home.address}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "resources": _resources(pods, wants),
-        "securityContext": {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "runAsNonRoot": True,
-            "capabilities": {"drop": ["ALL"]},
-        },
+        "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [
             {"name": "pass", "mountPath": str(outpost.PASS), "readOnly": True},
             {"name": "work", "mountPath": str(outpost.WORK)},
