@@ -79,6 +79,15 @@ def test_whatever_is_not_well_says_what_to_do():
     assert all(one.fix for one in findings if one.state is not State.OK)
 
 
+def test_who_makes_pods_beside_others_kits_is_told_to_live_alone():
+    launches = {"hospital-1": options.Node(launcher="kubernetes")}
+    (said,) = of("pods", found(options.Options(sites=launches)))
+    assert said[0] is State.ADVICE
+    assert said[1].startswith("hospital-1 may make pods where others' kits are")
+    assert of("pods", found(options.Options(sites=launches, per_organisation_namespaces=True))) == []
+    assert of("pods", found()) == []
+
+
 @pytest.mark.parametrize(
     ("version", "words"),
     [

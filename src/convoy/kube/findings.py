@@ -57,6 +57,7 @@ def judged(facts: Facts, place: Place, wanted: Sequence[Object]) -> list[Finding
         *data(facts.claims, place),
         *machines(facts.nodes, facts.pods, sets),
         *images(sets),
+        *launching(place),
         *network(place),
     ]
 
@@ -225,6 +226,16 @@ def images(sets: Iterable[Object]) -> list[Finding]:
             said.append(Finding("image", State.ADVICE, f"{name} may be another image tomorrow: a tag can move", fix))
     seen = f"whether nodes can pull {', '.join(named)}: they alone know"
     return [*said, Finding("image", State.UNSEEN, seen, "`convoy kube up` says what they say")]
+
+
+def launching(place: Place) -> list[Finding]:
+    """Return who makes pods beside others' kits: who may make a pod may mount what its namespace holds."""
+    homes = [place.namespace_of(one) for one in (place.project.server, *place.project.sites)]
+    beside = [one.name for one in place.launchers() if homes.count(place.namespace_of(one)) > 1]
+    if not beside:
+        return []
+    seen = f"{', '.join(beside)} may make pods where others' kits are: whoever takes such a node over may mount those"
+    return [Finding("pods", State.ADVICE, seen, "per_organisation_namespaces: true in values.yml")]
 
 
 def network(place: Place) -> list[Finding]:
