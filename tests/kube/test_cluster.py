@@ -32,6 +32,12 @@ def test_status_and_logs_show_each_node(desk):
     assert "registered" in desk.convoy("kube", "logs", "hospital-1")
 
 
+def test_the_doctor_finds_no_trouble_where_a_federation_stands(desk):
+    said = json.loads(desk.convoy("kube", "doctor", "--json"))
+    assert said["ok"] is True
+    assert {one["state"] for one in said["findings"]} == {"ok", "advice", "not looked at"}
+
+
 def test_pods_are_what_the_objects_say(desk):
     for pod in desk.pods().values():
         sources = [

@@ -213,6 +213,28 @@ async def test_a_pod_that_sends_other_bytes_for_a_model_changes_nothing_at_its_n
     stream.close()
 
 
+@pytest.mark.parametrize(
+    ("sizes", "kept"), [((300_000,), 0), ((1_000, 2_000), 1)], ids=["a blob too large for an answer", "two at once"]
+)
+async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, sizes, kept):
+    site, cluster = away()
+    cluster.pending = True
+    model = site.model(1)
+    training = asyncio.create_task(site.train(model))
+    stream = await called(cluster, await cluster.made.get())
+    for size in sizes:
+        digest = site.model(2, size)
+        whole = site.blobs.path(digest).read_bytes()
+        site.blobs.delete(digest)
+        await stream.write(pb.PodUp(blob=pb.Blob(digest=digest, size=len(whole), whole=whole[: 60 << 10])))
+    for _ in range(2):
+        cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted"})
+    with pytest.raises(JobFailed):
+        await training
+    assert len(site.blobs.digests() - {model}) == kept
+    stream.close()
+
+
 async def test_a_node_that_cannot_keep_what_its_pod_sends_goes_on_without_that_pod(away, tmp_path):
     os.mkfifo(tmp_path / "gate")
     site, cluster = away(wait=str(tmp_path / "gate"))

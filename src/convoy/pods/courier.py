@@ -6,6 +6,7 @@ Both ends have a folder of blobs. Each knows which of them the other end has, fr
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
@@ -15,6 +16,7 @@ from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.stream import SILENCE_S, Stream, hear
 
+NAMING: Final = ("word", "launch")  # what may name a blob
 CHUNK: Final = 1 << 18  # bytes between two turns of the event loop: a worker's other words wait no longer than this
 
 Out = TypeVar("Out", pb.PodDown, pb.PodUp)
@@ -30,9 +32,15 @@ class Courier(Generic[In, Out]):
         blobs: BlobFolder,
         words: asyncio.Queue[tuple[Out, tuple[str, ...]] | None],
         kinds: tuple[type[In], type[Out]],
+        most: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        """`words` holds what is to be said, each with the digests that it names; None is the end of it."""
+        """`words` holds what is to be said, each with the digests that it names; None is the end of it.
+
+        `most`: the bytes that a blob may have which comes now.
+        """
         self.held: set[str] = set()  # blobs that the other end has
+        self._most = most
+        self._unnamed = ""  # the blob that came last, until a word names it: no other may come before
         self._stream = stream
         self._blobs = blobs
         self._words: asyncio.Queue[tuple[Out, tuple[str, ...]] | None] = words
@@ -67,9 +75,12 @@ class Courier(Generic[In, Out]):
             word: In | None = await hear(self._stream, self._into)
             if word is None:
                 return None
-            if word.WhichOneof("it") != "blob":
-                return word
-            await self._take(word.blob)
+            if word.WhichOneof("it") == "blob":
+                await self._take(word.blob)
+                continue
+            if word.WhichOneof("it") in NAMING:
+                self._unnamed = ""
+            return word
 
     def forget(self, digests: Iterable[str]) -> None:
         """The other end has these no more."""
@@ -95,7 +106,12 @@ class Courier(Generic[In, Out]):
                     await self._stream.give(chunk)
 
     async def _take(self, said: pb.Blob) -> None:
+        if self._unnamed:
+            raise RemoteFault(f"blob {said.digest[:12]} came where a word was due that names {self._unnamed[:12]}")
+        if max(said.size, len(said.whole)) > self._most():
+            raise RemoteFault(f"a blob of {said.size} bytes is announced", why=f"at most {self._most():.0f} are wanted")
         self.held.add(said.digest)
+        self._unnamed = said.digest
         here = self._blobs.has(said.digest)  # what is here is right, and stays as it is
         if said.whole:
             if not here:

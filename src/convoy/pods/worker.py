@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.model.blob import EMPTY, MAX_HEADER
 from convoy.pods.api import Api, Object
 from convoy.pods.courier import Courier, named
 from convoy.pods.trouble import end_of, of_pod
@@ -56,6 +58,7 @@ class PodWorker:
         self._leaving = leaving
         self._courier: Courier[pb.PodUp, pb.PodDown] | None = None
         self._cpu_s = 0.0
+        self._most = math.inf  # bytes of an answer: a trainer's is shaped like the model of its task
         self._trouble = ""
         self._expires = time.time() + CREDENTIAL_S
 
@@ -72,6 +75,8 @@ class PodWorker:
         if self._courier is not None and (gone := {one for one in self._courier.held if not self._blobs.has(one)}):
             self._courier.forget(gone)
             self._words.put_nowait((pb.PodDown(forget=pb.Forget(digests=sorted(gone))), ()))
+        if message.WhichOneof("it") == "task" and self._blobs.has(message.task.model.digest or EMPTY):
+            self._most = self._blobs.read_header(message.task.model.digest).size + MAX_HEADER
         self._words.put_nowait((pb.PodDown(word=message), named(message)))
 
     async def ended(self) -> str:
@@ -133,7 +138,7 @@ class PodWorker:
         self._come = True
         self._moved.set()
         self._said("")
-        self._courier = courier = Courier(stream, self._blobs, self._words, (pb.PodUp, pb.PodDown))
+        self._courier = courier = Courier(stream, self._blobs, self._words, (pb.PodUp, pb.PodDown), lambda: self._most)
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(self._write(stream, courier))

@@ -100,6 +100,8 @@ class Trainer:
             case "answer" | "failed" as kind:
                 if getattr(up, kind).step != self._step:
                     raise RemoteFault(f"it answered task {getattr(up, kind).step[:80]!r}, which it was not given")
+                if self._reply is None or self._reply.done():
+                    raise RemoteFault(f"it answered task {self._step[:80]!r} once more")
                 self._say(up)
             case other:
                 raise RemoteFault(f"it said {other!r}, which is not a trainer's word")
