@@ -14,7 +14,7 @@ def _room(item: pytest.Item) -> int:
     return 1 + (FIRST.index(folder) if folder in FIRST[1:] else len(FIRST))
 
 
-@pytest.hookimpl(trylast=True)
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give pytest-xdist its groups (`--dist loadgroup`), the longest first; without it the order alone changes."""
     items.sort(key=_room)
