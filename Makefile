@@ -11,7 +11,7 @@ demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real dat
 
 test: $(STAMP) debian  ## all tests; those of a real Kubernetes where one is given (KUBECONFIG) or can be made (root, Debian 12)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
-	@$(BIN)/python -m pytest --numprocesses auto --dist loadgroup
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-kube: $(STAMP)  ## the real Kubernetes alone: on this machine (root on Debian 12), or KUBECONFIG with CONVOY_TEST_IMAGE
 	@$(BIN)/python -m pytest -m kube tests/kube

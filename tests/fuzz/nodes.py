@@ -146,7 +146,7 @@ async def from_a_pod(data: bytes) -> None:
     files = workspace()[0].job(JOB)
     begin = pb.BeginTrainer(job=JOB, code=str(files.folder), blobs=str(files.folder / "blobs"))
     order = Order("m", pb.WorkerDown(trainer=begin), files.folder, {})
-    made = ({}, {"metadata": {"name": "w"}})
+    made = ({"metadata": {"name": "w"}}, {})
     worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event())
     before = files.blobs.digests()
     await worker._listen(Courier(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown)))

@@ -1,10 +1,16 @@
-"""The demo's federation in a real Kubernetes: up, a job to its model, faults in mid-round, a drain, a new site."""
+"""The demo's federation in a real Kubernetes: jobs, faults, a drain, new sites, jobs in pods, kits on one volume."""
 
 import json
 import subprocess
 import sys
 
 import pytest
+
+LAUNCHING = """
+server: {launcher: kubernetes, jobs: {cpu: 50m}}
+sites:
+  hospital-1: {launcher: kubernetes, jobs: {cpu: 50m, memory: 64Mi}}
+"""
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(3000)]  # the cluster's binaries may have to be built
 
@@ -113,3 +119,106 @@ def test_an_image_that_is_not_there_is_said_in_words(desk):
     assert out.returncode == 3, out.stderr
     assert "its image cannot be pulled" in out.stderr
     desk.up()
+
+
+# ---- jobs in pods of their own ----
+
+
+@pytest.fixture(scope="module")
+def launching(desk):
+    """The federation, whose server and whose first hospital make a pod for each of their jobs."""
+    policy = desk.folder / "workspace" / "breast_cancer" / "prod_00" / "hospital-1" / "local" / "policy.yaml"
+    was = policy.read_text()
+    policy.write_text(was + 'images: ["localhost/*"]\n')
+    desk.up(LAUNCHING)
+    yield desk
+    policy.write_text(was)
+    desk.up()
+
+
+def workers(desk):
+    return [name for name, pod in desk.pods().items() if pod["metadata"]["labels"].get("convoy/launch")]
+
+
+def test_a_job_in_pods_makes_the_same_model_and_leaves_nothing(launching, undisturbed):
+    job = launching.job("in-pods", 1.0)
+    seen = set()
+    for rounds, _ in launching.watch(job):
+        if rounds in (1, 2):
+            seen |= {name.rsplit("-", 2)[0] for name in workers(launching)}
+    assert launching.model(job) == undisturbed
+    assert seen == {"server", "hospital-1"}
+    launching.kubectl("wait", "--for=delete", "pod", "--selector=convoy/launch", "--timeout=60s")
+    left = json.loads(launching.kubectl("get", "jobs,secrets", "--output=json"))["items"]
+    assert [it["metadata"]["name"] for it in left if "convoy/launcher" in it["metadata"].get("labels", {})] == []
+
+
+@pytest.mark.parametrize("node", ["hospital-1", "server"])
+def test_a_worker_that_is_evicted_in_mid_round_is_started_again_and_costs_no_bit(
+    launching, undisturbed, node, record_property
+):
+    job = launching.job(f"evicted-{node}", 1.5)
+
+    def evict():
+        (pod,) = [name for name in workers(launching) if name.startswith(f"{node}-")]
+        launching.kubectl("delete", "pod", pod, "--wait=false")
+
+    last, seconds = launching.disturbed(job, evict)
+    record_property("seconds_to_the_next_round", seconds)
+    assert last == 4
+    assert launching.model(job) == undisturbed
+
+
+def test_a_node_that_launches_may_make_jobs_and_read_no_secret(launching):
+    def can(verb, what, *, does):
+        who = "system:serviceaccount:breast-cancer:hospital-1"
+        launching.kubectl("auth", "can-i", verb, what, f"--as={who}", code=0 if does else 1)
+
+    for verb, what in (("create", "jobs"), ("delete", "jobs"), ("watch", "pods"), ("create", "secrets")):
+        can(verb, what, does=True)
+    for verb in ("get", "list", "watch", "update", "patch", "deletecollection"):
+        can(verb, "secrets", does=False)
+    for what in ("pods", "pods/exec", "serviceaccounts", "roles", "rolebindings", "statefulsets"):
+        can("create", what, does=False)
+
+
+def test_an_image_that_is_not_there_is_told_in_words_where_the_job_is_shown(launching):
+    job = launching.job("no-image", 0, "image: localhost/none:1\nsites: [hospital-1]\n", at_least=1)
+    cannot = "hospital-1: its image cannot be pulled"
+    assert any(cannot in seen["cause"] for seen in launching.seen(job))
+    assert "its image cannot be pulled" in launching.convoy("job", "show", job)
+    launching.convoy("job", "abort", job)
+
+
+# ---- all kits on one volume ----
+
+
+@pytest.fixture(scope="module")
+def one_volume(desk):
+    """The federation with its kits on one volume, and in the end in Secrets again."""
+    said = desk.up("kits: volume")
+    assert "3 sites have registered" in said
+    yield desk
+    desk.up()
+    assert "hospital-1-kit" in desk.kubectl("get", "secrets")
+
+
+def test_no_kit_is_in_a_secret_and_each_node_sees_its_own_alone(one_volume):
+    secrets = json.loads(one_volume.kubectl("get", "secrets", "--output=json"))["items"]
+    assert not [it for it in secrets if it["metadata"]["name"].endswith("-kit")]
+    seen = one_volume.kubectl("exec", "hospital-1-0", "--", "ls", "/kit/startup").split()
+    assert "root.crt" in seen
+    assert "issuing.key" not in seen
+    assert "issuing.key" in one_volume.kubectl("exec", "server-0", "--", "ls", "/kit/startup").split()
+
+
+def test_on_a_volume_too_twice_is_once(one_volume):
+    before = {name: pod["metadata"]["uid"] for name, pod in one_volume.pods().items()}
+    assert " made" not in one_volume.up("kits: volume")
+    assert {name: pod["metadata"]["uid"] for name, pod in one_volume.pods().items()} == before
+
+
+def test_a_job_makes_the_same_model_with_kits_on_a_volume(one_volume, undisturbed):
+    job = one_volume.job("on-a-volume", 0)
+    assert [rounds for rounds, _ in one_volume.watch(job)][-1] == 4
+    assert one_volume.model(job) == undisturbed

@@ -41,7 +41,7 @@ def pod(found, name):
 def test_a_nodes_role_makes_and_removes_jobs_looks_at_pods_and_reads_no_secret(found):
     role = found["Role", SPACE, "hospital-1"]
     verbs = {rule["resources"][0]: set(rule["verbs"]) for rule in role["rules"]}
-    assert verbs == {"jobs": {"create", "delete"}, "pods": {"list", "watch"}, "secrets": {"create", "delete"}}
+    assert verbs == {"jobs": {"create", "delete", "list"}, "pods": {"list", "watch"}, "secrets": {"create", "delete"}}
     binding = found["RoleBinding", SPACE, "hospital-1"]
     assert binding["subjects"] == [{"kind": "ServiceAccount", "name": "hospital-1", "namespace": SPACE}]
     assert ("Role", SPACE, "hospital-2") not in found
@@ -92,7 +92,7 @@ def test_a_worker_finds_its_node_and_nobody_else_not_even_names(found):
     assert reached <= found["StatefulSet", SPACE, "hospital-1"]["metadata"]["labels"].items()
     node = found["NetworkPolicy", SPACE, "convoy-launcher-hospital-1"]["spec"]
     assert node["ingress"][0]["from"][0]["podSelector"]["matchLabels"].items() <= workers
-    assert [port["port"] for port in node["egress"][0]["ports"]] == [443, 6443]
+    assert [port["port"] for line in node["egress"] for port in line["ports"]] == [443, 6443, 443, 6443]
 
 
 def test_whoever_drains_machines_is_not_kept_by_the_pods_of_jobs(found):

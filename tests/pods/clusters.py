@@ -6,7 +6,6 @@ import sys
 import time
 from contextlib import asynccontextmanager
 
-from convoy.errors import Unreachable
 from convoy.pods import launcher as launchers
 from convoy.pods.objects import LAUNCH, Home
 from convoy.spec.pods import Pods
@@ -20,22 +19,25 @@ class Cluster:
 
     def __init__(self, folder):
         self.folder, self.secrets, self.jobs, self.processes = folder, {}, {}, {}
-        self.states, self.told, self.down, self.pending = {}, asyncio.Queue(), 0, False
+        self.states, self.told, self.faults, self.pending = {}, asyncio.Queue(), [], False
+        self.stuck = []  # what the next removals raise
         self.made, self.removed = asyncio.Queue(), asyncio.Queue()  # names of Jobs
 
     async def create(self, it):
-        if self.down:
-            self.down -= 1
-            raise Unreachable("the API server is not there")
+        if self.faults:
+            raise self.faults.pop(0)
         name = it["metadata"]["name"]
-        if it["kind"] == "Secret":
-            self.secrets[name] = it
-            return
-        self.jobs[name] = it
+        if it["kind"] == "Job":
+            self.jobs[name] = it
+            return f"uid-of-{name}"
+        (owner,) = it["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["uid"]) == ("Job", f"uid-of-{name}")
+        self.secrets[name] = it
         self.made.put_nowait(name)
         self.tell(name, {"phase": "Pending"})
         if not self.pending:
             await self.start(name)
+        return "uid"
 
     def mount(self, name):
         """Put a Secret's files where its pod finds them; return the pod's folder."""
@@ -65,6 +67,8 @@ class Cluster:
         self.told.put_nowait((what, it))
 
     async def remove(self, kind, name):
+        if self.stuck:
+            raise self.stuck.pop(0)
         if kind == "Secret":
             self.secrets.pop(name, None)
             return
@@ -76,12 +80,15 @@ class Cluster:
         self.states.pop(name, None)
         self.removed.put_nowait(name)
 
-    async def pods(self, _labels):
-        return list(self.states.values()), "1"
+    async def list(self, kind, _labels):
+        return list(self.jobs.values() if kind == "Job" else self.states.values()), "1"
 
     async def watch(self, _labels, _since):
         while True:
-            yield await self.told.get()
+            what, it = await self.told.get()
+            if isinstance(it, Exception):
+                raise it
+            yield what, it
 
     async def over(self):
         """Wait until every process has left; nothing may be left behind."""

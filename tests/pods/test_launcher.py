@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from clusters import launching
 
-from convoy.errors import JobFailed
+from convoy.errors import JobFailed, NotAllowed, Refused, Unreachable
 from convoy.pods import worker as workers
+from convoy.pods.api import Gone
 from convoy.pods.outpost import Pass
 from convoy.site.trainer import Trainer
 from convoy.store import arrays
@@ -155,7 +156,7 @@ async def test_what_a_pod_waits_for_is_told_in_words_and_nothing_once_it_has_cal
     pod = await cluster.made.get()
     lacks = {"type": "PodScheduled", "status": "False", "message": "0/2 nodes: 2 Insufficient nvidia.com/gpu."}
     cluster.tell(pod, {"phase": "Pending", "conditions": [lacks]})
-    assert await site.waits.get() == "its pod is not made yet"
+    assert (await site.waits.get()).startswith("its pod is not made yet")
     while "no node has enough nvidia.com/gpu" not in await site.waits.get():
         pass
     await cluster.start(pod)
@@ -187,7 +188,7 @@ async def test_a_credential_is_good_for_its_time_alone(away, monkeypatch):
 
 async def test_an_api_server_that_is_not_there_for_a_while_costs_nothing_but_time(away):
     site, cluster = away()
-    cluster.down = 2
+    cluster.faults = [Unreachable("the API server is not there")] * 2
     assert (await site.train(site.model(1))).answer.weight == 7
     assert "the API server is not there" in await site.waits.get()
 
@@ -254,6 +255,59 @@ async def called(cluster, pod):
     (container,) = cluster.jobs[pod]["spec"]["template"]["spec"]["containers"]
     host, port = container["env"][0]["value"].split(":")
     return await Way(host, int(port), Pass(cluster.mount(pod) / "pass")).dial()
+
+
+@pytest.mark.parametrize("problem", [NotAllowed("no"), Refused("no"), Gone("long ago"), Unreachable("away")])
+async def test_whatever_the_api_server_says_to_a_watch_the_node_and_its_workers_go_on(away, problem):
+    site, cluster = away()
+    cluster.told.put_nowait(("", problem))
+    assert (await site.train(site.model(1))).answer.weight == 7
+    (pod,) = cluster.processes
+    cluster.tell(pod, {"phase": "Failed", "reason": "Evicted"})
+    assert (await site.train(site.model(2), 2)).answer.weight == 7, "what comes after the fault is heard"
+    assert len(cluster.processes) == 2
+
+
+async def test_a_pod_that_cannot_be_removed_ends_nothing_else(away):
+    site, cluster = away()
+    assert (await site.train(site.model(1))).answer.weight == 7
+    cluster.stuck = [NotAllowed("no")]
+    (pod,) = cluster.processes
+    cluster.tell(pod, {"phase": "Failed", "reason": "Evicted"})
+    assert (await site.train(site.model(2), 2)).answer.weight == 7
+    await cluster.remove("Job", pod)
+    await cluster.remove("Secret", pod)
+
+
+async def test_a_task_that_is_cancelled_while_its_pod_is_awaited_does_not_end_the_pod(away):
+    site, cluster = away()
+    cluster.pending = True
+    training = asyncio.create_task(site.train(site.model(1)))
+    pod = await cluster.made.get()
+    await site.trainer.cancel()
+    assert (await training).failed.error == "nobody waits for it any more"
+    second = asyncio.create_task(site.train(site.model(2), 2))
+    await cluster.start(pod)
+    assert (await second).answer.step == "2.0"
+    assert len(cluster.processes) == 1
+    assert b"round 1" not in site.printed
+
+
+async def test_a_task_that_is_cancelled_is_given_to_nobody_and_the_next_one_once(away, tmp_path):
+    os.mkfifo(tmp_path / "gate")
+    site, cluster = away(wait=str(tmp_path / "gate"))
+    training = asyncio.create_task(site.train(site.model(1)))
+    gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
+    cancelling = asyncio.create_task(site.trainer.cancel())
+    assert (await training).failed.error == "nobody waits for it any more"
+    second = asyncio.create_task(site.train(site.model(2), 2))
+    (tmp_path / "gate").unlink()
+    (tmp_path / "gate").touch()
+    assert (await second).answer.step == "2.0"
+    await cancelling
+    gate.close()
+    assert site.printed.count(b"round 2") == 1
+    assert len(cluster.processes) == 2
 
 
 async def test_a_stop_before_the_pod_has_come_leaves_nothing(away):

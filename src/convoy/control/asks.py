@@ -225,8 +225,9 @@ def expire(job: LiveJob, now: float) -> Effects:
             if now >= deadline:
                 reason = f"no answer within the round's deadline of {step.record.deadline_s:g} s"
             elif now >= _last(job, step, site) + patience:
-                quiet = f"for {patience:g} s, {PATIENCE}"
+                quiet, waits = f"for {patience:g} s, {PATIENCE}", job.members[site].reason
                 reason = f"{absent(job.members[site])}; so {quiet}" if _refuses(job, site) else f"no progress {quiet}"
+                reason += f"; {waits}" if waits and job.members[site].state in ("starting", "ready") else ""
                 yield from _send_away(job, site, reason)
             else:
                 continue

@@ -15,6 +15,7 @@ from convoy.kube.naming import WORKER, Place, slug
 from convoy.kube.options import Node
 from convoy.provision import kits, sample
 from convoy.spec import units, yamls
+from convoy.spec.pods import Pods
 from convoy.spec.project import Participant, Server
 
 KIT: Final = "/kit"
@@ -121,14 +122,13 @@ def _most(node: Node) -> dict[str, float]:
 
 def _pods(place: Place, participant: Participant, node: Node) -> dict[str, Any]:
     """Return `pods` of node.yaml: what was chosen, the federation's image, and the labels that policies know."""
-    chosen = node.jobs.model_copy(
-        update={
-            "image": node.jobs.image or node.image or place.options.image,
-            "image_pull_policy": place.options.image_pull_policy,
-            "data": {**node.data, **node.jobs.data},
-            "labels": {**node.jobs.labels, **place.workers(participant)},
-            "service_account": WORKER,
-        }
+    chosen = Pods(
+        **node.jobs.model_dump(exclude={"image"}),
+        image=node.jobs.image or node.image or place.options.image,
+        image_pull_policy=place.options.image_pull_policy,
+        data=node.data,
+        labels=place.workers(participant),
+        service_account=WORKER,
     )
     return chosen.model_dump(mode="json", exclude_defaults=True)
 

@@ -87,11 +87,11 @@ def _launching(place: Place, namespace: str) -> list[dict[str, Any]]:
         if place.namespace_of(one) != namespace:
             continue
         name, workers, node = slug(one.name), place.workers(one), place.labels(one)
-        api = [{"ipBlock": {"cidr": place.options.api_server}}]
+        api = [{"to": [{"ipBlock": {"cidr": it.to}}], "ports": _tcp(*it.ports)} for it in place.options.api_server]
         spec = {
             "policyTypes": ["Ingress", "Egress"],
             "ingress": [{"from": [_pods(workers)], "ports": _tcp(WORKERS_PORT)}],
-            "egress": [{"to": api, "ports": _tcp(443, 6443)}],
+            "egress": api,
         }
         made.append(_policy(place, f"launcher-{name}", namespace, node, spec))
         out = [{"to": [_pods(node)], "ports": _tcp(WORKERS_PORT)}]

@@ -99,7 +99,7 @@ def _account(meta: Object) -> Object:
 def _rights(meta: Object) -> list[Object]:
     """Return what a node may do that makes pods for its jobs: no verb here reads a Secret."""
     rules = [
-        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "delete"]},
+        {"apiGroups": ["batch"], "resources": ["jobs"], "verbs": ["create", "delete", "list"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "delete"]},
     ]

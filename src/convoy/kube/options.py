@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 import convoy
 from convoy.errors import BadInput
 from convoy.spec import yamls
-from convoy.spec.pods import Bytes, Cpu, Name, Pods, is_label
+from convoy.spec.pods import Bytes, Cpu, Name, Workers, is_label
 
 _SHARED: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
 
@@ -49,7 +49,7 @@ class Node(_Said):
     node_selector: dict[str, str] = {}
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
     launcher: Literal["processes", "kubernetes"] = "processes"  # of jobs' workers: in this pod, or a Job for each
-    jobs: Pods = Pods()  # how the pods of those Jobs are made
+    jobs: Workers = Workers()  # how the pods of those Jobs are made
 
 
 _SERVER: Final = Node(cpu="250m", cpu_limit="2", memory="256Mi", memory_limit="2Gi", storage="10Gi")
@@ -86,7 +86,9 @@ class Options(_Said):
     sites: dict[str, Node] = {}
     outside: Outside | None = None
     egress: Annotated[tuple[Egress, ...], Field(strict=False)] = ()
-    api_server: Cidr = "0.0.0.0/0"  # where a node that makes pods finds the cluster's API, at 443 or 6443
+    api_server: Annotated[tuple[Egress, ...], Field(strict=False)] = tuple(  # where a node that makes pods finds it
+        Egress(to=anywhere, ports=(443, 6443)) for anywhere in ("0.0.0.0/0", "::/0")
+    )
 
 
 def read(file: Path | None, *, namespace: str = "", image: str = "") -> Options:

@@ -32,10 +32,16 @@ class Api:
     token_file: Path
     pool: httpcore.AsyncConnectionPool
 
-    async def create(self, it: Object) -> None:
-        """Make an object; one that is there already is no error. Raises `NotAllowed`, `Refused`, `Unreachable`."""
-        with suppress(AlreadyThere):
-            await self._ask("POST", it["kind"], content=json.dumps(it).encode())
+    async def create(self, it: Object) -> str:
+        """Make an object and return its uid; of one that is there already, "".
+
+        Raises `NotAllowed`, `Refused`, `Unreachable`.
+        """
+        try:
+            made = await self._ask("POST", it["kind"], content=json.dumps(it).encode())
+        except AlreadyThere:
+            return ""
+        return str(made["metadata"]["uid"])
 
     async def remove(self, kind: str, name: str) -> None:
         """Remove an object and what belongs to it; one that is gone already is no error."""
@@ -43,9 +49,9 @@ class Api:
         with suppress(NotFound):
             await self._ask("DELETE", kind, name, content=content)
 
-    async def pods(self, labels: Mapping[str, str]) -> tuple[list[Object], str]:
-        """Return the pods with these labels, and the version of that answer."""
-        said = await self._ask("GET", "Pod", query={"labelSelector": _selector(labels)})
+    async def list(self, kind: str, labels: Mapping[str, str]) -> tuple[list[Object], str]:
+        """Return the objects of a kind with these labels, and the version of that answer."""
+        said = await self._ask("GET", kind, query={"labelSelector": _selector(labels)})
         return said.get("items") or [], said["metadata"]["resourceVersion"]
 
     async def watch(self, labels: Mapping[str, str], since: str) -> AsyncIterator[tuple[str, Object]]:
@@ -61,14 +67,14 @@ class Api:
         }
         async with self._open("GET", "Pod", query=query, patience_s=WATCH_S + ANSWER_S) as response:
             async for line in _lines(response):
-                said = json.loads(line)
-                if said["type"] == "ERROR":
-                    raise Gone(said["object"].get("message", ""))
+                said = _read(line)
+                if said.get("type") == "ERROR":
+                    raise Gone("the watch began too far in the past", why=str(said.get("object", {}).get("message")))
                 yield said["type"], said["object"]
 
     async def _ask(self, method: str, kind: str, name: str = "", **more: Any) -> Object:
         async with self._open(method, kind, name, **more) as response:
-            return dict(json.loads(await _whole(response) or b"{}"))
+            return _read(await _whole(response) or b"{}")
 
     @asynccontextmanager
     async def _open(
@@ -85,7 +91,11 @@ class Api:
         if query:
             path += "?" + "&".join(f"{key}={_quoted(value)}" for key, value in query.items())
         url = httpcore.URL(scheme=self.url.scheme, host=self.url.host, port=self.url.port, target=path.encode())
-        headers = [("Authorization", f"Bearer {self.token_file.read_text().strip()}"), ("Accept", "application/json")]
+        try:
+            token = self.token_file.read_text().strip()
+        except OSError as problem:
+            raise Unreachable("the token for the cluster cannot be read", why=str(problem)) from problem
+        headers = [("Authorization", f"Bearer {token}"), ("Accept", "application/json")]
         if content is not None:
             headers.append(("Content-Type", "application/json"))
         times = {"connect": ANSWER_S, "read": patience_s, "write": ANSWER_S, "pool": ANSWER_S}
@@ -102,8 +112,8 @@ class Api:
             raise Unreachable(f"the cluster's API server is not reached ({doing})", why=why) from problem
 
 
-class Gone(Exception):
-    """A watch began too far in the past."""
+class Gone(Unreachable):
+    """A watch began too far in the past: list again."""
 
 
 class AlreadyThere(Refused):
@@ -157,16 +167,28 @@ async def _lines(response: httpcore.Response) -> AsyncIterator[bytes]:
             yield line
 
 
-def _refusal(doing: str, status: int, body: bytes) -> ConvoyError:
+def _read(data: bytes) -> Object:
     try:
-        why = str(json.loads(body)["message"])
-    except (ValueError, KeyError, TypeError):
-        why = body[:200].decode(errors="replace")
+        return dict(json.loads(data))
+    except (ValueError, TypeError, RecursionError) as problem:
+        raise RemoteFault("the cluster's API server does not answer in JSON", why=str(problem)[:200]) from problem
+
+
+def _refusal(doing: str, status: int, body: bytes) -> ConvoyError:  # noqa: PLR0911 - a row for each kind of answer
+    try:
+        said = _read(body)
+    except RemoteFault:
+        said = {}
+    why = str(said.get("message", "")) or body[:200].decode(errors="replace")
     match status:
         case 404:
             return NotFound(f"the cluster has no such thing ({doing})", why=why)
-        case 409:
+        case 409 if said.get("reason") == "AlreadyExists":
             return AlreadyThere(f"it is there already ({doing})", why=why)
+        case 409:  # a quota that changes under many hands, say
+            return Unreachable(f"the cluster's API server asks to try again ({doing})", why=why)
+        case 410:
+            return Gone(f"that is too long ago ({doing})", why=why)
         case 401 | 403:
             return NotAllowed(
                 f"the cluster does not let this node ({doing})", why=why, fix="`convoy kube up` makes the Role for it"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from convoy.errors import NotFound, RemoteFault, Unreachable
@@ -17,7 +18,7 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire.stream import SILENCE_S, Stream, hear
 
 NAMING: Final = ("word", "launch")  # what may name a blob
-CHUNK: Final = 1 << 18  # bytes between two turns of the event loop: a worker's other words wait no longer than this
+CHUNK: Final = 1 << 18  # bytes between two turns of the event loop: all else that a node does waits no longer than this
 
 Out = TypeVar("Out", pb.PodDown, pb.PodUp)
 In = TypeVar("In", pb.PodDown, pb.PodUp)
@@ -40,6 +41,7 @@ class Courier(Generic[In, Out]):
         """
         self.held: set[str] = set()  # blobs that the other end has
         self._most = most
+        self.moved = 0  # bytes of blobs that have come
         self._unnamed = ""  # the blob that came last, until a word names it: no other may come before
         self._stream = stream
         self._blobs = blobs
@@ -52,15 +54,20 @@ class Courier(Generic[In, Out]):
 
         Raises `Unreachable` once the other end is gone.
         """
+        loop = asyncio.get_running_loop()
+        due = loop.time() + pulse_s
         while True:
-            said: tuple[Out, tuple[str, ...]] | None
-            try:
-                async with asyncio.timeout(pulse_s):
+            said: tuple[Out, tuple[str, ...]] | None = None
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
                     said = await self._words.get()
-            except TimeoutError:
-                said = (pulse(), ())
+                    if said is None:
+                        return
+            if loop.time() >= due:  # by the clock, however much else there is to say
+                await self._stream.write(pulse())
+                due = loop.time() + pulse_s
             if said is None:
-                return
+                continue
             word, digests = said
             for digest in digests:
                 await self._ship(digest)
@@ -104,14 +111,18 @@ class Courier(Generic[In, Out]):
             for start in range(len(layout.header), layout.size, CHUNK):
                 with view[start : start + CHUNK] as chunk:
                     await self._stream.give(chunk)
+                await asyncio.sleep(0)  # a socket that takes everything at once suspends nobody
 
     async def _take(self, said: pb.Blob) -> None:
         if self._unnamed:
             raise RemoteFault(f"blob {said.digest[:12]} came where a word was due that names {self._unnamed[:12]}")
         if max(said.size, len(said.whole)) > self._most():
             raise RemoteFault(f"a blob of {said.size} bytes is announced", why=f"at most {self._most():.0f} are wanted")
-        self.held.add(said.digest)
         self._unnamed = said.digest
+        await self._kept(said)
+        self.held.add(said.digest)  # not before: what is said to have been here and is not is dropped at the other end
+
+    async def _kept(self, said: pb.Blob) -> None:
         here = self._blobs.has(said.digest)  # what is here is right, and stays as it is
         if said.whole:
             if not here:
@@ -127,9 +138,13 @@ class Courier(Generic[In, Out]):
             await self._receive(count, lambda _: None)
             return
         self._blobs.delete(said.digest)  # what a broken line has left of it: here it comes as a whole
-        with self._blobs.receive(layout, near=()) as receiver:
-            await self._receive(count, receiver.feed)
-            receiver.finish()
+        try:
+            with self._blobs.receive(layout, near=()) as receiver:
+                await self._receive(count, receiver.feed)
+                receiver.finish()
+        except BaseException:
+            self._blobs.delete(said.digest)  # nobody goes on with half of it
+            raise
 
     async def _receive(self, count: int, feed: Callable[[memoryview], None]) -> None:
         buffer = memoryview(bytearray(min(CHUNK, count)))
@@ -141,6 +156,8 @@ class Courier(Generic[In, Out]):
                 raise Unreachable("a blob stands still", why=f"no byte of it came for {SILENCE_S:g} s") from None
             feed(buffer[:got])
             count -= got
+            self.moved += got
+            await asyncio.sleep(0)
 
 
 def named(word: pb.WorkerDown | pb.WorkerUp) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from convoy import errors
-from convoy.errors import BadInput, NotAllowed, Unreachable
+from convoy.errors import BadInput, ConvoyError, NotAllowed
 from convoy.pods.api import Api, Gone, connected
 from convoy.pods.objects import LAUNCH, Home, job, secret
 from convoy.pods.worker import CREDENTIAL_S, PodWorker
@@ -57,7 +57,7 @@ class PodLauncher:
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> PodWorker:
         """Start a worker and return at once; `waits` tells why it does not run yet."""
         name = f"{self.home.owner}-{secrets.token_hex(5)}"
-        made = (secret(name, self.home, self._credential(name)), job(name, self.home, self.pods, order.wants))
+        made = (job(name, self.home, self.pods, order.wants), secret(name, self.home, self._credential(name)))
         self.workers[name] = worker = PodWorker(self.api, made, order, output=output, waits=waits, leaving=self.leaving)
         self.group.create_task(worker.live()).add_done_callback(lambda _: self.workers.pop(name, None))
         return worker
@@ -76,22 +76,22 @@ class PodLauncher:
         await worker.serve(stream)
 
     async def watch(self) -> None:
-        """Tell each worker how its pod is, for ever."""
-        backoff, never = Backoff(), asyncio.Event()
-        while True:
+        """Tell each worker how its pod is, for ever; what an API server may answer is no reason for a node to end."""
+        backoff = Backoff()
+        while not self.leaving.is_set():
             try:
-                found, since = await self.api.pods(self.home.labels)
-                backoff.reset()
+                found, since = await self.api.list("Pod", self.home.labels)
                 self._all(found)
                 while True:
                     async for what, it in self.api.watch(self.home.labels, since):
                         since = it["metadata"]["resourceVersion"]
                         self._one(what, it)
-            except Gone:
-                continue
-            except Unreachable as problem:
-                structlog.get_logger().warning("pods are not watched", reason=errors.line(problem))
-                await backoff.wait(never)
+                        backoff.reset()
+                    await backoff.wait(self.leaving)
+            except (ConvoyError, KeyError, TypeError) as problem:
+                if not isinstance(problem, Gone):
+                    structlog.get_logger().warning("pods are not watched", reason=errors.line(problem))
+                await backoff.wait(self.leaving)
 
     def _all(self, found: list[Any]) -> None:
         there = {it["metadata"]["labels"].get(LAUNCH): it for it in found}
@@ -112,12 +112,11 @@ class PodLauncher:
 
     async def bury(self) -> int:
         """Remove what a killed process of this node has left in the cluster; return how many Jobs there were."""
-        found, _ = await self.api.pods(self.home.labels)
-        names = {it["metadata"]["labels"].get(LAUNCH, "") for it in found} - {""}
-        for name in names:
+        found, _ = await self.api.list("Job", self.home.labels)
+        for it in found:
             for kind in ("Job", "Secret"):
-                await self.api.remove(kind, name)
-        return len(names)
+                await self.api.remove(kind, it["metadata"]["name"])
+        return len(found)
 
 
 @asynccontextmanager
@@ -153,8 +152,9 @@ async def opened(settings: Settings, env: Mapping[str, str] = os.environ) -> Asy
             await launcher.bury()
             async with Door(sock, lambda: context, launcher.serve, lambda _: None):
                 watching = group.create_task(launcher.watch())
-                yield launcher
-                watching.cancel()
-                launcher.leaving.set()
-                for worker in list(launcher.workers.values()):
-                    await worker.stop(0)
+                try:
+                    yield launcher
+                finally:
+                    launcher.leaving.set()
+                    watching.cancel()
+                    await asyncio.gather(*(worker.stop(0) for worker in list(launcher.workers.values())))

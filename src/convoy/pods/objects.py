@@ -86,8 +86,13 @@ def mounted(pods: Pods) -> dict[str, str]:
 
 
 def _meta(name: str, home: Home, labels: Mapping[str, str]) -> Object:
-    owner = {"apiVersion": "v1", "kind": "Pod", "name": home.name, "uid": home.uid, "controller": False}
-    return {"name": name, "labels": {**labels, **home.labels}, "ownerReferences": [owner]}
+    mine = [owner("v1", "Pod", home.name, home.uid)]
+    return {"name": name, "labels": {**labels, **home.labels}, "ownerReferences": mine}
+
+
+def owner(version: str, kind: str, name: str, uid: str) -> Object:
+    """Return the reference to what an object belongs to, and goes with."""
+    return {"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": False}
 
 
 def _pod(name: str, home: Home, pods: Pods, wants: Wants) -> Object:
@@ -125,6 +130,7 @@ def _container(home: Home, pods: Pods, wants: Wants) -> Object:
         "command": ["python3", "-m", "convoy.pods.outpost"],
         "env": [{"name": outpost.NODE, "value": home.address}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "resources": _resources(pods, wants),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [
             {"name": "pass", "mountPath": str(outpost.PASS), "readOnly": True},

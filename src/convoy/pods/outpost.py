@@ -33,6 +33,7 @@ WORK: Final = Path("/work")
 PULSE_S: Final = 1.0  # how often the node hears of CPU seconds: as often as a node looks at a process of its own
 DIAL_S: Final = 60.0  # for the network to let a new pod through to its node
 LAST_S: Final = 5.0  # for the last words to arrive
+FAILED: Final = 74  # exit status (EX_IOERR) where the pod could not keep what came
 UNREACHED: Final = 69  # exit status (EX_UNAVAILABLE)
 
 
@@ -116,10 +117,11 @@ class Outpost:
             if self._worker is not None:
                 await self._worker.stop(0)
             self._words.put_nowait(None)
-            await asyncio.wait(
-                {writing, listening}, timeout=LAST_S
-            )  # the node hangs up when it has heard the last word
+            await asyncio.wait({writing, listening}, timeout=LAST_S)  # the node hangs up when it has heard all
             self.stream.cut()
+            await asyncio.wait({listening})
+            if self._worker is not None:  # it may have been on its way when the line broke
+                await self._worker.stop(0)
 
     def _leave(self) -> None:
         """The pod is to go: the line ends, and the node sees it."""
@@ -141,7 +143,8 @@ class Outpost:
         except Unreachable:
             return
         except ConvoyError as problem:  # no room for what came, or what came is wrong
-            self._words.put_nowait((pb.PodUp(ended=pb.Ended(how=errors.line(problem))), ()))
+            self._printed(f"convoy: {errors.line(problem)}\n".encode())
+            self._words.put_nowait((pb.PodUp(ended=pb.Ended(how=f"exit code {FAILED}")), ()))
             self._words.put_nowait(None)
 
     async def _said(self, down: pb.PodDown, courier: Courier[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:

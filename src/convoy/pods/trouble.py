@@ -69,16 +69,25 @@ def short(message: str) -> str:
     return plain if len(plain) <= _LAST else plain[: _LAST - 1] + "…"
 
 
-def end_of(pod: Object) -> str:
-    """Return how a pod that is over ended, "" for one that is not, or that ended well."""
+def end_of(pod: Object, *, called: bool) -> str:
+    """Return how a pod that is over ended, "" for one that is not, or that ended well.
+
+    What its container wrote last is told of one that has not `called`: later that may be a job's own text.
+    """
     status = pod.get("status", {})
-    if pod["metadata"].get("deletionTimestamp"):
-        return "its pod was taken away"
-    if status.get("phase") != "Failed":
-        return ""
+    disrupted = condition(pod, "DisruptionTarget")
     if status.get("reason"):
         return f"its pod was ended: {status['reason']}: {short(status.get('message', ''))}".rstrip(": ")
+    if disrupted.get("status") == "True":
+        return f"its pod was taken away: {short(disrupted.get('message', '') or disrupted.get('reason', ''))}"
+    if pod["metadata"].get("deletionTimestamp"):
+        return "its pod was taken away"
+    return _failed(status, called=called) if status.get("phase") == "Failed" else ""
+
+
+def _failed(status: Object, *, called: bool) -> str:
     for one in status.get("containerStatuses") or []:
         if ended := one.get("state", {}).get("terminated"):
-            return f"its pod ended: {_end(ended)}"
+            said = "" if called else short(ended.get("message", ""))
+            return f"its pod ended: {_end(ended)}{f': {said}' if said else ''}"
     return "its pod failed"

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
+
+import structlog
 
 from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.model.blob import EMPTY, MAX_HEADER
 from convoy.pods.api import Api, Object
 from convoy.pods.courier import Courier, named
+from convoy.pods.objects import owner
 from convoy.pods.trouble import end_of, of_pod
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
@@ -23,6 +27,7 @@ from convoy.worker.launcher import Order
 
 CREDENTIAL_S: Final = 3600.0  # for a pod to find a machine, get its image and open its line; then it may try no more
 PIECE: Final = 1 << 20  # bytes of code in one message
+ENDS: Final = re.compile(r"|exit code [0-9]{1,3}|killed by SIG[A-Z0-9]{2,10}")
 LAST_S: Final = 5.0  # after a line broke, for the cluster to say why; and for a pod to say its last word
 
 
@@ -39,8 +44,8 @@ class PodWorker:
         waits: Callable[[str], None],
         leaving: asyncio.Event,
     ) -> None:
-        """`made`: its Secret and its Job, not yet in the cluster; `leaving`: its node does not wait for the cluster."""
-        self.name: str = made[1]["metadata"]["name"]
+        """`made`: its Job and its Secret, not yet in the cluster; `leaving`: its node does not wait for the cluster."""
+        self.name: str = made[0]["metadata"]["name"]
         self._api = api
         self._made = made
         self._output = output
@@ -84,8 +89,8 @@ class PodWorker:
         return await asyncio.shield(self._over)
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds that it had used when its pod last spoke."""
-        return self._cpu_s
+        """Return the CPU seconds that it had used when its pod last spoke; bytes that come of it are life, too."""
+        return self._cpu_s + (0.0 if self._courier is None else self._courier.moved * 1e-9)
 
     async def stop(self, grace_s: float) -> None:
         """End it and its children: SIGTERM, then SIGKILL after `grace_s`; its pod goes."""
@@ -105,12 +110,18 @@ class PodWorker:
                     await self._moved.wait()
             except TimeoutError:
                 self._end(f"its pod did not come within {CREDENTIAL_S / 60:.0f} min: {self._trouble}")
-            await self._over
-        except ConvoyError as problem:
+            await asyncio.shield(self._over)
+        except (ConvoyError, KeyError) as problem:
             self._end(errors.line(problem))
         finally:
             self._end("its node leaves")
+            await self._removed()
+
+    async def _removed(self) -> None:
+        try:
             await self._try(self._remove)
+        except ConvoyError as problem:  # it belongs to the node's own pod, and goes with that at the latest
+            structlog.get_logger().warning("a job's pod is not removed", job=self.name, reason=errors.line(problem))
 
     def expected(self) -> bool:
         """Whether its pod may open its line: once, and in time."""
@@ -119,15 +130,18 @@ class PodWorker:
     def pod(self, it: Object | None) -> None:
         """Hear how its pod is."""
         self.seen = self.seen or it is not None
-        how = "" if it is None else end_of(it)
+        how = "" if it is None else end_of(it, called=self._come)
         if how:
             self._end(how)
         elif it is not None and it.get("status", {}).get("phase") == "Succeeded" and not self._come:
             self._end("its pod ended and never spoke: is its image made from Convoy's?")
         elif not self._come:
-            self._said(
-                "its pod is not made yet" if it is None else of_pod(it) or "its pod runs, and has not called yet"
-            )
+            self._said(self._waiting(it))
+
+    def _waiting(self, it: Object | None) -> str:
+        if it is not None:
+            return of_pod(it) or "its pod runs, and has not called yet"
+        return self._trouble if self.seen else f"its pod is not made yet (kubectl describe job {self.name})"
 
     def gone(self) -> None:
         """Its pod is not there any more."""
@@ -176,7 +190,8 @@ class PodWorker:
             case "output":
                 self._output(up.output)
             case "ended":
-                self._end(up.ended.how)
+                how = up.ended.how  # of an image that may be the job's own: our words, or none
+                self._end(how if ENDS.fullmatch(how) else "its pod says nothing that can be of how it ended")
             case other:
                 raise RemoteFault(f"the pod of a worker said {other!r}")
 
@@ -207,11 +222,14 @@ class PodWorker:
                 return
 
     async def _create(self) -> None:
-        for it in self._made:
-            await self._api.create(it)
+        """Make the Job, then the Secret that belongs to it: its pod waits for that one."""
+        job, secret = self._made
+        if uid := await self._api.create(job):
+            secret["metadata"]["ownerReferences"] = [owner(job["apiVersion"], job["kind"], self.name, uid)]
+        await self._api.create(secret)
 
     async def _remove(self) -> None:
-        for it in reversed(self._made):
+        for it in self._made:
             await self._api.remove(it["kind"], it["metadata"]["name"])
 
 

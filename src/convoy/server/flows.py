@@ -119,7 +119,7 @@ class Flows:
         elif not said and key not in self._stopping:
             self.post(
                 events.FlowDied(
-                    key, how or "it left without a word", code.told(printed.decode(errors="replace"), STORY)
+                    key, code.told(how) or "it left without a word", code.told(printed.decode(errors="replace"), STORY)
                 )
             )
 
@@ -130,7 +130,7 @@ class Flows:
             while (up := await worker.receive()) is not None:
                 said = self._said(job, worker, up) or said
         except ConvoyError as problem:  # the code of one job: it ends there, and the server goes on
-            self.post(events.FlowFailed(job.record.id, problem.what, problem.why))
+            self.post(events.FlowFailed(job.record.id, code.told(problem.what), code.told(problem.why)))
             return True
         return said
 

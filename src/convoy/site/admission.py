@@ -16,7 +16,6 @@ from convoy.site import refusals
 from convoy.spec.approvals import read_approvals
 from convoy.spec.kit import Kit
 from convoy.spec.policy import Leave, Policy, read_policy
-from convoy.spec.settings import read_settings
 from convoy.store.blobs import BlobFolder
 from convoy.trust import files, roll
 from convoy.wire import convoy_pb2 as pb
@@ -38,7 +37,7 @@ class Admitted:
     leave: Leave
 
 
-def admit(data: bytes, job: str, folder: Path, kit: Kit) -> Admitted:
+def admit(data: bytes, job: str, folder: Path, kit: Kit, *, makes_pods: bool = False) -> Admitted:
     """Verify a bundle with this site's own root and federation.json, ask its policy, then unpack it.
 
     A bundle must be in time when it first comes: a job that the site has taken outlives its bundle's expiry. The
@@ -55,7 +54,7 @@ def admit(data: bytes, job: str, folder: Path, kit: Kit) -> Admitted:
             "the bundle is another job's", why=f"it was signed as {checked.id}, the server says {job[:32]}"
         )
     policy = read_policy(kit.local / "policy.yaml")
-    spec = judged(checked, folder, kit, policy)
+    spec = judged(checked, folder, kit, policy, makes_pods=makes_pods)
     code, draft = folder / "code", folder / "code.tmp"
     for old in (draft, code):
         shutil.rmtree(old, ignore_errors=True)
@@ -66,7 +65,7 @@ def admit(data: bytes, job: str, folder: Path, kit: Kit) -> Admitted:
     return Admitted(spec, policy.leave)
 
 
-def judged(checked: Bundle, folder: Path, kit: Kit, policy: Policy) -> Job:
+def judged(checked: Bundle, folder: Path, kit: Kit, policy: Policy, *, makes_pods: bool) -> Job:
     """Return the job.yaml of a verified bundle that may run here; note a refusal in the job's folder, and raise it."""
     from convoy.control.policy import Host, refusal
     from convoy.spec.job import read_job
@@ -75,7 +74,7 @@ def judged(checked: Bundle, folder: Path, kit: Kit, policy: Policy) -> Job:
         raise Refused(f"the bundle is not for {kit.name}", why=f"it is signed for {', '.join(checked.sites) or 'none'}")
     who = submitter(kit, checked.submitter)
     spec = read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml")
-    host = Host(kit.name, kit.org, approved(kit), makes_pods=read_settings(kit).launcher == "kubernetes")
+    host = Host(kit.name, kit.org, approved(kit), makes_pods=makes_pods)
     problem = refusal(policy, spec, who, host, checked.digest)
     if problem is not None:
         reason = errors.line(problem)

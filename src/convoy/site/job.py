@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -143,7 +144,10 @@ class SiteJob:
         free, reserve = shutil.disk_usage(self.folder).free, self.site.settings.disk_reserve
         if free < reserve:
             raise StorageFull("the site's disk is full", why=f"{free >> 20} MiB free, {reserve >> 20} MiB in reserve")
-        admitted = await _in_thread(admission.admit, data, self.id, self.folder, self.site.kit)
+        pods = self.site.settings.pods is not None
+        admitted = await _in_thread(
+            partial(admission.admit, makes_pods=pods), data, self.id, self.folder, self.site.kit
+        )
         spec = admitted.spec
         self._log.open(leaves=admitted.leave.logs)
         begin = pb.BeginTrainer(

@@ -36,6 +36,8 @@ class Trainer:
     _over: bool = False
     _broken: pb.Failure | None = None
     _launching: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _is_ready: bool = False  # it has said so: before that it is given nothing, so that nothing need be taken back
+    _given: pb.Task | None = None  # once it is ready
 
     async def start(self) -> Worker:
         """Start the process unless it is there. Raises `Refused` after `stop`, `OSError`."""
@@ -43,7 +45,7 @@ class Trainer:
             if self._worker is None:
                 if self._over:
                     raise Refused("the job is over at this site")
-                self._broken = None
+                self._broken, self._is_ready = None, False
                 self._worker = await self.launcher.launch(self.order, self.output, self.waits)
                 self._listening = self.group.create_task(self._listen(self._worker))
             return self._worker
@@ -56,13 +58,19 @@ class Trainer:
             if self._broken is not None:
                 return _failed(task, self._broken)
             self._reply, self._step = asyncio.get_running_loop().create_future(), task.step
-            worker.send(pb.WorkerDown(task=task))
+            self._given = task
+            self._give(worker)
             reply = await self._wait(worker, self._reply)
-            self._reply = None
+            self._reply = self._given = None
             if not isinstance(reply, str):
                 return reply if reply.WhichOneof("it") != "failure" else _failed(task, reply.failure)
             how = reply
         raise JobFailed(f"the trainer died {MAX_TRIES} times at this task", why=how)  # our words, not the trainer's
+
+    def _give(self, worker: Worker) -> None:
+        if self._is_ready and self._given is not None:
+            worker.send(pb.WorkerDown(task=self._given))
+            self._given = None
 
     async def _wait(self, worker: Worker, reply: asyncio.Future[pb.WorkerUp | str]) -> pb.WorkerUp | str:
         used = -1.0  # most answers come before the first look, which walks over all processes
@@ -79,7 +87,8 @@ class Trainer:
         why = ""
         try:
             while (up := await worker.receive()) is not None:
-                self._heard(up)
+                if self._worker is worker:  # what one says that was sent away concerns nobody
+                    self._heard(up)
             await asyncio.wait({ended}, timeout=GRACE_S)
         except RemoteFault as problem:
             why = errors.line(problem)
@@ -88,12 +97,15 @@ class Trainer:
         how = await ended
         if self._worker is worker:
             self._worker = None
-        self._say(why or how or "it left in the middle of a task")
+            self._say(why or how or "it left in the middle of a task")
 
     def _heard(self, up: pb.WorkerUp) -> None:
         match up.WhichOneof("it"):
             case "ready":
+                self._is_ready = True
                 self.ready()
+                if self._worker is not None:
+                    self._give(self._worker)
             case "failure":
                 self._broken = up.failure
                 self._say(up)
@@ -111,10 +123,15 @@ class Trainer:
             self._reply.set_result(reply)
 
     async def cancel(self) -> None:
-        """End the process because nobody waits for its task, and start a fresh one, which says that it is ready."""
-        worker, self._worker = self._worker, None
+        """End the process because nobody waits for its task, and start a fresh one, which says that it is ready.
+
+        One that is not ready yet has not begun: it stays, without the task.
+        """
+        worker, self._given = self._worker, None
+        if self._is_ready:
+            self._worker = None
         self._say(pb.WorkerUp(failed=pb.TaskFailed(step=self._step, error="nobody waits for it any more")))
-        if worker is not None:
+        if worker is not None and self._worker is None:
             await worker.stop(GRACE_S)
             with suppress(Refused, OSError):  # if it cannot be started, the next task says so
                 await self.start()

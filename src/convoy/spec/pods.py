@@ -45,13 +45,12 @@ Bytes = Annotated[str, AfterValidator(_bytes), Field(json_schema_extra={"pattern
 Name = Annotated[str, AfterValidator(_label)]
 
 
-class Pods(BaseModel):
+class Workers(BaseModel):
     """The pod of a worker, where its job asks for nothing else: what it asks for, and the most that it gets."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     image: str = ""
-    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     cpu: Cpu = "100m"
     cpu_limit: Cpu = "1"
     memory: Bytes = "256Mi"
@@ -60,6 +59,12 @@ class Pods(BaseModel):
     scratch: Bytes = "10Gi"  # room for models, and for what the job writes
     node_selector: dict[str, str] = {}
     tolerations: Annotated[tuple[dict[str, Any], ...], Field(strict=False)] = ()
+
+
+class Pods(Workers):
+    """All that a node must know to make the pods of its workers."""
+
+    image_pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
     data: dict[str, Name] = {}  # name as jobs know it: the claim of a volume that holds it, mounted read-only
     labels: dict[str, str] = {}  # by which policies find the pods
     service_account: Name = "convoy-worker"

@@ -1,0 +1,98 @@
+"""One end of a pod's line: life by the clock, a turn for everybody else, nothing told to be here that is not."""
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from convoy.pods.courier import CHUNK, Courier
+from convoy.store import arrays
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
+
+
+class Wire:
+    """A stream that takes and gives whatever there is at once, and never suspends."""
+
+    def __init__(self, words=(), raw=b""):
+        self.said, self.words, self.raw = [], list(words), memoryview(raw)
+
+    async def write(self, *messages):
+        self.said += messages
+
+    async def give(self, view):
+        self.said.append(len(view))
+
+    async def read(self, _kind):
+        return self.words.pop(0) if self.words else None
+
+    async def take(self, view):
+        count = min(len(view), len(self.raw))
+        view[:count], self.raw = self.raw[:count], self.raw[count:]
+        return count
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    return BlobFolder(tmp_path)
+
+
+def courier(wire, blobs, words=None):
+    return Courier(wire, blobs, words or asyncio.Queue(), (pb.PodUp, pb.PodDown))
+
+
+async def test_who_talks_all_the_time_gives_signs_of_life_all_the_same(blobs):
+    words, wire = asyncio.Queue(), Wire()
+    writing = asyncio.create_task(courier(wire, blobs, words).write(0.02, lambda: pb.PodDown(ping=pb.Ping())))
+    heard = 0
+    while heard < 3:
+        words.put_nowait((pb.PodDown(word=pb.WorkerDown(bye=pb.Bye())), ()))
+        await asyncio.sleep(0)
+        heard = sum(isinstance(it, pb.PodDown) and it.WhichOneof("it") == "ping" for it in wire.said)
+    words.put_nowait(None)
+    await writing
+
+
+async def test_a_large_blob_leaves_turns_for_everybody_else_on_both_ends(blobs, tmp_path):
+    digest = arrays.save(blobs, {"w": np.zeros(CHUNK, np.float64)})
+    layout, whole = blobs.read_header(digest), blobs.path(digest).read_bytes()
+    turns = 0
+
+    async def others():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    busy = asyncio.create_task(others())
+    words = asyncio.Queue()
+    words.put_nowait((pb.PodDown(word=pb.WorkerDown()), (digest,)))
+    words.put_nowait(None)
+    await courier(Wire(), blobs, words).write(60, pb.PodDown)
+    sent = turns
+    (tmp_path / "other").mkdir()
+    said = pb.PodUp(blob=pb.Blob(digest=digest, size=layout.size, header=layout.header))
+    other = courier(Wire([said], whole[len(layout.header) :]), BlobFolder(tmp_path / "other"))
+    assert await other.read() is None
+    busy.cancel()
+    assert sent >= 8
+    assert turns - sent >= 8
+    assert other.held == {digest}
+
+
+async def test_a_blob_that_breaks_off_is_not_held_and_leaves_nothing(blobs, tmp_path):
+    digest = arrays.save(blobs, {"w": np.zeros(CHUNK, np.float64)})
+    layout = blobs.read_header(digest)
+    (tmp_path / "other").mkdir()
+    said = pb.PodUp(blob=pb.Blob(digest=digest, size=layout.size, header=layout.header))
+    wire = Wire([said])
+
+    async def broken(_view):
+        raise ConnectionError
+
+    wire.take = broken
+    other = courier(wire, BlobFolder(tmp_path / "other"))
+    with pytest.raises(ConnectionError):
+        await other.read()
+    assert other.held == set()
+    assert list((tmp_path / "other").iterdir()) == []
