@@ -37,6 +37,14 @@ sites:
 outside: {load_balancer: nlb, sources: [203.0.113.0/24]}
 egress: [{to: 198.51.100.7/32, ports: [443]}]
 """
+LAUNCHING = """
+server: {launcher: kubernetes, jobs: {memory: 1Gi}}
+sites:
+  hospital-1:
+    launcher: kubernetes
+    data: {scans: scans-claim}
+    jobs: {gpu: 1, tolerations: [{key: a, operator: Exists}]}
+"""
 OWNERS = {
     "hospital-1": Contents(
         {
@@ -71,7 +79,7 @@ def wanted(chosen, kits=None):
     return {key(it): json.loads(json.dumps(it)) for it in objects(demo(), chosen, kits or {})}
 
 
-@pytest.mark.parametrize("values", ["{}", EVERYTHING, "create_namespace: false"])
+@pytest.mark.parametrize("values", ["{}", EVERYTHING, LAUNCHING, "create_namespace: false"])
 @pytest.mark.parametrize("kits", [{}, OWNERS], ids=["samples", "owners"])
 def test_with_its_own_values_a_chart_is_what_render_prints(helm, tmp_path, values, kits):
     chosen = said(tmp_path, values)
@@ -147,7 +155,7 @@ def test_a_value_that_is_none_is_refused_by_helm(helm, tmp_path, values, message
         it.render(values)
 
 
-@pytest.mark.parametrize("values", ["{}", EVERYTHING])
+@pytest.mark.parametrize("values", ["{}", EVERYTHING, LAUNCHING])
 def test_helm_finds_nothing_to_mend(helm, tmp_path, values):
     found = helm.lint(written(tmp_path, said(tmp_path, values)), strict=True)
     assert found["errors"] == []

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path, PurePath
 
 import pytest
+import yaml
 from click.testing import CliRunner
 from federations import ROOT, made, said
 
@@ -15,6 +16,10 @@ from convoy.errors import BadInput
 from convoy.kube import remembered, text
 from convoy.kube.image import containerfile
 from convoy.kube.options import Options
+from convoy.pods.objects import Home, job
+from convoy.spec.pods import read_pods
+from convoy.spec.yamls import Document
+from convoy.worker.launcher import Wants
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 
@@ -95,12 +100,24 @@ def checkov():
     return check
 
 
+def workers(found):
+    """Return the Job that a server makes which launches, as it reads its own settings."""
+    config = found["ConfigMap", "breast-cancer", "server"]
+    said_there = yaml.safe_load(config["data"]["node.yaml"]).get("pods")
+    if said_there is None:
+        return []
+    made_there = read_pods(Document("node.yaml", None, {}), said_there)
+    it = job("server-1", Home("server-0", "uid", "10.0.0.1:8005", "server"), made_there, Wants())
+    it["metadata"]["namespace"] = config["metadata"]["namespace"]
+    return [it]
+
+
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("more", ["", "kits: volume"])
+@pytest.mark.parametrize("more", ["", "kits: volume", "server: {launcher: kubernetes}"])
 def test_checkov_finds_nothing_where_the_image_is_pinned(checkov, tmp_path, more):
     values = f"image: registry.example.org/convoy@sha256:{'0' * 64}\nimage_pull_policy: Always\n{more}"
-    file = tmp_path / "it.yaml"
-    file.write_text(text.to_yaml(made(said(tmp_path, values)).values()))
+    file, found = tmp_path / "it.yaml", made(said(tmp_path, values))
+    file.write_text(text.to_yaml([*found.values(), *workers(found)]))
     passed, failed = checkov(file)
     assert passed > 300
     assert failed == []
