@@ -478,7 +478,9 @@ def test_a_site_that_changed_its_mind_waits_for_room():
 def test_what_a_members_worker_waits_for_is_told_for_as_long_as_it_waits(running):
     running(events.MemberWaits(J, B, "no node has enough nvidia.com/gpu"), events.MemberWaits(J, A, "its pod is new"))
     assert asks.delayed(running.job) == "site-1: its pod is new; site-2: no node has enough nvidia.com/gpu"
-    running(events.MemberWaits(J, B, ""), events.MemberWaits(J, A, ""))
+    running(events.MemberWaits(J, B, ""), events.MemberWaits(J, A, ""), events.FlowWaits(J, "its pod is new"))
+    assert asks.delayed(running.job) == "the workflow: its pod is new"
+    running(events.FlowWaits(J, ""))
     assert asks.delayed(running.job) == ""
 
 

@@ -84,11 +84,12 @@ def stuck(job: LiveJob) -> str:
 
 
 def delayed(job: LiveJob) -> str:
-    """Say which sites' workers wait for something before they run, such as a machine with a GPU."""
+    """Say which workers wait for something before they run, such as a machine with a GPU."""
     if job.over:
         return ""
     waiting = [one for one in job.members.values() if one.state in ("starting", "ready") and one.reason]
-    return "; ".join(f"{one.site}: {one.reason}" for one in sorted(waiting, key=lambda one: one.site))
+    sites = [f"{one.site}: {one.reason}" for one in sorted(waiting, key=lambda one: one.site)]
+    return "; ".join([*([f"the workflow: {job.flow_waits}"] if job.flow_waits else []), *sites])
 
 
 def reopen(job: LiveJob, record: Step, tasks: list[Task], now: float) -> None:

@@ -82,6 +82,14 @@ class MemberWaits:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowWaits:
+    """A job's workflow waits for something before it runs; empty: for nothing any more."""
+
+    job: JobId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class MemberRefused:
     """A site will not run the job."""
 
@@ -246,6 +254,7 @@ Event = (
     | MemberReady
     | MemberRefused
     | MemberWaits
+    | FlowWaits
     | MemberStopped
     | Asked
     | Updated

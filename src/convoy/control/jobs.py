@@ -112,11 +112,14 @@ def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
     yield from asks.without_refusers(job)
 
 
-def waits(job: LiveJob, site: SiteName, why: str) -> None:
-    """Note for people what a member waits for; the site says it again whenever it comes back."""
-    member = job.members.get(site)
+def waits(job: LiveJob, event: events.MemberWaits | events.FlowWaits) -> None:
+    """Note for people what a worker waits for; a site says it again whenever it comes back."""
+    if isinstance(event, events.FlowWaits):
+        job.flow_waits = event.why
+        return
+    member = job.members.get(event.site)
     if member is not None and member.state in ("starting", "ready"):
-        job.members[site] = replace(member, reason=why)
+        job.members[event.site] = replace(member, reason=event.why)
 
 
 def expelled(job: LiveJob, site: SiteName, reason: str) -> Effects:

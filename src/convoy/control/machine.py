@@ -136,8 +136,8 @@ class Machine:
                 yield from asks.back(job, event.site)
             case events.MemberReady():
                 yield from jobs.ready(self.state, job, event.site, mono)
-            case events.MemberWaits():
-                jobs.waits(job, event.site, event.why)
+            case events.MemberWaits() | events.FlowWaits():
+                jobs.waits(job, event)
             case events.MemberRefused():
                 yield from jobs.refused(job, event.site, event.reason)
                 yield from jobs.schedule(self.state, mono, now.wall)

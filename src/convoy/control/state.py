@@ -75,6 +75,7 @@ class LiveJob:
     stale: set[str] = field(default_factory=set)  # digests that no open step needs once the last model is synced
     stalled: bool = False  # its workflow is to be started when the disk has room
     keeping: bool = False  # its results are on their way into the object store
+    flow_waits: str = ""  # what its workflow waits for, before it runs
     kept: bool = False  # its results are in the object store, or cannot be kept there
     unkept: bool = False  # they cannot
     end_by: float = math.inf  # when `ending` stops waiting for sites

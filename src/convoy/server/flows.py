@@ -90,12 +90,8 @@ class Flows:
             log.append("server", log.size("server"), stamp.lines(data))
             printed[:] = (printed + data)[-STORY:]
 
-        def waits(why: str) -> None:
-            if why:
-                output(f"convoy: the workflow waits: {why}\n".encode())
-
         try:
-            worker = await self.launcher.launch(order, output, waits)
+            worker = await self.launcher.launch(order, output, lambda why: self.post(events.FlowWaits(key, why)))
         except OSError as problem:  # its folder is gone, or the machine has no room for one more process
             self.post(events.FlowDied(key, f"it could not be started: {problem}"))
             return
