@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from desks import HERE, NAMESPACE, Desk, debian
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory):
     """The environment that leads to a cluster, and the image that its nodes have."""
     image = os.environ.get("CONVOY_TEST_IMAGE")
@@ -41,7 +41,7 @@ def cluster(tmp_path_factory):
         subprocess.run([*script, "down", state], check=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def desk(cluster, tmp_path_factory):
     """A federation that is up, and in the end gone."""
     made = Desk(*cluster, tmp_path_factory.mktemp("desk"))
@@ -56,7 +56,7 @@ def desk(cluster, tmp_path_factory):
     assert NAMESPACE not in {space["metadata"]["name"] for space in spaces}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def undisturbed(desk):
     """The model of the job when nothing happens."""
     job = desk.job("calm", 0)
