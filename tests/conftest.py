@@ -1,6 +1,10 @@
 """The order of the tests: the long ones begin, the real Kubernetes first, and short ones fill what is left."""
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("convoy", deadline=None)  # speed is a benchmark: a busy machine fails no test
+settings.load_profile("convoy")
 
 LONG = ("scenarios", "e2e", "fuzz")  # folders
 
