@@ -50,6 +50,11 @@ def test_what_does_not_fit_for_pods_is_refused_with_its_line(tmp_path, pods, wor
     assert ".yaml:4:" in caught.value.where
 
 
+def test_what_is_said_of_pods_that_nobody_makes_is_no_setting(tmp_path):
+    with pytest.raises(BadInput, match="there are none"):
+        read_settings(kit(tmp_path, "site", "pods: {image: i}\n"))
+
+
 def test_jobs_in_pods_need_an_image_for_them(tmp_path):
     with pytest.raises(BadInput, match='"pods" names no image'):
         read_settings(kit(tmp_path, "site", "launcher: kubernetes\n"))

@@ -91,6 +91,13 @@ def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Set
         from convoy.spec.pods import read_pods
 
         chosen["pods"] = read_pods(document, pods)
+    elif pods:
+        raise BadInput(
+            '"pods" says how pods are made, and there are none',
+            why="`launcher` is processes",
+            fix="add `launcher: kubernetes`, or remove `pods`",
+            where=document.where(("pods",)),
+        )
     workspace = chosen.pop("workspace", "") or "work"
     chosen["workspace"] = (kit.root / Path(workspace).expanduser()).absolute()
     chosen["data"] = {name: _located(kit.local, place) for name, place in chosen.get("data", {}).items()}
