@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from convoy.kube.findings import DEFAULT
+
 Object = dict[str, Any]
 KUBERNETES: Final = "1.35"  # in standard support until 27 March 2027; after that an hour of it costs six times as much
 MACHINE, GPU_MACHINE = "m7i.large", "g6.xlarge"
@@ -40,7 +42,7 @@ def storage_class() -> Object:
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
-        "metadata": {"name": "gp3", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "metadata": {"name": "gp3", "annotations": {DEFAULT: "true"}},
         "provisioner": "ebs.csi.aws.com",
         "parameters": {"type": "gp3", "encrypted": "true"},
         "volumeBindingMode": "WaitForFirstConsumer",

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from convoy.eks import repair
 from convoy.eks.facts import Inside, Unseen, VolumeClass
 from convoy.eks.repair import Which
 from convoy.errors import BadInput, ConvoyError
 from convoy.kube.cluster import Cluster, connect
+from convoy.kube.findings import is_default
 from convoy.spec import yamls
-
-DEFAULT: Final = "storageclass.kubernetes.io/is-default-class"
 
 
 def kubeconfigs(environ: Mapping[str, str], home: Path) -> list[Path]:
@@ -76,5 +75,5 @@ def volume_class(it: Mapping[str, Any]) -> VolumeClass:
         it["provisioner"],
         it.get("parameters") or {},
         it.get("volumeBindingMode") or "Immediate",
-        (meta.get("annotations") or {}).get(DEFAULT) == "true",
+        is_default(it),
     )

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from convoy.eks import config
+from convoy.kube.findings import DEFAULT
 
 FOLDER: Final = "fix"  # where the files of a fix go: cluster.yaml here may have been changed by hand
-_DEFAULT: Final = "storageclass.kubernetes.io/is-default-class"
 _EBS_POLICY: Final = "policy/service-role/AmazonEBSCSIDriverPolicy"
 
 
@@ -154,7 +154,7 @@ def storage(which: Which, context: str, *, replace: bool) -> str:
 
 def no_default(context: str, names: Sequence[str]) -> str:
     """Return what takes from StorageClasses that they are the default."""
-    return _kubectl(context, "annotate", "storageclass", *names, f"{_DEFAULT}-")
+    return _kubectl(context, "annotate", "storageclass", *names, f"{DEFAULT}-")
 
 
 def plugin(context: str) -> str:

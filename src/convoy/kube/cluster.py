@@ -35,8 +35,6 @@ PLURALS: Final = {  # of every kind that we make or look at: its API and its plu
     "StatefulSet": ("apps/v1", "statefulsets"),
     "Role": ("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": ("rbac.authorization.k8s.io/v1", "rolebindings"),
-    "StorageClass": ("storage.k8s.io/v1", "storageclasses"),
-    "Node": ("v1", "nodes"),
 }
 _KINDS: Final = PLURALS | {  # and of what is looked at before anything is made
     "Node": ("v1", "nodes"),

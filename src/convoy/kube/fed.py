@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from convoy.errors import Refused, Unreachable
+from convoy.kube.forward import CHUNK, Dial
 
-if TYPE_CHECKING:
-    from httpx_ws import AsyncWebSocketSession
-
-Dial = Callable[[], AbstractAsyncContextManager["AsyncWebSocketSession"]]
 PROTOCOL: Final = "v4.channel.k8s.io"  # which every Kubernetes speaks; it cannot end standard input
-CHUNK: Final = 32 << 10  # bytes in one message
 STDIN, STDERR, STATUS = 0, 2, 3
 _LAST: Final = 2000  # bytes of what a command complains of that are kept
 

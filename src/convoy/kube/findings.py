@@ -134,7 +134,7 @@ def storage(classes: Sequence[Object] | None, named: str) -> list[Finding]:
         return [Finding("storage", State.UNSEEN, "you may not list StorageClasses", fix)]
     by_name = {it["metadata"]["name"]: it for it in classes}
     there = f"there: {', '.join(by_name) or 'none'}"
-    defaults = [name for name, it in by_name.items() if _is_default(it)]
+    defaults = [name for name, it in by_name.items() if is_default(it)]
     if named and named not in by_name:
         fix = f"storage_class in values.yml: one that is {there}"
         return [Finding("storage", State.TROUBLE, f"there is no StorageClass {named}", fix)]
@@ -250,5 +250,6 @@ def network(place: Place) -> list[Finding]:
     ]
 
 
-def _is_default(it: Object) -> bool:
+def is_default(it: Object) -> bool:
+    """Return whether a StorageClass is the one of claims that name none."""
     return (it["metadata"].get("annotations") or {}).get(DEFAULT) == "true"

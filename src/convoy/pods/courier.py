@@ -50,7 +50,7 @@ class Courier(Generic[In, Out]):
         self._out: type[Out] = kinds[1]
 
     async def write(self, pulse_s: float, pulse: Callable[[], Out]) -> None:
-        """Say what is in the queue, and `pulse()` when there is nothing for so long; return at None.
+        """Say what is in the queue, and `pulse()` each time that so long has gone by; return at None.
 
         Raises `Unreachable` once the other end is gone.
         """
