@@ -1,4 +1,7 @@
-"""`python -m tests.fuzz NAME --seconds N`: fuzz one reader; what it finds lies in tests/fuzz/corpus/NAME."""
+"""`python -m tests.fuzz NAME --seconds N`: fuzz one reader; what it finds lies in tests/fuzz/corpus/NAME.
+
+What else stands on the line goes to libFuzzer as it is (`-timeout=60`, `-jobs=2`).
+"""
 
 import argparse
 import logging
@@ -18,7 +21,8 @@ def main() -> None:
     asked = argparse.ArgumentParser(prog="python -m tests.fuzz")
     asked.add_argument("name")
     asked.add_argument("--seconds", type=int, default=60)
-    options = asked.parse_args()
+    asked.add_argument("--grown", type=Path, help="keep what reaches new code here; else it is forgotten")
+    options, more = asked.parse_known_args()
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with atheris.instrument_imports(include=["convoy"]):
         from tests.fuzz import targets
@@ -28,12 +32,13 @@ def main() -> None:
             targets.tried(target, seed)
     found = CORPUS / options.name
     found.mkdir(parents=True, exist_ok=True)
-    grown = Path(tempfile.mkdtemp(prefix=f"fuzz-{options.name}-"))
+    grown = options.grown or Path(tempfile.mkdtemp(prefix=f"fuzz-{options.name}-"))
+    grown.mkdir(parents=True, exist_ok=True)
     for place, seed in enumerate(target.seeds()):
         (grown / f"seed-{place}").write_bytes(seed)
     flags = [f"-max_total_time={options.seconds}", "-timeout=5", "-rss_limit_mb=2048", "-max_len=65536"]
     flags += [f"-artifact_prefix={found}{os.sep}", "-print_final_stats=1", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *flags, str(grown), str(found)], lambda data: targets.tried(target, data))
+    atheris.Setup([sys.argv[0], *flags, *more, str(grown), str(found)], lambda data: targets.tried(target, data))
     atheris.Fuzz()
 
 

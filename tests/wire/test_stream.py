@@ -1,6 +1,7 @@
 """Streams, the door and the way to it: real TLS on loopback."""
 
 import asyncio
+import errno
 import socket
 import ssl
 
@@ -209,6 +210,15 @@ async def test_a_bug_behind_the_door_ends_its_own_connection_alone(door):
         assert await second.read(pb.Up) == pb.Up()
         first.close()
         second.close()
+
+
+async def test_a_door_that_nobody_can_come_to_any_more_ends_who_opened_it(identities):
+    sock = doors.bound("127.0.0.1", 0, setting="none")
+    with pytest.raises(ExceptionGroup) as told:  # noqa: PT012 - it comes out of the context
+        async with doors.Door(sock, lambda: tls.server_context(identities["server"]), echo, lambda _: None):
+            sock.shutdown(socket.SHUT_RDWR)
+            await asyncio.Event().wait()
+    assert [problem.errno for problem in told.value.exceptions] == [errno.EINVAL]
 
 
 async def test_a_server_that_is_not_there_is_named(identities):

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
-from functools import partial
-from typing import Final, Self
+from typing import Final
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from convoy.wire.door import HANDSHAKE_S, Waiting, arrivals, listen
+from convoy.wire.door import HANDSHAKE_S, Reception, Waiting
 
 REQUEST_S: Final = 10.0  # for the head of a request, from the connection or its own first byte on
 WAITING: Final = 512  # handshakes, and connections without a whole request, at a time; one more, and the oldest goes
@@ -69,49 +68,20 @@ class Caller(H11Protocol):
             self._late = None
 
 
-class Entrance:
-    """Listens on a socket that is bound: every connection shakes hands in a task of its own, then speaks HTTP."""
+class Entrance(Reception):
+    """The door for people: every connection shakes hands in a task of its own, then speaks HTTP."""
 
     def __init__(self, server: uvicorn.Server, sock: socket.socket) -> None:
         """Take the socket over; `server` keeps the connections, and does not listen itself."""
+        super().__init__(sock, Waiting(WAITING))
         self._server = server
-        self._sock = sock
-        self._porch = Waiting(WAITING)
-        self._shaking: set[asyncio.Task[None]] = set()
-        self._some_left = asyncio.Event()
-
-    async def __aenter__(self) -> Self:
-        listen(self._sock)
-        self._accepting = asyncio.create_task(self._accept())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        going = {self._accepting, *self._shaking}
-        for task in going:
-            task.cancel()
-        await asyncio.wait(going)
-        self._sock.close()
-
-    async def _accept(self) -> None:
-        async for sock in arrivals(self._sock, self._some_left):
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
-            task = asyncio.create_task(self._welcome(sock))
-            self._shaking.add(task)
-            task.add_done_callback(partial(self._left, sock))
-            self._porch.enter(task, task.cancel)
-
-    def _left(self, sock: socket.socket, task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            sock.close()  # of one that went before it was heard; asyncio has taken over all others
-        self._shaking.discard(task)
-        self._porch.leave(task)
-        self._some_left.set()
 
     async def _welcome(self, sock: socket.socket) -> None:
         loop, context = asyncio.get_running_loop(), self._server.config.ssl
         with suppress(OSError, TimeoutError):  # it hung up, is too slow, or speaks no TLS: we owe it nothing
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
             async with asyncio.timeout(HANDSHAKE_S):
                 await loop.connect_accepted_socket(self._caller, sock, ssl=context)
 
     def _caller(self) -> Caller:
-        return Caller(self._porch, self._server)
+        return Caller(self._waiting, self._server)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from types import TracebackType
 from typing import Final, Self
 
 import structlog
@@ -19,6 +22,7 @@ from convoy.wire.stream import Stream
 BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
 HANDSHAKE_S: Final = 10.0  # for the whole of it, over the slowest link
 HANDSHAKES: Final = 512  # at a time; one more, and the oldest goes: strangers cannot keep the door shut
+BROKEN: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)  # a socket that does not listen
 FULL_S: Final = 1.0  # until we try again when this process can open nothing more, and none of our guests leaves
 
 
@@ -37,28 +41,6 @@ def bound(host: str, port: int, *, setting: str) -> socket.socket:
             fix=f"stop what listens there, or choose another: {setting}",
         ) from problem
     return sock
-
-
-def listen(sock: socket.socket) -> None:
-    """Listen on a bound socket, for `arrivals`."""
-    sock.setblocking(False)
-    sock.listen(BACKLOG)
-
-
-async def arrivals(sock: socket.socket, some_left: asyncio.Event) -> AsyncIterator[socket.socket]:
-    """Yield whoever comes to a listening socket; `some_left` says that this process may have room again."""
-    loop = asyncio.get_running_loop()
-    while True:
-        some_left.clear()
-        try:
-            arrived, _ = await loop.sock_accept(sock)
-        except OSError as problem:  # no descriptors, no memory: there are some again when somebody leaves
-            structlog.get_logger().error("a connection cannot be taken", reason=str(problem))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(FULL_S):
-                    await some_left.wait()
-            continue
-        yield arrived
 
 
 class Waiting:
@@ -84,35 +66,33 @@ class Waiting:
         self._waiting.pop(who, None)
 
 
-class Door:
-    """Listens on a socket that is bound; every connection is a task of its own, which ends with it."""
+class Reception(ABC):
+    """Listens on a socket that is bound, and gives each who comes a task of its own.
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        context: Callable[[], ssl.SSLContext],
-        serve: Callable[[Stream], Awaitable[None]],
-        refused: Callable[[NotAllowed], None],
-    ) -> None:
-        """`context` is asked for with each connection; `serve` has the stream until it returns.
+    A bug in one of these ends that one alone. A socket that no longer listens ends the context: better than a door
+    that nobody opens.
+    """
 
-        `refused` is told of whoever shows no certificate, or a foreign one.
-        """
-        self._refused = refused
+    def __init__(self, sock: socket.socket, waiting: Waiting) -> None:
+        """Take the socket over; who comes is among the `waiting` until it left them, or has left."""
         self._sock = sock
-        self._context = context
-        self._serve = serve
-        self._shaking = Waiting(HANDSHAKES)
+        self._waiting = waiting
         self._guests: set[asyncio.Task[None]] = set()
         self._some_left = asyncio.Event()
+        self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
-        listen(self._sock)
-        self._accepting = asyncio.create_task(self._accept())
+        self._sock.setblocking(False)
+        self._sock.listen(BACKLOG)
+        await self._group.__aenter__()
+        self._accepting = self._group.create_task(self._accept())
         return self
 
-    async def __aexit__(self, *_: object) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> None:
         await self.shut(0)
+        await self._group.__aexit__(kind, problem, trace)
 
     async def shut(self, grace_s: float) -> None:
         """Let nobody in any more; cut who has not left after a while."""
@@ -126,37 +106,83 @@ class Door:
         if self._guests:
             await asyncio.wait(self._guests)
 
+    @abstractmethod
+    async def _welcome(self, sock: socket.socket) -> None:
+        """Have the connection until this returns; the socket is ours to close."""
+
     async def _accept(self) -> None:
-        async for sock in arrivals(self._sock, self._some_left):
-            guest = asyncio.create_task(self._welcome(sock))
+        async for sock in self._arrivals():
+            guest = self._group.create_task(self._guest(sock))
             self._guests.add(guest)
             guest.add_done_callback(partial(self._left, sock))
-            self._shaking.enter(guest, guest.cancel)
+            self._waiting.enter(guest, guest.cancel)
+
+    async def _arrivals(self) -> AsyncIterator[socket.socket]:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._some_left.clear()
+            try:
+                arrived, _ = await loop.sock_accept(self._sock)
+            except OSError as problem:
+                if problem.errno in BROKEN:
+                    raise
+                structlog.get_logger().error("a connection cannot be taken", reason=str(problem))
+                with suppress(TimeoutError):  # no descriptors, no memory: there are some again when somebody leaves
+                    async with asyncio.timeout(FULL_S):
+                        await self._some_left.wait()
+                continue
+            yield arrived
+
+    async def _guest(self, sock: socket.socket) -> None:
+        try:
+            await self._welcome(sock)
+        except Exception:  # noqa: BLE001 - the supervisor of connections: our bug in one must not end the others
+            structlog.get_logger().exception("a connection was ended by a bug")
 
     def _left(self, sock: socket.socket, guest: asyncio.Task[None]) -> None:
-        sock.close()  # of a guest that went before it was heard; TLS has taken over all others
+        if guest.cancelled():
+            sock.close()  # of one that went before it was heard; TLS has taken over all others
         self._guests.discard(guest)
-        self._shaking.leave(guest)
+        self._waiting.leave(guest)
         self._some_left.set()
+
+
+class Door(Reception):
+    """The door for sites: every connection shakes hands, and then has a task as long as it lasts."""
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: Callable[[], ssl.SSLContext],
+        serve: Callable[[Stream], Awaitable[None]],
+        refused: Callable[[NotAllowed], None],
+    ) -> None:
+        """`context` is asked for with each connection; `serve` has the stream until it returns.
+
+        `refused` is told of whoever shows no certificate, or a foreign one.
+        """
+        super().__init__(sock, Waiting(HANDSHAKES))
+        self._refused = refused
+        self._context = context
+        self._serve = serve
 
     async def _welcome(self, sock: socket.socket) -> None:
         me = asyncio.current_task()
-        assert me is not None  # noqa: S101 - `_accept` made it
+        assert me is not None  # noqa: S101 - `_guest` runs in one
         stream = None
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             stream = Stream(self._context().wrap_socket(sock, server_side=True, do_handshake_on_connect=False))
             if not await self._known(stream):
                 return
-            self._shaking.leave(me)
+            self._waiting.leave(me)
             await self._serve(stream)
         except NotAllowed as problem:
             structlog.get_logger().warning("refused behind the door", reason=errors.line(problem))
         except (ConvoyError, OSError) as problem:
             structlog.get_logger().debug("a connection ended", reason=str(problem))
-        except Exception:  # noqa: BLE001 - the supervisor of connections: our bug in one must not end the others
-            structlog.get_logger().exception("a connection was ended by a bug")
         finally:
+            sock.close()  # unless TLS has taken it over
             if stream is not None:
                 stream.close()
 
