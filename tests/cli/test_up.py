@@ -38,7 +38,10 @@ def nodes(here):
 @pytest.mark.scenario
 async def test_a_federation_runs_a_new_job_as_it_is_and_leaves(here):
     (here / "workspace/clinics/prod_00/site-1/local/node.yaml").write_text("data: {patients: nofile.csv}\n")
-    up = await typed("up", cwd=here)
+    held = next(sock for port in range(8004, 9000) if (sock := processes.held(port)))  # as another `up` would
+    with held:
+        up = await typed("up", cwd=here)
+        assert held.getsockname()[1] not in {node["health_port"] for node in nodes(here).values()}
     assert up.out.startswith("warning: site-1 has no data patients: /")
     assert up.code == 0, up.err
     await typed("job", "new", "first", cwd=here)
@@ -128,6 +131,14 @@ async def test_a_port_that_is_taken_is_named_with_its_process(here):
     assert said.code == 4
     assert f"port {admin}, where the server would listen for people, is taken" in said.err
     assert f"process {os.getpid()} (" in said.err
+
+
+def test_a_port_that_is_held_is_no_one_elses_but_a_process_of_ours_listens_on_it():
+    with processes.held(free_ports(1)[0]) as held:
+        port = held.getsockname()[1]
+        assert processes.held(port) is None
+        with socket.create_server(("127.0.0.1", port)), socket.create_connection(("127.0.0.1", port)):
+            assert processes.held(port) is None
 
 
 async def test_a_kit_that_is_missing_is_named(here):

@@ -89,17 +89,34 @@ def ended(pid: int, *, within_s: float) -> bool:
         os.close(descriptor)
 
 
-def is_free(port: int, host: str = "") -> bool:
+def is_free(port: int) -> bool:
     """Return whether a TCP port can be listened on."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind((host, port))
+            sock.bind(("", port))
         except OSError as problem:
             if problem.errno in (errno.EADDRINUSE, errno.EACCES):
                 return False
             raise
     return True
+
+
+def held(port: int) -> socket.socket | None:
+    """Return a socket that keeps a TCP port of loopback for a process of ours to listen on; `None` if it is taken.
+
+    Nobody else can hold it as well, and a socket with SO_REUSEADDR can be bound beside one that does not listen.
+    """
+    sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.bind(("127.0.0.1", port))
+    except OSError as problem:
+        sock.close()
+        if problem.errno in (errno.EADDRINUSE, errno.EACCES):
+            return None
+        raise
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return sock
 
 
 def listener(port: int) -> str:

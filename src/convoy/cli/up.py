@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import selectors
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -63,16 +64,18 @@ def up(screen: Screen, prod: Path) -> None:
     _check_ports(kits, fresh)
     taken = {node.health_port for node in before.values()}
     began, nodes = time.monotonic(), dict(before)
-    starts = [_start(kit, port) for kit, port in zip(fresh, _free_ports(taken, len(fresh)), strict=True)]
-    for start in starts:
-        nodes[start.node.name] = start.node
-    _record(prod, kits, [nodes[kit.name] for kit in kits if kit.name in nodes])
-    try:
-        _await_ready(starts)
-    except (Refused, PatienceOut):
-        processes.end([start.node.pid for start in starts], grace_s=GRACE_S)
-        _record(prod, kits, list(before.values()))
-        raise
+    with contextlib.ExitStack() as held:
+        ports = [held.enter_context(sock).getsockname()[1] for sock in _hold_ports(taken, len(fresh))]
+        starts = [_start(kit, port) for kit, port in zip(fresh, ports, strict=True)]
+        for start in starts:
+            nodes[start.node.name] = start.node
+        _record(prod, kits, [nodes[kit.name] for kit in kits if kit.name in nodes])
+        try:
+            _await_ready(starts)
+        except (Refused, PatienceOut):
+            processes.end([start.node.pid for start in starts], grace_s=GRACE_S)
+            _record(prod, kits, list(before.values()))
+            raise
     _await_registered([node for node in before.values() if node.kind == "site"])
     screen.data(_said(prod, kits, list(nodes.values())) | {"warnings": lacking})
     for older in sorted(prod.parent.glob("prod_*/server/work/convoy.sqlite")):
@@ -139,13 +142,13 @@ def _check_ports(kits: list[Kit], fresh: list[Kit]) -> None:
             )
 
 
-def _free_ports(taken: set[int], count: int) -> Iterator[int]:
-    """Yield free ports for health pages from 8004 up."""
+def _hold_ports(taken: set[int], count: int) -> Iterator[socket.socket]:
+    """Yield free ports for health pages from 8004 up, held against another `up` at this moment."""
     port = FIRST_HEALTH_PORT
     for _ in range(count):
-        while port in taken or not processes.is_free(port, "127.0.0.1"):
+        while port in taken or (sock := processes.held(port)) is None:
             port += 1
-        yield port
+        yield sock
         port += 1
 
 
