@@ -484,6 +484,16 @@ def test_what_a_members_worker_waits_for_is_told_for_as_long_as_it_waits(running
     assert asks.delayed(running.job) == ""
 
 
+def test_a_site_that_fetches_the_model_while_its_worker_waits_still_waits():
+    drive = Drive()
+    drive(joined(A), joined(B), submitted(), events.MemberWaits(J, A, "its image cannot be pulled"))
+    drive(events.Progressed(J, A), events.Progressed(J, B))
+    assert {name: member.state for name, member in drive.job.members.items()} == {A: "starting", B: "starting"}
+    assert asks.delayed(drive.job) == "site-1: its image cannot be pulled"
+    drive(events.MemberWaits(J, A, ""), events.MemberReady(J, A))
+    assert drive.job.members[A].state == "ready"
+
+
 def test_what_a_member_waits_for_does_not_change_what_a_refusal_says(running):
     running(events.MemberRefused(J, B, "no"), events.MemberWaits(J, B, "its pod is new"))
     assert running.job.members[B].reason == "no"

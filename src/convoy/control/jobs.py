@@ -102,6 +102,14 @@ def ready(state: State, job: LiveJob, site: SiteName, now: float) -> Effects:
     yield from asks.retry_pending(state, job, now)
 
 
+def progressed(job: LiveJob, site: SiteName, now: float) -> Effects:
+    """A site has moved bytes, or its trainer works; one whose worker does not run yet has fetched the model for it."""
+    job.seen[site] = now
+    member = job.members.get(site)
+    if member is not None and member.state == "away":
+        yield from asks.back(job, site)
+
+
 def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
     """A site will not run the job: the others go on. It may be asked once more when it has put the job away."""
     member = job.members.get(site)

@@ -132,8 +132,7 @@ class Machine:
             case events.Lost():
                 yield from asks.lost(self.state, job, event)
             case events.Progressed():
-                job.seen[event.site] = mono
-                yield from asks.back(job, event.site)
+                yield from jobs.progressed(job, event.site, mono)
             case events.MemberReady():
                 yield from jobs.ready(self.state, job, event.site, mono)
             case events.MemberWaits() | events.FlowWaits():
