@@ -90,9 +90,16 @@ def test_data_lie_relative_to_local_and_the_workspace_to_the_kit(tmp_path):
         ("server", "database: 7", "wanted text"),
         ("site", "data: [a]", "name: value"),
         ("site", "cpu: -1", "from 0 up"),
+        ("server", "workspace: ~nobody-here/work", "no home folder"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_line(tmp_path, kind, text, word):
     with pytest.raises(BadInput, match=word) as caught:
         read_settings(kit(tmp_path, kind, f"# a comment\n{text}\n"))
     assert caught.value.where.endswith("node.yaml:2:1")
+
+
+def test_data_in_the_home_of_nobody_are_refused_with_their_line(tmp_path):
+    with pytest.raises(BadInput, match='"~nobody-here/x" has no home folder') as caught:
+        read_settings(kit(tmp_path, "site", "data:\n  a: /b\n  c: ~nobody-here/x\n"))
+    assert caught.value.where.endswith("node.yaml:3:3")

@@ -99,8 +99,11 @@ def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Set
             where=document.where(("pods",)),
         )
     workspace = chosen.pop("workspace", "") or "work"
-    chosen["workspace"] = (kit.root / Path(workspace).expanduser()).absolute()
-    chosen["data"] = {name: _located(kit.local, place) for name, place in chosen.get("data", {}).items()}
+    chosen["workspace"] = _located(kit.root, workspace, document.where(("workspace",)))
+    chosen["data"] = {
+        name: place if "://" in place else str(_located(kit.local, place, document.where(("data", name))))
+        for name, place in chosen.get("data", {}).items()
+    }
     if kit.kind == "site":
         chosen.setdefault("cpu", machine.cores())
         chosen.setdefault("memory", machine.memory())
@@ -108,9 +111,14 @@ def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Set
     return Settings(**chosen)
 
 
-def _located(local: Path, place: str) -> str:
-    """Return a path relative to local/ as an absolute one; an address (`s3://…`) stays as it is."""
-    return place if "://" in place else str((local / Path(place).expanduser()).absolute())
+def _located(base: Path, place: str, where: str) -> Path:
+    """Return a path, relative to a folder, as an absolute one; `~` is the home of whoever runs the node."""
+    try:
+        return (base / Path(place).expanduser()).absolute()
+    except RuntimeError as problem:
+        raise BadInput(
+            f'"{place}" has no home folder to begin in', why=str(problem), fix="write the whole path", where=where
+        ) from problem
 
 
 def _text(value: Any) -> str:
