@@ -62,6 +62,11 @@ class Desk:
         assert "Traceback" not in done.stderr
         return done.stdout
 
+    def typing(self, *words):
+        """Begin a command whose lines are read while it runs."""
+        command = [sys.executable, "-m", "convoy.cli.main", *words]
+        return subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=subprocess.PIPE, text=True)
+
     def up(self, values=""):
         """Bring the federation up; with what is to be different, as YAML."""
         (self.folder / "values.yml").write_text(values)
@@ -87,8 +92,7 @@ class Desk:
 
     def seen(self, job):
         """Yield the job as a watch tells it."""
-        command = [sys.executable, "-m", "convoy.cli.main", "job", "watch", job, "--json"]
-        with subprocess.Popen(command, cwd=self.folder, env=self.env, stdout=subprocess.PIPE, text=True) as process:
+        with self.typing("job", "watch", job, "--json") as process:
             for line in process.stdout:
                 yield json.loads(line)["job"]
 
