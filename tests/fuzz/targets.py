@@ -4,7 +4,8 @@ import asyncio
 import base64
 import json
 import tempfile
-from collections.abc import Callable, Iterable
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from convoy.errors import Bug, ConvoyError, Unreachable
 
+CORPUS = Path(__file__).parent / "corpus"  # what once broke a reader
+REACHED = Path(__file__).parent / "reached"  # inputs that long runs came to, each to code of its own
 NOW = 1_800_000_000.0
 PROJECT, ADA, SITE, JOB = "p", "ada@example.org", "site-1", "ab" * 16
 
@@ -32,6 +35,14 @@ def tried(target: Target, data: bytes) -> None:
         raise
     except ConvoyError as problem:
         str(problem).encode(errors="surrogatepass")
+
+
+def reached(name: str) -> Iterator[bytes]:
+    """Yield what long runs came to in a reader, and what once broke it."""
+    yield from (file.read_bytes() for file in (CORPUS / name).glob("*"))
+    if (REACHED / f"{name}.zip").exists():
+        with zipfile.ZipFile(REACHED / f"{name}.zip") as packed:
+            yield from map(packed.read, packed.namelist())
 
 
 @cache
