@@ -9,6 +9,7 @@ import pytest
 from convoy.errors import BadInput
 from convoy.provision import kits
 from convoy.spec.kit import read_kit
+from convoy.spec.project import read_project
 from convoy.trust import federation, keys
 from convoy.trust.authority import read_certificate
 from convoy.trust.enrolment import invites_from_json, token_hash
@@ -220,6 +221,17 @@ def test_a_root_whose_making_was_cut_short_is_made_anew(provision, workspace):
     state.mkdir(parents=True)
     (state / "root.key").write_bytes(b"the first half")
     assert sorted(path.name for path in provision().iterdir()) == EVERYBODY
+
+
+def test_who_is_invited_beside_a_root_whose_server_is_elsewhere_gets_a_kit(provision, workspace, small, now):
+    (project, _), prod = read_project(small, "project.yml"), provision()
+    elsewhere = (prod / "server").rename(workspace / "server")
+    before = (elsewhere / "startup" / "invites.json").read_bytes()
+    invitation = kits.invite(project, workspace, "site-1", now=now)
+    assert invitation.token == (prod / "site-1" / "startup" / "join.token").read_text().strip()
+    assert kits.who_is_who(project, workspace, now=now) == invitation.federation
+    assert not (prod / "server").exists()
+    assert (elsewhere / "startup" / "invites.json").read_bytes() == before
 
 
 def test_a_hundred_sites_get_a_kit_each(provision, small):

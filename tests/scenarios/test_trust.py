@@ -16,6 +16,7 @@ from safetensors.numpy import load_file
 from bench.federation import ADMIN, Federation, Node, free_ports
 from convoy.admin import joining, link
 from convoy.cli import joining as words
+from convoy.cli import trail
 from convoy.cli.asking import How
 from convoy.cli.joining import Place
 from convoy.errors import NotAllowed, Refused
@@ -29,9 +30,14 @@ from tests.scenarios.conftest import GATES, Gate, adding, overheard, put_job
 
 
 @contextmanager
-def joined(folder, **options):
-    """A federation of which everybody joins with a token, and the gates of its sites."""
+def joined(folder, *, moved=False, **options):
+    """A federation of which everybody joins with a token, and the gates of its sites.
+
+    The server's kit is `moved` to a machine of its own: nobody who types finds it beside the root.
+    """
     made = Federation(folder, settings=GATES, offline=False, **options)
+    if moved:
+        made.server.kit = made.server.kit.rename(folder / "elsewhere")
     gates = {name: Gate(node.kit / "local") for name, node in made.nodes.items()}
     try:
         yield made.up(), gates
@@ -220,7 +226,7 @@ def test_a_role_that_changes_counts_at_once_and_an_older_list_never_again(two):
 
 
 def root(made):
-    return (made.prod / "server/startup/root.crt").read_bytes()
+    return (made.server.kit / "startup/root.crt").read_bytes()
 
 
 def test_a_certificate_is_renewed_at_half_its_life(tmp_path):
@@ -236,7 +242,7 @@ def test_a_certificate_is_renewed_at_half_its_life(tmp_path):
 
 
 def test_a_hundred_renewals_and_another_root_in_one_job_cost_no_round(tmp_path):
-    with joined(tmp_path / "fed", sites=5) as (made, gates):
+    with joined(tmp_path / "fed", sites=5, moved=True) as (made, gates):
         place = Place(tmp_path / "project.yml", made.folder)
         place.project_file.write_text(made.project_yml)
         how = How(str(made.prod / ADMIN), "localhost", json=True)
@@ -273,12 +279,14 @@ def test_a_hundred_renewals_and_another_root_in_one_job_cost_no_round(tmp_path):
             (new,) = read_chain(kit.root_file.read_bytes())
             assert new.serial_number != old.serial_number
             identity_of(kit.certificate, kit.root_file.read_bytes(), now=time.time())
-        issuing = Authority.load_issuing("bench", *read_kit(made.prod / "server").issuing_files)
+        issuing = Authority.load_issuing("bench", *read_kit(made.server.kit).issuing_files)
         _, forged = issuing.issue("site", "site-1", now=time.time())
         with pytest.raises(NotAllowed, match="not from the root"):
             identity_of(forged, kit.root_file.read_bytes(), now=time.time())
         made.server.stop()
+        assert "could not be signed" not in made.server.log.read_text()
         made.server.start()  # from a kit whose authority is of the old root
+        trail.verify(how, None, ())
         with made.session() as session:
             assert session.status().sites_known == 5
 

@@ -76,7 +76,7 @@ class Invitation:
 def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invitation:
     """Make a join token for a participant of a provisioned project, and its kit if it has none yet.
 
-    The newest prod_NN gets both, the server's kit there too: a server that starts from it knows the invitation.
+    The newest prod_NN gets both, and the server's kit if it lies there: a server that starts from it knows of it.
     Raises `BadInput` for a name that project.yml does not have, or a project that was never provisioned.
     """
     folder = workspace / project.name
@@ -97,8 +97,9 @@ def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invit
             _kit(maker, invited, building := _fresh(folder) / name)
             building.rename(prod / name)
         server = prod / project.server.name / "startup"
-        known = enrolment.invites_from_json((server / "invites.json").read_bytes())
-        keys.save(server / "invites.json", enrolment.invites_to_json([*known, *maker.invites]))
+        if (server / "invites.json").exists():  # else the server's machine has it: the running server is told
+            known = enrolment.invites_from_json((server / "invites.json").read_bytes())
+            keys.save(server / "invites.json", enrolment.invites_to_json([*known, *maker.invites]))
         _tell_server(server, folder / "state", people)
     token = (prod / name / "startup" / "join.token").read_text().strip()
     return Invitation(prod / name, token, maker.invites[0], people)
@@ -123,9 +124,10 @@ def who_is_who(project: Project, workspace: Path, *, now: float, step: Callable[
 
 
 def _tell_server(startup: Path, state: Path, people: bytes) -> None:
-    """Let a server that starts from its kit here know what is new."""
-    files.write(startup / "root.crt", rolling.trusted(state), mode=0o644)
-    files.write(startup / "federation.json", people, mode=0o644)
+    """Let a server that starts from its kit here know what is new, unless the kit is on the server's machine."""
+    if startup.is_dir():
+        files.write(startup / "root.crt", rolling.trusted(state), mode=0o644)
+        files.write(startup / "federation.json", people, mode=0o644)
 
 
 def lend(project: Project, workspace: Path, request: bytes, *, now: float) -> bytes:

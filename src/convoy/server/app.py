@@ -223,7 +223,7 @@ def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents)
     """Return who goes on with the audit trail that the ledger holds."""
     return Auditor(
         project=kit.project,
-        root_pem=kit.root_file.read_bytes,
+        root_pem=lambda: kit.root_file.read_bytes(),  # noqa: PLW0108 - later it is another file
         identity=lambda: (kit.key_file.read_bytes(), kit.certificate.decode()),
         keep=loop.keep,
         send=hub.send_all,
