@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 import convoy
 from convoy import admin, errors
-from convoy.admin import faults, routes, views
+from convoy.admin import faults, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
 from convoy.control import life, rights
@@ -224,7 +224,7 @@ def _rest() -> Iterator[str]:
             )
 
 
-def _takes(route: routes.Route) -> str:
+def _takes(route: route.Route) -> str:
     said = [f"`?{query.name}=` {query.kind}: {query.meaning}" for query in route.query]
     if route.takes == "bytes":
         said.insert(0, "bytes")
@@ -233,7 +233,7 @@ def _takes(route: routes.Route) -> str:
     return "; ".join(said)
 
 
-def _answers(route: routes.Route) -> str:
+def _answers(route: route.Route) -> str:
     if route.answer is None:
         return "bytes"
     return {"one": "", "list": "list of ", "lines": "a line of JSON for each "}[route.shape] + _link(route.answer)
@@ -549,7 +549,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "trust.bundle.MAX_TIME",
             "trust.bundle.SKEW_S",
             "site.job.MAX_BUNDLE",
-            "admin.routes.UPLOADS",
+            "admin.route.UPLOADS",
         ),
     ),
     ("file names in a bundle", "a submitter", ("trust.paths.MAX_PATH", "trust.paths.MAX_PART")),

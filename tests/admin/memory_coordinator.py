@@ -199,6 +199,10 @@ class Fake:
         self.revoked.append(site)
         return self._site(site)
 
+    async def revoke_admin(self, person: Person, admin: str) -> views.Done:
+        self.revoked.append(admin)
+        return views.Done()
+
     def status(self) -> views.ServerView:
         return views.ServerView(
             project=self.roll.now.project,

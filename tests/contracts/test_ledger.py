@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from convoy.control.records import Job, Member, Round, Step, Task
 from convoy.errors import BadInput, NotAllowed, Unreachable
-from convoy.store.ledger import AGAIN_S, Dropped, Switched, Undone, open_ledger
+from convoy.store.ledger import AGAIN_S, Dropped, Switched, Undone, Withdrawn, open_ledger
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
@@ -119,6 +119,22 @@ def test_a_site_that_was_disabled_is_known_until_it_is_enabled(ledger):
     assert {site.name for site in ledger.load().switches.values() if not site.enabled} == {"site-1", "site-2"}
     ledger.write([Switched("site-1", enabled=True, revoked_at=7.5)])
     assert ledger.load().switches["site-1"] == Switched("site-1", enabled=True, revoked_at=7.5)
+
+
+def test_what_is_withdrawn_is_good_no_more_but_for_the_newest_and_for_others(ledger):
+    older, newer = Invite("a" * 64, "site", "site-1", 1000.0), Invite("b" * 64, "site", "site-1", 1000.0)
+    others = Invite("c" * 64, "site", "site-2", 1000.0)
+    ledger.write([older, others])
+    ledger.write([Withdrawn("site-1", but=newer.hash), newer])
+    with pytest.raises(NotAllowed, match="no good any more") as refused:
+        ledger.redeem(older.hash, key="k", now=1.0)
+    assert "withdrawn" in refused.value.why
+    assert ledger.redeem(newer.hash, key="k", now=1.0).name == "site-1"
+    ledger.write([Withdrawn("site-1"), older])  # the kit of a server that starts again tells it anew
+    assert ledger.redeem(newer.hash, key="k", now=2.0).name == "site-1"  # used already: by the same key, again
+    with pytest.raises(NotAllowed, match="no good any more"):
+        ledger.redeem(older.hash, key="k", now=2.0)
+    assert ledger.redeem(others.hash, key="k", now=2.0).name == "site-2"
 
 
 INVITE = Invite("f" * 64, "site", "site-1", 1000.0)

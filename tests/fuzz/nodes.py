@@ -24,7 +24,7 @@ from convoy.site.job import Site
 from convoy.site.line import Line
 from convoy.spec.kit import PENDING, Kit
 from convoy.store import arrays
-from convoy.trust.federation import Federation, sign
+from convoy.trust.federation import Federation, Roll, sign
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import LENGTH, length_of, parsed
 from convoy.wire.pump import Pump
@@ -90,7 +90,8 @@ def server():
     hub.open(HERE, "p")
     transfers = Transfers(machine.state, made, hub, post, lambda: "", Pump(), idle, idle)
     logs = JobLogs(made.job(JOB).logs)
-    return Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, idle, idle), HERE
+    registry = SimpleNamespace(roll=Roll(Federation(PROJECT, 1, {}), world()[1].pem))
+    return Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, registry, idle), HERE
 
 
 def flows():

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file
 
 from bench.federation import ADMIN, Federation, Node, free_ports
 from convoy.admin import joining, link
+from convoy.admin.sync import Session
 from convoy.cli import joining as words
 from convoy.cli import trail
 from convoy.cli.asking import How
@@ -179,7 +180,10 @@ def test_a_site_that_is_revoked_is_cut_and_counts_no_more_in_the_open_round(two,
             if "site-1" not in progress.job.waiting_for:
                 break
         began = time.monotonic()
+        waiting = invited(made, "site-1").token
         session.revoke("site-1")
+        with pytest.raises(NotAllowed, match="no good any more"):
+            enrol(made, "site", "site-1", waiting)
         assert not sites(session)["site-1"].connected
         assert time.monotonic() - began < 5
         gates["site-2"].open()
@@ -200,6 +204,52 @@ def test_a_site_that_is_revoked_is_cut_and_counts_no_more_in_the_open_round(two,
             asyncio.run(joining.enrol(read_kit(site.kit), server="localhost", token=token))
             until("registered")
         site.start()
+
+
+def test_a_person_who_is_revoked_is_logged_out_and_a_stolen_kit_renews_no_more(two, tmp_path):
+    made, gates = two
+    lea = "lea@example.org"
+    with_lea = made.project_yml + f"  - {{name: {lea}, type: admin, org: org, role: lead}}\n"
+    project, _ = read_project(with_lea, "project.yml")
+    older, newer = (kits.invite(project, made.folder, lea, now=time.time()) for _ in range(2))
+    folder = put_job(tmp_path / "job", {"train.py": adding("gate(task)")}, with_={"rounds": 1})
+    with made.session() as session:
+        session.publish(newer.federation)
+        for known in (older.known, newer.known):
+            session.invite(known.hash, known.kind, known.name, known.expires_at)
+        with pytest.raises(NotAllowed, match="no good any more"):
+            enrol(made, "admin", lea, older.token)
+        kit = read_kit(newer.kit)
+        asyncio.run(joining.enrol(kit, server="localhost"))
+        job = session.submit(folder).id
+        with Session(kit, server="localhost") as hers:
+            watched = hers.watch(job)
+            next(watched)
+            assert hers.status().sites_known == 2
+            session.revoke_admin(lea)
+            with pytest.raises(NotAllowed, match="was revoked"):
+                hers.status()
+            for gate in gates.values():
+                gate.wait()
+                gate.open()
+            with pytest.raises(NotAllowed, match="was revoked"):
+                list(watched)
+        session.wait(job)
+        with pytest.raises(NotAllowed, match="was revoked"), Session(kit, server="localhost") as again:
+            again.status()
+        session.publish(kits.who_is_who(read_project(made.project_yml, "project.yml")[0], made.folder, now=time.time()))
+        back = kits.invite(project, made.folder, lea, now=time.time())
+        session.publish(back.federation)
+        with pytest.raises(NotAllowed, match="was revoked"), Session(kit, server="localhost") as again:
+            again.status()
+        session.invite(back.known.hash, "admin", lea, back.known.expires_at)
+        asyncio.run(joining.enrol(kit, server="localhost", token=back.token))
+        made.server.stop()
+        made.server.start()
+    with Session(kit, server="localhost") as again:
+        assert again.status().sites_known == 2
+    with made.session() as session:
+        session.publish(kits.who_is_who(read_project(made.project_yml, "project.yml")[0], made.folder, now=time.time()))
 
 
 def test_a_role_that_changes_counts_at_once_and_an_older_list_never_again(two):

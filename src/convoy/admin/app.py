@@ -17,6 +17,8 @@ from convoy import errors
 from convoy.admin import faults, openapi, page, routes, streams
 from convoy.admin.gate import Gate
 from convoy.admin.port import Coordinator, Person, Registrar
+from convoy.admin.route import UPLOADS, Answer, Call, Desk, Route
+from convoy.admin.route import thing as concerned
 from convoy.control import rights
 from convoy.errors import Bug, ConvoyError, NotAllowed, NotFound
 
@@ -31,7 +33,7 @@ HEADERS: Final = {
 
 def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version: str) -> Starlette:
     """Return the application: every route of the table, the OpenAPI document and its page."""
-    desk = routes.Desk(coordinator, registrar, gate, asyncio.Semaphore(routes.UPLOADS), closing=asyncio.Event())
+    desk = Desk(coordinator, registrar, gate, asyncio.Semaphore(UPLOADS), closing=asyncio.Event())
     document = openapi.document(routes.ROUTES, version=version)
     text = page.render(routes.ROUTES, version=version, project=gate.roll.now.project)
     served = [Served(route.path, _endpoint(desk, route), methods=[route.method]) for route in routes.ROUTES]
@@ -53,15 +55,15 @@ def _fixed(make: Callable[[], Response]) -> Callable[[Request], Awaitable[Respon
     return endpoint
 
 
-def _endpoint(desk: routes.Desk, route: routes.Route) -> Callable[[Request], Awaitable[Any]]:
+def _endpoint(desk: Desk, route: Route) -> Callable[[Request], Awaitable[Any]]:
     async def endpoint(request: Request) -> Any:
         person = NOBODY if route.needs == "public" else desk.gate.who(request.headers.get("authorization", ""))
         try:
             await _demand(desk, route, person, request)
-            answer = await route.handler(routes.Call(desk, person, request))
+            answer = await route.handler(Call(desk, person, request))
         except ConvoyError as problem:
             if route.audited or isinstance(problem, NotAllowed):
-                thing, refusal = routes.thing(request), errors.line(problem)
+                thing, refusal = concerned(request), errors.line(problem)
                 desk.coordinator.note(person.actor, route.action, thing, refusal=refusal)
             raise
         if route.method != "GET" and person is not NOBODY:
@@ -71,7 +73,7 @@ def _endpoint(desk: routes.Desk, route: routes.Route) -> Callable[[Request], Awa
     return endpoint
 
 
-async def _demand(desk: routes.Desk, route: routes.Route, person: Person, request: Request) -> None:
+async def _demand(desk: Desk, route: Route, person: Person, request: Request) -> None:
     """Raise `NotAllowed` unless the person has the right, `NotFound` for a job or site that is not there."""
     if route.needs in ("public", "known"):
         return
@@ -102,7 +104,7 @@ async def _nearness(coordinator: Coordinator, person: Person, request: Request) 
     return False, False
 
 
-def _response(answer: routes.Answer) -> Any:
+def _response(answer: Answer) -> Any:
     if isinstance(answer, Response | streams.Stream):
         return answer
     if isinstance(answer, list):

@@ -232,6 +232,10 @@ class Client:
 
         return views.SiteView.model_validate(await self._ask("POST", f"/sites/{quote(site, safe='')}/revoke"))
 
+    async def revoke_admin(self, name: str) -> None:
+        """Let nobody log in with what a person was certified for so far."""
+        await self._ask("POST", f"/admins/{quote(name, safe='')}/revoke")
+
     # who is who
 
     async def ask_for_authority(self) -> str:

@@ -26,11 +26,12 @@ MAX_BEARERS: Final = 256  # of one person at a time; the oldest goes
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """A token's hash, whose it is and when it ends (monotonic seconds)."""
+    """A token's hash, whose it is, when it ends (monotonic seconds), and the age of the certificate behind it."""
 
     digest: bytes
     person: str
     ends_at: float
+    issued_at: float
 
 
 @dataclass(slots=True)
@@ -63,9 +64,10 @@ class Gate:
         project = self.roll.now.project
         who = login.check(answer, project=project, nonce=nonce, root_pem=self.roll.root_pem, now=self.wall())
         person = self._person(who.name)
+        self.roll.check_certified(who.name, who.issued_at)
         self._used[nonce] = ends_at
         token = secrets.token_urlsafe(32)
-        self._keep(Bearer(_hash(token), person.name, now + self.bearer_s), now)
+        self._keep(Bearer(_hash(token), person.name, now + self.bearer_s, who.issued_at), now)
         return token, person
 
     def who(self, authorization: str) -> Person:
@@ -74,6 +76,7 @@ class Gate:
         bearer = self._bearers.get(_hash(token.strip())) if scheme.lower() == "bearer" else None
         if bearer is None or bearer.ends_at <= self.clock():
             raise LoginNeeded("you are not logged in", why="the bearer is missing, unknown or over", fix="log in again")
+        self.roll.check_certified(bearer.person, bearer.issued_at)
         return self._person(bearer.person)
 
     def log_out(self, authorization: str) -> None:

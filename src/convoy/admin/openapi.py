@@ -9,7 +9,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from convoy.admin import views
-from convoy.admin.routes import Route
+from convoy.admin.route import Route
 
 
 def document(routes: Iterable[Route], *, version: str) -> dict[str, Any]:

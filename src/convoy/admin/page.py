@@ -7,7 +7,7 @@ from html import escape
 from typing import Final
 
 from convoy.admin import views
-from convoy.admin.routes import Route
+from convoy.admin.route import Route
 from convoy.control import rights
 
 STYLE: Final = """

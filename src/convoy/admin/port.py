@@ -86,6 +86,10 @@ class Coordinator(Protocol):
         """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
         ...
 
+    async def revoke_admin(self, person: Person, admin: str) -> views.Done:
+        """Let nobody log in with what a person was certified for so far. Raises `NotFound` for an unknown person."""
+        ...
+
     def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
         """Write into the audit trail what the REST API did, or refused, by itself."""
         ...

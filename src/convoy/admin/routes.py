@@ -2,112 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Final
 
-from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from convoy.admin import streams, views
-from convoy.admin.gate import Gate
-from convoy.admin.port import Coordinator, Person, Registrar
+from convoy.admin.port import Person
 from convoy.admin.reading import body, number, read, switch
-from convoy.control.rights import Right
+from convoy.admin.route import Answer, Call, Handler, Query, Route
 from convoy.errors import NotFound, Refused
 from convoy.trust import bundle as bundles
 from convoy.trust import federation as federations
-
-UPLOADS: Final = 2  # bundles at once, so that what strangers to each other send stays bounded in memory
-
-Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
-
-
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """What handlers work with."""
-
-    coordinator: Coordinator
-    registrar: Registrar
-    gate: Gate
-    uploads: asyncio.Semaphore
-    closing: asyncio.Event  # set when the server leaves: streams end
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request, allowed already; `person` is nobody's on public routes."""
-
-    desk: Desk
-    person: Person
-    request: Request
-
-    @property
-    def of(self) -> Coordinator:
-        """The server behind the API."""
-        return self.desk.coordinator
-
-    def path(self, name: str) -> str:
-        """Return a part of the path."""
-        return str(self.request.path_params[name])
-
-    @property
-    def thing(self) -> str:
-        """What the request is about, for the audit trail: a job, a site, else where it comes from."""
-        return thing(self.request)
-
-    @property
-    def authorization(self) -> str:
-        """The Authorization header."""
-        return self.request.headers.get("authorization", "")
-
-
-Answer = views.View | list[Any] | Response | streams.Stream
-Handler = Callable[[Call], Awaitable[Answer]]
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A query parameter; text unless it is a number or a switch."""
-
-    name: str
-    kind: Literal["string", "integer", "boolean"]
-    meaning: str
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """One row of the table. A path with {job} or {site} needs the right over that job or site."""
-
-    method: Literal["GET", "POST", "DELETE"]
-    path: str
-    needs: Needs
-    handler: Handler
-    answer: type[views.View] | None  # None: bytes
-    summary: str
-    shape: Literal["one", "list", "lines"] = "one"
-    takes: type[views.View] | Literal["bytes"] | None = None
-    query: tuple[Query, ...] = ()
-
-    @property
-    def audited(self) -> bool:
-        """Whether the audit trail tells of it: of what changes something, and of code and models that leave."""
-        return self.method != "GET" or self.needs in ("clone", "download")
-
-    @property
-    def action(self) -> str:
-        """What it is called in the audit trail: as its right, or as its path where that says more."""
-        wide = self.needs in ("public", "known", "operate_site", "operate_server")
-        return self.path.rpartition("/")[2] if wide else self.needs
-
-
-def thing(request: Request) -> str:
-    """Return what a request is about, for the audit trail: a job, a site, else the address that it comes from."""
-    for kind in ("job", "site"):
-        if kind in request.path_params:
-            return f"{kind}:{request.path_params[kind]}"
-    return f"from:{request.client.host}" if request.client else ""
 
 
 async def challenge(call: Call) -> Answer:
@@ -217,7 +122,7 @@ async def job(call: Call) -> Answer:
 async def watch(call: Call) -> Answer:
     """Follow a job."""
     await call.of.job(call.path("job"))  # an unknown one is 404, not a stream that fails
-    return streams.lines(call.of.watch(call.path("job")), call.desk.closing)
+    return streams.lines(call.of.watch(call.path("job")), call.desk.closing, call.still())
 
 
 async def logs(call: Call) -> Answer:
@@ -225,7 +130,7 @@ async def logs(call: Call) -> Answer:
     await call.of.job(call.path("job"))
     site = call.request.query_params.get("site") or None
     found = call.of.logs(call.path("job"), site, switch(call.request, "follow"))
-    return streams.lines(found, call.desk.closing)
+    return streams.lines(found, call.desk.closing, call.still())
 
 
 async def abort(call: Call) -> Answer:
@@ -264,7 +169,7 @@ async def result(call: Call) -> Answer:
 
 async def trail(call: Call) -> Answer:
     """Send the audit trail."""
-    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.desk.closing)
+    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.desk.closing, call.still())
 
 
 async def sites(call: Call) -> Answer:
@@ -290,6 +195,11 @@ async def disable(call: Call) -> Answer:
 async def revoke(call: Call) -> Answer:
     """Let nothing count that a site was certified for so far."""
     return await call.of.revoke_site(call.person, call.path("site"))
+
+
+async def revoke_admin(call: Call) -> Answer:
+    """Let nobody log in with what a person was certified for so far."""
+    return await call.of.revoke_admin(call.person, call.path("admin"))
 
 
 def leave(*, restart: bool) -> Handler:
@@ -360,6 +270,14 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", f"{V1}/sites/{{site}}/enable", "operate_site", enable, views.SiteView, "Let a site take part"),
     Route("POST", f"{V1}/sites/{{site}}/disable", "operate_site", disable, views.SiteView, "Keep a site out"),
     Route("POST", f"{V1}/sites/{{site}}/revoke", "operate_site", revoke, views.SiteView, "Take a certificate back"),
+    Route(
+        "POST",
+        f"{V1}/admins/{{admin}}/revoke",
+        "operate_server",
+        revoke_admin,
+        views.Done,
+        "Take a person's certificates back",
+    ),
     Route("POST", f"{V1}/sites/{{site}}/stop", "operate_site", leave(restart=False), views.Done, "Stop a site"),
     Route("POST", f"{V1}/sites/{{site}}/restart", "operate_site", leave(restart=True), views.Done, "Restart a site"),
     Route("GET", f"{V1}/jobs", "view", jobs, views.JobView, "Every job, newest first", shape="list"),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Final, cast
 
 from convoy.admin import faults
 from convoy.admin.views import View
-from convoy.errors import ConvoyError, Unreachable
+from convoy.errors import ConvoyError, NotAllowed, Unreachable
 
 BEAT_S: Final = 15.0  # an empty line this often keeps load balancers from cutting a quiet stream
 QUEUE: Final = 1024  # lines that wait for a slow reader; then their source waits
@@ -53,15 +53,20 @@ async def _left(receive: Any) -> None:
         pass
 
 
-def lines(items: AsyncIterator[View], closing: asyncio.Event, *, beat_s: float = BEAT_S) -> Stream:
+def lines(
+    items: AsyncIterator[View], closing: asyncio.Event, check: Callable[[], None], *, beat_s: float = BEAT_S
+) -> Stream:
     """Return an answer of a line of JSON for each item; an error on the way is the last line, `{"error": …}`.
 
-    Once `closing` is set the last line says that the server leaves, so that the reader comes back.
+    Once `closing` is set the last line says that the server leaves, so that the reader comes back. `check` raises
+    `NotAllowed` once the reader may not go on.
     """
-    return Stream(_lines(items, closing, beat_s), "application/x-ndjson")
+    return Stream(_lines(items, closing, check, beat_s), "application/x-ndjson")
 
 
-async def _lines(items: AsyncIterator[View], closing: asyncio.Event, beat_s: float) -> AsyncGenerator[bytes, None]:
+async def _lines(
+    items: AsyncIterator[View], closing: asyncio.Event, check: Callable[[], None], beat_s: float
+) -> AsyncGenerator[bytes, None]:
     queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
     pump = asyncio.create_task(_pump(items, queue))
     pump.add_done_callback(lambda _: None if queue.full() else queue.put_nowait(b""))  # whoever waits looks up
@@ -73,10 +78,14 @@ async def _lines(items: AsyncIterator[View], closing: asyncio.Event, beat_s: flo
                 async with asyncio.timeout(beat_s):
                     batch = [await queue.get()]
             except TimeoutError:
-                yield b"\n"
-                continue
+                batch = [b"\n"]
             while not queue.empty():
                 batch.append(queue.get_nowait())
+            try:
+                check()
+            except NotAllowed as problem:
+                yield _fault(problem)
+                return
             yield b"".join(batch)
         if pump.cancelled():
             yield _fault(Unreachable("the server leaves", fix="follow it again when it is back"))

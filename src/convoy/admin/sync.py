@@ -108,6 +108,10 @@ class Session:
         """Let nothing count that a site was certified for so far."""
         return self._run(self._client.revoke(site))
 
+    def revoke_admin(self, name: str) -> None:
+        """Let nobody log in with what a person was certified for so far."""
+        self._run(self._client.revoke_admin(name))
+
     def publish(self, signed: bytes) -> views.FederationView:
         """Give the server a newer federation.json."""
         return self._run(self._client.publish(signed))

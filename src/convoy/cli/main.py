@@ -210,6 +210,16 @@ def invite(how: How, name: str, project: Path, workspace: Path) -> None:
     joining.invite(how, joining.Place(project, workspace), name)
 
 
+@kits.command()
+@click.argument("name", metavar="NAME")
+@asking
+def revoke(how: How, name: str) -> None:
+    """Take a person's certificates and open invitations back: who holds them is logged out, and in no more."""
+    from convoy.cli import verbs
+
+    how.ask(lambda to: verbs.revoke_admin(to.client, to.screen, name))
+
+
 def main() -> None:
     """Run what was typed; leave with 0 ok, 1 no, 2 not reached or allowed, 3 patience, 4 bad input, 5 our bug."""
     from convoy.cli import output

@@ -227,6 +227,13 @@ async def revoke(client: Client, screen: Screen, site: str) -> None:
     screen.line(f"the certificate of {found.name} is revoked; to let it come back: convoy site invite {found.name}")
 
 
+async def revoke_admin(client: Client, screen: Screen, name: str) -> None:
+    """Take a person's certificates back."""
+    await client.revoke_admin(name)
+    screen.data({"name": name})
+    screen.line(f"the certificates of {name} are revoked; to let them come back: convoy kit invite {name}")
+
+
 async def problems(client: Client, screen: Screen, *, count: int = 50) -> None:
     """Show the newest warnings and errors of the server."""
     found = await client.problems(count)

@@ -51,10 +51,9 @@ class SiteSwitched:
 
 @dataclass(frozen=True, slots=True)
 class SiteRevoked:
-    """An admin took a site's certificates back: those up to `at` (wall seconds) are no good."""
+    """An admin took a site's certificates back."""
 
     site: SiteName
-    at: float
 
 
 @dataclass(frozen=True, slots=True)

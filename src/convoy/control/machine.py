@@ -96,7 +96,7 @@ class Machine:
                 for job in self.state.jobs.values():
                     yield from jobs.settle(self.state, job, now.mono, now.wall)
             case events.SiteRevoked():
-                site.revoked_at, site.connected = event.at, False
+                site.connected = False
                 for job in self.state.jobs.values():
                     yield from jobs.expelled(job, site.name, "its certificate was revoked")
             case events.SiteSwitched():

@@ -29,7 +29,6 @@ class LiveSite:
     name: SiteName
     listed: bool = True  # in federation.json; one that has left it is remembered for what it did in old jobs
     enabled: bool = True  # an admin's word
-    revoked_at: float = 0.0  # wall seconds; what was certified up to then is no good
     connected: bool = False
     capacity: Capacity = field(default_factory=lambda: Capacity(0, 0, 0))
     version: str = ""

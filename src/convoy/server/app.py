@@ -201,14 +201,17 @@ def _build(
         log=structlog.get_logger(),
     )
     own = Identity(kit, registry.issuing, settings.site_certificate_life)
-    _spread(registry, own, service)
+    registry.roll.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
+    _spread(registry, own, service, desk)
     return Parts(kit, settings, state, loop, flows, transfers, hub, desk, service, pump, ending, registry, own, audit)
 
 
-def _spread(registry: Registry, own: Identity, sites: Sessions) -> None:
+def _spread(registry: Registry, own: Identity, sites: Sessions, desk: Desk) -> None:
     """Let news of who is who, and of who certifies that, reach everybody."""
 
-    def told(new: Federation, signed: bytes) -> None:
+    def told(new: Federation, signed: bytes, gone: frozenset[str]) -> None:
+        for name in gone:  # who comes back needs an invitation
+            desk.take_back(name, time.time())
         own.trust_anew()
         sites.published(new, signed)
 

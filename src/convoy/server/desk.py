@@ -28,7 +28,7 @@ from convoy.server.loop import Loop
 from convoy.server.results import Results
 from convoy.server.views import audit_line, job_view, member_views, round_view, site_view
 from convoy.spec.job import read_job_document
-from convoy.store.ledger import Switched
+from convoy.store.ledger import Switched, Withdrawn
 from convoy.trust import bundle as bundles
 from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
@@ -237,7 +237,7 @@ class Desk:
         known = self._site(site)
         self.log.info("site switched", by=person.name, site=site, enabled=enabled)
         self._did(person, "enable" if enabled else "disable", f"site:{site}")
-        self.loop.keep(Switched(site, enabled, known.revoked_at))
+        self.loop.keep(Switched(site, enabled, self.roll.revoked.get(site, 0.0)))
         self.loop.post(events.SiteSwitched(known.name, enabled))
         await self.loop.settled()
         if not enabled:
@@ -246,14 +246,32 @@ class Desk:
 
     async def revoke_site(self, person: Person, site: str) -> views.SiteView:
         """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
-        known, now = self._site(site), time.time()
+        known = self._site(site)
         self.log.info("site revoked", by=person.name, site=site)
         self._did(person, "revoke", f"site:{site}")
-        self.loop.keep(Switched(site, known.enabled, now))
-        self.loop.post(events.SiteRevoked(known.name, now))
+        self.take_back(site, time.time())
+        self.loop.post(events.SiteRevoked(known.name))
         await self.loop.settled()
         self.expel(known.name)
         return site_view(self.loop.machine.state, known, self.roll.now)
+
+    async def revoke_admin(self, person: Person, admin: str) -> views.Done:
+        """Let nobody log in with what a person was certified for so far. Raises `NotFound` for an unknown person."""
+        known = self.roll.now.participants.get(admin)
+        if known is None or known.kind != "admin":
+            raise NotFound(f"{admin} is no admin of {self.roll.now.project}", fix="its admins are those of project.yml")
+        self.log.info("admin revoked", by=person.name, admin=admin)
+        self._did(person, "revoke", f"admin:{admin}")
+        self.take_back(admin, time.time())
+        await self.loop.settled()
+        return views.Done()
+
+    def take_back(self, name: str, now: float) -> None:
+        """Let no certificate and no open invitation that somebody got so far be good, now and after a restart."""
+        site = self.loop.machine.state.sites.get(SiteName(name))
+        self.roll.revoked[name] = now
+        self.loop.keep(Switched(name, site.enabled if site else True, now))
+        self.loop.keep(Withdrawn(name))
 
     def _site(self, site: str) -> LiveSite:
         known = self.loop.machine.state.sites.get(SiteName(site))

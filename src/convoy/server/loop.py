@@ -13,7 +13,7 @@ import structlog
 from convoy.control import effects, events
 from convoy.control.machine import Machine, Now
 from convoy.errors import ConvoyError, StorageFull, Unreachable
-from convoy.store.ledger import Dropped, Entry, Ledger, Switched
+from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
 
 LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
@@ -23,7 +23,7 @@ LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while 
 class Kept:
     """An entry of the ledger that the machine knows nothing of, and what to do once it is durable."""
 
-    entry: Switched | audit.Entry
+    entry: Switched | Withdrawn | audit.Entry
     then: Callable[[], None] | None = None
 
 
@@ -65,7 +65,7 @@ class Loop:
         self._enqueue(self.machine.resume())
         self._arm()
 
-    def keep(self, entry: Switched | audit.Entry, then: Callable[[], None] | None = None) -> None:
+    def keep(self, entry: Switched | Withdrawn | audit.Entry, then: Callable[[], None] | None = None) -> None:
         """Make an entry durable in one transaction with whatever comes together; then do `then`."""
         self._queue.append(Kept(entry, then))
         self._some.set()

@@ -15,7 +15,7 @@ from convoy.control.records import SiteName
 from convoy.errors import NotAllowed, Refused
 from convoy.spec.kit import PENDING, Kind, Kit
 from convoy.spec.settings import Settings
-from convoy.store.ledger import Ledger
+from convoy.store.ledger import Ledger, Withdrawn
 from convoy.trust import enrolment, federation, files, keys, peers, request, roll
 from convoy.trust.authority import DAY_S, Authority
 from convoy.trust.enrolment import Invite
@@ -34,7 +34,7 @@ class Registry:
     signed: bytes  # the federation.json that the roll stands in
     kit: Kit
     settings: Settings
-    told: Callable[[Federation, bytes], None] = lambda *_: None  # hears each newer federation.json
+    told: Callable[[Federation, bytes, frozenset[str]], None] = lambda *_: None  # hears each newer one, and who is gone
     lent: Callable[[Authority], None] = lambda _: None  # hears of another issuing authority
 
     @classmethod
@@ -67,7 +67,7 @@ class Registry:
 
     def _certify(self, kind: Kind, name: str, key: keys.PublicKey, now: float) -> bytes:
         life_s = self.settings.site_certificate_life if kind == "site" else self.settings.admin_certificate_life
-        return self.issuing.certify(kind, name, key, now=now, days=life_s / DAY_S)
+        return self.issuing.certify(kind, name, key, now=self.roll.next_issue(name, now), days=life_s / DAY_S)
 
     def _listed(self, kind: Kind, name: str) -> None:
         known = self.roll.now.participants.get(name)
@@ -76,11 +76,11 @@ class Registry:
             raise NotAllowed(f"{name} is no {kind} of {self.project}", why=f"federation.json number {number} says so")
 
     async def invite(self, person: Person, ask: views.InviteAsk) -> None:
-        """Let a join token be used. Raises `NotAllowed` for somebody whom federation.json does not list."""
+        """Let a join token be used, and none that was made before. Raises `NotAllowed` for whom nobody lists."""
         self._listed(ask.kind, ask.name)
         structlog.get_logger().info("invited", by=person.name, kind=ask.kind, name=ask.name)
         invite = Invite(ask.hash, ask.kind, ask.name, min(ask.expires_at, time.time() + 366 * DAY_S))
-        await asyncio.to_thread(self.ledger.write, [invite])
+        await asyncio.to_thread(self.ledger.write, [Withdrawn(ask.name, but=ask.hash), invite])
 
     async def publish(self, person: Person, signed: bytes) -> views.FederationView:
         """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`."""
@@ -95,7 +95,7 @@ class Registry:
             await asyncio.to_thread(roll.take, self.kit, signed)
             self.roll.now, self.roll.root_pem, self.signed = new, self.kit.root_file.read_bytes(), signed
             structlog.get_logger().info("federation.json is new", by=person.name, number=new.number)
-            self.told(new, signed)
+            self.told(new, signed, frozenset(old.participants.keys() - new.participants.keys()))
         return views.FederationView(number=new.number, sites=[SiteName(name) for name in new.sites()])
 
     async def ask_for_authority(self, person: Person) -> views.RequestView:

@@ -226,8 +226,7 @@ class Sessions:
             raise NotAllowed(f"{site} is not a site of this federation", fix="provision anew with it in project.yml")
         if not known.enabled:
             raise NotAllowed(f"{site} is disabled", fix=f"an admin may say `convoy site enable {site}`")
-        if peer.issued_at <= known.revoked_at:
-            raise NotAllowed(f"the certificate of {site} was revoked", fix=again)
+        self.registry.roll.check_certified(site, peer.issued_at)
         if peer.ends_at <= time.time():  # it was good when this connection was made
             raise NotAllowed(f"the certificate of {site} is over", fix=again)
 

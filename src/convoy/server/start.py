@@ -57,7 +57,7 @@ def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: 
 
 def _site(name: SiteName, known: set[str], contents: Contents) -> LiveSite:
     switched = contents.switches.get(name) or Switched(name, enabled=True)
-    return LiveSite(name, listed=name in known, enabled=switched.enabled, revoked_at=switched.revoked_at)
+    return LiveSite(name, listed=name in known, enabled=switched.enabled)
 
 
 def undone(contents: Contents, workspace: Workspace) -> list[Undone]:

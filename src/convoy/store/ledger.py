@@ -40,11 +40,19 @@ TABLES: Final[Mapping[type, sa.Table]] = {
 
 @dataclass(frozen=True, slots=True)
 class Switched:
-    """A site that an admin enabled or disabled; what was certified up to `revoked_at` (wall seconds) is no good."""
+    """A site that was enabled or disabled; whoever was certified up to `revoked_at` (wall seconds), for nothing now."""
 
     name: str
     enabled: bool
     revoked_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """Whoever was invited so far and has not come: their invitations are no good, but for one."""
+
+    name: str
+    but: str = ""  # its hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +84,7 @@ class Contents:
     signed: audit.Checkpoint | None = None
 
 
-Entry = Record | Switched | Invite | Dropped | Undone | audit.Entry
+Entry = Record | Switched | Invite | Withdrawn | Dropped | Undone | audit.Entry
 
 
 class Ledger:
@@ -105,6 +113,10 @@ class Ledger:
             connection.execute(sa.delete(tables.ROUNDS).where(rounds.job == record.job, rounds.round == record.round))
         elif isinstance(record, Switched):
             connection.execute(self._switch, dataclasses.asdict(record))
+        elif isinstance(record, Withdrawn):
+            invites = tables.INVITES.c
+            open_ = (invites.name == record.name) & (invites.used_at == 0) & (invites.hash != record.but)
+            connection.execute(sa.update(tables.INVITES).where(open_).values(expires_at=0.0))
         elif isinstance(record, Invite):
             connection.execute(self._invite, dataclasses.asdict(record) | {"used_at": 0.0, "used_by": ""})
         else:
@@ -152,7 +164,10 @@ class Ledger:
                 "this join token is unknown", why="it is for another name, or another server's", fix=INVITE
             )
         if done.rowcount != 1:
-            why = "it was used already" if row["used_at"] else "its time is over"
+            late = (
+                "its time is over" if row["expires_at"] else "it was withdrawn: a newer one was made, or none is to be"
+            )
+            why = "it was used already" if row["used_at"] else late
             raise NotAllowed(f"this join token of {row['name']} is no good any more", why=why, fix=INVITE)
         return Invite(row["hash"], row["kind"], row["name"], row["expires_at"])
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy.errors import NotAllowed
@@ -62,10 +63,25 @@ class Federation:
 
 @dataclass(slots=True)
 class Roll:
-    """The federation as it is now, and its roots: a newer federation.json may take the place of the one before."""
+    """The federation as it is now, its roots, and whose certificates are no good.
+
+    `revoked` says up to when, in wall seconds; a newer federation.json may take the place of the one before.
+    """
 
     now: Federation
     root_pem: bytes
+    revoked: dict[str, float] = field(default_factory=dict)
+
+    def check_certified(self, name: str, issued_at: float) -> None:
+        """Raise `NotAllowed` if a certificate of somebody's, issued then, was taken back since."""
+        if issued_at <= self.revoked.get(name, 0.0):
+            raise NotAllowed(
+                f"the certificate of {name} was revoked", fix=f"ask for a new invitation: convoy kit invite {name}"
+            )
+
+    def next_issue(self, name: str, now: float) -> float:
+        """Return when a new certificate is issued: it knows whole seconds, and that of a revocation is over."""
+        return max(now, math.floor(self.revoked.get(name, 0.0)) + 1.0)
 
 
 def sign(federation: Federation, root_key: PrivateKey) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from cryptography import x509
@@ -26,6 +26,7 @@ class Identity:
     project: str
     kind: Kind
     name: str
+    issued_at: float = field(default=0.0, compare=False)  # wall seconds: whoever it was revoked for by then is not it
 
 
 def identity_of(
@@ -116,6 +117,7 @@ def _checked(chain: list[x509.Certificate], roots: list[x509.Certificate], *, no
     except (x509.ExtensionNotFound, x509.DuplicateExtension) as error:
         raise NotAllowed(f"{name} was not made for a participant", why=str(error)) from error
     identity = _named(names.get_values_for_type(x509.UniformResourceIdentifier), project=project, name=name)
+    identity = replace(identity, issued_at=cert.not_valid_before_utc.timestamp() + enrolment.BACKDATE_S)
     if constraints.ca or not usage.digital_signature or list(extended) != [authority.USAGE[identity.kind]]:
         raise NotAllowed(
             f"{name} is not for the use of a {identity.kind}", why="its key usage is another; provision anew"
