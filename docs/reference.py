@@ -562,7 +562,12 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "federation.json",
         "a person, a server",
-        ("trust.federation.MAX_BYTES", "trust.federation.MAX_PARTICIPANTS", "trust.federation.MAX_ROOTS"),
+        (
+            "trust.federation.MAX_BYTES",
+            "trust.federation.MAX_PARTICIPANTS",
+            "trust.federation.MAX_ROOTS",
+            "trust.federation.MAX_RETIRED",
+        ),
     ),
     ("invites.json", "a kit's owner", ("trust.enrolment.MAX_INVITES",)),
     ("an entry of the audit trail", "a server", ("trust.audit.MAX_LINE", "trust.audit.MAX_NUMBER")),

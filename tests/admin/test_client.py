@@ -12,6 +12,7 @@ import rest_api as api
 from convoy.admin import Session, client, link, serve
 from convoy.errors import BadInput, NotAllowed, NotFound, Refused, RemoteFault, Unreachable
 from convoy.trust import login
+from convoy.trust.authority import Authority
 
 
 async def finished(convoy, job):
@@ -205,6 +206,21 @@ async def test_a_site_does_not_pass_as_the_server(tmp_path, prod):
     async with serve.serving(config), rest.client() as convoy:
         with pytest.raises(NotAllowed, match="is not the server of your kit"):
             await convoy.status()
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(-50, "expired"), (3000, "not yet valid")])
+async def test_a_certificate_out_of_its_time_points_at_the_clocks(tmp_path, prod, seconds, said):
+    rest, root, issued = api.make(tmp_path, prod), Authority.load(prod.parent / "state"), time.time() + seconds
+    pair = root.issue("server", "server", now=issued, days=10 / 86400, hosts=["localhost"])
+    for name, pem in zip(("key", "crt"), pair, strict=True):
+        (tmp_path / name).write_bytes(pem)
+    served = api.build(rest.fake, rest.registry, rest.gate, version="0")
+    files = {"cert_file": tmp_path / "crt", "key_file": tmp_path / "key"}
+    async with serve.serving(serve.config(served, host="127.0.0.1", port=rest.port, **files)), rest.client() as convoy:
+        with pytest.raises(NotAllowed, match="is not valid now") as refused:
+            await convoy.status()
+    assert said in refused.value.why
+    assert "clock" in refused.value.fix
 
 
 async def test_nobody_there_is_told_with_what_to_do(tmp_path, prod):

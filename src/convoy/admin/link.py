@@ -7,6 +7,7 @@ import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import httpcore
@@ -102,6 +103,12 @@ class Link:
             ) from problem
         except httpcore.TimeoutException as problem:
             raise Broken(f"{self.host}:{self.port} fell silent", why=f"for {patience_s:.0f} s") from problem
+        except ssl.SSLError as problem:  # said after the handshake: TLS 1.3 asks for certificates late
+            raise NotAllowed(
+                f"{self.host}:{self.port} asks for a certificate in the connection",
+                why=f"as the server's port for sites does ({problem.reason})",
+                fix="people use its other port, admin_port in startup/convoy.yaml: --server HOST, or HOST:ADMIN_PORT",
+            ) from problem
         except (httpcore.NetworkError, httpcore.ProtocolError) as problem:
             raise Broken(
                 f"the connection to {self.host}:{self.port} broke",
@@ -119,10 +126,17 @@ class Link:
                 why=str(problem),
                 fix="start the server (`convoy up` on this machine), or name another with --server HOST:PORT",
             )
+        if "expired" in cause.verify_message or "not yet valid" in cause.verify_message:
+            return NotAllowed(
+                f"the certificate of {self.host}:{self.port} is not valid now",
+                why=f"{cause.verify_message}; here it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+                fix="look at this machine's clock, then at the server's: it renews its certificate by itself",
+            )
         return NotAllowed(
             f"{self.host}:{self.port} is not the server of your kit",
             why=cause.verify_message,
-            fix="use the kit of that server's project, and a host name that its certificate lists",
+            fix="use the kit of that server's project, and a host name that its certificate lists; if the project has "
+            "another root by now: ask for a new kit (convoy kit invite NAME)",
         )
 
 

@@ -27,7 +27,11 @@ class Session:
     def __enter__(self) -> Self:
         self._runner = asyncio.Runner()
         self._stack = AsyncExitStack()
-        self._client: Client = self._run(self._stack.enter_async_context(self._connect))
+        try:
+            self._client: Client = self._run(self._stack.enter_async_context(self._connect))
+        except BaseException:
+            self._runner.close()
+            raise
         return self
 
     def __exit__(

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from convoy.admin import client, joining
 from convoy.cli.output import Screen
-from convoy.errors import BadInput, ConvoyError
+from convoy.errors import BadInput, Refused, Unreachable
 from convoy.provision import kits, rolling
 from convoy.spec import yamls
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.project import Project, read_project, with_site
 from convoy.spec.settings import at_home
-from convoy.trust import enrolment, files
+from convoy.trust import audit, enrolment, files
 from convoy.trust.authority import Authority
 
 if TYPE_CHECKING:
-    from convoy.cli.asking import How
+    from convoy.cli.asking import Asked, How
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def invite(how: How, place: Place, name: str) -> None:
     made = kits.invite(place.project(), place.workspace, name, now=time.time())
     screen.line(f"{name} may join with the kit {made.kit}, or with a kit that it has:")
     screen.line(f"  convoy kit enrol KIT --token {made.token}")
-    told = _told(how, screen, made.federation, made.known)
+    told = _told(how, screen, place.project(), made)
     screen.data({"kit": str(made.kit), "name": name, "expires_at": made.known.expires_at, "server_told": told})
 
 
@@ -114,23 +114,49 @@ def invite_site(how: How, place: Place, name: str, org: str) -> None:
 
 def issue(how: How, place: Place) -> None:
     """Let the server issue with another authority, certified by the root here."""
+    how.ask(lambda to: _lend(to, place))
+
+
+async def _lend(to: Asked, place: Place) -> None:
     project = place.project()
-
-    async def lent(person: client.Client) -> None:
-        asked = await person.ask_for_authority()
-        pem = kits.lend(project, place.workspace, asked.encode(), now=time.time())
-        await person.give_authority(pem.decode())
-
-    how.ask(lambda to: lent(to.client))
-    Screen(json=how.json).line("the server issues with another authority: it is good for 90 days, and sites renew now")
+    asked = await to.client.ask_for_authority()
+    pem = kits.lend(project, place.workspace, asked.encode(), now=time.time())
+    await to.client.give_authority(pem.decode())
+    to.screen.line("the server issues with another authority: it is good for 90 days, and sites renew now")
 
 
-def roll(how: How, place: Place, step: str) -> None:
-    """Do one step of putting another root in the place of this one, and tell everybody."""
-    if step == "turn":
-        issue(how, place)
-    publish(how, place, rolling.step(step, place.project().name))
-    Screen(json=how.json).line(_NEXT[step])
+def roll(how: How, place: Place, step: str, *, force: bool = False) -> None:
+    """Do one step of putting another root in the place of this one, and tell everybody.
+
+    Raises `BadInput` where it is not the next one, and `Refused` for a `turn` that would lock somebody out, but with
+    `force`.
+    """
+    project = place.project()
+    state = kits.state_of(project, place.workspace)
+    rolling.check(step, state)
+
+    async def done(to: Asked) -> None:
+        if step == "turn":
+            if not force and (missing := await _missing(to.client, project, rolling.begun_at(state))):
+                raise Refused(
+                    f"{', '.join(missing)} cannot know the new root yet",
+                    why="no connection and no login since `roll begin`: it would be locked out",
+                    fix="wait for them; or add --force, then `convoy kit invite NAME` and give each its new kit",
+                )
+            await _lend(to, place)
+        await _publish(to, place, rolling.step(step, project.name))
+        to.screen.line(_NEXT[step])
+
+    how.ask(done)
+
+
+async def _missing(person: client.Client, project: Project, since: float) -> list[str]:
+    """Return who has not met the server since, and so cannot have the newest federation.json."""
+    met = {site.name for site in await person.sites() if site.connected or site.seen_at > since}
+    async for entry in person.audit():
+        if isinstance(entry, audit.Record) and entry.action == "login" and entry.at > since * 1000:
+            met.add(entry.actor.removeprefix("admin:"))
+    return [one.name for one in (*project.sites, *project.admins) if one.name not in met]
 
 
 _NEXT = {
@@ -140,32 +166,46 @@ _NEXT = {
 }
 
 
-def publish(how: How, place: Place, step: Callable[[Path], None] | None = None) -> None:
+def publish(how: How, place: Place) -> None:
     """Sign who is who as project.yml says it now, and give that to the running server."""
-    screen = Screen(json=how.json)
-    signed = kits.who_is_who(place.project(), place.workspace, now=time.time(), step=step)
-    said: list[tuple[int, list[str]]] = []
-
-    async def given(person: client.Client) -> None:
-        found = await person.publish(signed)
-        said.append((found.number, found.sites))
-
-    how.ask(lambda to: given(to.client))
-    number, sites = said[0]
-    screen.data({"number": number, "sites": sites})
-    screen.line(f"federation.json number {number} counts now: {len(sites)} sites")
+    how.ask(lambda to: _publish(to, place))
 
 
-def _told(how: How, screen: Screen, signed: bytes, known: enrolment.Invite) -> bool:
-    """Tell the running server of an invitation; one that is not there reads it at its start."""
+async def _publish(to: Asked, place: Place, step: Callable[[Path], None] | None = None) -> None:
+    """Sign and give; nothing is written here before the server has let this person in. Raises `Refused`."""
+    project = place.project()
+    await to.client.status()
+    _keep_in(project, to.kit.name)
+    signed = kits.who_is_who(project, place.workspace, now=time.time(), step=step)
+    found = await to.client.publish(signed)
+    to.screen.data({"number": found.number, "sites": found.sites})
+    to.screen.line(f"federation.json number {found.number} counts now: {len(found.sites)} sites")
 
-    async def tell(person: client.Client) -> None:
-        await person.publish(signed)
-        await person.invite(known.hash, known.kind, known.name, known.expires_at)
+
+def _keep_in(project: Project, name: str) -> None:
+    """Raise `Refused` for a project in which whoever publishes it could not publish the next one."""
+    if not any(one.name == name and one.role == "project_admin" for one in project.admins):
+        raise Refused(
+            f"{name} would be shut out",
+            why="project.yml does not list this name as a project_admin",
+            fix="put it back, or let another project_admin publish this: --kit THEIRS",
+        )
+
+
+def _told(how: How, screen: Screen, project: Project, made: kits.Invitation) -> bool:
+    """Tell the running server of an invitation; one that does not run, and whose kit is here, reads it at its start."""
+    known = made.known
+
+    async def tell(to: Asked) -> None:
+        _keep_in(project, to.kit.name)
+        await to.client.publish(made.federation)
+        await to.client.invite(known.hash, known.kind, known.name, known.expires_at)
 
     try:
-        how.ask(lambda to: tell(to.client), patience_s=0)
-    except ConvoyError as problem:
+        how.ask(tell, patience_s=0)
+    except Unreachable as problem:
+        if not made.server_has:
+            raise
         screen.line(f"the server was not told: {problem.what}")
         screen.line("it knows when it starts from its kit there; or run this again while it runs")
         return False

@@ -130,13 +130,14 @@ def issue(how: How, project: Path, workspace: Path) -> None:
 
 @federation.command()
 @click.argument("step", type=click.Choice(["begin", "turn", "finish"]))
+@click.option("--force", is_flag=True, help="`turn` although somebody has not met the new root: they are locked out")
 @place_options
 @asking
-def roll(how: How, step: str, project: Path, workspace: Path) -> None:
+def roll(how: How, step: str, force: bool, project: Path, workspace: Path) -> None:
     """Put another root in the place of this one while everything runs: `begin`, `turn` and, days later, `finish`."""
     from convoy.cli import joining
 
-    joining.roll(how, joining.Place(project, workspace), step)
+    joining.roll(how, joining.Place(project, workspace), step, force=force)
 
 
 @click.command()

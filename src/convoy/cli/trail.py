@@ -14,7 +14,7 @@ from convoy.errors import BadInput
 from convoy.site.witness import FILE
 from convoy.spec.kit import Kit
 from convoy.spec.settings import read_settings
-from convoy.trust import audit
+from convoy.trust import audit, roll
 
 
 async def show(client: Client, screen: Screen, since: int) -> None:
@@ -48,7 +48,8 @@ async def save(client: Client, screen: Screen, file: Path) -> None:
 def verify(how: How, file: Path | None, witnesses: tuple[Path, ...]) -> None:
     """Verify a trail, and say what it consists of. Raises `RemoteFault` for the first thing that is wrong."""
     kit = whose.find(how.kit, how.server, kube=how.kube, here=Path.cwd()).kit
-    roots = kit.root_file.read_bytes() + (kit.startup / "root.crt").read_bytes()  # one that retired has signed much
+    retired = "".join(roll.current(kit)[0].retired).encode()  # these have signed much
+    roots = kit.root_file.read_bytes() + (kit.startup / "root.crt").read_bytes() + retired
     check = audit.Verifier(kit.project, roots)
     kept = witnesses or _own(kit)
     for place in kept:  # before the trail is fetched: what a site was told, the server must have

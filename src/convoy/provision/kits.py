@@ -65,12 +65,16 @@ def provision(project: Project, workspace: Path, *, now: float, offline: bool = 
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """What an invitation made: the participant's kit, its join token, and what the server is to know."""
+    """What an invitation made: the participant's kit, its join token, and what the server is to know.
+
+    `server_has` says that the server's kit lies here, too, and has it.
+    """
 
     kit: Path
     token: str = field(repr=False)
     known: Invite
     federation: bytes
+    server_has: bool
 
 
 def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invitation:
@@ -92,7 +96,9 @@ def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invit
         maker = _Maker(project, authority, folder / "state", people, now, prod, offline=False, invites=[])
         if (prod / name).exists():
             _proof(maker, invited, kind_of(invited), building := _fresh(folder))
-            (building / "join.token").replace(prod / name / "startup" / "join.token")
+            startup = prod / name / "startup"
+            (building / "join.token").replace(startup / "join.token")
+            _renew_trust(startup, folder / "state", people)  # who missed another root comes back with this kit
         else:
             _kit(maker, invited, building := _fresh(folder) / name)
             building.rename(prod / name)
@@ -102,7 +108,7 @@ def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invit
             keys.save(server / "invites.json", enrolment.invites_to_json([*known, *maker.invites]))
         _tell_server(server, folder / "state", people)
     token = (prod / name / "startup" / "join.token").read_text().strip()
-    return Invitation(prod / name, token, maker.invites[0], people)
+    return Invitation(prod / name, token, maker.invites[0], people, server.is_dir())
 
 
 def who_is_who(project: Project, workspace: Path, *, now: float, step: Callable[[Path], None] | None = None) -> bytes:
@@ -126,8 +132,19 @@ def who_is_who(project: Project, workspace: Path, *, now: float, step: Callable[
 def _tell_server(startup: Path, state: Path, people: bytes) -> None:
     """Let a server that starts from its kit here know what is new, unless the kit is on the server's machine."""
     if startup.is_dir():
-        files.write(startup / "root.crt", rolling.trusted(state), mode=0o644)
-        files.write(startup / "federation.json", people, mode=0o644)
+        _renew_trust(startup, state, people)
+
+
+def _renew_trust(startup: Path, state: Path, people: bytes) -> None:
+    files.write(startup / "root.crt", rolling.trusted(state), mode=0o644)
+    files.write(startup / "federation.json", people, mode=0o644)
+
+
+def state_of(project: Project, workspace: Path) -> Path:
+    """Return where the root of a provisioned project lies. Raises `BadInput`."""
+    if newest(workspace / project.name) is None:
+        raise BadInput(f"{project.name} is not provisioned in {workspace}", fix="convoy provision")
+    return workspace / project.name / "state"
 
 
 def lend(project: Project, workspace: Path, request: bytes, *, now: float) -> bytes:
@@ -205,10 +222,11 @@ def _who_is_who(project: Project, state: Path, authority: Authority, roots: tupl
     last = federation.read(file.read_bytes(), rolling.ever(state)) if file.exists() else None
     before = last.roots if last else ()
     trusted = before if roots is None else tuple(root.decode() for root in roots)
-    if last and (dict(last.participants), before) == (everybody, trusted):
+    retired = tuple(root.decode() for root in rolling.retired(state))
+    if last and (dict(last.participants), before, last.retired) == (everybody, trusted, retired):
         return file.read_bytes()
     number = last.number + 1 if last else 1
-    data = federation.sign(Federation(project.name, number, everybody, trusted), authority.key)
+    data = federation.sign(Federation(project.name, number, everybody, trusted, retired), authority.key)
     files.write(file, data, mode=0o644)
     return data
 

@@ -13,18 +13,15 @@ from convoy.trust.authority import Authority, read_certificate
 
 def begin(project: str, state: Path) -> None:
     """Make the root that comes. Raises `BadInput` while one comes already."""
+    _check_none_comes(state)
     coming = state / "next"
-    if (coming / "root.crt").exists() or _retiring(state):
-        raise BadInput("another root is on its way already", fix="convoy federation roll turn, then finish")
     coming.mkdir(mode=0o700, exist_ok=True)
     Authority.create(project, coming, now=time.time())
 
 
 def turn(state: Path) -> None:
     """Let the root that comes sign from now on. Raises `BadInput` where none comes."""
-    coming = state / "next"
-    if not (coming / "root.crt").exists():
-        raise BadInput("no other root is on its way", fix="convoy federation roll begin")
+    coming = _coming(state)
     (state / "retiring.crt").write_bytes((state / "root.crt").read_bytes())
     (coming / "root.key").replace(state / "root.key")
     mend(state)
@@ -32,8 +29,7 @@ def turn(state: Path) -> None:
 
 def finish(state: Path) -> None:
     """Trust the old root no more. Raises `BadInput` where none retires."""
-    if not _retiring(state):
-        raise BadInput("no root retires", fix="convoy federation roll begin, then turn")
+    check("finish", state)
     old = read_certificate((state / "retiring.crt").read_bytes())
     (state / "retired").mkdir(mode=0o700, exist_ok=True)
     (state / "retiring.crt").replace(state / "retired" / f"{old.serial_number:x}.crt")
@@ -66,11 +62,43 @@ def trusted(state: Path) -> bytes:
 
 def ever(state: Path) -> bytes:
     """Return every root that there has been."""
-    return trusted(state) + b"".join(file.read_bytes() for file in sorted((state / "retired").glob("*.crt")))
+    return trusted(state) + b"".join(retired(state))
+
+
+def retired(state: Path) -> tuple[bytes, ...]:
+    """Return the roots of former days."""
+    return tuple(file.read_bytes() for file in sorted((state / "retired").glob("*.crt")))
+
+
+def begun_at(state: Path) -> float:
+    """Return when the root that comes was made, in wall seconds. Raises `BadInput` where none comes."""
+    return (_coming(state) / "root.crt").stat().st_mtime
+
+
+def _check_none_comes(state: Path) -> None:
+    if (state / "next" / "root.crt").exists() or _retiring(state):
+        raise BadInput("another root is on its way already", fix="convoy federation roll turn, then finish")
+
+
+def _coming(state: Path) -> Path:
+    coming = state / "next"
+    if not (coming / "root.crt").exists():
+        raise BadInput("no other root is on its way", fix="convoy federation roll begin")
+    return coming
 
 
 def _retiring(state: Path) -> bool:
     return (state / "retiring.crt").exists()
+
+
+def check(word: str, state: Path) -> None:
+    """Raise `BadInput` unless this step is the next."""
+    if word == "begin":
+        _check_none_comes(state)
+    elif word == "turn":
+        _coming(state)
+    elif not _retiring(state):
+        raise BadInput("no root retires", fix="convoy federation roll begin, then turn")
 
 
 def step(word: str, project: str) -> Callable[[Path], None]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from convoy.spec.job import Job
     from convoy.trust.bundle import Bundle
 
-ADMITTED: Final = "admitted"  # a file of no bytes in a job's folder: its time is when the site took the job
+ADMITTED: Final = "admitted"  # in a job's folder: the digest of the bundle that the site took, and by its time when
 _TYPE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,63})(?::|$)")  # as `worker.code.line` writes an error
 
 
@@ -40,15 +40,19 @@ class Admitted:
 def admit(data: bytes, job: str, folder: Path, kit: Kit, *, makes_pods: bool = False) -> Admitted:
     """Verify a bundle with this site's own root and federation.json, ask its policy, then unpack it.
 
-    A bundle must be in time when it first comes: a job that the site has taken outlives its bundle's expiry. The
-    policy is asked each time. Raises `NotAllowed` for a foreign or changed bundle, `Refused` for what the policy or the
-    submitter's role does not allow, `BadInput` for a policy that cannot be read.
+    A bundle must be in time, and from a root that is trusted, when it first comes: a job that the site has taken
+    outlives its bundle's expiry, and the root that it was signed under. The policy is asked each time. Raises
+    `NotAllowed` for a foreign or changed bundle, `Refused` for what the policy or the submitter's role does not allow,
+    `BadInput` for a policy that cannot be read.
     """
     from convoy.trust import bundle as bundles  # cryptography and pydantic come with the first job, not before
 
     mark = folder / ADMITTED
-    now = mark.stat().st_mtime if mark.exists() else time.time()
-    checked = bundles.verify(data, root_pem=kit.root_file.read_bytes(), project=kit.project, now=now)
+    now, taken = (mark.stat().st_mtime, mark.read_text()) if mark.exists() else (time.time(), "")
+    retired = "".join(roll.current(kit)[0].retired).encode() if taken else b""
+    checked = bundles.verify(data, root_pem=kit.root_file.read_bytes() + retired, project=kit.project, now=now)
+    if taken and checked.digest != taken:
+        raise NotAllowed("the bundle is another one", why=f"this site took {taken} as job {job[:32]}")
     if checked.id != job:
         raise NotAllowed(
             "the bundle is another job's", why=f"it was signed as {checked.id}, the server says {job[:32]}"
@@ -61,7 +65,7 @@ def admit(data: bytes, job: str, folder: Path, kit: Kit, *, makes_pods: bool = F
     bundles.unpack(checked, draft)
     draft.replace(code)
     if not mark.exists():
-        mark.touch()
+        mark.write_text(checked.digest)
     return Admitted(spec, policy.leave)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # an idle site reads this file without loading cryptography
 
 _PREFIX: Final = b"convoy federation 1\n"  # a signature for one purpose is no good for another
 MAX_ROOTS: Final = 2  # one that comes and one that goes
+MAX_RETIRED: Final = 64  # roots of former days: one a year for a lifetime
 MAX_BYTES: Final = 3 << 20  # it travels to each site in one frame
 MAX_PARTICIPANTS: Final = 20_000  # some 150 bytes each
 
@@ -37,13 +38,15 @@ class Federation:
     """Everybody in a project; the number rises with each change.
 
     `roots` (PEM) are trusted from this one on, and no others: while one root takes another's place there are two. None:
-    those of the kit.
+    those of the kit. Nobody is who a `retired` root says; it vouches for what was signed in its time: audit trails, and
+    jobs that were taken then.
     """
 
     project: str
     number: int
     participants: Mapping[str, Participant]
     roots: tuple[str, ...] = ()
+    retired: tuple[str, ...] = ()
 
     def sites(self) -> list[str]:
         """Return the sites' names, sorted."""
@@ -100,7 +103,7 @@ def read(data: bytes, root_pem: bytes) -> Federation:
     if len(data) > MAX_BYTES:
         raise NotAllowed("federation.json is too large", why=f"{len(data):,} bytes; at most {MAX_BYTES:,} are read")
     try:
-        said = jsons.load(data, most=MAX_PARTICIPANTS + 3)
+        said = jsons.load(data, most=MAX_PARTICIPANTS + 4)
         signature = base64.b64decode(said.pop("signature"), validate=True)
         federation = _heard(said)
     except (ValueError, binascii.Error, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -118,14 +121,19 @@ def read(data: bytes, root_pem: bytes) -> Federation:
 def _said(federation: Federation) -> dict[str, Any]:
     """Return the federation as JSON values."""
     roots = {"roots": list(federation.roots)} if federation.roots else {}
-    return roots | {
-        "project": federation.project,
-        "number": federation.number,
-        "participants": {
-            name: {"kind": who.kind, "org": who.org, "role": who.role}
-            for name, who in sorted(federation.participants.items())
-        },
-    }
+    retired = {"retired": list(federation.retired)} if federation.retired else {}
+    return (
+        roots
+        | retired
+        | {
+            "project": federation.project,
+            "number": federation.number,
+            "participants": {
+                name: {"kind": who.kind, "org": who.org, "role": who.role}
+                for name, who in sorted(federation.participants.items())
+            },
+        }
+    )
 
 
 def _heard(said: dict[str, Any]) -> Federation:
@@ -139,9 +147,10 @@ def _heard(said: dict[str, Any]) -> Federation:
     project, number, roots = said["project"], said["number"], said.get("roots", [])
     if not isinstance(project, str) or type(number) is not int:
         raise ValueError("project or number is missing")
-    if not isinstance(roots, list) or len(roots) > MAX_ROOTS or not all(isinstance(root, str) for root in roots):
-        raise ValueError("its roots are none")
-    return Federation(project, number, participants, tuple(roots))
+    for found, most in ((roots, MAX_ROOTS), (retired := said.get("retired", []), MAX_RETIRED)):
+        if not isinstance(found, list) or len(found) > most or not all(isinstance(root, str) for root in found):
+            raise ValueError("its roots are none")
+    return Federation(project, number, participants, tuple(roots), tuple(retired))
 
 
 def _signed(said: dict[str, Any]) -> bytes:
