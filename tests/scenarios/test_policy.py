@@ -72,6 +72,8 @@ def test_a_lead_of_another_organisation_is_refused_with_the_rule_and_an_approval
         assert f"{BO} may not run code at site-1: policy.yaml:6: no rule of `run` fits a lead of clinic-b" in reason
         (held,) = json.loads(typed("site", "refused", "--kit", site, "--json"))["refused"]
         assert (held["job"], held["submitter"], held["reason"]) == (sent.id, BO, reason)
+        typed("site", "refused", held["digest"][:12], "--kit", site, "-o", tmp_path / "read")
+        assert (tmp_path / "read" / "train.py").read_text() == (job / "train.py").read_text()
         assert f"convoy site approve {held['digest']} --kit KIT" in reason
         for seen in session.watch(sent.id):
             if seen.job.cause:  # site-2 has answered

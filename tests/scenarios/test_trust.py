@@ -102,6 +102,18 @@ def test_who_joins_makes_its_own_key_and_only_its_own_kit_has_it(two, tmp_path):
                 assert body.replace(b"\n", b"\\n") not in file.read_bytes()
 
 
+def test_a_site_that_cannot_join_yet_says_so_and_joins_when_the_server_is_there(tmp_path):
+    made = Federation(tmp_path / "fed", sites=1, offline=False)
+    try:
+        with overheard(made.nodes["site-1"]) as until:
+            until("not enrolled")
+            assert "not enrolled yet: nobody answers at localhost" in readyz(made.nodes["site-1"])[1]
+            made.server.start()
+            until("registered")
+    finally:
+        made.down()
+
+
 def test_a_token_is_used_once_and_for_its_own_name_alone(two, tmp_path):
     made, _ = two
     stolen = tmp_path / "site-1"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy.cli import processes, whose
-from convoy.cli.output import Screen
+from convoy.cli.output import Screen, size
 from convoy.control.policy import Host, refusal
 from convoy.errors import BadInput, NotFound
 from convoy.site import admission, refusals
@@ -77,6 +77,24 @@ def refused(screen: Screen, folder: Path) -> None:
     screen.data({"refused": [asdict(it) for it in found]})
     rows = [(it.digest[:LEAST], it.name, f"{it.submitter} ({it.role} of {it.org})", it.reason) for it in found]
     screen.table(("digest", "job", "submitter", "refused because"), rows, empty="nothing waits for approval")
+
+
+def written_out(screen: Screen, folder: Path, digest: str, place: Path) -> None:
+    """Write a refused bundle's files into a new folder, to be read. Raises `NotFound`, `BadInput`, `NotAllowed`."""
+    kit = _site(folder)
+    held = refusals.held(kit.work)
+    whole, about = _meant(digest, held)
+    job = next((it.job for it in held if it.digest == whole), "")
+    if not job:
+        raise NotFound(f"no refused bundle is {digest}", why="it may have ended", fix="convoy site refused --kit KIT")
+    if place.exists():
+        raise BadInput(f"{place} is there already", fix="name a folder that is not")
+    data = (kit.work / "jobs" / job / "bundle").read_bytes()
+    checked = bundle.verify(data, root_pem=kit.root_file.read_bytes(), project=kit.project, now=time.time())
+    bundle.unpack(checked, place)
+    screen.data({"digest": whole, "folder": str(place), "files": sorted(checked.files)})
+    screen.line(f"{about}, as it was signed: {place}")
+    screen.table(("file", "size"), [(name, size(len(checked.files[name]))) for name in sorted(checked.files)])
 
 
 def approve(screen: Screen, folder: Path, digest: str, note: str, *, now: float) -> None:

@@ -7,10 +7,13 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import Final
 
 from convoy.admin import joining
 from convoy.errors import ConvoyError, Unreachable
 from convoy.spec.kit import read_kit
+
+PATIENCE_S: Final = 3.0  # then the site says why it has no certificate, and tries again
 
 
 def main() -> None:
@@ -18,7 +21,7 @@ def main() -> None:
     kit, work, server = sys.argv[1:]
     try:
         found = dataclasses.replace(read_kit(Path(kit)), work=Path(work))
-        asyncio.run(joining.enrol(found, server=server))
+        asyncio.run(joining.enrol(found, server=server, patience_s=PATIENCE_S))
     except ConvoyError as problem:
         absent = isinstance(problem, Unreachable)
         print(json.dumps([absent, problem.what, problem.why, problem.fix]))  # noqa: T201 - for the site, which waits

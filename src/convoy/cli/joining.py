@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from convoy.admin import client, joining
 from convoy.cli.output import Screen
@@ -22,6 +22,9 @@ from convoy.trust.authority import Authority
 
 if TYPE_CHECKING:
     from convoy.cli.asking import Asked, How
+
+
+PATIENCE_S: Final = 10.0  # of a person at `kit enrol`, for a server that does not answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def enrol(screen: Screen, folder: Path, *, token: str, server: str) -> None:
             why=f"its certificate is {kit.cert_file}",
             fix="with a new invitation: --token TOKEN; to see until when it is good: convoy kit inspect KIT",
         )
-    asyncio.run(joining.enrol(kit, server=server, token=token))
+    asyncio.run(joining.enrol(kit, server=server, token=token, patience_s=PATIENCE_S))
     _enrolled(screen, kit)
 
 

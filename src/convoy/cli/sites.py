@@ -108,14 +108,19 @@ def approve(digest: str, note: str, kit: Path, json: bool) -> None:
 
 
 @app.command()
+@click.argument("digest", metavar="[DIGEST]", default="")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="A new folder for the files of DIGEST")
 @site_kit
 @as_json
-def refused(kit: Path, json: bool) -> None:
-    """List the jobs that a site's policy refused and that may still be approved; said at the site."""
+def refused(digest: str, output: Path | None, kit: Path, json: bool) -> None:
+    """List the jobs that a site's policy refused and that may still be approved, or write one out to be read."""
     from convoy.cli import consent
     from convoy.cli.output import Screen
 
-    consent.refused(Screen(json=json), kit)
+    if not digest:
+        consent.refused(Screen(json=json), kit)
+    else:
+        consent.written_out(Screen(json=json), kit, digest, output or Path(f"bundle-{digest[: consent.LEAST]}"))
 
 
 @federation.command()

@@ -27,6 +27,9 @@ M_ARENA_MAX: Final = -8  # glibc's mallopt(3): two heaps instead of one a thread
 RESTART: Final = 75  # exit status by which a node asks itself to start anew (EX_TEMPFAIL)
 
 
+KNOWN: Final = ("timestamp", "level", "event", "reason", "exc_info", "exception")  # the others are what it is about
+
+
 @dataclass(slots=True)
 class Notes:
     """The newest warnings and errors of this process, for `show_errors`."""
@@ -36,7 +39,11 @@ class Notes:
     def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Remember what is a warning or worse (a structlog processor)."""
         if method in ("warning", "error", "critical", "exception"):
-            self.newest.append(f"{event.get('timestamp', '')} {method}: {event.get('event', '')}".strip())
+            said = [str(event[key]) for key in ("event", "reason") if event.get(key)]
+            more = ", ".join(f"{key}={value}" for key, value in event.items() if key not in KNOWN)
+            self.newest.append(
+                f"{event.get('timestamp', '')} {method}: {': '.join(said)}{f' ({more})' if more else ''}"
+            )
         return event
 
 
