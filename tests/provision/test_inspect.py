@@ -3,6 +3,8 @@
 import pytest
 
 from convoy.cli import kit
+from convoy.errors import BadInput
+from convoy.spec.kit import read_kit
 
 DAY = 86400
 
@@ -40,12 +42,16 @@ def test_a_key_open_to_others_is_found(provision, now):
     assert "0644" in found
 
 
-@pytest.mark.parametrize("name", [".", "root.crt"])
-def test_what_everybody_may_write_to_is_found(provision, name, now):
+@pytest.mark.parametrize("name", ["startup", "startup/root.crt", "local", "local/policy.yaml"])
+def test_what_everybody_may_write_to_is_found_and_nothing_starts_from_it(provision, name, now):
     folder = provision() / "site-1"
-    (folder / "startup" / name).chmod(0o777)
+    (folder / name).chmod(0o777)
     (found,) = wrong(folder, now)
     assert "can be written by everybody. its mode is 0777" in found
+    with pytest.raises(BadInput, match="can be written by everybody"):
+        read_kit(folder)
+    (folder / name).chmod(0o1777)  # as a cluster mounts it
+    assert wrong(folder, now) == []
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -61,12 +62,15 @@ def _identity(kit: Kit, *, now: float) -> dict[str, str]:
     }
 
 
+WHOLE: Final = "the kit is whole, what it proves itself with is private, and nobody else may write to it"
+
+
 def verify(folder: Path, *, now: float) -> list[Finding]:
     """Return what was checked, in order; all `ok` means that the kit can be started."""
     try:
         kit = kits.read_kit(folder)
     except BadInput as error:
-        return [_finding("the kit is whole and its key is private", error)]
+        return [_finding(WHOLE, error)]
     with contextlib.suppress(BadInput):  # settings that cannot be read are found below
         kit = at_home(kit)
     if kit.kind != "server" and not kit.enrolled:
@@ -74,17 +78,16 @@ def verify(folder: Path, *, now: float) -> list[Finding]:
     else:
         proof = "the certificate is the project's, in time, for this participant"
     checks: list[tuple[str, Callable[[], object]]] = [
-        ("nobody else may write to startup/", lambda: _check_startup(kit)),
         (proof, lambda: peers.check_own(kit, now=now)),
-        ("the private key is the certificate's", lambda: peers.check_pair(kit)),
+        *([("the private key is the certificate's", lambda: peers.check_pair(kit))] if kit.enrolled else []),
         ("federation.json is signed by the root and lists this participant", lambda: _check_place(kit)),
     ]
     if kit.kind != "admin":
         checks.append(("local/node.yaml can be read", lambda: read_settings(kit)))
-        checks.append(("the data that local/node.yaml names is there", lambda: _look_for_data(kit)))
+        checks.append(("the data that local/node.yaml names was looked for", lambda: _look_for_data(kit)))
     if kit.kind == "site":
         checks.append(("local/policy.yaml can be read", lambda: read_policy(kit.local / "policy.yaml")))
-    return [Finding("the kit is whole and its key is private", ok=True), *(_run(what, check) for what, check in checks)]
+    return [Finding(WHOLE, ok=True), *(_run(what, check) for what, check in checks)]
 
 
 def _run(what: str, check: Callable[[], object]) -> Finding:
@@ -108,16 +111,6 @@ def _look_for_data(kit: Kit) -> str:
     except BadInput:  # the check before this one says so
         return ""
     return f"warning: not there: {', '.join(missing)}" if missing else ""
-
-
-def _check_startup(kit: Kit) -> None:
-    """Raise `NotAllowed` if anybody on the machine may change what the participant starts from."""
-    for path in (kit.startup, *sorted(kit.startup.iterdir())):
-        mode = path.stat().st_mode & 0o777
-        if mode & 0o002:
-            raise NotAllowed(
-                f"{path} can be written by everybody", why=f"its mode is {mode:04o}", fix=f"chmod -R o-w {kit.startup}"
-            )
 
 
 def _check_place(kit: Kit) -> None:

@@ -31,7 +31,9 @@ class Aim:
     def improves(self, metrics: Mapping[str, float], history: Sequence[Mapping[str, Any]]) -> bool:
         """Whether these metrics beat every committed round. Raises `JobFailed` if the metric is not among them."""
         if self.metric not in metrics:
-            given = ", ".join(sorted(metrics)) or "none at all"
+            given = (
+                ", ".join(sorted(metrics)) or "none at all: a site's policy may keep them (`leave: {metrics: false}`)"
+            )
             raise JobFailed(f"no site gave the metric {self.metric!r} that `best` names", why=f"their metrics: {given}")
         sign = -1.0 if self.less else 1.0
         return sign * metrics[self.metric] > max((sign * value for value in self._values(history)), default=-math.inf)

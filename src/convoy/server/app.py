@@ -96,7 +96,8 @@ class Parts:
 async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
     peers.check_own(kit, now=time.time())
     folder = settings.workspace
-    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "jobs").mkdir(exist_ok=True)
     log, ending = structlog.get_logger(), Ending()
     async with AsyncExitStack() as stack:
         stack.enter_context(node.held(folder, kit.pid_file))

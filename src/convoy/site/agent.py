@@ -49,7 +49,8 @@ def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | 
 
 async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
     folder = settings.workspace
-    (folder / "jobs").mkdir(parents=True, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / "jobs").mkdir(exist_ok=True)
     signal.signal(refusals.AGAIN, signal.SIG_IGN)  # before anybody can read our number; a start looks by itself
     with node.held(folder, kit.pid_file):
         return await _stay(kit, settings, host, ready_fd)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,6 +136,7 @@ def read_kit(path: Path) -> Kit:
     for file in _secrets(kit):
         if file.suffix != ".crt":
             check_mode(file)
+    check_closed(kit)
     return kit
 
 
@@ -145,6 +147,22 @@ def _secrets(kit: Kit) -> list[Path]:
     if not kit.enrolled and not kit.key_file.exists():
         return [kit.token_file]
     return [kit.key_file, kit.cert_file]
+
+
+def check_closed(kit: Kit) -> None:
+    """Raise `BadInput` if anybody on the machine may change what a participant starts from, or a site's last word.
+
+    What a cluster mounts is a folder with a sticky bit: nobody can put another file in the place of one there.
+    """
+    for folder in (kit.startup, kit.local):
+        for path in filter(Path.exists, (folder, *sorted(folder.iterdir())) if folder.is_dir() else ()):
+            mode = path.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                raise BadInput(
+                    f"{path} can be written by everybody",
+                    why=f"its mode is {stat.S_IMODE(mode):04o}",
+                    fix=f"chmod -R o-w {folder}",
+                )
 
 
 def check_mode(key: Path) -> None:

@@ -123,7 +123,8 @@ def held(folder: Path, pid_file: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as problem:
         os.close(descriptor)
-        why = f"it holds {folder / 'lock'}"
+        other = pid_file.read_text().strip() if pid_file.exists() else ""
+        why = f"{f'process {other}' if other else 'it'} holds {folder / 'lock'}"
         raise BadInput(f"another process runs in {folder}", why=why, fix="stop it first") from problem
     with suppress(OSError):
         pid_file.parent.mkdir(exist_ok=True)
