@@ -38,7 +38,8 @@ def main() -> None:
         (grown / f"seed-{place}").write_bytes(seed)
     flags = [f"-max_total_time={options.seconds}", "-timeout=5", "-rss_limit_mb=2048", "-max_len=65536"]
     flags += [f"-artifact_prefix={found}{os.sep}", "-print_final_stats=1", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *flags, str(grown), str(found), *more], lambda data: targets.tried(target, data))
+    again = f"{sys.executable} -m tests.fuzz {options.name}"  # how libFuzzer starts itself anew, for -merge=1
+    atheris.Setup([again, *flags, str(grown), str(found), *more], lambda data: targets.tried(target, data))
     atheris.Fuzz()
 
 
