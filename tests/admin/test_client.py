@@ -290,3 +290,10 @@ def test_an_address_may_leave_out_the_port(tmp_path, prod, server, wanted):
 def test_a_wrong_address_is_refused(tmp_path, prod, server):
     with pytest.raises(BadInput, match="is no address"):
         link.address(server, api.make(tmp_path, prod).kit("root@a.org"))
+
+
+def test_the_port_for_sites_is_told_from_that_for_people(tmp_path, prod):
+    kit = api.make(tmp_path, prod).kit("root@a.org")
+    with pytest.raises(BadInput, match="is the server's port for sites") as refused:
+        link.address(f"localhost:{kit.fed_port}", kit)
+    assert refused.value.why == f"people use {kit.admin_port}"

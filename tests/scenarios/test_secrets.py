@@ -142,7 +142,7 @@ def test_what_holds_a_secret_does_not_show_it(tmp_path):
         proxy.Proxy("proxy", 3128, "Basic c2VjcmV0"),
         views.EnrolAsk(kind="site", name="s", token=token, request=""),
         views.BearerView(token=bearer, ends_in_s=1, person=views.PersonView(name="a", org="", role="")),
-        Invitation(tmp_path, token, known, b""),
+        Invitation(tmp_path, token, known, b"", server_has=True),
     ]
     hidden = [*pem.decode().split("\n")[1:3], token, bearer, "c2VjcmV0", repr(made._secret), made._secret.hex()]
     shown = [(type(thing).__name__, word) for thing in things for word in hidden if word in repr(thing) + str(thing)]

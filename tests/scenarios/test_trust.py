@@ -145,17 +145,6 @@ def enrol(made, kind, name, token, request=b""):
     return asyncio.run(ask())
 
 
-def test_the_port_for_sites_tells_a_person_that_theirs_is_another(two):
-    made, _ = two
-    kit = read_kit(made.prod / ADMIN)
-    with (
-        pytest.raises(NotAllowed, match="asks for a certificate") as refused,
-        Session(kit, server=f"localhost:{kit.fed_port}") as session,
-    ):
-        session.status()
-    assert "admin_port" in refused.value.fix
-
-
 def test_a_request_says_nothing_but_its_key(two):
     made, _ = two
     token = invited(made, "site-1").token

@@ -186,4 +186,10 @@ def address(server: str, kit: Kit) -> tuple[str, int]:
         return server.strip("[]"), kit.admin_port
     if not port.isdecimal() or not 1 <= int(port) <= 65535 or not host:
         raise BadInput(f"{server!r} is no address", why="wanted HOST or HOST:PORT, such as localhost:8003")
+    if int(port) == kit.fed_port:
+        raise BadInput(
+            f"{port} is the server's port for sites",
+            why=f"people use {kit.admin_port}",
+            fix=f"--server {host}",
+        )
     return host.strip("[]"), int(port)

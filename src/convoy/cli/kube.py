@@ -73,7 +73,9 @@ def chart(
 
 
 @app.command()
-@click.option("--requirements", "-r", required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--requirements", "-r", required=True, type=click.Path(path_type=Path), help="A file in this folder or below it"
+)
 @click.option("--image", default="", help="Convoy's own image (default: that of this version)")
 @click.option("--base", default="docker.io/library/python:3.11-slim", show_default=True, help="What it was built on")
 def image(requirements: Path, image: str, base: str) -> None:

@@ -7,7 +7,7 @@ from typing import Final
 PROJECT: Final = """\
 # A federation: one server, the sites that train, the people who run it.
 # `convoy provision` turns this file into one startup kit for each participant, in
-# workspace/example_project/prod_00/. Change it and provision again: whoever was there keeps their keys.
+# workspace/example_project/prod_00/. Change it and provision again: keys stay with whoever made them.
 api_version: 3
 name: example_project
 description: Convoy's sample project

@@ -152,12 +152,12 @@ def _secrets(kit: Kit) -> list[Path]:
 def check_closed(kit: Kit) -> None:
     """Raise `BadInput` if anybody on the machine may change what a participant starts from, or a site's last word.
 
-    What a cluster mounts is a folder with a sticky bit: nobody can put another file in the place of one there.
+    What a cluster mounts has whatever mode, and cannot be written at all.
     """
     for folder in (kit.startup, kit.local):
         for path in filter(Path.exists, (folder, *sorted(folder.iterdir())) if folder.is_dir() else ()):
             mode = path.stat().st_mode
-            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            if mode & stat.S_IWOTH and not os.statvfs(path).f_flag & os.ST_RDONLY:
                 raise BadInput(
                     f"{path} can be written by everybody",
                     why=f"its mode is {stat.S_IMODE(mode):04o}",
