@@ -45,6 +45,8 @@ def check(screen: Screen, path: Path, named: str, file: Path | None, person: str
         raise problem
     screen.data({"job": job.name, "site": site, "submitter": who.name, "allowed": True})
     screen.line(f"{site} would take {job.name} from {who.name}, {who.role} of {who.org}")
+    if kit.kind != "site":
+        screen.line(f"`own` was read as {kit.org}, the organisation of this kit; at a site it is the site's")
     kept = [what for what, leaves in asdict(policy.leave).items() if not leaves]
     if kept:
         screen.line(f"its {' and '.join(kept)} would stay there: `leave` in the policy says so")

@@ -81,7 +81,9 @@ def renew(screen: Screen, folder: Path, *, server: str) -> None:
         raise BadInput(
             f"a {kit.kind} renews its certificate by itself",
             why="at half its life, while it runs",
-            fix="once it is over: convoy site invite NAME, then convoy kit enrol KIT --token TOKEN",
+            fix="another authority for a server: convoy federation issue"
+            if kit.kind == "server"
+            else "once it is over: convoy site invite NAME, then convoy kit enrol KIT --token TOKEN",
         )
     _enrolled(screen, kit)
 

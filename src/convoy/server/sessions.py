@@ -223,7 +223,8 @@ class Sessions:
         site, again = peer.name, f"ask for a new invitation: convoy site invite {peer.name}"
         known = self.state.sites.get(SiteName(site))
         if known is None or not known.listed:
-            raise NotAllowed(f"{site} is not a site of this federation", fix="provision anew with it in project.yml")
+            fix = "add it to project.yml, then: convoy federation publish"
+            raise NotAllowed(f"{site} is not a site of this federation", fix=fix)
         if not known.enabled:
             raise NotAllowed(f"{site} is disabled", fix=f"an admin may say `convoy site enable {site}`")
         self.registry.roll.check_certified(site, peer.issued_at)

@@ -147,8 +147,8 @@ def _amount(value: Any) -> float:
 
 def _life(value: Any) -> float:
     seconds = units.duration_s(value)
-    if not 1 <= seconds <= 366 * 86400:
-        raise _Wrong("a time from 1s to 366d")
+    if not 10 <= seconds <= 366 * 86400:
+        raise _Wrong("a time from 10s to 366d")
     return seconds
 
 

@@ -59,7 +59,7 @@ class Federation:
             raise NotAllowed(
                 f"{name} is no admin of {self.project}",
                 why=f"federation.json number {self.number} does not list this name",
-                fix="ask the project's admin to add you to project.yml and provision anew",
+                fix="ask a project_admin to add you to project.yml: convoy federation publish",
             )
         return who
 

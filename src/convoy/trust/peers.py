@@ -143,7 +143,9 @@ def _above(
         else f"its issuer is called {issuer} too, but is another one, or the certificate has been changed"
     )
     raise NotAllowed(
-        f"{name} is not from the root of {project}", why=why, fix="use a kit that this project's provision made"
+        f"{name} is not from the root of {project}",
+        why=why,
+        fix="use a kit that this project's provision made; after another root: convoy kit invite NAME",
     )
 
 
@@ -180,7 +182,8 @@ def _in_time(cert: x509.Certificate, *, now: float, name: str) -> None:
         raise NotAllowed(
             f"{name} expired at {cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
             why=f"that was {_ago(instant - cert.not_valid_after_utc)} ago",
-            fix="ask the project's admin for `convoy kit invite NAME`; of a kit with ready keys: provision anew",
+            fix="look at this machine's clock; then ask the project's admin for `convoy kit invite NAME`, or, where "
+            "the root's key lies beside the kit: convoy kit renew KIT; of a kit with ready keys: provision anew",
         )
     if instant < cert.not_valid_before_utc:
         raise NotAllowed(
