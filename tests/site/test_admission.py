@@ -12,7 +12,9 @@ from convoy.spec.approvals import Approval, written
 from convoy.spec.kit import read_kit
 from convoy.spec.project import read_project
 from convoy.store.blobs import BlobFolder
-from convoy.trust import bundle
+from convoy.trust import bundle, roll
+from convoy.trust.authority import Authority
+from convoy.trust.federation import Federation, sign
 from convoy.wire import convoy_pb2 as pb
 
 DAY_S = 86400
@@ -153,3 +155,27 @@ def test_of_a_failure_the_type_alone_is_told_where_logs_stay(site, error, said):
     assert admission.told(site, FAILED) == (FAILED.error, FAILED.story)
     (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
     assert admission.told(site, pb.TaskFailed(error=error, story="secret")) == (said, "")
+
+
+def test_a_job_that_was_taken_outlives_its_root_and_no_other_bundle_does(admit, site, prod, tmp_path):
+    admit()
+    taken, data = admit.folder, admit.data
+    admit()
+    fresh, other = admit.folder, admit.data
+    (fresh / admission.ADMITTED).unlink()  # as if it came only now
+    new = Authority.create("clinics", tmp_path, now=time.time())
+    old, known = site.root_file.read_bytes(), roll.current(site)[0]
+    listed = Federation("clinics", known.number + 1, known.participants, (new.pem.decode(),), (old.decode(),))
+    site.work.mkdir(exist_ok=True)
+    (site.work / "federation.json").write_bytes(sign(listed, new.key))
+    site.roots_file.write_bytes(new.pem)
+    try:
+        assert admission.admit(data, taken.name, taken, site).spec.name == "tumours"
+        with pytest.raises(NotAllowed, match="not from the root"):
+            admission.admit(other, fresh.name, fresh, site)
+        (taken / admission.ADMITTED).write_text("0" * 64)
+        with pytest.raises(NotAllowed, match="the bundle is another one"):
+            admission.admit(data, taken.name, taken, site)
+    finally:
+        (site.work / "federation.json").unlink()
+        site.roots_file.unlink()
