@@ -181,10 +181,11 @@ class Fake:
         return views.SiteView(
             name=name,
             org=self.roll.now.participants[name].org,
-            connected=name not in self.disabled,
+            connected=name not in {*self.disabled, *self.revoked},
             enabled=name not in self.disabled,
             version="0",
             seen_at=time.time(),
+            revoked_at=time.time() if name in self.revoked else 0.0,
             cpu=2,
             memory=4 << 30,
             gpu=0,

@@ -120,6 +120,8 @@ async def test_sites_and_the_server_are_shown_and_switched(convoy, rest):
     assert (await convoy("shutdown", "all")).code == 0
     targets = [("site-2", True), ("site-1", False), ("site-2", False), ("server", False)]
     assert rest.fake.left == [("root@a.org", *target) for target in targets]
+    assert (await convoy("site", "revoke", "site-1")).out.startswith("the certificate of site-1 is revoked")
+    assert "away, revoked 0.0 s ago" in (await convoy("site", "show", "site-1")).out
 
 
 async def test_errors_have_three_lines_and_a_code_each(convoy, tmp_path):

@@ -364,7 +364,7 @@ def test_the_server_gets_out_only_to_where_it_was_allowed(tmp_path):
         ("outside: {sources: []}", "sources"),
         ("outside: {sources: [everybody]}", "everybody"),
         ("replicas: 3", "replicas"),
-        ("sites: {hospital-9: {gpu: 1}}", "hospital-9"),
+        ("sites: {hospital-9: {gpu: 1}}", "values.yml:1:9: values.yml says something of 'hospital-9'"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_by_name(tmp_path, values, wanted):

@@ -197,7 +197,9 @@ def test_a_site_that_is_revoked_is_cut_and_counts_no_more_in_the_open_round(two,
         session.revoke("site-1")
         with pytest.raises(NotAllowed, match="no good any more"):
             enrol(made, "site", "site-1", waiting)
-        assert not sites(session)["site-1"].connected
+        away = sites(session)["site-1"]
+        assert not away.connected
+        assert away.revoked_at > away.seen_at - 60 > 0
         assert time.monotonic() - began < 5
         gates["site-2"].open()
         detail = session.wait(job)

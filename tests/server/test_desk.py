@@ -123,6 +123,15 @@ async def test_a_watch_hears_that_the_disk_is_full_and_has_room_again(desk):
         await waiting
 
 
+async def test_a_site_that_is_disabled_says_so_in_the_jobs_that_it_is_in(desk):
+    ada = Person("ada@a.org", "a", "lead")
+    await running(desk)
+    await desk.set_site(ada, "site-1", enabled=False)
+    assert [member.reason for member in (await desk.job(J)).members] == ["disabled by an admin", ""]
+    await desk.set_site(ada, "site-1", enabled=True)
+    assert [member.reason for member in (await desk.job(J)).members] == ["", ""]
+
+
 async def test_what_a_person_does_is_in_the_audit_trail_in_one_transaction_with_the_deed(desk):
     ada, writes, write = Person("ada@a.org", "a", "lead"), [], desk.loop._ledger.write
     desk.loop._ledger.write = lambda records: (writes.append(list(records)), write(records))

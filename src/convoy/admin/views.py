@@ -93,7 +93,7 @@ class LogLine(View):
 
 
 class SiteView(View):
-    """A site as the server sees it; `seen_at` is seconds since the epoch, 0: never."""
+    """A site as the server sees it; `seen_at` and `revoked_at` are seconds since the epoch, 0: never."""
 
     name: str
     org: str
@@ -101,6 +101,7 @@ class SiteView(View):
     enabled: bool
     version: str
     seen_at: float
+    revoked_at: float
     cpu: float
     memory: int
     gpu: float

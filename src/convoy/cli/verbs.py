@@ -194,13 +194,21 @@ async def _sites(client: Client, names: tuple[str, ...]) -> list[views.SiteView]
     return found
 
 
+def _site_state(site: views.SiteView) -> str:
+    if not site.enabled:
+        return "disabled"
+    if site.connected:
+        return "connected"
+    return f"away, revoked {output.ago(site.revoked_at)}" if site.revoked_at else "away"
+
+
 def _site_table(screen: Screen, found: list[views.SiteView]) -> None:
     rows = [
         (
             site.name,
             site.org,
-            ("connected" if site.connected else "away") if site.enabled else "disabled",
-            output.ago(site.seen_at),
+            _site_state(site),
+            "now" if site.connected else output.ago(site.seen_at),
             f"{site.cpu:g}",
             output.size(site.memory),
             f"{site.gpu:g}",

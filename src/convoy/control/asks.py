@@ -15,6 +15,7 @@ from convoy.control.state import LiveJob, LiveSite, LiveStep, State
 Effects = Iterator[effects.Effect]
 
 PATIENCE: Final = "the job's patience"  # in these words a cause says that it ran out
+DISABLED: Final = "disabled by an admin"
 
 
 def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
@@ -336,7 +337,7 @@ def contribution(
                 out.setdefault(task.site, f"{step.record.kind}: {task.reason or 'had not answered'}")
     for member in job.members.values():
         if asked and member.site not in asked:
-            out.setdefault(member.site, absent(member))
+            out.setdefault(member.site, absent(member) if state.sites[member.site].enabled else DISABLED)
     for site in state.sites.values():
         if asked and cohort.meant(job, site) and site.name not in job.members:
             out.setdefault(site.name, _outside(site))
@@ -346,7 +347,7 @@ def contribution(
 def _outside(site: LiveSite) -> str:
     """Return why a site that the job means is no member of it."""
     if not site.enabled:
-        return "disabled by an admin"
+        return DISABLED
     return "has no room for the job" if site.connected else "not connected"
 
 

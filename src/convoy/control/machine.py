@@ -103,7 +103,7 @@ class Machine:
                 site.enabled = event.enabled
                 if not event.enabled:
                     for job in self.state.jobs.values():
-                        yield from asks.leave_out(job, site.name, "disabled by an admin")
+                        yield from asks.leave_out(job, site.name, asks.DISABLED)
                 yield from jobs.schedule(self.state, now.mono, now.wall)
 
     def _time(self, now: Now) -> Iterator[effects.Effect]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
 
 import convoy
 from convoy.errors import BadInput
@@ -89,6 +90,22 @@ class Options(_Said):
     api_server: Annotated[tuple[Egress, ...], Field(strict=False)] = tuple(  # where a node that makes pods finds it
         Egress(to=anywhere, ports=(443, 6443)) for anywhere in ("0.0.0.0/0", "::/0")
     )
+    _where: dict[str, str] = PrivateAttr(default_factory=dict)  # the line of each of `sites`
+
+    def located(self, document: yamls.Document) -> Self:
+        """Remember where in a file each of `sites` stands."""
+        self._where.update({name: document.where(("sites", name)) for name in self.sites})
+        return self
+
+    def check_sites(self, names: Collection[str]) -> None:
+        """Raise `BadInput` for one of `sites` that project.yml does not have."""
+        for name in self.sites:
+            if name not in names:
+                raise BadInput(
+                    f"values.yml says something of {name!r}, which is no site",
+                    why=f"project.yml has {', '.join(names)}",
+                    where=self._where.get(name, ""),
+                )
 
 
 def read(file: Path | None, *, namespace: str = "", image: str = "") -> Options:
@@ -108,13 +125,4 @@ def read(file: Path | None, *, namespace: str = "", image: str = "") -> Options:
         said["sites"] = {name: site | one if isinstance(one, dict) else one for name, one in sites.items()}
     elif isinstance(sites, dict):
         said["sites"] = {name: {} if one is None else one for name, one in sites.items()}
-    return yamls.parse(document, Options, said)
-
-
-def check_sites(options: Options, names: list[str]) -> None:
-    """Raise `BadInput` for a site in values.yml that project.yml does not have."""
-    for name in options.sites:
-        if name not in names:
-            raise BadInput(
-                f"values.yml says something of {name!r}, which is no site", why=f"project.yml has {', '.join(names)}"
-            )
+    return yamls.parse(document, Options, said).located(document)

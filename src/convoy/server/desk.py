@@ -131,7 +131,7 @@ class Desk:
         return views.JobDetail(
             job=self._view(found),
             story=found.record.story,
-            members=member_views(found),
+            members=member_views(self.loop.machine.state, found),
             rounds=[round_view(record) for record in found.all_rounds],
             spec=json.loads(found.record.spec),
             results=await self.results.names(job) if found.over else [],
@@ -230,7 +230,7 @@ class Desk:
         """Return every site of the project, by name."""
         state = self.loop.machine.state
         listed = [site for site in state.sites.values() if site.listed]
-        return [site_view(state, site, self.roll.now) for site in sorted(listed, key=lambda site: site.name)]
+        return [site_view(state, site, self.roll) for site in sorted(listed, key=lambda site: site.name)]
 
     async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
         """Let a site take part, or not. Raises `NotFound` for an unknown site."""
@@ -242,7 +242,7 @@ class Desk:
         await self.loop.settled()
         if not enabled:
             self.expel(known.name)
-        return site_view(self.loop.machine.state, known, self.roll.now)
+        return site_view(self.loop.machine.state, known, self.roll)
 
     async def revoke_site(self, person: Person, site: str) -> views.SiteView:
         """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
@@ -253,7 +253,7 @@ class Desk:
         self.loop.post(events.SiteRevoked(known.name))
         await self.loop.settled()
         self.expel(known.name)
-        return site_view(self.loop.machine.state, known, self.roll.now)
+        return site_view(self.loop.machine.state, known, self.roll)
 
     async def revoke_admin(self, person: Person, admin: str) -> views.Done:
         """Let nobody log in with what a person was certified for so far. Raises `NotFound` for an unknown person."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from convoy.admin import views
-from convoy.control.asks import PATIENCE, delayed, stuck
+from convoy.control.asks import DISABLED, PATIENCE, delayed, stuck
 from convoy.control.records import Round
 from convoy.control.state import LiveJob, LiveSite, State
 from convoy.trust import audit
-from convoy.trust.federation import Federation
+from convoy.trust.federation import Roll
 
 
 def job_view(job: LiveJob, problem: str) -> views.JobView:
@@ -35,10 +35,17 @@ def job_view(job: LiveJob, problem: str) -> views.JobView:
     )
 
 
-def member_views(job: LiveJob) -> list[views.MemberView]:
-    """Return the job's sites by name."""
+def member_views(state: State, job: LiveJob) -> list[views.MemberView]:
+    """Return the job's sites by name; of a running job's each that is not asked now says why."""
     members = sorted(job.members.values(), key=lambda member: member.site)
-    return [views.MemberView(site=member.site, state=member.state, reason=member.reason) for member in members]
+    return [
+        views.MemberView(
+            site=member.site,
+            state=member.state,
+            reason=DISABLED if not (job.over or state.sites[member.site].enabled) else member.reason,
+        )
+        for member in members
+    ]
 
 
 def round_view(record: Round) -> views.RoundView:
@@ -54,9 +61,9 @@ def round_view(record: Round) -> views.RoundView:
     )
 
 
-def site_view(state: State, site: LiveSite, federation: Federation) -> views.SiteView:
+def site_view(state: State, site: LiveSite, roll: Roll) -> views.SiteView:
     """Return a site as the server sees it."""
-    known = federation.participants.get(site.name)
+    known = roll.now.participants.get(site.name)
     running = [
         job.record.name
         for job in state.jobs.values()
@@ -69,6 +76,7 @@ def site_view(state: State, site: LiveSite, federation: Federation) -> views.Sit
         enabled=site.enabled,
         version=site.version,
         seen_at=site.seen_at,
+        revoked_at=roll.revoked.get(site.name, 0.0),
         cpu=site.capacity.cpu,
         memory=site.capacity.memory,
         gpu=site.capacity.gpu,
