@@ -83,6 +83,14 @@ def test_a_typo_is_told_what_was_probably_meant():
     assert "trainer" in caught.value.what + caught.value.why + caught.value.fix
 
 
+def test_a_typo_in_a_mapping_within_is_told_what_was_probably_meant():
+    with pytest.raises(BadInput) as caught:
+        read_job(WHOLE.replace("cpu: 1", "cpus: 1").replace("workflow:", "wrokflow:"), "job.yaml")
+    told = caught.value.what + caught.value.why + caught.value.fix
+    assert 'did you mean "cpu"?' in told
+    assert 'did you mean "workflow"?' in told
+
+
 def test_several_mistakes_are_told_at_once():
     with pytest.raises(BadInput) as caught:
         read_job(WHOLE.replace("10m", "soon").replace("1Gi", "lots"), "job.yaml")

@@ -168,6 +168,16 @@ def test_a_workflow_of_the_job_s_own_sees_sites_answers_and_who_was_left_out(job
             "async def run(fleet):\n    async for r in fleet.rounds(2):\n        await r.commit({'a': 'x'})",
             "'a' is a str, not an array",
         ),
+        (
+            "flow.py:run",
+            "async def run(fleet):\n    async for r in fleet.rounds(2):\n        await r.commit({'a': float('nan')})",
+            "tensor 'a' of the model of round 1 is not finite",
+        ),
+        (
+            "flow.py:run",
+            "async def run(fleet):\n    async for r in fleet.rounds(1): r.number = 2; await r.commit({})",
+            "commit once in each round",
+        ),
     ],
 )
 def test_a_workflow_that_fails_says_why_with_its_story(job, flow, workflow: str, text: str, reason: str) -> None:
@@ -178,6 +188,17 @@ def test_a_workflow_that_fails_says_why_with_its_story(job, flow, workflow: str,
         assert reason in failure.error
         assert "Traceback" in failure.story
         assert node.end()[0] == 0
+
+
+def test_a_metric_that_is_no_number_is_left_out_of_a_commit_and_said(job, flow) -> None:
+    job(
+        flow_py="async def run(fleet):\n    async for r in fleet.rounds(1):\n"
+        "        await r.commit(r.model, metrics={'loss': float('nan'), 'auc': 0.5})"
+    )
+    with flow("flow.py:run", committed=0, committed_model=_save(flow, BASE)) as node:
+        assert dict(commit(node, 1).metrics) == {"auc": 0.5}
+        assert node.hear().WhichOneof("it") == "done"
+        assert node.end() == (0, "metric 'loss' of round 1 is nan: it is left out\n")
 
 
 def test_too_few_answers_fail_the_job_with_the_node_s_words(job, flow) -> None:

@@ -170,6 +170,7 @@ flare.send(flare.FLModel(params_type="DIFF", params={difference}))
         ("convoy.Reply(task.model, weight=-1)", "the weight is -1.0"),
         ("convoy.Reply(task.model, metrics={'loss': 'low'})", "metric 'loss' is 'low', not a number"),
         ("None", "has no arrays"),
+        ("task.model, 3, {'loss': 0.5}", "returned a tuple"),
     ],
 )
 def test_a_reply_that_cannot_be_used_fails_at_the_trainer_with_the_reason(
@@ -181,6 +182,31 @@ def test_a_reply_that_cannot_be_used_fails_at_the_trainer_with_the_reason(
         node.hear()
         node.task(digest)
         assert reason in node.hear().failed.error
+
+
+def test_a_metric_that_is_no_number_is_left_out_of_a_reply_and_said(job, trainer) -> None:
+    job(
+        train_py="import convoy\ndef train(task):\n"
+        "    return convoy.Reply(task.model, metrics={'auc': float('nan'), 'loss': 2.5})"
+    )
+    with trainer("train.py:train") as node:
+        node.hear()
+        node.task(node.save(BASE))
+        assert dict(node.hear().answer.metrics) == {"loss": 2.5}
+        node.bye()
+        assert "metric 'auc' of this 'train' task is nan: it is left out" in node.end()[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"),
+    [("evaluate", "under @convoy.evaluate"), ("statistics", "with `trainer: train.py:train`")],
+)
+def test_a_kind_that_a_trainer_does_not_know_is_told_where_its_function_belongs(job, trainer, kind, fix) -> None:
+    job(train_py="import convoy\n@convoy.train\ndef train(task):\n    return task.model")
+    with trainer("train.py") as node:
+        node.hear()
+        node.task(node.save(BASE), kind=kind)
+        assert fix in node.hear().failed.error
 
 
 def test_a_script_that_raises_in_its_loop_fails_the_task_and_ends(job, trainer) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded 
     from convoy.admin import views
 
 V1: Final = "/api/v1"
+FIRST_S: Final = 5.0  # how long a first login waits for a server that does not answer
 PATIENCE_S: Final = 60.0  # how long a stream that broke is tried again without any success
 ENDED: Final = frozenset({"completed", "failed", "aborted"})
 
@@ -108,8 +109,9 @@ class Client:
         if found[0]["name"] == text and len(going) < 2:
             return str((going or found)[0]["id"])
         if len(found) > 1:
-            these = ", ".join(f"{job['id'][:8]} ({job['state']})" for job in found[:5])
-            raise BadInput(f"{len(found)} jobs are called {text!r}", why=these, fix="give the beginning of an id")
+            named, meant = ("called", going) if found[0]["name"] == text else ("with ids that begin with", found)
+            these = ", ".join(f"{job['id'][:8]} ({job['state']})" for job in meant[:5])
+            raise BadInput(f"{len(meant)} jobs are there {named} {text!r}", why=these, fix="give more of an id")
         return str(found[0]["id"])
 
     async def job(self, job: str) -> views.JobDetail:
@@ -378,7 +380,7 @@ async def connect(kit: Kit | Path | str, *, server: str = "", patience_s: float 
     if not found.enrolled:
         from convoy.admin import joining
 
-        await joining.enrol(found, server=server, patience_s=patience_s)
+        await joining.enrol(found, server=server, patience_s=min(patience_s, FIRST_S))
     root_pem = found.root_file.read_bytes()
     wire = link.Link(host, port, root_pem)
     try:

@@ -113,6 +113,8 @@ def approve(screen: Screen, folder: Path, digest: str, note: str, *, now: float)
     told = _told(kit, folder)
     screen.data({"digest": whole, "site": kit.name, "told": told})
     screen.line(f"{kit.name} may run {about or 'the bundle'} ({whole[:LEAST]}…): it stands in local/approved.yaml")
+    if not about:
+        screen.line("no job that this site refused has that bundle: convoy site refused")
     screen.line("its agent asks for the job again" if told else "its agent does not run: it takes the job when it does")
 
 

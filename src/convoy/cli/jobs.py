@@ -54,7 +54,7 @@ def submit(how: How, folder: Path, watch: bool) -> None:
 
 @app.command("list")
 @click.argument("name", default="")
-@click.option("-n", "count", default=0, metavar="COUNT", help="At most so many")
+@click.option("-n", "count", default=0, type=click.IntRange(0), metavar="COUNT", help="At most so many; 0: all")
 @asking
 def list_(how: How, name: str, count: int) -> None:
     """List the jobs, newest first; of those whose name or id begins with NAME."""

@@ -145,7 +145,7 @@ def status(project: Path, workspace: Path, context: str, json: bool) -> None:
 @app.command()
 @click.argument("node", metavar="NAME")
 @click.option("--follow", "-f", is_flag=True, help="Go on as it grows")
-@click.option("-n", "count", default=100, metavar="COUNT", help="The last so many lines")
+@click.option("-n", "count", default=100, type=click.IntRange(1), metavar="COUNT", help="The last so many lines")
 @place_options
 @context_option
 @as_json

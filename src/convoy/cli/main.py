@@ -90,7 +90,7 @@ def ps(workspace: Path, json: bool) -> None:
 @app.command()
 @click.argument("node", metavar="NODE")
 @click.option("--follow", "-f", is_flag=True, help="Go on as it grows")
-@click.option("-n", "count", default=100, metavar="COUNT", help="The last so many lines")
+@click.option("-n", "count", default=100, type=click.IntRange(1), metavar="COUNT", help="The last so many lines")
 @workspace_option
 @as_json
 def logs(node: str, follow: bool, count: int, workspace: Path, json: bool) -> None:

@@ -155,7 +155,7 @@ def status(how: How) -> None:
 
 
 @click.command()
-@click.option("-n", "count", default=50, metavar="COUNT", help="How many")
+@click.option("-n", "count", default=50, type=click.IntRange(1), metavar="COUNT", help="How many")
 @asking
 def problems(how: How, count: int) -> None:
     """Show the newest warnings and errors of the server."""

@@ -48,7 +48,12 @@ async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = 0
         for job in found
     ]
     heads = ("id", "name", "state", "round", "metrics", "submitter", "submitted", "took", "cause")
-    screen.table(heads, rows, empty="no jobs yet: convoy job new NAME, convoy job submit NAME")
+    none = (
+        f"no job's name or id begins with {name!r}"
+        if name
+        else "no jobs yet: convoy job new NAME, convoy job submit NAME"
+    )
+    screen.table(heads, rows, empty=none)
 
 
 async def show(client: Client, screen: Screen, job: str) -> None:

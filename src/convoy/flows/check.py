@@ -16,6 +16,7 @@ from convoy.errors import BadInput, RemoteFault
 from convoy.flows import fedavg
 from convoy.flows.catalog import BUILT_IN
 from convoy.model import blob
+from convoy.spec.yamls import together
 
 if TYPE_CHECKING:
     from convoy.spec.job import Job
@@ -72,10 +73,7 @@ def check_job(
     known = None if known_sites is None else sorted(known_sites)
     found = [*problems(job, document, files, known), *_resources(job, document, known or (), room or {})]
     if found:
-        first, *others = found
-        if others:
-            first.why = "; ".join([*filter(None, [first.why]), *(f"also {other.what}" for other in others)])
-        raise first
+        raise together(found)
 
 
 def problems(

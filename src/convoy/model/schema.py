@@ -35,7 +35,11 @@ def check_shapes(
             f"the update has no tensor {_some(absent)}", why=f"the model has it; the update has {_some(extra)}"
         )
     if extra:
-        raise Refused(f"the update has a tensor {_some(extra)} more than the model")
+        raise Refused(
+            f"the update has a tensor {_some(extra)} more than the model",
+            why="" if base else "the model is empty: job.yaml names none to begin with",
+            fix="" if base else "model: train.py:initial, a function that returns the first one",
+        )
     for name, (dtype, shape) in update.items():
         wanted_dtype, wanted_shape = base[name]
         if shape != wanted_shape:
@@ -52,7 +56,11 @@ def _some(names: list[str]) -> str:
 
 
 def check_values(
-    update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray] | None = None, max_norm: float = 0.0
+    update: Mapping[str, np.ndarray],
+    base: Mapping[str, np.ndarray] | None = None,
+    max_norm: float = 0.0,
+    *,
+    of: str = "the update",
 ) -> None:
     """Check that every float is finite and, with `max_norm`, that the update is no farther from its base than that.
 
@@ -67,7 +75,7 @@ def check_values(
         flat = array.reshape(-1)
         for start in range(0, flat.size, SLICE):
             if not np.isfinite(_wide(flat[start : start + SLICE])).all():
-                raise Refused(f"tensor {name!r} of the update is not finite", why=_first_bad(array, start))
+                raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start))
     if base is not None and max_norm:
         apart = distance(update, base)
         if apart > max_norm:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_args
 
 import yaml
 
@@ -199,30 +199,53 @@ def parse(document: Document, model: type[Shape], data: Any = None, at: Sequence
     try:
         return model.model_validate(document.mapping() if data is None else data)
     except ValidationError as error:
-        first, *others = problems(document, error, model, at)
-        if others:
-            first.why = "; ".join([*filter(None, [first.why]), *(f"also {other.what}" for other in others)])
-        raise first from None
+        raise together(problems(document, error, model, at)) from None
+
+
+def together(found: Sequence[BadInput]) -> BadInput:
+    """Return the first of several errors, with the others and their hints in its second line, each once."""
+    first, told = found[0], {found[0].what: ""}
+    for other in found[1:]:
+        told.setdefault(
+            other.what, f"also {other.what}" + (f" ({other.fix})" if other.fix not in ("", first.fix) else "")
+        )
+    first.why = "; ".join(filter(None, [first.why, *told.values()]))
+    return first
 
 
 def problems(
     document: Document, error: ValidationError, model: type[BaseModel], at: Sequence[str | int] = ()
 ) -> list[BadInput]:
     """Return one `BadInput` for each thing that pydantic found, in the order of the file's model."""
-    known = [field.alias or name for name, field in model.model_fields.items()]
     found = []
     for item in error.errors(include_url=False):
         path = (*at, *item["loc"])
         key = dotted(item["loc"])
         where = document.where(path)
         if item["type"] == "extra_forbidden":
-            found.append(unknown_key(str(item["loc"][-1]), known if len(item["loc"]) == 1 else (), where=where))
+            found.append(unknown_key(str(item["loc"][-1]), _keys(model, item["loc"][:-1]), where=where))
         elif item["type"] == "missing":
             found.append(BadInput(f'"{key}" is missing', fix=f"add a line `{item['loc'][-1]}: …`", where=where))
         else:
             wanted = _WANTED.get(item["type"], _said)(item)
             found.append(BadInput(f'"{key}" is {seen(item["input"])}; wanted {wanted}', where=where))
     return found
+
+
+def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """Return the keys that a model has at a path within it; none where that is not one model."""
+    here: type[BaseModel] | None = model
+    for part in path:
+        named = {field.alias or name: field for name, field in here.model_fields.items()} if here else {}
+        here = _model(named[str(part)].annotation) if str(part) in named else None
+    return [field.alias or name for name, field in here.model_fields.items()] if here else []
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    from pydantic import BaseModel
+
+    kinds = [kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type)]
+    return next((kind for kind in kinds if issubclass(kind, BaseModel)), None)
 
 
 def unknown_key(key: str, known: Iterable[str], *, where: str) -> BadInput:

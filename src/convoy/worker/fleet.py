@@ -12,10 +12,12 @@ from convoy.errors import JobFailed, RemoteFault
 from convoy.flows.fleet import Job, NotEnough, Round, Update
 from convoy.model import frameworks
 from convoy.model.arrays import Model
+from convoy.model.schema import check_values
 from convoy.store import arrays as _arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
+from convoy.worker import code
 
 
 class NodeGone(Exception):
@@ -133,11 +135,18 @@ class NodeFleet:
 
     async def _keep(self, turn: Round, arrays: Any, metrics: Mapping[str, float], best: bool) -> None:
         if turn.number != self._committed + 1:
-            raise JobFailed(f"round {turn.number} cannot be committed", why=f"the last one is round {self._committed}")
+            raise JobFailed(
+                f"round {turn.number} cannot be committed",
+                why=f"round {self._committed} is the last that is",
+                fix="commit once in each round of `async for round in fleet.rounds(…)`",
+            )
         await self._commit(turn.number, arrays, metrics, best=best)
 
     async def _commit(self, number: int, arrays: Any, metrics: Mapping[str, float], *, best: bool) -> None:
-        numbers = {name: float(value) for name, value in metrics.items()}
+        numbers = code.finite({name: float(value) for name, value in metrics.items()}, f"round {number}")
+        if not (isinstance(arrays, Model) and arrays.digest):
+            arrays = arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays)
+            check_values(arrays, of=f"the model of round {number}")
         digest = self.save(arrays)
         receipt = self._receipts[number] = asyncio.get_running_loop().create_future()
         self.send(pb.WorkerUp(commit=pb.Commit(round=number, model=digest, metrics=numbers, best=best)))

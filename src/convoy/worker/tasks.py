@@ -12,6 +12,7 @@ from blake3 import blake3
 
 from convoy.errors import BadInput
 from convoy.wire import convoy_pb2 as pb
+from convoy.worker import code
 
 if TYPE_CHECKING:
     from convoy.model.arrays import Model
@@ -170,6 +171,7 @@ class Session:
             )
         for name, value in reply.metrics.items():
             metrics[str(name)] = _number(f"metric {name!r}", value)
+        metrics = code.finite(metrics, f"this {task.kind!r} task")
         digest = "" if reply.arrays is None else self._keep(task, reply.arrays)
         if task.kind == "train" and not digest:
             raise BadInput("the reply to a train task has no arrays", fix="pass the trained arrays to reply()")

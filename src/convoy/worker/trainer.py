@@ -103,7 +103,11 @@ def _loop(session: Session, choose: Callable[[str], Callable[..., Any] | None], 
 def _function(choose: Callable[[str], Callable[..., Any] | None], task: Task, trainer: str) -> Callable[..., Any]:
     found = choose(task.kind)
     if found is None:
-        raise BadInput(f"{trainer} has no function for {task.kind!r} tasks", fix=f"write one under @convoy.{task.kind}")
+        file, _, named = trainer.partition(":")
+        fix = f"write one under @convoy.{task.kind}"
+        if task.kind not in ("train", "evaluate"):
+            fix = f"write a function of that name into {file}, with `trainer: {file}:{named or 'train'}`"
+        raise BadInput(f"{trainer} has no function for {task.kind!r} tasks", fix=fix)
     return found
 
 
@@ -112,6 +116,11 @@ def _reply(task: Task, result: Any) -> Reply:
         return result
     if task.kind == "evaluate" and isinstance(result, Mapping):
         return Reply(metrics=result)
+    if isinstance(result, tuple) and any(isinstance(part, Mapping | list) for part in result):
+        raise BadInput(
+            f"the function for {task.kind!r} tasks returned a tuple",
+            fix="return convoy.Reply(arrays, weight=…, metrics={…})",
+        )
     return Reply(result)
 
 
