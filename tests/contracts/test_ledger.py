@@ -228,7 +228,7 @@ def test_a_ledger_that_a_newer_convoy_wrote_is_refused(database):
         open_ledger(database)
 
 
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False).map(lambda number: number + 0.0)  # SQLite has no -0.0
 METRICS = st.dictionaries(
     st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=9), NUMBERS, max_size=3
 )

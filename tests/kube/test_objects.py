@@ -364,12 +364,18 @@ def test_the_server_gets_out_only_to_where_it_was_allowed(tmp_path):
         ("outside: {sources: []}", "sources"),
         ("outside: {sources: [everybody]}", "everybody"),
         ("replicas: 3", "replicas"),
-        ("sites: {hospital-9: {gpu: 1}}", "values.yml:1:9: values.yml says something of 'hospital-9'"),
+        ("sites: {hospital-9: {gpu: 1}}", "hospital-9"),
     ],
 )
 def test_values_that_do_not_fit_are_refused_by_name(tmp_path, values, wanted):
     with pytest.raises(BadInput, match=re.escape(wanted)):
         made(said(tmp_path, values))
+
+
+def test_a_site_that_the_project_does_not_have_is_named_with_its_line(tmp_path):
+    (tmp_path / "values.yml").write_text("image: convoy:1\nsites:\n  hospital-1: {gpu: 1}\n  hospital-9: {gpu: 1}\n")
+    with pytest.raises(BadInput, match=r"values.yml:4:3: values.yml says something of 'hospital-9'"):
+        options.read(tmp_path / "values.yml", known=["hospital-1"])
 
 
 def test_two_names_that_kubernetes_takes_for_one_are_refused():

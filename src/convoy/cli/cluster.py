@@ -36,7 +36,8 @@ class Where:
 def read(project_file: Path, workspace: Path, namespace: str, image: str, values: Path | None) -> Where:
     """Return what project.yml, values.yml and the command line say. Raises `BadInput`."""
     project, _ = read_project(yamls.read_text(project_file), str(project_file))
-    return Where(Place(project, choices.read(values, namespace=namespace, image=image)), workspace)
+    names = [site.name for site in project.sites]
+    return Where(Place(project, choices.read(values, namespace=namespace, image=image, known=names)), workspace)
 
 
 def found(project_file: Path, workspace: Path) -> Where:

@@ -9,7 +9,7 @@ from convoy.errors import BadInput
 from convoy.kube import contents, network, pods, shared
 from convoy.kube.contents import Contents
 from convoy.kube.naming import WORKER, Place, slug
-from convoy.kube.options import Options
+from convoy.kube.options import Options, check_sites
 from convoy.spec.project import Project
 
 Object = dict[str, Any]
@@ -37,7 +37,7 @@ def objects(project: Project, options: Options, kits: Mapping[str, Contents]) ->
     takes for one.
     """
     place = Place(project, options)
-    options.check_sites([site.name for site in project.sites])
+    check_sites(options, [site.name for site in project.sites])
     _distinct(project)
     if options.kits == "volume" and options.per_organisation_namespaces:
         raise BadInput("one volume for all kits is in one namespace", fix="per_organisation_namespaces: false")

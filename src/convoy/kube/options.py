@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 import convoy
 from convoy.errors import BadInput
@@ -90,29 +90,13 @@ class Options(_Said):
     api_server: Annotated[tuple[Egress, ...], Field(strict=False)] = tuple(  # where a node that makes pods finds it
         Egress(to=anywhere, ports=(443, 6443)) for anywhere in ("0.0.0.0/0", "::/0")
     )
-    _where: dict[str, str] = PrivateAttr(default_factory=dict)  # the line of each of `sites`
-
-    def located(self, document: yamls.Document) -> Self:
-        """Remember where in a file each of `sites` stands."""
-        self._where.update({name: document.where(("sites", name)) for name in self.sites})
-        return self
-
-    def check_sites(self, names: Collection[str]) -> None:
-        """Raise `BadInput` for one of `sites` that project.yml does not have."""
-        for name in self.sites:
-            if name not in names:
-                raise BadInput(
-                    f"values.yml says something of {name!r}, which is no site",
-                    why=f"project.yml has {', '.join(names)}",
-                    where=self._where.get(name, ""),
-                )
 
 
-def read(file: Path | None, *, namespace: str = "", image: str = "") -> Options:
+def read(file: Path | None, *, namespace: str = "", image: str = "", known: Collection[str] | None = None) -> Options:
     """Return the options in values.yml, or the defaults without one; what the command line says comes first.
 
     What `server`, `site` and one of `sites` leave out is as in the defaults, the last two as in `site`.
-    Raises `BadInput`.
+    Raises `BadInput`, also for one of its sites that is not among `known`, those of project.yml, where they are given.
     """
     document = yamls.load_file(file) if file else yamls.Document("values.yml", None, {})
     said = dict(document.mapping())
@@ -125,4 +109,18 @@ def read(file: Path | None, *, namespace: str = "", image: str = "") -> Options:
         said["sites"] = {name: site | one if isinstance(one, dict) else one for name, one in sites.items()}
     elif isinstance(sites, dict):
         said["sites"] = {name: {} if one is None else one for name, one in sites.items()}
-    return yamls.parse(document, Options, said).located(document)
+    options = yamls.parse(document, Options, said)
+    if known is not None:
+        check_sites(options, known, document)
+    return options
+
+
+def check_sites(options: Options, names: Collection[str], document: yamls.Document | None = None) -> None:
+    """Raise `BadInput` for a site in the options that is not among the project's names."""
+    for name in options.sites:
+        if name not in names:
+            raise BadInput(
+                f"values.yml says something of {name!r}, which is no site",
+                why=f"project.yml has {', '.join(names)}",
+                where=document.where(("sites", name)) if document else "",
+            )
