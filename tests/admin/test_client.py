@@ -58,11 +58,11 @@ async def test_a_job_is_found_by_id_prefix_or_name_and_an_ambiguous_name_is_name
         rest.fake.may_go.clear()
         await convoy.submit(api.job_folder(tmp_path / "2"))
         await convoy.submit(api.job_folder(tmp_path / "3"))
-        with pytest.raises(BadInput, match="2 jobs are there called 'tumours'"):
+        with pytest.raises(BadInput, match="2 jobs are called 'tumours'"):
             await convoy.find("tumours")
         more = [(await convoy.submit(api.job_folder(tmp_path / str(n)))).id[0] for n in range(4, 21)]
         ((alike, _),) = Counter(more).most_common(1)  # of 17 first digits two are the same
-        with pytest.raises(BadInput, match=f"with ids that begin with '{alike}'"):
+        with pytest.raises(BadInput, match=f"have ids that begin with '{alike}'"):
             await convoy.find(alike)
         with pytest.raises(NotFound, match="no job 'nothing'"):
             await convoy.find("nothing")

@@ -109,9 +109,9 @@ class Client:
         if found[0]["name"] == text and len(going) < 2:
             return str((going or found)[0]["id"])
         if len(found) > 1:
-            named, meant = ("called", going) if found[0]["name"] == text else ("with ids that begin with", found)
+            named, meant = ("are called", going) if found[0]["name"] == text else ("have ids that begin with", found)
             these = ", ".join(f"{job['id'][:8]} ({job['state']})" for job in meant[:5])
-            raise BadInput(f"{len(meant)} jobs are there {named} {text!r}", why=these, fix="give more of an id")
+            raise BadInput(f"{len(meant)} jobs {named} {text!r}", why=these, fix="give more of an id")
         return str(found[0]["id"])
 
     async def job(self, job: str) -> views.JobDetail:
