@@ -234,11 +234,11 @@ def problems(
 
 def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     """Return the keys that a model has at a path within it; none where that is not one model."""
-    here: type[BaseModel] | None = model
-    for part in path:
-        named = {field.alias or name: field for name, field in here.model_fields.items()} if here else {}
-        here = _model(named[str(part)].annotation) if str(part) in named else None
-    return [field.alias or name for name, field in here.model_fields.items()] if here else []
+    named = {field.alias or name: field for name, field in model.model_fields.items()}
+    if not path:
+        return list(named)
+    inner = _model(named[str(path[0])].annotation) if str(path[0]) in named else None
+    return _keys(inner, path[1:]) if inner else []
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

@@ -144,10 +144,9 @@ class NodeFleet:
 
     async def _commit(self, number: int, arrays: Any, metrics: Mapping[str, float], *, best: bool) -> None:
         numbers = code.finite({name: float(value) for name, value in metrics.items()}, f"round {number}")
-        if not (isinstance(arrays, Model) and arrays.digest):
-            arrays = arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays)
-            check_values(arrays, of=f"the model of round {number}")
-        digest = self.save(arrays)
+        model = arrays if isinstance(arrays, Model) else Model(frameworks.to_arrays(arrays))
+        check_values(model, of=f"the model of round {number}")
+        digest = self.save(model)
         receipt = self._receipts[number] = asyncio.get_running_loop().create_future()
         self.send(pb.WorkerUp(commit=pb.Commit(round=number, model=digest, metrics=numbers, best=best)))
         await receipt
