@@ -105,7 +105,8 @@ async def test_logs_results_abort_delete_and_clone(convoy, rest, tmp_path):
     rest.fake.may_go.clear()
     clone = json.loads((await convoy("job", "clone", "tumours", "--json")).out)
     assert "aborted by root@a.org" in (await convoy("job", "abort", clone["id"][:10])).out
-    assert (await convoy("job", "delete", clone["id"])).code == 0
+    told = await convoy("job", "delete", clone["id"])
+    assert (told.code, told.out.startswith(f"deleted {clone['name']} ({clone['id'][:8]}), aborted ")) == (0, True)
     assert len(json.loads((await convoy("job", "list", "--json")).out)) == 1
 
 

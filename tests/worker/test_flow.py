@@ -209,6 +209,21 @@ def test_too_few_answers_fail_the_job_with_the_node_s_words(job, flow) -> None:
         assert node.hear().failure.error == "NotEnough: 1 of the 2 sites answered"
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("at_least='2'", "'train' is asked with at_least='2' · give a whole number, 0 or more"),
+        ("deadline_s=-1", "'train' is asked with deadline_s=-1 · give a number, 0 or more"),
+        ("lr='fast'", "'train' is asked with lr='fast' · give a number"),
+        ("sites='a'", "'train' is asked with sites='a' · give a list: sites=['a']"),
+    ],
+)
+def test_a_question_with_an_option_that_is_none_fails_the_job_in_words(job, flow, given: str, said: str) -> None:
+    job(flow_py=f"async def run(fleet):\n    fleet.ask('train', None, {given})\n")
+    with flow("flow.py:run", committed=0, committed_model=_save(flow, BASE)) as node:
+        assert node.hear().failure.error == f"JobFailed: {said}"
+
+
 def test_the_initial_model_may_be_a_safetensors_file_or_take_the_config_or_be_none(job, flow, tmp_path) -> None:
     from safetensors.numpy import save_file
 

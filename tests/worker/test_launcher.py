@@ -62,3 +62,13 @@ def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path):
     finally:
         others.kill()
         others.wait()
+
+
+async def test_a_worker_that_dies_in_foreign_code_says_where(tmp_path):
+    (tmp_path / "train.py").write_text("import ctypes\nctypes.string_at(0)\n")
+    begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
+    printed = bytearray()
+    worker = await ProcessLauncher(tmp_path).launch(Order("convoy.worker.trainer", begin, tmp_path, {}), printed.extend)
+    assert await worker.ended() == "killed by SIGSEGV"
+    assert b"Segmentation fault" in printed
+    assert b'train.py", line 2' in printed

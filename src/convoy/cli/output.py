@@ -121,6 +121,11 @@ def size(count: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" or value >= 10 else f"{value:.1f} {unit}"
 
 
+def cut(text: str, length: int) -> str:
+    """Return the beginning of a text, of at most so many characters."""
+    return text if len(text) <= length else f"{text[: length - 1].rstrip()}…"
+
+
 def metrics(said: Mapping[str, float]) -> str:
     """Return metrics in one line, four digits each."""
     return "  ".join(f"{name} {value:.4g}" for name, value in said.items())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from convoy.admin.client import Client
 from convoy.cli import output
@@ -12,6 +12,8 @@ from convoy.errors import JobFailed, NotFound, PatienceOut
 
 if TYPE_CHECKING:
     from convoy.admin import views
+
+CAUSE: Final = 100  # characters of a job's cause in a row of the list; `show` has all of it
 
 
 async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool = False) -> None:
@@ -43,7 +45,7 @@ async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = 0
             job.submitter,
             output.clock(job.submitted_at),
             output.span(job.ended_at - job.started_at) if job.ended_at and job.started_at else "-",
-            job.cause,
+            output.cut(job.cause, CAUSE),
         )
         for job in found
     ]
@@ -142,10 +144,10 @@ async def abort(client: Client, screen: Screen, job: str) -> None:
 
 async def delete(client: Client, screen: Screen, job: str) -> None:
     """Forget an ended job and its results."""
-    found = await client.find(job)
-    await client.delete(found)
-    screen.data({"deleted": found})
-    screen.line(f"deleted {found}")
+    record = (await client.job(await client.find(job))).job
+    await client.delete(record.id)
+    screen.data({"deleted": record.id})
+    screen.line(f"deleted {record.name} ({record.id[:8]}), {record.state} {output.ago(record.ended_at)}")
 
 
 async def clone(client: Client, screen: Screen, job: str) -> None:

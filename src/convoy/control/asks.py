@@ -30,6 +30,10 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
         job.pending = None
         yield from _tell(job, known)
         return
+    if never := _never(state, job, event):
+        job.pending = None
+        yield effects.TellEnd(job.record.id, event.step, never)
+        return
     names = cohort.eligible(state, job, event.sites)
     if len(names) < max(event.at_least, 1):
         if job.pending != event:
@@ -57,6 +61,18 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
     for site in chosen:
         if state.sites[site].connected:
             yield effects.SendTask(site, record)
+
+
+def _never(state: State, job: LiveJob, ask: events.Asked) -> str:
+    """Say why no wait will bring the sites that are asked; nothing if one may."""
+    part = [name for name in state.sites if not job.needs.sites or name in job.needs.sites]
+    strangers = sorted({*ask.sites} - {*part})
+    if strangers:
+        return f"{ask.kind!r} asks {', '.join(strangers)}; in this job are {', '.join(sorted(part))}"
+    most = min(len({*ask.sites} or part), ask.sample or len(part))
+    if ask.at_least > most:
+        return f"{ask.kind!r} needs answers of {ask.at_least} sites and can ask {most}"
+    return ""
 
 
 def too_few_there(state: State, job: LiveJob, ask: events.Asked) -> str:
@@ -311,7 +327,7 @@ def _refuses(job: LiveJob, site: SiteName) -> bool:
 
 
 def _too_few(step: LiveStep) -> str:
-    told = {"received": "answered", "open": "not waited for"}
+    told = {"received": "answered", "open": "had not answered"}
     said = "; ".join(f"{task.site}: {task.reason or told[task.state]}" for task in step.tasks.values())
     return (
         f"{step.count('received')} of the {step.record.at_least} sites that {step.record.kind!r} needs "

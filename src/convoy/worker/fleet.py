@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,12 @@ from convoy.worker import code
 
 class NodeGone(Exception):
     """The node has hung up: there is nothing left to work for."""
+
+
+def _check(kind: str, given: Mapping[str, Any], wanted: type, word: str, *, least: float = -math.inf) -> None:
+    for name, value in given.items():
+        if not isinstance(value, wanted) or not math.isfinite(value) or value < least:  # type: ignore[arg-type, operator]
+            raise JobFailed(f"{kind!r} is asked with {name}={value!r}", fix=f"give {word}")
 
 
 class NodeAnswers:
@@ -166,6 +174,12 @@ class NodeFleet:
         **numbers: float,
     ) -> NodeAnswers:
         """Ask sites a question; see `convoy.flows.fleet.Fleet`."""
+        whole, limits = {"at_least": at_least, "sample": sample}, {"deadline_s": deadline_s, "max_norm": max_norm}
+        _check(kind, whole, Integral, "a whole number, 0 or more", least=0)
+        _check(kind, limits, Real, "a number, 0 or more", least=0)
+        _check(kind, numbers, Real, "a number")
+        if isinstance(sites, str):
+            raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix=f"give a list: sites=[{sites!r}]")
         step = f"{self._round}.{self._asks}"
         self._asks += 1
         ask = pb.Ask(

@@ -224,6 +224,7 @@ def _environment(extra: Mapping[str, str], descriptor: int) -> dict[str, str]:
         **kept,
         **extra,
         "PYTHONUNBUFFERED": "1",
+        "PYTHONFAULTHANDLER": "1",  # what dies in foreign code says where, in the job's log
         "CONVOY_WORKER_FD": str(descriptor),
         "CONVOY_NODE_PID": str(os.getpid()),
     }

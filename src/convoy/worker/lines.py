@@ -2,37 +2,60 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
 MAX_LOG: Final = 64 << 20  # bytes of one job's log at one site; what is printed beyond is lost
 MAX_LINE: Final = 16 << 10  # bytes; a longer line is broken, so that no print can fill the memory
+BAR_S: Final = 5.0  # between two looks at a progress bar, which draws over itself and ends no line
 
 
 class Stamper:
-    """Turns a stream of bytes into stamped lines; an unfinished line waits for its end."""
+    """Turns a stream of bytes into stamped lines, as a terminal would show them: what is drawn over is gone.
+
+    An unfinished line waits for its end; one that draws over itself, as a progress bar does, is told now and then.
+    """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock` returns seconds since the epoch."""
         self._clock = clock
         self._rest = b""
+        self._bar_at = -math.inf
 
     def lines(self, data: bytes) -> bytes:
         """Return the lines that `data` completes, each stamped and ended by a newline."""
         parts = (self._rest + data).split(b"\n")
         self._rest = parts.pop()
+        parts += self._drawn()
         while len(self._rest) > MAX_LINE:
             parts.append(self._rest[:MAX_LINE])
             self._rest = self._rest[MAX_LINE:]
         stamp = self._stamp()
-        return b"".join(b"%s %s\n" % (stamp, part.rstrip(b"\r")) for part in parts)
+        return b"".join(b"%s %s\n" % (stamp, _visible(part)) for part in parts)
+
+    def _drawn(self) -> list[bytes]:
+        """Drop what the unfinished line has drawn over; return the last of it, if a look at it is due."""
+        cut = self._rest.rstrip(b"\r").rfind(b"\r")
+        if cut < 0:
+            return []
+        drawn, self._rest = _visible(self._rest[:cut]), self._rest[cut + 1 :]
+        if not drawn or self._clock() < self._bar_at + BAR_S:
+            return []
+        self._bar_at = self._clock()
+        return [drawn]
 
     def flush(self) -> bytes:
         """Return the unfinished line, if there is one, as if it were ended."""
         rest, self._rest = self._rest, b""
-        return b"%s %s\n" % (self._stamp(), rest) if rest else b""
+        return b"%s %s\n" % (self._stamp(), _visible(rest)) if rest else b""
 
     def _stamp(self) -> bytes:
         now = datetime.fromtimestamp(self._clock(), UTC)
         return now.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()
+
+
+def _visible(line: bytes) -> bytes:
+    """Return what a terminal would show of a line that goes back to its beginning."""
+    return line.rstrip(b"\r").rpartition(b"\r")[2]
