@@ -224,6 +224,17 @@ def test_a_question_with_an_option_that_is_none_fails_the_job_in_words(job, flow
         assert node.hear().failure.error == f"JobFailed: {said}"
 
 
+def test_whatever_is_a_number_reaches_the_trainer_as_one(job, flow) -> None:
+    given = "at_least=np.int64(2), deadline_s=Decimal('1.5'), clip=np.array(0.5), on=np.bool_(True)"
+    job(
+        flow_py="import numpy as np\nfrom decimal import Decimal\nasync def run(fleet):\n"
+        f"    async for _ in fleet.ask('train', {{}}, {given}): pass\n"
+    )
+    with flow("flow.py:run", committed=0, committed_model=_save(flow, BASE)) as node:
+        asked = ask(node, "0.0")
+        assert (asked.at_least, asked.deadline_s, dict(asked.numbers)) == (2, 1.5, {"clip": 0.5, "on": 1.0})
+
+
 def test_the_initial_model_may_be_a_safetensors_file_or_take_the_config_or_be_none(job, flow, tmp_path) -> None:
     from safetensors.numpy import save_file
 

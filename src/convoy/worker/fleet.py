@@ -6,9 +6,8 @@ import asyncio
 import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
-from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat, SupportsIndex
 
 from convoy.errors import JobFailed, RemoteFault
 from convoy.flows.fleet import Job, NotEnough, Round, Update
@@ -28,7 +27,8 @@ class NodeGone(Exception):
 
 def _check(kind: str, given: Mapping[str, Any], wanted: type, word: str, *, least: float = -math.inf) -> None:
     for name, value in given.items():
-        if not isinstance(value, wanted) or not math.isfinite(value) or value < least:  # type: ignore[arg-type, operator]
+        number: Any = value if isinstance(value, wanted) else math.nan
+        if not math.isfinite(number) or number < least:
             raise JobFailed(f"{kind!r} is asked with {name}={value!r}", fix=f"give {word}")
 
 
@@ -175,9 +175,9 @@ class NodeFleet:
     ) -> NodeAnswers:
         """Ask sites a question; see `convoy.flows.fleet.Fleet`."""
         whole, limits = {"at_least": at_least, "sample": sample}, {"deadline_s": deadline_s, "max_norm": max_norm}
-        _check(kind, whole, Integral, "a whole number, 0 or more", least=0)
-        _check(kind, limits, Real, "a number, 0 or more", least=0)
-        _check(kind, numbers, Real, "a number")
+        _check(kind, whole, SupportsIndex, "a whole number, 0 or more", least=0)
+        _check(kind, limits, SupportsFloat, "a number, 0 or more", least=0)
+        _check(kind, numbers, SupportsFloat, "a number")
         if isinstance(sites, str):
             raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix=f"give a list: sites=[{sites!r}]")
         step = f"{self._round}.{self._asks}"
@@ -187,12 +187,12 @@ class NodeFleet:
             kind=kind,
             round=self._round,
             rounds=self._total,
-            at_least=at_least,
+            at_least=int(at_least),
             sites=sites or (),
-            sample=sample,
-            deadline_s=deadline_s,
-            max_norm=max_norm,
-            numbers=numbers,
+            sample=int(sample),
+            deadline_s=float(deadline_s),
+            max_norm=float(max_norm),
+            numbers={name: float(value) for name, value in numbers.items()},
         )
         return NodeAnswers(self, ask, model)
 
