@@ -63,3 +63,9 @@ def test_a_process_that_does_not_leave_is_killed_and_one_that_does_is_not():
     assert processes.ended(stubborn.pid, within_s=0)
     assert not processes.ended(os.getpid(), within_s=0)
     stubborn.stdout.close()
+
+
+def test_a_text_that_is_too_long_is_cut_and_says_so():
+    assert output.cut("as it is", 8) == "as it is"
+    assert output.cut("one too many", 8) == "one too…"
+    assert output.cut("one two three", 5) == "one…"

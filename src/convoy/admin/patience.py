@@ -32,4 +32,4 @@ class Patience:
         if now + pause_s - self._since > self.limit_s:
             raise problem
         self._failures += 1
-        await asyncio.sleep(pause_s)
+        await asyncio.sleep(pause_s)  # nobody tells when a server that is gone is back

@@ -65,7 +65,7 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
 
 def _never(state: State, job: LiveJob, ask: events.Asked) -> str:
     """Say why no wait will bring the sites that are asked; nothing if one may."""
-    part = [name for name in state.sites if not job.needs.sites or name in job.needs.sites]
+    part = [site.name for site in state.sites.values() if cohort.named(job, site)]
     strangers = sorted({*ask.sites} - {*part})
     if strangers:
         return f"{ask.kind!r} asks {', '.join(strangers)}; in this job are {', '.join(sorted(part))}"

@@ -157,7 +157,7 @@ class Courier(Generic[In, Out]):
             feed(buffer[:got])
             count -= got
             self.moved += got
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # a socket that always has bytes suspends nobody
 
 
 def named(word: pb.WorkerDown | pb.WorkerUp) -> tuple[str, ...]:
