@@ -1,6 +1,7 @@
 """The machine decides with plain values: no process, no clock, no disk."""
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -368,15 +369,16 @@ def test_a_job_that_waits_for_sites_in_vain_names_those_that_refused():
 def test_a_question_to_sites_that_are_not_there_says_which_those_are():
     drive = Drive()
     drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
-    drive(asked(sites=(A, C)))
+    drive(asked(sites=(A, "site-9")))
     drive(events.TimePassed(), at=61.0)
     told = "1 of the 2 sites that 'train' needs were there for 60 s, the job's patience"
-    assert drive.job.record.cause == f"{told} (site-3: takes no part in this job)"
+    assert drive.job.record.cause == f"{told} (site-9: takes no part in this job)"
 
 
 def test_a_question_that_no_wait_will_answer_is_answered_at_once():
     drive = Drive()
     drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    drive.job.needs = replace(drive.job.needs, sites=frozenset((A, B, C)))
     told = "'train' asks site-9; in this job are site-1, site-2, site-3"
     assert drive(asked(sites=(A, "site-9")))[-1] == effects.TellEnd(J, "1.0", told)
     told = "'train' needs answers of 4 sites and can ask 3"
@@ -386,6 +388,22 @@ def test_a_question_that_no_wait_will_answer_is_answered_at_once():
     assert drive(asked(sample=1))[-1] == effects.TellEnd(J, "1.0", told)
     assert drive.job.pending is None
     assert drive.job.record.state == "running"
+
+
+def test_a_question_that_waits_goes_on_waiting_beside_one_that_is_answered_at_once():
+    drive = Drive()
+    drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    drive(asked(at_least=3), asked(step="1.1", sample=1))
+    assert "SendTask" in kinds(drive(joined(C), events.MemberReady(J, C)))
+
+
+def test_a_question_to_more_sites_than_there_are_waits_for_one_to_join_the_federation():
+    drive = Drive()
+    drive(joined(A), joined(B), joined(C), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    assert "TellEnd" not in kinds(drive(asked(at_least=4)))
+    drive(events.SitesListed(frozenset((A, B, C, D))))
+    found = drive(joined(D), events.MemberReady(J, D))
+    assert [effect.site for effect in found if isinstance(effect, effects.SendTask)] == [A, B, C, D]
 
 
 def test_a_round_names_the_sites_that_never_came_and_those_that_were_kept_out():

@@ -213,6 +213,8 @@ def test_too_few_answers_fail_the_job_with_the_node_s_words(job, flow) -> None:
     ("given", "said"),
     [
         ("at_least='2'", "'train' is asked with at_least='2' · give a whole number, 0 or more"),
+        ("sample=0.5", "'train' is asked with sample=0.5 · give a whole number, 0 or more"),
+        ("clip=[1, 2]", "'train' is asked with clip=[1, 2] · give a number"),
         ("deadline_s=-1", "'train' is asked with deadline_s=-1 · give a number, 0 or more"),
         ("lr='fast'", "'train' is asked with lr='fast' · give a number"),
         ("sites='a'", "'train' is asked with sites='a' · give a list: sites=['a']"),

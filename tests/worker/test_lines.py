@@ -34,3 +34,12 @@ def test_a_progress_bar_is_told_now_and_then_and_as_it_ended() -> None:
     clock.now = 5.0
     assert stamper.lines(b"\r 4%\r 5%") == T % 5 + b" 4%\n"
     assert stamper.lines(b"\r100%\nnext\n") == T % 5 + b"100%\n" + T % 5 + b"next\n"
+
+
+def test_a_progress_bar_that_wipes_itself_is_told_all_the_same() -> None:
+    clock = Clock()
+    stamper = Stamper(clock)
+    assert stamper.lines(b"\r    \r 1%") == b""
+    assert stamper.lines(b"\r    \r 2%") == T % 0 + b" 1%\n"
+    assert stamper.lines(b"\r    ") == b""
+    assert stamper.lines(b"\r\n   \n") == T % 0 + b"    \n" + T % 0 + b"   \n"

@@ -254,15 +254,6 @@ def test_code_that_cannot_work_ends_the_trainer_with_the_reason(
         assert node.end()[0] == 1
 
 
-def test_a_function_that_exits_fails_its_task_and_ends_the_trainer_in_words(job, trainer) -> None:
-    job(train_py="def train(task): raise SystemExit(3)\n")
-    with trainer("train.py:train") as node:
-        assert node.hear().HasField("ready")
-        node.task(node.save(BASE))
-        assert "train.py:train called sys.exit(3)" in node.hear().failed.error
-        assert node.end()[0] == 1
-
-
 def test_a_trainer_ends_quietly_when_its_node_is_gone(job, trainer) -> None:
     job(train_py=LOOP)
     with trainer("train.py") as node:

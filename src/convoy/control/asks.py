@@ -30,8 +30,7 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
         job.pending = None
         yield from _tell(job, known)
         return
-    if never := _never(state, job, event):
-        job.pending = None
+    if never := _never(job, event):
         yield effects.TellEnd(job.record.id, event.step, never)
         return
     names = cohort.eligible(state, job, event.sites)
@@ -63,13 +62,13 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
             yield effects.SendTask(site, record)
 
 
-def _never(state: State, job: LiveJob, ask: events.Asked) -> str:
-    """Say why no wait will bring the sites that are asked; nothing if one may."""
-    part = [site.name for site in state.sites.values() if cohort.named(job, site)]
-    strangers = sorted({*ask.sites} - {*part})
+def _never(job: LiveJob, ask: events.Asked) -> str:
+    """Say why no wait will bring the sites that are asked; nothing if one may: a site can join later."""
+    part = job.needs.sites
+    strangers = sorted({*ask.sites} - part) if part else []
     if strangers:
         return f"{ask.kind!r} asks {', '.join(strangers)}; in this job are {', '.join(sorted(part))}"
-    most = min(len({*ask.sites} or part), ask.sample or len(part))
+    most = min(len({*ask.sites} or part) or math.inf, ask.sample or math.inf)
     if ask.at_least > most:
         return f"{ask.kind!r} needs answers of {ask.at_least} sites and can ask {most}"
     return ""

@@ -34,12 +34,7 @@ def wanted(job: LiveJob, site: LiveSite) -> bool:
 
 def meant(job: LiveJob, site: LiveSite) -> bool:
     """Whether the job is for this site of the federation."""
-    return site.listed and named(job, site)
-
-
-def named(job: LiveJob, site: LiveSite) -> bool:
-    """Whether the job names the site; one that names none names all."""
-    return not job.needs.sites or site.name in job.needs.sites
+    return site.listed and (not job.needs.sites or site.name in job.needs.sites)
 
 
 def eligible(state: State, job: LiveJob, sites: Iterable[str]) -> list[SiteName]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Mapping, Sequence
+import operator
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, SupportsFloat, SupportsIndex
+from typing import Any, TypeVar
 
 from convoy.errors import JobFailed, RemoteFault
 from convoy.flows.fleet import Job, NotEnough, Round, Update
@@ -20,16 +21,24 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
 from convoy.worker import code
 
+N = TypeVar("N", int, float)
+
 
 class NodeGone(Exception):
     """The node has hung up: there is nothing left to work for."""
 
 
-def _check(kind: str, given: Mapping[str, Any], wanted: type, word: str, *, least: float = -math.inf) -> None:
-    for name, value in given.items():
-        number: Any = value if isinstance(value, wanted) else math.nan
-        if not math.isfinite(number) or number < least:
-            raise JobFailed(f"{kind!r} is asked with {name}={value!r}", fix=f"give {word}")
+def _number(kind: str, name: str, value: Any, of: Callable[[Any], N], *, least: float = -math.inf) -> N:
+    """Return an option of a question as a number, by `operator.index` or `float`. Raises `JobFailed`."""
+    try:
+        number = of(value)
+        usable = not isinstance(value, str | bytes) and math.isfinite(number) and number >= least
+    except (TypeError, ValueError, OverflowError):
+        usable = False
+    if usable:
+        return number
+    wanted = ("a number" if of is float else "a whole number") + (", 0 or more" if least == 0 else "")
+    raise JobFailed(f"{kind!r} is asked with {name}={value!r}", fix=f"give {wanted}")
 
 
 class NodeAnswers:
@@ -174,10 +183,6 @@ class NodeFleet:
         **numbers: float,
     ) -> NodeAnswers:
         """Ask sites a question; see `convoy.flows.fleet.Fleet`."""
-        whole, limits = {"at_least": at_least, "sample": sample}, {"deadline_s": deadline_s, "max_norm": max_norm}
-        _check(kind, whole, SupportsIndex, "a whole number, 0 or more", least=0)
-        _check(kind, limits, SupportsFloat, "a number, 0 or more", least=0)
-        _check(kind, numbers, SupportsFloat, "a number")
         if isinstance(sites, str):
             raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix=f"give a list: sites=[{sites!r}]")
         step = f"{self._round}.{self._asks}"
@@ -187,12 +192,12 @@ class NodeFleet:
             kind=kind,
             round=self._round,
             rounds=self._total,
-            at_least=int(at_least),
+            at_least=_number(kind, "at_least", at_least, operator.index, least=0),
             sites=sites or (),
-            sample=int(sample),
-            deadline_s=float(deadline_s),
-            max_norm=float(max_norm),
-            numbers={name: float(value) for name, value in numbers.items()},
+            sample=_number(kind, "sample", sample, operator.index, least=0),
+            deadline_s=_number(kind, "deadline_s", deadline_s, float, least=0),
+            max_norm=_number(kind, "max_norm", max_norm, float, least=0),
+            numbers={name: _number(kind, name, value, float) for name, value in numbers.items()},
         )
         return NodeAnswers(self, ask, model)
 

@@ -222,9 +222,9 @@ def _environment(extra: Mapping[str, str], descriptor: int) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key in KEPT or key.startswith(KEPT_PREFIXES)}
     return {
         **kept,
+        "PYTHONFAULTHANDLER": "1",  # what dies in foreign code says where, in the job's log; its owner may say no
         **extra,
         "PYTHONUNBUFFERED": "1",
-        "PYTHONFAULTHANDLER": "1",  # what dies in foreign code says where, in the job's log
         "CONVOY_WORKER_FD": str(descriptor),
         "CONVOY_NODE_PID": str(os.getpid()),
     }

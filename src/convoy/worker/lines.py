@@ -13,7 +13,7 @@ BAR_S: Final = 5.0  # between two looks at a progress bar, which draws over itse
 
 
 class Stamper:
-    """Turns a stream of bytes into stamped lines, as a terminal would show them: what is drawn over is gone.
+    """Turns a stream of bytes into stamped lines; of one that goes back to its beginning, the last that was drawn.
 
     An unfinished line waits for its end; one that draws over itself, as a progress bar does, is told now and then.
     """
@@ -41,7 +41,7 @@ class Stamper:
         if cut < 0:
             return []
         drawn, self._rest = _visible(self._rest[:cut]), self._rest[cut + 1 :]
-        if not drawn or self._clock() < self._bar_at + BAR_S:
+        if not drawn.strip() or self._clock() < self._bar_at + BAR_S:
             return []
         self._bar_at = self._clock()
         return [drawn]
@@ -57,5 +57,6 @@ class Stamper:
 
 
 def _visible(line: bytes) -> bytes:
-    """Return what a terminal would show of a line that goes back to its beginning."""
-    return line.rstrip(b"\r").rpartition(b"\r")[2]
+    """Return what was drawn last in a line that goes back to its beginning; blanks, which wipe it, are passed over."""
+    *before, last = line.rstrip(b"\r").split(b"\r")
+    return next((part for part in (last, *reversed(before)) if part.strip()), last)

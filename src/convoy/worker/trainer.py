@@ -96,8 +96,6 @@ def _loop(session: Session, choose: Callable[[str], Callable[..., Any] | None], 
             result = _function(choose, task, trainer)(task)
             if session.open is task:  # it may have called task.reply() itself
                 session.answer(task, _reply(task, result))
-        except SystemExit as leaving:
-            raise BadInput(f"{trainer} called sys.exit({leaving.code!r})") from leaving
         except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: the task fails, the trainer goes on
             _report(session, error)
 
