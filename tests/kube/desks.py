@@ -79,6 +79,13 @@ class Desk:
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
+    def gone(self, *what):
+        """Wait until none of these is there; `kubectl wait` of 1.20 takes it for a mistake if none is from the first."""
+        command = ["kubectl", "--namespace", NAMESPACE, "wait", "--for=delete", *what, "--timeout=60s"]
+        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0 or "no matching resources found" in done.stderr, done.stdout + done.stderr
+        assert not self.kubectl("get", *what, "--output=name")
+
     def pods(self):
         found = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
         return {pod["metadata"]["name"]: pod for pod in found}

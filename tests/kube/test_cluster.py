@@ -147,7 +147,7 @@ def test_a_job_in_pods_makes_the_same_model_and_leaves_nothing(launching, undist
             seen |= {name.rsplit("-", 2)[0] for name in workers(launching)}
     assert launching.model(job) == undisturbed
     assert seen == {"server", "hospital-1"}
-    launching.kubectl("wait", "--for=delete", "pod", "--selector=convoy/launch", "--timeout=60s")
+    launching.gone("pod", "--selector=convoy/launch")
     left = json.loads(launching.kubectl("get", "jobs,secrets", "--output=json"))["items"]
     assert [it["metadata"]["name"] for it in left if "convoy/launcher" in it["metadata"].get("labels", {})] == []
 
