@@ -80,7 +80,7 @@ class Desk:
         return done.stdout
 
     def gone(self, *what):
-        """Wait until none of these is there; `kubectl wait` of 1.20 takes it for a mistake if none is from the first."""
+        """Wait until none of these is there; `kubectl wait` of 1.20 fails if none is there at first."""
         command = ["kubectl", "--namespace", NAMESPACE, "wait", "--for=delete", *what, "--timeout=60s"]
         done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False)
         assert done.returncode == 0 or "no matching resources found" in done.stderr, done.stdout + done.stderr
