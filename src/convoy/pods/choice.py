@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from convoy.spec.settings import Settings
+from convoy.worker.isolation import Walls, probe
 from convoy.worker.launcher import Launcher, ProcessLauncher
 
 
 @asynccontextmanager
-async def chosen(settings: Settings) -> AsyncIterator[Launcher]:
-    """Give the launcher that `launcher` in node.yaml names; what a killed process of this node left is ended first."""
+async def chosen(settings: Settings, hidden: Sequence[Path]) -> AsyncIterator[Launcher]:
+    """Give the launcher that `launcher` in node.yaml names; what a killed process of this node left is ended first.
+
+    `hidden`: folders of which a worker sees what is its own alone.
+    """
     if settings.pods is None:
-        processes = ProcessLauncher(settings.workspace)
+        isolation = probe(settings.workspace)
+        processes = ProcessLauncher(settings.workspace, Walls.build(isolation, settings.isolation, hidden))
         processes.bury()
         yield processes
         return

@@ -27,6 +27,7 @@ from convoy.wire import tls
 from convoy.wire.backoff import Backoff
 from convoy.wire.door import Door, bound
 from convoy.wire.stream import Stream
+from convoy.worker.isolation import OWN_MACHINE, Isolation
 from convoy.worker.launcher import Order
 
 REALM: Final = "workers"  # the "project" of a root that lives as long as this process, and that nobody else trusts
@@ -53,6 +54,11 @@ class PodLauncher:
     group: asyncio.TaskGroup
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     workers: dict[str, PodWorker] = field(default_factory=dict)
+
+    @property
+    def isolation(self) -> Isolation:
+        """How workers are isolated there: each has a machine of its own, and its pod a NetworkPolicy."""
+        return OWN_MACHINE
 
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> PodWorker:
         """Start a worker and return at once; `waits` tells why it does not run yet."""

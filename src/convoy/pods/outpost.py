@@ -25,11 +25,14 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
 from convoy.wire.dial import Way
 from convoy.wire.stream import Stream
+from convoy.spec.settings import Grants
+from convoy.worker.isolation import Walls, probe
 from convoy.worker.launcher import Order, ProcessLauncher, ProcessWorker
 
 NODE: Final = "CONVOY_NODE"  # HOST:PORT of the node
 PASS: Final = Path("/pass")  # the credential, as the pod's Secret has it
 WORK: Final = Path("/work")
+NETWORK: Final = Grants(network=True)  # whom a pod reaches is its NetworkPolicy's to say; torchrun needs loopback
 PULSE_S: Final = 1.0  # how often the node hears of CPU seconds: as often as a node looks at a process of its own
 DIAL_S: Final = 60.0  # for the network to let a new pod through to its node
 LAST_S: Final = 5.0  # for the last words to arrive
@@ -183,7 +186,8 @@ class Outpost:
         code.mkdir(exist_ok=True)
         told.code, told.blobs = str(code), str(self._blobs.folder)
         order = Order(launch.module, begin, code, dict(launch.env))
-        return await ProcessLauncher(self.folder).launch(order, self._printed)
+        walls = Walls.build(probe(self.folder), NETWORK, [self.folder, PASS])
+        return await ProcessLauncher(self.folder, walls).launch(order, self._printed)
 
     def _printed(self, data: bytes) -> None:
         self._words.put_nowait((pb.PodUp(output=data), ()))

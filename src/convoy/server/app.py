@@ -104,7 +104,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
         stack.callback(ledger.close)
         contents = await asyncio.to_thread(_load, kit, ledger, Workspace(folder))
-        launcher = await stack.enter_async_context(chosen(settings))
+        launcher = await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace)))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         parts = _build(
             kit, settings, notes=notes, ending=ending, ledger=ledger, contents=contents, launcher=launcher, group=group

@@ -63,7 +63,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     pump = Pump()
     line = Line(Way(host, kit.fed_port, kit), pump)
     ending = Ending()
-    async with chosen(settings) as launcher, asyncio.TaskGroup() as group:
+    async with chosen(settings, (kit.root, settings.workspace)) as launcher, asyncio.TaskGroup() as group:
         site = Site(kit, settings, folder, line, launcher, structlog.get_logger())
         agent = Agent(site, group, ending, ready_fd)
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)

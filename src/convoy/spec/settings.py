@@ -19,6 +19,16 @@ LAUNCHERS: Final = ("processes", "kubernetes")
 
 
 @dataclass(frozen=True, slots=True)
+class Grants:
+    """What jobs may use on this machine beside their own files and the named data; paths are absolute."""
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    network: bool = False
+    cache: str = ""  # a folder that all jobs here share, for models that libraries download; "": each job has its own
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the owner of a node decides; sizes are bytes."""
 
@@ -40,6 +50,7 @@ class Settings:
     admin_certificate_life: float = 8 * 3600.0
     launcher: str = "processes"  # where jobs' workers run: as this node's own processes, or as Kubernetes Jobs
     workers_port: int = 8005  # where those in pods find their node
+    isolation: Grants = Grants()
     pods: Pods | None = None  # how those pods are made; None: `launcher` is "processes"
 
     @property
@@ -104,11 +115,37 @@ def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Set
         name: place if "://" in place else str(_located(kit.local, place, document.where(("data", name))))
         for name, place in chosen.get("data", {}).items()
     }
+    if "isolation" in chosen:
+        chosen["isolation"] = _granted(kit, document, chosen["isolation"])
     if kit.kind == "site":
         chosen.setdefault("cpu", machine.cores())
         chosen.setdefault("memory", machine.memory())
         chosen.setdefault("gpu", machine.gpus())
     return Settings(**chosen)
+
+
+def _granted(kit: Kit, document: yamls.Document, given: Mapping[str, Any]) -> Grants:
+    """Return what `isolation` grants, its paths made absolute. Raises `BadInput`."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        where = document.where(("isolation", key))
+        if key not in _GRANTS:
+            raise yamls.unknown_key(key, list(_GRANTS), where=where)
+        wanted, fits = _GRANTS[key]
+        if not fits(value):
+            raise BadInput(f'"{key}" is {yamls.seen(value)}; wanted {wanted}', where=where)
+        match value:
+            case str():
+                found[key] = str(_located(kit.local, value, where))
+            case list():
+                found[key] = tuple(str(_located(kit.local, place, where)) for place in value)
+            case _:
+                found[key] = value
+    return Grants(**found)
+
+
+def _paths(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(it, str) and it for it in value)
 
 
 def _located(base: Path, place: str, where: str) -> Path:
@@ -176,6 +213,12 @@ def _format(value: Any) -> LogFormat:
     return cast("LogFormat", value)
 
 
+_GRANTS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    "read": ("a list of paths, such as [/opt/atlas]", _paths),
+    "write": ("a list of paths, such as [/srv/shared]", _paths),
+    "network": ("true or false", lambda value: isinstance(value, bool)),
+    "cache": ("the path of a folder", lambda value: isinstance(value, str) and bool(value)),
+}
 _NODES: Final = ("server", "site")
 _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "workspace": (_NODES, _text),
@@ -192,6 +235,7 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "env": (_NODES, _words),
     "log_format": (_NODES, _format),
     "disk_reserve": (_NODES, units.size_bytes),
+    "isolation": (_NODES, _mapping),
     "launcher": (_NODES, _launcher),
     "workers_port": (_NODES, _port),
     "pods": (_NODES, _mapping),

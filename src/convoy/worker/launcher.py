@@ -1,8 +1,9 @@
-"""How a node starts, hears, stops and buries a worker process of its own."""
+"""How a node starts, hears, stops and buries a worker process of its own, isolated from everything else here."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -15,10 +16,15 @@ from typing import Protocol
 
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
+from convoy.worker import linux
+from convoy.worker.isolation import Isolation, Walls
+from convoy.worker.sandbox import END, VARIABLE, Sandbox
 
-KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+KEEPER_S = 5.0  # for a worker's keeper to end whatever the worker has started
 PIPE_S = 1.0  # for the last words of a worker whose pipe somebody outside its session still holds
 MARK = "CONVOY_NODE_FOLDER"
+SCRATCH = "scratch"  # a worker's home and temporary files, beside its code: it goes with the job
 KEPT_PREFIXES = ("OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "SSL_CERT_")
 
 
@@ -71,17 +77,28 @@ class Worker(Protocol):
 class Launcher(Protocol):
     """Where workers run: as processes of this node, or in pods of their own."""
 
+    @property
+    def isolation(self) -> Isolation:
+        """How workers are isolated there."""
+        ...
+
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> Worker:
         """Start a worker; `output` gets what it prints, `waits` what it waits for before it runs, "" at last."""
         ...
 
 
 class ProcessLauncher:
-    """Workers as child processes that share the node's folders and none of its environment."""
+    """Workers as child processes that share the folders of their job with the node, and nothing else."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, walls: Walls) -> None:
         """`home` is the node's working folder, which it alone holds: workers and their children bear its mark."""
         self._mark = str(home.resolve())
+        self._walls = walls
+
+    @property
+    def isolation(self) -> Isolation:
+        """How workers are isolated here."""
+        return self._walls.isolation
 
     def bury(self) -> int:
         """End what a killed node of this folder has left: children of its workers. Returns how many there were."""
@@ -100,12 +117,20 @@ class ProcessLauncher:
         The process is the last thing that is waited for: a caller who is cancelled has none on its hands.
         """
         del waits
+        scratch = order.folder.parent / SCRATCH
+        scratch.mkdir(mode=0o700, exist_ok=True)
+        environment = {
+            **_environment(order.env, self._walls.environment(scratch)),
+            MARK: self._mark,
+            VARIABLE: self._sandbox(order, scratch).to_json(),
+        }
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=frames.MAX_FRAME)
             try:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
+                    "-P",  # the job's folder is not where the interpreter looks for its own modules
                     "-m",
                     "convoy.worker.start",
                     order.module,
@@ -113,7 +138,7 @@ class ProcessLauncher:
                     stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT,
                     cwd=order.folder,
-                    env=_environment(order.env, theirs.fileno()) | {MARK: self._mark},
+                    env=environment | {"CONVOY_WORKER_FD": str(theirs.fileno())},
                     pass_fds=[theirs.fileno()],
                     start_new_session=True,
                 )
@@ -123,6 +148,13 @@ class ProcessLauncher:
         worker = ProcessWorker(process, reader, writer, output)
         worker.send(order.begin)
         return worker
+
+    def _sandbox(self, order: Order, scratch: Path) -> Sandbox:
+        """Return what this worker may see: what its first frame names."""
+        begin = order.begin
+        told = begin.flow if begin.WhichOneof("it") == "flow" else begin.trainer
+        data = json.loads(begin.trainer.data_json or "{}")
+        return self._walls.sandbox(read=data.values(), write=(told.code, told.blobs), scratch=scratch)
 
 
 class ProcessWorker:
@@ -197,35 +229,43 @@ class ProcessWorker:
             self._output(data)
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds of its session: its own and its children's; 0 where /proc is not there."""
-        ticks = sum(_ticks(stat, self.pid) for stat in Path("/proc").glob("[0-9]*/stat"))
+        """Return the CPU seconds of the worker and of everything that it started; 0 where there is no /proc."""
+        processes = linux.processes()
+        family = {self.pid}
+        while more := {pid for pid, process in processes.items() if process.parent in family} - family:
+            family |= more
+        ticks = sum(processes[pid].ticks for pid in family if pid in processes)
         return ticks / os.sysconf("SC_CLK_TCK")
 
     async def stop(self, grace_s: float) -> None:
-        """End it and its children: SIGTERM, then SIGKILL after `grace_s`. Needs `ended` to be running."""
+        """End it and everything that it started: SIGTERM, then SIGKILL after `grace_s`. Needs `ended` to be running."""
         self._kill(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(grace_s):
-                await self._exited()
-        except TimeoutError:
-            self._kill(signal.SIGKILL)
-            await self._exited()
+        for wait_s, sign in ((grace_s, END), (KEEPER_S, signal.SIGKILL)):
+            try:
+                async with asyncio.timeout(wait_s):
+                    return await self._exited()
+            except TimeoutError:
+                self._kill(sign)
+        await self._exited()
 
     def _kill(self, sign: signal.Signals) -> None:
         try:
-            os.killpg(self.pid, sign)  # it leads a session of its own
+            if sign is END:
+                os.kill(self.pid, sign)
+            else:
+                os.killpg(self.pid, sign)  # it leads a session of its own
         except ProcessLookupError:
             return
 
 
-def _environment(extra: Mapping[str, str], descriptor: int) -> dict[str, str]:
+def _environment(extra: Mapping[str, str], home: Mapping[str, str]) -> dict[str, str]:
     kept = {key: value for key, value in os.environ.items() if key in KEPT or key.startswith(KEPT_PREFIXES)}
     return {
         **kept,
+        **home,
         "PYTHONFAULTHANDLER": "1",  # what dies in foreign code says where, in the job's log; its owner may say no
         **extra,
         "PYTHONUNBUFFERED": "1",
-        "CONVOY_WORKER_FD": str(descriptor),
         "CONVOY_NODE_PID": str(os.getpid()),
     }
 
@@ -236,12 +276,3 @@ def _environ(path: Path) -> list[bytes]:
         return path.read_bytes().split(b"\0")
     except OSError:
         return []
-
-
-def _ticks(stat: Path, session: int) -> int:
-    """Return the clock ticks of a process and its buried children; 0 if it is of another session, or gone."""
-    try:
-        fields = stat.read_text().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0
-    return sum(int(ticks) for ticks in fields[11:15]) if int(fields[3]) == session else 0
