@@ -518,7 +518,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a site, a server, a job",
         ("model.blob.MAX_HEADER", "model.blob.MAX_TENSORS", "model.blob.MAX_RANK", "model.blob.MAX_BYTES"),
     ),
-    ("log lines of a job", "a job", ("worker.lines.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.STEP")),
+    ("log lines of a job", "a job", ("worker.capped.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.STEP")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.STORY", "control.jobs.MAX_STORY")),
     ("a worker that dies", "a job", ("control.jobs.MAX_DEATHS", "site.trainer.MAX_TRIES")),
     ("a question of a workflow", "a job", ("server.flows.MAX_KIND", "server.flows.MAX_STEP", "server.flows.MAX_SITES")),

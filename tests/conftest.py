@@ -3,6 +3,9 @@
 import pytest
 from hypothesis import settings
 
+from convoy.spec.settings import Grants
+from convoy.worker.isolation import Walls, probe
+
 settings.register_profile("convoy", deadline=None)  # speed is a benchmark: a busy machine fails no test
 settings.load_profile("convoy")
 
@@ -19,3 +22,9 @@ def _place(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests into their order; `--dist loadfile` gives out whole files in it, each to one worker."""
     items.sort(key=_place)
+
+
+@pytest.fixture
+def walls(tmp_path) -> Walls:
+    """How a node in `tmp_path` isolates its workers on this machine."""
+    return Walls.build(probe(tmp_path), Grants(), [tmp_path])

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench.federation import Federation
+from convoy.worker import linux
 
 TRAIN = '''
 """Adds to every weight a number that depends on the round and the site alone; may wait at the site's gate."""
@@ -114,6 +115,15 @@ def ended(pids, *, within_s: float) -> bool:
         finally:
             os.close(descriptor)
     return True
+
+
+def family(*nodes) -> list[int]:
+    """Return the processes that nodes have started, and those that these have started."""
+    processes = linux.processes()
+    found = {node.pid for node in nodes}
+    while more := {pid for pid, process in processes.items() if process.parent in found} - found:
+        found |= more
+    return sorted(found - {node.pid for node in nodes})
 
 
 def readyz(node, query: str = "") -> tuple[int, str]:

@@ -27,7 +27,7 @@ def train(task):
 
 
 @pytest.fixture
-async def trainer(tmp_path):
+async def trainer(tmp_path, walls):
     """A trainer whose one task waits at a named pipe."""
     (tmp_path / "train.py").write_text(CODE)
     (tmp_path / "blobs").mkdir()
@@ -39,7 +39,7 @@ async def trainer(tmp_path):
         order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), tmp_path, {})
         return Trainer(
             order,
-            ProcessLauncher(tmp_path),
+            ProcessLauncher(tmp_path, walls),
             group,
             lambda _: None,
             lambda _: None,
@@ -64,7 +64,7 @@ async def test_a_trainer_that_dies_at_each_try_fails_the_task_after_three(traine
     assert (tmp_path / "lives").read_text() == "xxx"
 
 
-async def test_a_trainer_whose_orphan_holds_its_output_is_seen_to_die(trainer, tmp_path):
+async def test_a_trainer_whose_orphan_holds_its_output_is_seen_to_die_and_takes_it_along(trainer, tmp_path):
     orphan = "import subprocess; subprocess.Popen(['cat', 'gate'], start_new_session=True)\n"
     (tmp_path / "train.py").write_text(orphan + CODE)
     async with asyncio.TaskGroup() as group:
@@ -72,7 +72,6 @@ async def test_a_trainer_whose_orphan_holds_its_output_is_seen_to_die(trainer, t
         with pytest.raises(JobFailed) as died:
             await made.train(TASK)
         await made.stop()
-        (tmp_path / "gate").write_text("the orphans may go")
     assert died.value.why == "killed by SIGKILL"
 
 

@@ -26,12 +26,12 @@ def children():
 
 
 @pytest.mark.parametrize("turns", range(0, 30, 3))
-async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_process(turns, tmp_path):
+async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_process(turns, tmp_path, walls):
     (tmp_path / "train.py").write_text("import signal\nsignal.pause()\n")
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
     before = set(children())
     launch = asyncio.create_task(
-        ProcessLauncher(tmp_path).launch(Order("convoy.worker.trainer", begin, tmp_path, {}), lambda _data: None)
+        ProcessLauncher(tmp_path, walls).launch(Order("convoy.worker.trainer", begin, tmp_path, {}), lambda _data: None)
     )
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -46,7 +46,7 @@ async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_proc
         await ended
 
 
-def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path):
+def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path, walls):
     (tmp_path / "other").mkdir()
 
     def left(home):
@@ -55,20 +55,22 @@ def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path):
 
     orphan, others = left(tmp_path), left(tmp_path / "other")
     try:
-        assert ProcessLauncher(tmp_path).bury() == 1
+        assert ProcessLauncher(tmp_path, walls).bury() == 1
         assert orphan.wait(10) == -signal.SIGKILL
         assert others.poll() is None
-        assert ProcessLauncher(tmp_path).bury() == 0
+        assert ProcessLauncher(tmp_path, walls).bury() == 0
     finally:
         others.kill()
         others.wait()
 
 
-async def test_a_worker_that_dies_in_foreign_code_says_where(tmp_path):
+async def test_a_worker_that_dies_in_foreign_code_says_where(tmp_path, walls):
     (tmp_path / "train.py").write_text("import ctypes\nctypes.string_at(0)\n")
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
     printed = bytearray()
-    worker = await ProcessLauncher(tmp_path).launch(Order("convoy.worker.trainer", begin, tmp_path, {}), printed.extend)
+    worker = await ProcessLauncher(tmp_path, walls).launch(
+        Order("convoy.worker.trainer", begin, tmp_path, {}), printed.extend
+    )
     assert await worker.ended() == "killed by SIGSEGV"
     assert b"Segmentation fault" in printed
     assert b'train.py", line 2' in printed

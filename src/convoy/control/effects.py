@@ -44,11 +44,12 @@ class SendTask:
 
 @dataclass(frozen=True, slots=True)
 class SendStop:
-    """Tell a site that the job is over there."""
+    """Tell a site that the job is over there; `finish_s`: how long its trainer may work on after its last task."""
 
     site: SiteName
     job: JobId
     reason: str
+    finish_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -244,13 +244,14 @@ def end(state: State, job: LiveJob, how: Outcome, now: float) -> Effects:
         return
     story = how.story or site_story(job) or job.record.story
     job.record = move(job.record, "ending", outcome=how.state, cause=how.cause, story=story)
-    job.end_by = now + STOP_S
+    finish_s = job.needs.patience_s if how.state == "completed" else 0.0
+    job.end_by = now + STOP_S + finish_s
     job.pending = None
     if how.state != "completed":
         yield from _unfinished(state, job)
     yield effects.Save(job.record)
     yield effects.StopFlow(job.record.id)
-    yield from _stop_sites(job)
+    yield from _stop_sites(job, finish_s)
 
 
 def _unfinished(state: State, job: LiveJob) -> Effects:
@@ -262,10 +263,10 @@ def _unfinished(state: State, job: LiveJob) -> Effects:
         yield effects.Save(job.unfinished, wait=False)
 
 
-def _stop_sites(job: LiveJob) -> Effects:
+def _stop_sites(job: LiveJob, finish_s: float = 0.0) -> Effects:
     for site, member in job.members.items():
         if member.state != "ended":
-            yield effects.SendStop(site, job.record.id, job.record.cause or "the job is over")
+            yield effects.SendStop(site, job.record.id, job.record.cause or "the job is over", finish_s)
 
 
 def site_story(job: LiveJob) -> str:
@@ -324,11 +325,14 @@ def results_kept(job: LiveJob, problem: str) -> Effects:
 
 
 def abort(state: State, job: LiveJob, by: str, now: float, wall: float) -> Effects:
-    """End a job because a person says so."""
+    """End a job because a person says so; one that ends already ends sooner."""
     cause = f"aborted by {by}"
     if job.record.state == "submitted":
         job.record = move(job.record, "aborted", cause=cause, ended_at=wall)
         yield effects.Save(job.record)
         yield effects.Sweep(job.record.id)
+    elif job.record.state == "ending":  # what trainers do after their last task is not waited for
+        job.end_by = min(job.end_by, now + STOP_S)
+        yield from _stop_sites(job)
     else:
         yield from end(state, job, Outcome("aborted", cause), now)

@@ -19,13 +19,13 @@ from typing import Final
 from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.pods.courier import Courier, named
+from convoy.spec.settings import Grants
 from convoy.store.blobs import BlobFolder
 from convoy.trust import paths
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
 from convoy.wire.dial import Way
 from convoy.wire.stream import Stream
-from convoy.spec.settings import Grants
 from convoy.worker.isolation import Walls, probe
 from convoy.worker.launcher import Order, ProcessLauncher, ProcessWorker
 

@@ -87,7 +87,8 @@ class Flows:
         printed = bytearray()
 
         def output(data: bytes) -> None:
-            log.append("server", log.size("server"), stamp.lines(data))
+            log.own().append(stamp.lines(data))
+            log.wake()
             printed[:] = (printed + data)[-STORY:]
 
         try:
@@ -105,7 +106,9 @@ class Flows:
         if not ended.done():  # it has hung up on us and stays
             await worker.stop(GRACE_S)
         how = await ended
-        log.append("server", log.size("server"), stamp.flush())
+        log.own().append(stamp.flush())
+        log.own().close(stamp.now())
+        log.wake()
         if self._workers.get(key) is worker:
             del self._workers[key]
         again = key in self._restarting and key not in self._stopping and not self._closed

@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
-from convoy.worker.lines import MAX_LINE, MAX_LOG
+from convoy.worker.capped import MAX_LOG, CappedLog
+from convoy.worker.lines import MAX_LINE
 
 STEP: Final = 64 << 10  # bytes of each file that are read at once
 PAGE: Final = 1000  # lines
@@ -47,6 +48,10 @@ class JobLogs:
         for event in self._followers:
             event.set()
         return True
+
+    def own(self) -> CappedLog:
+        """Return the log of the server's own worker, which comes from no site."""
+        return CappedLog(self._folder / "server.log")
 
     def lines(self, site: str | None) -> Iterator[tuple[str, str]]:
         """Yield (site, line) of all lines, in the order of their time stamps, as they are read from the files."""

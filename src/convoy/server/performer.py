@@ -51,8 +51,8 @@ class Performer:
                 self._start(site, job)
             case effects.SendTask(site=site, step=step):
                 self._task(site, step)
-            case effects.SendStop(site=site, job=job, reason=reason):
-                self.hub.send(site, pb.Down(stop=pb.Stop(job=job, reason=reason)))
+            case effects.SendStop(site=site, job=job, reason=reason, finish_s=finish_s):
+                self.hub.send(site, pb.Down(stop=pb.Stop(job=job, reason=reason, finish_s=finish_s)))
             case effects.SendReceipt(site=site, job=job, step=step_name, digest=digest):
                 self.hub.send(site, pb.Down(receipt=pb.Receipt(job=job, step=step_name, digest=digest)))
             case effects.SendReject(site=site, job=job, step=step_name, reason=reason):

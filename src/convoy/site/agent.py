@@ -230,7 +230,7 @@ class Agent:
                 job.give(down.task)
             case "stop":
                 self.site.log.info("job over", job=job.id, reason=down.stop.reason)
-                job.stop()
+                job.stop(down.stop.finish_s)
             case "want":
                 self.group.create_task(job.push(down.want))
             case "reject":

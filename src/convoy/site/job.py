@@ -18,7 +18,7 @@ from convoy.site import admission
 from convoy.site.line import Line
 from convoy.site.log import JobLog
 from convoy.site.outbox import Answer, Outbox, as_up
-from convoy.site.trainer import Trainer
+from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.blobs import BlobFolder, unlink
@@ -58,6 +58,7 @@ class SiteJob:
     _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
+    _finish_s: float = GRACE_S  # for what a trainer does after its last task
     _refusal: str = ""  # why the job cannot run here
     _outbox: Outbox = field(init=False)
     _log: JobLog = field(init=False)
@@ -96,13 +97,22 @@ class SiteJob:
             work.cancel()
             pump.cancel()
             if self._trainer is not None:
-                await self._trainer.stop()
+                await self._finish(self._trainer)
         self._log.close()  # a trainer may have said something on its way out
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
 
-    def stop(self) -> None:
-        """End the job here and remove its files."""
+    async def _finish(self, trainer: Trainer) -> None:
+        """End the trainer: of a completed job, what comes after its loop of tasks has the job's patience."""
+        if not await trainer.stop(self._finish_s) and self._finish_s > GRACE_S:
+            said = b"convoy: the trainer worked on after its last task until the job's patience or an abort ended it\n"
+            self._log.print(said)
+
+    def stop(self, finish_s: float = 0.0) -> None:
+        """End the job here and remove its files; a trainer that has no task may work on for `finish_s`, once."""
+        if self._stop.is_set() and self._trainer is not None:
+            self._trainer.hurry()
+        self._finish_s = max(finish_s, self._finish_s)
         self._stop.set()
 
     async def drain(self) -> None:

@@ -12,7 +12,8 @@ from typing import Final
 
 from convoy.site.line import Line
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker.lines import MAX_LOG, Stamper
+from convoy.worker.capped import CappedLog
+from convoy.worker.lines import Stamper
 
 CHUNK: Final = 64 << 10  # bytes of log in one message
 
@@ -46,7 +47,7 @@ class JobLog:
         if not leaves and not self.kept.exists():
             with suppress(OSError):
                 os.truncate(self.file, min(self.sent, _size(self.file)))
-            self._append(self.file, self._stamp.lines(f"convoy: the log stays at {self.site}\n".encode()))
+            CappedLog(self.file).append(self._stamp.lines(f"convoy: the log stays at {self.site}\n".encode()))
             self.kept.touch()
         self._news.set()
 
@@ -57,6 +58,7 @@ class JobLog:
     def close(self) -> None:
         """Send the last words."""
         self._write(self._stamp.flush())
+        self._target.close(self._stamp.now())
         self._send()
 
     def resumed(self, offset: int) -> None:
@@ -71,14 +73,13 @@ class JobLog:
             self._news.clear()
             self._send()
 
-    def _write(self, lines: bytes) -> None:
-        self._append(self.kept if self._leaves is False else self.file, lines)
+    @property
+    def _target(self) -> CappedLog:
+        return CappedLog(self.kept if self._leaves is False else self.file)
 
-    def _append(self, path: Path, lines: bytes) -> None:
-        if lines and _size(path) < MAX_LOG:
-            with suppress(OSError), path.open("ab") as file:  # a full disk costs lines, not the job
-                file.write(lines)
-            self._news.set()
+    def _write(self, lines: bytes) -> None:
+        self._target.append(lines)
+        self._news.set()
 
     def _send(self) -> None:
         while self._leaves is not None and self.line.connected.is_set() and (data := self._unsent()):

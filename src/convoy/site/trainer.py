@@ -38,6 +38,7 @@ class Trainer:
     _launching: asyncio.Lock = field(default_factory=asyncio.Lock)
     _is_ready: bool = False  # it has said so: before that it is given nothing, so that nothing need be taken back
     _given: pb.Task | None = None  # once it is ready
+    _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self) -> Worker:
         """Start the process unless it is there. Raises `Refused` after `stop`, `OSError`."""
@@ -136,17 +137,29 @@ class Trainer:
             with suppress(Refused, OSError):  # if it cannot be started, the next task says so
                 await self.start()
 
-    async def stop(self) -> None:
-        """End the process for good: one between two tasks may do what comes after its loop, then it is ended."""
+    async def stop(self, finish_s: float = GRACE_S) -> bool:
+        """End the process for good; one between two tasks gets `finish_s` for what comes after its loop of tasks.
+
+        Returns whether it ended by itself.
+        """
         self._over = True
         async with self._launching:
             worker, self._worker = self._worker, None
         if worker is None:
-            return
+            return True
         worker.send(pb.WorkerDown(bye=pb.Bye()))
         if self._reply is None and self._listening is not None:
-            await asyncio.wait({self._listening}, timeout=GRACE_S)
+            hurry = self.group.create_task(self._hurry.wait())
+            await asyncio.wait({self._listening, hurry}, timeout=finish_s, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+            if self._listening.done():
+                return True
         await worker.stop(GRACE_S)
+        return False
+
+    def hurry(self) -> None:
+        """Give a process that is being stopped no more time."""
+        self._hurry.set()
 
 
 def _failed(task: pb.Task, failure: pb.Failure) -> pb.WorkerUp:

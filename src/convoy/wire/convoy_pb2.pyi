@@ -286,12 +286,14 @@ class Task(_message.Message):
     def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Stop(_message.Message):
-    __slots__ = ("job", "reason")
+    __slots__ = ("job", "reason", "finish_s")
     JOB_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    FINISH_S_FIELD_NUMBER: _ClassVar[int]
     job: str
     reason: str
-    def __init__(self, job: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    finish_s: float
+    def __init__(self, job: _Optional[str] = ..., reason: _Optional[str] = ..., finish_s: _Optional[float] = ...) -> None: ...
 
 class Want(_message.Message):
     __slots__ = ("job", "step", "ranges")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 import sys
-from collections.abc import Mapping
+import sysconfig
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -24,19 +26,41 @@ def split(reference: str) -> tuple[str, str]:
 def run(folder: Path, file: str, *, name: str = "") -> ModuleType:
     """Run a file of the job and return it as a module; `name` "__main__" makes a script of it.
 
-    Its folder comes first on the path, so that the job's other files can be imported. Raises `BadInput` if it is not
-    there, and whatever the code raises.
+    The folder that it lies in, or that its package lies in, is put on the path so that the job's other files can be
+    imported, by relative imports too. It comes after the standard library: no file of a job takes the place of a module
+    that Python itself needs. Raises `BadInput` if the file is not there, and whatever the code raises.
     """
     path = (folder / file).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
         raise BadInput(f"the job has no file {file}", where="job.yaml")
-    module = ModuleType(name or path.stem)
-    module.__file__ = str(path)
+    top, package = path.parent, ""
+    while top != folder.resolve() and (top / "__init__.py").is_file():
+        package = f"{top.name}.{package}" if package else top.name
+        top = top.parent
+    if str(top) not in sys.path:
+        sys.path.insert(_after_standard_library(), str(top))
+    module = ModuleType(name or (f"{package}.{path.stem}" if package else path.stem))
+    module.__file__, module.__package__ = str(path), package
+    if package:
+        importlib.import_module(package)
     sys.modules[module.__name__] = module
-    if sys.path[:1] != [str(path.parent)]:
-        sys.path.insert(0, str(path.parent))
     exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - a job is code
     return module
+
+
+def _after_standard_library() -> int:
+    """Return the place on the path behind the standard library and before whatever else is installed."""
+    standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    standard |= {f"{place}/lib-dynload" for place in standard}
+    return max((at for at, entry in enumerate(sys.path) if entry in standard), default=-1) + 1
+
+
+def shadows(files: Iterable[str]) -> list[str]:
+    """Return the files at the top of a job that have the name of a module which they cannot take the place of."""
+    tops = {
+        file: file.split("/")[0].removesuffix(".py") for file in files if file.count("/") == 0 or "__init__" in file
+    }
+    return sorted(file for file, top in tops.items() if top in sys.stdlib_module_names or top == "convoy")
 
 
 def function(module: ModuleType, name: str) -> Any:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import resource
-import stat
 from pathlib import Path
 from typing import Final
 
@@ -25,7 +24,7 @@ _SCOPES: Final = 0b11  # abstract sockets and signals stay within; since version
 
 
 def split_off(*, network: bool) -> None:
-    """Give this process's next child namespaces of its own: users, mounts, processes, IPC, and network if it has none."""
+    """Give the next child namespaces of its own: users, mounts, processes, IPC, and network if none is granted."""
     user, group = os.geteuid(), os.getegid()
     flags = linux.NEWUSER | linux.NEWNS | linux.NEWPID | linux.NEWIPC
     linux.unshare(flags if network else flags | linux.NEWNET)
@@ -38,13 +37,16 @@ def furnish(sandbox: Sandbox) -> None:
     """Give this process, the first of its namespaces, a root that holds what the sandbox names and nothing else."""
     linux.keep_mounts_private()
     places = _places(sandbox)
-    trees = {place: _copied(place, source, attributes) for place, (source, attributes) in places.items()}
+    trees = {}
+    for place, (source, attributes) in places.items():
+        trees[place] = linux.copy_tree(source)
+        linux.set_attributes(trees[place], attributes)
     root = sandbox.scratch
     linux.mount("tmpfs", root, "mode=755")
     for place, (source, _) in sorted(places.items(), key=lambda item: item[0].count("/")):
         target = Path(root + place)
         if not os.path.lexists(target):
-            _make_point(target, os.path.isdir(source))
+            _make_point(target, folder=Path(source).is_dir())
         linux.attach(trees[place], str(target))
         os.close(trees[place])
     _links(root)
@@ -52,7 +54,7 @@ def furnish(sandbox: Sandbox) -> None:
         Path(root, name).mkdir(parents=True, exist_ok=True)
     linux.mount("proc", f"{root}/proc", flags=linux.NOSUID | linux.NODEV | linux.NOEXEC)
     linux.make_read_only(f"{root}/proc")
-    linux.mount("tmpfs", f"{root}/dev/shm", "mode=1777")
+    linux.mount("tmpfs", f"{root}/dev/shm", "mode=1777")  # noqa: S108 - its own
     linux.change_root(root)
     linux.make_read_only("/")
     if not sandbox.network:
@@ -62,12 +64,10 @@ def furnish(sandbox: Sandbox) -> None:
 def _places(sandbox: Sandbox) -> dict[str, tuple[str, int]]:
     """Return place -> (source, attributes): what is mounted where in the new root. What is named last counts."""
     closed = linux.NOSUID | linux.NODEV
-    real = {place: (place, closed | linux.RDONLY) for place in sandbox.read if not os.path.islink(place)}
-    linked = {place: (os.path.realpath(place), closed | linux.RDONLY) for place in sandbox.read if os.path.islink(place)}
-    temporary = {place: (sandbox.scratch, closed) for place in ("/tmp", "/var/tmp")}  # noqa: S108 - its own
+    readable = {place: (os.path.realpath(place), closed | linux.RDONLY) for place in sandbox.read}
     return (
-        {place: it for place, it in {**real, **linked}.items() if not _is_root_link(place)}
-        | temporary
+        {place: it for place, it in readable.items() if not _is_root_link(place)}
+        | dict.fromkeys(("/tmp", "/var/tmp"), (sandbox.scratch, closed))  # noqa: S108 - its own
         | {place: (place, linux.NOSUID | linux.NOEXEC) for place in sandbox.devices}
         | {place: (os.path.realpath(place), closed) for place in sandbox.write}
     )
@@ -75,19 +75,10 @@ def _places(sandbox: Sandbox) -> dict[str, tuple[str, int]]:
 
 def _is_root_link(place: str) -> bool:
     """Whether this is a link beside the root's folders, as /bin is one to /usr/bin: it stays a link."""
-    return place.count("/") == 1 and os.path.islink(place)
+    return place.count("/") == 1 and Path(place).is_symlink()
 
 
-def _copied(place: str, source: str, attributes: int) -> int:
-    tree = linux.copy_tree(source)
-    if place != "/sys":
-        linux.set_attributes(tree, attributes)
-        return tree
-    linux.set_attributes(tree, attributes | linux.NOEXEC)
-    return tree
-
-
-def _make_point(target: Path, folder: bool) -> None:
+def _make_point(target: Path, *, folder: bool) -> None:
     """Make the folder or the empty file that something is to be mounted on."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if folder:
@@ -97,13 +88,14 @@ def _make_point(target: Path, folder: bool) -> None:
 
 
 def _links(root: str) -> None:
-    for name in os.listdir("/"):
-        if os.path.islink(f"/{name}") and not os.path.lexists(f"{root}/{name}"):
-            os.symlink(os.readlink(f"/{name}"), f"{root}/{name}")
-    Path(root, "dev").mkdir(exist_ok=True)
+    for link in Path("/").iterdir():
+        if link.is_symlink() and not os.path.lexists(f"{root}{link}"):
+            Path(f"{root}{link}").symlink_to(link.readlink())
+    dev = Path(root, "dev")
+    dev.mkdir(exist_ok=True)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
-        os.symlink(f"/proc/self/fd/{number}", f"{root}/dev/{name}")
-    os.symlink("/proc/self/fd", f"{root}/dev/fd")
+        (dev / name).symlink_to(f"/proc/self/fd/{number}")
+    (dev / "fd").symlink_to("/proc/self/fd")
 
 
 def restrict(sandbox: Sandbox) -> None:
@@ -135,10 +127,8 @@ def landlock_rules(sandbox: Sandbox) -> tuple[int, int, list[tuple[str, int]]]:
     wanted = [(path, read) for path in (*everything, *sandbox.read, "/proc")]
     wanted += [(path, write) for path in (*sandbox.write, *temporary)]
     wanted += [(path, write & (_OF_FILES | _READ_DIR)) for path in sandbox.devices]
-    rules = [(path, rights if _is_folder(path) else rights & _OF_FILES) for path, rights in wanted if os.path.exists(path)]
+    rules = [
+        (path, rights if Path(path).is_dir() else rights & _OF_FILES) for path, rights in wanted if Path(path).exists()
+    ]
     handled = write | (1 << 6) | (1 << 11)
     return handled, _SCOPES if version >= 6 else 0, rules
-
-
-def _is_folder(path: str) -> bool:
-    return stat.S_ISDIR(os.stat(path).st_mode)

@@ -18,7 +18,7 @@ from convoy.store.arrays import read_file
 from convoy.store.blobs import FULL
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
-from convoy.worker import code, tasks
+from convoy.worker import code, hints, tasks
 from convoy.worker.fleet import NodeFleet, NodeGone
 from convoy.worker.tasks import Begin, Data, Session
 
@@ -54,7 +54,7 @@ async def _outcome(fleet: NodeFleet, begin: pb.BeginFlow) -> pb.WorkerUp:
         await _run(fleet, begin)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
         story = "" if isinstance(error, NotEnough) else code.story(error)  # its words say it all, by site
-        sys.stderr.write(story or f"{code.line(error)}\n")
+        sys.stderr.write((story or f"{code.line(error)}\n") + hints.of(error))
         full = isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in FULL)
         return pb.WorkerUp(failure=pb.Failure(error=code.line(error), story=story, full=full))
     return pb.WorkerUp(done=pb.Done())
@@ -63,7 +63,7 @@ async def _outcome(fleet: NodeFleet, begin: pb.BeginFlow) -> pb.WorkerUp:
 async def _run(fleet: NodeFleet, begin: pb.BeginFlow) -> None:
     folder = Path(begin.code)
     told = Begin(begin.job, begin.name, "server", fleet.job.config, Data())
-    tasks.SESSION.set(Session(told))  # a training script that is imported for its `initial` finds no tasks here
+    tasks.Here.session = Session(told)  # a training script that is imported for its `initial` finds no tasks here
     workflow = _workflow(folder, begin.workflow)
     if begin.committed < 0:
         await fleet.begin(_initial(folder, begin.model, fleet.job.config))

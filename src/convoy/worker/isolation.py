@@ -48,7 +48,7 @@ def probe(folder: Path) -> Isolation:
         if not version:
             missing[FILES] = f"{without}, and no Landlock: jobs read and write what the node's user can"
         missing[PROCESSES] = f"{without}: jobs see the names of other processes" + (
-            "" if version >= 6 else ", and may send signals to those of the node's user"  # noqa: PLR2004 - Landlock 6
+            "" if version >= 6 else ", and may send signals to those of the node's user"
         )
         if no_seccomp:
             missing[NETWORK] = f"{without}, and no seccomp ({no_seccomp}): jobs may open connections"

@@ -243,7 +243,8 @@ class ProcessWorker:
         for wait_s, sign in ((grace_s, END), (KEEPER_S, signal.SIGKILL)):
             try:
                 async with asyncio.timeout(wait_s):
-                    return await self._exited()
+                    await self._exited()
+                    return
             except TimeoutError:
                 self._kill(sign)
         await self._exited()

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-MAX_LOG: Final = 64 << 20  # bytes of one job's log at one site; what is printed beyond is lost
 MAX_LINE: Final = 16 << 10  # bytes; a longer line is broken, so that no print can fill the memory
 BAR_S: Final = 5.0  # between two looks at a progress bar, which draws over itself and ends no line
 
@@ -50,6 +49,10 @@ class Stamper:
         """Return the unfinished line, if there is one, as if it were ended."""
         rest, self._rest = self._rest, b""
         return b"%s %s\n" % (self._stamp(), _visible(rest)) if rest else b""
+
+    def now(self) -> bytes:
+        """Return the time as lines begin with it."""
+        return self._stamp() + b" "
 
     def _stamp(self) -> bytes:
         now = datetime.fromtimestamp(self._clock(), UTC)

@@ -1,6 +1,6 @@
 """The door to Linux: the system calls that isolation needs and Python has no functions for.
 
-Each function raises `OSError` with the call's name. Numbers are those of x86_64 and aarch64; elsewhere `known` is False.
+Each function raises `OSError` with the call's name. On other machines than x86_64 and aarch64 `known` is False.
 """
 
 from __future__ import annotations

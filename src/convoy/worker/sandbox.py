@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import os
 import signal
@@ -10,12 +9,23 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 END: Final = signal.SIGUSR1  # what a node sends to a worker's keeper: end the worker and everything that it has started
 VARIABLE: Final = "CONVOY_SANDBOX"  # in a worker's environment: its own sandbox, as JSON
 
-_SYSTEM: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/run/opengl-driver", "/sys")
+_SYSTEM: Final = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/run/opengl-driver",
+    "/sys",
+)
 _ETC: Final = (  # of /etc what programs need to run; not what only its owner may read
     "alternatives", "ca-certificates", "fonts", "gai.conf", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",
     "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "nvidia", "OpenCL", "passwd", "pki", "protocols",
@@ -44,7 +54,8 @@ class Sandbox:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Return what `to_json` wrote."""
-        return cls(**{key: tuple(it) if isinstance(it, list) else it for key, it in json.loads(text).items()})
+        said: Any = {key: tuple(it) if isinstance(it, list) else it for key, it in json.loads(text).items()}
+        return cls(**said)
 
     def allows(self, path: str, *, write: bool = False) -> bool:
         """Whether a path lies in what may be read, or written."""
@@ -61,17 +72,17 @@ def system(hidden: Sequence[str]) -> tuple[str, ...]:
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     wanted = [*_SYSTEM, *(f"/etc/{name}" for name in _ETC), *sorted(python), *(it for it in libraries if it)]
     found = dict.fromkeys(part for path in wanted for part in visible(path, hidden))
-    return tuple(path for path in found if os.path.islink(path) or not _is_below(path, found))
+    return tuple(path for path in found if Path(path).is_symlink() or not _is_below(path, found))
 
 
 def devices() -> tuple[str, ...]:
     """Return the devices that every worker has: the harmless ones, and GPUs."""
-    return tuple(path for name in _DEVICES for path in sorted(glob.glob(f"/dev/{name}")))
+    return tuple(str(path) for name in _DEVICES for path in sorted(Path("/dev").glob(name)))
 
 
 def visible(path: str, hidden: Sequence[str]) -> Iterator[str]:
     """Yield a path and where it leads to; in place of one that holds something hidden, what lies beside that."""
-    if not os.path.exists(path) or any(_is_within(path, secret) for secret in hidden):
+    if not Path(path).exists() or any(_is_within(path, secret) for secret in hidden):
         return
     real = os.path.realpath(path)
     if real != path:
@@ -79,13 +90,13 @@ def visible(path: str, hidden: Sequence[str]) -> Iterator[str]:
     if not any(_is_within(secret, path) for secret in hidden):
         yield path
     elif real == path:
-        for name in sorted(os.listdir(path)):
-            yield from visible(os.path.join(path, name), hidden)
+        for part in sorted(Path(path).iterdir()):
+            yield from visible(str(part), hidden)
 
 
 def both(paths: Iterable[str]) -> tuple[str, ...]:
     """Return paths that exist, and where they lead to."""
-    return tuple(dict.fromkeys(it for path in paths if os.path.exists(path) for it in (path, os.path.realpath(path))))
+    return tuple(dict.fromkeys(it for path in paths if Path(path).exists() for it in (path, os.path.realpath(path))))
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

@@ -1,7 +1,7 @@
 """The first lines of every worker: die with the node, enter the sandbox, then run the worker's own module.
 
-    node ── keeper ── first of its own processes ── worker      with namespaces: when the first ends, the kernel ends all
-    node ── keeper ── worker                                    without: the keeper ends what the worker has left
+    node ── keeper ── first process of the namespace ── worker    when the first ends, the kernel ends all others
+    node ── keeper ── worker                                      without namespaces, the keeper ends what is left
 
 The keeper is the process that the node knows. It ends as the worker did, once nothing of the worker is left.
 """
@@ -39,7 +39,7 @@ def main() -> None:
 
 def _enter(sandbox: Sandbox) -> None:
     """Return in the worker's process, isolated; the processes that keep it never return."""
-    folder, socket = os.getcwd(), int(os.environ["CONVOY_WORKER_FD"])
+    folder, socket = Path.cwd(), int(os.environ["CONVOY_WORKER_FD"])
     ours, theirs = os.pipe()  # through it the worker's status comes back to the keeper
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(confine.OOM_SCORE))

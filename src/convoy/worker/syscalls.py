@@ -15,23 +15,19 @@ from convoy.worker import linux
 
 _ARCHITECTURE: Final = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _X32: Final = 0x40000000  # the second set of numbers on x86_64
-_SAME: Final = (  # numbers that are the same on every architecture
-    425, 426, 427,  # io_uring_setup, io_uring_enter, io_uring_register
-    428, 429, 430, 431, 432, 433, 442,  # open_tree, move_mount, fsopen, fsconfig, fsmount, fspick, mount_setattr
-    443,  # quotactl_fd
-)  # fmt: skip
-_DENIED: Final = {
-    "x86_64": (
-        103, 153, 155, 159, 161, 163, 164, 165, 166, 167,  # syslog vhangup pivot_root adjtimex chroot acct settimeofday mount umount2 swapon
-        168, 169, 170, 171, 172, 173, 175, 176, 179, 180,  # swapoff reboot sethostname setdomainname iopl ioperm init_module delete_module quotactl nfsservctl
-        212, 227, 246, 248, 249, 250, 298, 303, 304, 308,  # lookup_dcookie clock_settime kexec_load add_key request_key keyctl perf_event_open name_to_handle_at open_by_handle_at setns
-        313, 320, 321, 323,  # finit_module kexec_file_load bpf userfaultfd
-    ),
-    "aarch64": (
-        39, 40, 41, 51, 58, 60, 89, 104, 105, 106,  # umount2 mount pivot_root chroot vhangup quotactl acct kexec_load init_module delete_module
-        112, 116, 142, 161, 162, 170, 171, 217, 218, 219,  # clock_settime syslog reboot sethostname setdomainname settimeofday adjtimex add_key request_key keyctl
-        224, 225, 241, 264, 265, 268, 273, 280, 282, 294,  # swapon swapoff perf_event_open name_to_handle_at open_by_handle_at setns finit_module bpf userfaultfd kexec_file_load
-    ),
+_DENIED: Final[dict[str, tuple[int, int | None]]] = {  # their numbers on x86_64 and on aarch64
+    "acct": (163, 89), "add_key": (248, 217), "adjtimex": (159, 171), "bpf": (321, 280), "chroot": (161, 51),
+    "clock_settime": (227, 112), "delete_module": (176, 106), "finit_module": (313, 273),
+    "fsconfig": (431, 431), "fsmount": (432, 432), "fsopen": (430, 430), "fspick": (433, 433),
+    "init_module": (175, 105), "io_uring_enter": (426, 426), "io_uring_register": (427, 427),
+    "io_uring_setup": (425, 425), "ioperm": (173, None), "iopl": (172, None), "kexec_file_load": (320, 294),
+    "kexec_load": (246, 104), "keyctl": (250, 219), "lookup_dcookie": (212, None), "mount": (165, 40),
+    "mount_setattr": (442, 442), "move_mount": (429, 429), "name_to_handle_at": (303, 264),
+    "nfsservctl": (180, None), "open_by_handle_at": (304, 265), "open_tree": (428, 428),
+    "perf_event_open": (298, 241), "pivot_root": (155, 41), "quotactl": (179, 60), "quotactl_fd": (443, 443),
+    "reboot": (169, 142), "request_key": (249, 218), "setdomainname": (171, 162), "sethostname": (170, 161),
+    "setns": (308, 268), "settimeofday": (164, 170), "swapoff": (168, 225), "swapon": (167, 224),
+    "syslog": (103, 116), "umount2": (166, 39), "userfaultfd": (323, 282), "vhangup": (153, 58),
 }  # fmt: skip
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _UNSHARE: Final = {"x86_64": 272, "aarch64": 97}
@@ -48,11 +44,17 @@ def program(*, inet: bool, machine: str = linux.MACHINE) -> bytes:
     families = [socket.AF_UNIX, socket.AF_NETLINK, *((socket.AF_INET, socket.AF_INET6) if inet else ())]
     refused = errno.EAFNOSUPPORT if inet else errno.EACCES
     flags = _when(_ANY_BIT, linux.NAMESPACES, errno.EPERM)
-    lines = [_line(_LOAD, _ARCH), _line(_EQUAL, _ARCHITECTURE[machine], 1, 0), _fail(errno.EPERM), _line(_LOAD, _NUMBER)]
+    lines = [
+        _line(_LOAD, _ARCH),
+        _line(_EQUAL, _ARCHITECTURE[machine], 1, 0),
+        _fail(errno.EPERM),
+        _line(_LOAD, _NUMBER),
+    ]
     if machine == "x86_64":
         lines += _when(_GREATER_EQUAL, _X32, errno.EPERM)
-    for number in (*_SAME, *_DENIED[machine]):
-        lines += _when(_EQUAL, number, errno.EPERM)
+    for numbers in _DENIED.values():
+        if (number := numbers[machine == "aarch64"]) is not None:
+            lines += _when(_EQUAL, number, errno.EPERM)
     lines += _when(_EQUAL, _CLONE3, errno.ENOSYS)
     for number in (_CLONE[machine], _UNSHARE[machine]):
         lines += _for(number, [_line(_LOAD, _FIRST), *flags, _line(_RETURN, _ALLOW)])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
 
 from blake3 import blake3
 
@@ -131,6 +131,7 @@ class Session:
         self._folder = folder
         self._link = link
         self._ready = False
+        self._sending = threading.Lock()  # a script may reply in another thread than the one that asks for tasks
 
     def ready(self) -> None:
         """Tell the node, once, that tasks may come."""
@@ -169,6 +170,12 @@ class Session:
             raise BadInput(
                 f"the weight is {weight}", fix="give a number from 0 up, such as how many examples there were"
             )
+        if not isinstance(reply.metrics, Mapping):
+            raise BadInput(
+                f"the metrics are {reply.metrics!r}, a {type(reply.metrics).__name__}",
+                why="wanted a mapping of names to numbers",
+                fix='write metrics={"loss": 0.5}',
+            )
         for name, value in reply.metrics.items():
             metrics[str(name)] = _number(f"metric {name!r}", value)
         metrics = code.finite(metrics, f"this {task.kind!r} task")
@@ -206,7 +213,8 @@ class Session:
         if self._link is None:
             return
         try:
-            self._link.send(message)
+            with self._sending:
+                self._link.send(message)
         except OSError:
             raise SystemExit(0) from None  # the node is gone, and with it the reason to be here
 
@@ -218,12 +226,15 @@ def _number(what: str, value: Any) -> float:
         raise BadInput(f"{what} is {value!r}, not a number") from problem
 
 
-SESSION: Final[ContextVar[Session]] = ContextVar("convoy_session")  # a script's verbs take no argument that could be it
+class Here:
+    """Which session the verbs of a script belong to, in whichever thread they are called."""
+
+    session: ClassVar[Session | None] = None  # a process runs one worker; a script's verbs take no argument for it
 
 
 def session() -> Session:
     """Return the session of the process that this script runs in. Raises `BadInput` where there is none."""
-    found = SESSION.get(None)
+    found = Here.session
     if found is None:
         raise BadInput(
             "this script is not run by a Convoy node",
@@ -251,7 +262,7 @@ def evaluate(function: F) -> F:
 
 
 def _served(kind: str, function: F) -> F:
-    here = SESSION.get(None)
+    here = Here.session
     if here is not None:  # anywhere else, in a test of the script say, it stays the plain function that it is
         here.served[kind] = function
     return function

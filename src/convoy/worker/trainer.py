@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import json
 import os
 import socket
@@ -14,7 +16,7 @@ from convoy.errors import BadInput
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import Blocking
-from convoy.worker import code, tasks
+from convoy.worker import code, hints, tasks
 from convoy.worker.tasks import Begin, Data, Reply, Session, Task
 
 
@@ -33,7 +35,7 @@ def main() -> None:
         Data(json.loads(begin.data_json or "{}")),
     )
     session = Session(told, BlobFolder(Path(begin.blobs)), link)
-    tasks.SESSION.set(session)
+    tasks.Here.session = session
     try:
         serve(session, Path(begin.code), begin.trainer)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
@@ -94,6 +96,8 @@ def _loop(session: Session, choose: Callable[[str], Callable[..., Any] | None], 
     while (task := session.next()) is not None:
         try:
             result = _function(choose, task, trainer)(task)
+            if inspect.iscoroutine(result):  # an `async def` function
+                result = asyncio.run(result)
             if session.open is task:  # it may have called task.reply() itself
                 session.answer(task, _reply(task, result))
         except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: the task fails, the trainer goes on
@@ -126,7 +130,7 @@ def _reply(task: Task, result: Any) -> Reply:
 
 def _report(session: Session, error: BaseException) -> None:
     story = code.story(error)
-    sys.stderr.write(story)
+    sys.stderr.write(story + hints.of(error))
     session.fail(code.line(error), story)
 
 
