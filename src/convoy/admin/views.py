@@ -14,11 +14,12 @@ class View(BaseModel):
 
 
 class MemberView(View):
-    """A site in a job."""
+    """A site in a job; `missing` is what jobs are not isolated from there (files, processes, network), and why."""
 
     site: str
     state: str
     reason: str = ""
+    missing: dict[str, str] = {}
 
 
 class LeftOut(View):
@@ -93,7 +94,10 @@ class LogLine(View):
 
 
 class SiteView(View):
-    """A site as the server sees it; `seen_at` and `revoked_at` are seconds since the epoch, 0: never."""
+    """A site as the server sees it; `seen_at` and `revoked_at` are seconds since the epoch, 0: never.
+
+    `missing` is what jobs are not isolated from there (files, processes, network), and why.
+    """
 
     name: str
     org: str
@@ -106,6 +110,7 @@ class SiteView(View):
     memory: int
     gpu: float
     jobs: list[str]
+    missing: dict[str, str] = {}
 
 
 class ServerView(View):

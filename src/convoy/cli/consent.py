@@ -20,6 +20,7 @@ from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import at_home, read_settings
 from convoy.trust import bundle, files, folders, roll
+from convoy.worker.isolation import probe
 
 if TYPE_CHECKING:
     from convoy.spec.job import Job
@@ -40,7 +41,9 @@ def check(screen: Screen, path: Path, named: str, file: Path | None, person: str
     who = admission.submitter(kit, signer or person or _self(kit))
     site = kit.name if kit.kind == "site" else job.sites[0] if job.sites else "the site"
     pods = kit.kind != "site" or read_settings(kit).launcher == "kubernetes"
-    problem = refusal(policy, job, who, Host(site, kit.org, admission.approved(kit), makes_pods=pods), digest)
+    missing = {} if pods else probe(kit.root).missing
+    host = Host(site, kit.org, admission.approved(kit), makes_pods=pods, missing=missing)
+    problem = refusal(policy, job, who, host, digest)
     if problem is not None:
         raise problem
     screen.data({"job": job.name, "site": site, "submitter": who.name, "allowed": True})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -90,8 +91,8 @@ async def show(client: Client, screen: Screen, job: str) -> None:
     heads = ("round", "metrics", "", "took part (weight)", "left out")
     screen.table(heads, rows, empty="no round is committed yet")
     screen.line()
-    members = [(member.site, member.state, member.reason) for member in detail.members]
-    screen.table(("site", "state", "reason"), members, empty="no site has it yet")
+    members = [(member.site, member.state, isolation(member.missing), member.reason) for member in detail.members]
+    screen.table(("site", "state", "isolation", "reason"), members, empty="no site has it yet")
     if detail.story:
         screen.line(f"\nwhat failed:\n{detail.story}")
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
@@ -187,6 +188,8 @@ async def site(client: Client, screen: Screen, name: str) -> None:
     found = await _sites(client, (name,))
     screen.data(found[0])
     _site_table(screen, found)
+    for part, why in found[0].missing.items():
+        screen.line(f"jobs are not isolated from {part} there: {why}")
 
 
 async def _sites(client: Client, names: tuple[str, ...]) -> list[views.SiteView]:
@@ -209,6 +212,11 @@ def _site_state(site: views.SiteView) -> str:
     return f"away, revoked {output.ago(site.revoked_at)}" if site.revoked_at else "away"
 
 
+def isolation(missing: Mapping[str, str]) -> str:
+    """Return in a word or two how jobs are isolated at a site."""
+    return f"no {', '.join(missing)}" if missing else "full"
+
+
 def _site_table(screen: Screen, found: list[views.SiteView]) -> None:
     rows = [
         (
@@ -220,11 +228,12 @@ def _site_table(screen: Screen, found: list[views.SiteView]) -> None:
             output.size(site.memory),
             f"{site.gpu:g}",
             ", ".join(site.jobs) or "-",
+            isolation(site.missing) if site.version else "-",
             site.version or "-",
         )
         for site in found
     ]
-    heads = ("site", "org", "state", "seen", "cores", "memory", "gpus", "jobs", "version")
+    heads = ("site", "org", "state", "seen", "cores", "memory", "gpus", "jobs", "isolation", "version")
     screen.table(heads, rows, empty="the federation has no sites")
 
 

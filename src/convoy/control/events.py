@@ -26,12 +26,13 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class SiteJoined:
-    """A site opened its stream; `holds` are the jobs that it still has."""
+    """A site opened its stream; `holds` are the jobs that it still has, `missing` what jobs are not isolated from."""
 
     site: SiteName
     capacity: Capacity
     version: str
     holds: frozenset[str]
+    missing: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ class Machine:
         match event:
             case events.SiteJoined():
                 site.connected, site.capacity, site.version = True, event.capacity, event.version
-                site.seen_at = now.wall
+                site.seen_at, site.missing = now.wall, event.missing
                 for job in self.state.jobs.values():
                     yield from jobs.welcome(self.state, job, site, event.holds, now.mono)
                 yield from jobs.schedule(self.state, now.mono, now.wall)

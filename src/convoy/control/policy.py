@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ class Host:
     org: str
     approved: Collection[str] = ()
     makes_pods: bool = False  # jobs run there in pods of their own, which may have another image
+    missing: Mapping[str, str] = field(default_factory=dict)  # what jobs are not isolated from there, and why
 
 
 def refusal(policy: Policy, job: Job, who: Submitter, host: Host, digest: str = "") -> Refused | None:
@@ -43,7 +44,12 @@ def refusal(policy: Policy, job: Job, who: Submitter, host: Host, digest: str = 
         return Refused(f"{who.name} may not submit jobs", why=f"role {who.role}")
     if job.sites is not None and host.name not in job.sites:
         return Refused(f"the job is not for {host.name}", why=f"it names {', '.join(job.sites)}")
-    found = _workflow(policy, job, host) or _image(policy, job, host) or _limits(policy, job, host)
+    found = (
+        _workflow(policy, job, host)
+        or _image(policy, job, host)
+        or _limits(policy, job, host)
+        or _isolation(policy, host)
+    )
     if found is not None or any(fits(rule, who, host.org) for rule in policy.run) or digest in host.approved:
         return found
     return _nobody(policy, who, host, digest)
@@ -95,6 +101,17 @@ def _limits(policy: Policy, job: Job, host: Host) -> Refused | None:
                 f"the job asks for {unit.format(wanted)}",
                 why=f"{_place(policy, f'limits.{name}')}: one job may ask {host.name} for {unit.format(limit)}",
                 fix="ask for less in job.yaml, under `resources`",
+            )
+    return None
+
+
+def _isolation(policy: Policy, host: Host) -> Refused | None:
+    for part in policy.isolation:
+        if part in host.missing:
+            return Refused(
+                f"{host.name} cannot isolate jobs from its {part}",
+                why=f"{_place(policy, 'isolation')}: `isolation` demands it; {host.missing[part]}",
+                fix="the owner of the site runs it where the kernel can, or with `launcher: kubernetes`",
             )
     return None
 

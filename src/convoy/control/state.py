@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from convoy.control.events import Asked, Capacity
@@ -32,6 +33,7 @@ class LiveSite:
     connected: bool = False
     capacity: Capacity = field(default_factory=lambda: Capacity(0, 0, 0))
     version: str = ""
+    missing: Mapping[str, str] = field(default_factory=dict)  # what jobs are not isolated from there, and why
     seen_at: float = 0.0  # seconds of the machine's clock
 
     @property

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import structlog
+
 from convoy.spec.settings import Settings
 from convoy.worker.isolation import Walls, probe
 from convoy.worker.launcher import Launcher, ProcessLauncher
@@ -20,6 +22,8 @@ async def chosen(settings: Settings, hidden: Sequence[Path]) -> AsyncIterator[La
     if settings.pods is None:
         isolation = probe(settings.workspace)
         processes = ProcessLauncher(settings.workspace, Walls.build(isolation, settings.isolation, hidden))
+        for part, why in isolation.missing.items():
+            structlog.get_logger().warning(f"jobs are not isolated from {part} here", reason=why)
         processes.bury()
         yield processes
         return

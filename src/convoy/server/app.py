@@ -200,6 +200,7 @@ def _build(
         notes=notes,
         ending=ending,
         log=structlog.get_logger(),
+        custom_workflows=settings.custom_workflows,
     )
     own = Identity(kit, registry.issuing, settings.site_certificate_life)
     registry.roll.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})

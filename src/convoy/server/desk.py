@@ -8,7 +8,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from convoy.admin.port import Person
 from convoy.control import events
 from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite
-from convoy.errors import NotFound, Refused, StorageFull
+from convoy.errors import NotAllowed, NotFound, Refused, StorageFull
 from convoy.flows.check import check_job
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
@@ -51,6 +51,7 @@ class Desk:
     notes: Notes
     ending: Ending
     log: Any  # a structlog logger
+    custom_workflows: Collection[str] = ()  # roles whose jobs may bring a workflow of their own
     started_at: float = field(default_factory=time.time)
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -89,6 +90,13 @@ class Desk:
                 "the bundle is signed for other sites than its job.yaml names",
                 why=f"signed: {_named(checked.sites)}; named: {_named(spec.sites)}",
                 fix="submit the job folder again",
+            )
+        if ":" in spec.workflow and person.role not in self.custom_workflows:
+            raise NotAllowed(
+                f"{person.name} may not run a workflow of their own at this server",
+                why=f"{spec.workflow} is code of the job; `custom_workflows` in the server's node.yaml lists "
+                f"{', '.join(self.custom_workflows) or 'no role'}, and you are {person.role}",
+                fix="use a built-in workflow, or ask whoever runs the server to add your role",
             )
         check_job(spec, document, checked.files, self.roll.now.sites(), self._room())
         files = self.workspace.job(checked.id)

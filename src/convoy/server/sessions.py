@@ -23,6 +23,7 @@ from convoy.server.lease import Lease
 from convoy.server.logs import JobLogs
 from convoy.server.registry import Registry
 from convoy.server.transfers import Transfers
+from convoy.spec.policy import ISOLATED
 from convoy.trust.federation import Federation
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
@@ -239,7 +240,8 @@ def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:
     if len(hello.jobs) > MAX_JOBS:
         raise RemoteFault(f"{site} says that it holds {len(hello.jobs)} jobs", why=f"{MAX_JOBS} are the limit")
     capacity = events.Capacity(hello.cpu, hello.memory, hello.gpu)
-    return events.SiteJoined(site, capacity, hello.version[:MAX_VERSION], frozenset(hello.jobs))
+    missing = {part: told(hello.missing[part]) for part in ISOLATED if part in hello.missing}
+    return events.SiteJoined(site, capacity, hello.version[:MAX_VERSION], frozenset(hello.jobs), missing)
 
 
 _FAULTS: Mapping[type, pb.Verdict.Fault] = {

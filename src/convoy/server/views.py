@@ -43,6 +43,7 @@ def member_views(state: State, job: LiveJob) -> list[views.MemberView]:
             site=member.site,
             state=member.state,
             reason=DISABLED if not (job.over or state.sites[member.site].enabled) else member.reason,
+            missing=dict(state.sites[member.site].missing),
         )
         for member in members
     ]
@@ -81,6 +82,7 @@ def site_view(state: State, site: LiveSite, roll: Roll) -> views.SiteView:
         memory=site.capacity.memory,
         gpu=site.capacity.gpu,
         jobs=running,
+        missing=dict(site.missing),
     )
 
 

@@ -6,8 +6,10 @@ import re
 import secrets
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from convoy import errors
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from convoy.spec.job import Job
     from convoy.trust.bundle import Bundle
 
+NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 ADMITTED: Final = "admitted"  # in a job's folder: the digest of the bundle that the site took, and by its time when
 _TYPE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,63})(?::|$)")  # as `worker.code.line` writes an error
 
@@ -37,7 +40,9 @@ class Admitted:
     leave: Leave
 
 
-def admit(data: bytes, job: str, folder: Path, kit: Kit, *, makes_pods: bool = False) -> Admitted:
+def admit(
+    data: bytes, job: str, folder: Path, kit: Kit, *, makes_pods: bool = False, missing: Mapping[str, str] = NOTHING
+) -> Admitted:
     """Verify a bundle with this site's own root and federation.json, ask its policy, then unpack it.
 
     A bundle must be in time, and from a root that is trusted, when it first comes: a job that the site has taken
@@ -58,7 +63,7 @@ def admit(data: bytes, job: str, folder: Path, kit: Kit, *, makes_pods: bool = F
             "the bundle is another job's", why=f"it was signed as {checked.id}, the server says {job[:32]}"
         )
     policy = read_policy(kit.local / "policy.yaml")
-    spec = judged(checked, folder, kit, policy, makes_pods=makes_pods)
+    spec = judged(checked, folder, kit, policy, makes_pods=makes_pods, missing=missing)
     code, draft = folder / "code", folder / "code.tmp"
     for old in (draft, code):
         shutil.rmtree(old, ignore_errors=True)
@@ -69,7 +74,9 @@ def admit(data: bytes, job: str, folder: Path, kit: Kit, *, makes_pods: bool = F
     return Admitted(spec, policy.leave)
 
 
-def judged(checked: Bundle, folder: Path, kit: Kit, policy: Policy, *, makes_pods: bool) -> Job:
+def judged(
+    checked: Bundle, folder: Path, kit: Kit, policy: Policy, *, makes_pods: bool, missing: Mapping[str, str]
+) -> Job:
     """Return the job.yaml of a verified bundle that may run here; note a refusal in the job's folder, and raise it."""
     from convoy.control.policy import Host, refusal
     from convoy.spec.job import read_job
@@ -78,7 +85,7 @@ def judged(checked: Bundle, folder: Path, kit: Kit, policy: Policy, *, makes_pod
         raise Refused(f"the bundle is not for {kit.name}", why=f"it is signed for {', '.join(checked.sites) or 'none'}")
     who = submitter(kit, checked.submitter)
     spec = read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml")
-    host = Host(kit.name, kit.org, approved(kit), makes_pods=makes_pods)
+    host = Host(kit.name, kit.org, approved(kit), makes_pods=makes_pods, missing=missing)
     problem = refusal(policy, spec, who, host, checked.digest)
     if problem is not None:
         reason = errors.line(problem)

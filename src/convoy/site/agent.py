@@ -186,6 +186,7 @@ class Agent:
             memory=settings.memory,
             gpu=settings.gpu,
             jobs=sorted(self.jobs),
+            missing=self.site.launcher.isolation.missing,
         )
 
     async def _said(self, down: pb.Down) -> None:

@@ -154,12 +154,14 @@ class SiteJob:
         free, reserve = shutil.disk_usage(self.folder).free, self.site.settings.disk_reserve
         if free < reserve:
             raise StorageFull("the site's disk is full", why=f"{free >> 20} MiB free, {reserve >> 20} MiB in reserve")
-        pods = self.site.settings.pods is not None
+        pods, missing = self.site.settings.pods is not None, self.site.launcher.isolation.missing
         admitted = await _in_thread(
-            partial(admission.admit, makes_pods=pods), data, self.id, self.folder, self.site.kit
+            partial(admission.admit, makes_pods=pods, missing=missing), data, self.id, self.folder, self.site.kit
         )
         spec = admitted.spec
         self._log.open(leaves=admitted.leave.logs)
+        for part, why in missing.items():
+            self._log.print(f"convoy: this job is not isolated from {part} at {self.site.kit.name}: {why}\n".encode())
         begin = pb.BeginTrainer(
             job=self.id,
             name=spec.name,

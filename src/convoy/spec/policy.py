@@ -11,6 +11,7 @@ from typing import Any, Final
 from convoy.errors import BadInput
 from convoy.spec import names, units, yamls
 
+ISOLATED: Final = ("files", "processes", "network")  # what a job may be isolated from
 OWN: Final = "own"  # in place of an organisation's name: the site's own
 
 
@@ -54,6 +55,7 @@ class Policy:
     limits: Limits = Limits()
     leave: Leave = Leave()
     filters: tuple[Mapping[str, Any], ...] = ()
+    isolation: tuple[str, ...] = ()  # what jobs must be isolated from here; none: what this machine can do
     places: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -124,6 +126,13 @@ def _names(document: yamls.Document, key: str, listed: Any, wanted: str) -> tupl
     """Return a list of patterns, checked."""
     if not isinstance(listed, list) or not all(isinstance(it, str) and it for it in listed):
         raise _wrong(document, (key,), listed, wanted)
+    return tuple(listed)
+
+
+def _isolation(document: yamls.Document, listed: Any) -> tuple[str, ...]:
+    """Return the parts of a machine that jobs must be isolated from."""
+    if not isinstance(listed, list) or not all(it in ISOLATED for it in listed):
+        raise _wrong(document, ("isolation",), listed, f"a list of {', '.join(ISOLATED)}")
     return tuple(listed)
 
 
@@ -219,6 +228,7 @@ KEYS: Final[Mapping[str, Callable[[yamls.Document, Any], Any]]] = {
     "limits": _limits,
     "leave": _leave,
     "filters": _filters,
+    "isolation": _isolation,
 }
 _PARTS: Final[Mapping[str, Callable[[str], str]]] = {"person": names.person, "org": names.org, "role": _role}
 _FILTERS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from convoy.errors import BadInput
-from convoy.spec import machine, units, yamls
+from convoy.spec import machine, names, units, yamls
 from convoy.spec.kit import Kit
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Settings:
     launcher: str = "processes"  # where jobs' workers run: as this node's own processes, or as Kubernetes Jobs
     workers_port: int = 8005  # where those in pods find their node
     isolation: Grants = Grants()
+    custom_workflows: tuple[str, ...] = ("project_admin",)  # roles whose jobs may bring a workflow of their own
     pods: Pods | None = None  # how those pods are made; None: `launcher` is "processes"
 
     @property
@@ -195,6 +196,12 @@ def _words(value: Any) -> dict[str, str]:
     return {name: str(item).lower() if isinstance(item, bool) else str(item) for name, item in value.items()}
 
 
+def _roles(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(role in names.ROLES for role in value):
+        raise _Wrong(f"a list of roles out of {', '.join(names.ROLES)}")
+    return tuple(value)
+
+
 def _launcher(value: Any) -> str:
     if value not in LAUNCHERS:
         raise _Wrong(" or ".join(LAUNCHERS))
@@ -236,6 +243,7 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "log_format": (_NODES, _format),
     "disk_reserve": (_NODES, units.size_bytes),
     "isolation": (_NODES, _mapping),
+    "custom_workflows": (("server",), _roles),
     "launcher": (_NODES, _launcher),
     "workers_port": (_NODES, _port),
     "pods": (_NODES, _mapping),

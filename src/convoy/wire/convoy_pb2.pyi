@@ -84,20 +84,29 @@ class Up(_message.Message):
     def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ..., request: _Optional[_Union[CertificateRequest, _Mapping]] = ..., waits: _Optional[_Union[JobWaits, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("version", "cpu", "memory", "gpu", "jobs", "process")
+    __slots__ = ("version", "cpu", "memory", "gpu", "jobs", "process", "missing")
+    class MissingEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     VERSION_FIELD_NUMBER: _ClassVar[int]
     CPU_FIELD_NUMBER: _ClassVar[int]
     MEMORY_FIELD_NUMBER: _ClassVar[int]
     GPU_FIELD_NUMBER: _ClassVar[int]
     JOBS_FIELD_NUMBER: _ClassVar[int]
     PROCESS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
     version: str
     cpu: float
     memory: int
     gpu: float
     jobs: _containers.RepeatedScalarFieldContainer[str]
     process: str
-    def __init__(self, version: _Optional[str] = ..., cpu: _Optional[float] = ..., memory: _Optional[int] = ..., gpu: _Optional[float] = ..., jobs: _Optional[_Iterable[str]] = ..., process: _Optional[str] = ...) -> None: ...
+    missing: _containers.ScalarMap[str, str]
+    def __init__(self, version: _Optional[str] = ..., cpu: _Optional[float] = ..., memory: _Optional[int] = ..., gpu: _Optional[float] = ..., jobs: _Optional[_Iterable[str]] = ..., process: _Optional[str] = ..., missing: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class JobReady(_message.Message):
     __slots__ = ("job",)

@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from convoy.spec.policy import ISOLATED
 from convoy.spec.settings import Grants
 from convoy.worker import confine, linux, sandbox, syscalls
 from convoy.worker.sandbox import Sandbox
 
-FILES: Final = "files"  # a worker sees its own files alone
-PROCESSES: Final = "processes"  # it sees no process but its own, and none of them outlives it
-NETWORK: Final = "network"  # it connects to nobody unless that is granted
-PARTS: Final = (FILES, PROCESSES, NETWORK)
+FILES, PROCESSES, NETWORK = ISOLATED  # it sees its own files alone; its own processes alone; and connects to nobody
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +36,7 @@ def probe(folder: Path) -> Isolation:
     """Try in child processes what this machine allows; `folder` exists, and nothing in it changes."""
     if not linux.known:
         why = "workers are isolated on Linux alone, on x86_64 and aarch64"
-        return Isolation(namespaces=False, landlock=0, seccomp=False, missing=dict.fromkeys(PARTS, why))
+        return Isolation(namespaces=False, landlock=0, seccomp=False, missing=dict.fromkeys(ISOLATED, why))
     no_namespaces = _attempt(lambda: _try_namespaces(str(folder)))
     no_seccomp = _attempt(_try_seccomp)
     version = linux.landlock_version()
