@@ -39,6 +39,10 @@ def check(folder: Path, json: bool) -> None:
     screen = Screen(json=json)
     screen.data(said)
     screen.line(f"{said['name']}: {said['files']} files, {said['bytes']} bytes; nothing is wrong with it")
+    for file in said["shadowed"]:
+        screen.line(
+            f"note: {file} has the name of a module of Python: imports find that one; rename it to import yours"
+        )
 
 
 @app.command()

@@ -34,10 +34,11 @@ _TYPE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,63})(?::|$)")  # as `worker
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A job that runs here: its job.yaml, and what of it may leave beside updates."""
+    """A job that runs here: its job.yaml, what of it may leave beside updates, and its files."""
 
     spec: Job
     leave: Leave
+    files: frozenset[str]  # the names in its bundle
 
 
 def admit(
@@ -71,7 +72,7 @@ def admit(
     draft.replace(code)
     if not mark.exists():
         mark.write_text(checked.digest)
-    return Admitted(spec, policy.leave)
+    return Admitted(spec, policy.leave, frozenset(checked.files))
 
 
 def judged(

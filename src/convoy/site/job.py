@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 from convoy import errors
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob
-from convoy.site import admission
+from convoy.site import admission, artifacts
 from convoy.site.line import Line
 from convoy.site.log import JobLog
 from convoy.site.outbox import Answer, Outbox, as_up
@@ -59,6 +59,7 @@ class SiteJob:
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
     _finish_s: float = GRACE_S  # for what a trainer does after its last task
+    _files: frozenset[str] = frozenset()  # of its bundle
     _refusal: str = ""  # why the job cannot run here
     _outbox: Outbox = field(init=False)
     _log: JobLog = field(init=False)
@@ -98,6 +99,7 @@ class SiteJob:
             pump.cancel()
             if self._trainer is not None:
                 await self._finish(self._trainer)
+                await self._keep_artifacts()
         self._log.close()  # a trainer may have said something on its way out
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
@@ -107,6 +109,16 @@ class SiteJob:
         if not await trainer.stop(self._finish_s) and self._finish_s > GRACE_S:
             said = b"convoy: the trainer worked on after its last task until the job's patience or an abort ended it\n"
             self._log.print(said)
+
+    async def _keep_artifacts(self) -> None:
+        home, most = self.site.folder / artifacts.FOLDER, self.site.settings.artifacts
+        try:
+            left = await asyncio.to_thread(artifacts.keep, self.folder / "code", home, self.id, self._files, most)
+        except OSError as problem:  # a full disk, or a name that this file system does not take
+            self._log.print(f"convoy: the artifacts are not kept: {problem}\n".encode())
+            return
+        for line in left.lines(self.site.kit.name, home / self.id):
+            self._log.print(f"convoy: {line}\n".encode())
 
     def stop(self, finish_s: float = 0.0) -> None:
         """End the job here and remove its files; a trainer that has no task may work on for `finish_s`, once."""
@@ -158,7 +170,7 @@ class SiteJob:
         admitted = await _in_thread(
             partial(admission.admit, makes_pods=pods, missing=missing), data, self.id, self.folder, self.site.kit
         )
-        spec = admitted.spec
+        spec, self._files = admitted.spec, admitted.files
         self._log.open(leaves=admitted.leave.logs)
         for part, why in missing.items():
             self._log.print(f"convoy: this job is not isolated from {part} at {self.site.kit.name}: {why}\n".encode())

@@ -6,7 +6,7 @@ import importlib
 import math
 import sys
 import sysconfig
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -53,14 +53,6 @@ def _after_standard_library() -> int:
     standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     standard |= {f"{place}/lib-dynload" for place in standard}
     return max((at for at, entry in enumerate(sys.path) if entry in standard), default=-1) + 1
-
-
-def shadows(files: Iterable[str]) -> list[str]:
-    """Return the files at the top of a job that have the name of a module which they cannot take the place of."""
-    tops = {
-        file: file.split("/")[0].removesuffix(".py") for file in files if file.count("/") == 0 or "__init__" in file
-    }
-    return sorted(file for file, top in tops.items() if top in sys.stdlib_module_names or top == "convoy")
 
 
 def function(module: ModuleType, name: str) -> Any:

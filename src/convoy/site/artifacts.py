@@ -1,0 +1,105 @@
+"""What a trainer leaves for its site's own people: the regular files of its artifacts/ folder, kept within a bound."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+FOLDER: Final = "artifacts"  # in the folder that the trainer runs in, and in the node's workspace
+MAX_FILES: Final = 10_000  # of one job
+MAX_DEPTH: Final = 16  # folders below each other
+SHOWN: Final = 5  # names in one line of a log
+_CACHES: Final = frozenset({"__pycache__", ".cache"})  # what Python and libraries write on their own account
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What a job wrote: files and bytes of artifacts/ that are kept, those that are not, and what goes with the job."""
+
+    files: int
+    size: int
+    refused: tuple[str, ...]  # artifacts that are not regular files, or beyond the bound
+    gone: tuple[str, ...]  # files that lie elsewhere
+
+    def lines(self, site: str, target: Path) -> Iterator[str]:
+        """Yield what the job's log is to say."""
+        if self.files:
+            yield f"{self.files} files ({self.size} bytes) of {FOLDER}/ are kept at {site}: {target}"
+        if self.refused:
+            yield f"not kept of {FOLDER}/: {_some(self.refused)}: not a regular file, or beyond the site's `artifacts`"
+        if self.gone:
+            yield f"removed with the job: {_some(self.gone)}; what a trainer writes to {FOLDER}/ stays at {site}"
+
+
+def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -> Left:
+    """Copy the artifacts of the job in `code` into `home`/`name`; `most` bytes for those of all jobs, the oldest go.
+
+    `known` are the files of the job's bundle. The job's processes have ended; nothing that they left is followed or
+    opened but regular files.
+    """
+    kept, size, refused = 0, 0, []
+    for path in _files(code / FOLDER):
+        shown = str(path.relative_to(code / FOLDER))
+        length = _length(path)
+        if length < 0 or size + length > most or kept == MAX_FILES:
+            refused.append(shown)
+            continue
+        if not kept:
+            _make_room(home, name)
+        target = home / name / shown
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _copy(path, target)
+        kept, size = kept + 1, size + length
+    _make_room(home, name, most)
+    gone = (str(path.relative_to(code)) for path in _files(code) if FOLDER not in path.relative_to(code).parts[:1])
+    return Left(kept, size, tuple(refused), tuple(path for path in gone if path not in known))
+
+
+def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """Yield what is not a folder in a folder, in order; links are not followed."""
+    if depth > MAX_DEPTH or folder.is_symlink() or not folder.is_dir():
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            if path.name not in _CACHES:
+                yield from _files(path, depth + 1)
+        else:
+            yield path
+
+
+def _length(path: Path) -> int:
+    """Return a regular file's length, -1 for anything else."""
+    found = path.lstat()
+    return found.st_size if stat.S_ISREG(found.st_mode) else -1
+
+
+def _copy(path: Path, target: Path) -> None:
+    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(source, "rb") as reading, target.open("wb") as writing:
+        shutil.copyfileobj(reading, writing, 1 << 20)
+
+
+def _make_room(home: Path, name: str, most: int | None = None) -> None:
+    """Remove what an earlier run of the same job kept; with `most`, the oldest jobs' artifacts until the rest fits."""
+    if most is None:
+        shutil.rmtree(home / name, ignore_errors=True)
+        return
+    if not home.is_dir():
+        return
+    folders = sorted((it for it in home.iterdir() if it.name != name), key=lambda it: it.stat().st_mtime)
+    sizes = {it: sum(_length(path) for path in _files(it)) for it in (*folders, home / name)}
+    for folder in folders:
+        if sum(sizes.values()) <= most:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        del sizes[folder]
+
+
+def _some(names: Collection[str]) -> str:
+    shown = ", ".join(list(names)[:SHOWN])
+    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
