@@ -53,11 +53,14 @@ _BOTH: Final = """\
 # launcher: processes        # where jobs run: as processes of this node; kubernetes: in a pod for each
 # workers_port: 8005         # TCP port where those pods find this node; nobody without a credential gets in
 # pods: {}                   # how those pods are made: image, cpu_limit, memory_limit, gpu, …; docs/kubernetes.md
+# isolation: {}              # what jobs may use beside their own files and data: read: [PATH], write: [PATH],
+#                            # network: true, cache: FOLDER that all jobs share, for models that libraries download
 # env: {}                    # environment (name: value) of the processes that run jobs, such as OMP_NUM_THREADS
 """
 
 _SERVER: Final = """\
 # listen_host: 0.0.0.0       # addresses to listen on for sites and people: all, since certificates decide who gets in
+# custom_workflows: [project_admin]  # roles whose jobs may bring a workflow of their own, which runs here
 # max_jobs: 4                # jobs that run at once; the others wait, since each needs memory for its model
 # database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace
 # site_certificate_life: 24h # how long a site's certificate is good, and the server's own; renewed at half of it
@@ -69,6 +72,7 @@ _SITE: Final = """\
 # cpu:                       # cores that jobs may take together; empty: all of this machine's
 # memory:                    # bytes that jobs may take together, such as 16Gi; empty: all of this machine's
 # gpu:                       # GPUs that jobs may take together; empty: all that the kernel shows
+# artifacts: 1Gi             # bytes of what trainers left in artifacts/, of all jobs together; the oldest go first
 # data: {}                   # data that jobs see (name: path); paths from this folder; nothing else is theirs to know
 """
 
@@ -93,6 +97,10 @@ run:
 
 # The most that one job may ask for here under `resources`; left out: no limit.
 # limits: {cpu: 4, memory: 8Gi, gpu: 1}
+
+# What jobs must be isolated from here: files, processes, network. Left out: whatever this machine can do; where it can
+# not do what is listed, no job runs.
+# isolation: [files, processes, network]
 
 # What may leave beside updates and their weights. logs: what a job prints, and its tracebacks.
 leave: {logs: true, metrics: true}

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from convoy.worker import linux, syscalls
-from convoy.worker.sandbox import Sandbox
+from convoy.worker.sandbox import Sandbox, exists
 
 MAX_PROCESSES: Final = 8192  # of one worker and everything it starts: torchrun with loaders takes hundreds
 OOM_SCORE: Final = 500  # of 1000: where memory runs out, a job ends before its node
@@ -108,8 +108,7 @@ def restrict(sandbox: Sandbox) -> None:
     if not linux.known:
         return
     linux.forbid_new_privileges()
-    if sandbox.namespaces:
-        linux.drop_capabilities()
+    linux.drop_capabilities()
     if sandbox.landlock:
         linux.landlock(*landlock_rules(sandbox))
     if sandbox.seccomp:
@@ -127,8 +126,6 @@ def landlock_rules(sandbox: Sandbox) -> tuple[int, int, list[tuple[str, int]]]:
     wanted = [(path, read) for path in (*everything, *sandbox.read, "/proc")]
     wanted += [(path, write) for path in (*sandbox.write, *temporary)]
     wanted += [(path, write & (_OF_FILES | _READ_DIR)) for path in sandbox.devices]
-    rules = [
-        (path, rights if Path(path).is_dir() else rights & _OF_FILES) for path, rights in wanted if Path(path).exists()
-    ]
+    rules = [(path, rights if Path(path).is_dir() else rights & _OF_FILES) for path, rights in wanted if exists(path)]
     handled = write | (1 << 6) | (1 << 11)
     return handled, _SCOPES if version >= 6 else 0, rules

@@ -59,7 +59,8 @@ class Sandbox:
 
     def allows(self, path: str, *, write: bool = False) -> bool:
         """Whether a path lies in what may be read, or written."""
-        known = (*self.write, *self.devices, "/dev/shm", "/tmp", *(() if write else (*self.read, "/proc")))  # noqa: S108
+        temporary = ("/dev/shm", "/tmp", "/var/tmp") if self.namespaces else ("/dev/shm",)  # noqa: S108 - its own
+        known = (*self.write, *self.devices, *temporary, *(() if write else (*self.read, "/proc")))
         return any(_is_within(path, place) for place in known)
 
 
@@ -68,7 +69,7 @@ def system(hidden: Sequence[str]) -> tuple[str, ...]:
     import convoy
 
     python = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(convoy.__file__).parent)}
-    python |= {entry for entry in sys.path[1:] if entry and Path(entry).exists()}  # the first is where we were started
+    python |= {entry for entry in sys.path[1:] if entry and exists(entry)}  # the first is where we were started
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     wanted = [*_SYSTEM, *(f"/etc/{name}" for name in _ETC), *sorted(python), *(it for it in libraries if it)]
     found = dict.fromkeys(part for path in wanted for part in visible(path, hidden))
@@ -82,7 +83,7 @@ def devices() -> tuple[str, ...]:
 
 def visible(path: str, hidden: Sequence[str]) -> Iterator[str]:
     """Yield a path and where it leads to; in place of one that holds something hidden, what lies beside that."""
-    if not Path(path).exists() or any(_is_within(path, secret) for secret in hidden):
+    if not exists(path) or any(_is_within(path, secret) for secret in hidden):
         return
     real = os.path.realpath(path)
     if real != path:
@@ -94,9 +95,18 @@ def visible(path: str, hidden: Sequence[str]) -> Iterator[str]:
             yield from visible(str(part), hidden)
 
 
+def exists(path: str) -> bool:
+    """Whether a path is there for this user: one in a folder that the user may not enter is not."""
+    try:
+        os.stat(path)  # noqa: PTH116 - `Path.exists` raises for that
+    except OSError:
+        return False
+    return True
+
+
 def both(paths: Iterable[str]) -> tuple[str, ...]:
     """Return paths that exist, and where they lead to."""
-    return tuple(dict.fromkeys(it for path in paths if Path(path).exists() for it in (path, os.path.realpath(path))))
+    return tuple(dict.fromkeys(it for path in paths if path and exists(path) for it in (path, os.path.realpath(path))))
 
 
 def _is_below(path: str, folders: Iterable[str]) -> bool:

@@ -22,11 +22,15 @@ from convoy.worker.tasks import Begin, Data, Reply, Session, Task
 
 def main() -> None:
     """Serve one job until its node says Bye or hangs up."""
-    link = Blocking(socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])))
-    down = link.receive(pb.WorkerDown)
-    if down is None:
-        return
-    begin = down.trainer
+    with socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])) as sock:
+        link = Blocking(sock)
+        down = link.receive(pb.WorkerDown)
+        if down is not None and not _served(link, down.trainer):
+            sys.exit(1)
+
+
+def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
+    """Serve a job to its end; return whether its code came to an end without an error."""
     told = Begin(
         begin.job,
         begin.name,
@@ -42,7 +46,8 @@ def main() -> None:
         if session.open is None:
             session.give_up(code.line(error), code.story(error))
         _report(session, error)
-        sys.exit(1)
+        return False
+    return True
 
 
 def serve(session: Session, folder: Path, trainer: str) -> None:
