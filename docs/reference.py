@@ -81,6 +81,11 @@ POLICY: Final = {  # key: default, wanted, meaning
         "mapping of `logs`, `metrics`",
         "whether a job's output and tracebacks, and the metrics of its answers, leave the site",
     ),
+    "isolation": (
+        "`[]`",
+        "list of files, processes, network",
+        "what jobs must be isolated from here: where this machine cannot do that, no job runs",
+    ),
     "filters": ("`[]`", "list of filters", "what every update passes before it leaves, from top to bottom"),
 }
 DOTTED: Final = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(\w+)")  # a name with its modules in front
@@ -518,6 +523,8 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a site, a server, a job",
         ("model.blob.MAX_HEADER", "model.blob.MAX_TENSORS", "model.blob.MAX_RANK", "model.blob.MAX_BYTES"),
     ),
+    ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
+    ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
     ("log lines of a job", "a job", ("worker.capped.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.STEP")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.STORY", "control.jobs.MAX_STORY")),
     ("a worker that dies", "a job", ("control.jobs.MAX_DEATHS", "site.trainer.MAX_TRIES")),
