@@ -1,6 +1,6 @@
 #!/bin/sh
 # The binaries of a real Kubernetes, built once a machine from Debian's own source package; prints their folder.
-# They lie under the hash of this recipe in ~/.cache/convoy-kube. Needs root on Debian 12, 1.5 GB of scratch, 6 to 14
+# They lie under the hash of this recipe in ~/.cache/convoy-kube. Needs root on Debian 12 or 13, 1.5 GB of scratch, 6 to 14
 # minutes; it gives way to everything else that runs.
 set -eu
 cache=${CONVOY_KUBE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/convoy-kube}
@@ -14,28 +14,34 @@ if [ -e "$bin/kubelet" ]; then echo "$bin"; exit 0; fi
 export DEBIAN_FRONTEND=noninteractive
 exec 3>&1 > "$cache/build.log" 2>&1
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends golang-1.19-go golang-github-modern-go-reflect2-dev rsync jq dpkg-dev
+apt-get install -y -qq --no-install-recommends rsync jq dpkg-dev gcc make
 
-# The sources of the mirror that this machine is set up with, in a view of apt's of its own.
+# Debian 12's suite of the mirror that this machine is set up with, in a view of apt's of its own: the sources and the Go
+# that builds them, unpacked beside them. The same on whichever Debian this is.
 scratch=$cache/.build
 rm -rf "$scratch"
 mkdir -p "$scratch/apt/etc/apt" "$scratch/apt/var/lib/apt/lists/partial" "$scratch/apt/var/cache/apt/archives/partial"
 cp -r /etc/apt/. "$scratch/apt/etc/apt/"
-find "$scratch/apt/etc/apt" -name '*.sources' -exec sed -i 's/^Types:.*/Types: deb-src/' {} +
-find "$scratch/apt/etc/apt" -name '*.list' -exec sed -i 's/^deb /deb-src /' {} +
+here=$(. /etc/os-release; echo "$VERSION_CODENAME")
+find "$scratch/apt/etc/apt" -name '*.sources' -exec sed -i "s/^Types:.*/Types: deb deb-src/; s/\b$here\b/bookworm/g" {} +
+find "$scratch/apt/etc/apt" -name '*.list' -exec sed -i "s/\b$here\b/bookworm/g; s/^deb \(.*\)/deb \1\ndeb-src \1/" {} +
 cd "$scratch"
-view="-o Dir=$scratch/apt -o Dir::State::status=/var/lib/dpkg/status"
+view="-o Dir=$scratch/apt -o Dir::State::status=/dev/null"
 # shellcheck disable=SC2086  # two options, on purpose
-apt-get $view update -qq
+apt-get $view update -qq || [ -n "$(ls "$scratch/apt/var/lib/apt/lists")" ]  # a list of somebody else's may not be there
+# shellcheck disable=SC2086
+apt-get $view download -qq golang-1.19-go golang-1.19-src golang-github-modern-go-reflect2-dev
+for one in *.deb; do dpkg-deb --extract "$one" go; done
 # shellcheck disable=SC2086
 apt-get $view source -qq --download-only kubernetes
 dpkg-source -x kubernetes_*.dsc tree
 cd tree
 # The vendored reflect2 crashes the API server after minutes with Go 1.18 and newer; Debian's own does not.
 rm -rf vendor/github.com/modern-go/reflect2
-cp -rL /usr/share/gocode/src/github.com/modern-go/reflect2 vendor/github.com/modern-go/
+cp -rL "$scratch/go/usr/share/gocode/src/github.com/modern-go/reflect2" vendor/github.com/modern-go/
 
-export GOPATH="$PWD/.go" PATH="/usr/lib/go-1.19/bin:$PATH" CGO_ENABLED=0 GOFLAGS= GOCACHE="$scratch/gocache" HOME="$scratch"
+export GOROOT="$scratch/go/usr/lib/go-1.19"
+export GOPATH="$PWD/.go" PATH="$scratch/go/usr/lib/go-1.19/bin:$PATH" CGO_ENABLED=0 GOFLAGS= GOCACHE="$scratch/gocache" HOME="$scratch"
 mkdir -p .go/src/k8s.io
 ln -s ../../.. .go/src/k8s.io/kubernetes
 nice -n 19 make WHAT="cmd/kube-apiserver cmd/kube-controller-manager cmd/kube-scheduler cmd/kubelet cmd/kube-proxy cmd/kubectl"

@@ -1,9 +1,10 @@
 """The cluster of the tests on a real Kubernetes, a federation in it, and the way to their neighbours.
 
-On root's Debian 12 the cluster is made here. Elsewhere: KUBECONFIG and CONVOY_TEST_IMAGE, an image
+On root's Debian 12 or 13 the cluster is made here. Elsewhere: KUBECONFIG and CONVOY_TEST_IMAGE, an image
 that the cluster's nodes have or can pull.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -25,20 +26,31 @@ def cluster(tmp_path_factory):
         yield dict(os.environ), image
         return
     if os.geteuid() != 0 or not debian():
-        why = "a Kubernetes is made here by root on Debian 12 alone; elsewhere: KUBECONFIG and CONVOY_TEST_IMAGE"
-        (pytest.fail if os.environ.get("CONVOY_DEMAND") == "kube" else pytest.skip)(why)
-    folder = tmp_path_factory.mktemp("kube")
-    binaries = subprocess.run(["sh", HERE / "binaries.sh"], check=True, capture_output=True, text=True).stdout.strip()
-    subprocess.run(["sh", HERE / "images.sh", folder], check=True)
+        without("a Kubernetes is made here by root on Debian alone; elsewhere: KUBECONFIG and CONVOY_TEST_IMAGE")
+    state = tmp_path_factory.mktemp("kube") / "cluster"
     script = [sys.executable, HERE / "local_cluster.py"]
-    state = folder / "cluster"
-    images = folder.glob("*.img.tar")
-    done = subprocess.run([*script, "up", state, *images], stdout=subprocess.PIPE, text=True, check=True)
     try:
-        path = f"{binaries}:{os.environ['PATH']}"
-        yield os.environ | {"KUBECONFIG": done.stdout.strip(), "PATH": path}, "localhost/convoy:test"
+        path, config = made(state, script)
+    except subprocess.CalledProcessError as problem:
+        without(f"a Kubernetes cannot be made here: {problem}")
+    try:
+        yield os.environ | {"KUBECONFIG": config, "PATH": path}, "localhost/convoy:test"
     finally:
         subprocess.run([*script, "down", state], check=True)
+
+
+def without(why):
+    """Skip what needs a cluster, with the reason, or fail where it is demanded."""
+    (pytest.fail if os.environ.get("CONVOY_DEMAND") == "kube" else pytest.skip)(why)
+
+
+def made(state, script):
+    """Make a cluster; return the path with its programs, and its kubeconfig."""
+    run = functools.partial(subprocess.run, check=True, stdout=subprocess.PIPE, text=True)
+    binaries = run(["sh", HERE / "binaries.sh"]).stdout.strip()
+    run(["sh", HERE / "images.sh", state.parent])
+    done = run([*script, "up", state, *state.parent.glob("*.img.tar")])
+    return f"{binaries}:{os.environ['PATH']}", done.stdout.strip()
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,7 @@ patience: 2m
 
 def debian():
     release = platform.freedesktop_os_release() if sys.platform == "linux" else {}
-    return (release.get("ID"), release.get("VERSION_ID")) == ("debian", "12")
+    return release.get("ID") == "debian" and release.get("VERSION_ID") in ("12", "13")
 
 
 class Desk:
