@@ -93,9 +93,16 @@ async def show(client: Client, screen: Screen, job: str) -> None:
     members = [(member.site, member.state, member.reason) for member in detail.members]
     screen.table(("site", "state", "reason"), members, empty="no site has it yet")
     if detail.story:
-        screen.line(f"\nwhat failed:\n{detail.story}")
+        _failed(screen, detail.story)
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
-        screen.line(f"\nwhat a site that was left out printed: convoy job logs {record.id[:8]} --site {out[0]}")
+        screen.line()
+        screen.line(f"what a site that was left out printed: convoy job logs {record.id[:8]} --site {out[0]}")
+
+
+def _failed(screen: Screen, story: str) -> None:
+    screen.line()
+    screen.line("what failed:")
+    screen.block(story)
 
 
 async def watch(client: Client, screen: Screen, job: str) -> None:
@@ -108,7 +115,8 @@ async def watch(client: Client, screen: Screen, job: str) -> None:
         screen.line(f"fetch its results with: convoy job fetch {found[:8]}")
         return
     if last.story:
-        screen.line(f"\nwhat failed:\n{last.story.rstrip()}\n")
+        _failed(screen, last.story)
+        screen.line()
     kind = PatienceOut if last.job.patience_out else JobFailed
     raise kind(
         f"job {last.job.name} {last.job.state}", why=last.job.cause, fix=f"see more with: convoy job logs {found[:8]}"
