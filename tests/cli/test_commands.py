@@ -61,11 +61,11 @@ async def test_a_job_that_fails_shows_the_traceback_and_the_site_and_leaves_with
     api.job_folder(tmp_path, config="{fail_at: 2}")
     said = await convoy("job", "submit", "tumours", "-w")
     assert said.code == 1
-    assert "at site-2, task 2.1:\nTraceback" in said.out
+    assert "\n  at site-2, task 2.1:\n  Traceback" in said.out
     assert said.err.splitlines()[:2] == ["error: job tumours failed", "  why: train failed at site-2"]
     assert "train failed at site-2" not in said.out  # once is enough
     shown = await convoy("job", "show", "tumours")
-    assert "what failed:\nat site-2, task 2.1:" in shown.out
+    assert "what failed:\n  at site-2, task 2.1:" in shown.out
 
 
 async def test_a_job_whose_patience_ran_out_leaves_with_3(convoy, tmp_path):

@@ -8,7 +8,19 @@ from hypothesis import strategies as st
 
 from convoy.spec import plain
 
-NASTY = ["\x1b]52;c;cm0gLXJm\x07", "\x1b[2J", "\r", "\b", "\x9b31m", "\u202e", "\u2066", "\u2028", "\x85", "\ud800", "\x00"]
+NASTY = [
+    "\x1b]52;c;cm0gLXJm\x07",
+    "\x1b[2J",
+    "\r",
+    "\b",
+    "\x9b31m",
+    "\u202e",
+    "\u2066",
+    "\u2028",
+    "\x85",
+    "\ud800",
+    "\x00",
+]
 ACTING = {"Cc", "Cs", "Zl", "Zp"}
 text = st.text(st.one_of(st.characters(), st.sampled_from("".join(NASTY))))
 

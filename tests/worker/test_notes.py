@@ -27,10 +27,7 @@ def test_a_problem_is_told_with_its_reason_and_whom_it_is_about():
 def test_a_value_forges_no_line_of_a_log(logging, capfd):
     notes = Notes()
     set_up("text", notes)
-    try:
-        raise ValueError(FORGED)
-    except ValueError:
-        logging().exception("a job failed", reason=FORGED)
+    logging().error("a job failed", reason=FORGED, exc_info=ValueError(FORGED))
     lines = capfd.readouterr().err.splitlines()
     assert [line for line in lines if not line.startswith("  ")] == lines[:1]
     assert not [line for line in lines if "\x1b" in line or "\u202e" in line]

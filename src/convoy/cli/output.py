@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from convoy.admin.views import View
     from convoy.errors import ConvoyError
 
+
 @dataclass(frozen=True, slots=True)
 class Screen:
     """Where a command's answer goes; `json`: one document, or one a line where the answer is a stream."""
