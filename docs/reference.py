@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 import convoy
 from convoy import admin, errors
-from convoy.admin import faults, route, routes, views
+from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
 from convoy.control import life, rights
@@ -220,7 +220,8 @@ def _rest() -> Iterator[str]:
         yield ""
         if model.model_fields:
             yield from table(
-                ("field", "type"), ((code(n), code(_type(f.annotation))) for n, f in model.model_fields.items())
+                ("field", "type"),
+                ((code(n), code(page.type_name(f.annotation))) for n, f in model.model_fields.items()),
             )
 
 
@@ -580,7 +581,9 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("an image that a job names", "a submitter", ("spec.job.MAX_IMAGE",)),
     ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
-    ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES",)),
+    ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES", "admin.faults.MAX_LINE")),
+    ("a value in an answer of the server", "a server", ("admin.border.MAX_NUMBER", "admin.border.MAX_SHOWN")),
+    ("the results of a job", "a server", ("admin.download.MAX_FILES",)),
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),
     ("a server that does not answer a site", "a server", ("wire.dial.DIAL_S",)),
     ("an answer of a proxy", "a proxy", ("wire.proxy.MAX_ANSWER",)),

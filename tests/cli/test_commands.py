@@ -103,7 +103,12 @@ async def test_logs_results_abort_delete_and_clone(convoy, rest, tmp_path):
     await convoy("job", "fetch", "tumours")
     assert len(list(rest.kit("root@a.org").transfer.glob("tumours-*/model.safetensors"))) == 1
     rest.fake.may_go.clear()
-    clone = json.loads((await convoy("job", "clone", "tumours", "--json")).out)
+    (job,) = rest.fake.kept
+    clone = json.loads((await convoy("job", "clone", job, "--json")).out)
+    assert sorted(clone["files"]) == ["job.yaml", "train.py"]
+    said = await convoy("job", "clone", clone["id"][:10])  # what that is, the server says: somebody must look
+    assert (said.code, len(said.err.splitlines())) == (1, 3)
+    assert f"job {clone['id']}, signed by root@a.org" in said.out
     assert "aborted by root@a.org" in (await convoy("job", "abort", clone["id"][:10])).out
     told = await convoy("job", "delete", clone["id"])
     assert (told.code, told.out.startswith(f"deleted {clone['name']} ({clone['id'][:8]}), aborted ")) == (0, True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +16,13 @@ from convoy.spec.plain import many_lines, one_line
 if TYPE_CHECKING:
     from convoy.admin.views import View
     from convoy.errors import ConvoyError
+
+
+def ready() -> None:
+    """Let a terminal without UTF-8 show what it can, and the rest as escapes, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,7 @@ class Screen:
     def data(self, said: View | Sequence[View] | Mapping[str, Any]) -> None:
         """Print JSON for programs; people do not get it."""
         if self.json:
-            print(json.dumps(plain(said)), flush=True)  # noqa: T201 - this is the one place
+            print(json.dumps(_finite(plain(said)), allow_nan=False), flush=True)  # noqa: T201 - this is the one place
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
         """Print columns for people; `empty` where there are no rows."""
@@ -66,6 +75,18 @@ def plain(said: View | Sequence[View] | Mapping[str, Any]) -> Any:
     if isinstance(said, Sequence):
         return [view.model_dump(mode="json") for view in said]
     return said.model_dump(mode="json")
+
+
+def _finite(said: Any) -> Any:
+    """Return JSON values with null for each number that JSON cannot say."""
+    match said:
+        case dict():
+            return {key: _finite(value) for key, value in said.items()}
+        case list() | tuple():
+            return [_finite(value) for value in said]
+        case float() if not math.isfinite(said):
+            return None
+    return said
 
 
 def fail(problem: ConvoyError, *, as_json: bool = False) -> int:

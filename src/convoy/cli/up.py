@@ -115,7 +115,7 @@ def _kits(prod: Path) -> list[Kit]:
     """Return every participant's kit, the server's first. Raises `BadInput` naming those that are missing."""
     from convoy.trust import roll
 
-    kits = [read_kit(folder.parent) for folder in sorted(prod.glob("*/startup"))]
+    kits = [read_kit(folder) for folder in sorted(prod.iterdir()) if (folder / "startup").is_dir()]
     if not kits:
         raise BadInput(f"{prod} holds no kits", fix="give a prod_NN that `convoy provision` made")
     listed = roll.current(at_home(kits[0]))[0].participants
@@ -134,7 +134,15 @@ def _check_ports(kits: list[Kit], fresh: list[Kit]) -> None:
     if server not in fresh:
         return
     for port, whom in ((server.fed_port, "sites"), (server.admin_port, "people")):
-        if not processes.is_free(port):
+        try:
+            free = processes.is_free(port)
+        except PermissionError as problem:
+            raise BadInput(
+                f"port {port}, where the server would listen for {whom}, may not be opened by this user",
+                why=str(problem),
+                fix="change it to one from 1024 up in project.yml and provision anew, or let this user open it",
+            ) from problem
+        if not free:
             raise BadInput(
                 f"port {port}, where the server would listen for {whom}, is taken",
                 why=processes.listener(port) or "by a process that is not ours to see",

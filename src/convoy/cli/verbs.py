@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
-from convoy.errors import JobFailed, NotFound, PatienceOut
+from convoy.errors import JobFailed, NotFound, PatienceOut, Refused
 
 if TYPE_CHECKING:
     from convoy.admin import views
@@ -158,11 +160,35 @@ async def delete(client: Client, screen: Screen, job: str) -> None:
     screen.line(f"deleted {record.name} ({record.id[:8]}), {record.state} {output.ago(record.ended_at)}")
 
 
-async def clone(client: Client, screen: Screen, job: str) -> None:
-    """Submit a job once more, as one's own."""
-    sent = await client.clone(await client.find(job))
-    screen.data({"id": sent.id, "name": sent.name})
+async def clone(client: Client, screen: Screen, job: str, *, yes: bool = False) -> None:
+    """Submit a job once more, as one's own: its files are shown before they are signed.
+
+    A whole id is the digest of what it stands for. A name or the beginning of an id means what the server says it
+    means, so somebody looks at the files, or says `yes` without.
+    """
+    found = await client.find(job)
+    bundle = await client.bundle(found)
+    screen.line(f"job {found}, signed by {bundle.submitter} at {output.clock(bundle.created)}, has these files:")
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in bundle.files.items()}
+    rows = [(name, output.size(len(bundle.files[name])), digest[:12]) for name, digest in digests.items()]
+    screen.table(("file", "size", "sha256"), rows)
+    if not (yes or found == job or _agreed(screen, "Sign these files as yours and submit them?")):
+        raise Refused(
+            f"{found[:8]} was not cloned",
+            why="its files are signed once somebody has looked at them",
+            fix=f"convoy job clone {found}; or answer y at a terminal; or say --yes",
+        )
+    sent = await client.resubmit(bundle)
+    screen.data({"id": sent.id, "name": sent.name, "files": digests})
     screen.line(f"submitted {sent.name} once more as {sent.id}")
+
+
+def _agreed(screen: Screen, question: str) -> bool:
+    """Return whether the person at the terminal says yes; without a terminal nobody does."""
+    if screen.json or not sys.stdin.isatty():
+        return False
+    screen.line(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 async def status(client: Client, screen: Screen) -> None:
@@ -171,7 +197,7 @@ async def status(client: Client, screen: Screen) -> None:
     screen.data(server)
     screen.pairs(
         {
-            "server": f"{client.link.host}:{client.link.port}, project {server.project}, Convoy {server.version}",
+            "server": f"{client.link.name}, project {server.project}, Convoy {server.version}",
             "up since": f"{output.clock(server.started_at)} ({output.ago(server.started_at)})",
             "state": server.problem or "takes jobs",
             "jobs": f"{server.jobs_running} running, {server.jobs_waiting} waiting",

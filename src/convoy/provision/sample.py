@@ -57,7 +57,7 @@ _BOTH: Final = """\
 """
 
 _SERVER: Final = """\
-# listen_host: 0.0.0.0       # addresses to listen on for sites and people: all, since certificates decide who gets in
+# listen_host: "::"          # addresses to listen on for sites and people: all of IPv6 and IPv4; 0.0.0.0: IPv4 alone
 # max_jobs: 4                # jobs that run at once; the others wait, since each needs memory for its model
 # database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace
 # site_certificate_life: 24h # how long a site's certificate is good, and the server's own; renewed at half of it
