@@ -273,18 +273,18 @@ async def test_a_site_reaches_its_server_through_the_proxy_of_its_environment(do
         monkeypatch.delenv("NO_PROXY", raising=False)
         (await way.dial()).close()  # this machine is reached without a proxy
         assert proxy.asked == []
-        way = replace(way, host="server")  # a name that the proxy alone can resolve
-        stream = await way.dial()
+        far = replace(way, host="server")  # a name that the proxy alone can resolve
+        stream = await far.dial()
         await stream.write(pb.Up(ping=pb.Ping()))
         assert (await stream.read(pb.Up)).WhichOneof("it") == "ping"
         stream.close()
         assert proxy.asked == [f"CONNECT server:{way.port} HTTP/1.1"]
         monkeypatch.setenv("https_proxy", f"http://it:wrong@{address}")
         with pytest.raises(Unreachable, match=r"opens no tunnel.*\n.*407"):
-            await way.dial()
+            await far.dial()
         monkeypatch.setenv("no_proxy", "server")
         with pytest.raises(Unreachable, match="is not reached"):
-            await way.dial()
+            await far.dial()
         assert len(proxy.asked) == 2
 
 
@@ -304,4 +304,3 @@ async def test_every_address_is_one_socket_for_both_families():
             _, writer = await asyncio.open_connection(host, port)
             writer.close()
             await writer.wait_closed()
-

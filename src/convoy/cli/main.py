@@ -63,9 +63,10 @@ def provision(project: Path | None, offline: bool, workspace: Path, json: bool) 
 @app.command()
 @click.argument("prod", required=False, type=click.Path(path_type=Path))
 @click.option("--project", "-p", type=click.Path(path_type=Path), help="Run the newest kits of this project file")
+@click.option("--keep", is_flag=True, help="Stay, and start again what dies, until Ctrl-C or SIGTERM stops all")
 @workspace_option
 @as_json
-def up(prod: Path | None, project: Path | None, workspace: Path, json: bool) -> None:
+def up(prod: Path | None, project: Path | None, keep: bool, workspace: Path, json: bool) -> None:
     """Run a provisioned federation on this machine, a process for each node.
 
     PROD is a folder prod_NN; without it, the newest of the project in the workspace.
@@ -73,7 +74,12 @@ def up(prod: Path | None, project: Path | None, workspace: Path, json: bool) -> 
     from convoy.cli import up as command
     from convoy.cli.output import Screen
 
-    command.up(Screen(json=json), command.choose(prod, project, workspace))
+    chosen = command.choose(prod, project, workspace)
+    command.up(Screen(json=json), chosen)
+    if keep:
+        from convoy.cli import keeping
+
+        keeping.keep(Screen(json=json), chosen)
 
 
 @app.command()
