@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-kube debian check fuzz bench docs proto clean
+.PHONY: demo test test-fast test-kube debian check fuzz bench docs proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
@@ -12,6 +12,11 @@ demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real dat
 test: $(STAMP) debian  ## all tests; those of a real Kubernetes where one is given (KUBECONFIG) or can be made (root, Debian 12)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
+
+test-fast: $(STAMP)  ## an answer in about three minutes: all but whole federations, browsers, Kubernetes and fuzzing
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+		-m "not (scenario or kube or browser)" --ignore tests/fuzz --ignore tests/e2e
 
 test-kube: $(STAMP)  ## the real Kubernetes alone: on this machine (root on Debian 12), or KUBECONFIG with CONVOY_TEST_IMAGE
 	@$(BIN)/python -m pytest -m kube tests/kube

@@ -506,7 +506,12 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("connections of a site", "a site", ("server.sessions.MAX_CONNECTIONS", "server.sessions.KEEP_S")),
     ("a connection's first message", "a site", ("wire.frames.MAX_FIRST",)),
     ("a message", "a site, a server, a worker", ("wire.frames.MAX_FRAME", "wire.stream.SILENCE_S")),
-    ("who a site says it is", "a site", ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION")),
+    (
+        "who a site says it is",
+        "a site",
+        ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION", "server.sessions.MAX_MEMORY"),
+    ),
+    ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
     ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD",)),
     ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
     (

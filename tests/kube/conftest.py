@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,47 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from desks import HERE, NAMESPACE, Desk, debian
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+LOG = Path(os.environ.get("CONVOY_KUBE_CACHE") or CACHE / "convoy-kube") / "build.log"
+ASKED_S, EACH_S = 5.0, 60.0  # until a build is told of, and between two words about it
+
+
+def binaries(tell):
+    """Return the folder of a Kubernetes' binaries; a build takes long, so it says every minute that it goes on."""
+    begun, patience = time.monotonic(), ASKED_S
+    with subprocess.Popen(["sh", HERE / "binaries.sh"], stdout=subprocess.PIPE, text=True) as process:
+        while True:
+            try:
+                said, _ = process.communicate(timeout=patience)
+            except subprocess.TimeoutExpired:
+                minutes = (time.monotonic() - begun) / 60
+                if patience == ASKED_S:
+                    tell("building a Kubernetes from Debian's sources: 10 to 25 minutes, once a machine")
+                newest = LOG.read_text(errors="replace").splitlines()[-1:] if LOG.exists() else []
+                tell(f"still building after {minutes:.0f} min: {''.join(newest)[:100]}  ({LOG})")
+                patience = EACH_S
+                continue
+            if process.returncode:
+                tell(f"the build failed: {LOG}")
+                raise subprocess.CalledProcessError(process.returncode, process.args)
+            return said.strip()
+
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def tell(request):
+    """Return a function that says a line on the terminal, whatever pytest and its workers capture."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def said(text):
+        with capture.global_and_fixture_disabled():
+            sys.stderr.write(f"\ntests/kube: {text}\n")
+            sys.stderr.flush()
+
+    return said
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, tell):
     """The environment that leads to a cluster, and the image that its nodes have."""
     image = os.environ.get("CONVOY_TEST_IMAGE")
     if image and os.environ.get("KUBECONFIG"):
@@ -28,14 +67,15 @@ def cluster(tmp_path_factory):
         why = "a Kubernetes is made here by root on Debian 12 alone; elsewhere: KUBECONFIG and CONVOY_TEST_IMAGE"
         (pytest.fail if os.environ.get("CONVOY_DEMAND") == "kube" else pytest.skip)(why)
     folder = tmp_path_factory.mktemp("kube")
-    binaries = subprocess.run(["sh", HERE / "binaries.sh"], check=True, capture_output=True, text=True).stdout.strip()
+    made = binaries(tell)
+    tell("making the images and starting the cluster: 1 to 3 minutes")
     subprocess.run(["sh", HERE / "images.sh", folder], check=True)
     script = [sys.executable, HERE / "local_cluster.py"]
     state = folder / "cluster"
     images = folder.glob("*.img.tar")
     done = subprocess.run([*script, "up", state, *images], stdout=subprocess.PIPE, text=True, check=True)
     try:
-        path = f"{binaries}:{os.environ['PATH']}"
+        path = f"{made}:{os.environ['PATH']}"
         yield os.environ | {"KUBECONFIG": done.stdout.strip(), "PATH": path}, "localhost/convoy:test"
     finally:
         subprocess.run([*script, "down", state], check=True)

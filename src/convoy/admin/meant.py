@@ -23,6 +23,13 @@ def job(text: str, jobs: Sequence[JobView]) -> str:
         newest = ", ".join(f"{job.id[:8]} {job.name}" for job in jobs[:3])
         raise NotFound(f"there is no job {text!r}", why=newest and f"the newest: {newest}", fix="convoy job list")
     named = found[0].name == text
+    other = next((job for job in jobs if job.id.startswith(text) and job.name != text), None)
+    if named and other is not None:
+        raise BadInput(
+            f"{text!r} is the name of a job, and the beginning of another one's id",
+            why=f"the ids: {found[0].id} ({found[0].name}), {other.id} ({other.name})",
+            fix="give more of an id",
+        )
     going = [job for job in found if job.state not in ENDED]
     if named and len(going) < 2:
         return (going or found)[0].id

@@ -12,7 +12,7 @@ _ORG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.&-]{0,62}", re.ASCII)
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _EMAIL: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]*@{_LABEL}(?:\.{_LABEL})+", re.ASCII)
-_ID: Final = re.compile(r"[0-9a-f]{1,32}")  # a job's id, or the beginning of one, as commands take it
+_ID: Final = re.compile(r"[0-9a-f]{8,32}")  # a job's id, or as much of it as commands print
 Role = Literal["project_admin", "org_admin", "lead", "member"]
 ROLES: Final[tuple[str, ...]] = get_args(Role)
 RESERVED: Final = frozenset({"server", "all"})  # words that commands use for something else
@@ -40,7 +40,7 @@ person = _check(_EMAIL, 64, "an e-mail address of at most 64 characters, such as
 def job(name: str) -> str:
     """Return a job's name as it is. Raises `ValueError` with what was wanted: a name, and no beginning of an id."""
     if _ID.fullmatch(name):
-        raise ValueError("a name with a letter from g to z, or a - _ or .: this could be the beginning of a job's id")
+        raise ValueError("a shorter name, or one with a letter from g to z: this could be the beginning of a job's id")
     return word(name)
 
 
