@@ -1,5 +1,5 @@
 # What CI and people call. Everything installs what it needs, into .venv, from the package registries.
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -23,7 +23,8 @@ test-kube: $(STAMP)  ## the real Kubernetes alone: on this machine (root on Debi
 
 debian:  ## a browser and a PostgreSQL for the tests that need them; where they cannot be had, those skip and say why
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		dpkg --status chromium postgresql >/dev/null 2>&1 || { apt-get update -qq && \
+		dpkg --status chromium postgresql >/dev/null 2>&1 || { \
+		echo "installing a browser and a PostgreSQL for the tests that need them" >&2; apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium postgresql; }; \
 	fi >/dev/null
 
