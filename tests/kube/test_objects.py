@@ -260,7 +260,7 @@ def test_a_pods_kit_is_one_that_a_node_reads(tmp_path):
         (tmp_path / "local" / name).write_text(found[name])
     settings = read_settings(read_kit(tmp_path))
     assert str(settings.workspace) == "/var/lib/convoy/work"
-    assert settings.health_host == "0.0.0.0"  # noqa: S104
+    assert settings.health_host == "::"
     assert (settings.cpu, settings.memory) == (1.0, (1 << 30) - (128 << 20))
 
 

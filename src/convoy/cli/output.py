@@ -44,7 +44,7 @@ class Screen:
     def block(self, text: str, indent: str = "  ") -> None:
         """Print a text of many lines for people; indented, none of them looks like a line of ours."""
         for part in many_lines(text).rstrip().split("\n"):
-            self.line(f"{indent}{part}".rstrip())
+            self.line(f"{indent}{part}" if part else "")
 
     def data(self, said: View | Sequence[View] | Mapping[str, Any]) -> None:
         """Print JSON for programs; people do not get it."""
