@@ -1,10 +1,10 @@
 # What CI and people call. Everything installs what it needs, into .venv, from the package registries.
-PYTHON ?= python3.11
+PYTHON ?= $(or $(shell command -v python3.11),python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-kube debian check fuzz bench docs proto clean
+.PHONY: demo test test-fast test-kube debian check fuzz bench docs proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
@@ -13,12 +13,18 @@ test: $(STAMP) debian  ## all tests; those of a real Kubernetes where one is giv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
+test-fast: $(STAMP)  ## an answer in about three minutes: all but whole federations, browsers, Kubernetes and fuzzing
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
+		-m "not (scenario or kube or browser)" --ignore tests/fuzz --ignore tests/e2e
+
 test-kube: $(STAMP)  ## the real Kubernetes alone: on this machine (root on Debian 12), or KUBECONFIG with CONVOY_TEST_IMAGE
 	@$(BIN)/python -m pytest -m kube tests/kube
 
 debian:  ## a browser and a PostgreSQL for the tests that need them; where they cannot be had, those skip and say why
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		dpkg --status chromium postgresql >/dev/null 2>&1 || { apt-get update -qq && \
+		dpkg --status chromium postgresql >/dev/null 2>&1 || { \
+		echo "installing a browser and a PostgreSQL for the tests that need them" >&2; apt-get update -qq && \
 		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium postgresql; }; \
 	fi >/dev/null
 

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 import convoy
 from convoy import admin, errors
-from convoy.admin import faults, route, routes, views
+from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
 from convoy.control import life, rights
@@ -225,7 +225,8 @@ def _rest() -> Iterator[str]:
         yield ""
         if model.model_fields:
             yield from table(
-                ("field", "type"), ((code(n), code(_type(f.annotation))) for n, f in model.model_fields.items())
+                ("field", "type"),
+                ((code(n), code(page.type_name(f.annotation))) for n, f in model.model_fields.items()),
             )
 
 
@@ -510,7 +511,12 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("connections of a site", "a site", ("server.sessions.MAX_CONNECTIONS", "server.sessions.KEEP_S")),
     ("a connection's first message", "a site", ("wire.frames.MAX_FIRST",)),
     ("a message", "a site, a server, a worker", ("wire.frames.MAX_FRAME", "wire.stream.SILENCE_S")),
-    ("who a site says it is", "a site", ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION")),
+    (
+        "who a site says it is",
+        "a site",
+        ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION", "server.sessions.MAX_MEMORY"),
+    ),
+    ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
     ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD",)),
     ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
     (
@@ -587,7 +593,9 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("an image that a job names", "a submitter", ("spec.job.MAX_IMAGE",)),
     ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
-    ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES",)),
+    ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES", "admin.faults.MAX_LINE")),
+    ("a value in an answer of the server", "a server", ("admin.border.MAX_NUMBER", "admin.border.MAX_SHOWN")),
+    ("the results of a job", "a server", ("admin.download.MAX_FILES",)),
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),
     ("a server that does not answer a site", "a server", ("wire.dial.DIAL_S",)),
     ("an answer of a proxy", "a proxy", ("wire.proxy.MAX_ANSWER",)),

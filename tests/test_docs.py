@@ -170,4 +170,4 @@ def test_every_page_can_be_found_from_another_one():
 
 def test_a_job_in_the_docs_that_is_none_would_be_found():
     with pytest.raises(BadInput):
-        read_job("name: a\ntrainer: b\nrounds: 3\n", "page")
+        read_job("name: tumours\ntrainer: b\nrounds: 3\n", "page")

@@ -15,7 +15,17 @@ ConvoyError                 what happened, why, what to do next
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+import os
+from collections.abc import Mapping
+from typing import ClassVar, Final
+
+_FIXES: Final[Mapping[int, str]] = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "give it to this user (ls -l says whose it is), or be that user"),
+    errno.EROFS: "use a folder that can be written",
+    errno.ENOENT: "check the path; `convoy provision` makes kits, `convoy job new NAME` a job",
+    errno.ENAMETOOLONG: "use a shorter name",
+}
 
 
 class ConvoyError(Exception):
@@ -93,6 +103,20 @@ class Bug(ConvoyError):
     """Ours: report it."""
 
     exit_code = 5
+
+
+def of_files(problem: BaseException) -> ConvoyError | None:
+    """Return the error for a person's file or folder that the system would not open, make or change; else None."""
+    if not isinstance(problem, OSError):
+        return None
+    name = problem.filename if problem.filename is not None else problem.filename2
+    why = problem.strerror or str(problem)
+    if problem.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull(f"no room for {name or 'a file'}", why=why, fix="make room, and try again")
+    if name is None or isinstance(name, int):  # no file of anybody's: a connection, a process
+        return None
+    shown = os.fsdecode(name)
+    return BadInput(f"{shown} cannot be used", why=why, fix=_FIXES.get(problem.errno or 0, "check the path"))
 
 
 def line(problem: Exception) -> str:

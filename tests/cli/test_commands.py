@@ -61,11 +61,11 @@ async def test_a_job_that_fails_shows_the_traceback_and_the_site_and_leaves_with
     api.job_folder(tmp_path, config="{fail_at: 2}")
     said = await convoy("job", "submit", "tumours", "-w")
     assert said.code == 1
-    assert "at site-2, task 2.1:\nTraceback" in said.out
+    assert "\n  at site-2, task 2.1:\n  Traceback" in said.out
     assert said.err.splitlines()[:2] == ["error: job tumours failed", "  why: train failed at site-2"]
     assert "train failed at site-2" not in said.out  # once is enough
     shown = await convoy("job", "show", "tumours")
-    assert "what failed:\nat site-2, task 2.1:" in shown.out
+    assert "what failed:\n  at site-2, task 2.1:" in shown.out
 
 
 async def test_a_job_whose_patience_ran_out_leaves_with_3(convoy, tmp_path):
@@ -103,7 +103,12 @@ async def test_logs_results_abort_delete_and_clone(convoy, rest, tmp_path):
     await convoy("job", "fetch", "tumours")
     assert len(list(rest.kit("root@a.org").transfer.glob("tumours-*/model.safetensors"))) == 1
     rest.fake.may_go.clear()
-    clone = json.loads((await convoy("job", "clone", "tumours", "--json")).out)
+    (job,) = rest.fake.kept
+    clone = json.loads((await convoy("job", "clone", job, "--json")).out)
+    assert sorted(clone["files"]) == ["job.yaml", "train.py"]
+    said = await convoy("job", "clone", clone["id"][:10])  # what that is, the server says: somebody must look
+    assert (said.code, len(said.err.splitlines())) == (1, 3)
+    assert f"job {clone['id']}, signed by root@a.org" in said.out
     assert "aborted by root@a.org" in (await convoy("job", "abort", clone["id"][:10])).out
     told = await convoy("job", "delete", clone["id"])
     assert (told.code, told.out.startswith(f"deleted {clone['name']} ({clone['id'][:8]}), aborted ")) == (0, True)

@@ -27,7 +27,7 @@ report_resources server
 show_errors
 get_job_log tumours site-1
 abort_job tumours
-clone_job tumours
+clone_job tumours --yes
 disable_client site-1
 enable_client site-1
 restart client site-1

@@ -1,9 +1,11 @@
 """`convoy up`, `ps`, `logs` and `down` with real nodes."""
 
+import asyncio
 import json
 import os
 import signal
 import socket
+import sys
 
 import pytest
 from command_line import typed
@@ -152,3 +154,54 @@ async def test_nothing_provisioned_and_nothing_started_are_told(tmp_path):
     assert "nothing is provisioned here" in (await typed("up", cwd=tmp_path)).err
     for verb in (["ps"], ["down"], ["logs", "server"]):
         assert "nothing was started here" in (await typed(*verb, cwd=tmp_path)).err
+
+
+class Kept:
+    """`convoy up --keep` as it runs."""
+
+    def __init__(self, process):
+        self.process = process
+
+    @classmethod
+    async def start(cls, here, *words):
+        command = [sys.executable, "-m", "convoy.cli.main", "up", "--keep", *words]
+        pipes = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+        return cls(await asyncio.create_subprocess_exec(*command, cwd=here, start_new_session=True, **pipes))
+
+    async def until(self, wanted):
+        while (line := (await self.process.stdout.readline()).decode()) and not line.startswith(wanted):
+            continue
+        assert line, (await self.process.stderr.read()).decode()
+
+    async def end(self):
+        out, err = await self.process.communicate()
+        return self.process.returncode, out.decode(), err.decode()
+
+
+@pytest.mark.scenario
+async def test_up_keep_starts_again_what_dies_and_stops_all_at_a_signal(here):
+    kept = await Kept.start(here)
+    await kept.until("kept running: what dies is started again; Ctrl-C stops all")
+    for name in ("server", "site-1", "server"):
+        before = nodes(here)[name]["pid"]
+        os.kill(before, signal.SIGKILL)
+        await kept.until(f"{name}: died")
+        await kept.until(f"{name}: runs again")
+        assert nodes(here)[name]["pid"] != before
+    assert (await typed("status", cwd=here)).code == 0
+    pids = [node["pid"] for node in nodes(here).values()]
+    kept.process.send_signal(signal.SIGTERM)
+    code, out, err = await kept.end()
+    assert (code, out.splitlines(), err) == (0, ["server: stopped", "site-1: stopped", "site-2: stopped"], "")
+    assert not any(processes.command_of(pid) for pid in pids)
+    assert not (here / "workspace/clinics/up.json").exists()
+
+
+@pytest.mark.scenario
+async def test_down_ends_up_keep_too(here):
+    kept = await Kept.start(here, "--json")
+    await kept.until('{"prod": ')
+    assert (await typed("down", cwd=here)).code == 0
+    code, out, err = await kept.end()
+    assert (code, err) == (0, "")
+    assert [json.loads(line)["state"] for line in out.splitlines()] == ["stopped"] * 3

@@ -9,6 +9,7 @@ from federations import ROOT
 
 from convoy.cli.main import app
 from convoy.eks import config
+from convoy.errors import BadInput
 
 SCHEMA = ROOT.parent / "shared" / "kubernetes" / "eksctl-schema.json"
 
@@ -46,3 +47,20 @@ def test_convoy_eks_cluster_writes_both_files(tmp_path):
     made = yaml.safe_load((tmp_path / "cluster.yaml").read_text())
     assert made == config.cluster("convoy", "us-west-2", nodes=2, gpu_nodes=1)
     assert yaml.safe_load((tmp_path / "storage-class.yaml").read_text()) == config.storage_class()
+
+
+def test_an_edited_file_stays_as_it_is_and_a_folder_is_made(tmp_path):
+    folder = tmp_path / "new" / "folder"
+    words = ["eks", "cluster", "-o", str(folder)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    assert CliRunner().invoke(app, words).exit_code == 0  # the same again changes nothing
+    edited = (folder / "cluster.yaml").read_text().replace("us-west-2", "eu-central-1")
+    (folder / "cluster.yaml").write_text(edited)
+    (folder / "storage-class.yaml").unlink()
+    refused = CliRunner().invoke(app, words)
+    assert isinstance(refused.exception, BadInput)
+    assert "--force" in refused.exception.fix
+    assert [file.name for file in folder.iterdir()] == ["cluster.yaml"]
+    assert (folder / "cluster.yaml").read_text() == edited
+    assert CliRunner().invoke(app, [*words, "--force"]).exit_code == 0
+    assert "us-west-2" in (folder / "cluster.yaml").read_text()

@@ -4,11 +4,11 @@ On root's Debian 12 or 13 the cluster is made here. Elsewhere: KUBECONFIG and CO
 that the cluster's nodes have or can pull.
 """
 
-import functools
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -17,9 +17,47 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from desks import HERE, NAMESPACE, Desk, debian
 
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+LOG = Path(os.environ.get("CONVOY_KUBE_CACHE") or CACHE / "convoy-kube") / "build.log"
+ASKED_S, EACH_S = 5.0, 60.0  # until a build is told of, and between two words about it
+
+
+def binaries(tell):
+    """Return the folder of a Kubernetes' binaries; a build takes long, so it says every minute that it goes on."""
+    begun, patience = time.monotonic(), ASKED_S
+    with subprocess.Popen(["sh", HERE / "binaries.sh"], stdout=subprocess.PIPE, text=True) as process:
+        while True:
+            try:
+                said, _ = process.communicate(timeout=patience)
+            except subprocess.TimeoutExpired:
+                minutes = (time.monotonic() - begun) / 60
+                if patience == ASKED_S:
+                    tell("building a Kubernetes from Debian's sources: 10 to 25 minutes, once a machine")
+                newest = LOG.read_text(errors="replace").splitlines()[-1:] if LOG.exists() else []
+                tell(f"still building after {minutes:.0f} min: {''.join(newest)[:100]}  ({LOG})")
+                patience = EACH_S
+                continue
+            if process.returncode:
+                tell(f"the build failed: {LOG}")
+                raise subprocess.CalledProcessError(process.returncode, process.args)
+            return said.strip()
+
 
 @pytest.fixture(scope="module")
-def cluster(tmp_path_factory):
+def tell(request):
+    """Return a function that says a line on the terminal, whatever pytest and its workers capture."""
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+
+    def said(text):
+        with capture.global_and_fixture_disabled():
+            sys.stderr.write(f"\ntests/kube: {text}\n")
+            sys.stderr.flush()
+
+    return said
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory, tell):
     """The environment that leads to a cluster, and the image that its nodes have."""
     image = os.environ.get("CONVOY_TEST_IMAGE")
     if image and os.environ.get("KUBECONFIG"):
@@ -30,7 +68,7 @@ def cluster(tmp_path_factory):
     state = tmp_path_factory.mktemp("kube") / "cluster"
     script = [sys.executable, HERE / "local_cluster.py"]
     try:
-        path, config = made(state, script)
+        path, config = made(state, script, tell)
     except subprocess.CalledProcessError as problem:
         without(f"a Kubernetes cannot be made here: {problem}")
     try:
@@ -44,13 +82,14 @@ def without(why):
     (pytest.fail if os.environ.get("CONVOY_DEMAND") == "kube" else pytest.skip)(why)
 
 
-def made(state, script):
+def made(state, script, tell):
     """Make a cluster; return the path with its programs, and its kubeconfig."""
-    run = functools.partial(subprocess.run, check=True, stdout=subprocess.PIPE, text=True)
-    binaries = run(["sh", HERE / "binaries.sh"]).stdout.strip()
-    run(["sh", HERE / "images.sh", state.parent])
-    done = run([*script, "up", state, *state.parent.glob("*.img.tar")])
-    return f"{binaries}:{os.environ['PATH']}", done.stdout.strip()
+    folder = binaries(tell)
+    tell("making the images and starting the cluster: 1 to 3 minutes")
+    subprocess.run(["sh", HERE / "images.sh", state.parent], check=True)
+    images = state.parent.glob("*.img.tar")
+    done = subprocess.run([*script, "up", state, *images], check=True, stdout=subprocess.PIPE, text=True)
+    return f"{folder}:{os.environ['PATH']}", done.stdout.strip()
 
 
 @pytest.fixture(scope="module")

@@ -260,7 +260,7 @@ def test_a_pods_kit_is_one_that_a_node_reads(tmp_path):
         (tmp_path / "local" / name).write_text(found[name])
     settings = read_settings(read_kit(tmp_path))
     assert str(settings.workspace) == "/var/lib/convoy/work"
-    assert settings.health_host == "0.0.0.0"  # noqa: S104
+    assert settings.health_host == "::"
     assert (settings.cpu, settings.memory) == (1.0, (1 << 30) - (128 << 20))
 
 
@@ -387,9 +387,10 @@ def test_two_names_that_kubernetes_takes_for_one_are_refused():
 
 def test_names_become_what_kubernetes_takes_and_long_ones_stay_apart():
     assert slug("FL.Example.org") == "fl-example-org"
+    assert slug("3rd-hospital") == "n-3rd-hospital"  # a Service's name begins with a letter
     long = ["s" * 60 + "1", "s" * 60 + "2"]
     assert len({slug(name) for name in long}) == 2
-    assert all(re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,43}[a-z0-9])?", slug(name)) for name in long)
+    assert all(re.fullmatch(r"[a-z]([a-z0-9-]{0,43}[a-z0-9])?", slug(name)) for name in long)
 
 
 def test_a_project_of_nvidias_becomes_objects_too():

@@ -169,7 +169,7 @@ def python_of(source: bytes):
         from convoy.flows import check
         from convoy.spec.job import read_job_document
 
-        job, document = read_job_document("name: b\ntrainer: t.py\nworkflow: t.py:run\n", "job.yaml")
+        job, document = read_job_document("name: bomb\ntrainer: t.py\nworkflow: t.py:run\n", "job.yaml")
         return lambda: check.check_job(job, document, {"t.py": source})
 
     return made

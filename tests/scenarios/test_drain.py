@@ -80,7 +80,7 @@ def test_a_site_whose_trainers_ignore_every_signal_leaves_in_time_and_takes_them
         assert len(children) == 3
         began = time.monotonic()
         assert first.stop() == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20  # 30 s are what they have
         assert ended(children, within_s=0)
 
 

@@ -5,6 +5,7 @@ import pytest
 from tests.scenarios.conftest import adding, ended, family, left_out, put_job, took_part
 
 pytestmark = pytest.mark.scenario
+PATIENCE = 8  # seconds: several times what a node takes to start on a slow machine, while others stand at their gates
 
 
 def open_gates(gates, *sites):
@@ -17,7 +18,7 @@ def open_gates(gates, *sites):
 def test_a_site_that_is_killed_for_good_is_left_out_once_and_not_waited_for_again(gated, tmp_path):
     federation, gates = gated(sites=3)
     train = adding("gate(task)")
-    job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 4, "min_sites": 2}, patience="2s")
+    job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 4, "min_sites": 2}, patience=f"{PATIENCE}s")
     with federation.session() as session:
         job = session.submit(job).id
         for gate in gates.values():
@@ -31,16 +32,19 @@ def test_a_site_that_is_killed_for_good_is_left_out_once_and_not_waited_for_agai
         assert detail.job.state == "completed", detail.job.cause
         for done in detail.rounds[1:]:
             assert took_part(done) == ["site-1", "site-2"]
-            assert "no progress for 2 s, the job's patience" in left_out(done)["site-3"]
+            assert f"no progress for {PATIENCE} s, the job's patience" in left_out(done)["site-3"]
         times = [done.committed_at for done in detail.rounds]
-        assert times[1] - times[0] > 2
-        assert times[4] - times[1] < 2  # three rounds together: nobody waits for it a second time
+        assert times[1] - times[0] > PATIENCE
+        assert times[4] - times[1] < PATIENCE  # three rounds together: nobody waits for it a second time
 
 
 def test_a_site_that_comes_back_takes_part_from_the_next_round_on(gated, tmp_path):
     federation, gates = gated(sites=3)
     job = put_job(
-        tmp_path / "job", {"train.py": adding("gate(task)")}, with_={"rounds": 4, "min_sites": 2}, patience="2s"
+        tmp_path / "job",
+        {"train.py": adding("gate(task)")},
+        with_={"rounds": 4, "min_sites": 2},
+        patience=f"{PATIENCE}s",
     )
     with federation.session() as session:
         job = session.submit(job).id
@@ -81,7 +85,7 @@ def test_a_trainer_that_hangs_is_left_out_and_ended_and_a_fresh_one_takes_part_a
                 never.read()
         """
     )
-    job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 3, "min_sites": 2}, patience="2s")
+    job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 3, "min_sites": 2}, patience=f"{PATIENCE}s")
     with federation.session() as session:
         job = session.submit(job).id
         gates["site-3"].wait()
@@ -94,7 +98,7 @@ def test_a_trainer_that_hangs_is_left_out_and_ended_and_a_fresh_one_takes_part_a
             gates[site].open()
         detail = session.wait(job)
         assert detail.job.state == "completed", detail.job.cause
-        assert left_out(detail.rounds[1]) == {"site-3": "train: no progress for 2 s, the job's patience"}
+        assert left_out(detail.rounds[1]) == {"site-3": f"train: no progress for {PATIENCE} s, the job's patience"}
         assert took_part(detail.rounds[3]) == ["site-1", "site-2", "site-3"]
 
 
@@ -121,7 +125,7 @@ def test_a_trainer_whose_children_do_the_work_is_waited_for(started, tmp_path):
 def test_a_round_ends_at_its_deadline_without_who_is_late_and_the_next_asks_again(gated, tmp_path):
     federation, gates = gated(sites=3)
     train = adding("if number == 3 and task.round == 1: gate(task)")
-    spec = {"rounds": 3, "min_sites": 2, "deadline": "2s"}
+    spec = {"rounds": 3, "min_sites": 2, "deadline": "5s"}
     job = put_job(tmp_path / "job", {"train.py": train}, with_=spec, patience="60s")
     with federation.session() as session:
         job = session.submit(job).id
@@ -129,9 +133,9 @@ def test_a_round_ends_at_its_deadline_without_who_is_late_and_the_next_asks_agai
         (late,) = federation.nodes["site-3"].children()
         detail = session.wait(job)
         assert detail.job.state == "completed", detail.job.cause
-        assert left_out(detail.rounds[1]) == {"site-3": "train: no answer within the round's deadline of 2 s"}
+        assert left_out(detail.rounds[1]) == {"site-3": "train: no answer within the round's deadline of 5 s"}
         assert [took_part(done) for done in detail.rounds[2:]] == [["site-1", "site-2", "site-3"]] * 2
-        assert ended([late], within_s=1)
+        assert ended([late], within_s=30)
 
 
 def test_a_site_that_joins_late_takes_part_from_the_next_round_on(gated, tmp_path):
@@ -178,7 +182,7 @@ def test_a_site_without_room_at_first_takes_part_once_the_other_job_has_ended(ga
 
 def test_a_job_whose_sites_all_fall_silent_fails_and_says_who(gated, tmp_path):
     federation, gates = gated()
-    job = put_job(tmp_path / "job", {"train.py": adding("gate(task)")}, with_={"rounds": 2}, patience="1s")
+    job = put_job(tmp_path / "job", {"train.py": adding("gate(task)")}, with_={"rounds": 2}, patience="5s")
     with federation.session() as session:
         job = session.submit(job).id
         for gate in gates.values():

@@ -106,7 +106,7 @@ def test_a_site_that_refused_is_asked_once_more_when_it_comes_back_and_the_job_w
 
 
 def test_a_job_that_too_few_sites_take_fails_when_its_patience_is_over_and_says_who_refused(two, tmp_path):
-    job = put_job(tmp_path / "job", {"train.py": adding()}, with_={"rounds": 1, "min_sites": 2}, patience="2s")
+    job = put_job(tmp_path / "job", {"train.py": adding()}, with_={"rounds": 1, "min_sites": 2}, patience="5s")
     with two.session(who=BO) as session:
         detail = session.wait(session.submit(job).id)
     assert (detail.job.state, detail.job.patience_out) == ("failed", True)

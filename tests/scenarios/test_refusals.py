@@ -167,7 +167,7 @@ async def test_a_bundle_that_somebody_of_another_project_signed_is_refused_by_th
 def test_a_bundle_that_changed_on_the_servers_disk_is_refused_by_every_site(started, tmp_path):
     federation = started(sites=2)
     federation.nodes["site-2"].stop()
-    job = put_job(tmp_path / "job", {"train.py": adding()}, with_={"rounds": 1, "min_sites": 2}, patience="2s")
+    job = put_job(tmp_path / "job", {"train.py": adding()}, with_={"rounds": 1, "min_sites": 2}, patience="8s")
     with federation.session() as session:
         waiting = session.submit(job)
         assert waiting.cause == "waiting for sites: 1 of the 2 that it needs are connected"

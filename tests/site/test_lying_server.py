@@ -145,6 +145,17 @@ async def test_a_server_cannot_make_a_site_run_what_its_policy_refuses(tmp_path)
             assert (await liar.heard.get()).WhichOneof("it") == "stopped"
 
 
+async def test_a_log_longer_than_any_costs_the_server_its_line_and_the_site_nothing(tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        for lie in (
+            pb.Down(start=pb.Start(job=JOB, bundle="0" * 64, size=1, whole=b"x", log_offset=2**64 - 1)),
+            pb.Down(welcome=pb.Welcome(jobs=[pb.Held(job=JOB, log_offset=2**63)])),
+        ):
+            liar.says.put_nowait(lie)
+            await liar.hellos.get()  # it hung up, and came back
+        assert list((federation.nodes["site-1"].kit / "work" / "jobs").iterdir()) == []
+
+
 def checked(federation, data):
     root_pem = (federation.prod / "server" / "startup" / "root.crt").read_bytes()
     return bundle.verify(data, root_pem=root_pem, project="bench", now=time.time())

@@ -100,3 +100,15 @@ def test_several_mistakes_are_told_at_once():
 def test_the_document_points_at_the_workflow_s_parameters_too():
     _, document = read_job_document(WHOLE, "job.yaml")
     assert document.where(("with", "min_sites")) == "job.yaml:3:19"
+
+
+@pytest.mark.parametrize("name", ["12345678", "deadbeef", "0" * 32])
+def test_a_job_is_not_named_like_the_beginning_of_an_id(name):
+    with pytest.raises(BadInput, match="beginning of a job's id") as refused:
+        read_job(f"name: '{name}'\ntrainer: train.py\n", "job.yaml")
+    assert refused.value.where == "job.yaml:1:1"
+
+
+@pytest.mark.parametrize("name", ["cafe", "c01a", "deadbeef-1", "DEADBEEF", "defaced-s", "0" * 33])
+def test_a_name_that_no_id_begins_with_is_taken(name):
+    assert read_job(f"name: '{name}'\ntrainer: train.py\n", "job.yaml").name == name

@@ -48,7 +48,6 @@ def test_whatever_json_can_say_is_read_as_json_reads_it(value):
         ("'1'", "1"),
         ("!!str 1", "1"),
         ("1_000", "1_000"),
-        (".inf", ".inf"),
         ("9" * 50, "9" * 50),
     ],
 )
@@ -124,3 +123,11 @@ def test_a_file_that_is_missing_or_not_text_or_too_large_is_named(tmp_path):
 def test_a_byte_order_mark_is_no_part_of_the_first_key(tmp_path):
     (tmp_path / "bom.yaml").write_bytes(b"\xef\xbb\xbfname: x\n")
     assert yamls.load_file(tmp_path / "bom.yaml").data == {"name": "x"}
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", "+.INF", ".nan", ".NaN"])
+def test_a_number_that_is_not_finite_is_refused_where_it_stands_and_taken_as_text_in_quotes(text):
+    with pytest.raises(BadInput, match="is not a finite number") as refused:
+        yamls.load(f"config:\n  rate: {text}\n", name="job.yaml")
+    assert refused.value.where == "job.yaml:2:9"
+    assert yamls.load(f'rate: "{text}"\n', name="job.yaml").mapping() == {"rate": text}

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import os
 import random
 from pathlib import Path
 
@@ -242,3 +243,21 @@ def test_numbers_that_are_no_times_are_refused_before_they_are_reckoned_with(wor
     for number in (10**400, -(10**400), float("inf"), float("-inf")):
         with pytest.raises((RemoteFault, NotAllowed)):
             verify(world, now, resigned(world, pack(world, now), lambda it, number=number: it.update(created=number)))
+
+
+def test_nothing_that_is_unpacked_can_be_executed_whatever_the_umask(tmp_path, world, now):
+    data = pack(world, now, files={"job.yaml": b"name: tumours\n", "deep/er/run.sh": b"#!/bin/sh\n"})
+    checked = verify(world, now, data)
+    before = os.umask(0)
+    try:
+        bundle.unpack(checked, tmp_path / "code")
+    finally:
+        os.umask(before)
+    modes = {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "code").rglob("*")}
+    assert modes == {"job.yaml": 0o644, "run.sh": 0o644, "deep": 0o755, "er": 0o755}
+
+
+def test_a_strange_name_is_blamed_and_not_the_number_of_files(world, now):
+    with pytest.raises(BadInput, match=r"a job cannot carry this file: 'what\?\.py'") as refused:
+        pack(world, now, files={"job.yaml": b"name: tumours\n", "what?.py": b""})
+    assert "10,000" not in str(refused.value)

@@ -23,6 +23,21 @@ UNSAFE = [
     "trailing ",
     "cafe\u0301.py",
     "\ud800",
+    ".hidden",
+    "a/.git/config",
+    "...x",
+    "-rf",
+    "~",
+    "a/ b",
+    "nul",
+    "CON.txt",
+    "a/com1.py",
+    "\uff23on",
+    "x\u202etxt.py",
+    "x\u200by.py",
+    "x\x9by",
+    "x\u2028y",
+    "x\u00a0y",
     "x" * 256,
     "/".join(["ab"] * 400),
 ]
@@ -33,14 +48,25 @@ def test_an_unsafe_path_is_refused(path):
     assert paths.problem([path])
 
 
-@pytest.mark.parametrize("path", ["train.py", "data/a.csv", ".hidden", "caf\u00e9.py", "a b.py", "x" * 255, "...x"])
+@pytest.mark.parametrize(
+    "path", ["train.py", "data/a.csv", "console.py", "common.py", "caf\u00e9.py", "a b.py", "x" * 255]
+)
 def test_a_plain_path_is_taken(path):
     assert paths.problem([path]) == ""
 
 
 @pytest.mark.parametrize(
     "listed",
-    [["b", "a"], ["a", "a"], ["A.py", "a.py"], ["a", "a/b"], ["A/x", "a"], ["A", "a/b"], ["D/x", "d"]],
+    [
+        ["b", "a"],
+        ["a", "a"],
+        ["A.py", "a.py"],
+        ["a", "a/b"],
+        ["A/x", "a"],
+        ["A", "a/b"],
+        ["D/x", "d"],
+        ["a2", "a\u00b2"],
+    ],
 )
 def test_paths_that_are_unsorted_or_that_some_file_system_takes_for_one_are_refused(listed):
     assert paths.problem(listed)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import socket
 import ssl
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from convoy.wire import door as doors
 from convoy.wire import stream as streams
 from convoy.wire import tls
 from convoy.wire.frames import LENGTH, MAX_FRAME
+from convoy.wire.proxy import proxy_for
 from convoy.wire.stream import hear, speak
 
 
@@ -250,8 +252,8 @@ class Proxy:
             writer.write(b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n")
             writer.close()
             return
-        host, _, port = head.split(" ")[1].rpartition(":")
-        theirs, ours = await asyncio.open_connection(host, int(port))
+        port = head.split(" ")[1].rpartition(":")[2]
+        theirs, ours = await asyncio.open_connection("127.0.0.1", int(port))
         writer.write(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
 
         async def copy(source, target):
@@ -267,14 +269,38 @@ async def test_a_site_reaches_its_server_through_the_proxy_of_its_environment(do
     async with door(echo) as way, await asyncio.start_server(proxy.tunnel, "127.0.0.1", 0) as listening:
         address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         monkeypatch.setenv("https_proxy", f"http://it:secret@{address}")
-        stream = await way.dial()
+        monkeypatch.delenv("no_proxy", raising=False)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        (await way.dial()).close()  # this machine is reached without a proxy
+        assert proxy.asked == []
+        far = replace(way, host="server")  # a name that the proxy alone can resolve
+        stream = await far.dial()
         await stream.write(pb.Up(ping=pb.Ping()))
         assert (await stream.read(pb.Up)).WhichOneof("it") == "ping"
         stream.close()
-        assert proxy.asked == [f"CONNECT 127.0.0.1:{way.port} HTTP/1.1"]
+        assert proxy.asked == [f"CONNECT server:{way.port} HTTP/1.1"]
         monkeypatch.setenv("https_proxy", f"http://it:wrong@{address}")
         with pytest.raises(Unreachable, match=r"opens no tunnel.*\n.*407"):
-            await way.dial()
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        (await way.dial()).close()
+            await far.dial()
+        monkeypatch.setenv("no_proxy", "server")
+        with pytest.raises(Unreachable, match="is not reached"):
+            await far.dial()
         assert len(proxy.asked) == 2
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST.", "fl.localhost", "127.0.0.1", "127.8.8.8", "::1", "[::1]"])
+def test_this_machine_is_never_behind_a_proxy(host, monkeypatch):
+    monkeypatch.setenv("https_proxy", "http://proxy.invalid:3128")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert proxy_for(host) is None
+    assert proxy_for("10.0.0.1") is not None
+
+
+async def test_every_address_is_one_socket_for_both_families():
+    with doors.opened("::", 0) as sock:
+        sock.listen()
+        port = sock.getsockname()[1]
+        for host in ("127.0.0.1", "::1") if sock.family == socket.AF_INET6 else ("127.0.0.1",):
+            _, writer = await asyncio.open_connection(host, port)
+            writer.close()
+            await writer.wait_closed()

@@ -1,6 +1,19 @@
-"""What a node's admins are shown of its warnings and errors."""
+"""What a node's admins are shown of its warnings and errors, and what its log holds."""
 
-from convoy.worker.node import Notes
+import json
+
+import pytest
+import structlog
+
+from convoy.worker.node import Notes, set_up
+
+FORGED = "no\n2026-01-01T00:00:00Z [info     ] registered \x1b]52;c;eA==\x07 \u202e"
+
+
+@pytest.fixture
+def logging():
+    yield structlog.get_logger
+    structlog.reset_defaults()
 
 
 def test_a_problem_is_told_with_its_reason_and_whom_it_is_about():
@@ -9,3 +22,20 @@ def test_a_problem_is_told_with_its_reason_and_whom_it_is_about():
     notes(None, "error", {"timestamp": "T", "event": "lost", "exc_info": True})
     notes(None, "info", {"event": "nothing"})
     assert list(notes.newest) == ["T warning: refused: no (site=site-1)", "T error: lost"]
+
+
+def test_a_value_forges_no_line_of_a_log(logging, capfd):
+    notes = Notes()
+    set_up("text", notes)
+    logging().error("a job failed", reason=FORGED, exc_info=ValueError(FORGED))
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if not line.startswith("  ")] == lines[:1]
+    assert not [line for line in lines if "\x1b" in line or "\u202e" in line]
+    assert len(notes.newest) == 1
+    assert "\n" not in notes.newest[0]
+
+
+def test_a_log_for_machines_stays_json(logging, capfd):
+    set_up("json", Notes())
+    logging().warning("refused", reason=FORGED)
+    assert json.loads(capfd.readouterr().err)["reason"].startswith("no\\n2026")

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
-from convoy.admin import link
+from convoy.admin import border, link, meant
 from convoy.admin.faults import LoginNeeded
 from convoy.admin.patience import Patience
-from convoy.errors import BadInput, NotAllowed, NotFound, Unreachable
+from convoy.errors import BadInput, NotAllowed, Unreachable
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
 
 if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
     from convoy.admin import views
+    from convoy.trust.bundle import Bundle
 
 V1: Final = "/api/v1"
 FIRST_S: Final = 5.0  # how long a first login waits for a server that does not answer
 PATIENCE_S: Final = 60.0  # how long a stream that broke is tried again without any success
-ENDED: Final = frozenset({"completed", "failed", "aborted"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +56,7 @@ class Client:
 
     async def submit(self, folder: Path | str) -> views.JobView:
         """Sign a job's folder, submit it and return the job. Raises `BadInput` for what is wrong with it."""
-        sent = await self.send(await self.pack(Path(folder)))
-        return (await self.job(sent.id)).job
+        return (await self.job((await self.send(await self.pack(Path(folder)))).id)).job
 
     async def pack(self, folder: Path) -> bytes:
         """Return the signed bundle of a job's folder, and log in meanwhile."""
@@ -88,52 +87,41 @@ class Client:
     async def send(self, bundle: bytes) -> Sent:
         """Submit a signed bundle; sending it again is the same job, so a broken connection is tried again."""
         said = await self._ask("POST", "/jobs", content=bundle, again=True)
-        return Sent(str(said["id"]), str(said["name"]))
+        return Sent(border.text(said, "id", border.JOB_ID), border.text(said, "name", border.WORD))
 
     async def jobs(self) -> list[views.JobView]:
         """Return every job, newest first."""
         from convoy.admin import views
 
-        return [views.JobView.model_validate(said) for said in await self._ask("GET", "/jobs")]
+        return border.each(views.JobView, await self._ask("GET", "/jobs"))
 
     async def find(self, text: str) -> str:
         """Return a job's id from its id, its unique prefix or its name: the one that has not ended, else the newest."""
-        if len(text) == 32 and all(char in "0123456789abcdef" for char in text):
-            return text
-        jobs = await self._ask("GET", "/jobs")
-        found = [job for job in jobs if job["name"] == text] or [job for job in jobs if job["id"].startswith(text)]
-        if not found or not text:
-            newest = ", ".join(f"{job['id'][:8]} {job['name']}" for job in jobs[:3])
-            raise NotFound(f"there is no job {text!r}", why=newest and f"the newest: {newest}", fix="convoy job list")
-        going = [job for job in found if job["state"] not in ("completed", "failed", "aborted")]
-        if found[0]["name"] == text and len(going) < 2:
-            return str((going or found)[0]["id"])
-        if len(found) > 1:
-            named, meant = ("are called", going) if found[0]["name"] == text else ("have ids that begin with", found)
-            these = ", ".join(f"{job['id'][:8]} ({job['state']})" for job in meant[:5])
-            raise BadInput(f"{len(meant)} jobs {named} {text!r}", why=these, fix="give more of an id")
-        return str(found[0]["id"])
+        return text if border.JOB_ID.fullmatch(text) else meant.job(text, await self.jobs())
 
     async def job(self, job: str) -> views.JobDetail:
         """Return one job in full."""
         from convoy.admin import views
 
-        return views.JobDetail.model_validate(await self._ask("GET", f"/jobs/{quote(job, safe='')}"))
+        detail = border.one(views.JobDetail, await self._ask("GET", _path("jobs", job)))
+        border.same("the job", detail.job.id, job)
+        return detail
 
     async def watch(self, job: str) -> AsyncGenerator[views.Progress, None]:
         """Yield the job at once and after each change until it has ended; each round once, over broken connections."""
         from convoy.admin import views
 
         told = -1
-        async with aclosing(self._persistent(f"/jobs/{quote(job, safe='')}/watch")) as lines:
+        async with aclosing(self._persistent(_path("jobs", job, "watch"))) as lines:
             async for line in lines:
                 if line is None:
                     continue
-                progress = views.Progress.model_validate_json(line)
+                progress = border.line(views.Progress, line)
+                border.same("the job", progress.job.id, job)
                 fresh = [made for made in progress.rounds if made.round > told]
                 told = max([told, *(made.round for made in fresh)])
                 yield progress.model_copy(update={"rounds": fresh})
-                if progress.job.state in ENDED:
+                if progress.job.state in meant.ENDED:
                     return
 
     async def logs(
@@ -145,13 +133,13 @@ class Client:
         query = urlencode({"follow": str(follow).lower()} | ({"site": site} if site else {}))
         told: Counter[str] = Counter()
         seen: Counter[str] = Counter()
-        path = f"/jobs/{quote(job, safe='')}/logs?{query}"
+        path = f"{_path('jobs', job, 'logs')}?{query}"
         async with aclosing(self._persistent(path, to_the_end=True)) as lines:
             async for data in lines:
                 if data is None:
                     seen.clear()
                     continue
-                line = views.LogLine.model_validate_json(data)
+                line = border.line(views.LogLine, data)
                 seen[line.site] += 1
                 if seen[line.site] > told[line.site]:
                     told[line.site] += 1
@@ -161,22 +149,32 @@ class Client:
         """End a job; returns when nothing of it runs any more."""
         from convoy.admin import views
 
-        return views.JobView.model_validate(await self._ask("POST", f"/jobs/{quote(job, safe='')}/abort"))
+        return border.one(views.JobView, await self._ask("POST", _path("jobs", job, "abort")))
 
     async def delete(self, job: str) -> None:
         """Forget an ended job and its results."""
-        await self._ask("DELETE", f"/jobs/{quote(job, safe='')}")
+        await self._ask("DELETE", _path("jobs", job))
 
-    async def clone(self, job: str) -> Sent:
-        """Submit a job's files once more, signed by oneself, as a new job."""
+    async def bundle(self, job: str) -> Bundle:
+        """Return a job's bundle as its submitter signed it: of this id, with whoever submitted it by the record."""
         from convoy.trust import bundle
 
         record = (await self.job(job)).job
-        async with self._open("GET", f"/jobs/{quote(job, safe='')}/bundle") as chunks:
+        async with self._open("GET", _path("jobs", job, "bundle")) as chunks:
             data = b"".join([chunk async for chunk in link.limited(chunks, bundle.MAX_BYTES)])
         then = record.submitted_at  # its signature may have expired since: it counted when the server took it
-        old = bundle.verify(data, root_pem=self.root_pem, project=self.project, now=then)
-        return await self.send(await asyncio.to_thread(self._signed, old.files))
+        found = bundle.verify(data, root_pem=self.root_pem, project=self.project, now=then)
+        border.same("the bundle", found.id, job)  # an id is the digest of the signed list of files
+        border.same("the bundle's submitter", found.submitter, record.submitter)
+        return found
+
+    async def resubmit(self, found: Bundle) -> Sent:
+        """Submit a bundle's files once more, signed by oneself, as a new job; look at them before you sign."""
+        return await self.send(await asyncio.to_thread(self._signed, found.files))
+
+    async def clone(self, job: str) -> Sent:
+        """Submit the files of the job of this id once more, signed by oneself, as a new job."""
+        return await self.resubmit(await self.bundle(job))
 
     async def fetch(self, job: str, folder: Path | str) -> list[Path]:
         """Write the results of a job into a folder; goes on where it broke off, each file whole or not at all."""
@@ -190,59 +188,59 @@ class Client:
         """Return who one is, as the server knows it."""
         from convoy.admin import views
 
-        return views.PersonView.model_validate(await self._ask("GET", "/me"))
+        return border.one(views.PersonView, await self._ask("GET", "/me"))
 
     async def status(self) -> views.ServerView:
         """Return the server in one look."""
         from convoy.admin import views
 
-        return views.ServerView.model_validate(await self._ask("GET", "/status"))
+        return border.one(views.ServerView, await self._ask("GET", "/status"))
 
     async def problems(self, count: int = 50) -> list[views.LogLine]:
         """Return the server's newest warnings and errors, oldest first."""
         from convoy.admin import views
 
-        return [views.LogLine.model_validate(said) for said in await self._ask("GET", f"/problems?count={count}")]
+        return border.each(views.LogLine, await self._ask("GET", f"/problems?count={count}"))
 
     async def sites(self) -> list[views.SiteView]:
         """Return every site, by name."""
         from convoy.admin import views
 
-        return [views.SiteView.model_validate(said) for said in await self._ask("GET", "/sites")]
+        return border.each(views.SiteView, await self._ask("GET", "/sites"))
 
     async def site(self, site: str) -> views.SiteView:
         """Return one site."""
-        from convoy.admin import views
-
-        return views.SiteView.model_validate(await self._ask("GET", f"/sites/{quote(site, safe='')}"))
+        return await self._site("GET", site)
 
     async def enable(self, site: str, *, enabled: bool = True) -> views.SiteView:
         """Let a site take part, or not."""
-        from convoy.admin import views
-
-        verb = "enable" if enabled else "disable"
-        return views.SiteView.model_validate(await self._ask("POST", f"/sites/{quote(site, safe='')}/{verb}"))
+        return await self._site("POST", site, "enable" if enabled else "disable")
 
     async def leave(self, target: str, *, restart: bool) -> None:
         """Drain and stop, or restart, the server ("server") or a site."""
-        place = "" if target == "server" else f"/sites/{quote(target, safe='')}"
-        await self._ask("POST", f"{place}/{'restart' if restart else 'stop'}")
+        place = () if target == "server" else ("sites", target)
+        await self._ask("POST", _path(*place, "restart" if restart else "stop"))
 
     async def revoke(self, site: str) -> views.SiteView:
         """Let nothing count that a site was certified for so far."""
+        return await self._site("POST", site, "revoke")
+
+    async def _site(self, method: str, site: str, *verb: str) -> views.SiteView:
         from convoy.admin import views
 
-        return views.SiteView.model_validate(await self._ask("POST", f"/sites/{quote(site, safe='')}/revoke"))
+        found = border.one(views.SiteView, await self._ask(method, _path("sites", site, *verb)))
+        border.same("the site", found.name, site)
+        return found
 
     async def revoke_admin(self, name: str) -> None:
         """Let nobody log in with what a person was certified for so far."""
-        await self._ask("POST", f"/admins/{quote(name, safe='')}/revoke")
+        await self._ask("POST", _path("admins", name, "revoke"))
 
     # who is who
 
     async def ask_for_authority(self) -> str:
         """Return the request (PEM) for another issuing authority, of which the server keeps the key."""
-        return str((await self._ask("POST", "/authority/request"))["request"])
+        return border.text(await self._ask("POST", "/authority/request"), "request", border.PEM)
 
     async def give_authority(self, certificate: str) -> None:
         """Give the server the certificate (PEM) that it has asked for."""
@@ -251,7 +249,7 @@ class Client:
     async def renew(self, request: str) -> str:
         """Return the certificate (PEM) for another key of this person, which a request (PEM) proves."""
         said = await self._ask("POST", "/renew", content=json.dumps({"request": request}).encode())
-        return str(said["certificate"])
+        return border.text(said, "certificate", border.PEM)
 
     async def invite(self, token_hash: str, kind: str, name: str, expires_at: float) -> None:
         """Let a join token be used, of which the server gets the hash."""
@@ -262,7 +260,7 @@ class Client:
         """Give the server a newer federation.json."""
         from convoy.admin import views
 
-        return views.FederationView.model_validate(await self._ask("POST", "/federation", content=signed))
+        return border.one(views.FederationView, await self._ask("POST", "/federation", content=signed))
 
     async def audit(self, since: int = 0) -> AsyncGenerator[trail.Entry, None]:
         """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
@@ -279,28 +277,30 @@ class Client:
             if self._bearer:
                 return
             said = await self.link.ask("GET", f"{V1}/login")
-            if not isinstance(said, dict) or said.get("project") != self.project:
+            project = border.text(said, "project", border.WORD)
+            if project != self.project:
                 raise NotAllowed(
-                    f"{self.link.host}:{self.link.port} does not serve the project {self.project}",
-                    why=f"it serves {said.get('project') if isinstance(said, dict) else 'something else'}",
+                    f"{self.link.name} does not serve the project {self.project}",
+                    why=f"it serves {project}",
                     fix="use the kit of that project, or name your server with --server HOST:PORT",
                 )
             from convoy.trust import login
 
-            nonce = str(said["nonce"])
+            nonce = border.text(said, "nonce", border.SECRET)
             answer = login.answer(self.key_pem, self.cert_pem, self.project, nonce) | {"nonce": nonce}
             given = await self.link.ask("POST", f"{V1}/login", content=json.dumps(answer).encode())
-            self._bearer = str(given["token"])
-        await self._hear_news(int(given["federation"]))
+            newest = border.number(given, "federation")
+            self._bearer = border.text(given, "token", border.SECRET)
+        await self._hear_news(newest)
         await self._renew_in_time()
 
     async def _hear_news(self, number: int) -> None:
         """Keep a newer federation.json: the roots in it may be others."""
-        from convoy.trust import roll
+        from convoy.trust import federation, roll
 
         if number > roll.known(self.kit):
             async with self._open("GET", "/federation") as chunks:
-                signed = b"".join([chunk async for chunk in chunks])
+                signed = b"".join([chunk async for chunk in link.limited(chunks, federation.MAX_BYTES)])
             roll.take(self.kit, signed)
             self.root_pem = self.kit.root_file.read_bytes()
 
@@ -320,7 +320,9 @@ class Client:
         await self.log_in()
         bearer = self._bearer
         try:
-            async with self.link.open(method, V1 + path, content=content, headers=_header(bearer)) as chunks:
+            async with self.link.open(
+                method, V1 + path, content=content, headers={"authorization": f"Bearer {bearer}"}
+            ) as chunks:
                 yield chunks
         except LoginNeeded:
             if self._bearer == bearer:
@@ -332,7 +334,7 @@ class Client:
         patience_s = 10 * link.READ_S if path.endswith("/abort") or content else link.READ_S
         for attempt in (1, 2):
             await self.log_in()
-            headers = _header(self._bearer)
+            headers = {"authorization": f"Bearer {self._bearer}"}
             try:
                 return await self.link.ask(method, V1 + path, content=content, headers=headers, patience_s=patience_s)
             except LoginNeeded:
@@ -366,8 +368,8 @@ class Client:
                 await patience.wait(problem)
 
 
-def _header(bearer: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {bearer}"}
+def _path(*parts: str) -> str:
+    return "".join(f"/{quote(part, safe='', errors='replace')}" for part in parts)
 
 
 @asynccontextmanager

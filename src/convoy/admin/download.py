@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from convoy.admin.patience import Patience
 
 
+MAX_FILES: Final = 20_000  # of a job's results: a log of each site, and a few more
 OWNER: Final = ".convoy-job"  # says whose results a folder holds
 
 
@@ -43,8 +44,10 @@ async def fetch(ask: Open, detail: views.JobDetail, folder: Path, patience: Pati
     from convoy.trust import paths
 
     problem = paths.problem(sorted(detail.results))
+    if len(detail.results) > MAX_FILES:
+        problem = f"{len(detail.results):,} of them; at most {MAX_FILES:,} are fetched"
     if problem:
-        raise RemoteFault("the server names results that are no safe file names", why=problem)
+        raise RemoteFault("the server names results that cannot be fetched", why=problem)
     try:
         _claim(folder, detail.job.id)
         for name in detail.results:

@@ -27,6 +27,7 @@ STATUS: Final[Mapping[type[errors.ConvoyError], int]] = {
     errors.ConvoyError: 500,
 }
 MAX_BYTES: Final = 1 << 20  # of an error that is read: one with a traceback has some 64 KiB
+MAX_LINE: Final = 100_000  # characters of what, why or fix
 _BY_NAME: Final = {kind.__name__: kind for kind in STATUS}
 
 
@@ -51,14 +52,22 @@ def to_json(problem: errors.ConvoyError) -> dict[str, str | int]:
 
 
 def from_json(said: object, status: int) -> errors.ConvoyError:
-    """Return the error that a server described; whatever else it said becomes a `RemoteFault`."""
-    if not isinstance(said, dict) or said.get("kind") not in _BY_NAME:
+    """Return the error that a server described; whatever else it said, and a bug there, becomes a `RemoteFault`."""
+    kind = said.get("kind") if isinstance(said, dict) else None
+    if not isinstance(said, dict) or not isinstance(kind, str) or kind not in _BY_NAME:
         return errors.RemoteFault(
             f"the server answered {status} without saying why",
             fix="check that this is a Convoy server of your version: convoy status",
         )
-    text = {key: str(said.get(key, ""))[:100_000] for key in ("what", "why", "fix", "where")}
-    kind = _BY_NAME[said["kind"]]
-    if kind is errors.BadInput:
+    text = {key: _line(said.get(key, "")) for key in ("what", "why", "fix", "where")}
+    made = _BY_NAME[kind]
+    if made is errors.BadInput:
         return errors.BadInput(text["what"], why=text["why"], fix=text["fix"], where=text["where"])
-    return kind(text["what"], why=text["why"], fix=text["fix"])
+    made = errors.RemoteFault if made in (errors.Bug, errors.ConvoyError) else made  # `Bug` is one of ours, here
+    return made(text["what"], why=text["why"], fix=text["fix"])
+
+
+def _line(said: object) -> str:
+    """Return a text as one line of limited length; "" for what is none."""
+    text = said[:MAX_LINE] if isinstance(said, str) else ""
+    return " · ".join(filter(None, (part.strip() for part in text.splitlines())))

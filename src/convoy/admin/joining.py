@@ -6,7 +6,7 @@ import json
 import time
 from typing import Final
 
-from convoy.admin import client, link
+from convoy.admin import border, client, link
 from convoy.admin.patience import Patience
 from convoy.errors import RemoteFault, Unreachable
 from convoy.spec.kit import PENDING, Kit
@@ -82,6 +82,6 @@ async def _asked(wire: link.Link, ask: dict[str, str], patience: Patience) -> st
     while True:
         try:
             said = await wire.ask("POST", f"{client.V1}/enrol", content=json.dumps(ask).encode())
-            return str(said["certificate"])
+            return border.text(said, "certificate", border.PEM)
         except Unreachable as problem:
             await patience.wait(problem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -12,7 +11,7 @@ from typing import Any, Final
 
 import httpcore
 
-from convoy.admin import faults
+from convoy.admin import border, faults
 from convoy.errors import BadInput, NotAllowed, RemoteFault, Unreachable
 from convoy.spec.kit import Kit
 from convoy.wire.proxy import proxy_for
@@ -50,6 +49,11 @@ class Link:
             url, proxy_headers=login, ssl_context=context, max_connections=8, keepalive_expiry=60
         )
 
+    @property
+    def name(self) -> str:
+        """HOST:PORT as it stands in a URL: an IPv6 address in brackets."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
     async def close(self) -> None:
         """Close every connection."""
         await self._pool.aclose()
@@ -70,7 +74,7 @@ class Link:
                 data += chunk
                 if len(data) > MAX_ANSWER:
                     raise RemoteFault(f"the server's answer to {path} is larger than {MAX_ANSWER} bytes")
-        return _json(bytes(data))
+        return border.parsed(bytes(data))
 
     @asynccontextmanager
     async def open(
@@ -85,33 +89,34 @@ class Link:
         """Give the chunks of the answer to a request; raises the error that the server described."""
         times = {"connect": CONNECT_S, "read": patience_s, "write": patience_s, "pool": CONNECT_S}
         url = httpcore.URL(scheme=b"https", host=self.host.encode(), port=self.port, target=path.encode())
+        named = [("host", self.name), *(headers or {}).items()]
         try:
             async with self._pool.stream(
-                method, url, headers=list((headers or {}).items()), content=content, extensions={"timeout": times}
+                method, url, headers=named, content=content, extensions={"timeout": times}
             ) as response:
                 chunks = response.aiter_stream()
                 if response.status >= 300:
-                    raise faults.from_json(_json(await _some(chunks)), response.status)
+                    raise faults.from_json(border.parsed(await _some(chunks)), response.status)
                 yield chunks
         except httpcore.ConnectError as problem:
             raise self._no_connection(problem) from problem
         except httpcore.ConnectTimeout as problem:
             raise Unreachable(
-                f"{self.host}:{self.port} does not answer",
+                f"{self.name} does not answer",
                 why=f"no connection within {CONNECT_S:.0f} s",
                 fix="check the address and the firewall in between",
             ) from problem
         except httpcore.TimeoutException as problem:
-            raise Broken(f"{self.host}:{self.port} fell silent", why=f"for {patience_s:.0f} s") from problem
+            raise Broken(f"{self.name} fell silent", why=f"for {patience_s:.0f} s") from problem
         except ssl.SSLError as problem:  # said after the handshake: TLS 1.3 asks for certificates late
             raise NotAllowed(
-                f"{self.host}:{self.port} asks for a certificate in the connection",
+                f"{self.name} asks for a certificate in the connection",
                 why=f"as the server's port for sites does ({problem.reason})",
                 fix="people use its other port, admin_port in startup/convoy.yaml: --server HOST, or HOST:ADMIN_PORT",
             ) from problem
         except (httpcore.NetworkError, httpcore.ProtocolError) as problem:
             raise Broken(
-                f"the connection to {self.host}:{self.port} broke",
+                f"the connection to {self.name} broke",
                 why=str(problem) or type(problem).__name__,
                 fix="try again; `convoy status` says whether the server runs",
             ) from problem
@@ -122,18 +127,18 @@ class Link:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             return Unreachable(
-                f"nobody answers at {self.host}:{self.port}",
+                f"nobody answers at {self.name}",
                 why=str(problem),
                 fix="start the server (`convoy up` on this machine), or name another with --server HOST:PORT",
             )
         if "expired" in cause.verify_message or "not yet valid" in cause.verify_message:
             return NotAllowed(
-                f"the certificate of {self.host}:{self.port} is not valid now",
+                f"the certificate of {self.name} is not valid now",
                 why=f"{cause.verify_message}; here it is {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
                 fix="look at this machine's clock, then at the server's: it renews its certificate by itself",
             )
         return NotAllowed(
-            f"{self.host}:{self.port} is not the server of your kit",
+            f"{self.name} is not the server of your kit",
             why=cause.verify_message,
             fix="use the kit of that server's project, and a host name that its certificate lists; if the project has "
             "another root by now: ask for a new kit (convoy kit invite NAME)",
@@ -149,7 +154,8 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             raise RemoteFault(f"the server sent a line longer than {MAX_LINE} bytes")
         for line in whole:
             if line.startswith(b'{"error":'):
-                raise faults.from_json(_json(line)["error"], 200)
+                said = border.parsed(line)
+                raise faults.from_json(said["error"] if isinstance(said, dict) else None, 200)
             if line:
                 yield line
 
@@ -159,13 +165,6 @@ async def _some(chunks: AsyncIterator[bytes]) -> bytes:
     async for chunk in chunks:
         data += chunk[: faults.MAX_BYTES - len(data)]
     return bytes(data)
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError):
-        return None
 
 
 async def limited(chunks: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:

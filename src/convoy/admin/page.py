@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import Final
+from typing import Final, get_args, get_origin
 
 from convoy.admin import views
 from convoy.admin.route import Route
@@ -69,12 +69,18 @@ def _rights() -> str:
 
 def _model(model: type[views.View]) -> str:
     rows = [
-        f"<tr><td><code>{name}</code></td><td>{escape(_type(field.annotation))}</td></tr>"
+        f"<tr><td><code>{name}</code></td><td>{escape(type_name(field.annotation))}</td></tr>"
         for name, field in model.model_fields.items()
     ]
     return f"<h3>{model.__name__}</h3><p>{escape(model.__doc__ or '')}</p><table>{''.join(rows)}</table>"
 
 
-def _type(annotation: object) -> str:
-    name = str(annotation) if hasattr(annotation, "__args__") else getattr(annotation, "__name__", str(annotation))
-    return name.replace("convoy.admin.views.", "")
+def type_name(annotation: object) -> str:
+    """Return a field's type as a reader knows it: without its limits."""
+    inside, origin = get_args(annotation), get_origin(annotation)
+    if hasattr(annotation, "__metadata__"):
+        return type_name(inside[0])
+    if origin is list or origin is dict:
+        return f"{origin.__name__}[{', '.join(map(type_name, inside))}]"
+    name = str(annotation) if inside else getattr(annotation, "__name__", str(annotation))
+    return name.replace("convoy.admin.views.", "").replace("typing.", "")

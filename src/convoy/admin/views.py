@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from convoy.control.records import JobState, MemberState
+from convoy.spec import names
+
+JobId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+Digest = Annotated[str, Field(pattern="^([0-9a-f]{32,128})?$")]  # of a model; empty: none
+Name = Annotated[str, AfterValidator(names.word)]  # of a job, a site, a project
+Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]  # seconds since the epoch, 0: never
+Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Measured = Annotated[float, BeforeValidator(lambda said: float("nan") if said is None else said)]  # JSON has no NaN
 
 
 class View(BaseModel):
@@ -16,8 +27,8 @@ class View(BaseModel):
 class MemberView(View):
     """A site in a job; `missing` is what jobs are not isolated from there (files, processes, network), and why."""
 
-    site: str
-    state: str
+    site: Name
+    state: MemberState
     reason: str = ""
     missing: dict[str, str] = {}
 
@@ -25,45 +36,45 @@ class MemberView(View):
 class LeftOut(View):
     """A site that gave no update to a round, and why."""
 
-    site: str
+    site: Name
     reason: str
 
 
 class Share(View):
     """A site that took part in a round."""
 
-    site: str
-    weight: float
+    site: Name
+    weight: Measured
 
 
 class RoundView(View):
     """A round; `committed_at` is seconds since the epoch. Without a `model` it is the one that the job ended in."""
 
-    round: int
-    model: str
-    metrics: dict[str, float]
+    round: Count
+    model: Digest
+    metrics: dict[str, Measured]
     best: bool
     took_part: list[Share]
     left_out: list[LeftOut]
-    committed_at: float
+    committed_at: Time
 
 
 class JobView(View):
     """A job in one line; `rounds` is 0 while the workflow has not said how many; `patience_out`: it failed of that."""
 
-    id: str
-    name: str
-    state: str
+    id: JobId
+    name: Name
+    state: JobState
     cause: str
     submitter: str
     org: str
-    submitted_at: float
-    started_at: float
-    ended_at: float
-    round: int
-    rounds: int
-    waiting_for: list[str]
-    metrics: dict[str, float]
+    submitted_at: Time
+    started_at: Time
+    ended_at: Time
+    round: Count
+    rounds: Count
+    waiting_for: list[Name]
+    metrics: dict[str, Measured]
     patience_out: bool = False
 
 
@@ -89,7 +100,7 @@ class Progress(View):
 class LogLine(View):
     """One line of a job's log, of `site` ("server" for the workflow)."""
 
-    site: str
+    site: Name
     text: str
 
 
@@ -99,35 +110,35 @@ class SiteView(View):
     `missing` is what jobs are not isolated from there (files, processes, network), and why.
     """
 
-    name: str
+    name: Name
     org: str
     connected: bool
     enabled: bool
     version: str
-    seen_at: float
-    revoked_at: float
-    cpu: float
-    memory: int
-    gpu: float
-    jobs: list[str]
+    seen_at: Time
+    revoked_at: Time
+    cpu: Number
+    memory: Count
+    gpu: Number
+    jobs: list[Name]
     missing: dict[str, str] = {}
 
 
 class ServerView(View):
     """The server in one look; `problem` says in words what keeps it from taking new work."""
 
-    project: str
+    project: Name
     version: str
-    started_at: float
-    jobs_running: int
-    jobs_waiting: int
-    sites_connected: int
-    sites_known: int
+    started_at: Time
+    jobs_running: Count
+    jobs_waiting: Count
+    sites_connected: Count
+    sites_known: Count
     problem: str
-    disk_free: int
+    disk_free: Count
     python: str
     platform: str
-    memory: int
+    memory: Count
 
 
 class AuditRecord(View):
@@ -214,8 +225,8 @@ class InviteAsk(View):
 class FederationView(View):
     """The federation.json that counts now."""
 
-    number: int
-    sites: list[str]
+    number: Count
+    sites: list[Name]
 
 
 class PersonView(View):

@@ -68,7 +68,7 @@ def render(screen: Screen, where: Where, *, with_kits: bool, kits_alone: bool = 
     made = objects(project, where.place.options, kits.read(project, where.workspace, secrets=with_kits or kits_alone))
     made = [it for it in made if it["kind"] == "Secret"] if kits_alone else made
     screen.data({"objects": made})
-    screen.line(text.to_yaml(made).rstrip("\n"))
+    screen.block(text.to_yaml(made), indent="")
 
 
 def chart(screen: Screen, where: Where, folder: Path) -> None:

@@ -59,7 +59,10 @@ def _bundled(path: Path, kit: Kit) -> tuple[Job, str, str]:
     """Return a signed bundle's job.yaml, digest and submitter."""
     data, root_pem = path.read_bytes(), kit.root_file.read_bytes()
     checked = bundle.verify(data, root_pem=root_pem, project=kit.project, now=time.time())
-    return read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml"), checked.digest, checked.submitter
+    if "job.yaml" not in checked.files:
+        raise BadInput(f"the bundle {path} has no job.yaml", why=f"it has {', '.join(checked.files)}"[:200])
+    text = bytes(checked.files["job.yaml"]).decode("utf-8-sig", errors="replace")
+    return read_job(text, "job.yaml"), checked.digest, checked.submitter
 
 
 def _folder(path: Path) -> tuple[Job, str, str]:

@@ -49,7 +49,7 @@ async def _console(found: whose.Whose) -> int:
 
 async def _greet(client: Client, screen: Screen) -> None:
     person, server = await client.me(), await client.status()
-    screen.line(f"Convoy {server.version}: {server.project} at {client.link.host}:{client.link.port}")
+    screen.line(f"Convoy {server.version}: {server.project} at {client.link.name}")
     screen.line(f"{person.name} of {person.org}, {person.role}. `help` lists the verbs, `bye` leaves.")
 
 

@@ -17,25 +17,32 @@ app = group("eks", "Make an Amazon EKS cluster for a federation")
 @click.option("--nodes", default=2, show_default=True, type=click.IntRange(1, 100), help="Machines")
 @click.option("--gpu-nodes", default=0, show_default=True, type=click.IntRange(0, 100), help="Machines with a GPU")
 @click.option("--output", "-o", default=Path(), type=click.Path(path_type=Path), help="The folder (default: this one)")
+@click.option("--force", is_flag=True, help="Write over files that say something else")
 @as_json
-def cluster(*, name: str, region: str, nodes: int, gpu_nodes: int, output: Path, json: bool) -> None:
-    """Write cluster.yaml for eksctl and storage-class.yaml for kubectl; nothing is made at AWS yet."""
+def cluster(*, name: str, region: str, nodes: int, gpu_nodes: int, output: Path, force: bool, json: bool) -> None:
+    """Write cluster.yaml for eksctl and storage-class.yaml for kubectl; nothing is made at AWS yet.
+
+    A file that is there and says something else, because it was edited or made for other options, stays as it is.
+    """
     from convoy.cli.output import Screen
     from convoy.eks import config
     from convoy.errors import BadInput
     from convoy.kube import text
 
     made = {
-        output / "cluster.yaml": config.cluster(name, region, nodes=nodes, gpu_nodes=gpu_nodes),
-        output / "storage-class.yaml": config.storage_class(),
+        output / "cluster.yaml": text.to_yaml([config.cluster(name, region, nodes=nodes, gpu_nodes=gpu_nodes)]),
+        output / "storage-class.yaml": text.to_yaml([config.storage_class()]),
     }
-    for file, it in made.items():
-        try:
-            file.write_text(text.to_yaml([it]))
-        except OSError as problem:
-            raise BadInput(
-                f"{file} cannot be written", why=problem.strerror or "", fix="choose another -o"
-            ) from problem
+    others = [file for file, said in made.items() if file.exists() and file.read_text(errors="replace") != said]
+    if others and not force:
+        raise BadInput(
+            f"{' and '.join(map(str, others))} would be lost",
+            why="it is there, and says something else: it was edited, or made for other options",
+            fix="choose another folder with -o, or write over it with --force",
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    for file, said in made.items():
+        file.write_text(said)
     screen = Screen(json=json)
     screen.data({"files": [str(file) for file in made]})
     screen.line(f"eksctl create cluster -f {output / 'cluster.yaml'}")

@@ -142,9 +142,10 @@ def delete(how: How, job: str) -> None:
 
 @app.command()
 @job_argument
+@click.option("--yes", "-y", is_flag=True, help="Sign the files without a look at them")
 @asking
-def clone(how: How, job: str) -> None:
-    """Submit a job once more, as one's own."""
+def clone(how: How, job: str, yes: bool) -> None:
+    """Submit a job once more, as one's own; shows its files, and asks before it signs what JOB does not name whole."""
     from convoy.cli import verbs
 
-    how.ask(lambda to: verbs.clone(to.client, to.screen, job))
+    how.ask(lambda to: verbs.clone(to.client, to.screen, job, yes=yes))

@@ -86,7 +86,7 @@ def image(requirements: Path, image: str, base: str) -> None:
     from convoy.spec.yamls import read_text
 
     read_text(requirements)
-    Screen().line(containerfile(requirements, image=image or Options().image, base=base).rstrip())
+    Screen().block(containerfile(requirements, image=image or Options().image, base=base), indent="")
 
 
 @app.command()

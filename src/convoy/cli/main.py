@@ -63,9 +63,10 @@ def provision(project: Path | None, offline: bool, workspace: Path, json: bool) 
 @app.command()
 @click.argument("prod", required=False, type=click.Path(path_type=Path))
 @click.option("--project", "-p", type=click.Path(path_type=Path), help="Run the newest kits of this project file")
+@click.option("--keep", is_flag=True, help="Stay, and start again what dies, until Ctrl-C or SIGTERM stops all")
 @workspace_option
 @as_json
-def up(prod: Path | None, project: Path | None, workspace: Path, json: bool) -> None:
+def up(prod: Path | None, project: Path | None, keep: bool, workspace: Path, json: bool) -> None:
     """Run a provisioned federation on this machine, a process for each node.
 
     PROD is a folder prod_NN; without it, the newest of the project in the workspace.
@@ -73,7 +74,12 @@ def up(prod: Path | None, project: Path | None, workspace: Path, json: bool) -> 
     from convoy.cli import up as command
     from convoy.cli.output import Screen
 
-    command.up(Screen(json=json), command.choose(prod, project, workspace))
+    chosen = command.choose(prod, project, workspace)
+    command.up(Screen(json=json), chosen)
+    if keep:
+        from convoy.cli import keeping
+
+        keeping.keep(Screen(json=json), chosen)
 
 
 @app.command()
@@ -125,7 +131,7 @@ def run(kit: Path, server: str, health_port: int | None, ready_fd: int | None) -
     if ready_fd is not None:
         os.environ[node.READY_FD] = str(ready_fd)
     node.check(read_kit(kit))
-    os.execv(sys.executable, node.command(kit.absolute(), server, health_port))  # noqa: S606 - ourselves, lighter
+    os.execv(sys.executable, node.command(kit.absolute(), server.strip("[]"), health_port))  # noqa: S606 - ourselves, lighter
 
 
 @app.command()
@@ -223,9 +229,10 @@ def revoke(how: How, name: str) -> None:
 def main() -> None:
     """Run what was typed; leave with 0 ok, 1 no, 2 not reached or allowed, 3 patience, 4 bad input, 5 our bug."""
     from convoy.cli import output
-    from convoy.errors import BadInput, Bug, ConvoyError
+    from convoy.errors import BadInput, Bug, ConvoyError, of_files
 
     in_json = "--json" in sys.argv
+    output.ready()
     try:
         status = app.main(prog_name="convoy", standalone_mode=False)
     except click.ClickException as problem:
@@ -234,17 +241,20 @@ def main() -> None:
         status = output.fail(BadInput(problem.format_message(), fix=f"{path} --help"), as_json=in_json)
     except ConvoyError as problem:
         status = output.fail(problem, as_json=in_json)
-    except (KeyboardInterrupt, click.Abort):
-        status = 130
     except BrokenPipeError:  # whoever read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 0
-    except Exception as problem:  # noqa: BLE001 - the top: what arrives here is our bug, and says so
-        import traceback
+    except (KeyboardInterrupt, click.Abort):
+        status = 130
+    except Exception as problem:  # noqa: BLE001 - the top: what is no file of a person's is our bug, and says so
+        known = of_files(problem)
+        if known is None:
+            import traceback
 
-        traceback.print_exception(problem)
-        bug = Bug("this is a bug of Convoy", why=f"{type(problem).__name__}: {problem}", fix="report it with the above")
-        status = output.fail(bug, as_json=in_json)
+            traceback.print_exception(problem)
+            why = f"{type(problem).__name__}: {problem}"
+            known = Bug("this is a bug of Convoy", why=why, fix="report it with the above")
+        status = output.fail(known, as_json=in_json)
     sys.exit(status if isinstance(status, int) else 0)
 
 

@@ -101,7 +101,7 @@ def evaluate(task):
 def write(name: str, here: Path) -> Path:
     """Write the folder `here/name` and return it. Raises `BadInput` for a bad name or a folder that is there."""
     try:
-        names.word(name)
+        names.job(name)
     except ValueError as wanted:
         raise BadInput(f"{name!r} is no name for a job", why=f"wanted {wanted}") from wanted
     folder = here / name

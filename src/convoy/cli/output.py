@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import io
 import json
-import re
+import math
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
+
+from convoy.spec.plain import many_lines, one_line
 
 if TYPE_CHECKING:
     from convoy.admin.views import View
     from convoy.errors import ConvoyError
 
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
-
-def clean(text: str) -> str:
-    """Return text from elsewhere without what would move a terminal's cursor or change its state."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text.replace("\r\n", "\n"))
+def ready() -> None:
+    """Let a terminal without UTF-8 show what it can, and the rest as escapes, instead of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +37,23 @@ class Screen:
         return sys.stdout.isatty() and not self.json
 
     def line(self, text: str = "") -> None:
-        """Print a line for people; programs do not get it."""
+        """Print one line for people, whatever is in it; programs do not get it."""
         if not self.json:
-            print(clean(text), flush=True)  # noqa: T201 - this is the one place
+            print(one_line(text), flush=True)  # noqa: T201 - this is the one place
+
+    def block(self, text: str, indent: str = "  ") -> None:
+        """Print a text of many lines for people; indented, none of them looks like a line of ours."""
+        for part in many_lines(text).rstrip().split("\n"):
+            self.line(f"{indent}{part}" if part else "")
 
     def data(self, said: View | Sequence[View] | Mapping[str, Any]) -> None:
         """Print JSON for programs; people do not get it."""
         if self.json:
-            print(json.dumps(plain(said)), flush=True)  # noqa: T201 - this is the one place
+            print(json.dumps(_finite(plain(said)), allow_nan=False), flush=True)  # noqa: T201 - this is the one place
 
     def table(self, heads: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str = "") -> None:
         """Print columns for people; `empty` where there are no rows."""
-        cells = [[clean(str(cell)).replace("\n", " ") for cell in row] for row in rows]
+        cells = [[one_line(str(cell)) for cell in row] for row in rows]
         if not cells:
             self.line(empty)
             return
@@ -69,6 +77,18 @@ def plain(said: View | Sequence[View] | Mapping[str, Any]) -> Any:
     return said.model_dump(mode="json")
 
 
+def _finite(said: Any) -> Any:
+    """Return JSON values with null for each number that JSON cannot say."""
+    match said:
+        case dict():
+            return {key: _finite(value) for key, value in said.items()}
+        case list() | tuple():
+            return [_finite(value) for value in said]
+        case float() if not math.isfinite(said):
+            return None
+    return said
+
+
 def fail(problem: ConvoyError, *, as_json: bool = False) -> int:
     """Print an error on standard error, as its three lines or as JSON; return the exit code."""
     if as_json:
@@ -82,7 +102,7 @@ def fail(problem: ConvoyError, *, as_json: bool = False) -> int:
 
 
 def _three(problem: ConvoyError) -> Iterable[str]:
-    yield f"error: {clean(problem.what)}"
+    yield f"error: {_hung(problem.what)}"
     if problem.why:
         yield f"  why: {_hung(problem.why)}"
     if problem.fix:
@@ -90,7 +110,7 @@ def _three(problem: ConvoyError) -> Iterable[str]:
 
 
 def _hung(text: str) -> str:
-    return clean(text).rstrip().replace("\n", "\n       ")
+    return many_lines(text).rstrip().replace("\n", "\n       ")
 
 
 def ago(then: float) -> str:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from convoy.wire.door import EVERY, opened
+
 
 def command_of(pid: int) -> str:
     """Return a live process's command line; empty for one that has ended, or where /proc is not there."""
@@ -90,15 +92,13 @@ def ended(pid: int, *, within_s: float) -> bool:
 
 
 def is_free(port: int) -> bool:
-    """Return whether a TCP port can be listened on."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            sock.bind(("", port))
-        except OSError as problem:
-            if problem.errno in (errno.EADDRINUSE, errno.EACCES):
-                return False
-            raise
+    """Return whether nobody has a TCP port of this machine. Raises `PermissionError` where we may not have it."""
+    try:
+        opened(EVERY, port).close()
+    except OSError as problem:
+        if problem.errno == errno.EADDRINUSE:
+            return False
+        raise
     return True
 
 
@@ -112,7 +112,7 @@ def held(port: int) -> socket.socket | None:
         sock.bind(("127.0.0.1", port))
     except OSError as problem:
         sock.close()
-        if problem.errno in (errno.EADDRINUSE, errno.EACCES):
+        if problem.errno == errno.EADDRINUSE:
             return None
         raise
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -12,6 +12,7 @@ from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
 from convoy.errors import Unreachable
+from convoy.spec.plain import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +26,8 @@ async def follow(client: Client, screen: Screen, job: str) -> views.Progress:
                 return await _live(items)
             return await _lines(items, screen)
         except asyncio.CancelledError:
-            screen.line(f"\nthe job goes on; watch it again with: convoy job watch {job[:8]}")
+            screen.line()
+            screen.line(f"the job goes on; watch it again with: convoy job watch {job[:8]}")
             raise
 
 
@@ -79,7 +81,7 @@ async def _live(items: AsyncIterator[views.Progress]) -> views.Progress:
         async for last in items:
             for made in trained(last.rounds):
                 if made.left_out or made.best or not made.model:
-                    console.print(Text(output.clean(round_line(made, last.job.rounds))))
+                    console.print(Text(one_line(round_line(made, last.job.rounds))))
             live.update(_picture(last.job), refresh=True)
     return _seen(last)
 
@@ -100,11 +102,11 @@ def _picture(job: views.JobView) -> RenderableType:
     )
     line = Table.grid(padding=(0, 2))
     line.add_row(
-        Text(output.clean(job.name), style="bold", no_wrap=True),
+        Text(one_line(job.name), style="bold", no_wrap=True),
         bar,
         Text(f"round {job.round}/{job.rounds or '?'}", no_wrap=True),
-        Text(output.clean(output.metrics(job.metrics)), style="bold", no_wrap=True, overflow="ellipsis"),
+        Text(one_line(output.metrics(job.metrics)), style="bold", no_wrap=True, overflow="ellipsis"),
     )
     waiting = f"waiting for {', '.join(job.waiting_for)}" if job.waiting_for else ""
     state = waiting if job.state == "running" and not job.cause else state_line(job)
-    return Group(line, Text(output.clean(state), style=colour if job.ended_at else "dim", overflow="ellipsis"))
+    return Group(line, Text(one_line(state), style=colour if job.ended_at else "dim", overflow="ellipsis"))

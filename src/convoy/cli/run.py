@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from convoy.cli import output
-from convoy.errors import BadInput, ConvoyError
+from convoy.errors import BadInput, ConvoyError, of_files
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.settings import at_home, read_settings
 from convoy.trust import roll
@@ -70,6 +70,11 @@ def main() -> None:
         sys.exit(node(Path(path), server, port, int(ready_fd) if ready_fd else None))
     except ConvoyError as problem:
         sys.exit(output.fail(problem))
+    except OSError as problem:
+        known = of_files(problem)
+        if known is None:
+            raise
+        sys.exit(output.fail(known))
 
 
 if __name__ == "__main__":

@@ -135,6 +135,13 @@ def _job(call: Callable[[Client, Screen, str], Coroutine[Any, Any, None]]) -> Ca
     return one
 
 
+async def _clone(client: Client, screen: Screen, _around: Around, words: list[str]) -> None:
+    named = [word for word in words if word != "--yes"]
+    if len(named) != 1:
+        raise BadInput("clone_job takes one job", fix="clone_job JOB, or clone_job JOB --yes")
+    await verbs.clone(client, screen, named[0], yes=len(named) < len(words))
+
+
 def _switch(*, enabled: bool) -> Call:
     async def call(client: Client, screen: Screen, _around: Around, words: list[str]) -> None:
         await verbs.enable(client, screen, words[0], enabled=enabled)
@@ -152,7 +159,7 @@ _ROWS: Final = (
     Verb("watch_job", "JOB", "Follow a job until it ends", "convoy job watch", _job(verbs.watch), JOB, 1, 1),
     Verb("abort_job", "JOB", "End a job", "convoy job abort", _job(verbs.abort), JOB, 1, 1, asks=True),
     Verb("delete_job", "JOB", "Forget an ended job", "convoy job delete", _job(verbs.delete), JOB, 1, 1, asks=True),
-    Verb("clone_job", "JOB", "Submit a job once more", "convoy job clone", _job(verbs.clone), JOB, 1, 1),
+    Verb("clone_job", "JOB [--yes]", "Submit a job once more", "convoy job clone", _clone, JOB, 1, 2),
     Verb("download_job", "JOB [FOLDER]", "Results into transfer/", "convoy job fetch", _download, JOB, 1, 2),
     Verb("get_job_log", "JOB [SITE]", "What a job printed", "convoy job logs", _log, ("job", "site"), 1, 2),
     Verb("check_status", "server|client [NAME]…", "Who is there", "convoy status", _status, _SIDES, 0, _MANY),

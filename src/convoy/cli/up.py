@@ -48,9 +48,9 @@ class Node:
 
 def up(screen: Screen, prod: Path) -> None:
     """Start every node of a prod_NN that does not run yet; returns when each has registered."""
-    kits = _kits(prod)
+    kits = kits_of(prod)
     lacking: list[str] = []
-    before = {node.name: node for node in _nodes(prod.parent / whose.RUNNING, prod) if node.runs}
+    before = {node.name: node for node in nodes_in(prod.parent / whose.RUNNING, prod) if node.runs}
     if before:
         screen.line("runs already: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
     fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
@@ -66,15 +66,15 @@ def up(screen: Screen, prod: Path) -> None:
     began, nodes = time.monotonic(), dict(before)
     with contextlib.ExitStack() as held:
         ports = [held.enter_context(sock).getsockname()[1] for sock in _hold_ports(taken, len(fresh))]
-        starts = [_start(kit, port) for kit, port in zip(fresh, ports, strict=True)]
+        starts = [begin(kit, port) for kit, port in zip(fresh, ports, strict=True)]
         for start in starts:
             nodes[start.node.name] = start.node
-        _record(prod, kits, [nodes[kit.name] for kit in kits if kit.name in nodes])
+        record(prod, kits, [nodes[kit.name] for kit in kits if kit.name in nodes])
         try:
             _await_ready(starts)
         except (Refused, PatienceOut):
             processes.end([start.node.pid for start in starts], grace_s=GRACE_S)
-            _record(prod, kits, list(before.values()))
+            record(prod, kits, list(before.values()))
             raise
     _await_registered([node for node in before.values() if node.kind == "site"])
     screen.data(_said(prod, kits, list(nodes.values())) | {"warnings": lacking})
@@ -111,11 +111,11 @@ def choose(prod: Path | None, project: Path | None, workspace: Path) -> Path:
     return found.resolve()
 
 
-def _kits(prod: Path) -> list[Kit]:
+def kits_of(prod: Path) -> list[Kit]:
     """Return every participant's kit, the server's first. Raises `BadInput` naming those that are missing."""
     from convoy.trust import roll
 
-    kits = [read_kit(folder.parent) for folder in sorted(prod.glob("*/startup"))]
+    kits = [read_kit(folder) for folder in sorted(prod.iterdir()) if (folder / "startup").is_dir()]
     if not kits:
         raise BadInput(f"{prod} holds no kits", fix="give a prod_NN that `convoy provision` made")
     listed = roll.current(at_home(kits[0]))[0].participants
@@ -134,7 +134,15 @@ def _check_ports(kits: list[Kit], fresh: list[Kit]) -> None:
     if server not in fresh:
         return
     for port, whom in ((server.fed_port, "sites"), (server.admin_port, "people")):
-        if not processes.is_free(port):
+        try:
+            free = processes.is_free(port)
+        except PermissionError as problem:
+            raise BadInput(
+                f"port {port}, where the server would listen for {whom}, may not be opened by this user",
+                why=str(problem),
+                fix="change it to one from 1024 up in project.yml and provision anew, or let this user open it",
+            ) from problem
+        if not free:
             raise BadInput(
                 f"port {port}, where the server would listen for {whom}, is taken",
                 why=processes.listener(port) or "by a process that is not ours to see",
@@ -161,7 +169,7 @@ class Start:
     log_start: int
 
 
-def _start(kit: Kit, health_port: int) -> Start:
+def begin(kit: Kit, health_port: int) -> Start:
     """Start a node in a session of its own, its output in work/node.log."""
     kit.work.mkdir(exist_ok=True)
     log = kit.work / "node.log"
@@ -231,7 +239,7 @@ def _last_lines(start: Start) -> str:
         return "\n".join(log.read(1 << 20).decode(errors="replace").splitlines()[-LAST_LINES:])
 
 
-def _record(prod: Path, kits: list[Kit], nodes: list[Node]) -> None:
+def record(prod: Path, kits: list[Kit], nodes: list[Node]) -> None:
     """Write what runs into up.json, whole or not at all; nothing runs: no file."""
     file = prod.parent / whose.RUNNING
     if not nodes:
@@ -248,7 +256,7 @@ def _said(prod: Path, kits: list[Kit], nodes: list[Node]) -> dict[str, object]:
     return {"prod": str(prod), "admin": admin, "server": server, "nodes": [asdict(node) for node in nodes]}
 
 
-def _nodes(file: Path, prod: Path | None = None) -> list[Node]:
+def nodes_in(file: Path, prod: Path | None = None) -> list[Node]:
     """Return the nodes in an up.json. Raises `BadInput` if it is that of another prod and something of it runs."""
     if not file.is_file():
         return []
@@ -267,7 +275,7 @@ def _nodes(file: Path, prod: Path | None = None) -> list[Node]:
 
 def running(workspace: Path) -> list[Node]:
     """Return the nodes of every federation that `up` started here. Raises `NotFound` if there are none."""
-    nodes = [node for file in sorted(workspace.glob(f"*/{whose.RUNNING}")) for node in _nodes(file)]
+    nodes = [node for file in sorted(workspace.glob(f"*/{whose.RUNNING}")) for node in nodes_in(file)]
     if not nodes:
         raise NotFound("nothing was started here", why=f"there is no {workspace}/*/{whose.RUNNING}", fix="convoy up")
     return nodes
@@ -298,20 +306,20 @@ def _table(screen: Screen, nodes: list[Node]) -> None:
 def _state(node: Node, *, within_s: float = 0) -> str:
     """Say how a node is; one that is not ready has `within_s` to become so."""
     if not node.runs:
-        return _gone(node)
+        return gone(node)
     connection = http.client.HTTPConnection("127.0.0.1", node.health_port, timeout=within_s + ANSWER_S)
     try:
         connection.request("GET", f"/readyz?within={within_s:.3f}")
         answer = connection.getresponse()
         text = answer.read(500).decode(errors="replace").strip()
     except (OSError, http.client.HTTPException) as problem:
-        return f"not ready: {problem}" if node.runs else _gone(node)
+        return f"not ready: {problem}" if node.runs else gone(node)
     finally:
         connection.close()
     return "ready" if answer.status == 200 else f"not ready: {text}"
 
 
-def _gone(node: Node) -> str:
+def gone(node: Node) -> str:
     """Say how a node that does not run ended: one that leaves by itself takes along the file with its pid."""
     file = read_kit(Path(node.kit)).pid_file
     died = file.exists() and file.read_text().strip() == str(node.pid)  # another pid: of one started by hand
@@ -345,13 +353,17 @@ def _log(workspace: Path, name: str) -> Path:
 
 def down(screen: Screen, workspace: Path) -> None:
     """Drain and stop every node that `up` started here; kill what has not left after 30 s."""
-    nodes = running(workspace)
+    stop(screen, running(workspace), list(workspace.glob(f"*/{whose.RUNNING}")))
+
+
+def stop(screen: Screen, nodes: list[Node], files: list[Path]) -> None:
+    """Drain and stop nodes, kill what has not left after 30 s, and forget what `up` wrote of them."""
     alive = [node for node in nodes if node.runs]
     killed = processes.end([node.pid for node in alive], grace_s=GRACE_S)
-    for file in workspace.glob(f"*/{whose.RUNNING}"):
-        file.unlink()
+    for file in files:
+        file.unlink(missing_ok=True)
     screen.data({"stopped": [node.name for node in alive], "killed": [n.name for n in alive if n.pid in killed]})
     for node in nodes:
-        before = "had died before" if _gone(node) != "stopped" else "had stopped before"
+        before = "had died before" if gone(node) != "stopped" else "had stopped before"
         how = before if node not in alive else "killed after 30 s" if node.pid in killed else "stopped"
         screen.line(f"{node.name}: {how}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -9,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
-from convoy.errors import JobFailed, NotFound, PatienceOut
+from convoy.errors import JobFailed, NotFound, PatienceOut, Refused
 
 if TYPE_CHECKING:
     from convoy.admin import views
@@ -94,9 +96,16 @@ async def show(client: Client, screen: Screen, job: str) -> None:
     members = [(member.site, member.state, isolation(member.missing), member.reason) for member in detail.members]
     screen.table(("site", "state", "isolation", "reason"), members, empty="no site has it yet")
     if detail.story:
-        screen.line(f"\nwhat failed:\n{detail.story}")
+        _failed(screen, detail.story)
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
-        screen.line(f"\nwhat a site that was left out printed: convoy job logs {record.id[:8]} --site {out[0]}")
+        screen.line()
+        screen.line(f"what a site that was left out printed: convoy job logs {record.id[:8]} --site {out[0]}")
+
+
+def _failed(screen: Screen, story: str) -> None:
+    screen.line()
+    screen.line("what failed:")
+    screen.block(story)
 
 
 async def watch(client: Client, screen: Screen, job: str) -> None:
@@ -109,7 +118,8 @@ async def watch(client: Client, screen: Screen, job: str) -> None:
         screen.line(f"fetch its results with: convoy job fetch {found[:8]}")
         return
     if last.story:
-        screen.line(f"\nwhat failed:\n{last.story.rstrip()}\n")
+        _failed(screen, last.story)
+        screen.line()
     kind = PatienceOut if last.job.patience_out else JobFailed
     raise kind(
         f"job {last.job.name} {last.job.state}", why=last.job.cause, fix=f"see more with: convoy job logs {found[:8]}"
@@ -151,11 +161,35 @@ async def delete(client: Client, screen: Screen, job: str) -> None:
     screen.line(f"deleted {record.name} ({record.id[:8]}), {record.state} {output.ago(record.ended_at)}")
 
 
-async def clone(client: Client, screen: Screen, job: str) -> None:
-    """Submit a job once more, as one's own."""
-    sent = await client.clone(await client.find(job))
-    screen.data({"id": sent.id, "name": sent.name})
+async def clone(client: Client, screen: Screen, job: str, *, yes: bool = False) -> None:
+    """Submit a job once more, as one's own: its files are shown before they are signed.
+
+    A whole id is the digest of what it stands for. A name or the beginning of an id means what the server says it
+    means, so somebody looks at the files, or says `yes` without.
+    """
+    found = await client.find(job)
+    bundle = await client.bundle(found)
+    screen.line(f"job {found}, signed by {bundle.submitter} at {output.clock(bundle.created)}, has these files:")
+    digests = {name: hashlib.sha256(data).hexdigest() for name, data in bundle.files.items()}
+    rows = [(name, output.size(len(bundle.files[name])), digest[:12]) for name, digest in digests.items()]
+    screen.table(("file", "size", "sha256"), rows)
+    if not (yes or found == job or _agreed(screen, "Sign these files as yours and submit them?")):
+        raise Refused(
+            f"{found[:8]} was not cloned",
+            why="its files are signed once somebody has looked at them",
+            fix=f"convoy job clone {found}; or answer y at a terminal; or say --yes",
+        )
+    sent = await client.resubmit(bundle)
+    screen.data({"id": sent.id, "name": sent.name, "files": digests})
     screen.line(f"submitted {sent.name} once more as {sent.id}")
+
+
+def _agreed(screen: Screen, question: str) -> bool:
+    """Return whether the person at the terminal says yes; without a terminal nobody does."""
+    if screen.json or not sys.stdin.isatty():
+        return False
+    screen.line(f"{question} [y/N]")
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 async def status(client: Client, screen: Screen) -> None:
@@ -164,7 +198,7 @@ async def status(client: Client, screen: Screen) -> None:
     screen.data(server)
     screen.pairs(
         {
-            "server": f"{client.link.host}:{client.link.port}, project {server.project}, Convoy {server.version}",
+            "server": f"{client.link.name}, project {server.project}, Convoy {server.version}",
             "up since": f"{output.clock(server.started_at)} ({output.ago(server.started_at)})",
             "state": server.problem or "takes jobs",
             "jobs": f"{server.jobs_running} running, {server.jobs_waiting} waiting",

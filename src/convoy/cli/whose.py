@@ -132,4 +132,5 @@ def _newest_admins(workspace: Path) -> list[Path]:
     newest: dict[Path, Path] = {}
     for prod in sorted(workspace.glob("*/prod_*"), key=lambda path: (len(path.name), path.name)):
         newest[prod.parent] = prod
-    return [script.parent.parent for prod in newest.values() for script in sorted(prod.glob("*/startup/fl_admin.sh"))]
+    kits = [kit for prod in newest.values() for kit in sorted(prod.iterdir())]  # one that is not ours to read raises
+    return [kit for kit in kits if (kit / "startup" / "fl_admin.sh").is_file()]

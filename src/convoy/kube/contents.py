@@ -106,7 +106,7 @@ def _at_home(text: str, place: Place, participant: Participant) -> str:
             said.setdefault(name, most)
         if node.data:
             said["data"] = {**(said.get("data") or {}), **{name: f"{DATA}/{name}" for name in node.data}}
-    said |= {"workspace": f"{STATE}/work", "health_host": "0.0.0.0", "health_port": HEALTH_PORT}  # noqa: S104
+    said |= {"workspace": f"{STATE}/work", "health_host": "::", "health_port": HEALTH_PORT}
     return "# As `convoy kube` completed the owner's local/node.yaml for a pod.\n" + yaml.safe_dump(said)
 
 

@@ -22,8 +22,12 @@ _MOST: Final = 45  # characters: a StatefulSet's pods get labels with its name a
 
 
 def slug(name: str) -> str:
-    """Return a name as Kubernetes takes it; one that is too long keeps apart from others by its digest."""
+    """Return a name as Kubernetes takes it for a Service (RFC 1035): it begins with a letter.
+
+    One that is too long keeps apart from others by its digest.
+    """
     plain = _OTHER.sub("-", name.lower()).strip("-")
+    plain = plain if plain[:1].isalpha() else f"n-{plain}"
     if len(plain) <= _MOST:
         return plain
     return f"{plain[: _MOST - 7].strip('-')}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"

@@ -59,7 +59,7 @@ _BOTH: Final = """\
 """
 
 _SERVER: Final = """\
-# listen_host: 0.0.0.0       # addresses to listen on for sites and people: all, since certificates decide who gets in
+# listen_host: "::"          # addresses to listen on for sites and people: all of IPv6 and IPv4; 0.0.0.0: IPv4 alone
 # custom_workflows: [project_admin]  # roles whose jobs may bring a workflow of their own, which runs here
 # max_jobs: 4                # jobs that run at once; the others wait, since each needs memory for its model
 # database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace

@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from convoy.spec.plain import BEFORE, blanked
 from convoy.worker.capped import MAX_LOG, CappedLog
 from convoy.worker.lines import MAX_LINE
 
@@ -41,8 +42,9 @@ class JobLogs:
         if offset + len(data) <= have:
             return True
         try:
-            with (self._folder / f"{site}.log").open("ab") as file:
-                file.write(data[have - offset :])
+            with (self._folder / f"{site}.log").open("a+b") as file:
+                file.seek(max(have - BEFORE, 0))
+                file.write(blanked(data[have - offset :], file.read(BEFORE)))
         except OSError:
             return False
         for event in self._followers:

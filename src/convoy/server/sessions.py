@@ -36,6 +36,7 @@ SPREAD_S: Final = 0.01  # between two sites that are told to renew
 KEEP_S: Final = 60.0  # for a connection's first word, and for a site's next transfer on the connection of its last
 MAX_CONNECTIONS: Final = 64  # of one site: its line, and transfers of a few dozen jobs at the same moment
 MAX_JOBS: Final = 10_000  # that a site says it holds
+MAX_MEMORY: Final = 1 << 60  # bytes that a site says it has: no machine of ours has a thousandth of it
 MAX_VERSION: Final = 64  # characters; it is shown in lists
 
 
@@ -237,6 +238,10 @@ def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:
     """Return what a site says of itself. Raises `RemoteFault` for numbers that are none, and for too many jobs."""
     if not all(math.isfinite(number) and number >= 0 for number in (hello.cpu, hello.gpu)):
         raise RemoteFault(f"{site} offers {hello.cpu:g} cores and {hello.gpu:g} GPUs", why="wanted numbers from 0 up")
+    if hello.memory > MAX_MEMORY:
+        raise RemoteFault(f"{site} offers {hello.memory} bytes of memory", why=f"{MAX_MEMORY} are the limit")
+    if not all(are_names(job) for job in hello.jobs[:MAX_JOBS]):
+        raise RemoteFault(f"{site} says that it holds jobs whose ids cannot be")
     if len(hello.jobs) > MAX_JOBS:
         raise RemoteFault(f"{site} says that it holds {len(hello.jobs)} jobs", why=f"{MAX_JOBS} are the limit")
     capacity = events.Capacity(hello.cpu, hello.memory, hello.gpu)

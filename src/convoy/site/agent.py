@@ -37,6 +37,7 @@ from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
 
 REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
 
+MAX_OFFSET: Final = 1 << 40  # bytes of a job's log that the server says it has; a log has some MiB
 LOST: Final = "the connection to the server was lost"
 
 
@@ -194,6 +195,11 @@ class Agent:
         said: Any = getattr(down, kind) if kind else None
         if hasattr(said, "job") and not are_names(said.job, getattr(said, "step", "0.0")):
             raise RemoteFault("the server speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
+        offsets = [down.start.log_offset, *(held.log_offset for held in down.welcome.jobs)]
+        if max(offsets) > MAX_OFFSET:
+            raise RemoteFault(
+                "the server says that it has more of a log than there can be", why=f"{max(offsets)} bytes"
+            )
         match kind:
             case "welcome":
                 await self._welcome(down.welcome)

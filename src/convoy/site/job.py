@@ -20,6 +20,7 @@ from convoy.site.log import JobLog
 from convoy.site.outbox import Answer, Outbox, as_up
 from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.kit import Kit
+from convoy.spec.plain import one_line
 from convoy.spec.settings import Settings
 from convoy.store.blobs import BlobFolder, unlink
 from convoy.wire import convoy_pb2 as pb
@@ -332,7 +333,7 @@ class SiteJob:
         answer = self._outbox.drop(step)
         if answer is not None and not answer.error:
             self.site.log.warning("update refused", job=self.id, step=step, reason=reason)
-            self._log.print(f"convoy: the server refused the update of task {step}: {reason}\n".encode())
+            self._log.print(f"convoy: the server refused the update of task {step}: {one_line(reason)}\n".encode())
 
     async def committed(self, round_: int) -> None:
         """Forget what the federation has for good; keep the newest model, whose tensors may not travel again."""

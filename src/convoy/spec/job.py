@@ -92,4 +92,9 @@ def read_job(text: str, name: str) -> Job:
 def read_job_document(text: str, name: str) -> tuple[Job, yamls.Document]:
     """Return the job and the document it stands in, so that later checks can point at lines too."""
     document = yamls.load(text, name=name)
-    return yamls.parse(document, Job), document
+    job = yamls.parse(document, Job)
+    try:
+        names.job(job.name)
+    except ValueError as wanted:
+        raise BadInput(f'"name" is "{job.name}"; wanted {wanted}', where=document.where(("name",))) from wanted
+    return job, document

@@ -12,6 +12,7 @@ _ORG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.&-]{0,62}", re.ASCII)
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
 _EMAIL: Final = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._+-]*@{_LABEL}(?:\.{_LABEL})+", re.ASCII)
+_ID: Final = re.compile(r"[0-9a-f]{8,32}")  # a job's id, or as much of it as commands print
 Role = Literal["project_admin", "org_admin", "lead", "member"]
 ROLES: Final[tuple[str, ...]] = get_args(Role)
 RESERVED: Final = frozenset({"server", "all"})  # words that commands use for something else
@@ -34,6 +35,13 @@ word = _check(_WORD, 63, WORD)
 org = _check(_ORG, 63, "letters, digits, spaces, - _ . & (at most 63, the first a letter or a digit)")
 host_name = _check(_HOST, 253, "a host name such as server1 or fl.hospital.org: letters, digits and - between dots")
 person = _check(_EMAIL, 64, "an e-mail address of at most 64 characters, such as admin@nvidia.com")
+
+
+def job(name: str) -> str:
+    """Return a job's name as it is. Raises `ValueError` with what was wanted: a name, and no beginning of an id."""
+    if _ID.fullmatch(name):
+        raise ValueError("a shorter name, or one with a letter from g to z: this could be the beginning of a job's id")
+    return word(name)
 
 
 def site(name: str) -> str:

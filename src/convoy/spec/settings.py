@@ -35,7 +35,7 @@ class Settings:
     workspace: Path
     health_host: str = "127.0.0.1"
     health_port: int = 8004
-    listen_host: str = "0.0.0.0"  # noqa: S104  # a server is there to be reached; mTLS decides who gets in
+    listen_host: str = "::"  # IPv6 and IPv4; a server is there to be reached; mTLS decides who gets in
     max_jobs: int = 4
     database: str = ""
     results: str = ""

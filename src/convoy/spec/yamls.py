@@ -32,6 +32,7 @@ _NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOL: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INT: Final = re.compile(r"[-+]?[0-9]+")
 _FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_NOT_FINITE: Final = re.compile(r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")  # numbers to YAML, and none to JSON or to us
 _TAGS: Final = frozenset({None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"})
 
 
@@ -128,6 +129,8 @@ class _Reader:
             return None
         if text in _BOOL:
             return _BOOL[text]
+        if _NOT_FINITE.fullmatch(text):
+            self.refuse(event, f"`{text}` is not a finite number", "write a number, or quotes around it if it is text")
         if len(text) <= MAX_DIGITS and _INT.fullmatch(text):
             return int(text)
         if len(text) <= MAX_DIGITS and _FLOAT.fullmatch(text):

@@ -7,6 +7,7 @@ import binascii
 import errno
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
@@ -65,9 +66,11 @@ def pack(
     ordered = sorted(files)
     problem = paths.problem(ordered)
     total = sum(len(files[path]) for path in ordered)
-    if problem or len(ordered) > MAX_FILES or total > MAX_BYTES - _HEAD:
+    if problem:
+        raise BadInput(f"a job cannot carry this file: {problem}", fix="rename it, or leave it out of the job folder")
+    if len(ordered) > MAX_FILES or total > MAX_BYTES - _HEAD:
         raise BadInput(
-            problem or f"{len(ordered):,} files of {total:,} bytes are too many for a job",
+            f"{len(ordered):,} files of {total:,} bytes are too many for a job",
             why=f"a job holds at most {MAX_FILES:,} files and {MAX_BYTES:,} bytes",
             fix="leave data out of the job folder: sites name theirs in local/node.yaml",
         )
@@ -141,8 +144,8 @@ def unpack(bundle: Bundle, folder: Path) -> None:
         building.mkdir(parents=True, mode=0o700)
         for path, content in bundle.files.items():
             file = building / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(content)
+            _open_folders(building, file.parent)
+            _write(file, content)
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -151,6 +154,22 @@ def unpack(bundle: Bundle, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     building.rename(folder)
+
+
+def _open_folders(top: Path, folder: Path) -> None:
+    """Make a folder below `top`, and those above it, so that everybody may look into it and its owner write."""
+    if folder != top and not folder.exists():
+        _open_folders(top, folder.parent)
+        folder.mkdir()
+        folder.chmod(0o755)
+
+
+def _write(file: Path, content: memoryview) -> None:
+    """Write a new file that nobody can execute, whatever the umask says."""
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+    with os.fdopen(descriptor, "wb") as out:
+        os.fchmod(descriptor, 0o644)
+        out.write(content)
 
 
 def _split(view: memoryview) -> tuple[memoryview, memoryview]:

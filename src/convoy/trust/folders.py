@@ -11,7 +11,10 @@ from convoy.errors import BadInput
 from convoy.spec import yamls
 from convoy.trust.bundle import MAX_BYTES, MAX_FILES
 
-SKIPPED: Final = frozenset({"__pycache__", ".git", ".venv", ".ipynb_checkpoints", ".DS_Store", ".mypy_cache"})
+SKIPPED: Final = frozenset(  # what editors, Python and git leave behind
+    {"__pycache__", ".git", ".gitignore", ".gitattributes", ".venv", ".vscode", ".idea", ".ipynb_checkpoints"}
+    | {".DS_Store", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".editorconfig", ".python-version"}
+)
 
 
 def gather(folder: Path) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""Which file names a bundle may hold: relative, plain, and the same on every machine."""
+"""Which file names may come from elsewhere: relative, plain, the same on every machine, and nothing to a tool."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Final
 
 MAX_PATH: Final = 1024  # bytes in UTF-8, of a whole path: a quarter of what Linux takes, below any folder of ours
 MAX_PART: Final = 255  # bytes in UTF-8; the file systems' own limit
-_BAD: Final = re.compile(r'[\x00-\x1f\x7f\\:*?"<>|\ud800-\udfff]')  # what some system reads as something else
+_BAD: Final = frozenset('\\:*?"<>|')  # what some system reads as something else
+_UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # categories: nobody sees what they do to a name
+_DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9\u00b9\u00b2\u00b3])(?:\..*)?")
 
 
 def problem(listed: Sequence[str]) -> str:
@@ -24,14 +26,19 @@ def problem(listed: Sequence[str]) -> str:
         if files and path <= previous:
             return f"{path!r} stands after {previous!r}: the list is not sorted, or has it twice"
         previous = path
-        folded = path.casefold()
+        folded = _folded(path)
         parts = folded.split("/")
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
         if folded in files or folded in folders or above & files:
-            return f"{path!r} stands there twice for a file system that ignores case"
+            return f"{path!r} stands there twice for a file system that ignores case or the form of letters"
         files.add(folded)
         folders |= above
     return ""
+
+
+def _folded(path: str) -> str:
+    """Return what two names have in common that some system, or some reader, takes for one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", path).casefold())
 
 
 def _why_not(path: str) -> str:
@@ -39,11 +46,21 @@ def _why_not(path: str) -> str:
     size = len(path.encode(errors="surrogatepass"))
     if not path or size > MAX_PATH:
         return f"has {size:,} bytes; a path has from 1 to {MAX_PATH:,}"
-    if _BAD.search(path):
+    if _BAD & set(path):
         return "holds a character that file systems read in different ways"
+    if not path.isprintable() or not _UNSEEN.isdisjoint(map(unicodedata.category, path)):
+        return "holds a character that nobody sees, or that changes the order of what is read"
     if unicodedata.normalize("NFC", path) != path:
         return "is not in Unicode's composed form (NFC)"
-    parts = path.split("/")
-    if any(part in ("", ".", "..") or part.endswith((" ", ".")) for part in parts):
+    return next(filter(None, map(_why_no_part, path.split("/"))), "")
+
+
+def _why_no_part(part: str) -> str:
+    """Return why a part between two slashes is not safe, or ""."""
+    if part in ("", ".", "..") or part.endswith((" ", ".")):
         return "is not a plain relative path"
-    return f"has a part of more than {MAX_PART} bytes" if max(len(part.encode()) for part in parts) > MAX_PART else ""
+    if part.startswith((".", "-", "~", " ")):
+        return f"has a part that begins with {part[0]!r}: tools read settings or options there"
+    if _DEVICES.fullmatch(_folded(part)):
+        return "has a part that names a device on Windows"
+    return f"has a part of more than {MAX_PART} bytes" if len(part.encode()) > MAX_PART else ""

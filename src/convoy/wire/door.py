@@ -19,6 +19,7 @@ from convoy import errors
 from convoy.errors import BadInput, ConvoyError, NotAllowed
 from convoy.wire.stream import Stream
 
+EVERY: Final = "::"  # the host that means every address of this machine
 BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
 HANDSHAKE_S: Final = 10.0  # for the whole of it, over the slowest link
 HANDSHAKES: Final = 512  # at a time; one more, and the oldest goes: strangers cannot keep the door shut
@@ -28,18 +29,48 @@ FULL_S: Final = 1.0  # until we try again when this process can open nothing mor
 
 def bound(host: str, port: int, *, setting: str) -> socket.socket:
     """Return a socket bound to a TCP port, not listening yet; `BadInput` where it is taken names its `setting`."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so named, asyncio sends without delay
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    name = f"[{host}]" if ":" in host else host
     try:
-        sock.bind((host, port))
-    except OSError as problem:
-        sock.close()
+        return opened(host, port)
+    except PermissionError as problem:
         raise BadInput(
-            f"port {port} on {host} cannot be opened",
+            f"port {port} on {name} may not be opened by this user",
+            why=str(problem),
+            fix=f"choose one from 1024 up: {setting}; or let this user open it (CAP_NET_BIND_SERVICE)",
+        ) from problem
+    except OSError as problem:
+        raise BadInput(
+            f"port {port} on {name} cannot be opened",
             why=str(problem),
             fix=f"stop what listens there, or choose another: {setting}",
         ) from problem
+
+
+def opened(host: str, port: int) -> socket.socket:
+    """Return a socket bound to a TCP port. Raises `OSError`.
+
+    `::` is every address of both families; on a machine without IPv6 it is every address of IPv4.
+    """
+    if host != EVERY:
+        return _bound(socket.AF_INET6 if ":" in host else socket.AF_INET, host, port)
+    try:
+        return _bound(socket.AF_INET6, host, port)
+    except OSError as problem:
+        if problem.errno not in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            raise
+    return _bound(socket.AF_INET, "", port)
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so named, asyncio sends without delay
+    try:
+        if host == EVERY:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except BaseException:
+        sock.close()
+        raise
     return sock
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import ipaddress
 import os
 import socket
 from dataclasses import dataclass, field
@@ -24,9 +25,12 @@ class Proxy:
 
 
 def proxy_for(host: str) -> Proxy | None:
-    """Return the proxy that `https_proxy` names for this host, and `no_proxy` does not except."""
+    """Return the proxy that `https_proxy` names for this host, and `no_proxy` does not except.
+
+    A proxy elsewhere cannot reach this machine's loopback: nothing for it goes there.
+    """
     said = os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY")
-    if not said:
+    if not said or is_loopback(host):
         return None
     from urllib.parse import unquote, urlsplit  # few sites have a proxy
     from urllib.request import proxy_bypass
@@ -39,6 +43,15 @@ def proxy_for(host: str) -> Proxy | None:
     secret = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     login = f"Basic {base64.b64encode(secret.encode()).decode()}" if parts.username else ""
     return Proxy(parts.hostname, parts.port or 80, login)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine itself: `localhost`, a name below it, or a loopback address."""
+    name = host.strip("[]").rstrip(".").lower()
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost" or name.endswith(".localhost")
 
 
 async def through(sock: socket.socket, target: str, proxy: Proxy) -> None:

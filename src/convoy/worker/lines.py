@@ -7,6 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from convoy.spec.plain import blanked
+
 MAX_LINE: Final = 16 << 10  # bytes; a longer line is broken, so that no print can fill the memory
 BAR_S: Final = 5.0  # between two looks at a progress bar, which draws over itself and ends no line
 
@@ -62,4 +64,4 @@ class Stamper:
 def _visible(line: bytes) -> bytes:
     """Return what was drawn last in a line that goes back to its beginning; blanks, which wipe it, are passed over."""
     *before, last = line.rstrip(b"\r").split(b"\r")
-    return next((part for part in (last, *reversed(before)) if part.strip()), last)
+    return blanked(next((part for part in (last, *reversed(before)) if part.strip()), last))

@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from convoy.errors import BadInput, ConvoyError
+from convoy.spec.plain import many_lines, one_line
 
 KEEP: Final = 200  # warnings and errors that a node shows to its admins
 SWITCH_S: Final = 0.0005  # how soon a thread that syncs or hashes gives the interpreter back; 5 ms is a whole round
@@ -47,6 +48,16 @@ class Notes:
         return event
 
 
+def shown(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what came from elsewhere, so that no value of a log line forges another (a structlog processor)."""
+    for key, value in event.items():
+        if key == "exception":
+            event[key] = "\n".join(f"  {part}" for part in many_lines(str(value)).split("\n"))
+        elif isinstance(value, str):
+            event[key] = one_line(value)
+    return event
+
+
 def set_up(form: str, notes: Notes) -> None:
     """Write structured lines to standard error, as text for people or as JSON for machines; make threads share well.
 
@@ -63,8 +74,9 @@ def set_up(form: str, notes: Notes) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            notes,
             structlog.processors.format_exc_info,
+            shown,
+            notes,
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),

@@ -1,0 +1,90 @@
+"""The client's border: what the other side said, parsed into its type; anything else is a `RemoteFault`."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+
+from convoy.errors import RemoteFault
+from convoy.spec.plain import one_line
+
+if TYPE_CHECKING:  # pydantic costs as much as a whole submit: what a submit needs is read without it
+    from convoy.admin.views import View
+
+    V = TypeVar("V", bound=View)
+
+MAX_SHOWN: Final = 80  # characters of a value that is not what it should be
+MAX_NUMBER: Final = 2**53 - 1  # the largest that every reader of JSON holds exactly
+JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
+WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+SECRET: Final = re.compile(r"[A-Za-z0-9_.~+/=-]{1,512}")  # a nonce that is signed, a bearer that goes into a header
+PEM: Final = re.compile(r"[A-Za-z0-9+/= \r\n-]{1,65536}")  # certificates and requests, with what stands between them
+
+
+def one(kind: type[V], said: object) -> V:
+    """Return the view that JSON values describe."""
+    from pydantic import ValidationError
+
+    try:
+        return kind.model_validate(said, strict=True)
+    except ValidationError as problem:
+        first = problem.errors(include_url=False)[0]
+        where = ".".join(map(str, (kind.__name__.removesuffix("View"), *first["loc"])))
+        _refuse(where, first["input"], first["msg"])
+
+
+def each(kind: type[V], said: object) -> list[V]:
+    """Return the views that a JSON list describes."""
+    if not isinstance(said, list):
+        _refuse(kind.__name__.removesuffix("View"), said, "a list is wanted")
+    return [one(kind, item) for item in said]
+
+
+def line(kind: type[V], data: bytes) -> V:
+    """Return the view in a line of a stream."""
+    return one(kind, parsed(data))
+
+
+def parsed(data: bytes) -> Any:
+    """Return what JSON says; `None` for anything else."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+
+
+def text(said: object, key: str, form: re.Pattern[str]) -> str:
+    """Return a text of this form out of a JSON object."""
+    value = _of(said, key)
+    if not isinstance(value, str) or not form.fullmatch(value):
+        _refuse(key, value, "it does not have the form that is wanted")
+    return value
+
+
+def number(said: object, key: str) -> int:
+    """Return a whole number from 0 up out of a JSON object."""
+    value = _of(said, key)
+    if type(value) is not int or not 0 <= value <= MAX_NUMBER:
+        _refuse(key, value, "a whole number from 0 up is wanted")
+    return value
+
+
+def same(what: str, got: str, asked: str) -> None:
+    """Raise unless the answer is about what was asked for."""
+    if got != asked:
+        _refuse(what, got, f"asked for {asked}")
+
+
+def _of(said: object, key: str) -> Any:
+    return said.get(key) if isinstance(said, dict) else said
+
+
+def _refuse(where: str, value: object, wanted: str) -> NoReturn:
+    shown = one_line(repr(value))
+    shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
+    raise RemoteFault(
+        f"the server's answer is not one: {where} is {shown}",
+        why=one_line(wanted),
+        fix="compare its version with `convoy --version`; if they are the same, do not trust this server",
+    )
