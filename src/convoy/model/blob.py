@@ -2,6 +2,7 @@
 
 The blob's own name is the BLAKE3 digest of that header, so whoever holds the header can check every byte that follows.
 Tensors lie in the order of falling item size, then name: nothing between them, each at a multiple of its item size.
+The order of the model, which is another one mostly, stands in the header: for each of its tensors, the place there.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from blake3 import blake3
 from convoy.errors import BadInput, RemoteFault
 
 SMALL: Final = 64 << 10  # bytes; a blob below this travels inside a message
-MAX_HEADER: Final = 1 << 20  # bytes: 10,000 tensors with names of some 20 characters
-MAX_TENSORS: Final = 10_000  # the largest language models have some 2,000
+MAX_HEADER: Final = 16 << 20  # bytes: 65,536 tensors with names of some 40 characters
+MAX_TENSORS: Final = 1 << 16  # a mixture of 128 experts in 94 layers has 36,000
+MAX_LISTS: Final = 3 * MAX_TENSORS + 16  # lists and mappings of a header: three of each tensor
+MAX_KEYS: Final = 4 * MAX_TENSORS + 64  # in a header: each tensor's name, and dtype, shape and place
+MAX_COMMAS: Final = 12 * MAX_TENSORS  # in a header: a matrix has 6, so there may be 8 dimensions on average
 MAX_RANK: Final = 32  # dimensions; numpy itself long had no more
 MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that no product of dimensions grows without end
 ALIGN: Final = 8  # bytes; the largest item size
@@ -61,14 +65,23 @@ class Layout:
     header: bytes  # the file's first bytes, its length included
     size: int
     digest: str
+    order: tuple[int, ...] = ()  # of the model: places in `tensors`; empty where it is the file's order
+
+    @property
+    def ordered(self) -> tuple[Tensor, ...]:
+        """The tensors in the order of the model."""
+        return _in_order(self.tensors, self.order)
 
 
 def build(described: Iterable[Described]) -> Layout:
-    """Return the layout of a blob with these tensors.
+    """Return the layout of a blob with these tensors, which are in the order of the model.
 
     Raises `BadInput` for a name given twice, an unknown dtype, a size that is not the shape's, or too many tensors.
     """
-    items = sorted(described, key=lambda item: (-_item_size(item.name, item.dtype), item.name))
+    given = list(described)
+    ranked = sorted(range(len(given)), key=lambda at: _rank(given[at].name, given[at].dtype))
+    items = [given[at] for at in ranked]
+    order = _inverse(ranked)
     for item in items:
         if item.nbytes != math.prod(item.shape) * ITEM_SIZE[item.dtype]:
             raise BadInput(
@@ -77,8 +90,12 @@ def build(described: Iterable[Described]) -> Layout:
     if len({item.name for item in items}) < len(items):
         raise BadInput("two tensors of a model have the same name")
     if len(items) > MAX_TENSORS:
-        raise BadInput(f"a model of {len(items)} tensors", why=f"the limit is {MAX_TENSORS}")
-    header = _header(items)
+        raise BadInput(
+            f"the model has {len(items)} tensors",
+            why=f"the limit is {MAX_TENSORS}",
+            fix="join small tensors into larger ones, such as the weights of all experts of a layer",
+        )
+    header = _header(items, order)
     if len(header) > MAX_HEADER:
         raise BadInput(
             f"the names and shapes of a model's {len(items)} tensors take {len(header)} bytes",
@@ -89,17 +106,32 @@ def build(described: Iterable[Described]) -> Layout:
     for item in items:
         tensors.append(Tensor(item.name, item.dtype, item.shape, place, place + item.nbytes, item.digest))
         place += item.nbytes
-    return Layout(tuple(tensors), header, place, blake3(header).hexdigest())
+    return Layout(tuple(tensors), header, place, blake3(header).hexdigest(), order)
 
 
-def _item_size(name: str, dtype: str) -> int:
+def _inverse(ranked: list[int]) -> tuple[int, ...]:
+    """Return for each tensor of the model its place in the file, from the model's tensors in file order."""
+    if ranked == sorted(ranked):
+        return ()
+    order = [0] * len(ranked)
+    for place, at in enumerate(ranked):
+        order[at] = place
+    return tuple(order)
+
+
+def _in_order(tensors: tuple[Tensor, ...], order: tuple[int, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensors[place] for place in order) if order else tensors
+
+
+def _rank(name: str, dtype: str) -> tuple[int, str]:
+    """Return by what the tensors of a file are sorted."""
     size = ITEM_SIZE.get(dtype)
     if size is None:
         raise BadInput(f"tensor {name!r} has the dtype {dtype}", why=f"a model's are {', '.join(ITEM_SIZE)}")
-    return size
+    return -size, name
 
 
-def _header(items: list[Described]) -> bytes:
+def _header(items: list[Described], order: tuple[int, ...]) -> bytes:
     body: dict[str, Any] = {}
     place = 0
     for item in items:
@@ -111,6 +143,8 @@ def _header(items: list[Described]) -> bytes:
         place += item.nbytes
     digests = _json({item.name: item.digest for item in items})
     body["__metadata__"] = {"convoy": "1", "digests": digests}
+    if order:
+        body["__metadata__"] = {"convoy": "2", "digests": digests, "order": json.dumps(order, separators=(",", ":"))}
     text = _json(body).encode()
     text += b" " * (-len(text) % ALIGN)
     return len(text).to_bytes(8, "little") + text
@@ -138,6 +172,7 @@ def parse(header: bytes, *, expect: str | None = None) -> Layout:
         raise RemoteFault(f"a header that is not that of blob {expect[:12]} came", why="its digest differs")
     tensors, metadata = _read(header)
     digests = _object(metadata.get("digests"))
+    tensors = _model_order(tensors, metadata)
     described = [
         Described(t.name, t.dtype, t.shape, t.end - t.start, _digest(t.name, digests.get(t.name), t.end - t.start))
         for t in tensors
@@ -152,11 +187,35 @@ def parse(header: bytes, *, expect: str | None = None) -> Layout:
 
 
 def parse_foreign(header: bytes) -> tuple[Tensor, ...]:
-    """Return the tensors of a safetensors file that anybody wrote, in file order and without digests.
+    """Return the tensors of a safetensors file that anybody wrote, without digests.
 
-    Raises `RemoteFault` for holes, overlaps, unknown dtypes and sizes that are not the shape's.
+    They are in file order; those of a model that Convoy wrote are in the order of that model. Raises `RemoteFault` for
+    holes, overlaps, unknown dtypes and sizes that are not the shape's.
     """
-    return _read(header)[0]
+    tensors, metadata = _read(header)
+    return _model_order(tensors, metadata) if metadata.get("convoy") == "2" else tensors
+
+
+def _model_order(tensors: Iterable[Tensor], metadata: Mapping[str, Any]) -> tuple[Tensor, ...]:
+    """Return the tensors of a blob in the order that its header states; those without bytes have no place of theirs."""
+    ranked = tuple(sorted(tensors, key=lambda tensor: _rank(tensor.name, tensor.dtype)))
+    return _in_order(ranked, _order(metadata, len(ranked)))
+
+
+def _order(metadata: Mapping[str, Any], count: int) -> tuple[int, ...]:
+    """Return the order that a header states: each place of the file once, or nothing for the file's own."""
+    text = metadata.get("order")
+    if text is None:
+        return ()
+    try:
+        order = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        order = None
+    if not isinstance(order, list) or len(order) != count or any(type(place) is not int for place in order):
+        raise RemoteFault("a blob's header states an order that is not one")
+    if sorted(order) != list(range(count)):
+        raise RemoteFault("a blob's header states an order in which a tensor is missing")
+    return tuple(order)
 
 
 def _digest(name: str, value: object, nbytes: int) -> str:
@@ -167,6 +226,7 @@ def _digest(name: str, value: object, nbytes: int) -> str:
 
 def _object(text: object) -> dict[str, Any]:
     if isinstance(text, str | bytes):
+        _demand_few(text if isinstance(text, bytes) else text.encode())
         try:
             value = json.loads(text, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as problem:
@@ -174,6 +234,14 @@ def _object(text: object) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
     raise RemoteFault("a blob's header is not a JSON object")
+
+
+def _demand_few(text: bytes) -> None:
+    """Refuse text that would grow to more values than a header has: a byte of JSON can take 40 in memory."""
+    if text.count(b'"dtype"') > MAX_TENSORS:
+        raise RemoteFault(f"a blob has more than {MAX_TENSORS:,} tensors, which is the limit")
+    if text.count(b"{") + text.count(b"[") > MAX_LISTS or text.count(b",") > MAX_COMMAS or text.count(b'":') > MAX_KEYS:
+        raise RemoteFault(f"a blob's header states more values than {MAX_TENSORS:,} tensors have")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from convoy.errors import Refused
@@ -67,30 +67,50 @@ def check_values(
     Works in slices: its memory does not grow with the model. Raises `Refused` with the tensor and the item, or with the
     distance.
     """
-    import numpy as np
-
     for name, array in update.items():
-        if array.dtype.kind in "iub":
-            continue
-        flat = array.reshape(-1)
-        for start in range(0, flat.size, SLICE):
-            if not np.isfinite(_wide(flat[start : start + SLICE])).all():
-                raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start))
+        start = _not_finite(array)
+        if start >= 0:
+            raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start))
     if base is not None and max_norm:
         apart = distance(update, base)
         if apart > max_norm:
             raise Refused(f"the update is {apart:.6g} away from its model", why=f"the bound is {max_norm:g} (L2)")
 
 
-def distance(update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> float:
-    """Return the L2 norm of (update - base) over all float tensors; counters and truth values have no say in it."""
+def is_finite(array: np.ndarray) -> bool:
+    """Return whether each item is finite; integers and truth values are."""
+    return _not_finite(array) < 0
+
+
+def _not_finite(array: np.ndarray) -> int:
+    """Return where the first slice begins that holds what is not finite, -1 if there is none."""
+    import numpy as np
+
+    if array.dtype.kind in "iub":
+        return -1
+    flat = array.reshape(-1)
+    starts = range(0, flat.size, SLICE)
+    return next((start for start in starts if not np.isfinite(_wide(flat[start : start + SLICE])).all()), -1)
+
+
+def distance(
+    update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], names: Collection[str] | None = None
+) -> float:
+    """Return the L2 norm of (update - base) over all float tensors, or those of them that are named.
+
+    Counters and truth values have no say in it. It is inf where it is larger than any float.
+    """
+    import numpy as np
+
     total = 0.0
-    for name, array in update.items():
+    buffer = np.empty(SLICE, np.float64)
+    for name in update if names is None else names:
+        array = update[name]
         if array.dtype.kind in "iub":
             continue
         flat, against = array.reshape(-1), base[name].reshape(-1)
         for start in range(0, flat.size, SLICE):
-            total += _squares(flat[start : start + SLICE], against[start : start + SLICE])
+            total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
     return math.sqrt(total)
 
 
@@ -101,17 +121,17 @@ def _wide(part: np.ndarray) -> np.ndarray:
     return part if part.dtype.itemsize >= 4 and part.dtype.kind == "f" else part.astype(np.float32)
 
 
-def _squares(part: np.ndarray, against: np.ndarray) -> float:
+def _squares(part: np.ndarray, against: np.ndarray, buffer: np.ndarray) -> float:
     import numpy as np
 
-    with np.errstate(over="ignore"):
-        apart = np.subtract(
-            part, against, dtype=np.float32 if part.dtype.itemsize < 8 else np.float64, casting="unsafe"
-        )
-        squares = float(apart.dot(apart))
-        if math.isfinite(squares):
-            return squares
-        apart = np.subtract(part, against, dtype=np.float64, casting="unsafe")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if part.dtype.itemsize < 8:
+            apart = buffer.view(np.float32)[: part.size]
+            np.subtract(part, against, out=apart, dtype=np.float32, casting="unsafe")
+            squares = float(apart.dot(apart))
+            if math.isfinite(squares):
+                return squares
+        apart = np.subtract(part, against, out=buffer[: part.size], dtype=np.float64, casting="unsafe")
         return float(apart.dot(apart))
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import asyncio
 
 LENGTH: Final = struct.Struct("<I")
-MAX_FRAME: Final = 4 << 20  # bytes of a message: a header of 1 MiB or a federation.json of 3 MiB, with room
-MAX_FIRST: Final = 512 << 10  # bytes of a connection's first message: 10,000 ranges or jobs, with room
+MAX_FRAME: Final = 17 << 20  # bytes of a message: a header of 16 MiB, with room
+MAX_FIRST: Final = 768 << 10  # bytes of a connection's first message: 32,769 ranges or 10,000 jobs, with room
 
 
 class Message(Protocol):
