@@ -1,8 +1,8 @@
 """The layout of a blob: a safetensors file whose canonical header names every tensor by the digest of its bytes.
 
 The blob's own name is the BLAKE3 digest of that header, so whoever holds the header can check every byte that follows.
-Tensors lie in the order of falling item size, then name: nothing between them, each at a multiple of its item size.
-The order of the model, which is another one mostly, stands in the header: for each of its tensors, the place there.
+Tensors lie in the order of falling item size and then of the model, nothing between them, so that each is at a multiple
+of its item size. Where that is not the model's whole order, the header says that too: for each tensor its place there.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ SMALL: Final = 64 << 10  # bytes; a blob below this travels inside a message
 MAX_HEADER: Final = 16 << 20  # bytes: 65,536 tensors with names of some 40 characters
 MAX_TENSORS: Final = 1 << 16  # a mixture of 128 experts in 94 layers has 36,000
 MAX_LISTS: Final = 3 * MAX_TENSORS + 16  # lists and mappings of a header: three of each tensor
-MAX_KEYS: Final = 4 * MAX_TENSORS + 64  # in a header: each tensor's name, and dtype, shape and place
-MAX_COMMAS: Final = 12 * MAX_TENSORS  # in a header: a matrix has 6, so there may be 8 dimensions on average
+MAX_KEYS: Final = 5 * MAX_TENSORS + 64  # in a header: of each tensor dtype, shape and place, its name and its digest
+MAX_COMMAS: Final = 12 * MAX_TENSORS  # in a header: 7 of a matrix, so there may be 7 dimensions on average
 MAX_RANK: Final = 32  # dimensions; numpy itself long had no more
 MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that no product of dimensions grows without end
 ALIGN: Final = 8  # bytes; the largest item size
@@ -78,11 +78,12 @@ def build(described: Iterable[Described]) -> Layout:
 
     Raises `BadInput` for a name given twice, an unknown dtype, a size that is not the shape's, or too many tensors.
     """
-    given = list(described)
-    ranked = sorted(range(len(given)), key=lambda at: _rank(given[at].name, given[at].dtype))
-    items = [given[at] for at in ranked]
-    order = _inverse(ranked)
+    items = list(described)
     for item in items:
+        if item.dtype not in ITEM_SIZE:
+            raise BadInput(
+                f"tensor {item.name!r} has the dtype {item.dtype}", why=f"a model's are {', '.join(ITEM_SIZE)}"
+            )
         if item.nbytes != math.prod(item.shape) * ITEM_SIZE[item.dtype]:
             raise BadInput(
                 f"tensor {item.name!r} has {item.nbytes} bytes", why=f"{item.dtype} {list(item.shape)} has not"
@@ -95,18 +96,31 @@ def build(described: Iterable[Described]) -> Layout:
             why=f"the limit is {MAX_TENSORS}",
             fix="join small tensors into larger ones, such as the weights of all experts of a layer",
         )
-    header = _header(items, order)
+    starts = _starts(items)
+    ranked = sorted(range(len(items)), key=lambda at: (starts[at], items[at].nbytes > 0, items[at].name))
+    order = _inverse(ranked)
+    header = _header(items, starts, order)
     if len(header) > MAX_HEADER:
         raise BadInput(
             f"the names and shapes of a model's {len(items)} tensors take {len(header)} bytes",
             why=f"the limit is {MAX_HEADER} bytes",
             fix="join small tensors into larger ones",
         )
-    tensors, place = [], len(header)
-    for item in items:
-        tensors.append(Tensor(item.name, item.dtype, item.shape, place, place + item.nbytes, item.digest))
-        place += item.nbytes
-    return Layout(tuple(tensors), header, place, blake3(header).hexdigest(), order)
+    places = [(items[at], len(header) + starts[at]) for at in ranked]
+    tensors = tuple(
+        Tensor(it.name, it.dtype, it.shape, start, start + it.nbytes, it.digest) for it, start in places
+    )
+    size = len(header) + sum(item.nbytes for item in items)
+    return Layout(tensors, header, size, blake3(header).hexdigest(), order)
+
+
+def _starts(items: list[Described]) -> list[int]:
+    """Return where each tensor begins, counted from the end of the header."""
+    starts, place = [0] * len(items), 0
+    for at in sorted(range(len(items)), key=lambda at: -ITEM_SIZE[items[at].dtype]):
+        starts[at] = place
+        place += items[at].nbytes
+    return starts
 
 
 def _inverse(ranked: list[int]) -> tuple[int, ...]:
@@ -123,24 +137,11 @@ def _in_order(tensors: tuple[Tensor, ...], order: tuple[int, ...]) -> tuple[Tens
     return tuple(tensors[place] for place in order) if order else tensors
 
 
-def _rank(name: str, dtype: str) -> tuple[int, str]:
-    """Return by what the tensors of a file are sorted."""
-    size = ITEM_SIZE.get(dtype)
-    if size is None:
-        raise BadInput(f"tensor {name!r} has the dtype {dtype}", why=f"a model's are {', '.join(ITEM_SIZE)}")
-    return -size, name
-
-
-def _header(items: list[Described], order: tuple[int, ...]) -> bytes:
-    body: dict[str, Any] = {}
-    place = 0
-    for item in items:
-        body[item.name] = {
-            "data_offsets": [place, place + item.nbytes],
-            "dtype": item.dtype,
-            "shape": list(item.shape),
-        }
-        place += item.nbytes
+def _header(items: list[Described], starts: list[int], order: tuple[int, ...]) -> bytes:
+    body: dict[str, Any] = {
+        item.name: {"data_offsets": [start, start + item.nbytes], "dtype": item.dtype, "shape": list(item.shape)}
+        for item, start in zip(items, starts, strict=True)
+    }
     digests = _json({item.name: item.digest for item in items})
     body["__metadata__"] = {"convoy": "1", "digests": digests}
     if order:
@@ -172,7 +173,7 @@ def parse(header: bytes, *, expect: str | None = None) -> Layout:
         raise RemoteFault(f"a header that is not that of blob {expect[:12]} came", why="its digest differs")
     tensors, metadata = _read(header)
     digests = _object(metadata.get("digests"))
-    tensors = _model_order(tensors, metadata)
+    tensors = _in_order(tensors, _order(metadata, len(tensors)))
     described = [
         Described(t.name, t.dtype, t.shape, t.end - t.start, _digest(t.name, digests.get(t.name), t.end - t.start))
         for t in tensors
@@ -193,13 +194,7 @@ def parse_foreign(header: bytes) -> tuple[Tensor, ...]:
     holes, overlaps, unknown dtypes and sizes that are not the shape's.
     """
     tensors, metadata = _read(header)
-    return _model_order(tensors, metadata) if metadata.get("convoy") == "2" else tensors
-
-
-def _model_order(tensors: Iterable[Tensor], metadata: Mapping[str, Any]) -> tuple[Tensor, ...]:
-    """Return the tensors of a blob in the order that its header states; those without bytes have no place of theirs."""
-    ranked = tuple(sorted(tensors, key=lambda tensor: _rank(tensor.name, tensor.dtype)))
-    return _in_order(ranked, _order(metadata, len(ranked)))
+    return _in_order(tensors, _order(metadata, len(tensors))) if metadata.get("convoy") == "2" else tensors
 
 
 def _order(metadata: Mapping[str, Any], count: int) -> tuple[int, ...]:
@@ -261,7 +256,7 @@ def _read(header: bytes) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     if len(body) > MAX_TENSORS:
         raise RemoteFault(f"a blob of {len(body)} tensors", why=f"the limit is {MAX_TENSORS}")
     found = [_tensor(name, entry, len(header)) for name, entry in body.items()]
-    tensors = sorted(found, key=lambda tensor: (tensor.start, tensor.end))
+    tensors = sorted(found, key=lambda tensor: (tensor.start, tensor.end, tensor.name))
     place = len(header)
     for tensor in tensors:
         if tensor.start != place:

@@ -34,7 +34,8 @@ def capped(weights: Sequence[float], share: float) -> list[float]:
         limit = share * math.fsum(present[over:]) / left if left > 0 else 0.0
         if present[over] <= limit * (1 + 1e-12):
             return [min(weight, limit) for weight in weights] if over else list(weights)
-    return [min(weight, present[-1]) for weight in weights]
+    least = present[-1] if present else 0.0
+    return [min(weight, least) for weight in weights]
 
 
 def farthest(distances: Sequence[float], ratio: float) -> float:
