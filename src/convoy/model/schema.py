@@ -17,10 +17,11 @@ SLICE: Final = 1 << 16  # items: 256 KiB of float32, which fits the cache togeth
 
 def check_layout(update: Layout, base: Layout) -> None:
     """Compare the tensors of two blobs. Raises `Refused` with the tensor's name, what it is and what it should be."""
-    check_shapes(
-        {tensor.name: (tensor.dtype, tensor.shape) for tensor in update.tensors},
-        {tensor.name: (tensor.dtype, tensor.shape) for tensor in base.tensors},
-    )
+    came = {tensor.name: (tensor.dtype, tensor.shape) for tensor in update.ordered}
+    wanted = {tensor.name: (tensor.dtype, tensor.shape) for tensor in base.ordered}
+    check_shapes(came, wanted)
+    if list(came) != list(wanted):
+        raise Refused("the tensors of the update are in another order than the model's")
 
 
 def check_shapes(
@@ -29,17 +30,9 @@ def check_shapes(
     """Compare name -> (dtype, shape). Raises `Refused` with the tensor's name, what it is and what it should be."""
     if update == base:
         return
-    absent, extra = sorted(base.keys() - update.keys()), sorted(update.keys() - base.keys())
-    if absent:
-        raise Refused(
-            f"the update has no tensor {_some(absent)}", why=f"the model has it; the update has {_some(extra)}"
-        )
-    if extra:
-        raise Refused(
-            f"the update has a tensor {_some(extra)} more than the model",
-            why="" if base else "the model is empty: job.yaml names none to begin with",
-            fix="" if base else "model: train.py:initial, a function that returns the first one",
-        )
+    absent, extra = [name for name in base if name not in update], [name for name in update if name not in base]
+    if absent or extra:
+        raise _other_names(update, base, absent, extra)
     for name, (dtype, shape) in update.items():
         wanted_dtype, wanted_shape = base[name]
         if shape != wanted_shape:
@@ -50,9 +43,27 @@ def check_shapes(
             raise Refused(f"tensor {name!r} of the update is {dtype}, the model's is {wanted_dtype}")
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing else"
+def _other_names(
+    update: Mapping[str, object], base: Mapping[str, object], absent: list[str], extra: list[str]
+) -> Refused:
+    """Return what to say where the names are not the model's: what is missing, what came, what to do."""
+    if not base:
+        return Refused(
+            f"the update has {_tensors(extra)}, and the model is empty",
+            why="job.yaml does not name a model to begin with",
+            fix="model: train.py:initial, a function that returns the first one",
+        )
+    parts = [f"lacks {_tensors(absent)}" if absent else "", f"has {_tensors(extra)} more" if extra else ""]
+    return Refused(
+        f"the update {' and '.join(part for part in parts if part)}",
+        why=f"it has {_tensors(list(update))}; the model has {_tensors(list(base))}",
+        fix="answer with every tensor of the model, including those that did not change",
+    )
+
+
+def _tensors(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"the tensor{'s' * (len(names) > 1)} {shown}" if names else "no tensors"
 
 
 def check_values(
