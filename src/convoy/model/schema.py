@@ -57,7 +57,9 @@ def _other_names(
     return Refused(
         f"the update {' and '.join(part for part in parts if part)}",
         why=f"it has {_tensors(list(update))}; the model has {_tensors(list(base))}",
-        fix="answer with every tensor of the model, including those that did not change",
+        fix="answer with every tensor of the model, including those that did not change"
+        if absent
+        else "leave out what the model does not have",
     )
 
 
