@@ -77,9 +77,10 @@ POLICY: Final = {  # key: default, wanted, meaning
     ),
     "limits": ("none", "mapping of `cpu`, `memory`, `gpu`", "the most that one job may ask for under `resources`"),
     "leave": (
-        "`{logs: true, metrics: true}`",
-        "mapping of `logs`, `metrics`",
-        "whether a job's output and tracebacks, and the metrics of its answers, leave the site",
+        "`{logs: true, metrics: true, weight: exact}`",
+        "mapping of `logs`, `metrics`, `weight`",
+        "whether a job's output, errors and tracebacks, and the metrics of its answers, leave the site; and how its "
+        "weights do: `exact`, `rounded` to one significant digit, or `fixed` to 1",
     ),
     "filters": ("`[]`", "list of filters", "what every update passes before it leaves, from top to bottom"),
 }
