@@ -79,8 +79,7 @@ POLICY: Final = {  # key: default, wanted, meaning
     "leave": (
         "`{logs: true, metrics: true, weight: exact}`",
         "mapping of `logs`, `metrics`, `weight`",
-        "whether a job's output, errors and tracebacks, and the metrics of its answers, leave the site; and how its "
-        "weights do: `exact`, `rounded` to one significant digit, or `fixed` to 1",
+        "whether a job's output, errors and metrics leave; weights leave `exact`, `rounded` (one digit) or `fixed`",
     ),
     "filters": ("`[]`", "list of filters", "what every update passes before it leaves, from top to bottom"),
 }
@@ -505,7 +504,11 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("a connection to 8002", "anybody", ("wire.door.HANDSHAKE_S", "wire.door.HANDSHAKES", "wire.door.BACKLOG")),
     ("connections of a site", "a site", ("server.sessions.MAX_CONNECTIONS", "server.sessions.KEEP_S")),
     ("a connection's first message", "a site", ("wire.frames.MAX_FIRST",)),
-    ("a message", "a site, a server, a worker", ("wire.frames.MAX_FRAME", "wire.stream.SILENCE_S")),
+    (
+        "a message",
+        "a site, a server, a worker",
+        ("wire.frames.MAX_FRAME", "wire.frames.MAX_BARE", "wire.stream.SILENCE_S"),
+    ),
     ("who a site says it is", "a site", ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION")),
     ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD",)),
     ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
@@ -517,7 +520,10 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "the header of a model or an update",
         "a site, a server, a job",
-        ("model.blob.MAX_HEADER", "model.blob.MAX_TENSORS", "model.blob.MAX_RANK", "model.blob.MAX_BYTES"),
+        (
+            *("model.blob.MAX_HEADER", "model.blob.MAX_TENSORS", "model.blob.MAX_RANK", "model.blob.MAX_BYTES"),
+            *("model.blob.MAX_LISTS", "model.blob.MAX_KEYS", "model.blob.MAX_COMMAS"),
+        ),
     ),
     ("log lines of a job", "a job", ("worker.lines.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.STEP")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.STORY", "control.jobs.MAX_STORY")),

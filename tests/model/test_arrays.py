@@ -63,7 +63,7 @@ def test_what_is_no_array_is_refused_by_name(value) -> None:
 def hard_tensors():
     import torch
 
-    yield "sparse", torch.eye(3).to_sparse(), r"is not dense \(torch.sparse_coo\).*to_dense"
+    yield "sparse", torch.eye(3).to_sparse(), "is not dense.*to_dense"
     yield "csr", torch.eye(3).to_sparse_csr(), "is not dense.*to_dense"
     yield "meta", torch.empty(3, device="meta"), "device 'meta', where it has no values"
     yield "complex", torch.ones(3, dtype=torch.complex64), "is complex.*view_as_real"

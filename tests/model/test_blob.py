@@ -101,7 +101,20 @@ def stating(order: object) -> bytes:
 
 def test_an_order_that_is_none_is_refused() -> None:
     assert [tensor.name for tensor in blob.parse(stating("[1,0]")).ordered] == ["b", "a"]
-    for order in ("[0,1]", "[1, 0]", "[1]", "[1,1]", "[1,2]", "[-1,0]", "[true,0]", "[1.0,0]", "x", "{}", "[" * 9000, 7):
+    for order in (
+        "[0,1]",
+        "[1, 0]",
+        "[1]",
+        "[1,1]",
+        "[1,2]",
+        "[-1,0]",
+        "[true,0]",
+        "[1.0,0]",
+        "x",
+        "{}",
+        "[" * 9000,
+        7,
+    ):
         with pytest.raises(RemoteFault):
             blob.parse(stating(order))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 from fractions import Fraction
+from itertools import pairwise
 
 import ml_dtypes
 import numpy as np
@@ -134,7 +135,9 @@ def test_a_tensor_that_nobody_changed_is_the_model_s_own_array() -> None:
     base = as_blob({"frozen": np.full(4, -0.0, "f4"), "head": np.zeros(2, "f4")})
     mean = Mean(like=base)
     for place in range(2):
-        mean.add(Update(f"site-{place}", as_blob({"frozen": base["frozen"], "head": np.full(2, place, "f4")}), 3 + place))
+        mean.add(
+            Update(f"site-{place}", as_blob({"frozen": base["frozen"], "head": np.full(2, place, "f4")}), 3 + place)
+        )
     result = mean.result()
     assert result["frozen"] is base["frozen"]
     assert result["head"].tolist() == pytest.approx([4 / 7] * 2)
@@ -299,7 +302,7 @@ def test_no_share_is_above_the_bound_and_none_below_it_is_raised_above_another(g
     assert max(after) <= most * sum(after) * (1 + 1e-9)
     assert all(new <= old for new, old in zip(after, before, strict=True))
     order = sorted(range(len(before)), key=lambda at: before[at])
-    assert all(after[a] <= after[b] for a, b in zip(order, order[1:], strict=False))
+    assert all(after[a] <= after[b] for a, b in pairwise(order))
 
 
 def test_an_update_that_is_far_away_is_left_out_by_name_and_the_round_goes_on() -> None:

@@ -25,7 +25,10 @@ def layout(model):
         ),
         ({}, r"the update lacks the tensors 'w', 'n'\nit has no tensors; the model"),
         ({**BASE, "x": np.ones(1)}, "the update has the tensor 'x' more"),
-        ({"w": BASE["w"], "m": BASE["n"]}, r"lacks the tensor 'n' and has the tensor 'm' more\nit has the tensors 'w', 'm'"),
+        (
+            {"w": BASE["w"], "m": BASE["n"]},
+            r"lacks the tensor 'n' and has the tensor 'm' more\nit has the tensors 'w', 'm'",
+        ),
         ({"w": BASE["w"]} | {f"x{at}": BASE["n"] for at in range(5)}, r"'x0', 'x1', 'x2' and 2 more"),
         ({**BASE, "w": np.zeros((3, 2), np.float32)}, r"'w' .* shape \[3, 2\], the model's \[2, 3\]"),
         ({**BASE, "w": np.zeros((2, 3))}, "'w' of the update is F64, the model's is F32"),

@@ -184,7 +184,10 @@ def test_names_order_shapes_and_dtypes_of_an_update_are_the_model_s_or_nothing_l
     said = "the answer was refused at its site (the rest stays at site-1)"
     assert admission.why(site, caught.value) == said
     assert admission.why(site, NotFound("blob 7061746965 is not here")) == said
-    assert admission.why(site, JobFailed("it died", why="exit status 37")) == "the trainer failed (the rest stays at site-1)"
+    assert (
+        admission.why(site, JobFailed("it died", why="exit status 37"))
+        == "the trainer failed (the rest stays at site-1)"
+    )
 
 
 def noise_of(site, blobs, *, update, base, step="1.0"):

@@ -354,9 +354,9 @@ def contribution(
                 took.setdefault(task.site, task.weight)
             elif task.state != "received":
                 out.setdefault(task.site, f"{step.record.kind}: {task.reason or 'had not answered'}")
-    for site in [site for site in took if site in uncounted]:
-        del took[site]
-        out[site] = uncounted[site]
+    for name in took.keys() & uncounted.keys():
+        del took[name]
+        out[name] = uncounted[name]
     for member in job.members.values():
         if asked and member.site not in asked:
             out.setdefault(member.site, absent(member) if state.sites[member.site].enabled else DISABLED)

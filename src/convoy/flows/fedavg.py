@@ -13,7 +13,6 @@ from convoy.model import bounds
 from convoy.model.mean import Mean
 from convoy.spec.units import duration_s
 
-
 LEAST: Final = {"rounds": 1, "min_sites": 1, "sample": 0, "stop_after": 0, "max_norm": 0, "max_norm_ratio": 0}
 
 

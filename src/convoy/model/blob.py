@@ -107,9 +107,7 @@ def build(described: Iterable[Described]) -> Layout:
             fix="join small tensors into larger ones",
         )
     places = [(items[at], len(header) + starts[at]) for at in ranked]
-    tensors = tuple(
-        Tensor(it.name, it.dtype, it.shape, start, start + it.nbytes, it.digest) for it, start in places
-    )
+    tensors = tuple(Tensor(it.name, it.dtype, it.shape, start, start + it.nbytes, it.digest) for it, start in places)
     size = len(header) + sum(item.nbytes for item in items)
     return Layout(tensors, header, size, blake3(header).hexdigest(), order)
 

@@ -91,7 +91,8 @@ class Folder:
         votes[:] = 0
         for part, weight in zip(slices, weights, strict=True):
             votes += np.multiply(part, weight, out=each)
-        return votes * 2 > sum(weights)
+        won: Array = votes * 2 > sum(weights)
+        return won
 
     def _long(self, slices: Sequence[Array], weights: Sequence[float]) -> Array:
         """Return the mean of integers of 64 bits: that of their distances to the lowest, which a float64 can hold."""
@@ -106,7 +107,8 @@ class Folder:
         mean = np.rint(self._running(above, weights, np.dtype(np.float64))).astype(np.uint64)
         if exact is not None:
             mean[far] = exact
-        return (low.view(np.uint64) + mean).view(kind)
+        whole: Array = (low.view(np.uint64) + mean).view(kind)
+        return whole
 
 
 def _merge(mean: Array, weight: float, other: Array, its: float, apart: Array) -> float:
@@ -144,6 +146,6 @@ def _exactly(parts: Sequence[Array], weights: Sequence[float]) -> Array:
     common = max(below for _, below in ratios)
     whole = [above * (common // below) for above, below in ratios]
     total = sum(whole)
-    summed = sum(part.astype(object) * weight for part, weight in zip(parts, whole, strict=True))
-    rounded: Array = (2 * summed + total) // (2 * total)  # type: ignore[operator] - an array of Python's integers
+    summed: Array = np.add.reduce([part.astype(object) * weight for part, weight in zip(parts, whole, strict=True)])
+    rounded: Array = (2 * summed + total) // (2 * total)
     return rounded.astype(np.uint64)

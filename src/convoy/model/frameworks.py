@@ -84,21 +84,17 @@ def _obstacle(tensor: Any) -> tuple[str, str] | None:
     import torch
 
     kind = str(tensor.dtype).removeprefix("torch.")
-    if torch.nn.parameter.is_lazy(tensor):
-        return "belongs to a lazy module that has no shape yet", "run the module once before you hand it to Convoy"
-    if tensor.is_meta:
-        return "is on the device 'meta', where it has no values", "load its values first: module.to_empty(device='cpu')"
-    if tensor.is_nested:
-        return "is nested", "hand over its parts: tensor.unbind()"
-    if tensor.is_quantized:
-        return f"is quantized ({kind})", "hand over tensor.dequantize(), or tensor.int_repr() for its integers"
-    if tensor.layout != torch.strided:
-        return f"is not dense ({tensor.layout})", "hand over tensor.to_dense()"
-    if tensor.is_complex():
-        return f"is complex ({kind})", "hand over torch.view_as_real(tensor)"
-    if kind not in KINDS:
-        return f"has the dtype {kind}", f"convert it with tensor.to(); a model's are {', '.join(KINDS)}"
-    return None
+    meta = "is on the device 'meta', where it has no values"
+    cases = (  # the first that is true: a nested tensor, say, has no layout to ask for
+        (torch.nn.parameter.is_lazy, "belongs to a lazy module and has no shape yet", "run the module once before"),
+        (lambda it: it.is_meta, meta, "load its values first: module.to_empty(device='cpu')"),
+        (lambda it: it.is_nested, "is nested", "hand over its parts: tensor.unbind()"),
+        (lambda it: it.is_quantized, f"is quantized ({kind})", "hand over tensor.dequantize() or tensor.int_repr()"),
+        (lambda it: it.layout != torch.strided, "is not dense", "hand over tensor.to_dense()"),
+        (lambda it: it.is_complex(), f"is complex ({kind})", "hand over torch.view_as_real(tensor)"),
+        (lambda _: kind not in KINDS, f"has the dtype {kind}", f"convert it with tensor.to(): {', '.join(KINDS)}"),
+    )
+    return next(((what, fix) for applies, what, fix in cases if applies(tensor)), None)
 
 
 def to_torch(arrays: Mapping[str, Array]) -> dict[str, Any]:

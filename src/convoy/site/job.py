@@ -197,7 +197,9 @@ class SiteJob:
     def give(self, task: pb.Task) -> None:
         """Take a task from the server; one that is known goes on, one that is answered is offered again."""
         if not self._outbox.may_answer(task):
-            self.site.log.warning("task refused: its step was answered for another question", job=self.id, step=task.step)
+            self.site.log.warning(
+                "task refused: its step was answered for another question", job=self.id, step=task.step
+            )
             self.site.line.send(pb.Up(failed=pb.TaskFailed(job=self.id, step=task.step, error=ANSWERED)))
             return
         if task.step in self._outbox.answers:
