@@ -229,7 +229,9 @@ class SiteJob:
                 return Answer(task.step, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
             digest, weight, metrics = await _in_thread(admission.released, self.site.kit, self.blobs, up.answer, bare)
         except ConvoyError as problem:
-            self.site.log.warning("no answer", job=self.id, step=task.step, reason=errors.line(problem))
+            reason = errors.line(problem)
+            self.site.log.warning("update refused", job=self.id, step=task.step, reason=reason)
+            self._log.print(f"convoy: this site refused the update of task {task.step}: {reason}\n".encode())
             return Answer(task.step, task.round, "", 0.0, {}, admission.why(self.site.kit, problem))
         return Answer(task.step, task.round, digest, weight, metrics)
 
