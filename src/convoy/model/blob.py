@@ -20,7 +20,7 @@ from convoy.errors import BadInput, RemoteFault
 
 SMALL: Final = 64 << 10  # bytes; a blob below this travels inside a message
 MAX_HEADER: Final = 16 << 20  # bytes: 65,536 tensors with names of some 40 characters
-MAX_TENSORS: Final = 1 << 16  # a mixture of 128 experts in 94 layers has 36,000
+MAX_TENSORS: Final = 65_536  # a mixture of 128 experts in 94 layers has 36,000
 MAX_LISTS: Final = 3 * MAX_TENSORS + 16  # lists and mappings of a header: three of each tensor
 MAX_KEYS: Final = 5 * MAX_TENSORS + 64  # in a header: of each tensor dtype, shape and place, its name and its digest
 MAX_COMMAS: Final = 12 * MAX_TENSORS  # in a header: 7 of a matrix, so there may be 7 dimensions on average

@@ -230,8 +230,8 @@ class SiteJob:
             digest, weight, metrics = await _in_thread(admission.released, self.site.kit, self.blobs, up.answer, bare)
         except ConvoyError as problem:
             reason = errors.line(problem)
-            self.site.log.warning("update refused", job=self.id, step=task.step, reason=reason)
-            self._log.print(f"convoy: this site refused the update of task {task.step}: {reason}\n".encode())
+            self.site.log.warning("no answer", job=self.id, step=task.step, reason=reason)
+            self._log.print(f"convoy: there is no answer to task {task.step}: {reason}\n".encode())
             return Answer(task.step, task.round, "", 0.0, {}, admission.why(self.site.kit, problem))
         return Answer(task.step, task.round, digest, weight, metrics)
 
