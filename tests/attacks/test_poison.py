@@ -45,7 +45,7 @@ def test_a_weight_of_1e12_counts_for_half_of_three_and_the_log_names_its_site(se
     detail, model, log = run(session, tmp_path, body)
     np.testing.assert_allclose(model["w"], 2)
     assert took_part(detail.rounds[1]) == ["site-1", "site-2", "site-3"]
-    assert "site-2's answer to 'train': its weight 1e+12 is 1 of the sum of all weights and counts as 0.5" in log
+    assert "site-2's answer to 'train': its weight 1e+12 is 100 % of all weights together and counts as 50 %" in log
     assert detail.rounds[1].metrics["number"] == pytest.approx(2)
 
 

@@ -269,8 +269,7 @@ def test_of_three_answers_none_counts_for_more_than_half_and_the_log_says_so() -
     assert result.tolist() == pytest.approx([2, 2])
     assert mean.left_out == {}
     assert [(site, kind) for site, kind, _ in said] == [("b", "remark")]
-    assert "its weight 1e+12" in said[0][2]
-    assert "counts as 0.5, the largest share of one site (max_share)" in said[0][2]
+    assert "its weight 1e+12 is 100 % of all weights together and counts as 50 %, the most that" in said[0][2]
     assert mean.metrics["loss"] == pytest.approx(2)
 
 

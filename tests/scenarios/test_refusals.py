@@ -63,7 +63,9 @@ def train(task):
 
 @pytest.mark.parametrize("size", [16, 40_000], ids=["inline", "streamed"])
 @pytest.mark.parametrize(("deed", "reason"), DEEDS.values(), ids=DEEDS.keys())
-def test_a_wrong_update_is_refused_by_site_or_server_with_its_name_and_the_round_goes_on(deed, reason, size, session, tmp_path):
+def test_a_wrong_update_is_refused_by_site_or_server_with_its_name_and_the_round_goes_on(
+    deed, reason, size, session, tmp_path
+):
     train = TRAIN.replace("SIZE", str(size)).replace("DEED", deed)
     spec = {"rounds": 2, "min_sites": 2, "max_norm": 10.0}
     job = put_job(tmp_path / "forged", {"train.py": train}, trainer="train.py:train", with_=spec)

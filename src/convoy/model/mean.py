@@ -181,8 +181,8 @@ class Mean:
         for entry, weight, own in zip(entries, weights, before, strict=True):
             if weight < own:
                 entry.update.remark(
-                    f"its weight {entry.update.weight:g} is {own / math.fsum(before):.3g} of the sum of all weights "
-                    f"and counts as {weight / total:.3g}, the largest share of one site (max_share)"
+                    f"its weight {entry.update.weight:g} is {100 * own / math.fsum(before):.3g} % of all weights "
+                    f"together and counts as {100 * weight / total:.3g} %, the most that one site may have (max_share)"
                 )
 
 
