@@ -239,17 +239,17 @@ def test_a_job_waits_for_what_another_holds_lets_others_pass_and_starts_when_tha
     assert session.wait(first).job.state == "completed"
 
 
-MEASURE = """
+BLIND = """
 
 @convoy.evaluate
 def evaluate(task):
-    return convoy.Reply(weight=WEIGHT, metrics={"auc": float("nan") if task.round in BLIND else task.round / 10})
+    return convoy.Reply(weight=WEIGHT, metrics={"auc": float("nan") if task.round in ROUNDS else task.round / 10})
 """
 
 
 def measuring(folder, *, blind=(), weight=1, rounds=3):
     """Return a job whose metric is NaN in the blind rounds, with this weight at every site."""
-    train = adding() + MEASURE.replace("BLIND", repr(tuple(blind))).replace("WEIGHT", str(weight))
+    train = adding() + BLIND.replace("ROUNDS", repr(tuple(blind))).replace("WEIGHT", str(weight))
     with_ = {"rounds": rounds, "min_sites": 3, "evaluate": True, "best": "auc"}
     return put_job(folder / "blind", {"train.py": train}, with_=with_)
 
