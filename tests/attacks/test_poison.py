@@ -96,9 +96,9 @@ def test_a_mask_of_the_smallest_number_and_a_large_integer_stay_as_they_are(sess
 
 
 def test_a_round_in_which_all_weights_are_0_keeps_the_model_and_says_so(session, tmp_path):  # noqa: F811
-    body = "model['w'] += 1\nif task.round == 1: weight = 0.0"
+    body = "model['w'] += task.round\nif task.round == 1: weight = 0.0"
     detail, model, log = run(session, tmp_path, body, rounds=2)
-    np.testing.assert_allclose(model["w"], 1)
+    np.testing.assert_allclose(model["w"], 2)
     assert detail.rounds[0].model == detail.rounds[1].model
     assert took_part(detail.rounds[1]) == []
     assert "no update of the round has a weight above 0" in left_out(detail.rounds[1])["site-1"]

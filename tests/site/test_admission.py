@@ -190,6 +190,11 @@ def test_names_order_shapes_and_dtypes_of_an_update_are_the_model_s_or_nothing_l
     )
 
 
+def test_a_policy_that_cannot_be_read_any_more_is_why_nothing_leaves(site):
+    (site.local / "policy.yaml").write_text("leave: {logs: perhaps}\n")
+    assert "policy.yaml:1:" in admission.why(site, JobFailed("it died", why="exit status 37"))
+
+
 def noise_of(site, blobs, *, update, base, step="1.0"):
     """Return what a site adds to an update of zeros and ones."""
     task = pb.Task(job="j", step=step, model=pb.Blob(digest=arrays.save(blobs, {"w": base})))

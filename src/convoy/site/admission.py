@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy import errors
-from convoy.errors import JobFailed, NotAllowed, Refused
+from convoy.errors import BadInput, JobFailed, NotAllowed, Refused
 from convoy.model.schema import check_layout
 from convoy.site import refusals
 from convoy.spec.approvals import read_approvals
@@ -139,7 +139,11 @@ def told(kit: Kit, failed: pb.TaskFailed) -> tuple[str, str]:
 
 def why(kit: Kit, problem: Exception) -> str:
     """Return what may leave of what went wrong with an answer: a job's code can choose parts of those words, too."""
-    if read_policy(kit.local / "policy.yaml").leave.logs:
+    try:
+        policy = read_policy(kit.local / "policy.yaml")
+    except BadInput as broken:
+        return errors.line(broken)  # these are the site's own words
+    if policy.leave.logs:
         return errors.line(problem)
     return _held_back(kit, FAILED if isinstance(problem, JobFailed) else REFUSED)
 

@@ -39,9 +39,7 @@ class Leave:
 
     logs: bool = True  # what a job's code prints, its tracebacks and its errors' words
     metrics: bool = True
-    weight: str = (
-        "exact"  # or "rounded" to one significant digit, or "fixed" to 1: it tells how many examples there are
-    )
+    weight: str = "exact"  # or "rounded" to one significant digit, or "fixed" to 1
 
     def weighed(self, weight: float) -> float:
         """Return the weight that leaves in place of this one; 0 stays 0, for such an answer has no say."""
