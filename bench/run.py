@@ -129,7 +129,7 @@ class Bench:
         note = f"{took / low:.2f} x the floor"
         return Row("round, 50 MB x 8 sites", took, 1.5 * low, "s", low, note=note)
 
-    def peak(self, sites: int, size: int) -> int:
+    def peak(self, sites: int, size: int, kind: str = "float32") -> int:
         """Return the peak of unreclaimable bytes over the server's processes in a job of three rounds."""
         with federation(self.place(), sites=sites) as made:
 
@@ -137,7 +137,7 @@ class Bench:
                 return [made.server.pid, *made.server.children()]
 
             with memory.watched(pids) as peak:
-                rounds_s(made, jobs.write(self.place(), size, rounds=3, sites=sites))
+                rounds_s(made, jobs.write(self.place(), size, rounds=3, sites=sites, kind=kind))
         return peak.value
 
     def memories(self) -> list[Row]:
@@ -150,6 +150,10 @@ class Bench:
             note = f"base {bases[sites] / MB:.0f} MB, peak {peak / MB:.0f} MB"
             what = f"server memory, {sites} sites, beyond the base"
             rows.append(Row(what, beyond[sites], 2.5, "models", note=note))
+        for kind in ("float16", "uint8"):
+            peak = self.peak(2, model, kind)
+            note = f"base {bases[2] / MB:.0f} MB, peak {peak / MB:.0f} MB"
+            rows.append(Row(f"server memory, 2 sites, {kind}", (peak - bases[2]) / model, 2.5, "models", note=note))
         slope = max((beyond[8] - beyond[2]) / 6, 0.0)
         rows.append(Row("server memory, slope from 2 to 8 sites", slope, 0.05, "models a site"))
         return rows + [self.caged(sites, bases[sites] + int(2.5 * model)) for sites in (8, 32)]

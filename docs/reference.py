@@ -77,9 +77,9 @@ POLICY: Final = {  # key: default, wanted, meaning
     ),
     "limits": ("none", "mapping of `cpu`, `memory`, `gpu`", "the most that one job may ask for under `resources`"),
     "leave": (
-        "`{logs: true, metrics: true}`",
-        "mapping of `logs`, `metrics`",
-        "whether a job's output and tracebacks, and the metrics of its answers, leave the site",
+        "`{logs: true, metrics: true, weight: exact}`",
+        "mapping of `logs`, `metrics`, `weight`",
+        "whether a job's output, errors and metrics leave; weights leave `exact`, `rounded` (one digit) or `fixed`",
     ),
     "isolation": (
         "`[]`",
@@ -510,7 +510,11 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("a connection to 8002", "anybody", ("wire.door.HANDSHAKE_S", "wire.door.HANDSHAKES", "wire.door.BACKLOG")),
     ("connections of a site", "a site", ("server.sessions.MAX_CONNECTIONS", "server.sessions.KEEP_S")),
     ("a connection's first message", "a site", ("wire.frames.MAX_FIRST",)),
-    ("a message", "a site, a server, a worker", ("wire.frames.MAX_FRAME", "wire.stream.SILENCE_S")),
+    (
+        "a message",
+        "a site, a server, a worker",
+        ("wire.frames.MAX_FRAME", "wire.frames.MAX_BARE", "wire.stream.SILENCE_S"),
+    ),
     (
         "who a site says it is",
         "a site",
@@ -527,7 +531,10 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "the header of a model or an update",
         "a site, a server, a job",
-        ("model.blob.MAX_HEADER", "model.blob.MAX_TENSORS", "model.blob.MAX_RANK", "model.blob.MAX_BYTES"),
+        (
+            *("model.blob.MAX_HEADER", "model.blob.MAX_TENSORS", "model.blob.MAX_RANK", "model.blob.MAX_BYTES"),
+            *("model.blob.MAX_LISTS", "model.blob.MAX_KEYS", "model.blob.MAX_COMMAS"),
+        ),
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
     ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),

@@ -14,8 +14,7 @@ async def run(fleet: convoy.Fleet, *, rounds: int = 8, min_sites: int = 1) -> No
         mean = convoy.Mean(like=model)
         async for update in fleet.ask("train", model, at_least=min_sites):
             mean.add(update)
-        scale = {name: model[name] for name in ("mean", "scale")}  # to the bit, not the mean of equal copies
-        await round.commit(mean.result() | scale, metrics=mean.metrics)
+        await round.commit(mean.result(), metrics=mean.metrics)  # nobody trains the scale: it keeps its bits
 
 
 async def standardisation(fleet, model, min_sites):

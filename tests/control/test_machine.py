@@ -132,6 +132,14 @@ def test_a_site_without_progress_for_the_patience_is_left_out_and_told_so(runnin
     assert running.job.members[C].state == "away"
 
 
+def test_an_answer_that_the_workflow_does_not_count_stands_in_the_round_with_its_reason(running):
+    running(asked(), updated(A, "a"), updated(B, "b"), updated(C, "c"))
+    why = {B: "train: too far away", "stranger": "train: was never asked"}
+    running(events.CommitAsked(J, 1, "m1", {}, False, why))
+    assert [site for site, _ in running.job.rounds[-1].took_part] == [A, C]
+    assert running.job.rounds[-1].left_out == ((B, "train: too far away"),)
+
+
 def test_a_site_that_was_away_takes_part_from_the_next_round_on(running):
     running(asked(), updated(A, "a"), updated(B, "b"))
     running(events.TimePassed(), at=60.0)

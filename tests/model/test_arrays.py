@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convoy.errors import BadInput
-from convoy.model import arrays, frameworks
+from convoy.model import arrays, blob, frameworks
 from convoy.model.arrays import Model
 
 
@@ -58,6 +58,44 @@ def test_mappings_lists_and_single_arrays_become_arrays_by_name() -> None:
 def test_what_is_no_array_is_refused_by_name(value) -> None:
     with pytest.raises(BadInput, match="'w'"):
         frameworks.to_arrays({"w": value})
+
+
+def hard_tensors():
+    import torch
+
+    yield "sparse", torch.eye(3).to_sparse(), "is not dense.*to_dense"
+    yield "csr", torch.eye(3).to_sparse_csr(), "is not dense.*to_dense"
+    yield "meta", torch.empty(3, device="meta"), "device 'meta', where it has no values"
+    yield "complex", torch.ones(3, dtype=torch.complex64), "is complex.*view_as_real"
+    yield "nested", torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "is nested.*unbind"
+    yield "quantized", torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8), "is quantized.*int_repr"
+    yield "lazy", torch.nn.parameter.UninitializedParameter(), "lazy module"
+    yield "float8_e8m0fnu", torch.ones(3).to(torch.float8_e8m0fnu), "has the dtype float8_e8m0fnu.*convert"
+    with torch._subclasses.fake_tensor.FakeTensorMode():
+        yield "fake", torch.ones(3), "is a FakeTensor.*cannot travel.*plain dense"
+
+
+@pytest.mark.filterwarnings("ignore")  # of torch, whose quantized and nested tensors come and go
+def test_a_torch_tensor_that_cannot_travel_is_named_with_what_to_do() -> None:
+    pytest.importorskip("torch")
+    for name, tensor, said in hard_tensors():
+        with pytest.raises(BadInput, match=f"(?s)tensor '{name}' .*{said}"):
+            frameworks.to_arrays({"fine": np.ones(1), name: tensor})
+
+
+def test_views_that_torch_negates_or_conjugates_late_travel() -> None:
+    torch = pytest.importorskip("torch")
+    assert frameworks.to_arrays([torch._neg_view(torch.ones(2))])["0"].tolist() == [-1, -1]
+
+
+def test_the_order_of_a_state_dict_survives_numpy_and_torch() -> None:
+    torch = pytest.importorskip("torch")
+    state = {name: torch.full((1,), at) for at, name in enumerate(("z", "10", "9", "a"))} | {"n": torch.tensor(7)}
+    layout = blob.build(arrays.describe(frameworks.to_arrays(state)))
+    data = layout.header + b"".join(arrays.raw(frameworks.to_arrays(state)[it.name]) for it in layout.tensors)
+    model = arrays.views(blob.parse(layout.header), data)
+    assert list(model.torch()) == list(model.numpy()) == list(model) == list(state)
+    assert {name: int(value) for name, value in model.torch().items()} == {name: int(it) for name, it in state.items()}
 
 
 def test_torch_state_dicts_come_in_and_go_out_bit_for_bit() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 from itertools import pairwise
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from convoy.errors import BadInput, RemoteFault
-from convoy.model import arrays, blob
+from convoy.model import arrays, blob, frameworks
 from convoy.model.blob import Described
 
 DTYPES = [name for name in arrays.NAMES if not name.startswith(("bfloat", "float8"))]
@@ -59,10 +60,63 @@ def test_a_header_parses_to_the_layout_that_it_was_built_from(model) -> None:
 
 
 @given(models, st.randoms())
-def test_a_blob_s_name_does_not_depend_on_the_order_of_its_tensors(model, random) -> None:
+def test_the_order_of_a_model_survives_its_blob_and_is_part_of_its_name(model, random) -> None:
     names = list(model)
     random.shuffle(names)
-    assert file_of({name: model[name] for name in names}) == file_of(model)
+    shuffled = {name: model[name] for name in names}
+    layout, data = file_of(shuffled)
+    parsed = blob.parse(layout.header, expect=layout.digest)
+    assert list(arrays.views(parsed, data)) == names
+    assert [tensor.name for tensor in blob.parse_foreign(layout.header)] == names
+    assert (layout.digest == file_of(model)[0].digest) == (names == list(model))
+
+
+def test_a_list_of_arrays_comes_back_in_its_order() -> None:
+    layout, data = file_of(frameworks.to_arrays([np.full(2, float(place)) for place in range(12)]))
+    model = arrays.views(blob.parse(layout.header), data)
+    assert list(model) == [str(place) for place in range(12)]
+    assert list(arrays.views(blob.parse_foreign(layout.header), data)) == list(model)
+
+
+def test_other_tools_see_the_order_of_a_model_of_one_item_size(tmp_path) -> None:
+    names = [str(place) for place in range(12)]
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(file_of({name: np.zeros(2) for name in names})[1])
+    assert list(safetensors.numpy.load_file(path)) == names
+
+
+def test_a_model_in_the_order_of_its_file_has_the_header_that_it_always_had() -> None:
+    layout, _ = file_of({"a": np.zeros(2), "b": np.zeros(2), "c": np.zeros(2, "f4")})
+    assert layout.digest == "fc709472ec3887fbdd3642f92943f173d0d4859b102ada080583ee119eb93cb3"
+
+
+def stating(order: object) -> bytes:
+    digests = json.dumps({"a": blob.EMPTY, "b": blob.EMPTY}, separators=(",", ":"))
+    entry = {"data_offsets": [0, 0], "dtype": "F32", "shape": [0]}
+    body = {"__metadata__": {"convoy": "2", "digests": digests, "order": order}, "a": entry, "b": entry}
+    text = json.dumps(body, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def test_an_order_that_is_none_is_refused() -> None:
+    assert [tensor.name for tensor in blob.parse(stating("[1,0]")).ordered] == ["b", "a"]
+    for order in (
+        "[0,1]",
+        "[1, 0]",
+        "[1]",
+        "[1,1]",
+        "[1,2]",
+        "[-1,0]",
+        "[true,0]",
+        "[1.0,0]",
+        "x",
+        "{}",
+        "[" * 9000,
+        7,
+    ):
+        with pytest.raises(RemoteFault):
+            blob.parse(stating(order))
 
 
 @given(models)
@@ -139,6 +193,36 @@ def test_json_that_is_no_header_is_refused(text: bytes) -> None:
         blob.parse(struct.pack("<Q", len(text)) + text)
 
 
+def test_a_mixture_of_experts_with_65_536_tensors_has_a_header() -> None:
+    described = [Described(f"layers.{at}.experts.w", "BF16", (1,), 2, f"{at:064x}") for at in range(blob.MAX_TENSORS)]
+    layout = blob.build(described)
+    assert [tensor.name for tensor in blob.parse(layout.header).ordered] == [item.name for item in described]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"[" * (16 << 20),
+        b'{"a":[' + b"1," * (8 << 20) + b"1]}",
+        b"{" + b",".join(b'"%x":1' % at for at in range(400_000)) + b"}",
+        b'{"a":["' + b'","'.join(b"%x" % at for at in range(1_000_000)) + b'"]}',
+        b"{" + b",".join(b'"%x":{"dtype":"U8","shape":[0],"data_offsets":[0,0]}' % at for at in range(65_537)) + b"}",
+    ],
+    ids=["lists", "numbers", "names", "texts", "tensors"],
+)
+def test_a_hostile_header_is_refused_before_it_grows(text: bytes) -> None:
+    text = text[: blob.MAX_HEADER - 16]
+    header = struct.pack("<Q", len(text)) + text
+    tracemalloc.start()
+    try:
+        with pytest.raises(RemoteFault):
+            blob.parse(header)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 64 << 20
+
+
 def test_a_header_that_states_a_length_over_the_limit_is_refused_before_it_is_read() -> None:
     with pytest.raises(RemoteFault, match="limit"):
         blob.header_length(struct.pack("<Q", 1 << 40))
@@ -150,8 +234,8 @@ def test_a_header_that_states_a_length_over_the_limit_is_refused_before_it_is_re
         ([("w", "F32", (2,), 9, blob.EMPTY)], "9 bytes"),
         ([("w", "C64", (2,), 16, blob.EMPTY)], "C64"),
         ([("w", "U8", (1,), 1, blob.EMPTY)] * 2, "same name"),
-        ([(f"w{i}", "U8", (1,), 1, blob.EMPTY) for i in range(10_001)], "10001 tensors"),
-        ([(f"w{i:0100}", "U8", (1,), 1, blob.EMPTY) for i in range(8_000)], "join small tensors"),
+        ([(f"w{i}", "U8", (1,), 1, blob.EMPTY) for i in range(65_537)], "65537 tensors"),
+        ([(f"w{i:01000}", "U8", (1,), 1, blob.EMPTY) for i in range(8_000)], "join small tensors"),
     ],
 )
 def test_a_model_that_no_blob_can_hold_is_refused(described, reason: str) -> None:

@@ -19,9 +19,17 @@ def layout(model):
 @pytest.mark.parametrize(
     ("update", "reason"),
     [
-        ({"w": BASE["w"]}, "has no tensor 'n'"),
-        ({**BASE, "x": np.ones(1)}, "a tensor 'x' more"),
-        ({"w": BASE["w"], "m": BASE["n"]}, r"has no tensor 'n'\n.*the update has 'm'"),
+        (
+            {"w": BASE["w"]},
+            r"the update lacks the tensor 'n'\nit has the tensor 'w'; the model has the tensors 'w', 'n'",
+        ),
+        ({}, r"the update lacks the tensors 'w', 'n'\nit has no tensors; the model"),
+        ({**BASE, "x": np.ones(1)}, "the update has the tensor 'x' more"),
+        (
+            {"w": BASE["w"], "m": BASE["n"]},
+            r"lacks the tensor 'n' and has the tensor 'm' more\nit has the tensors 'w', 'm'",
+        ),
+        ({"w": BASE["w"]} | {f"x{at}": BASE["n"] for at in range(5)}, r"'x0', 'x1', 'x2' and 2 more"),
         ({**BASE, "w": np.zeros((3, 2), np.float32)}, r"'w' .* shape \[3, 2\], the model's \[2, 3\]"),
         ({**BASE, "w": np.zeros((2, 3))}, "'w' of the update is F64, the model's is F32"),
     ],
@@ -32,7 +40,14 @@ def test_another_layout_is_refused_by_the_tensor_s_name(update, reason: str) -> 
 
 
 def test_the_same_layout_passes_whatever_the_values() -> None:
-    schema.check_layout(layout({"n": np.array(5), "w": np.ones((2, 3), np.float32)}), layout(BASE))
+    schema.check_layout(layout({"w": np.ones((2, 3), np.float32), "n": np.array(5)}), layout(BASE))
+
+
+def test_another_order_is_refused_for_it_would_say_something_beside_the_values() -> None:
+    base = {"a": np.ones(1), "b": np.ones(1), "c": np.ones(1, "f4")}
+    for names in ("bac", "acb", "cab"):
+        with pytest.raises(Refused, match="another order"):
+            schema.check_layout(layout({name: base[name] for name in names}), layout(base))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

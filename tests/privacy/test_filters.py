@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, Refused
 from convoy.model import arrays, schema
 from convoy.privacy.filters import apply, chain
 
@@ -44,16 +44,27 @@ def test_a_clipped_update_is_never_farther_away_than_the_norm_and_keeps_its_dire
 
 def test_an_update_within_the_norm_passes_bit_for_bit() -> None:
     out = apply(chain([{"clip": {"norm": 1e6}}]), UPDATE, BASE)
-    assert all(out[name] is UPDATE[name] for name in UPDATE)
+    assert all(out[name] is UPDATE[name] for name in UPDATE if name != "steps")
 
 
-def test_noise_has_its_sigma_spares_counters_and_is_new_each_time() -> None:
+@pytest.mark.parametrize("policy", [{"clip": {"norm": 1e6}}, {"clip": {"norm": 1.0}}, {"noise": {"sigma": 0.1}}])
+def test_integers_and_truth_values_leave_with_the_model_s_values_where_floats_are_held_back(policy) -> None:
+    base = BASE | {"flag": np.array([True]), "small": np.array([1, 2], np.uint8)}
+    update = UPDATE | {"flag": np.array([False]), "small": np.array([8, 9], np.uint8)}
+    out = apply(chain([policy]), update, base)
+    assert list(out) == list(update)
+    for name in ("steps", "flag", "small"):
+        np.testing.assert_array_equal(out[name], base[name])
+    with pytest.raises(Refused, match="works on floats, and the model has none"):
+        apply(chain([policy]), {"n": np.array(2)}, {"n": np.array(1)})
+
+
+def test_noise_has_its_sigma_and_is_new_each_time() -> None:
     filters = chain([{"noise": {"sigma": 0.25}}])
     one, two = apply(filters, UPDATE, BASE), apply(filters, UPDATE, BASE)
     added = one["body.w"] - UPDATE["body.w"]
     assert abs(added.mean()) < 0.01
     assert added.std() == pytest.approx(0.25, rel=0.02)
-    assert one["steps"] == UPDATE["steps"]
     assert not np.array_equal(one["body.w"], two["body.w"])
 
 

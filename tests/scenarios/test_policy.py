@@ -139,7 +139,7 @@ def test_logs_metrics_and_tracebacks_stay_where_the_policy_says_so(two, policy, 
     assert [(share.site, share.weight) for share in detail.rounds[1].took_part] == [("site-1", 1.0), ("site-2", 2.0)]
     assert any(SECRET in line for line in logs["site-2"])
     assert [line.split(" ", 1)[1] for line in logs["site-1"]] == ["convoy: the log stays at site-1"]
-    assert left_out(detail.rounds[2])["site-1"] == "train: ValueError (the rest stays at site-1)"
+    assert left_out(detail.rounds[2])["site-1"] == "train: the trainer failed (the rest stays at site-1)"
     assert SECRET not in detail.model_dump_json()
 
 

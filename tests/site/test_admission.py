@@ -3,14 +3,16 @@
 import os
 import time
 
+import numpy as np
 import pytest
 
-from convoy.errors import BadInput, NotAllowed, Refused
+from convoy.errors import BadInput, JobFailed, NotAllowed, NotFound, Refused
 from convoy.provision.kits import provision
 from convoy.site import admission, refusals
 from convoy.spec.approvals import Approval, written
 from convoy.spec.kit import read_kit
 from convoy.spec.project import read_project
+from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.trust import bundle, roll
 from convoy.trust.authority import Authority
@@ -134,24 +136,100 @@ def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site
 
 
 def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_path):
-    answer = pb.Answer(step="1.0", digest="d" * 64, weight=3, metrics={"auc": 0.9})
-    task, blobs = pb.Task(), BlobFolder(tmp_path)
-    assert admission.released(site, blobs, answer, task) == ("d" * 64, {"auc": 0.9})
+    blobs = BlobFolder(tmp_path)
+    digest = arrays.save(blobs, {"w": np.ones(2)})
+    answer = pb.Answer(step="1.0", digest=digest, weight=3, metrics={"auc": 0.9})
+    task = pb.Task(model=pb.Blob(digest=arrays.save(blobs, {"w": np.zeros(2)})))
+    assert admission.released(site, blobs, answer, task) == (digest, 3, {"auc": 0.9})
     (site.local / "policy.yaml").write_text("leave: {metrics: false}\n")
-    assert admission.released(site, blobs, answer, task) == ("d" * 64, {})
+    assert admission.released(site, blobs, answer, task) == (digest, 3, {})
+
+
+@pytest.mark.parametrize(
+    ("policy", "weights"),
+    [
+        ("exact", {1234.5: 1234.5, 0.0: 0.0}),
+        ("rounded", {1234.5: 1000.0, 0.0: 0.0, 97.0: 100.0}),
+        ("fixed", {1234.5: 1, 0.0: 0}),
+    ],
+)
+def test_the_weight_leaves_as_the_policy_says(site, tmp_path, policy, weights):
+    (site.local / "policy.yaml").write_text(f"leave: {{weight: {policy}}}\n")
+    for weight, leaves in weights.items():
+        answer = pb.Answer(step="1.0", weight=weight)
+        assert admission.released(site, BlobFolder(tmp_path), answer, pb.Task()) == ("", leaves, {})
+
+
+def test_a_weight_that_the_policy_cannot_mean_is_named(site):
+    (site.local / "policy.yaml").write_text("leave: {weight: none}\n")
+    with pytest.raises(BadInput, match='"weight" is "none"; wanted exact or rounded or fixed'):
+        admission.released(site, BlobFolder(site.local), pb.Answer(), pb.Task())
+
+
+SAYING = [
+    {"w": np.ones(2), "patient 17": np.ones(1)},
+    {"n": np.ones(1), "w": np.ones(2)},
+    {"w": np.ones(3), "n": np.ones(1)},
+    {"w": np.ones(2, "f4"), "n": np.ones(1)},
+]
+
+
+@pytest.mark.parametrize("update", SAYING, ids=["names", "order", "shapes", "dtypes"])
+def test_names_order_shapes_and_dtypes_of_an_update_are_the_model_s_or_nothing_leaves(site, tmp_path, update):
+    blobs = BlobFolder(tmp_path)
+    task = pb.Task(model=pb.Blob(digest=arrays.save(blobs, {"w": np.zeros(2), "n": np.zeros(1)})))
+    with pytest.raises(Refused) as caught:
+        admission.released(site, blobs, pb.Answer(digest=arrays.save(blobs, update)), task)
+    (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
+    said = "the answer was refused at its site (the rest stays at site-1)"
+    assert admission.why(site, caught.value) == said
+    assert admission.why(site, NotFound("blob 7061746965 is not here")) == said
+    assert (
+        admission.why(site, JobFailed("it died", why="exit status 37"))
+        == "the trainer failed (the rest stays at site-1)"
+    )
+
+
+def test_a_policy_that_cannot_be_read_any_more_is_why_nothing_leaves(site):
+    (site.local / "policy.yaml").write_text("leave: {logs: perhaps}\n")
+    assert "policy.yaml:1:" in admission.why(site, JobFailed("it died", why="exit status 37"))
+
+
+def noise_of(site, blobs, *, update, base, step="1.0"):
+    """Return what a site adds to an update of zeros and ones."""
+    task = pb.Task(job="j", step=step, model=pb.Blob(digest=arrays.save(blobs, {"w": base})))
+    digest, _, _ = admission.released(site, blobs, pb.Answer(digest=arrays.save(blobs, {"w": update})), task)
+    return arrays.load(blobs, digest)["w"] - update
+
+
+def test_the_noise_of_a_step_is_another_one_over_another_model_and_another_update(site, tmp_path):
+    """Asked twice for one task, over two models of its choice, a server could take the difference of the answers."""
+    (site.local / "policy.yaml").write_text("filters: [{noise: {sigma: 1.0}}]\n")
+    blobs, zero, one = BlobFolder(tmp_path), np.zeros(1000), np.ones(1000)
+    site.work.mkdir(exist_ok=True)
+    first = noise_of(site, blobs, update=zero, base=zero)
+    np.testing.assert_array_equal(noise_of(site, blobs, update=zero, base=zero), first)  # after a crash
+    for other in (
+        noise_of(site, blobs, update=zero, base=one),
+        noise_of(site, blobs, update=one, base=zero),
+        noise_of(site, blobs, update=zero, base=zero, step="2.0"),
+    ):
+        assert (other - first).std() == pytest.approx(2**0.5, rel=0.1)
 
 
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (FAILED.error, "ValueError (the rest stays at site-1)"),
-        ("KeyError", "KeyError (the rest stays at site-1)"),
+        (FAILED.error, "the trainer failed (the rest stays at site-1)"),
+        ("MemoryError", "the trainer ran out of memory (the rest stays at site-1)"),
+        ("OutOfMemoryError: CUDA", "the trainer ran out of memory (the rest stays at site-1)"),
+        ("Patient17: is 93", "the trainer failed (the rest stays at site-1)"),
         ("patient 17", "the trainer failed (the rest stays at site-1)"),
         ("x" * 200, "the trainer failed (the rest stays at site-1)"),
         ("", "the trainer failed (the rest stays at site-1)"),
     ],
 )
-def test_of_a_failure_the_type_alone_is_told_where_logs_stay(site, error, said):
+def test_of_a_failure_one_of_a_few_words_is_told_where_logs_stay(site, error, said):
     assert admission.told(site, FAILED) == (FAILED.error, FAILED.story)
     (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
     assert admission.told(site, pb.TaskFailed(error=error, story="secret")) == (said, "")

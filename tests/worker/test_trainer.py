@@ -134,8 +134,8 @@ def test_an_unchanged_model_comes_back_under_its_own_digest(job, trainer) -> Non
 @pytest.mark.parametrize(
     ("difference", "reason"),
     [
-        ("{'w': model.params['w']}", "has no tensor 'n'"),
-        ("{**model.params, 'x': model.params['w']}", "a tensor 'x' more than the model"),
+        ("{'w': model.params['w']}", "lacks the tensor 'n'"),
+        ("{**model.params, 'x': model.params['w']}", "has the tensor 'x' more"),
         ("{**model.params, 'w': model.params['w'][:1]}", "shape [1, 3], the model's [2, 3]"),
         ("{**model.params, 'w': model.params['w'].astype('f8')}", "is F64, the model's is F32"),
     ],
@@ -161,8 +161,8 @@ flare.send(flare.FLModel(params_type="DIFF", params={difference}))
 @pytest.mark.parametrize(
     ("reply", "reason"),
     [
-        ("{'w': task.model['w']}", "has no tensor 'n'"),
-        ("{**task.model, 'x': np.ones(2)}", "a tensor 'x' more than the model"),
+        ("{'w': task.model['w']}", "lacks the tensor 'n'"),
+        ("{**task.model, 'x': np.ones(2)}", "has the tensor 'x' more"),
         ("{**task.model, 'w': task.model['w'].T}", "shape [3, 2], the model's [2, 3]"),
         ("{**task.model, 'w': task.model['w'].astype('f8')}", "is F64, the model's is F32"),
         ("{**task.model, 'w': task.model['w'] * np.float32('nan')}", "item [0, 0] is nan"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Final
 
 from convoy.control import cohort, effects, events
@@ -335,9 +336,12 @@ def _too_few(step: LiveStep) -> str:
 
 
 def contribution(
-    state: State, job: LiveJob, round_: int
+    state: State, job: LiveJob, round_: int, uncounted: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, str], ...]]:
-    """Return who took part in a round, with weights, and who was left out, with reasons."""
+    """Return who took part in a round, with weights, and who was left out, with reasons.
+
+    `uncounted`: the sites whose answers came and that the workflow left out, with its reasons.
+    """
     took: dict[str, float] = {}
     out: dict[str, str] = {}
     asked: set[str] = set()
@@ -350,6 +354,9 @@ def contribution(
                 took.setdefault(task.site, task.weight)
             elif task.state != "received":
                 out.setdefault(task.site, f"{step.record.kind}: {task.reason or 'had not answered'}")
+    for name in took.keys() & uncounted.keys():
+        del took[name]
+        out[name] = uncounted[name]
     for member in job.members.values():
         if asked and member.site not in asked:
             out.setdefault(member.site, absent(member) if state.sites[member.site].enabled else DISABLED)

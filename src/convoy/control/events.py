@@ -173,6 +173,7 @@ class CommitAsked:
     model: str
     metrics: Mapping[str, float]
     best: bool
+    left_out: Mapping[str, str] = field(default_factory=dict)  # why the workflow did not count a site's answer
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ def listed(state: State, names: frozenset[SiteName]) -> Effects:
 def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
     """Keep a round: its model, its metrics, who took part and who did not."""
     if event.round > job.committed:
-        took, out = asks.contribution(state, job, event.round)
+        took, out = asks.contribution(state, job, event.round, event.left_out)
         record = Round(event.job, event.round, event.model, dict(event.metrics), event.best, took, out, wall)
         job.rounds.append(record)
         job.unfinished = None

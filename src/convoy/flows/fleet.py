@@ -51,11 +51,14 @@ class Round:
 
 
 class Answers(Protocol):
-    """The updates to one question, in site order; raises `NotEnough` after the last if there were too few."""
+    """The updates to one question, in site order; raises `NotEnough` after the last if there were too few.
+
+    What a workflow says with `update.leave_out(reason)` stands in the round's record and in the job's log.
+    """
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """The sites that gave no update, and why; complete once the iteration has ended."""
+        """The sites that gave no update, or one that was left out, and why; complete once the iteration has ended."""
         ...
 
     def __aiter__(self) -> AsyncIterator[Update]: ...

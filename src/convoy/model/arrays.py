@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -38,18 +40,29 @@ def dtype(name: str) -> np.dtype[Any]:
 
 def dtype_name(array: Array) -> str:
     """Return the blob's dtype name of an array, or numpy's where a blob has none for it."""
-    return NAMES.get(array.dtype.name, array.dtype.name)
+    return _name(array.dtype)
+
+
+@lru_cache(maxsize=64)
+def _name(kind: np.dtype[Any]) -> str:  # numpy takes 25 µs to make the name of a dtype
+    return NAMES.get(kind.name, kind.name)
 
 
 class Model(Mapping[str, "Array"]):
     """The arrays being federated, by name: immutable, and mapped rather than read where they lie in a file."""
 
-    __slots__ = ("_arrays", "digest")
+    __slots__ = ("_arrays", "digest", "digests")
 
-    def __init__(self, arrays: Mapping[str, Array], digest: str = "") -> None:
-        """Take read-only views of the arrays; `digest` names the blob that holds exactly them, if there is one."""
+    def __init__(
+        self, arrays: Mapping[str, Array], digest: str = "", digests: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Take read-only views of the arrays.
+
+        `digest` names the blob that holds exactly them, if there is one; `digests` are those of the tensors' bytes.
+        """
         self._arrays = {name: _read_only(array) for name, array in arrays.items()}
         self.digest = digest
+        self.digests = digests
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
@@ -89,10 +102,11 @@ def _read_only(array: Array) -> Array:
 
 
 def views(layout: Layout | Iterable[Tensor], buffer: Any, digest: str = "") -> Model:
-    """Return a blob's tensors as read-only views on the bytes of its file, nothing copied."""
-    tensors = layout.tensors if isinstance(layout, Layout) else layout
+    """Return a blob's tensors as read-only views on the bytes of its file, nothing copied, in the model's order."""
+    tensors = layout.ordered if isinstance(layout, Layout) else layout
     digest = layout.digest if isinstance(layout, Layout) else digest
-    return Model({tensor.name: _view(tensor, buffer) for tensor in tensors}, digest)
+    digests = {tensor.name: tensor.digest for tensor in tensors if tensor.digest}
+    return Model({tensor.name: _view(tensor, buffer) for tensor in tensors}, digest, digests)
 
 
 def _view(tensor: Tensor, buffer: Any) -> Array:
@@ -125,14 +139,22 @@ def describe(arrays: Mapping[str, Array]) -> list[Described]:
 def _described(name: str, array: Array) -> Described:
     if not isinstance(name, str) or name == "__metadata__":
         raise BadInput(f"a tensor cannot be called {name!r}")
-    kind = NAMES.get(array.dtype.name)
-    if kind is None:
+    kind = dtype_name(array)
+    if kind not in DTYPES:
         raise BadInput(
             f"tensor {name!r} has the dtype {array.dtype}",
             why=f"a model's are {', '.join(NAMES)}",
             fix="convert it with .astype() first",
         )
     return Described(name, kind, array.shape, array.nbytes, blake3(raw(array)).hexdigest())
+
+
+def same(one: Mapping[str, Array], other: Mapping[str, Array], name: str) -> bool:
+    """Return whether both have the same bits in a tensor, as far as their blobs say so; False where they do not."""
+    if not isinstance(one, Model) or not isinstance(other, Model):
+        return False
+    digest = one.digests.get(name)
+    return digest is not None and digest == other.digests.get(name)
 
 
 def shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[str, tuple[int, ...]]]:

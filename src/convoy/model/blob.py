@@ -1,13 +1,15 @@
 """The layout of a blob: a safetensors file whose canonical header names every tensor by the digest of its bytes.
 
 The blob's own name is the BLAKE3 digest of that header, so whoever holds the header can check every byte that follows.
-Tensors lie in the order of falling item size, then name: nothing between them, each at a multiple of its item size.
+Tensors lie in the order of falling item size and then of the model, nothing between them, so that each is at a multiple
+of its item size. Where that is not the model's whole order, the header says that too: for each tensor its place there.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import threading
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -17,8 +19,11 @@ from blake3 import blake3
 from convoy.errors import BadInput, RemoteFault
 
 SMALL: Final = 64 << 10  # bytes; a blob below this travels inside a message
-MAX_HEADER: Final = 1 << 20  # bytes: 10,000 tensors with names of some 20 characters
-MAX_TENSORS: Final = 10_000  # the largest language models have some 2,000
+MAX_HEADER: Final = 16 << 20  # bytes: 65,536 tensors with names of some 40 characters
+MAX_TENSORS: Final = 65_536  # a mixture of 128 experts in 94 layers has 36,000
+MAX_LISTS: Final = 3 * MAX_TENSORS + 16  # lists and mappings of a header: three of each tensor
+MAX_KEYS: Final = 5 * MAX_TENSORS + 64  # in a header: of each tensor dtype, shape and place, its name and its digest
+MAX_COMMAS: Final = 12 * MAX_TENSORS  # in a header: 7 of a matrix, so there may be 7 dimensions on average
 MAX_RANK: Final = 32  # dimensions; numpy itself long had no more
 MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that no product of dimensions grows without end
 ALIGN: Final = 8  # bytes; the largest item size
@@ -61,15 +66,50 @@ class Layout:
     header: bytes  # the file's first bytes, its length included
     size: int
     digest: str
+    order: tuple[int, ...] = ()  # of the model: places in `tensors`; empty where it is the file's order
+
+    @property
+    def ordered(self) -> tuple[Tensor, ...]:
+        """The tensors in the order of the model."""
+        return _in_order(self.tensors, self.order)
+
+
+class Recent:
+    """The layouts parsed last: the header of a round's model is read a dozen times, and takes 20 µs for each tensor."""
+
+    def __init__(self, most: int) -> None:
+        """Keep layouts of at most so many tensors in all."""
+        self._most = most
+        self._kept: dict[str, Layout] = {}  # the oldest first
+        self._lock = threading.Lock()  # a site reads headers in threads, too
+
+    def get(self, digest: str) -> Layout | None:
+        """Return the layout of that name, if it is kept."""
+        return self._kept.get(digest)
+
+    def keep(self, layout: Layout) -> Layout:
+        """Keep a layout in place of the oldest ones; return it."""
+        with self._lock:
+            self._kept[layout.digest] = layout
+            while sum(len(it.tensors) for it in self._kept.values()) > self._most or len(self._kept) > 64:
+                del self._kept[next(iter(self._kept))]
+        return layout
+
+
+RECENT: Final = Recent(MAX_TENSORS)  # some 50 MB at most, and next to nothing for models of some hundred tensors
 
 
 def build(described: Iterable[Described]) -> Layout:
-    """Return the layout of a blob with these tensors.
+    """Return the layout of a blob with these tensors, which are in the order of the model.
 
     Raises `BadInput` for a name given twice, an unknown dtype, a size that is not the shape's, or too many tensors.
     """
-    items = sorted(described, key=lambda item: (-_item_size(item.name, item.dtype), item.name))
+    items = list(described)
     for item in items:
+        if item.dtype not in ITEM_SIZE:
+            raise BadInput(
+                f"tensor {item.name!r} has the dtype {item.dtype}", why=f"a model's are {', '.join(ITEM_SIZE)}"
+            )
         if item.nbytes != math.prod(item.shape) * ITEM_SIZE[item.dtype]:
             raise BadInput(
                 f"tensor {item.name!r} has {item.nbytes} bytes", why=f"{item.dtype} {list(item.shape)} has not"
@@ -77,40 +117,59 @@ def build(described: Iterable[Described]) -> Layout:
     if len({item.name for item in items}) < len(items):
         raise BadInput("two tensors of a model have the same name")
     if len(items) > MAX_TENSORS:
-        raise BadInput(f"a model of {len(items)} tensors", why=f"the limit is {MAX_TENSORS}")
-    header = _header(items)
+        raise BadInput(
+            f"the model has {len(items)} tensors",
+            why=f"the limit is {MAX_TENSORS}",
+            fix="join small tensors into larger ones, such as the weights of all experts of a layer",
+        )
+    starts = _starts(items)
+    ranked = sorted(range(len(items)), key=lambda at: (starts[at], items[at].nbytes > 0, items[at].name))
+    order = _inverse(ranked)
+    header = _header(items, starts, order)
     if len(header) > MAX_HEADER:
         raise BadInput(
             f"the names and shapes of a model's {len(items)} tensors take {len(header)} bytes",
             why=f"the limit is {MAX_HEADER} bytes",
             fix="join small tensors into larger ones",
         )
-    tensors, place = [], len(header)
-    for item in items:
-        tensors.append(Tensor(item.name, item.dtype, item.shape, place, place + item.nbytes, item.digest))
-        place += item.nbytes
-    return Layout(tuple(tensors), header, place, blake3(header).hexdigest())
+    places = [(items[at], len(header) + starts[at]) for at in ranked]
+    tensors = tuple(Tensor(it.name, it.dtype, it.shape, start, start + it.nbytes, it.digest) for it, start in places)
+    size = len(header) + sum(item.nbytes for item in items)
+    return Layout(tensors, header, size, blake3(header).hexdigest(), order)
 
 
-def _item_size(name: str, dtype: str) -> int:
-    size = ITEM_SIZE.get(dtype)
-    if size is None:
-        raise BadInput(f"tensor {name!r} has the dtype {dtype}", why=f"a model's are {', '.join(ITEM_SIZE)}")
-    return size
+def _starts(items: list[Described]) -> list[int]:
+    """Return where each tensor begins, counted from the end of the header."""
+    starts, place = [0] * len(items), 0
+    for at in sorted(range(len(items)), key=lambda at: -ITEM_SIZE[items[at].dtype]):
+        starts[at] = place
+        place += items[at].nbytes
+    return starts
 
 
-def _header(items: list[Described]) -> bytes:
-    body: dict[str, Any] = {}
-    place = 0
-    for item in items:
-        body[item.name] = {
-            "data_offsets": [place, place + item.nbytes],
-            "dtype": item.dtype,
-            "shape": list(item.shape),
-        }
-        place += item.nbytes
+def _inverse(ranked: list[int]) -> tuple[int, ...]:
+    """Return for each tensor of the model its place in the file, from the model's tensors in file order."""
+    if ranked == sorted(ranked):
+        return ()
+    order = [0] * len(ranked)
+    for place, at in enumerate(ranked):
+        order[at] = place
+    return tuple(order)
+
+
+def _in_order(tensors: tuple[Tensor, ...], order: tuple[int, ...]) -> tuple[Tensor, ...]:
+    return tuple(tensors[place] for place in order) if order else tensors
+
+
+def _header(items: list[Described], starts: list[int], order: tuple[int, ...]) -> bytes:
+    body: dict[str, Any] = {
+        item.name: {"data_offsets": [start, start + item.nbytes], "dtype": item.dtype, "shape": list(item.shape)}
+        for item, start in zip(items, starts, strict=True)
+    }
     digests = _json({item.name: item.digest for item in items})
     body["__metadata__"] = {"convoy": "1", "digests": digests}
+    if order:
+        body["__metadata__"] = {"convoy": "2", "digests": digests, "order": json.dumps(order, separators=(",", ":"))}
     text = _json(body).encode()
     text += b" " * (-len(text) % ALIGN)
     return len(text).to_bytes(8, "little") + text
@@ -134,10 +193,16 @@ def parse(header: bytes, *, expect: str | None = None) -> Layout:
     Raises `RemoteFault` for anything else, and where `expect` is given for a header that is not this blob's.
     """
     header = bytes(header)
-    if expect is not None and blake3(header).hexdigest() != expect:
+    digest = blake3(header).hexdigest()
+    if expect is not None and digest != expect:
         raise RemoteFault(f"a header that is not that of blob {expect[:12]} came", why="its digest differs")
+    return RECENT.get(digest) or RECENT.keep(_parsed(header))
+
+
+def _parsed(header: bytes) -> Layout:
     tensors, metadata = _read(header)
     digests = _object(metadata.get("digests"))
+    tensors = _in_order(tensors, _order(metadata, len(tensors)))
     described = [
         Described(t.name, t.dtype, t.shape, t.end - t.start, _digest(t.name, digests.get(t.name), t.end - t.start))
         for t in tensors
@@ -152,11 +217,29 @@ def parse(header: bytes, *, expect: str | None = None) -> Layout:
 
 
 def parse_foreign(header: bytes) -> tuple[Tensor, ...]:
-    """Return the tensors of a safetensors file that anybody wrote, in file order and without digests.
+    """Return the tensors of a safetensors file that anybody wrote, without digests.
 
-    Raises `RemoteFault` for holes, overlaps, unknown dtypes and sizes that are not the shape's.
+    They are in file order; those of a model that Convoy wrote are in the order of that model. Raises `RemoteFault` for
+    holes, overlaps, unknown dtypes and sizes that are not the shape's.
     """
-    return _read(header)[0]
+    tensors, metadata = _read(header)
+    return _in_order(tensors, _order(metadata, len(tensors))) if metadata.get("convoy") == "2" else tensors
+
+
+def _order(metadata: Mapping[str, Any], count: int) -> tuple[int, ...]:
+    """Return the order that a header states: each place of the file once, or nothing for the file's own."""
+    text = metadata.get("order")
+    if text is None:
+        return ()
+    try:
+        order = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        order = None
+    if not isinstance(order, list) or len(order) != count or any(type(place) is not int for place in order):
+        raise RemoteFault("a blob's header states an order that is not one")
+    if sorted(order) != list(range(count)):
+        raise RemoteFault("a blob's header states an order in which a tensor is missing")
+    return tuple(order)
 
 
 def _digest(name: str, value: object, nbytes: int) -> str:
@@ -167,6 +250,7 @@ def _digest(name: str, value: object, nbytes: int) -> str:
 
 def _object(text: object) -> dict[str, Any]:
     if isinstance(text, str | bytes):
+        _demand_few(text if isinstance(text, bytes) else text.encode())
         try:
             value = json.loads(text, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as problem:
@@ -174,6 +258,14 @@ def _object(text: object) -> dict[str, Any]:
         if isinstance(value, dict):
             return value
     raise RemoteFault("a blob's header is not a JSON object")
+
+
+def _demand_few(text: bytes) -> None:
+    """Refuse text that would grow to more values than a header has: a byte of JSON can take 40 in memory."""
+    if text.count(b'"dtype"') > MAX_TENSORS:
+        raise RemoteFault(f"a blob has more than {MAX_TENSORS:,} tensors, which is the limit")
+    if text.count(b"{") + text.count(b"[") > MAX_LISTS or text.count(b",") > MAX_COMMAS or text.count(b'":') > MAX_KEYS:
+        raise RemoteFault(f"a blob's header states more values than {MAX_TENSORS:,} tensors have")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -193,7 +285,7 @@ def _read(header: bytes) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
     if len(body) > MAX_TENSORS:
         raise RemoteFault(f"a blob of {len(body)} tensors", why=f"the limit is {MAX_TENSORS}")
     found = [_tensor(name, entry, len(header)) for name, entry in body.items()]
-    tensors = sorted(found, key=lambda tensor: (tensor.start, tensor.end))
+    tensors = sorted(found, key=lambda tensor: (tensor.start, tensor.end, tensor.name))
     place = len(header)
     for tensor in tensors:
         if tensor.start != place:

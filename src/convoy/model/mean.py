@@ -1,129 +1,192 @@
-"""The weighted mean of updates, folded one after the other in slices that fit the cache.
+"""The weighted mean of updates, in which no single one decides.
 
 McMahan, Moore, Ramage, Hampson, Agüera y Arcas: Communication-Efficient Learning of Deep Networks from Decentralized
-Data, 2017, algorithm 1 (the server's line): w ← Σ nₖ/n · wₖ.
+Data, 2017, algorithm 1 (the server's line): w ← Σ nₖ/n · wₖ. The bound on the distance is that of Sun, Kairouz, Suresh,
+McMahan: Can You Really Backdoor Federated Learning?, 2019, section 4, as a multiple of the round's median.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from convoy.errors import BadInput
 from convoy.model import arrays as _arrays
-from convoy.model import schema
+from convoy.model import bounds, schema
+from convoy.model.fold import Folder
 from convoy.model.update import Update
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
-SLICE: Final = 1 << 16  # items: 256 KiB of float32 stay in the second-level cache while they are multiplied and added
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    update: Update  # `result` folds its arrays: they are mapped files, and take no memory of their own until then
+    apart: float  # L2 norm of (update - like)
+    folded: bool  # or its metrics count alone
 
 
 class Mean:
-    """A running Σ weight·update.
+    """The mean of updates, weighted by their weights; its bits are a function of the updates and of their order.
 
-    float32 and float64 are summed as they are, smaller floats in float32, integers and truth values in float64: an
-    integer's mean is rounded, a truth value's is the majority's. The sum is one buffer for each tensor, and the result
-    takes that same memory. Its bits are a function of the updates and of their order.
+    Nothing finite overflows. A tensor that has the same bits in every update keeps them, whatever its dtype; where that
+    are the bits of `like` it is the very array of `like`. The mean of integers is rounded, that of truth values is the
+    majority's. An update whose weight is not a number from 0 up, or whose values are not finite, is left out, and so is
+    one that stands out by its distance; `left_out` says why. If all the others have weight 0, the mean is `like`.
     """
 
-    def __init__(self, like: Mapping[str, Array]) -> None:
-        """Prepare for updates with the names, shapes and dtypes of `like`; memory is taken at the first update."""
-        self._like = {name: (array.dtype, array.shape) for name, array in like.items()}
+    def __init__(
+        self, like: Mapping[str, Array], *, max_share: float = bounds.SHARE, max_norm_ratio: float = bounds.RATIO
+    ) -> None:
+        """Prepare for updates with the names, shapes and dtypes of `like`, the model that they began from.
+
+        `max_share`: the most that one weight may be of the sum of all; what is above counts as that much. It holds from
+        three updates on; of two each may have 0.99. 1: no bound. `max_norm_ratio`: an update that is farther from
+        `like` than so many times the median update is left out, if three or more moved (L2 norm, floats alone). 0: none
+        is. Raises `BadInput` for bounds outside of these ranges.
+        """
+        if not 0 < max_share <= 1:
+            raise BadInput(f"max_share is {max_share!r}", fix="give a share above 0 and up to 1, which is no bound")
+        if not 0 <= max_norm_ratio < math.inf:
+            raise BadInput(f"max_norm_ratio is {max_norm_ratio!r}", fix="give a number from 0 up; 0 is no bound")
+        self.left_out: dict[str, str] = {}  # why, by site
+        self._like = like
         self._shapes = _arrays.shapes(like)
-        self._sums: dict[str, Array] = {}
-        self._scratch = np.empty(SLICE, np.float64)
-        self._metrics: dict[str, tuple[float, float]] = {}  # name -> (sum of weight·value, sum of weight)
+        self._max_share = max_share
+        self._max_norm_ratio = max_norm_ratio
+        self._entries: list[_Entry] = []
         self._count = 0
         self._done = False
-        self.weight = 0.0
 
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def weight(self) -> float:
+        """The sum of the weights as the sites gave them, without the updates that had no usable one."""
+        return sum(entry.update.weight for entry in self._entries)
+
     def add(self, update: Update) -> None:
-        """Fold one update in. Raises `Refused` if its tensors are not those of `like`, `BadInput` after `result`."""
-        if self._done:
-            raise BadInput("this mean has given its result", fix="make a new Mean for each round")
+        """Take one update in. Raises `Refused` if its tensors are not those of `like`, `BadInput` after `result`."""
+        self._open()
         schema.check_shapes(_arrays.shapes(update.model), self._shapes)
-        self.add_metrics(update)
-        if update.weight:
-            for name, array in update.model.items():
-                self._fold(name, array.reshape(-1), update.weight)
+        self._count += 1
+        if not self._usable(update):
+            return
+        apart = self._apart(update)
+        if math.isnan(apart):
+            self._leave_out(update, "its values are not finite")
+            return
+        self._entries.append(_Entry(update, apart, folded=True))
 
     def add_metrics(self, update: Update) -> None:
-        """Fold in an update's metrics alone, and not its arrays. Raises `BadInput` for a weight that is none."""
-        if not math.isfinite(update.weight) or update.weight < 0:
-            raise BadInput(f"the weight of {update.site}'s update is {update.weight}", fix="give a number from 0 up")
+        """Take in an update's metrics alone, and not its arrays. Raises `BadInput` after `result`."""
+        self._open()
         self._count += 1
-        self.weight += update.weight
-        for name, value in update.metrics.items():
-            if math.isfinite(value):
-                total, weight = self._metrics.get(name, (0.0, 0.0))
-                self._metrics[name] = (total + update.weight * value, weight + update.weight)
+        if self._usable(update):
+            self._entries.append(_Entry(update, 0.0, folded=False))
 
-    def _fold(self, name: str, values: Array, weight: float) -> None:
-        total = self._sums.get(name)
-        first = total is None
-        if total is None:  # the first update needs no zeros to be added to
-            total = self._sums[name] = np.empty(values.size, _wide(values.dtype))
-        scratch = self._scratch.view(total.dtype)[:SLICE]
-        for start in range(0, values.size, SLICE):
-            part = values[start : start + SLICE]
-            into = total[start : start + SLICE]
-            product = into if first else scratch[: part.size]
-            np.multiply(part, weight, out=product, dtype=total.dtype, casting="unsafe")
-            if not first:
-                np.add(into, product, out=into)
+    def _open(self) -> None:
+        if self._done:
+            raise BadInput("this mean has given its result", fix="make a new Mean for each round")
+
+    def _usable(self, update: Update) -> bool:
+        if math.isfinite(update.weight) and update.weight >= 0:
+            return True
+        self._leave_out(update, f"its weight is {update.weight}, not a number from 0 up")
+        return False
+
+    def _apart(self, update: Update) -> float:
+        """Return the update's distance, inf if it is larger than any float, and NaN if its values are not finite."""
+        moved = [name for name in self._like if not _arrays.same(update.model, self._like, name)]
+        apart = schema.distance(update.model, self._like, moved)
+        if math.isfinite(apart):
+            return apart
+        return math.inf if all(schema.is_finite(update.model[name]) for name in moved) else math.nan
+
+    def _leave_out(self, update: Update, reason: str) -> None:
+        if update.site not in self.left_out:
+            self.left_out[update.site] = reason
+            update.leave_out(reason)
+
+    def _counted(self) -> tuple[list[_Entry], list[float], float]:
+        """Return the entries that count, each with a weight above 0, and the distance beyond which none does."""
+        heavy = [entry for entry in self._entries if entry.update.weight > 0]
+        bound = bounds.farthest([entry.apart for entry in heavy], self._max_norm_ratio)
+        near = [entry for entry in heavy if entry.apart <= bound]
+        weights = bounds.normalised([entry.update.weight for entry in near])
+        limited = bounds.capped(weights, self._max_share)
+        pairs = [(entry, weight) for entry, weight in zip(near, limited, strict=True) if weight > 0]
+        return [entry for entry, _ in pairs], [weight for _, weight in pairs], bound
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The weighted mean of each metric over the sites that gave it as a finite number."""
-        return {name: total / weight for name, (total, weight) in sorted(self._metrics.items()) if weight}
+        """The weighted mean of each metric over the counted sites that gave it as a finite number."""
+        means: dict[str, tuple[float, float]] = {}  # name -> (mean, sum of weights)
+        entries, weights, _ = self._counted()
+        for entry, weight in zip(entries, weights, strict=True):
+            for name, value in entry.update.metrics.items():
+                if math.isfinite(value):
+                    mean, total = means.get(name, (value, 0.0))
+                    means[name] = _between(mean, value, weight / (total + weight)), total + weight
+        return {name: mean for name, (mean, _) in sorted(means.items())}
 
     def result(self) -> dict[str, Array]:
-        """Return the mean, in the memory of the sum: nothing can be added after it.
+        """Return the mean, in the order of `like`; nothing can be added after it.
 
-        Raises `BadInput` if there was no update with a weight above 0.
+        A tensor that no update changed is the read-only array of `like` itself. Raises `BadInput` without any update.
         """
-        if self._done:
-            raise BadInput("this mean has given its result", fix="make a new Mean for each round")
-        if self._like and not self._sums:
-            raise BadInput("there is no mean", why=f"none of {self._count} updates has a weight above 0")
+        self._open()
+        if self._like and not self._count:
+            raise BadInput("there is no mean", why="no update was added")
+        entries, weights, bound = self._counted()
+        self._tell(entries, weights, bound)
         self._done = True
-        sums, self._sums = self._sums, {}
-        return {name: self._divide(sums[name], kind).reshape(shape) for name, (kind, shape) in self._like.items()}
+        folded = [entry.update.model for entry in entries if entry.folded]
+        shares = [weight for entry, weight in zip(entries, weights, strict=True) if entry.folded]
+        empty = _arrays.Model({})  # nothing keeps the updates' files open
+        self._entries = [replace(entry, update=replace(entry.update, model=empty)) for entry in self._entries]
+        if not folded:
+            return dict(self._like)
+        folder = Folder()
+        return {name: self._folded(folder, name, folded, shares) for name in self._like}
 
-    def _divide(self, total: Array, kind: np.dtype[Any]) -> Array:
-        """Divide in place, slice by slice; a smaller dtype is written into the front of the same memory."""
-        out = total.view(kind)[: total.size]
-        scratch = self._scratch.view(total.dtype)[:SLICE]
-        for start in range(0, total.size, SLICE):
-            part = total[start : start + SLICE]
-            if kind == total.dtype:
-                np.divide(part, self.weight, out=part)
-            else:
-                mean = np.divide(part, self.weight, out=scratch[: part.size])
-                out[start : start + SLICE] = _narrow(mean, kind)
-        return out
+    def _folded(self, folder: Folder, name: str, models: Sequence[Mapping[str, Array]], weights: list[float]) -> Array:
+        like = self._like[name]
+        if all(_arrays.same(model, self._like, name) for model in models):
+            return like
+        return folder.fold([model[name].reshape(-1) for model in models], weights).reshape(like.shape)
+
+    def _tell(self, entries: Sequence[_Entry], weights: Sequence[float], bound: float) -> None:
+        """Say which updates do not count, and which count for less than their sites say."""
+        for entry in self._entries:
+            if entry.update.weight and entry.apart > bound:
+                self._leave_out(
+                    entry.update,
+                    f"its update is {entry.apart:.3g} away from the model (L2), and more than "
+                    f"{self._max_norm_ratio:g} times the median of the round, {bound / self._max_norm_ratio:.3g}, "
+                    "does not count",
+                )
+        if not entries:
+            for entry in self._entries:
+                self._leave_out(entry.update, "no update of the round has a weight above 0: the model stays as it was")
+            return
+        before = bounds.normalised([entry.update.weight for entry in entries])
+        total = math.fsum(weights)
+        for entry, weight, own in zip(entries, weights, before, strict=True):
+            if weight < own:
+                entry.update.remark(
+                    f"its weight {entry.update.weight:g} is {100 * own / math.fsum(before):.3g} % of all weights "
+                    f"together and counts as {100 * weight / total:.3g} %, the most that one site may have (max_share)"
+                )
 
 
-def _wide(kind: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the dtype in which values of this dtype are summed."""
-    if kind.kind in "iub":
-        return np.dtype(np.float64)
-    return kind if kind.itemsize >= 4 else np.dtype(np.float32)
-
-
-def _narrow(mean: Array, kind: np.dtype[Any]) -> Array:
-    if kind.kind == "b":
-        return np.asarray(mean > 0.5)
-    if kind.kind in "iu":
-        limits = np.iinfo(kind)
-        top = np.nextafter(float(limits.max), 0.0) if limits.bits == 64 else float(limits.max)
-        return np.clip(np.rint(mean), float(limits.min), top).astype(kind)
-    return mean.astype(kind)
+def _between(mean: float, value: float, part: float) -> float:
+    """Return mean + (value - mean)·part, without an overflow."""
+    apart = value - mean
+    return mean + apart * part if math.isfinite(apart) else mean * (1 - part) + value * part

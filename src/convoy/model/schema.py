@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from convoy.errors import Refused
@@ -17,10 +17,11 @@ SLICE: Final = 1 << 16  # items: 256 KiB of float32, which fits the cache togeth
 
 def check_layout(update: Layout, base: Layout) -> None:
     """Compare the tensors of two blobs. Raises `Refused` with the tensor's name, what it is and what it should be."""
-    check_shapes(
-        {tensor.name: (tensor.dtype, tensor.shape) for tensor in update.tensors},
-        {tensor.name: (tensor.dtype, tensor.shape) for tensor in base.tensors},
-    )
+    came = {tensor.name: (tensor.dtype, tensor.shape) for tensor in update.ordered}
+    wanted = {tensor.name: (tensor.dtype, tensor.shape) for tensor in base.ordered}
+    check_shapes(came, wanted)
+    if list(came) != list(wanted):
+        raise Refused("the tensors of the update are in another order than the model's")
 
 
 def check_shapes(
@@ -29,17 +30,9 @@ def check_shapes(
     """Compare name -> (dtype, shape). Raises `Refused` with the tensor's name, what it is and what it should be."""
     if update == base:
         return
-    absent, extra = sorted(base.keys() - update.keys()), sorted(update.keys() - base.keys())
-    if absent:
-        raise Refused(
-            f"the update has no tensor {_some(absent)}", why=f"the model has it; the update has {_some(extra)}"
-        )
-    if extra:
-        raise Refused(
-            f"the update has a tensor {_some(extra)} more than the model",
-            why="" if base else "the model is empty: job.yaml names none to begin with",
-            fix="" if base else "model: train.py:initial, a function that returns the first one",
-        )
+    absent, extra = [name for name in base if name not in update], [name for name in update if name not in base]
+    if absent or extra:
+        raise _other_names(update, base, absent, extra)
     for name, (dtype, shape) in update.items():
         wanted_dtype, wanted_shape = base[name]
         if shape != wanted_shape:
@@ -50,9 +43,29 @@ def check_shapes(
             raise Refused(f"tensor {name!r} of the update is {dtype}, the model's is {wanted_dtype}")
 
 
-def _some(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:3])
-    return shown + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "nothing else"
+def _other_names(
+    update: Mapping[str, object], base: Mapping[str, object], absent: list[str], extra: list[str]
+) -> Refused:
+    """Return what to say where the names are not the model's: what is missing, what came, what to do."""
+    if not base:
+        return Refused(
+            f"the update has {_tensors(extra)}, and the model is empty",
+            why="job.yaml does not name a model to begin with",
+            fix="model: train.py:initial, a function that returns the first one",
+        )
+    parts = [f"lacks {_tensors(absent)}" if absent else "", f"has {_tensors(extra)} more" if extra else ""]
+    return Refused(
+        f"the update {' and '.join(part for part in parts if part)}",
+        why=f"it has {_tensors(list(update))}; the model has {_tensors(list(base))}",
+        fix="answer with every tensor of the model, including those that did not change"
+        if absent
+        else "leave out what the model does not have",
+    )
+
+
+def _tensors(names: list[str]) -> str:
+    shown = ", ".join(repr(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"the tensor{'s' * (len(names) > 1)} {shown}" if names else "no tensors"
 
 
 def check_values(
@@ -67,30 +80,50 @@ def check_values(
     Works in slices: its memory does not grow with the model. Raises `Refused` with the tensor and the item, or with the
     distance.
     """
-    import numpy as np
-
     for name, array in update.items():
-        if array.dtype.kind in "iub":
-            continue
-        flat = array.reshape(-1)
-        for start in range(0, flat.size, SLICE):
-            if not np.isfinite(_wide(flat[start : start + SLICE])).all():
-                raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start))
+        start = _not_finite(array)
+        if start >= 0:
+            raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start))
     if base is not None and max_norm:
         apart = distance(update, base)
         if apart > max_norm:
             raise Refused(f"the update is {apart:.6g} away from its model", why=f"the bound is {max_norm:g} (L2)")
 
 
-def distance(update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> float:
-    """Return the L2 norm of (update - base) over all float tensors; counters and truth values have no say in it."""
+def is_finite(array: np.ndarray) -> bool:
+    """Return whether each item is finite; integers and truth values are."""
+    return _not_finite(array) < 0
+
+
+def _not_finite(array: np.ndarray) -> int:
+    """Return where the first slice begins that holds what is not finite, -1 if there is none."""
+    import numpy as np
+
+    if array.dtype.kind in "iub":
+        return -1
+    flat = array.reshape(-1)
+    starts = range(0, flat.size, SLICE)
+    return next((start for start in starts if not np.isfinite(_wide(flat[start : start + SLICE])).all()), -1)
+
+
+def distance(
+    update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], names: Collection[str] | None = None
+) -> float:
+    """Return the L2 norm of (update - base) over all float tensors, or those of them that are named.
+
+    Counters and truth values have no say in it. It is inf where it is larger than any float.
+    """
+    import numpy as np
+
     total = 0.0
-    for name, array in update.items():
+    buffer = np.empty(SLICE, np.float64)
+    for name in update if names is None else names:
+        array = update[name]
         if array.dtype.kind in "iub":
             continue
         flat, against = array.reshape(-1), base[name].reshape(-1)
         for start in range(0, flat.size, SLICE):
-            total += _squares(flat[start : start + SLICE], against[start : start + SLICE])
+            total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
     return math.sqrt(total)
 
 
@@ -101,17 +134,17 @@ def _wide(part: np.ndarray) -> np.ndarray:
     return part if part.dtype.itemsize >= 4 and part.dtype.kind == "f" else part.astype(np.float32)
 
 
-def _squares(part: np.ndarray, against: np.ndarray) -> float:
+def _squares(part: np.ndarray, against: np.ndarray, buffer: np.ndarray) -> float:
     import numpy as np
 
-    with np.errstate(over="ignore"):
-        apart = np.subtract(
-            part, against, dtype=np.float32 if part.dtype.itemsize < 8 else np.float64, casting="unsafe"
-        )
-        squares = float(apart.dot(apart))
-        if math.isfinite(squares):
-            return squares
-        apart = np.subtract(part, against, dtype=np.float64, casting="unsafe")
+    with np.errstate(over="ignore", invalid="ignore"):
+        if part.dtype.itemsize < 8:
+            apart = buffer.view(np.float32)[: part.size]
+            np.subtract(part, against, out=apart, dtype=np.float32, casting="unsafe")
+            squares = float(apart.dot(apart))
+            if math.isfinite(squares):
+                return squares
+        apart = np.subtract(part, against, out=buffer[: part.size], dtype=np.float64, casting="unsafe")
         return float(apart.dot(apart))
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, Refused
 from convoy.model import schema
 
 if TYPE_CHECKING:
@@ -65,13 +65,16 @@ def exclude(patterns: Sequence[str]) -> Filter:
 def clip(norm: float) -> Filter:
     """Return a filter that shortens (update - base) to an L2 norm of at most `norm`, over all float tensors together.
 
+    Integers and truth values have no norm: they leave with the base's values.
+
     Abadi et al.: Deep Learning with Differential Privacy, 2016, section 3.1, on a whole update instead of a gradient.
     """
 
     def run(update: Arrays, base: Arrays) -> dict[str, Array]:
+        _demand_floats("clip", update)
         apart = schema.distance(update, base)
         if apart <= norm:
-            return dict(update)
+            return {name: base[name] if array.dtype.kind in "iub" else array for name, array in update.items()}
         factor = norm / apart
         return {
             name: _shift(array, base[name], lambda base_, apart_: base_ + factor * apart_)
@@ -82,9 +85,13 @@ def clip(norm: float) -> Filter:
 
 
 def noise(sigma: float, *, seed: bytes | None = None) -> Filter:
-    """Return a filter that adds Gaussian noise of standard deviation `sigma` to every item of every float tensor."""
+    """Return a filter that adds Gaussian noise of standard deviation `sigma` to every item of every float tensor.
+
+    Integers and truth values cannot take it: they leave with the base's values.
+    """
 
     def run(update: Arrays, base: Arrays) -> dict[str, Array]:
+        _demand_floats("noise", update)
         entropy = secrets.token_bytes(32) if seed is None else seed
         source = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(entropy, "little")))
 
@@ -93,15 +100,24 @@ def noise(sigma: float, *, seed: bytes | None = None) -> Filter:
             drawn *= sigma
             return base_ + apart + drawn
 
-        return {name: _shift(update[name], base[name], add) for name in sorted(update)}
+        return {name: _shift(update[name], base[name], add) for name in update}
 
     return run
 
 
+def _demand_floats(filter_: str, update: Arrays) -> None:
+    if update and all(array.dtype.kind in "iub" for array in update.values()):
+        raise Refused(
+            f"the filter {filter_!r} of the site's policy works on floats, and the model has none",
+            why="integers leave with the model's values where clip or noise is on: nothing would be left of the update",
+            fix="train a model of floats, or have the site's owner change the filters",
+        )
+
+
 def _shift(update: Array, base: Array, change: Callable[[Array, Array], Array]) -> Array:
-    """Return `change(base, update - base)` of a float tensor, slice by slice; other tensors pass as they are."""
+    """Return `change(base, update - base)` of a float tensor, slice by slice, and the base of any other."""
     if update.dtype.kind in "iub":
-        return update
+        return base
     wide = update.dtype if update.dtype.itemsize >= 4 else np.dtype(np.float32)
     out = np.empty(update.shape, update.dtype)
     flat, flat_base, flat_out = update.reshape(-1), base.reshape(-1), out.reshape(-1)

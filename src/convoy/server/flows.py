@@ -179,7 +179,8 @@ class Flows:
     def _commit(self, job: JobId, commit: pb.Commit) -> None:
         self._demand(job, commit.model)
         metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
-        self.post(events.CommitAsked(job, commit.round, commit.model, metrics, commit.best))
+        left_out = {site: code.told(why) for site, why in commit.left_out.items()}  # of sites that did answer
+        self.post(events.CommitAsked(job, commit.round, commit.model, metrics, commit.best, left_out))
 
 
 def _asked(job: JobId, ask: pb.Ask) -> events.Asked:

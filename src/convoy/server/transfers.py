@@ -29,7 +29,7 @@ from convoy.wire.stream import Stream
 
 MAX_METRICS: Final = 1000  # of one update; they are kept for ever
 MAX_NAME: Final = 255  # characters of a metric's name
-MAX_RANGES: Final = blob.MAX_TENSORS  # of one pull: each tensor once
+MAX_RANGES: Final = blob.MAX_TENSORS // 2 + 1  # of one pull: every second tensor, for neighbours are joined
 MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 import time
@@ -13,7 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from convoy import errors
-from convoy.errors import NotAllowed, Refused
+from convoy.errors import BadInput, JobFailed, NotAllowed, Refused
+from convoy.model.schema import check_layout
 from convoy.site import refusals
 from convoy.spec.approvals import read_approvals
 from convoy.spec.kit import Kit
@@ -29,7 +29,18 @@ if TYPE_CHECKING:
 
 NOTHING: Final[Mapping[str, str]] = MappingProxyType({})
 ADMITTED: Final = "admitted"  # in a job's folder: the digest of the bundle that the site took, and by its time when
-_TYPE: Final = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,63})(?::|$)")  # as `worker.code.line` writes an error
+FAILED: Final = "the trainer failed"
+REFUSED: Final = "the answer was refused at its site"
+CAUSES: Final[Mapping[str, str]] = {  # all that is told of a failure where logs stay, by what the trainer calls it
+    "MemoryError": "the trainer ran out of memory",
+    "OutOfMemoryError": "the trainer ran out of memory",
+    "ImportError": "the trainer could not import a module",
+    "ModuleNotFoundError": "the trainer could not import a module",
+    "FileNotFoundError": "the trainer did not find a file",
+    "PermissionError": "the trainer was denied access",
+    "BadInput": REFUSED,
+    "Refused": REFUSED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,20 +122,41 @@ def approved(kit: Kit) -> frozenset[str]:
     return frozenset(approval.digest for approval in read_approvals(kit.local / "approved.yaml"))
 
 
-def released(kit: Kit, blobs: BlobFolder, answer: pb.Answer, task: pb.Task) -> tuple[str, dict[str, float]]:
-    """Return what of an answer may leave: the digest of the update that has passed the filters, and the metrics."""
+def released(kit: Kit, blobs: BlobFolder, answer: pb.Answer, task: pb.Task) -> tuple[str, float, dict[str, float]]:
+    """Return what of an answer may leave: the digest of the update behind the filters, the weight, the metrics.
+
+    Names, shapes, dtypes and the order of the tensors are the model's, so that nothing is said with them. Raises
+    `Refused` for others, and for what the filters cannot work on.
+    """
     policy = read_policy(kit.local / "policy.yaml")
-    digest = _filtered(kit, policy, blobs, answer.digest, task) if answer.digest else ""
-    return digest, dict(answer.metrics) if policy.leave.metrics else {}
+    digest = ""
+    if answer.digest:
+        check_layout(blobs.read_header(answer.digest), blobs.read_header(task.model.digest))
+        digest = _filtered(kit, policy, blobs, answer.digest, task)
+    return digest, policy.leave.weighed(answer.weight), dict(answer.metrics) if policy.leave.metrics else {}
 
 
 def told(kit: Kit, failed: pb.TaskFailed) -> tuple[str, str]:
-    """Return what of a trainer's failure may leave: its words and its traceback, or its type alone."""
+    """Return what of a trainer's failure may leave: its words and its traceback, or one word of a closed list."""
     policy = read_policy(kit.local / "policy.yaml")
     if policy.leave.logs:
         return failed.error, failed.story
-    found = _TYPE.match(failed.error)
-    return f"{found[1] if found else 'the trainer failed'} (the rest stays at {kit.name})", ""
+    return _held_back(kit, CAUSES.get(failed.error.partition(":")[0], FAILED)), ""
+
+
+def why(kit: Kit, problem: Exception) -> str:
+    """Return what may leave of what went wrong with an answer: a job's code can choose parts of those words, too."""
+    try:
+        policy = read_policy(kit.local / "policy.yaml")
+    except BadInput as broken:
+        return errors.line(broken)  # these are the site's own words
+    if policy.leave.logs:
+        return errors.line(problem)
+    return _held_back(kit, FAILED if isinstance(problem, JobFailed) else REFUSED)
+
+
+def _held_back(kit: Kit, cause: str) -> str:
+    return f"{cause} (the rest stays at {kit.name})"
 
 
 def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, digest: str, task: pb.Task) -> str:
@@ -136,8 +168,9 @@ def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, digest: str, task: pb
     from convoy.privacy import filters  # numpy comes with the first filter
     from convoy.store import arrays
 
-    seed = blake3(f"{task.job}/{task.step}".encode(), key=_secret(kit)).digest()  # the same bits again after a crash
-
+    # The same bits again after a crash; other ones for another update and another model, or the noise would cancel out.
+    asked = f"{task.job}/{task.step}/{task.model.digest}/{digest}"
+    seed = blake3(asked.encode(), key=_secret(kit)).digest()
     update, base = arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
     changed = filters.apply(filters.chain(policy.filters, seed=seed), update, base)
     return arrays.save(blobs, changed)  # what the trainer wrote stays, unseen, until the round is committed

@@ -28,6 +28,7 @@ from convoy.wire.backoff import Backoff
 from convoy.worker.launcher import Launcher, Order, Wants
 
 T = TypeVar("T")
+ANSWERED: Final = "this site has answered this step before, for another question: it does not answer it anew"
 MAX_BUNDLE: Final = 72 << 20  # bytes: 64 MiB of files and their signed list
 
 
@@ -157,7 +158,7 @@ class SiteJob:
         self._current = ""
         latest = self._known.pop(task.step, None)
         if latest is not None and answer is not None:
-            self._outbox.put(answer)
+            self._outbox.put(answer, task)
             self._offer(answer)
         elif latest is not None and latest is not task:
             self.give(latest)  # the server asked once more before we heard that it had forgotten
@@ -220,6 +221,12 @@ class SiteJob:
     # ---- tasks -----------------------------------------------------------------------------------------------
     def give(self, task: pb.Task) -> None:
         """Take a task from the server; one that is known goes on, one that is answered is offered again."""
+        if not self._outbox.may_answer(task):
+            self.site.log.warning(
+                "task refused: its step was answered for another question", job=self.id, step=task.step
+            )
+            self.site.line.send(pb.Up(failed=pb.TaskFailed(job=self.id, step=task.step, error=ANSWERED)))
+            return
         if task.step in self._outbox.answers:
             return  # what is answered was offered when the line opened
         if task.step not in self._known:
@@ -245,10 +252,13 @@ class SiteJob:
             up = await self._trainer.train(bare)
             if up.WhichOneof("it") == "failed":
                 return Answer(task.step, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
-            digest, metrics = await _in_thread(admission.released, self.site.kit, self.blobs, up.answer, bare)
+            digest, weight, metrics = await _in_thread(admission.released, self.site.kit, self.blobs, up.answer, bare)
         except ConvoyError as problem:
-            return Answer(task.step, task.round, "", 0.0, {}, errors.line(problem))
-        return Answer(task.step, task.round, digest, up.answer.weight, metrics)
+            reason = errors.line(problem)
+            self.site.log.warning("no answer", job=self.id, step=task.step, reason=reason)
+            self._log.print(f"convoy: there is no answer to task {task.step}: {reason}\n".encode())
+            return Answer(task.step, task.round, "", 0.0, {}, admission.why(self.site.kit, problem))
+        return Answer(task.step, task.round, digest, weight, metrics)
 
     async def _fetch(self, model: pb.Blob) -> None:
         blobs = self.blobs
@@ -292,7 +302,7 @@ class SiteJob:
         try:
             up = as_up(self.id, answer, self._described(answer.digest))
         except (ConvoyError, OSError) as problem:  # the trainer never wrote it, or took it away
-            reason = errors.line(problem)
+            reason = admission.why(self.site.kit, problem)
             up = pb.Up(failed=pb.TaskFailed(job=self.id, step=answer.step, error=reason))
         self.site.line.send(up)
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
 
 from convoy.wire import convoy_pb2 as pb
 
@@ -22,8 +26,21 @@ class Answer:
     story: str = ""  # and its traceback
 
 
+ASKED: Final = "asked"  # in the folder: a line of each step that an update was given for, and what had been asked
+
+
+def question(task: pb.Task) -> str:
+    """Return the digest of what a task asks: its kind, its round, its model and its numbers."""
+    said = [task.kind, task.round, task.model.digest, sorted(task.numbers.items())]
+    return blake3(json.dumps(said).encode()).hexdigest()
+
+
 class Outbox:
-    """The answers of one job, a small file each, written whole or not at all."""
+    """The answers of one job, a small file each, written whole or not at all.
+
+    What was asked is kept for as long as the job is: a step that has its answer gets no second one for another
+    question, or whoever asks could take the difference of two answers that are to be seen only apart.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Read what is there."""
@@ -37,9 +54,27 @@ class Outbox:
                 path.unlink()
             else:
                 self.answers[answer.step] = answer
+        self._asked = self._read_asked()
 
-    def put(self, answer: Answer) -> None:
-        """Keep an answer."""
+    def _read_asked(self) -> dict[str, str]:
+        path, found = self._folder / ASKED, {}
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with suppress(ValueError):  # a power cut left half of it
+                step, said = json.loads(line)
+                found[step] = said
+        return found
+
+    def may_answer(self, task: pb.Task) -> bool:
+        """Whether this step has no answer yet, or one to this very question."""
+        said = question(task)
+        return self._asked.get(task.step, said) == said
+
+    def put(self, answer: Answer, task: pb.Task) -> None:
+        """Keep an answer, and what was asked."""
+        if answer.digest and task.step not in self._asked:
+            self._asked[task.step] = question(task)
+            with (self._folder / ASKED).open("a") as file:
+                file.write(f"\n{json.dumps([task.step, self._asked[task.step]])}")
         draft = self._folder / f"{answer.step}.tmp"
         draft.write_text(json.dumps(asdict(answer)))
         draft.replace(self._folder / f"{answer.step}.json")

@@ -12,6 +12,7 @@ from convoy.errors import BadInput
 from convoy.spec import names, units, yamls
 
 ISOLATED: Final = ("files", "processes", "network")  # what a job may be isolated from
+WEIGHTS: Final = ("exact", "rounded", "fixed")
 OWN: Final = "own"  # in place of an organisation's name: the site's own
 
 
@@ -35,10 +36,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Leave:
-    """What may leave this site beside the updates and their weights."""
+    """What may leave this site beside the updates."""
 
-    logs: bool = True  # what a job's code prints, and its tracebacks
+    logs: bool = True  # what a job's code prints, its tracebacks and its errors' words
     metrics: bool = True
+    weight: str = "exact"  # or "rounded" to one significant digit, or "fixed" to 1
+
+    def weighed(self, weight: float) -> float:
+        """Return the weight that leaves in place of this one; 0 stays 0, for such an answer has no say."""
+        if self.weight == "fixed" and weight > 0:
+            return 1.0
+        return float(f"{weight:.0e}") if self.weight == "rounded" else weight
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,9 +165,12 @@ def _amount(value: Any) -> float:
 
 def _leave(document: yamls.Document, given: Any) -> Leave:
     """Return what may leave beside updates."""
-    found = _mapping(document, "leave", given, ("logs", "metrics"))
+    found = _mapping(document, "leave", given, ("logs", "metrics", "weight"))
     for key, value in found.items():
-        if not isinstance(value, bool):
+        if key == "weight":
+            if value not in WEIGHTS:
+                raise _wrong(document, ("leave", key), value, " or ".join(WEIGHTS))
+        elif not isinstance(value, bool):
             raise _wrong(document, ("leave", key), value, "true or false")
     return Leave(**found)
 

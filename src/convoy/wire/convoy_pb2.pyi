@@ -469,7 +469,7 @@ class Ask(_message.Message):
     def __init__(self, step: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("round", "model", "metrics", "best")
+    __slots__ = ("round", "model", "metrics", "best", "left_out")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -477,15 +477,24 @@ class Commit(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    class LeftOutEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ROUND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
+    LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     round: int
     model: str
     metrics: _containers.ScalarMap[str, float]
     best: bool
-    def __init__(self, round: _Optional[int] = ..., model: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ...) -> None: ...
+    left_out: _containers.ScalarMap[str, str]
+    def __init__(self, round: _Optional[int] = ..., model: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ..., left_out: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()

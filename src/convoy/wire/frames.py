@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from convoy.errors import RemoteFault
@@ -16,8 +17,16 @@ if TYPE_CHECKING:
     import asyncio
 
 LENGTH: Final = struct.Struct("<I")
-MAX_FRAME: Final = 4 << 20  # bytes of a message: a header of 1 MiB or a federation.json of 3 MiB, with room
-MAX_FIRST: Final = 512 << 10  # bytes of a connection's first message: 10,000 ranges or jobs, with room
+MAX_FRAME: Final = 17 << 20  # bytes of a message: a header of 16 MiB, with room
+MAX_BARE: Final = 4 << 20  # bytes of a message beside the header: a federation.json of 3 MiB, with room
+HEADERS: Final[Mapping[str, tuple[int, ...]]] = {  # where a blob's header is in a message: numbers of fields
+    "Up": (4, 3, 3),
+    "Down": (3, 6, 3),
+    "PodUp": (2, 3),
+    "PodDown": (2, 3),
+}
+NEAR: Final = 4 << 10  # bytes: what a message has before its header
+MAX_FIRST: Final = 768 << 10  # bytes of a connection's first message: 32,769 ranges or 10,000 jobs, with room
 
 
 class Message(Protocol):
@@ -49,12 +58,47 @@ def parsed(kind: type[M], body: bytes) -> M:
     """Return the message in a frame's body. Raises `RemoteFault` if it is none."""
     from google.protobuf.message import DecodeError  # whoever has a message has it loaded
 
+    if len(body) > MAX_BARE and len(body) - _header_size(body, HEADERS.get(kind.__name__, ())) > MAX_BARE:
+        raise RemoteFault(f"a message of {len(body)} bytes", why=f"{MAX_BARE} are the limit without a blob's header")
     message = kind()
     try:
         message.ParseFromString(body)
     except DecodeError as problem:
         raise RemoteFault("a frame holds no message", why=str(problem)) from problem
     return message
+
+
+def _header_size(body: bytes, path: tuple[int, ...]) -> int:
+    """Return how many bytes of a message are the header at a path; 0 if there is none near the message's begin.
+
+    A message in repeated fields takes up to 40 times its bytes when it is parsed, and a header none beside its own.
+    """
+    place, end = 0, len(body)
+    for number in path:
+        field = 0
+        while field != number:
+            if place >= min(end, NEAR):
+                return 0
+            tag, place = _varint(body, place)
+            field, kind = tag >> 3, tag & 7
+            size, place = _varint(body, place) if kind in (0, 2) else (8 if kind == 1 else 4, place)
+            if field == number and kind == 2:
+                end = min(end, place + size)
+            elif field == number or kind not in (0, 1, 2, 5):
+                return 0
+            else:
+                place += size if kind else 0
+    return max(end - place, 0) if path else 0
+
+
+def _varint(body: bytes, place: int) -> tuple[int, int]:
+    """Return a number of at most ten bytes, and the place after it."""
+    value = 0
+    for at, byte in enumerate(body[place : place + 10]):
+        value |= (byte & 127) << (7 * at)
+        if byte < 128:
+            return value, place + at + 1
+    return value, place + 10
 
 
 async def read(stream: asyncio.StreamReader, kind: type[M]) -> M | None:

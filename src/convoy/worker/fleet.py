@@ -69,8 +69,24 @@ class NodeAnswers:
                     raise NotEnough(share.error)
                 raise StopAsyncIteration
             if not share.left_out:
-                return Update(share.site, self._fleet.load(share.digest), share.weight, dict(share.metrics))
+                return self._update(share)
             self.left_out[share.site] = share.left_out
+
+    def _update(self, share: pb.Share) -> Update:
+        """Return an answer as the workflow has it, and hear what the workflow says of it."""
+        what = f"round {self._ask.round}: {share.site}'s answer to {self._ask.kind!r}"
+
+        def leave_out(reason: str) -> None:
+            self.left_out[share.site] = reason
+            self._fleet.log(f"{what} does not count: {reason}")
+            if share.digest:  # of one that has only measured the model is as it would be
+                self._fleet.uncounted[share.site] = f"{self._ask.kind}: {reason}"
+
+        def remark(text: str) -> None:
+            self._fleet.log(f"{what}: {text}")
+
+        model = self._fleet.load(share.digest)
+        return Update(share.site, model, share.weight, dict(share.metrics), leave_out, remark)
 
 
 class NodeFleet:
@@ -80,6 +96,7 @@ class NodeFleet:
         """Take over the stream to the node, and what the node says of the job so far."""
         self.job = Job(begin.job, begin.name, json.loads(begin.config_json or "{}"))
         self.history: list[dict[str, Any]] = json.loads(begin.history_json or "[]")
+        self.uncounted: dict[str, str] = {}  # in this round: the sites whose answers the workflow left out, and why
         self._folder = BlobFolder(Path(begin.blobs))
         self._reader = reader
         self._writer = writer
@@ -142,6 +159,7 @@ class NodeFleet:
         self._total = count
         for number in range(self._committed + 1, count + 1):
             self._round, self._asks = number, 0
+            self.uncounted.clear()
             turn = Round(number, count, self.load(self._model), self._keep)
             yield turn
             if not turn.committed:
@@ -165,7 +183,8 @@ class NodeFleet:
         check_values(model, of=f"the model of round {number}")
         digest = self.save(model)
         receipt = self._receipts[number] = asyncio.get_running_loop().create_future()
-        self.send(pb.WorkerUp(commit=pb.Commit(round=number, model=digest, metrics=numbers, best=best)))
+        commit = pb.Commit(round=number, model=digest, metrics=numbers, best=best, left_out=self.uncounted)
+        self.send(pb.WorkerUp(commit=commit))
         await receipt
         self._committed, self._model = number, digest
         self.history.append({"round": number, "metrics": numbers, "best": best})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import socket
 import sys
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,8 @@ from convoy.worker.tasks import Begin, Data, Session
 
 def main() -> None:
     """Run one job's workflow."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each answer of a round is a mapped file, until it counts
     sys.exit(asyncio.run(_serve(socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])))))
 
 

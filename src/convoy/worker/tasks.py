@@ -196,7 +196,7 @@ class Session:
         update = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
         schema.check_shapes(arrays.shapes(update), arrays.shapes(model))
         schema.check_values(update)
-        return save(self._folder, update)
+        return save(self._folder, {name: update[name] for name in model})  # the order is the model's
 
     def fail(self, error: str, story: str = "") -> None:
         """Tell the node that the open task has failed here."""
