@@ -239,7 +239,7 @@ def login(data: bytes) -> None:
     gate = Gate(Roll(Federation(PROJECT, 1, {ADA: Participant("admin", "org", "lead")}), world()[1].pem))
     for read in (
         lambda: gate.log_in(nonce, cert, signature),
-        lambda: gate.who(nonce),
+        lambda: gate.bearer(nonce),
         lambda: enrolment.read_token(nonce),
         lambda: enrolment.token_hash(nonce, project=PROJECT, kind="site", name=nonce),
         lambda: logins.check(

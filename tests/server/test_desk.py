@@ -5,6 +5,7 @@ from contextlib import aclosing
 
 import pytest
 
+from convoy.admin.grant import Granted
 from convoy.admin.port import Person
 from convoy.control import effects, events
 from convoy.control.machine import Now
@@ -15,6 +16,7 @@ from convoy.store.ledger import Switched
 from convoy.trust import audit
 
 J = JobId("a" * 32)
+ADA = Granted(lambda: Person("ada@a.org", "a", "lead"), lambda right: True)
 LATER = Now(1e9, 0)
 SPEC = read_job("name: tumours\ntrainer: train.py\nwith: {min_sites: 2}\npatience: 5s\n", "job.yaml").to_json()
 
@@ -86,14 +88,14 @@ async def test_what_cannot_be_done_says_what_to_do_next(desk):
     )
     await failed(desk, "it has ended")
     with pytest.raises(Refused) as refused:
-        await desk.abort(Person("ada@a.org", "a", "lead"), J)
+        await desk.abort(ADA, J)
     assert "convoy job show aaaaaaaa" in refused.value.fix
 
 
 async def test_a_submit_to_a_full_disk_is_told_how_to_make_room(desk):
     desk.loop.check_room = lambda: "the disk is full"
     with pytest.raises(StorageFull) as refused:
-        await desk.submit(Person("ada@a.org", "a", "lead"), b"")
+        await desk.submit(ADA, b"")
     assert "convoy job delete" in refused.value.fix
 
 
@@ -124,25 +126,24 @@ async def test_a_watch_hears_that_the_disk_is_full_and_has_room_again(desk):
 
 
 async def test_a_site_that_is_disabled_says_so_in_the_jobs_that_it_is_in(desk):
-    ada = Person("ada@a.org", "a", "lead")
     await running(desk)
-    await desk.set_site(ada, "site-1", enabled=False)
+    await desk.set_site(ADA, "site-1", enabled=False)
     assert [member.reason for member in (await desk.job(J)).members] == ["disabled by an admin", ""]
-    await desk.set_site(ada, "site-1", enabled=True)
+    await desk.set_site(ADA, "site-1", enabled=True)
     assert [member.reason for member in (await desk.job(J)).members] == ["", ""]
 
 
 async def test_what_a_person_does_is_in_the_audit_trail_in_one_transaction_with_the_deed(desk):
-    ada, writes, write = Person("ada@a.org", "a", "lead"), [], desk.loop._ledger.write
+    writes, write = [], desk.loop._ledger.write
     desk.loop._ledger.write = lambda records: (writes.append(list(records)), write(records))
     await running(desk)
-    await desk.set_site(ada, "site-1", enabled=False)
-    aborting = asyncio.ensure_future(desk.abort(ada, J))
+    await desk.set_site(ADA, "site-1", enabled=False)
+    aborting = asyncio.ensure_future(desk.abort(ADA, J))
     await asyncio.sleep(0)
     await failed(desk, "it was aborted")
     await aborting
-    await desk.delete(ada, J)
-    await desk.shutdown(ada, "server", restart=True)
+    await desk.delete(ADA, J)
+    await desk.shutdown(ADA, "server", restart=True)
     await desk.loop.settled()
     said = [(entry.actor, entry.action, entry.object, entry.outcome) for entry in desk.audit.read(0, 9)]
     assert said == [

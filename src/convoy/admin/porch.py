@@ -26,14 +26,24 @@ class Caller(H11Protocol):
 
     def __init__(self, porch: Waiting, server: uvicorn.Server) -> None:
         """Wait on this porch for whatever the server serves."""
-        super().__init__(server.config, server.server_state, app_state={})
+        super().__init__(server.config, server.server_state, app_state={"caller": self})
         self._porch = porch
+        self._known = False  # the request that is being answered is of somebody who has logged in
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
         self._wait()
+
+    def known(self) -> None:
+        """The request is of somebody who has logged in: it waits among strangers no more."""
+        self._known = True
+        self._porch.leave(self)
+
+    def cut(self) -> None:
+        """Hang up at once."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; go on waiting if they are not the whole request."""
@@ -43,6 +53,7 @@ class Caller(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
+        self._known = False
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -57,7 +68,7 @@ class Caller(H11Protocol):
             self._late = self._late or self.loop.call_later(REQUEST_S, self.transport.abort)
         else:
             self._forgive()
-        if state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing():
+        if state in (h11.IDLE, h11.SEND_BODY) and not self._known and not self.transport.is_closing():
             self._porch.enter(self, self.transport.abort)
         else:
             self._porch.leave(self)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from convoy.admin import streams, views
-from convoy.admin.gate import Gate
-from convoy.admin.port import Coordinator, Person, Registrar
+from convoy.admin import reading, streams, views
+from convoy.admin.gate import Bearer, Gate
+from convoy.admin.grant import Granted
+from convoy.admin.places import Places
+from convoy.admin.port import Coordinator, Registrar
 from convoy.control.rights import Right
+from convoy.wire.budget import Budgets, Rate
 
-UPLOADS: Final = 2  # bundles at once, so that what strangers to each other send stays bounded in memory
+MAX_REQUESTS: Final = 1000  # that are answered at a time, streams among them: those of some hundred people
+MAX_OF_ONE: Final = 64  # of them of one person: a notebook that follows some fifty jobs
+OPERATORS: Final = 100  # of them for people who may revoke a site: whatever others do, they get in
+MAX_STRANGERS: Final = 256  # requests of people who have not logged in, that are answered at a time
+MAX_OF_ADDRESS: Final = 192  # of them from one address
+UPLOADS: Final = 4  # bundles at a time in memory, one of each person; more of them wait
+UPLOADS_KEPT: Final = 1  # of them for people who may revoke a site
+PERSON: Final = Rate(50, 1 << 30, 4, math.inf)  # 50 requests a second of one person, 200 at once; more of them wait
+STRANGER: Final = Rate(50, 1 << 30, 10, math.inf)  # the same of strangers from one address, 500 at once
+MAX_KNOWN: Final = 4096  # people and addresses whose requests are counted
 
 Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
+V = TypeVar("V", bound=views.View)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +41,28 @@ class Desk:
     coordinator: Coordinator
     registrar: Registrar
     gate: Gate
-    uploads: asyncio.Semaphore
-    closing: asyncio.Event  # set when the server leaves: streams end
+    closing: asyncio.Event = field(default_factory=asyncio.Event)  # set when the server leaves: streams end
+    open: set[streams.Stream] = field(default_factory=set)  # answers that go on
+    requests: Places = field(default_factory=lambda: Places("requests", MAX_REQUESTS, MAX_OF_ONE, OPERATORS))
+    strangers: Places = field(default_factory=lambda: Places("requests", MAX_STRANGERS, MAX_OF_ADDRESS, 0))
+    uploads: Places = field(default_factory=lambda: Places("uploads", UPLOADS, 1, UPLOADS_KEPT))
+    people: Budgets = field(default_factory=lambda: Budgets(PERSON, MAX_KNOWN))
+    addresses: Budgets = field(default_factory=lambda: Budgets(STRANGER, MAX_KNOWN))
+
+    def look(self) -> None:
+        """End the answers that go on to people who may not have them any more."""
+        for stream in list(self.open):
+            stream.look()
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, allowed already; `person` is nobody's on public routes."""
+    """One request, allowed when it came; `grant` judges again at its effect, and nobody's on public routes may."""
 
     desk: Desk
-    person: Person
+    grant: Granted
     request: Request
+    bearer: Bearer | None = None
 
     @property
     def of(self) -> Coordinator:
@@ -49,20 +73,23 @@ class Call:
         """Return a part of the path."""
         return str(self.request.path_params[name])
 
-    def still(self) -> Callable[[], None]:
-        """Return what raises `NotAllowed` once the person's certificates are taken back."""
-        roll, begun = self.desk.gate.roll, time.time()
-        return lambda: roll.check_certified(self.person.name, begun)
+    def noted(self, action: str, thing: str = "") -> Granted:
+        """Return the grant; its effect is told to the audit trail in the same step."""
+        about = thing or self.thing
+        return replace(self.grant, note=lambda person: self.of.note(person.actor, action, about))
+
+    async def body(self, limit: int) -> bytes:
+        """Return the request's body, as `reading.body` does."""
+        return await reading.body(self.request, limit, self.grant.check)
+
+    async def read(self, kind: type[V]) -> V:
+        """Return the view that the request's body is. Raises `BadInput`."""
+        return reading.read(await self.body(reading.MAX_BODY), kind)
 
     @property
     def thing(self) -> str:
         """What the request is about, for the audit trail: a job, a site, else where it comes from."""
         return thing(self.request)
-
-    @property
-    def authorization(self) -> str:
-        """The Authorization header."""
-        return self.request.headers.get("authorization", "")
 
 
 Answer = views.View | list[Any] | Response | streams.Stream

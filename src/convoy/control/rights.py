@@ -69,6 +69,11 @@ def allows(role: str, right: str, *, own: bool, same_org: bool) -> bool:
             return False
 
 
+def may_operate(role: str) -> bool:
+    """Return whether the role may revoke sites, be it only those of one organisation."""
+    return reach(role, "operate_site") != "none"
+
+
 def reach(role: str, right: str) -> str:
     """Return in words how far the right reaches: "none", "own", "org" or "any"."""
     return TABLE.get(role, {}).get(right, "none")

@@ -221,6 +221,7 @@ def _spread(registry: Registry, own: Identity, sites: Sessions, desk: Desk) -> N
         sites.renew_all()
 
     registry.told, registry.lent = told, lent
+    registry.keep, registry.settled = desk.loop.keep, desk.loop.settled
 
 
 def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents) -> Auditor:
