@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Final
 from convoy.errors import RemoteFault
 
 PATIENCE_S: Final = 30.0  # of saying more than a peer may without a break: then it is cut off
+REST_S: Final = 10.0  # for which a peer that was cut off is told why, and not heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,7 @@ class Rate:
     bytes_s: float
     burst_s: float
     patience_s: float = PATIENCE_S
+    what: str = "messages"
 
 
 class Budget:
@@ -34,6 +37,7 @@ class Budget:
         self._frames = rate.frames_s * rate.burst_s
         self._bytes = rate.bytes_s * rate.burst_s
         self._since: float | None = None  # it has said more than it may ever since
+        self._shut = -math.inf  # until when it is not heard
 
     async def spend(self, size: int, *, frames: float = 1.0) -> None:
         """Pay for a message of `size` bytes that costs as much as so many; give everybody else a turn meanwhile.
@@ -45,6 +49,8 @@ class Budget:
     def pay(self, size: int, *, frames: float = 1.0) -> float:
         """Pay, and return how many seconds to wait until the peer may say more. Raises as `spend` does."""
         now, rate = self._clock(), self._rate
+        if now < self._shut:
+            raise self._exceeded()
         gone, self._at = now - self._at, now
         self._frames = min(self._frames + gone * rate.frames_s, rate.frames_s * rate.burst_s) - frames
         self._bytes = min(self._bytes + gone * rate.bytes_s, rate.bytes_s * rate.burst_s) - size
@@ -53,11 +59,17 @@ class Budget:
         elif self._frames < 0:
             self._since = now if self._since is None else self._since
             if now - self._since >= rate.patience_s:
-                raise RemoteFault(
-                    f"it says more than {rate.frames_s:g} messages a second",
-                    why=f"allowed are a burst of {rate.frames_s * rate.burst_s:g}, and {rate.patience_s:g} s beyond it",
-                )
+                self._since, self._shut = None, now + REST_S
+                raise self._exceeded()
         return max(-self._frames / rate.frames_s, -self._bytes / rate.bytes_s, 0.0)
+
+    def _exceeded(self) -> RemoteFault:
+        rate = self._rate
+        return RemoteFault(
+            f"more than {rate.frames_s:g} {rate.what} a second came",
+            why=f"allowed are {rate.frames_s * rate.burst_s:g} at once, and more than that for {rate.patience_s:g} s",
+            fix=f"send less; a connection is taken again after {REST_S:g} s",
+        )
 
 
 class Budgets:
