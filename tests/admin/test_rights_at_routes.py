@@ -110,7 +110,7 @@ async def test_who_loses_the_right_between_the_start_of_a_request_and_its_effect
 
     def judged(gate, its):
         found = who(gate, its)
-        if next(count) == 2:
+        if next(count) == 3:
             LOSSES[loss](gate.roll, found.name)
         return found
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
 from typing import Any, Final
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as Served
 
 from convoy import errors
 from convoy.admin import faults, openapi, page, routes, streams
+from convoy.admin.admission import Admission
 from convoy.admin.gate import Bearer, Gate
 from convoy.admin.grant import Granted
 from convoy.admin.port import Coordinator, Person, Registrar
@@ -40,31 +41,19 @@ def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version
     text = page.render(routes.ROUTES, version=version, project=gate.roll.now.project)
     served = [Served(route.path, _endpoint(desk, route), methods=[route.method]) for route in routes.ROUTES]
     served += [
-        Served("/api/openapi.json", _fixed(desk, lambda: JSONResponse(document, headers=HEADERS))),
-        Served("/docs", _fixed(desk, lambda: Response(text, media_type="text/html", headers=HEADERS))),
-        Served("/", _fixed(desk, lambda: RedirectResponse("/docs"))),
+        Served("/api/openapi.json", _fixed(lambda: JSONResponse(document, headers=HEADERS))),
+        Served("/docs", _fixed(lambda: Response(text, media_type="text/html", headers=HEADERS))),
+        Served("/", _fixed(lambda: RedirectResponse("/docs"))),
     ]
     handlers: Any = {ConvoyError: _refuse, HTTPException: _unknown, Exception: _bug}
-    made = Starlette(routes=served, exception_handlers=handlers)
+    made = Starlette(routes=served, exception_handlers=handlers, middleware=[Middleware(Admission, gate=gate)])
     made.state.closing = desk.closing
     return made
 
 
-class _Held:
-    """An answer that keeps the place of its request until it is sent."""
-
-    def __init__(self, answer: Any, place: ExitStack) -> None:
-        self._answer = answer
-        self._place = place
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        with self._place:
-            await self._answer(scope, receive, send)
-
-
-def _fixed(desk: Desk, make: Callable[[], Response]) -> Callable[[Request], Awaitable[Any]]:
-    async def endpoint(request: Request) -> Any:
-        return _Held(make(), await _admitted(desk, NOBODY, request))
+def _fixed(make: Callable[[], Response]) -> Callable[[Request], Awaitable[Any]]:
+    async def endpoint(_request: Request) -> Any:
+        return make()
 
     return endpoint
 
@@ -75,14 +64,12 @@ def _endpoint(desk: Desk, route: Route) -> Callable[[Request], Awaitable[Any]]:
         if route.needs != "public":
             bearer = desk.gate.bearer(request.headers.get("authorization", ""))
             person = desk.gate.who(bearer)
+        grant = _granted(desk, route, bearer, request)
         try:
-            with await _admitted(desk, person, request) as place:
-                grant = _granted(desk, route, bearer, request)
+            grant.check()
+            answer = await route.handler(Call(desk, grant, request, bearer))
+            if route.method == "GET":  # what is read leaves now
                 grant.check()
-                answer = await route.handler(Call(desk, grant, request, bearer))
-                if route.method == "GET":  # what is read leaves now
-                    grant.check()
-                held = _Held(_response(desk, grant, answer), place.pop_all())
         except ConvoyError as problem:
             if route.audited or isinstance(problem, NotAllowed):
                 thing, refusal = concerned(request), errors.line(problem)
@@ -90,29 +77,9 @@ def _endpoint(desk: Desk, route: Route) -> Callable[[Request], Awaitable[Any]]:
             raise
         if route.method != "GET" and person is not NOBODY:
             structlog.get_logger().info("asked", person=person.name, method=route.method, path=request.url.path)
-        return held
+        return _response(desk, grant, answer)
 
     return endpoint
-
-
-async def _admitted(desk: Desk, person: Person, request: Request) -> ExitStack:
-    """Return the place of a request among those that are answered, once it is its turn; close it at the end.
-
-    Who has logged in has places and turns of their own; strangers share those of their address.
-    """
-    place = ExitStack()
-    if person is NOBODY:
-        address = request.client.host if request.client else ""
-        place.enter_context(desk.strangers.taken(f"address {address}", operator=False))
-        budget = desk.addresses.of(address)
-    else:
-        place.enter_context(desk.requests.taken(person.name, operator=rights.may_operate(person.role)))
-        request.state.caller.known()
-        budget = desk.people.of(person.name)
-    with place:
-        await budget.spend(0)
-        return place.pop_all()
-    raise AssertionError  # a place swallows nothing
 
 
 def _granted(desk: Desk, route: Route, bearer: Bearer | None, request: Request) -> Granted:

@@ -1,7 +1,8 @@
 """The porch of the REST API: who has not yet said what it wants waits here, for a while, in a bounded number.
 
 uvicorn gives a connection all the time in the world for its first request, and asyncio a minute for its handshake: a
-few hundred strangers who say nothing would keep everybody out. Here the longest wait goes when there are too many.
+few hundred strangers who say nothing would keep everybody out. Here the longest wait goes when there are too many,
+and who has logged in does not wait among strangers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from convoy.wire.door import HANDSHAKE_S, Reception, Waiting
+from convoy.wire.door import HANDSHAKE_S, Reception, Waiting, origin
 
 REQUEST_S: Final = 10.0  # for the head of a request, from the connection or its own first byte on
-WAITING: Final = 512  # handshakes, and connections without a whole request, at a time; one more, and the oldest goes
+WAITING: Final = 512  # handshakes and connections without a whole request, seven eighths of them from one origin
 
 
 class Caller(H11Protocol):
@@ -69,7 +70,7 @@ class Caller(H11Protocol):
         else:
             self._forgive()
         if state in (h11.IDLE, h11.SEND_BODY) and not self._known and not self.transport.is_closing():
-            self._porch.enter(self, self.transport.abort)
+            self._porch.enter(self, self.transport.abort, origin(self.client[0] if self.client else ""))
         else:
             self._porch.leave(self)
 

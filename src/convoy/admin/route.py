@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeVar
@@ -17,18 +16,9 @@ from convoy.admin.grant import Granted
 from convoy.admin.places import Places
 from convoy.admin.port import Coordinator, Registrar
 from convoy.control.rights import Right
-from convoy.wire.budget import Budgets, Rate
 
-MAX_REQUESTS: Final = 1000  # that are answered at a time, streams among them: those of some hundred people
-MAX_OF_ONE: Final = 64  # of them of one person: a notebook that follows some fifty jobs
-OPERATORS: Final = 100  # of them for people who may revoke a site: whatever others do, they get in
-MAX_STRANGERS: Final = 256  # requests of people who have not logged in, that are answered at a time
-MAX_OF_ADDRESS: Final = 192  # of them from one address
 UPLOADS: Final = 4  # bundles at a time in memory, one of each person; more of them wait
 UPLOADS_KEPT: Final = 1  # of them for people who may revoke a site
-PERSON: Final = Rate(50, 1 << 30, 4, math.inf)  # 50 requests a second of one person, 200 at once; more of them wait
-STRANGER: Final = Rate(50, 1 << 30, 10, math.inf)  # the same of strangers from one address, 500 at once
-MAX_KNOWN: Final = 4096  # people and addresses whose requests are counted
 
 Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
 V = TypeVar("V", bound=views.View)
@@ -43,11 +33,7 @@ class Desk:
     gate: Gate
     closing: asyncio.Event = field(default_factory=asyncio.Event)  # set when the server leaves: streams end
     open: set[streams.Stream] = field(default_factory=set)  # answers that go on
-    requests: Places = field(default_factory=lambda: Places("requests", MAX_REQUESTS, MAX_OF_ONE, OPERATORS))
-    strangers: Places = field(default_factory=lambda: Places("requests", MAX_STRANGERS, MAX_OF_ADDRESS, 0))
     uploads: Places = field(default_factory=lambda: Places("uploads", UPLOADS, 1, UPLOADS_KEPT))
-    people: Budgets = field(default_factory=lambda: Budgets(PERSON, MAX_KNOWN))
-    addresses: Budgets = field(default_factory=lambda: Budgets(STRANGER, MAX_KNOWN))
 
     def look(self) -> None:
         """End the answers that go on to people who may not have them any more."""
