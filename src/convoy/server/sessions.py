@@ -88,7 +88,8 @@ class Sessions:
         site = SiteName(standing.peer.name)
         while (opening := await self._opening(stream)) is not None:
             try:
-                messages, pings = self._budgets(standing)
+                standing.check()
+                messages, pings = self._budgets(site)
                 await messages.spend(0, frames=OPENING)
                 pings.pay(0, frames=0)
                 work = standing.act(partial(self._begun, standing, stream, opening))
@@ -179,7 +180,7 @@ class Sessions:
 
     async def _read(self, line: Line, lease: Lease, standing: Standing) -> None:
         """Hear a site: each message costs it, and is acted on in the step in which the site is judged once more."""
-        messages, pings = self._budgets(standing)
+        messages, pings = self._budgets(SiteName(line.site))
         while (up := await hear(line.stream, pb.Up, messages)) is not None:
             if up.WhichOneof("it") == "ping":
                 pings.pay(0)
@@ -190,11 +191,9 @@ class Sessions:
                 await offered
         line.hang_up()
 
-    def _budgets(self, standing: Standing) -> tuple[Budget, Budget]:
+    def _budgets(self, site: SiteName) -> tuple[Budget, Budget]:
         """Return what a site of the federation may still say: messages, and pings."""
-        site = SiteName(standing.peer.name)
         if site not in self.budgets:
-            standing.check()
             self.budgets[site] = Budget(SITE), Budget(PINGS)
         return self.budgets[site]
 
