@@ -50,7 +50,7 @@ class Admission:
             try:
                 place.enter_context(places.taken(holder, operator=operator))
             except ConvoyError as problem:
-                if budget.pay(0) > 0:
+                if budget.takes(within_s=0) is None:
                     caller.cut()
                 else:
                     await JSONResponse(faults.to_json(problem), faults.status_of(problem))(scope, receive, send)

@@ -63,6 +63,14 @@ class Budget:
                 raise self._exceeded()
         return max(-self._frames / rate.frames_s, -self._bytes / rate.bytes_s, 0.0)
 
+    def takes(self, *, within_s: float) -> float | None:
+        """Pay for one message that need not be heard; None, and nothing is paid, if it would wait for longer."""
+        wait = self.pay(0)
+        if wait <= within_s:
+            return wait
+        self._frames += 1
+        return None
+
     def _exceeded(self) -> RemoteFault:
         rate = self._rate
         return RemoteFault(

@@ -25,7 +25,7 @@ from convoy.wire.stream import Stream
 BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
 HANDSHAKE_S: Final = 10.0  # for the whole of it, over the slowest link
 HANDSHAKES: Final = 512  # at a time, seven eighths of them from one origin; one more, and the oldest goes
-COMERS: Final = Rate(200, 1 << 30, 5, math.inf)  # 200 connections a second of one origin, 1,000 at once; more wait
+COMERS: Final = Rate(200, 1 << 30, 5, math.inf)  # 200 connections a second of one origin, 1,000 at once
 MAX_ORIGINS: Final = 4096  # whose connections are counted
 BROKEN: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)  # a socket that does not listen
 FULL_S: Final = 1.0  # until we try again when this process can open nothing more, and none of our guests leaves
@@ -171,7 +171,11 @@ class Reception(ABC):
 
     async def _guest(self, sock: socket.socket, address: str) -> None:
         try:
-            await self._paces.of(address).spend(0)
+            wait = self._paces.of(address).takes(within_s=HANDSHAKE_S / 10)
+            if wait is None:  # it may try again: so nobody waits behind a flood without end
+                sock.close()
+                return
+            await asyncio.sleep(wait)
             await self._welcome(sock)
         except Exception:  # noqa: BLE001 - the supervisor of connections: our bug in one must not end the others
             structlog.get_logger().exception("a connection was ended by a bug")
