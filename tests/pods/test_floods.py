@@ -48,7 +48,9 @@ async def test_beside_a_pod_that_floods_its_node_others_work(tmp_path, deed):
         assert await process.stdout.readline() == b"begun\n"
         slowed = await task_s(good, TASKS + 1)
         assert slowed <= 2 * usual + NOISE_S, f"a task took {slowed:.4f} s; {usual:.4f} s without the flood"
-        assert launcher.workers.get(pod) is None or launcher.workers[pod]._ups.qsize() <= MAX_UPS + 2  # and that it is over
+        assert (
+            launcher.workers.get(pod) is None or launcher.workers[pod]._ups.qsize() <= MAX_UPS + 2
+        )  # and that it is over
         if deed in ("ready", "failures"):  # said once more, it ends the pod
             await process.wait()
         with suppress(ProcessLookupError):

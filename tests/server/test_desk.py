@@ -10,10 +10,12 @@ from convoy.admin.port import Person
 from convoy.control import effects, events
 from convoy.control.machine import Now
 from convoy.control.records import Job, JobId
-from convoy.errors import NotFound, Refused, StorageFull
+from convoy.errors import NotAllowed, NotFound, Refused, StorageFull
+from convoy.server.desk import Desk
 from convoy.spec.job import read_job
 from convoy.store.ledger import Switched
 from convoy.trust import audit
+from convoy.trust.federation import Participant
 
 J = JobId("a" * 32)
 ADA = Granted(lambda: Person("ada@a.org", "a", "lead"), lambda right: True)
@@ -165,3 +167,44 @@ async def test_what_the_api_did_or_refused_by_itself_is_in_the_trail_too(desk):
         ("admin:ada@a.org", "done"),
         ("stranger", "refused: the login cannot be read"),
     ]
+
+
+class Lost:
+    """A right that is there when a call begins, and gone at its effect."""
+
+    def act(self, effect):
+        raise NotAllowed("ada@a.org may not do this")
+
+    check = act
+
+
+CALLS = {
+    "set_site": lambda desk, grant: desk.set_site(grant, "site-1", enabled=False),
+    "revoke_site": lambda desk, grant: desk.revoke_site(grant, "site-1"),
+    "revoke_admin": lambda desk, grant: desk.revoke_admin(grant, "ada@a.org"),
+    "abort": lambda desk, grant: desk.abort(grant, J),
+    "delete": lambda desk, grant: desk.delete(grant, J),
+    "shutdown": lambda desk, grant: desk.shutdown(grant, "server", restart=False),
+    "submit": lambda desk, grant: desk.submit(grant, b""),
+}
+
+
+def test_every_call_that_has_an_effect_is_in_this_matrix():
+    found = {name for name, it in vars(Desk).items() if "grant" in getattr(it, "__annotations__", {})}
+    assert found == set(CALLS)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_what_somebody_may_not_do_any_more_is_not_done(desk, call):
+    desk.roll.now.participants["ada@a.org"] = Participant("admin", "a", "project_admin")
+    job = await running(desk)
+    if call is CALLS["delete"]:
+        await failed(desk, "it has ended")
+    before, state = job.record, desk.loop.machine.state
+    with pytest.raises(NotAllowed):
+        await call(desk, Lost())
+    await desk.loop.settled()
+    assert (job.record, desk.roll.revoked, desk.ending.event.is_set()) == (before, {}, False)
+    assert J in state.jobs
+    assert all(site.enabled and site.connected for site in state.sites.values())
+    assert list(desk.audit.read(0, 9)) == []
