@@ -74,6 +74,7 @@ class Sessions:
                 await stream.write(verdict(problem))
             raise
         site = SiteName(peer.name)
+        stream.peer = site
         if len(self.open.get(site, ())) >= MAX_CONNECTIONS:
             raise NotAllowed(f"{site} has too many connections", why=f"{MAX_CONNECTIONS} are the limit")
         self.open.setdefault(site, set()).add(stream)

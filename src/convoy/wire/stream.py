@@ -33,6 +33,7 @@ class Stream:
         sock.settimeout(0)
         self.sock = sock
         self.heard = 0  # bytes of messages so far
+        self.peer = ""  # whose it is, once that is known
         self._loop = asyncio.get_running_loop()
         self._reading = _Side(sock.fileno(), self._loop.add_reader, self._loop.remove_reader)
         self._writing = _Side(sock.fileno(), self._loop.add_writer, self._loop.remove_writer)

@@ -17,6 +17,7 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
 
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
+MAX_UNREAD = 64 << 20  # bytes for a worker that does not read them
 PIPE_S = 1.0  # for the last words of a worker whose pipe somebody outside its session still holds
 MARK = "CONVOY_NODE_FOLDER"
 KEPT_PREFIXES = ("OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "SSL_CERT_")
@@ -151,8 +152,10 @@ class ProcessWorker:
         return await frames.read(self._reader, pb.WorkerUp)
 
     def send(self, message: pb.WorkerDown) -> None:
-        """Send it a message; nothing happens if it is gone."""
-        if not self._writer.is_closing():
+        """Send it a message; nothing happens if it is gone, and one that reads nothing is ended."""
+        if self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
+            self._kill(signal.SIGKILL)
+        elif not self._writer.is_closing():
             self._writer.write(frames.pack(message))
 
     async def ended(self) -> str:
