@@ -26,7 +26,7 @@ from convoy.trust.audit import Record
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
 from convoy.wire.frames import pack
-from tests.scenarios.conftest import adding, put_job
+from tests.scenarios.conftest import adding, put_job, readyz
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 ROUNDS = 60  # of which the median is taken
@@ -235,6 +235,7 @@ async def test_beside_a_trainer_that_floods_its_node_others_work(fed, tmp_path, 
         before = resident(fed.nodes["site-2"])
         async with beside(fed, tmp_path, flood(lea)):
             assert resident(fed.nodes["site-2"]) - before < GROWTH
+            assert (await asyncio.to_thread(readyz, fed.nodes["site-2"]))[0] == 200, "its own node has turns, too"
             assert {known.name: known.connected for known in await ada.sites()}["site-2"]
         for job in await ada.jobs():
             if job.name == "hostile" and job.state not in ("completed", "failed", "aborted"):

@@ -1,4 +1,4 @@
-"""Who is answered at the REST API now: each person and each address has places and turns of its own."""
+"""Who is answered at the REST API now: each person and each address has places and turns of their own."""
 
 from __future__ import annotations
 

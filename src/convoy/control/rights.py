@@ -12,7 +12,7 @@ Right = Literal[
     "observe",  # sites, the server's state, its newest problems
     "view",  # jobs: their state, rounds, metrics
     "submit",
-    "logs",  # what a job's code printed at the sites
+    "logs",  # what a job's code printed at the sites, and its tracebacks
     "download",  # models and other results
     "clone",  # the code of a job
     "abort",
