@@ -521,7 +521,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         (
             "server.sessions.SITE",
             "server.sessions.PINGS",
-            "server.sessions.HEADER",
+            "server.sessions.PAUSE",
             "server.flows.WORKFLOW",
             "site.line.SERVER",
             "site.trainer.TRAINER",

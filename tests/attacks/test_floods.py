@@ -30,6 +30,7 @@ from tests.scenarios.conftest import adding, put_job, readyz
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 ROUNDS = 60  # of which the median is taken
+TURNS = 3  # of a measurement, of which one must be good: a flood that works slows all of them
 NOISE_S = 0.03  # of a median, on a machine that others use
 GROWTH = 192 << 20  # bytes that a server may have more beside a flood: queues, buffers and what it does otherwise
 UNKNOWN = "0" * 32
@@ -65,6 +66,15 @@ def resident(node) -> int:
     return int(line.split()[1]) << 10
 
 
+async def not_slowed(made, tmp_path, usual: float) -> None:
+    """Measure the rounds of site-1 anew; again where others who use this machine may have slowed them."""
+    for turn in range(TURNS):
+        slowed = await asyncio.to_thread(round_s, made, tmp_path / f"beside-{turn}")
+        if slowed <= 2 * usual + NOISE_S:
+            return
+    raise AssertionError(f"a round took {slowed:.4f} s; {usual:.4f} s without the flood")
+
+
 @asynccontextmanager
 async def beside(made, tmp_path, *floods):
     """Measure the rounds of site-1 alone and beside floods, and the server's memory; the block runs in the midst."""
@@ -72,8 +82,7 @@ async def beside(made, tmp_path, *floods):
     before = resident(made.server)
     flooding = [asyncio.create_task(flood) for flood in floods]
     try:
-        slowed = await asyncio.to_thread(round_s, made, tmp_path / "beside")
-        assert slowed <= 2 * usual + NOISE_S, f"a round took {slowed:.4f} s; {usual:.4f} s without the flood"
+        await not_slowed(made, tmp_path, usual)
         assert resident(made.server) - before < GROWTH
         assert not any(task.done() for task in flooding)
         yield
@@ -164,15 +173,7 @@ async def test_a_site_that_pings_without_end_is_cut_off_and_told_why(fed):
 
 
 async def test_beside_offers_of_a_large_header_that_never_bring_their_bytes_others_work(fed, tmp_path):
-    train = (
-        adding()
-        .replace("np.zeros(4, np.float32)", "np.zeros(4, np.float32)")
-        .replace(
-            'return {"w": np.zeros(4, np.float32)}',
-            'return {f"layer.{n}.weight": np.zeros(64, np.float32) for n in range(4000)}',
-        )
-    )
-    files = {"train.py": train, "flow.py": FLOW.replace("SITE", "site-6")}
+    files = {"train.py": adding(), "flow.py": FLOW.replace("SITE", "site-6")}
     async with connect(fed.prod / ADMIN, server="localhost") as ada:
         site = Site(fed, "site-6")
         stream = None
@@ -186,7 +187,7 @@ async def test_beside_offers_of_a_large_header_that_never_bring_their_bytes_othe
                 await stream.write(pb.Up(ready=pb.JobReady(job=job)))
         (tmp_path / "blobs").mkdir()
         blobs = BlobFolder(tmp_path / "blobs")
-        digest = arrays.save(blobs, {f"layer.{n}.weight": np.ones(64, np.float32) for n in range(4000)})
+        digest = arrays.save(blobs, {f"layer.{n}.weight": np.ones(32, np.float32) for n in range(3000)})
         layout = blobs.read_header(digest)
         update = pb.Blob(digest=digest, size=layout.size, header=layout.header)
         offer = pb.Up(offer=pb.Offer(job=job, step=down.task.step, update=update, weight=1.0))
@@ -196,16 +197,19 @@ async def test_beside_offers_of_a_large_header_that_never_bring_their_bytes_othe
                 await asyncio.gather(site._give(stream, pack(offer)), site._read(stream))
             await site.flood(pack(offer), reads=True)
 
-        async with beside(fed, tmp_path, flood()):
+        try:
+            async with beside(fed, tmp_path, flood()):
+                pass
+        finally:
+            stream.close()
             await ada.abort(job)
-        stream.close()
 
 
 FLOW = """
 import numpy as np
 
 async def run(fleet):
-    model = {f"layer.{n}.weight": np.zeros(64, np.float32) for n in range(4000)}
+    model = {f"layer.{n}.weight": np.zeros(32, np.float32) for n in range(3000)}
     [one async for one in fleet.ask("train", model, sites=["SITE"])]
 """
 TRAINERS = {
@@ -303,8 +307,7 @@ async def others_work(made, tmp_path, who, deed, job=""):
     usual = await asyncio.to_thread(round_s, made, tmp_path / "usual")
     before = resident(made.server)
     async with hostile(made, who, deed, job):
-        slowed = await asyncio.to_thread(round_s, made, tmp_path / "beside")
-        assert slowed <= 2 * usual + NOISE_S, f"a round took {slowed:.4f} s; {usual:.4f} s without the flood"
+        await not_slowed(made, tmp_path, usual)
         for name in {ADMIN, LEAD, MEMBER} - {who}:
             async with connect(made.prod / name, server="localhost") as other:
                 assert (await other.status()).project == "bench"

@@ -41,7 +41,15 @@ MAX_VERSION: Final = 64  # characters; it is shown in lists
 SITE: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one site, 4 s of that at once
 PINGS: Final = Rate(1, 1 << 20, 20, 0.0, "pings")  # one a second, 20 at once; a site of ours sends one in 20 s
 OPENING: Final = 20  # messages that a connection costs as much as
-HEADER: Final = 4 << 10  # bytes of an offer's header that cost as much as one message
+PAUSE: Final = 4  # times as long as an offer with a header took: so one site's offers take a fifth of the server's time
+
+
+@dataclass(frozen=True, slots=True)
+class Budgeted:
+    """What one site may still say."""
+
+    messages: Budget = field(default_factory=lambda: Budget(SITE))
+    pings: Budget = field(default_factory=lambda: Budget(PINGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +66,7 @@ class Sessions:
     registry: Registry
     audit: Auditor
     open: dict[SiteName, set[Stream]] = field(default_factory=dict)
-    budgets: dict[SiteName, tuple[Budget, Budget]] = field(default_factory=dict)  # over all connections: of pings, too
+    budgets: dict[SiteName, Budgeted] = field(default_factory=dict)  # over all connections of each
 
     def refused(self, problem: NotAllowed) -> None:
         """Note a stranger who did not get through the door."""
@@ -90,9 +98,9 @@ class Sessions:
         while (opening := await self._opening(stream)) is not None:
             try:
                 standing.check()
-                messages, pings = self._budgets(site)
-                await messages.spend(0, frames=OPENING)
-                pings.pay(0, frames=0)
+                budgets = self.budgets.setdefault(site, Budgeted())
+                await budgets.messages.spend(0, frames=OPENING)
+                budgets.pings.pay(0, frames=0)
                 work = standing.act(partial(self._begun, standing, stream, opening))
             except ConvoyError as problem:
                 reason = errors.line(problem)
@@ -181,22 +189,21 @@ class Sessions:
 
     async def _read(self, line: Line, lease: Lease, standing: Standing) -> None:
         """Hear a site: each message costs it, and is acted on in the step in which the site is judged once more."""
-        messages, pings = self._budgets(SiteName(line.site))
-        while (up := await hear(line.stream, pb.Up, messages)) is not None:
+        budgets = self.budgets.setdefault(SiteName(line.site), Budgeted())
+        while (up := await hear(line.stream, pb.Up, budgets.messages)) is not None:
             if up.WhichOneof("it") == "ping":
-                pings.pay(0)
+                budgets.pings.pay(0)
                 continue
-            await messages.spend(0, frames=len(up.offer.update.header) / HEADER)
-            offered = standing.act(partial(self._said, line, lease, standing, up))
+            offered, clock = (
+                standing.act(partial(self._said, line, lease, standing, up)),
+                asyncio.get_running_loop().time,
+            )
             if offered is not None:
+                began = clock()
                 await offered
+                if up.offer.update.header:  # a large one takes as long as a thousand messages to parse
+                    await asyncio.sleep(PAUSE * (clock() - began))
         line.hang_up()
-
-    def _budgets(self, site: SiteName) -> tuple[Budget, Budget]:
-        """Return what a site of the federation may still say: messages, and pings."""
-        if site not in self.budgets:
-            self.budgets[site] = Budget(SITE), Budget(PINGS)
-        return self.budgets[site]
 
     def _said(self, line: Line, lease: Lease, standing: Standing, up: pb.Up) -> Awaitable[None] | None:
         """Act on one message; return what takes longer."""
