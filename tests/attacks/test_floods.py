@@ -101,13 +101,15 @@ class Site:
 
     async def line(self):
         """Return an open line, or None with the server's verdict in `verdict`."""
-        stream = await self.way.dial()
-        await stream.write(pb.Opening(hello=pb.Hello(process="mallory", cpu=4, memory=1 << 33)))
-        self.verdict = await stream.read(pb.Verdict) or pb.Verdict()
-        if not self.verdict.fault:
-            return stream
-        stream.close()
-        return None
+        stream, stays = await self.way.dial(), False
+        try:
+            await stream.write(pb.Opening(hello=pb.Hello(process="mallory", cpu=4, memory=1 << 33)))
+            self.verdict = await stream.read(pb.Verdict) or pb.Verdict()
+            stays = not self.verdict.fault
+            return stream if stays else None
+        finally:
+            if not stays:
+                stream.close()
 
     async def flood(self, data, reads=False):
         """Say the same without end, as fast as it is taken; come back whenever the line is cut."""
