@@ -22,6 +22,7 @@ from convoy.server.auditor import OFTEN
 from convoy.spec.kit import read_kit
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
+from convoy.trust import enrolment, keys
 from convoy.trust.audit import Record
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
@@ -42,7 +43,7 @@ RAW = "from convoy.worker import tasks\nfrom convoy.wire import convoy_pb2 as pb
 def fed(tmp_path_factory):
     """A server, site-1 with its rounds, site-2 with a hostile trainer; the other kits are in hostile hands."""
     people = {LEAD: ("org", "lead"), MEMBER: ("org", "member")}
-    made = Federation(tmp_path_factory.mktemp("floods") / "fed", sites=6, people=people)
+    made = Federation(tmp_path_factory.mktemp("floods") / "fed", sites=7, people=people)
     made.nodes["site-2"].prefix = ("nice", "-n", "19")
     for node in (made.server, made.nodes["site-1"], made.nodes["site-2"]):
         node.start()
@@ -143,6 +144,11 @@ class Site:
 SAID = {
     "pings": ("site-3", pb.Up(ping=pb.Ping()), True),
     "progress": ("site-4", pb.Up(progress=pb.Progress(job=UNKNOWN)), True),
+    "certificate requests": (
+        "site-7",
+        pb.Up(request=pb.CertificateRequest(pem=enrolment.request(keys.make()))),
+        True,
+    ),
     "offers, whose answers it does not read": (
         "site-5",
         pb.Up(offer=pb.Offer(job=UNKNOWN, step="1.0", update=pb.Blob(digest="0" * 64, header=bytes(2000)))),

@@ -40,7 +40,9 @@ MAX_JOBS: Final = 10_000  # that a site says it holds
 MAX_VERSION: Final = 64  # characters; it is shown in lists
 SITE: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one site, 4 s of that at once
 PINGS: Final = Rate(1, 1 << 20, 20, 0.0, "pings")  # one a second, 20 at once; a site of ours sends one in 20 s
-OPENING: Final = 20  # messages that a connection costs as much as
+RENEWALS: Final = Rate(1, 1 << 20, 60, 0.0, "certificate requests")  # one a second, 60 at once; one a day is usual
+OPENING: Final = 20  # messages that a new connection costs as much as: its handshake
+TRANSFER: Final = 5  # messages that one more transfer on a connection costs as much as: a file, a thread
 PAUSE: Final = 4  # times as long as an offer with a header took: so one site's offers take a fifth of the server's time
 
 
@@ -50,6 +52,7 @@ class Budgeted:
 
     messages: Budget = field(default_factory=lambda: Budget(SITE))
     pings: Budget = field(default_factory=lambda: Budget(PINGS))
+    renewals: Budget = field(default_factory=lambda: Budget(RENEWALS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +97,15 @@ class Sessions:
                 del self.open[site]
 
     async def _serve(self, standing: Standing, stream: Stream) -> None:
-        site = SiteName(standing.peer.name)
+        site, cost = SiteName(standing.peer.name), OPENING
         while (opening := await self._opening(stream)) is not None:
             try:
                 standing.check()
                 budgets = self.budgets.setdefault(site, Budgeted())
-                await budgets.messages.spend(0, frames=OPENING)
-                budgets.pings.pay(0, frames=0)
+                await budgets.messages.spend(0, frames=cost)
+                for budget in (budgets.pings, budgets.renewals):  # raises while the site rests
+                    budget.pay(0, frames=0)
+                cost = TRANSFER
                 work = standing.act(partial(self._begun, standing, stream, opening))
             except ConvoyError as problem:
                 reason = errors.line(problem)
@@ -191,9 +196,12 @@ class Sessions:
         """Hear a site: each message costs it, and is acted on in the step in which the site is judged once more."""
         budgets = self.budgets.setdefault(SiteName(line.site), Budgeted())
         while (up := await hear(line.stream, pb.Up, budgets.messages)) is not None:
-            if up.WhichOneof("it") == "ping":
-                budgets.pings.pay(0)
-                continue
+            match up.WhichOneof("it"):
+                case "ping":
+                    budgets.pings.pay(0)
+                    continue
+                case "request":
+                    budgets.renewals.pay(0)
             offered, clock = (
                 standing.act(partial(self._said, line, lease, standing, up)),
                 asyncio.get_running_loop().time,
