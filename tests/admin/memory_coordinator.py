@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from convoy.admin import views
-from convoy.admin.port import Person
+from convoy.admin.port import Grant, Person
 from convoy.errors import NotFound, Refused
 from convoy.server.views import audit_line
 from convoy.spec.job import read_job_document
@@ -56,7 +56,10 @@ class Fake:
     def __post_init__(self):
         self.may_go.set()
 
-    async def submit(self, person: Person, bundle: bytes) -> views.JobView:
+    async def submit(self, grant: Grant, bundle: bytes) -> views.JobView:
+        return grant.act(lambda person: self._submit(person, bundle))
+
+    def _submit(self, person: Person, bundle: bytes) -> views.JobView:
         checked = bundles.verify(bundle, root_pem=self.roll.root_pem, project=self.roll.now.project, now=time.time())
         if checked.id in self.kept:
             return self.kept[checked.id].view
@@ -113,6 +116,10 @@ class Fake:
     def jobs(self) -> list[views.JobView]:
         return [job.view for job in reversed(self.kept.values())]
 
+    def owner(self, job: str) -> tuple[str, str]:
+        view = self._job(job).view
+        return view.submitter, view.org
+
     async def job(self, job: str) -> views.JobDetail:
         found = self._job(job)
         members = [views.MemberView(site=site, state="ready") for site in self.roll.now.sites()]
@@ -151,23 +158,23 @@ class Fake:
             async with found.changed:
                 await found.changed.wait_for(lambda told=told: found.over or len(found.log) > told)
 
-    async def abort(self, person: Person, job: str) -> views.JobView:
+    async def abort(self, grant: Grant, job: str) -> views.JobView:
         found = self._job(job)
         if found.over:
             raise Refused(f"job {found.view.name} has ended already", why=f"it is {found.view.state}")
-        self.running[job].cancel()
+        by = grant.act(lambda person: (self.running[job].cancel(), person.name)[1])
         await asyncio.wait({self.running[job]})
-        await self._change(found, state="aborted", cause=f"aborted by {person.name}", ended_at=time.time())
+        await self._change(found, state="aborted", cause=f"aborted by {by}", ended_at=time.time())
         return found.view
 
-    async def delete(self, person: Person, job: str) -> None:
+    async def delete(self, grant: Grant, job: str) -> None:
         found = self._job(job)
         if not found.over:
             raise Refused(f"job {found.view.name} has not ended", fix=f"convoy job abort {job[:8]}")
-        del self.kept[job]
+        grant.act(lambda _: self.kept.pop(job))
 
-    def bundle(self, job: str) -> Path:
-        return self._job(job).path
+    async def bundle(self, job: str) -> AsyncIterator[bytes]:
+        yield self._job(job).path.read_bytes()
 
     async def result(self, job: str, name: str) -> AsyncIterator[bytes]:
         data = self._job(job).results[name]
@@ -192,16 +199,16 @@ class Fake:
             jobs=[job.view.name for job in self.kept.values() if not job.over],
         )
 
-    async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
-        (self.disabled.discard if enabled else self.disabled.add)(site)
+    async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:
+        grant.act(lambda _: (self.disabled.discard if enabled else self.disabled.add)(site))
         return self._site(site)
 
-    async def revoke_site(self, person: Person, site: str) -> views.SiteView:
-        self.revoked.append(site)
+    async def revoke_site(self, grant: Grant, site: str) -> views.SiteView:
+        grant.act(lambda _: self.revoked.append(site))
         return self._site(site)
 
-    async def revoke_admin(self, person: Person, admin: str) -> views.Done:
-        self.revoked.append(admin)
+    async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:
+        grant.act(lambda _: self.revoked.append(admin))
         return views.Done()
 
     def status(self) -> views.ServerView:
@@ -223,8 +230,8 @@ class Fake:
     def problems(self, count: int) -> list[views.LogLine]:
         return [views.LogLine(site="server", text=f"warning {n}") for n in range(3)][-count:]
 
-    async def shutdown(self, person: Person, target: str, restart: bool) -> None:
-        self.left.append((person.name, target, restart))
+    async def shutdown(self, grant: Grant, target: str, restart: bool) -> None:
+        grant.act(lambda person: self.left.append((person.name, target, restart)))
 
     def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
         self.noted.append((actor, action, thing, refusal))

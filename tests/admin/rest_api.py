@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -91,7 +92,10 @@ def make(folder: Path, prod: Path | None = None) -> Rest:
     port = read_kit(prod / "server").admin_port
     kit = read_kit(prod / "server")
     kit.work.mkdir(exist_ok=True)
-    registry = Registry.of(kit, read_settings(kit), open_ledger(f"sqlite:///{folder}/ledger.sqlite"))
+    ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite")
+    registry = Registry.of(kit, read_settings(kit), ledger)
+    registry.keep = lambda entry: ledger.write([entry])
+    registry.settled = lambda: asyncio.sleep(0)
     identity.make(kit, registry.issuing, 3600)
     roll = registry.roll
     return Rest(prod, Fake(roll, folder), Gate(roll), registry, port)

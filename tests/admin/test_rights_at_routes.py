@@ -1,16 +1,21 @@
 """Every route, every role, own, organisation's and foreign: who gets in is what the table of rights says."""
 
 import base64
+import itertools
 import json
+import time
 
 import pytest
 import rest_api as api
+import sqlalchemy as sa
 
 from convoy import errors
 from convoy.admin import faults, link, routes
-from convoy.admin.gate import MAX_BEARERS
+from convoy.admin.gate import MAX_BEARERS, Gate
 from convoy.control import rights
-from convoy.errors import ConvoyError, NotAllowed, NotFound
+from convoy.errors import ConvoyError, NotAllowed, NotFound, Unreachable
+from convoy.store import tables
+from convoy.trust import enrolment, keys
 from convoy.trust.federation import Federation, Participant
 
 JOB_OWNER = "lead@a.org"
@@ -31,20 +36,26 @@ async def job(rest, tmp_path):
         return (await convoy.submit(api.job_folder(tmp_path))).id
 
 
-async def outcome(line, route, bearer, **parts):
+async def outcome(line, route, bearer, content=None, **parts):
     """Return "ok", or the kind of error that the route answers with."""
     path = route.path.replace("{name:path}", "model.safetensors")
     for name, value in parts.items():
         path = path.replace(f"{{{name}}}", value)
     headers = {"authorization": f"Bearer {bearer}"} if bearer else {}
     try:
-        async with line.open(route.method, path, headers=headers):
+        async with line.open(route.method, path, headers=headers, content=content) as chunks:
+            async for _ in chunks:
+                break
             return "ok"
     except ConvoyError as problem:
         return type(problem).__name__
 
 
-ids = [f"{route.method} {route.path}" for route in routes.ROUTES]
+def named(route):
+    return f"{route.method} {route.path}"
+
+
+ids = list(map(named, routes.ROUTES))
 
 
 @pytest.mark.parametrize("route", routes.ROUTES, ids=ids)
@@ -58,6 +69,119 @@ async def test_who_gets_in_is_what_the_table_says(rest, line, job, route):
             allowed = free or rights.allows(role, route.needs, own=own, same_org=same_org)
             refused = got in ("NotAllowed", "LoginNeeded") and not (free and route.path.endswith("/federation"))
             assert refused is not allowed, f"{who} ({role}) at {route.method} {route.path} {site}: {got}"
+
+
+LOSSES = {
+    "revoked": lambda roll, name: roll.revoke(name, time.time()),
+    "demoted": lambda roll, name: roll.take(listed(roll, {name: Participant("admin", "a", "nobody")}), roll.root_pem),
+    "removed": lambda roll, name: roll.take(listed(roll, {name: None}), roll.root_pem),
+}
+
+
+def listed(roll, changes):
+    """Return the federation with some participants changed, or left out."""
+    people = {name: who for name, who in (dict(roll.now.participants) | changes).items() if who is not None}
+    return Federation("clinics", roll.now.number + 1, people)
+
+
+def said(route, rest):
+    """Return a body that the route takes, so that what it refuses is the person."""
+    asks = {
+        "/renew": lambda: {"request": enrolment.request(keys.make()).decode()},
+        "/invites": lambda: {"hash": "f" * 64, "kind": "site", "name": "site-1", "expires_at": time.time() + 60},
+        "/authority": lambda: {"certificate": "none"},
+    }
+    ask = asks.get(route.path.removeprefix("/api/v1"))
+    return json.dumps(ask()).encode() if ask else rest.registry.signed if route.takes == "bytes" else None
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("route", [route for route in routes.ROUTES if route.needs != "public"], ids=named)
+async def test_who_loses_the_right_between_the_start_of_a_request_and_its_effect_has_no_effect(
+    rest, line, job, route, loss, monkeypatch
+):
+    """The judgements at the beginning find the right; each that comes later finds it gone."""
+    if route.needs == "known" and loss == "demoted":
+        return  # it needs no right that a role gives
+    if route.method == "DELETE" or "{name" in route.path:
+        kept = rest.fake.kept[job]
+        kept.view, kept.results = kept.view.model_copy(update={"state": "completed"}), {"model.safetensors": b"w"}
+    bearer, who, count = rest.bearer("root@a.org"), Gate.who, itertools.count(1)
+    before = effects(rest)
+
+    def judged(gate, its):
+        found = who(gate, its)
+        if next(count) == 3:
+            LOSSES[loss](gate.roll, found.name)
+        return found
+
+    monkeypatch.setattr(Gate, "who", judged)
+    got = await outcome(line, route, bearer, content=said(route, rest), job=job, site="site-1", admin="look@a.org")
+    assert got == "NotAllowed"
+    assert effects(rest) == before
+
+
+def effects(rest):
+    """Return all that a request may have changed."""
+    fake, registry = rest.fake, rest.registry
+    work = [path.read_bytes() for path in sorted(registry.kit.work.iterdir()) if path.name.startswith(("fed", "pen"))]
+    invites = registry.ledger._engine.connect().execute(sa.select(tables.INVITES)).all()
+    done = [noted for noted in fake.noted if not noted[3]]
+    states = [kept.view.state for kept in fake.kept.values()]
+    return [*fake.left], {*fake.disabled}, [*fake.revoked], states, invites, work, registry.signed, done
+
+
+FOLLOWED = [route for route in routes.ROUTES if route.path.endswith(("/watch", "/logs"))]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("route", FOLLOWED, ids=named)
+async def test_what_somebody_follows_ends_at_once_when_the_right_is_gone(rest, line, job, route, loss):
+    bearer = rest.bearer("lead@a.org")
+    path = route.path.replace("{job}", job) + "?follow=true"
+    with pytest.raises(NotAllowed):  # noqa: PT012 - it is raised while the stream is read
+        async with line.open("GET", path, headers={"authorization": f"Bearer {bearer}"}) as chunks:
+            LOSSES[loss](rest.gate.roll, "lead@a.org")
+            async for _ in link.lines(chunks):
+                pass
+
+
+async def test_what_somebody_downloads_breaks_off_when_the_right_is_gone(rest, line, job, tmp_path):
+    rest.fake.kept[job].results = {"model.safetensors": bytes(64 << 20)}  # more than any buffer in between holds
+    path = f"/api/v1/jobs/{job}/results/model.safetensors"
+    headers = {"authorization": f"Bearer {rest.bearer('lead@a.org')}"}
+    came = 0
+    with pytest.raises(Unreachable):  # noqa: PT012 - it is raised while the stream is read
+        async with line.open("GET", path, headers=headers) as chunks:
+            async for chunk in chunks:
+                came += len(chunk)
+                if not rest.gate.roll.revoked:
+                    rest.gate.roll.revoke("lead@a.org", time.time())
+    assert 0 < came < 64 << 20
+
+
+async def test_who_logs_out_ends_what_the_bearer_has_opened(rest, line, job):
+    headers = {"authorization": f"Bearer {rest.bearer('lead@a.org')}"}
+    other = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
+    async with line.open("GET", f"/api/v1/jobs/{job}/watch", headers=headers) as chunks:
+        lines = link.lines(chunks)
+        await anext(lines)
+        await other.ask("POST", "/api/v1/logout", headers=headers)
+        rest.fake.may_go.set()
+        with pytest.raises(NotAllowed, match="not logged in"):
+            async for _ in lines:
+                pass
+    await other.close()
+
+
+async def test_a_traceback_is_for_whoever_may_see_the_logs(rest, tmp_path):
+    async with rest.client("lead@a.org") as lead, rest.client("look@a.org") as member:
+        job = (await lead.submit(api.job_folder(tmp_path, config="{fail_at: 2}"))).id
+        for convoy, told in ((lead, True), (member, False)):
+            last = [seen async for seen in convoy.watch(job)][-1]
+            assert last.job.state == "failed"
+            assert bool(last.story) is told
+            assert bool((await convoy.job(job)).story) is told
 
 
 async def test_who_may_not_is_told_in_plain_words(rest, line):
@@ -189,10 +313,10 @@ def test_a_nonce_and_a_bearer_end(tmp_path, prod):
     with pytest.raises(NotAllowed, match="too late or twice"):
         rest.gate.log_in(late, "", "")
     token = rest.bearer("lead@a.org")
-    assert rest.gate.who(f"Bearer {token}").role == "lead"
+    assert rest.gate.who(rest.gate.bearer(f"Bearer {token}")).role == "lead"
     now[0] += 1801
     with pytest.raises(faults.LoginNeeded):
-        rest.gate.who(f"Bearer {token}")
+        rest.gate.bearer(f"Bearer {token}")
 
 
 def test_bearers_take_bounded_memory(tmp_path, prod):

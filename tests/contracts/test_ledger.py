@@ -129,12 +129,13 @@ def test_what_is_withdrawn_is_good_no_more_but_for_the_newest_and_for_others(led
     with pytest.raises(NotAllowed, match="no good any more") as refused:
         ledger.redeem(older.hash, key="k", now=1.0)
     assert "withdrawn" in refused.value.why
-    assert ledger.redeem(newer.hash, key="k", now=1.0).name == "site-1"
+    assert ledger.redeem(newer.hash, key="k", now=1.0) == (newer, 1.0)
     ledger.write([Withdrawn("site-1"), older])  # the kit of a server that starts again tells it anew
-    assert ledger.redeem(newer.hash, key="k", now=2.0).name == "site-1"  # used already: by the same key, again
-    with pytest.raises(NotAllowed, match="no good any more"):
-        ledger.redeem(older.hash, key="k", now=2.0)
-    assert ledger.redeem(others.hash, key="k", now=2.0).name == "site-2"
+    for invitation in (newer, older):  # one that was used goes, too
+        with pytest.raises(NotAllowed, match="no good any more") as refused:
+            ledger.redeem(invitation.hash, key="k", now=2.0)
+        assert "withdrawn" in refused.value.why
+    assert ledger.redeem(others.hash, key="k", now=2.0) == (others, 2.0)
 
 
 INVITE = Invite("f" * 64, "site", "site-1", 1000.0)
@@ -145,13 +146,13 @@ def test_an_invitation_is_good_once_until_its_end_and_again_for_the_key_that_use
     for token, now in (("e" * 64, 1.0), (INVITE.hash, 1000.0)):
         with pytest.raises(NotAllowed, match=r"unknown|no good any more"):
             ledger.redeem(token, key="k1", now=now)
-    assert ledger.redeem(INVITE.hash, key="k1", now=10.0) == INVITE
-    assert ledger.redeem(INVITE.hash, key="k1", now=11.0) == INVITE
+    for now in (10.0, 11.0, 9.0 + AGAIN_S):
+        assert ledger.redeem(INVITE.hash, key="k1", now=now) == (INVITE, 10.0)
     with pytest.raises(NotAllowed, match="no good any more") as refused:
         ledger.redeem(INVITE.hash, key="k2", now=12.0)
     assert refused.value.why == "it was used already"
     with pytest.raises(NotAllowed, match="no good any more"):
-        ledger.redeem(INVITE.hash, key="k1", now=12.0 + AGAIN_S)
+        ledger.redeem(INVITE.hash, key="k1", now=10.0 + AGAIN_S)  # ten minutes from its first use
     ledger.write([INVITE])  # a server that starts again reads its kit again
     with pytest.raises(NotAllowed, match="no good any more"):
         ledger.redeem(INVITE.hash, key="k2", now=13.0)

@@ -109,7 +109,7 @@ async def test_jobs_are_told_apart_even_if_one_name_begins_with_the_other(result
     await results.keep(made(files, job=J), files)
     await results.keep(made(files, (0, {}, False), job=K), files)
     assert "model.safetensors" not in await results.names(J)
-    await results.remove(J)
+    await results.remove(J, lambda: None)
     assert await results.names(J) == []
     assert "model.safetensors" in await results.names(K)
 
@@ -123,7 +123,7 @@ async def test_what_is_not_there_is_not_found(results, files):
 
 
 async def test_removing_nothing_does_nothing(results):
-    await results.remove(J)
+    await results.remove(J, lambda: None)
     assert await results.names(J) == []
 
 

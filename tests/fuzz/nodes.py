@@ -13,21 +13,25 @@ from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveSite, Needs, State
 from convoy.errors import Unreachable
 from convoy.pods.courier import Courier
-from convoy.pods.worker import PodWorker
+from convoy.pods.worker import POD, PodWorker
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
 from convoy.server.sessions import Sessions
+from convoy.server.standing import Standing
 from convoy.server.transfers import Transfers
 from convoy.site.agent import Agent
 from convoy.site.job import Site
 from convoy.site.line import Line
 from convoy.spec.kit import PENDING, Kit
 from convoy.store import arrays
+from convoy.trust import enrolment
 from convoy.trust.federation import Federation, Roll, sign
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.budget import Budget
 from convoy.wire.frames import LENGTH, length_of, parsed
 from convoy.wire.pump import Pump
+from convoy.wire.tls import Peer
 from convoy.worker.launcher import Order
 from convoy.worker.node import Ending
 from tests.fuzz.targets import JOB, PROJECT, SITE, world
@@ -83,15 +87,18 @@ def running():
 
 
 def server():
-    """Sessions of a server to which the site is connected, and the site's name."""
+    """Sessions of a server to which the site is connected, its line, and its standing."""
     made, _ = workspace()
     machine, post = running()
     hub, idle = Hub(), Idle()
-    hub.open(HERE, "p")
+    line = hub.open(HERE, "p", Idle())
     transfers = Transfers(machine.state, made, hub, post, lambda: "", Pump(), idle, idle)
     logs = JobLogs(made.job(JOB).logs)
-    registry = SimpleNamespace(roll=Roll(Federation(PROJECT, 1, {}), world()[1].pem))
-    return Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, registry, idle), HERE
+    roll = Roll(Federation(PROJECT, 1, {}), world()[1].pem)
+    peer = Peer(HERE, 1.0, 2e9, renews=False)
+    registry = SimpleNamespace(roll=roll, renewed=lambda _, request: (enrolment.requested_key(request), (peer, b""))[1])
+    made = Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, registry, idle)
+    return made, line, Standing(machine.state, roll, peer)
 
 
 def flows():
@@ -123,6 +130,7 @@ class Lines:
 
     def __init__(self, data: bytes) -> None:
         self._data = memoryview(data)
+        self.heard = 0
 
     async def read(self, kind):
         if not self._data:
@@ -150,6 +158,6 @@ async def from_a_pod(data: bytes) -> None:
     made = ({"metadata": {"name": "w"}}, {})
     worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event())
     before = files.blobs.digests()
-    await worker._listen(Courier(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown)))
+    await worker._listen(Courier(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD)))
     for digest in files.blobs.digests() - before:
         files.blobs.delete(digest)

@@ -239,7 +239,7 @@ def login(data: bytes) -> None:
     gate = Gate(Roll(Federation(PROJECT, 1, {ADA: Participant("admin", "org", "lead")}), world()[1].pem))
     for read in (
         lambda: gate.log_in(nonce, cert, signature),
-        lambda: gate.who(nonce),
+        lambda: gate.bearer(nonce),
         lambda: enrolment.read_token(nonce),
         lambda: enrolment.token_hash(nonce, project=PROJECT, kind="site", name=nonce),
         lambda: logins.check(
@@ -324,16 +324,16 @@ def up(data: bytes) -> None:
 
 
 async def _up(said) -> None:
-    from convoy.wire.tls import Peer
-    from tests.fuzz.nodes import server
+    from tests.fuzz.nodes import Idle, server
 
-    sessions, site = server()
+    sessions, line, standing = server()
     with suppress(Unreachable):
         if said.DESCRIPTOR.name == "Opening":
-            work = sessions._begun(Peer(site, 0.0, 2e9, renews=False), None, said)
-            work.close()
+            sessions._begun(standing, line.stream, said).close()
         else:
-            await sessions._said(site, said)
+            longer = sessions._said(line, Idle(), standing, said)
+            if longer is not None:
+                await longer
 
 
 def ups():

@@ -6,13 +6,17 @@ import numpy as np
 import pytest
 
 from convoy.pods.courier import CHUNK, Courier
+from convoy.pods.worker import POD
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.budget import Budget
 
 
 class Wire:
     """A stream that takes and gives whatever there is at once, and never suspends."""
+
+    heard = 0
 
     def __init__(self, words=(), raw=b""):
         self.said, self.words, self.raw = [], list(words), memoryview(raw)
@@ -38,7 +42,7 @@ def blobs(tmp_path):
 
 
 def courier(wire, blobs, words=None):
-    return Courier(wire, blobs, words or asyncio.Queue(), (pb.PodUp, pb.PodDown))
+    return Courier(wire, blobs, words or asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD))
 
 
 async def test_who_talks_all_the_time_gives_signs_of_life_all_the_same(blobs):

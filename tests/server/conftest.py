@@ -14,6 +14,7 @@ from convoy.server.auditor import Auditor
 from convoy.server.desk import Desk
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
+from convoy.server.intake import Intake
 from convoy.server.logs import JobLogs
 from convoy.server.loop import Loop
 from convoy.server.results import open_results
@@ -29,6 +30,7 @@ async def desk(tmp_path):
     workspace = Workspace(tmp_path)
     names = [SiteName("site-1"), SiteName("site-2")]
     state = State(4, {name: LiveSite(name) for name in names})
+    roll = Roll(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b"")
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
         loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: "")
         loop.perform = lambda effect: None
@@ -37,9 +39,10 @@ async def desk(tmp_path):
             loop=loop,
             audit=Auditor("clinics", b"", lambda: (b"", ""), loop.keep, lambda down: None, ledger.trail, None, None),
             workspace=workspace,
+            intake=Intake(state, workspace, roll, ("project_admin",)),
             hub=Hub(),
             results=open_results("", tmp_path / "results"),
-            roll=Roll(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b""),
+            roll=roll,
             expel=lambda site: None,
             version="0",
             logs_of=lambda job: JobLogs(tmp_path / job),

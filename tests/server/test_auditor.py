@@ -7,7 +7,7 @@ import pytest
 import structlog
 
 from convoy.server import auditor as rooms
-from convoy.server.auditor import EVERY, SOME, Auditor
+from convoy.server.auditor import EVERY, MANY, OFTEN, SOME, Auditor
 from convoy.trust import audit
 from tests.trust.conftest import NOW, make_world
 
@@ -132,6 +132,31 @@ async def test_a_stranger_who_knocks_all_day_leaves_few_records_and_a_number(kep
     auditor.leave("done")
     told = [record.outcome for record in kept.records if record.action == "more"]
     assert told == [f"refused: {10_000 - SOME} times more within 600 s"]
+
+
+async def test_what_programs_do_by_themselves_all_day_leaves_few_records_and_a_number(kept, open_):
+    auditor = open_()
+    for _ in range(1000):
+        auditor.note("site:site-2", "renew")
+        auditor.note("admin:ada@a.org", "login")
+    auditor.note("admin:ada@a.org", "revoke", "site:site-2")  # is not lost among the others
+    assert len(kept.records) == 2 * OFTEN + 1
+    assert kept.records[-1].action == "revoke"
+    auditor.leave("done")
+    told = {record.actor: record.outcome for record in kept.records if record.action == "more"}
+    assert told == {
+        "site:site-2": f"renew: {1000 - OFTEN} times more within 600 s",
+        "admin:ada@a.org": f"login: {1000 - OFTEN} times more within 600 s",
+    }
+
+
+async def test_what_one_person_does_without_end_leaves_a_bounded_number_of_records(kept, open_):
+    auditor = open_()
+    for number in range(MANY + 5):
+        auditor.note("admin:lea@a.org", "submit", f"job:{number}")
+    auditor.leave("done")
+    assert [record.action for record in kept.records[MANY:]] == ["more", "stop"]
+    assert kept.records[MANY].outcome == "submit: 5 times more within 600 s"
 
 
 async def test_the_number_is_told_when_the_window_ends_and_the_next_knock_has_a_record_again(kept, open_, monkeypatch):

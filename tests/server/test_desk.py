@@ -5,16 +5,20 @@ from contextlib import aclosing
 
 import pytest
 
+from convoy.admin.grant import Granted
 from convoy.admin.port import Person
 from convoy.control import effects, events
 from convoy.control.machine import Now
 from convoy.control.records import Job, JobId
-from convoy.errors import NotFound, Refused, StorageFull
+from convoy.errors import NotAllowed, NotFound, Refused, StorageFull
+from convoy.server.desk import Desk
 from convoy.spec.job import read_job
 from convoy.store.ledger import Switched
 from convoy.trust import audit
+from convoy.trust.federation import Participant
 
 J = JobId("a" * 32)
+ADA = Granted(lambda: Person("ada@a.org", "a", "lead"), lambda right: True)
 LATER = Now(1e9, 0)
 SPEC = read_job("name: tumours\ntrainer: train.py\nwith: {min_sites: 2}\npatience: 5s\n", "job.yaml").to_json()
 
@@ -86,14 +90,14 @@ async def test_what_cannot_be_done_says_what_to_do_next(desk):
     )
     await failed(desk, "it has ended")
     with pytest.raises(Refused) as refused:
-        await desk.abort(Person("ada@a.org", "a", "lead"), J)
+        await desk.abort(ADA, J)
     assert "convoy job show aaaaaaaa" in refused.value.fix
 
 
 async def test_a_submit_to_a_full_disk_is_told_how_to_make_room(desk):
     desk.loop.check_room = lambda: "the disk is full"
     with pytest.raises(StorageFull) as refused:
-        await desk.submit(Person("ada@a.org", "a", "lead"), b"")
+        await desk.submit(ADA, b"")
     assert "convoy job delete" in refused.value.fix
 
 
@@ -124,25 +128,24 @@ async def test_a_watch_hears_that_the_disk_is_full_and_has_room_again(desk):
 
 
 async def test_a_site_that_is_disabled_says_so_in_the_jobs_that_it_is_in(desk):
-    ada = Person("ada@a.org", "a", "lead")
     await running(desk)
-    await desk.set_site(ada, "site-1", enabled=False)
+    await desk.set_site(ADA, "site-1", enabled=False)
     assert [member.reason for member in (await desk.job(J)).members] == ["disabled by an admin", ""]
-    await desk.set_site(ada, "site-1", enabled=True)
+    await desk.set_site(ADA, "site-1", enabled=True)
     assert [member.reason for member in (await desk.job(J)).members] == ["", ""]
 
 
 async def test_what_a_person_does_is_in_the_audit_trail_in_one_transaction_with_the_deed(desk):
-    ada, writes, write = Person("ada@a.org", "a", "lead"), [], desk.loop._ledger.write
+    writes, write = [], desk.loop._ledger.write
     desk.loop._ledger.write = lambda records: (writes.append(list(records)), write(records))
     await running(desk)
-    await desk.set_site(ada, "site-1", enabled=False)
-    aborting = asyncio.ensure_future(desk.abort(ada, J))
+    await desk.set_site(ADA, "site-1", enabled=False)
+    aborting = asyncio.ensure_future(desk.abort(ADA, J))
     await asyncio.sleep(0)
     await failed(desk, "it was aborted")
     await aborting
-    await desk.delete(ada, J)
-    await desk.shutdown(ada, "server", restart=True)
+    await desk.delete(ADA, J)
+    await desk.shutdown(ADA, "server", restart=True)
     await desk.loop.settled()
     said = [(entry.actor, entry.action, entry.object, entry.outcome) for entry in desk.audit.read(0, 9)]
     assert said == [
@@ -164,3 +167,44 @@ async def test_what_the_api_did_or_refused_by_itself_is_in_the_trail_too(desk):
         ("admin:ada@a.org", "done"),
         ("stranger", "refused: the login cannot be read"),
     ]
+
+
+class Lost:
+    """A right that is there when a call begins, and gone at its effect."""
+
+    def act(self, effect):
+        raise NotAllowed("ada@a.org may not do this")
+
+    check = act
+
+
+CALLS = {
+    "set_site": lambda desk, grant: desk.set_site(grant, "site-1", enabled=False),
+    "revoke_site": lambda desk, grant: desk.revoke_site(grant, "site-1"),
+    "revoke_admin": lambda desk, grant: desk.revoke_admin(grant, "ada@a.org"),
+    "abort": lambda desk, grant: desk.abort(grant, J),
+    "delete": lambda desk, grant: desk.delete(grant, J),
+    "shutdown": lambda desk, grant: desk.shutdown(grant, "server", restart=False),
+    "submit": lambda desk, grant: desk.submit(grant, b""),
+}
+
+
+def test_every_call_that_has_an_effect_is_in_this_matrix():
+    found = {name for name, it in vars(Desk).items() if "grant" in getattr(it, "__annotations__", {})}
+    assert found == set(CALLS)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
+async def test_what_somebody_may_not_do_any_more_is_not_done(desk, call):
+    desk.roll.now.participants["ada@a.org"] = Participant("admin", "a", "project_admin")
+    job = await running(desk)
+    if call is CALLS["delete"]:
+        await failed(desk, "it has ended")
+    before, state = job.record, desk.loop.machine.state
+    with pytest.raises(NotAllowed):
+        await call(desk, Lost())
+    await desk.loop.settled()
+    assert (job.record, desk.roll.revoked, desk.ending.event.is_set()) == (before, {}, False)
+    assert J in state.jobs
+    assert all(site.enabled and site.connected for site in state.sites.values())
+    assert list(desk.audit.read(0, 9)) == []

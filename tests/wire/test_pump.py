@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -153,3 +154,29 @@ async def received_by_another(pump):
     loop = asyncio.get_running_loop()
     await asyncio.gather(*(loop.run_in_executor(pump._in, lambda: None) for _ in range(3)))
     return True
+
+
+async def test_one_peer_with_many_transfers_leaves_a_thread_for_others(door, file, pump):
+    descriptor, data = file
+    held, here = threading.Event(), Pump()
+
+    def hold(_view):
+        held.wait()
+
+    async def take(peer, feed):
+        stream = await way.dial()
+        stream.peer = peer
+        try:
+            await here.receive(stream, MB, feed)
+        finally:
+            stream.close()
+
+    taken = bytearray()
+    async with door(sender(pump, descriptor, [(0, MB)])) as way:
+        greedy = [asyncio.create_task(take("site-2", hold)) for _ in range(10)]
+        await take("site-1", taken.extend)
+        assert bytes(taken) == data[:MB]
+        assert not any(task.done() for task in greedy)
+        held.set()
+        await asyncio.gather(*greedy)
+    here.close()

@@ -13,9 +13,12 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import door as doors
 from convoy.wire import stream as streams
 from convoy.wire import tls
+from convoy.wire.budget import Budget, Rate
 from convoy.wire.frames import LENGTH, MAX_FRAME
 from convoy.wire.proxy import proxy_for
 from convoy.wire.stream import hear, speak
+
+ROOMY = Budget(Rate(1e6, 1e9, 1))
 
 
 async def echo(stream):
@@ -79,18 +82,18 @@ async def test_who_is_silent_for_too_long_is_gone_and_who_only_pings_is_not(door
     async with door(ping) as way:
         stream = await way.dial()
         for _ in range(20):
-            assert (await hear(stream, pb.Down)).WhichOneof("it") == "ping"
+            assert (await hear(stream, pb.Down, ROOMY)).WhichOneof("it") == "ping"
         words.put_nowait(pb.Down(receipt=pb.Receipt(job="j")))
         words.put_nowait(None)
-        while (down := await hear(stream, pb.Down)).WhichOneof("it") == "ping":
+        while (down := await hear(stream, pb.Down, ROOMY)).WhichOneof("it") == "ping":
             pass
         assert down.receipt.job == "j"
-        assert await hear(stream, pb.Down) is None
+        assert await hear(stream, pb.Down, ROOMY) is None
         stream.close()
     async with door(nothing) as way:
         stream = await way.dial()
         with pytest.raises(Unreachable, match="is gone"):
-            await hear(stream, pb.Down)
+            await hear(stream, pb.Down, ROOMY)
         stream.close()
 
 

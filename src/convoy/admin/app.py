@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route as Served
 
 from convoy import errors
 from convoy.admin import faults, openapi, page, routes, streams
-from convoy.admin.gate import Gate
+from convoy.admin.admission import Admission
+from convoy.admin.gate import Bearer, Gate
+from convoy.admin.grant import Granted
 from convoy.admin.port import Coordinator, Person, Registrar
-from convoy.admin.route import UPLOADS, Answer, Call, Desk, Route
+from convoy.admin.route import Answer, Call, Desk, Route
 from convoy.admin.route import thing as concerned
 from convoy.control import rights
 from convoy.errors import Bug, ConvoyError, NotAllowed, NotFound
@@ -33,7 +35,8 @@ HEADERS: Final = {
 
 def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version: str) -> Starlette:
     """Return the application: every route of the table, the OpenAPI document and its page."""
-    desk = Desk(coordinator, registrar, gate, asyncio.Semaphore(UPLOADS), closing=asyncio.Event())
+    desk = Desk(coordinator, registrar, gate)
+    gate.roll.changed.append(desk.look)
     document = openapi.document(routes.ROUTES, version=version)
     text = page.render(routes.ROUTES, version=version, project=gate.roll.now.project)
     served = [Served(route.path, _endpoint(desk, route), methods=[route.method]) for route in routes.ROUTES]
@@ -43,13 +46,13 @@ def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version
         Served("/", _fixed(lambda: RedirectResponse("/docs"))),
     ]
     handlers: Any = {ConvoyError: _refuse, HTTPException: _unknown, Exception: _bug}
-    made = Starlette(routes=served, exception_handlers=handlers)
+    made = Starlette(routes=served, exception_handlers=handlers, middleware=[Middleware(Admission, gate=gate)])
     made.state.closing = desk.closing
     return made
 
 
-def _fixed(make: Callable[[], Response]) -> Callable[[Request], Awaitable[Response]]:
-    async def endpoint(_request: Request) -> Response:
+def _fixed(make: Callable[[], Response]) -> Callable[[Request], Awaitable[Any]]:
+    async def endpoint(_request: Request) -> Any:
         return make()
 
     return endpoint
@@ -57,10 +60,16 @@ def _fixed(make: Callable[[], Response]) -> Callable[[Request], Awaitable[Respon
 
 def _endpoint(desk: Desk, route: Route) -> Callable[[Request], Awaitable[Any]]:
     async def endpoint(request: Request) -> Any:
-        person = NOBODY if route.needs == "public" else desk.gate.who(request.headers.get("authorization", ""))
+        person, bearer = NOBODY, None
+        if route.needs != "public":
+            bearer = desk.gate.bearer(request.headers.get("authorization", ""))
+            person = desk.gate.who(bearer)
+        grant = _granted(desk, route, bearer, request)
         try:
-            await _demand(desk, route, person, request)
-            answer = await route.handler(Call(desk, person, request))
+            grant.check()
+            answer = await route.handler(Call(desk, grant, request, bearer))
+            if route.method == "GET":  # what is read leaves now
+                grant.check()
         except ConvoyError as problem:
             if route.audited or isinstance(problem, NotAllowed):
                 thing, refusal = concerned(request), errors.line(problem)
@@ -68,44 +77,66 @@ def _endpoint(desk: Desk, route: Route) -> Callable[[Request], Awaitable[Any]]:
             raise
         if route.method != "GET" and person is not NOBODY:
             structlog.get_logger().info("asked", person=person.name, method=route.method, path=request.url.path)
-        return _response(answer)
+        return _response(desk, grant, answer)
 
     return endpoint
 
 
-async def _demand(desk: Desk, route: Route, person: Person, request: Request) -> None:
+def _granted(desk: Desk, route: Route, bearer: Bearer | None, request: Request) -> Granted:
+    """Return the right of whoever asks over what the route names."""
+
+    def who() -> Person:
+        return NOBODY if bearer is None else desk.gate.who(bearer)
+
+    def judge() -> Person:
+        person = who()
+        if route.needs != "public" and route.needs != "known":  # noqa: PLR1714 - so mypy knows that it is a right
+            _demand(desk, route.needs, person, request)
+        return person
+
+    def may(right: rights.Right) -> bool:
+        person = who()
+        own, same_org = _nearness(desk, person, request)
+        return rights.allows(person.role, right, own=own, same_org=same_org)
+
+    return Granted(judge, may)
+
+
+def _demand(desk: Desk, right: rights.Right, person: Person, request: Request) -> None:
     """Raise `NotAllowed` unless the person has the right, `NotFound` for a job or site that is not there."""
-    if route.needs in ("public", "known"):
-        return
     own = same_org = False
-    if rights.reach(person.role, route.needs) != "none":
-        own, same_org = await _nearness(desk.coordinator, person, request)
-    if not rights.allows(person.role, route.needs, own=own, same_org=same_org):
-        how_far = rights.reach(person.role, route.needs)
+    if rights.reach(person.role, right) != "none":
+        own, same_org = _nearness(desk, person, request)
+    if not rights.allows(person.role, right, own=own, same_org=same_org):
+        how_far = rights.reach(person.role, right)
         meant = {"own": "only for their own jobs", "org": "only within their organisation"}.get(how_far, "for nothing")
         raise NotAllowed(
             f"{person.name} may not do this",
-            why=f"{'an' if person.role.startswith('o') else 'a'} {person.role} has the right {route.needs!r} {meant}",
+            why=f"{'an' if person.role.startswith('o') else 'a'} {person.role} has the right {right!r} {meant}",
             fix="ask a project_admin",
         )
 
 
-async def _nearness(coordinator: Coordinator, person: Person, request: Request) -> tuple[bool, bool]:
+def _nearness(desk: Desk, person: Person, request: Request) -> tuple[bool, bool]:
     """Return whether what the path names is the person's own, and whether it is their organisation's."""
     job, site = request.path_params.get("job"), request.path_params.get("site")
     if job is not None:
-        record = (await coordinator.job(job)).job
-        return record.submitter == person.name, record.org == person.org
+        submitter, org = desk.coordinator.owner(job)
+        return submitter == person.name, org == person.org
     if site is not None:
-        found = {known.name: known for known in coordinator.sites()}
-        if site not in found:
-            raise NotFound(f"there is no site {site[:80]!r}", why=f"there are: {', '.join(found) or 'none'}")
-        return False, found[site].org == person.org
+        federation = desk.gate.roll.now
+        if site not in federation.sites():
+            raise NotFound(
+                f"there is no site {site[:80]!r}", why=f"there are: {', '.join(federation.sites()) or 'none'}"
+            )
+        return False, federation.participants[site].org == person.org
     return False, False
 
 
-def _response(answer: Answer) -> Any:
-    if isinstance(answer, Response | streams.Stream):
+def _response(desk: Desk, grant: Granted, answer: Answer) -> Any:
+    if isinstance(answer, streams.Stream):
+        return answer.guarded(grant.check, desk.open)
+    if isinstance(answer, Response):
         return answer
     if isinstance(answer, list):
         text = "[" + ",".join(item.model_dump_json() for item in answer) + "]"

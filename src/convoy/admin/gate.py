@@ -24,7 +24,7 @@ BEARER_S: Final = 1800.0  # then a program logs in again, by itself
 MAX_BEARERS: Final = 256  # of one person at a time; the oldest goes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Bearer:
     """A token's hash, whose it is, when it ends (monotonic seconds), and the age of the certificate behind it."""
 
@@ -32,6 +32,7 @@ class Bearer:
     person: str
     ends_at: float
     issued_at: float
+    logged_out: bool = False
 
 
 @dataclass(slots=True)
@@ -70,18 +71,30 @@ class Gate:
         self._keep(Bearer(_hash(token), person.name, now + self.bearer_s, who.issued_at), now)
         return token, person
 
-    def who(self, authorization: str) -> Person:
-        """Return whose bearer an Authorization header holds; raises `LoginNeeded`."""
+    def bearer(self, authorization: str) -> Bearer:
+        """Return the bearer that an Authorization header holds; raises `LoginNeeded`."""
         scheme, _, token = authorization.partition(" ")
         bearer = self._bearers.get(_hash(token.strip())) if scheme.lower() == "bearer" else None
         if bearer is None or bearer.ends_at <= self.clock():
-            raise LoginNeeded("you are not logged in", why="the bearer is missing, unknown or over", fix="log in again")
+            raise LoginNeeded(
+                "you are not logged in", why="the bearer is missing, unknown or expired", fix="log in again"
+            )
+        return bearer
+
+    def who(self, bearer: Bearer) -> Person:
+        """Return whose bearer this is, as of now. What it opened may outlive it, but not a logout or a revocation.
+
+        Raises `LoginNeeded`, `NotAllowed`.
+        """
+        if bearer.logged_out:
+            raise LoginNeeded("you are not logged in", why="you have logged out", fix="log in again")
         self.roll.check_certified(bearer.person, bearer.issued_at)
         return self._person(bearer.person)
 
-    def log_out(self, authorization: str) -> None:
-        """Forget a bearer."""
-        self._bearers.pop(_hash(authorization.partition(" ")[2].strip()), None)
+    def log_out(self, bearer: Bearer) -> None:
+        """End a bearer."""
+        bearer.logged_out = True
+        self._bearers.pop(bearer.digest, None)
 
     def _person(self, name: str) -> Person:
         """Return the person as federation.json has them now, so that a changed role counts at once."""

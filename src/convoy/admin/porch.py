@@ -1,7 +1,8 @@
 """The porch of the REST API: who has not yet said what it wants waits here, for a while, in a bounded number.
 
 uvicorn gives a connection all the time in the world for its first request, and asyncio a minute for its handshake: a
-few hundred strangers who say nothing would keep everybody out. Here the longest wait goes when there are too many.
+few hundred strangers who say nothing would keep everybody out. Here the longest wait goes when there are too many,
+and who has logged in does not wait among strangers.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from convoy.wire.door import HANDSHAKE_S, Reception, Waiting
+from convoy.wire.door import HANDSHAKE_S, Reception, Waiting, origin
 
 REQUEST_S: Final = 10.0  # for the head of a request, from the connection or its own first byte on
-WAITING: Final = 512  # handshakes, and connections without a whole request, at a time; one more, and the oldest goes
+WAITING: Final = 512  # handshakes and connections without a whole request, seven eighths of them from one origin
 
 
 class Caller(H11Protocol):
@@ -26,14 +27,24 @@ class Caller(H11Protocol):
 
     def __init__(self, porch: Waiting, server: uvicorn.Server) -> None:
         """Wait on this porch for whatever the server serves."""
-        super().__init__(server.config, server.server_state, app_state={})
+        super().__init__(server.config, server.server_state, app_state={"caller": self})
         self._porch = porch
+        self._known = False  # the request that is being answered is of somebody who has logged in
         self._late: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request."""
         super().connection_made(transport)
         self._wait()
+
+    def known(self) -> None:
+        """The request is of somebody who has logged in: it waits among strangers no more."""
+        self._known = True
+        self._porch.leave(self)
+
+    def cut(self) -> None:
+        """Hang up at once."""
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; go on waiting if they are not the whole request."""
@@ -43,6 +54,7 @@ class Caller(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the next request."""
         super().on_response_complete()
+        self._known = False
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -57,8 +69,8 @@ class Caller(H11Protocol):
             self._late = self._late or self.loop.call_later(REQUEST_S, self.transport.abort)
         else:
             self._forgive()
-        if state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing():
-            self._porch.enter(self, self.transport.abort)
+        if state in (h11.IDLE, h11.SEND_BODY) and not self._known and not self.transport.is_closing():
+            self._porch.enter(self, self.transport.abort, origin(self.client[0] if self.client else ""))
         else:
             self._porch.leave(self)
 

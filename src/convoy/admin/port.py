@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from convoy.admin import views
+from convoy.trust.federation import Federation
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +26,28 @@ class Person:
         return f"admin:{self.name}" if self.name else "stranger"
 
 
+class Grant(Protocol):
+    """A right that a person has, judged each time that it is used.
+
+    It is the only way to a `Person`: who acts for somebody judges the right in the step of the effect.
+    """
+
+    def act(self, effect: Callable[[Person], T]) -> T:
+        """Judge the right, then do the effect in the same step. Raises `NotAllowed` once the right is gone."""
+        ...
+
+    def check(self) -> None:
+        """Raise `NotAllowed` once the right is gone."""
+        ...
+
+
 class Coordinator(Protocol):
-    """What people may ask of a server. Rights are checked before a call gets here.
+    """What people may ask of a server. What changes something is done through the caller's `Grant`.
 
     Every method that takes a job id raises `NotFound` for an unknown one.
     """
 
-    async def submit(self, person: Person, bundle: bytes) -> views.JobView:
+    async def submit(self, grant: Grant, bundle: bytes) -> views.JobView:
         """Verify, check and keep a bundle; sending the same bundle again returns the same job."""
         ...
 
@@ -38,11 +55,15 @@ class Coordinator(Protocol):
         """Return every job, newest first."""
         ...
 
+    def owner(self, job: str) -> tuple[str, str]:
+        """Return who submitted a job, and their organisation then."""
+        ...
+
     async def job(self, job: str) -> views.JobDetail:
         """Return one job in full."""
         ...
 
-    def watch(self, job: str) -> AsyncIterator[views.Progress]:
+    def watch(self, job: str) -> AsyncGenerator[views.Progress, None]:
         """Yield the job at once and after each change, until it has ended."""
         ...
 
@@ -50,16 +71,16 @@ class Coordinator(Protocol):
         """Yield the job's log lines; with `follow`, until the job has ended."""
         ...
 
-    async def abort(self, person: Person, job: str) -> views.JobView:
+    async def abort(self, grant: Grant, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""
         ...
 
-    async def delete(self, person: Person, job: str) -> None:
+    async def delete(self, grant: Grant, job: str) -> None:
         """Forget an ended job and its results. Raises `Refused` while it runs."""
         ...
 
-    def bundle(self, job: str) -> Path:
-        """Return the file of the job's bundle as it was submitted."""
+    def bundle(self, job: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of the job's bundle as it was submitted. Raises `Refused` if it is not kept any more."""
         ...
 
     def result(self, job: str, name: str) -> AsyncIterator[bytes]:
@@ -70,7 +91,7 @@ class Coordinator(Protocol):
         """Return every site of the project, by name."""
         ...
 
-    async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
+    async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:
         """Let a site take part, or not. Raises `NotFound` for an unknown site."""
         ...
 
@@ -82,11 +103,11 @@ class Coordinator(Protocol):
         """Return the newest warnings and errors of the server, oldest first."""
         ...
 
-    async def revoke_site(self, person: Person, site: str) -> views.SiteView:
+    async def revoke_site(self, grant: Grant, site: str) -> views.SiteView:
         """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
         ...
 
-    async def revoke_admin(self, person: Person, admin: str) -> views.Done:
+    async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:
         """Let nobody log in with what a person was certified for so far. Raises `NotFound` for an unknown person."""
         ...
 
@@ -98,7 +119,7 @@ class Coordinator(Protocol):
         """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
         ...
 
-    async def shutdown(self, person: Person, target: str, restart: bool) -> None:
+    async def shutdown(self, grant: Grant, target: str, restart: bool) -> None:
         """Stop (or restart) the server ("server") or a site by name, after a drain."""
         ...
 
@@ -110,11 +131,11 @@ class Registrar(Protocol):
         """Certify the key of whoever holds a fresh join token. Raises `NotAllowed`."""
         ...
 
-    def renew(self, person: Person, request: str) -> views.CertificateView:
+    def renew(self, grant: Grant, request: str) -> views.CertificateView:
         """Certify another key of somebody who has logged in. Raises `NotAllowed`."""
         ...
 
-    async def invite(self, person: Person, ask: views.InviteAsk) -> None:
+    async def invite(self, grant: Grant, ask: views.InviteAsk) -> None:
         """Let a join token be used. Raises `NotAllowed` for somebody whom federation.json does not list."""
         ...
 
@@ -123,14 +144,17 @@ class Registrar(Protocol):
         """The federation.json that counts now."""
         ...
 
-    async def ask_for_authority(self, person: Person) -> views.RequestView:
+    async def ask_for_authority(self, grant: Grant) -> views.RequestView:
         """Make a key for another issuing authority, and ask the holder of the root to certify it."""
         ...
 
-    async def take_authority(self, person: Person, certificate: str) -> None:
+    async def take_authority(self, grant: Grant, certificate: str) -> None:
         """Issue with the key that was made last from now on: everybody renews. Raises `NotAllowed`, `BadInput`."""
         ...
 
-    async def publish(self, person: Person, signed: bytes) -> views.FederationView:
-        """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`."""
+    async def publish(self, grant: Grant, new: Federation, signed: bytes) -> views.FederationView:
+        """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`.
+
+        `new` is what `signed` says, once a root's signature has been found right.
+        """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Final, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
@@ -12,12 +13,17 @@ from convoy.errors import BadInput
 
 MAX_BODY: Final = 64 << 10  # bytes of a request that is a view: two certificates and a signature, with room
 SILENCE_S: Final = 30.0  # between two pieces of a request, over the slowest link
+BODY_S: Final = 30.0  # for the whole body of a small request; a larger one has as long as it takes at `SLOWEST`
+SLOWEST: Final = 128 << 10  # bytes a second: a megabit, so that the largest bundle has some ten minutes
 
 V = TypeVar("V", bound=views.View)
 
 
-async def body(request: Request, limit: int) -> bytes:
-    """Return the request's body; raises `BadInput` before reading more than `limit` bytes."""
+async def body(request: Request, limit: int, check: Callable[[], None]) -> bytes:
+    """Return the request's body. Raises what `check` raises at each piece of it, and `BadInput`.
+
+    That is the error for more than `limit` bytes, before they are read, and for a body that takes too long.
+    """
     too_big = BadInput(
         f"the request is larger than {limit} bytes", why="that is the limit of this route", fix="send less"
     )
@@ -25,17 +31,27 @@ async def body(request: Request, limit: int) -> bytes:
     if not declared.isdigit() or int(declared) > limit:
         raise too_big
     parts: list[bytes] = []
-    size = 0
-    stream = aiter(request.stream())
+    size, clock = 0, asyncio.get_running_loop().time
+    stream, begun = aiter(request.stream()), clock()
     try:
-        while (part := await asyncio.wait_for(anext(stream, None), SILENCE_S)) is not None:
+        while True:
+            async with asyncio.timeout_at(min(clock() + SILENCE_S, begun + BODY_S + size / SLOWEST)):
+                part = await anext(stream, None)
+            if part is None:
+                return b"".join(parts)
+            check()
             size += len(part)
             if size > limit:
                 raise too_big
             parts.append(part)
-    except (ClientDisconnect, TimeoutError) as gone:
-        raise BadInput("the request ended in the middle", why=f"gone, or silent for {SILENCE_S:.0f} s") from gone
-    return b"".join(parts)
+    except ClientDisconnect as gone:
+        raise BadInput("the request ended in the middle", why="the connection was closed") from gone
+    except TimeoutError as late:
+        raise BadInput(
+            "the request took too long",
+            why=f"{size} bytes came in {clock() - begun:.0f} s; at least {SLOWEST >> 10} KiB a second are wanted",
+            fix="send it over a faster connection",
+        ) from late
 
 
 def number(request: Request, name: str, default: int) -> int:
@@ -54,12 +70,12 @@ def switch(request: Request, name: str) -> bool:
     return text == "true"
 
 
-async def read(request: Request, kind: type[V]) -> V:
-    """Return the view that a request is. Raises `BadInput`."""
+def read(data: bytes, kind: type[V]) -> V:
+    """Return the view that a request's body is. Raises `BadInput`."""
     from pydantic import ValidationError
 
     try:
-        return kind.model_validate_json(await body(request, MAX_BODY))
+        return kind.model_validate_json(data)
     except ValidationError as problem:
         first = problem.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

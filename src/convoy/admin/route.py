@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Final, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from convoy.admin import streams, views
-from convoy.admin.gate import Gate
-from convoy.admin.port import Coordinator, Person, Registrar
+from convoy.admin import reading, streams, views
+from convoy.admin.gate import Bearer, Gate
+from convoy.admin.grant import Granted
+from convoy.admin.places import Places
+from convoy.admin.port import Coordinator, Registrar
 from convoy.control.rights import Right
 
-UPLOADS: Final = 2  # bundles at once, so that what strangers to each other send stays bounded in memory
+UPLOADS: Final = 4  # bundles at a time in memory, one of each person; more of them wait
+UPLOADS_KEPT: Final = 1  # of them for people who may revoke a site
 
 Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
+V = TypeVar("V", bound=views.View)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +31,24 @@ class Desk:
     coordinator: Coordinator
     registrar: Registrar
     gate: Gate
-    uploads: asyncio.Semaphore
-    closing: asyncio.Event  # set when the server leaves: streams end
+    closing: asyncio.Event = field(default_factory=asyncio.Event)  # set when the server leaves: streams end
+    open: set[streams.Stream] = field(default_factory=set)  # answers that go on
+    uploads: Places = field(default_factory=lambda: Places("uploads", UPLOADS, 1, UPLOADS_KEPT))
+
+    def look(self) -> None:
+        """End the answers that go on to people who may not have them any more."""
+        for stream in list(self.open):
+            stream.look()
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, allowed already; `person` is nobody's on public routes."""
+    """One request, allowed when it came; `grant` judges again at its effect, and nobody's on public routes may."""
 
     desk: Desk
-    person: Person
+    grant: Granted
     request: Request
+    bearer: Bearer | None = None
 
     @property
     def of(self) -> Coordinator:
@@ -49,20 +59,23 @@ class Call:
         """Return a part of the path."""
         return str(self.request.path_params[name])
 
-    def still(self) -> Callable[[], None]:
-        """Return what raises `NotAllowed` once the person's certificates are taken back."""
-        roll, begun = self.desk.gate.roll, time.time()
-        return lambda: roll.check_certified(self.person.name, begun)
+    def noted(self, action: str, thing: str = "") -> Granted:
+        """Return the grant; its effect is told to the audit trail in the same step."""
+        about = thing or self.thing
+        return replace(self.grant, note=lambda person: self.of.note(person.actor, action, about))
+
+    async def body(self, limit: int) -> bytes:
+        """Return the request's body, as `reading.body` does."""
+        return await reading.body(self.request, limit, self.grant.check)
+
+    async def read(self, kind: type[V]) -> V:
+        """Return the view that the request's body is. Raises `BadInput`."""
+        return reading.read(await self.body(reading.MAX_BODY), kind)
 
     @property
     def thing(self) -> str:
         """What the request is about, for the audit trail: a job, a site, else where it comes from."""
         return thing(self.request)
-
-    @property
-    def authorization(self) -> str:
-        """The Authorization header."""
-        return self.request.headers.get("authorization", "")
 
 
 Answer = views.View | list[Any] | Response | streams.Stream

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Final
 
-from starlette.responses import FileResponse, Response
+from starlette.responses import Response
 
 from convoy.admin import streams, views
 from convoy.admin.port import Person
-from convoy.admin.reading import body, number, read, switch
+from convoy.admin.reading import number, switch
 from convoy.admin.route import Answer, Call, Handler, Query, Route
-from convoy.errors import NotFound, Refused
+from convoy.control import rights
+from convoy.errors import NotFound
 from convoy.trust import bundle as bundles
 from convoy.trust import federation as federations
 
@@ -22,7 +25,7 @@ async def challenge(call: Call) -> Answer:
 
 async def log_in(call: Call) -> Answer:
     """Give a bearer to whoever proves a key."""
-    ask = await read(call.request, views.LoginAsk)
+    ask = await call.read(views.LoginAsk)
     token, person = call.desk.gate.log_in(ask.nonce, ask.certificate, ask.signature)
     call.of.note(person.actor, "login", call.thing)
     gate = call.desk.gate
@@ -32,7 +35,7 @@ async def log_in(call: Call) -> Answer:
 
 async def enrol(call: Call) -> Answer:
     """Certify the key of whoever holds a join token."""
-    ask = await read(call.request, views.EnrolAsk)
+    ask = await call.read(views.EnrolAsk)
     given = await call.desk.registrar.enrol(ask)
     call.of.note(f"{ask.kind}:{ask.name}", "enrol", call.thing)
     return given
@@ -40,24 +43,22 @@ async def enrol(call: Call) -> Answer:
 
 async def renew(call: Call) -> Answer:
     """Certify another key of whoever asks."""
-    given = call.desk.registrar.renew(call.person, (await read(call.request, views.RenewAsk)).request)
-    call.of.note(call.person.actor, "renew", call.thing)
-    return given
+    ask = await call.read(views.RenewAsk)
+    return call.desk.registrar.renew(call.noted("renew"), ask.request)
 
 
 async def invite(call: Call) -> Answer:
     """Let a join token be used."""
-    ask = await read(call.request, views.InviteAsk)
-    await call.desk.registrar.invite(call.person, ask)
-    call.of.note(call.person.actor, "invite", f"{ask.kind}:{ask.name}")
+    ask = await call.read(views.InviteAsk)
+    await call.desk.registrar.invite(call.noted("invite", f"{ask.kind}:{ask.name}"), ask)
     return views.Done()
 
 
 async def publish(call: Call) -> Answer:
     """Take a newer federation.json."""
-    known = await call.desk.registrar.publish(call.person, await body(call.request, federations.MAX_BYTES))
-    call.of.note(call.person.actor, "federation", f"number:{known.number}")
-    return known
+    signed = await call.body(federations.MAX_BYTES)
+    new = federations.read(signed, call.desk.gate.roll.root_pem)
+    return await call.desk.registrar.publish(call.noted("federation", f"number:{new.number}"), new, signed)
 
 
 async def who(call: Call) -> Answer:
@@ -67,14 +68,13 @@ async def who(call: Call) -> Answer:
 
 async def ask_for_authority(call: Call) -> Answer:
     """Ask the holder of the root to certify another issuing authority."""
-    return await call.desk.registrar.ask_for_authority(call.person)
+    return await call.desk.registrar.ask_for_authority(call.grant)
 
 
 async def take_authority(call: Call) -> Answer:
     """Issue with another authority from now on."""
-    ask = await read(call.request, views.CertificateView)
-    await call.desk.registrar.take_authority(call.person, ask.certificate)
-    call.of.note(call.person.actor, "authority", call.thing)
+    ask = await call.read(views.CertificateView)
+    await call.desk.registrar.take_authority(call.noted("authority"), ask.certificate)
     return views.Done()
 
 
@@ -84,13 +84,15 @@ def _person(person: Person) -> views.PersonView:
 
 async def log_out(call: Call) -> Answer:
     """Forget the bearer."""
-    call.desk.gate.log_out(call.authorization)
+    bearer = call.bearer
+    assert bearer is not None  # noqa: S101 - the route is not public
+    call.grant.act(lambda _: call.desk.gate.log_out(bearer))
     return views.Done()
 
 
 async def me(call: Call) -> Answer:
     """Say who asks."""
-    return _person(call.person)
+    return call.grant.act(_person)
 
 
 async def status(call: Call) -> Answer:
@@ -110,47 +112,52 @@ async def jobs(call: Call) -> Answer:
 
 async def submit(call: Call) -> Answer:
     """Take a bundle."""
-    async with call.desk.uploads:
-        return await call.of.submit(call.person, await body(call.request, bundles.MAX_BYTES))
+    holder, operator = call.grant.act(lambda person: (person.name, rights.may_operate(person.role)))
+    async with call.desk.uploads.queued(holder, operator=operator):
+        return await call.of.submit(call.grant, await call.body(bundles.MAX_BYTES))
 
 
 async def job(call: Call) -> Answer:
     """Show a job."""
-    return await call.of.job(call.path("job"))
+    detail = await call.of.job(call.path("job"))
+    return detail if call.grant.may("logs") else detail.model_copy(update={"story": ""})
 
 
 async def watch(call: Call) -> Answer:
     """Follow a job."""
-    await call.of.job(call.path("job"))  # an unknown one is 404, not a stream that fails
-    return streams.lines(call.of.watch(call.path("job")), call.desk.closing, call.still())
+    return streams.lines(_told(call, call.of.watch(call.path("job"))), call.desk.closing)
+
+
+async def _told(call: Call, items: AsyncGenerator[views.Progress, None]) -> AsyncGenerator[views.Progress, None]:
+    """Yield the job's progress; a traceback is a part of its logs, and not for everybody who may see the job."""
+    async with aclosing(items):
+        async for item in items:
+            yield item if call.grant.may("logs") else item.model_copy(update={"story": ""})
 
 
 async def logs(call: Call) -> Answer:
     """Show a job's log."""
-    await call.of.job(call.path("job"))
     site = call.request.query_params.get("site") or None
     found = call.of.logs(call.path("job"), site, switch(call.request, "follow"))
-    return streams.lines(found, call.desk.closing, call.still())
+    return streams.lines(found, call.desk.closing)
 
 
 async def abort(call: Call) -> Answer:
     """End a job."""
-    return await call.of.abort(call.person, call.path("job"))
+    return await call.of.abort(call.grant, call.path("job"))
 
 
 async def delete(call: Call) -> Answer:
     """Forget a job."""
-    await call.of.delete(call.person, call.path("job"))
+    await call.of.delete(call.grant, call.path("job"))
     return views.Done()
 
 
 async def bundle(call: Call) -> Answer:
     """Send a job's bundle."""
-    file = call.of.bundle(call.path("job"))
-    if not file.is_file():
-        raise Refused("the bundle of this job is not kept any more", fix="submit its folder again")
-    call.of.note(call.person.actor, "clone", call.thing)
-    return FileResponse(file, media_type="application/octet-stream")
+    chunks = await streams.begun(call.of.bundle(call.path("job")))
+    call.grant.act(lambda person: call.of.note(person.actor, "clone", call.thing))
+    return streams.Stream(chunks, "application/octet-stream")
 
 
 async def result(call: Call) -> Answer:
@@ -163,13 +170,13 @@ async def result(call: Call) -> Answer:
     offset = number(call.request, "offset", 0)
     chunks = await streams.begun(streams.skipped(call.of.result(detail.job.id, name), offset))
     if not offset:  # else it goes on with what broke off
-        call.of.note(call.person.actor, "download", f"{call.thing}/{name}")
+        call.grant.act(lambda person: call.of.note(person.actor, "download", f"{call.thing}/{name}"))
     return streams.Stream(chunks, "application/octet-stream")
 
 
 async def trail(call: Call) -> Answer:
     """Send the audit trail."""
-    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.desk.closing, call.still())
+    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.desk.closing)
 
 
 async def sites(call: Call) -> Answer:
@@ -184,22 +191,22 @@ async def site(call: Call) -> Answer:
 
 async def enable(call: Call) -> Answer:
     """Let a site take part."""
-    return await call.of.set_site(call.person, call.path("site"), enabled=True)
+    return await call.of.set_site(call.grant, call.path("site"), enabled=True)
 
 
 async def disable(call: Call) -> Answer:
     """Keep a site out."""
-    return await call.of.set_site(call.person, call.path("site"), enabled=False)
+    return await call.of.set_site(call.grant, call.path("site"), enabled=False)
 
 
 async def revoke(call: Call) -> Answer:
     """Let nothing count that a site was certified for so far."""
-    return await call.of.revoke_site(call.person, call.path("site"))
+    return await call.of.revoke_site(call.grant, call.path("site"))
 
 
 async def revoke_admin(call: Call) -> Answer:
     """Let nobody log in with what a person was certified for so far."""
-    return await call.of.revoke_admin(call.person, call.path("admin"))
+    return await call.of.revoke_admin(call.grant, call.path("admin"))
 
 
 def leave(*, restart: bool) -> Handler:
@@ -207,7 +214,7 @@ def leave(*, restart: bool) -> Handler:
 
     async def handler(call: Call) -> Answer:
         target = str(call.request.path_params.get("site", "server"))
-        await call.of.shutdown(call.person, target, restart=restart)
+        await call.of.shutdown(call.grant, target, restart=restart)
         return views.Done()
 
     return handler

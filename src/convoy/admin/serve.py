@@ -22,7 +22,6 @@ from convoy.wire import health
 from convoy.wire.door import bound
 
 ADMIN_PORT: Final = "admin_port in project.yml, and provision anew"
-MAX_REQUESTS: Final = 1000  # and connections; beyond, the answer is 503 at once: streams of some hundred people
 MAX_HEAD: Final = 16 << 10  # bytes of a request's line and headers; ours have some 300
 DRAIN_S: Final = 5.0  # for requests that are being answered when the server leaves
 
@@ -46,7 +45,6 @@ def config(served: Starlette, *, host: str, port: int, cert_file: Path, key_file
         server_header=False,
         proxy_headers=False,  # identity and address are the connection's own
         timeout_keep_alive=75,  # seconds; a console's next command reuses its connection
-        limit_concurrency=MAX_REQUESTS,
         h11_max_incomplete_event_size=MAX_HEAD,
         ssl_certfile=cert_file,
         ssl_keyfile=key_file,

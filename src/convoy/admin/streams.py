@@ -5,47 +5,89 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Final, cast
 
 from convoy.admin import faults
 from convoy.admin.views import View
-from convoy.errors import ConvoyError, NotAllowed, Unreachable
+from convoy.errors import ConvoyError, Unreachable
 
 BEAT_S: Final = 15.0  # an empty line this often keeps load balancers from cutting a quiet stream
-QUEUE: Final = 1024  # lines that wait for a slow reader; then their source waits
+QUEUE: Final = 64  # lines that wait for a slow reader, up to 16 KiB each; then their source waits
+LAST_WORDS_S: Final = 1.0  # for a reader to take the line that says why the rest is missing
 
 Message = Mapping[str, Any]
 
 
 class Stream:
-    """An ASGI answer of unknown length; a reader that leaves ends the source at once."""
+    """An ASGI answer of unknown length; a reader that leaves, or loses the right to it, ends the source at once."""
 
-    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str) -> None:
-        """Send what `chunks` yields; it is closed in the end, whatever happens."""
+    def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str, *, of_lines: bool = False) -> None:
+        """Send what `chunks` yields; it is closed in the end, whatever happens. An end of lines says why."""
         self._chunks = chunks
         self._headers = [(b"content-type", media_type.encode()), (b"cache-control", b"no-store")]
+        self._of_lines = of_lines
+        self._check: Callable[[], None] = lambda: None
+        self._open: set[Stream] = set()
+        self._lost: asyncio.Future[ConvoyError] | None = None
+        self._begun = False
 
-    async def __call__(self, _scope: Any, receive: Any, send: Any) -> None:
+    def guarded(self, check: Callable[[], None], open_: set[Stream]) -> Stream:
+        """Return this stream, which calls `check` before each chunk and stands among the open ones meanwhile."""
+        self._check, self._open = check, open_
+        return self
+
+    def look(self) -> None:
+        """End now if the reader may not go on."""
+        try:
+            self._check()
+        except ConvoyError as problem:
+            if self._lost is not None and not self._lost.done():
+                self._lost.set_result(problem)
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Send until the source ends or the reader leaves; a source that fails breaks the answer off."""
+        self._lost = lost = asyncio.get_running_loop().create_future()
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
+        self._open.add(self)
         try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({sending, leaving, lost}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._open.discard(self)
             leaving.cancel()
             if not sending.done():
                 sending.cancel()
             await asyncio.wait({sending, leaving})
-        if not sending.cancelled():
+        if lost.done():
+            await self._broken_off(scope, send, lost.result())
+        elif not sending.cancelled():
             sending.result()
 
     async def _send(self, send: Any) -> None:
         async with aclosing(self._chunks):
-            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+            await self._begin(send)
             async for chunk in self._chunks:
+                self.look()
+                if self._lost is None or self._lost.done():
+                    return
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
+
+    async def _begin(self, send: Any) -> None:
+        if not self._begun:
+            self._begun = True
+            await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+
+    async def _broken_off(self, scope: Any, send: Any, problem: ConvoyError) -> None:
+        """Say why, where the answer is lines and the reader still reads; then hang up."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                if self._of_lines:
+                    await self._begin(send)
+                    await send({"type": "http.response.body", "body": _fault(problem)})
+                    return
+        scope["state"]["caller"].cut()
 
 
 async def _left(receive: Any) -> None:
@@ -53,20 +95,15 @@ async def _left(receive: Any) -> None:
         pass
 
 
-def lines(
-    items: AsyncIterator[View], closing: asyncio.Event, check: Callable[[], None], *, beat_s: float = BEAT_S
-) -> Stream:
+def lines(items: AsyncIterator[View], closing: asyncio.Event, *, beat_s: float = BEAT_S) -> Stream:
     """Return an answer of a line of JSON for each item; an error on the way is the last line, `{"error": …}`.
 
-    Once `closing` is set the last line says that the server leaves, so that the reader comes back. `check` raises
-    `NotAllowed` once the reader may not go on.
+    Once `closing` is set the last line says that the server leaves, so that the reader comes back.
     """
-    return Stream(_lines(items, closing, check, beat_s), "application/x-ndjson")
+    return Stream(_lines(items, closing, beat_s), "application/x-ndjson", of_lines=True)
 
 
-async def _lines(
-    items: AsyncIterator[View], closing: asyncio.Event, check: Callable[[], None], beat_s: float
-) -> AsyncGenerator[bytes, None]:
+async def _lines(items: AsyncIterator[View], closing: asyncio.Event, beat_s: float) -> AsyncGenerator[bytes, None]:
     queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
     pump = asyncio.create_task(_pump(items, queue))
     pump.add_done_callback(lambda _: None if queue.full() else queue.put_nowait(b""))  # whoever waits looks up
@@ -81,11 +118,6 @@ async def _lines(
                 batch = [b"\n"]
             while not queue.empty():
                 batch.append(queue.get_nowait())
-            try:
-                check()
-            except NotAllowed as problem:
-                yield _fault(problem)
-                return
             yield b"".join(batch)
         if pump.cancelled():
             yield _fault(Unreachable("the server leaves", fix="follow it again when it is back"))

@@ -12,7 +12,7 @@ Right = Literal[
     "observe",  # sites, the server's state, its newest problems
     "view",  # jobs: their state, rounds, metrics
     "submit",
-    "logs",  # what a job's code printed at the sites
+    "logs",  # what a job's code printed at the sites, and its tracebacks
     "download",  # models and other results
     "clone",  # the code of a job
     "abort",
@@ -67,6 +67,11 @@ def allows(role: str, right: str, *, own: bool, same_org: bool) -> bool:
             return own
         case _:
             return False
+
+
+def may_operate(role: str) -> bool:
+    """Return whether the role may revoke sites, be it only those of one organisation."""
+    return reach(role, "operate_site") != "none"
 
 
 def reach(role: str, right: str) -> str:

@@ -15,6 +15,7 @@ from convoy.errors import NotFound, RemoteFault, Unreachable
 from convoy.model import blob
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.budget import Budget
 from convoy.wire.stream import SILENCE_S, Stream, hear
 
 NAMING: Final = ("word", "launch")  # what may name a blob
@@ -33,14 +34,18 @@ class Courier(Generic[In, Out]):
         blobs: BlobFolder,
         words: asyncio.Queue[tuple[Out, tuple[str, ...]] | None],
         kinds: tuple[type[In], type[Out]],
+        *,
+        budget: Budget,
         most: Callable[[], float] = lambda: math.inf,
     ) -> None:
         """`words` holds what is to be said, each with the digests that it names; None is the end of it.
 
+        `budget`: how much the other end may say.
         `most`: the bytes that a blob may have which comes now.
         """
         self.held: set[str] = set()  # blobs that the other end has
         self._most = most
+        self._budget = budget
         self.moved = 0  # bytes of blobs that have come
         self._unnamed = ""  # the blob that came last, until a word names it: no other may come before
         self._stream = stream
@@ -79,7 +84,7 @@ class Courier(Generic[In, Out]):
         Raises `Unreachable`, `RemoteFault` for a blob that is not what its digest says, and `StorageFull`.
         """
         while True:
-            word: In | None = await hear(self._stream, self._into)
+            word: In | None = await hear(self._stream, self._into, self._budget)
             if word is None:
                 return None
             if word.WhichOneof("it") == "blob":

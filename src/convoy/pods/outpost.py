@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -24,6 +25,7 @@ from convoy.store.blobs import BlobFolder
 from convoy.trust import paths
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
+from convoy.wire.budget import Budget, Rate
 from convoy.wire.dial import Way
 from convoy.wire.stream import Stream
 from convoy.worker.isolation import Walls, probe
@@ -36,6 +38,8 @@ NETWORK: Final = Grants(network=True)  # whom a pod reaches is its NetworkPolicy
 PULSE_S: Final = 1.0  # how often the node hears of CPU seconds: as often as a node looks at a process of its own
 DIAL_S: Final = 60.0  # for the network to let a new pod through to its node
 LAST_S: Final = 5.0  # for the last words to arrive
+NODE_SAYS: Final = Rate(5000, 256 << 20, 4)  # 5,000 messages and 256 MiB a second of a node, 4 s of that at once
+MAX_WORDS: Final = 256  # that wait for the line to the node, of at most 64 KiB each where they are output
 FAILED: Final = 74  # exit status (EX_IOERR) where the pod could not keep what came
 UNREACHED: Final = 69  # exit status (EX_UNAVAILABLE)
 
@@ -102,7 +106,10 @@ class Outpost:
 
     stream: Stream
     folder: Path
-    _words: asyncio.Queue[tuple[pb.PodUp, tuple[str, ...]] | None] = field(default_factory=asyncio.Queue)
+    _words: asyncio.Queue[tuple[pb.PodUp, tuple[str, ...]] | None] = field(
+        default_factory=lambda: asyncio.Queue(MAX_WORDS)
+    )
+    _missing: int = 0  # bytes of output for which there was no room
     _worker: ProcessWorker | None = None
 
     @property
@@ -111,7 +118,7 @@ class Outpost:
 
     async def run(self) -> None:
         """Serve until the worker has ended and the node knows, or until the node is gone: then the worker goes, too."""
-        courier = Courier(self.stream, self._blobs, self._words, (pb.PodDown, pb.PodUp))
+        courier = Courier(self.stream, self._blobs, self._words, (pb.PodDown, pb.PodUp), budget=Budget(NODE_SAYS))
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(self._write(courier))
@@ -119,7 +126,8 @@ class Outpost:
             await asyncio.wait({writing, listening}, return_when=asyncio.FIRST_COMPLETED)
             if self._worker is not None:
                 await self._worker.stop(0)
-            self._words.put_nowait(None)
+            with suppress(asyncio.QueueFull):  # then the line is cut in the middle of what it did not take
+                self._words.put_nowait(None)
             await asyncio.wait({writing, listening}, timeout=LAST_S)  # the node hangs up when it has heard all
             self.stream.cut()
             await asyncio.wait({listening})
@@ -147,8 +155,8 @@ class Outpost:
             return
         except ConvoyError as problem:  # no room for what came, or what came is wrong
             self._printed(f"convoy: {errors.line(problem)}\n".encode())
-            self._words.put_nowait((pb.PodUp(ended=pb.Ended(how=f"exit code {FAILED}")), ()))
-            self._words.put_nowait(None)
+            await self._words.put((pb.PodUp(ended=pb.Ended(how=f"exit code {FAILED}")), ()))
+            await self._words.put(None)
 
     async def _said(self, down: pb.PodDown, courier: Courier[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:
         match down.WhichOneof("it"):
@@ -190,6 +198,13 @@ class Outpost:
         return await ProcessLauncher(self.folder, walls).launch(order, self._printed)
 
     def _printed(self, data: bytes) -> None:
+        """Queue what the worker prints; what the line cannot take in time is counted and left out."""
+        if self._words.full():
+            self._missing += len(data)
+            return
+        if self._missing:
+            data = f"\nconvoy: {self._missing} bytes of output are left out here\n".encode() + data
+            self._missing = 0
         self._words.put_nowait((pb.PodUp(output=data), ()))
 
     async def _hear(self, worker: ProcessWorker) -> None:
@@ -197,13 +212,13 @@ class Outpost:
         ended = asyncio.create_task(worker.ended())
         try:
             while (up := await worker.receive()) is not None:
-                self._words.put_nowait((pb.PodUp(word=up), named(up)))
+                await self._words.put((pb.PodUp(word=up), named(up)))
         except RemoteFault as problem:
             self._printed(f"{problem}\n".encode())
             await worker.stop(0)
         how = await ended
-        self._words.put_nowait((pb.PodUp(ended=pb.Ended(how=how)), ()))
-        self._words.put_nowait(None)
+        await self._words.put((pb.PodUp(ended=pb.Ended(how=how)), ()))
+        await self._words.put(None)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,15 @@ from convoy.pods.trouble import end_of, of_pod
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
+from convoy.wire.budget import Budget, Rate
 from convoy.wire.stream import PING_S, Stream
 from convoy.worker.launcher import Order
 
 CREDENTIAL_S: Final = 3600.0  # for a pod to find a machine, get its image and open its line; then it may try no more
 PIECE: Final = 1 << 20  # bytes of code in one message
 ENDS: Final = re.compile(r"|exit code [0-9]{1,3}|killed by SIG[A-Z0-9]{2,10}")
+POD: Final = Rate(1000, 64 << 20, 4)  # 1,000 messages and 64 MiB a second of one pod, 4 s of that at once
+MAX_UPS: Final = 256  # words of one worker that its node has not acted on yet: a trainer has one task at a time
 LAST_S: Final = 5.0  # after a line broke, for the cluster to say why; and for a pod to say its last word
 
 
@@ -152,7 +155,10 @@ class PodWorker:
         self._come = True
         self._moved.set()
         self._said("")
-        self._courier = courier = Courier(stream, self._blobs, self._words, (pb.PodUp, pb.PodDown), lambda: self._most)
+        kinds, budget = (pb.PodUp, pb.PodDown), Budget(POD)
+        self._courier = courier = Courier(
+            stream, self._blobs, self._words, kinds, budget=budget, most=lambda: self._most
+        )
         try:
             async with asyncio.TaskGroup() as group:
                 writing = group.create_task(self._write(stream, courier))
@@ -186,6 +192,8 @@ class PodWorker:
             case "life":
                 self._cpu_s = up.life.cpu_s
             case "word":
+                if self._ups.qsize() >= MAX_UPS:
+                    raise RemoteFault(f"its pod said {MAX_UPS} words more than its node could act on")
                 self._ups.put_nowait(up.word)
             case "output":
                 self._output(up.output)

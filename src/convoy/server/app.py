@@ -23,6 +23,7 @@ from convoy.server.files import Workspace
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.identity import Identity
+from convoy.server.intake import Intake
 from convoy.server.logs import JobLogs
 from convoy.server.loop import Loop
 from convoy.server.performer import Performer
@@ -191,6 +192,7 @@ def _build(
         loop=loop,
         audit=audit,
         workspace=workspace,
+        intake=Intake(state, workspace, registry.roll, settings.custom_workflows),
         hub=hub,
         results=results,
         roll=registry.roll,
@@ -200,7 +202,6 @@ def _build(
         notes=notes,
         ending=ending,
         log=structlog.get_logger(),
-        custom_workflows=settings.custom_workflows,
     )
     own = Identity(kit, registry.issuing, settings.site_certificate_life)
     registry.roll.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
@@ -222,6 +223,7 @@ def _spread(registry: Registry, own: Identity, sites: Sessions, desk: Desk) -> N
         sites.renew_all()
 
     registry.told, registry.lent = told, lent
+    registry.keep, registry.settled = desk.loop.keep, desk.loop.settled
 
 
 def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents) -> Auditor:

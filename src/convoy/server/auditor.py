@@ -19,7 +19,11 @@ from convoy.worker.code import told
 EVERY: Final = 100  # records under one signature at the most
 SIGN_S: Final = 10.0  # after the first record that is not signed yet
 SOME: Final = 20  # refusals of one actor within `WINDOW_S` have a record each, the others are a number in one more
+OFTEN: Final = 20  # of one actor's logins, renewals and enrolments within `WINDOW_S`: programs do them by themselves
+MANY: Final = 300  # of each other thing that one actor does within `WINDOW_S`
 WINDOW_S: Final = 600.0  # so that whoever knocks all day leaves some hundred records
+REFUSED: Final = "refused"
+BY_PROGRAMS: Final = frozenset({"login", "logout", "renew", "enrol"})
 MAX_TEXT: Final = 300  # characters of each part of a record: people read them, and nothing in it is ever removed
 PAGE: Final = 1000  # records that are read at once
 
@@ -47,10 +51,36 @@ class Auditor:
     wall: Callable[[], float] = time.time
     _unsigned: int = 0
     _timer: asyncio.TimerHandle | None = None
-    _some: dict[str, int] = field(default_factory=dict)  # refusals of each actor since the first of its window
+    _some: dict[tuple[str, str], int] = field(default_factory=dict)  # by actor and action, within the window of each
 
     def note(self, actor: str, action: str, thing: str = "", outcome: str = "done") -> None:
-        """Write down what somebody did, in one transaction with what the caller posts right after."""
+        """Write down what somebody did, in one transaction with what the caller posts right after.
+
+        What one actor does very often is written down the first times; then follows how many more there were.
+        """
+        if actor == "server" or self._counts(actor, action):
+            self._write(actor, action, thing, outcome)
+
+    def note_some(self, actor: str, action: str, thing: str, outcome: str) -> None:
+        """Write down a refusal, which anybody can bring about as often as they like: the first times, then how many."""
+        if self._counts(actor, REFUSED):
+            self._write(actor, action, thing, outcome)
+
+    def _counts(self, actor: str, action: str) -> bool:
+        """Count what somebody did within a window; return whether it is one of the first."""
+        key = actor, action
+        if key not in self._some:
+            asyncio.get_running_loop().call_later(WINDOW_S, self._close, key)
+        self._some[key] = self._some.get(key, 0) + 1
+        return self._some[key] <= _most(action)
+
+    def _close(self, key: tuple[str, str]) -> None:
+        """End a window: say how many there were that have no record."""
+        (actor, action), more = key, self._some.pop(key, 0) - _most(key[1])
+        if more > 0:
+            self._write(actor, "more", outcome=f"{action}: {more} times more within {WINDOW_S:.0f} s")
+
+    def _write(self, actor: str, action: str, thing: str = "", outcome: str = "done") -> None:
         self.last = audit.following(
             self.last,
             project=self.project,
@@ -66,15 +96,6 @@ class Auditor:
             self.sign()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SIGN_S, self.sign)
-
-    def note_some(self, actor: str, action: str, thing: str, outcome: str) -> None:
-        """Write down what anybody can bring about as often as they like: the first times, then how many more."""
-        count = self._some.get(actor, 0)
-        if not count:
-            asyncio.get_running_loop().call_later(WINDOW_S, self._count, actor)
-        self._some[actor] = count + 1
-        if count < SOME:
-            self.note(actor, action, thing, outcome)
 
     def sign(self) -> None:
         """Sign what is not signed yet, and send the checkpoint to the sites once it is durable."""
@@ -94,8 +115,8 @@ class Auditor:
 
     def leave(self, outcome: str) -> None:
         """Write down that the server leaves, and sign: the last words that the sites hear of it."""
-        for actor in list(self._some):
-            self._count(actor)
+        for key in list(self._some):
+            self._close(key)
         self.note("server", "stop", outcome=outcome)
         self.sign()
 
@@ -127,10 +148,10 @@ class Auditor:
         self.signed = checkpoint
         self.send(_down(checkpoint))
 
-    def _count(self, actor: str) -> None:
-        more = self._some.pop(actor, 0) - SOME
-        if more > 0:
-            self.note(actor, "more", outcome=f"refused: {more} times more within {WINDOW_S:.0f} s")
+
+def _most(action: str) -> int:
+    """Return how many records one actor may have of an action within a window."""
+    return SOME if action == REFUSED else OFTEN if action in BY_PROGRAMS else MANY
 
 
 def _down(checkpoint: audit.Checkpoint) -> pb.Down:

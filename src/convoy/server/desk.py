@@ -8,31 +8,31 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from convoy.admin import views
-from convoy.admin.port import Person
+from convoy.admin.port import Grant, Person
 from convoy.control import events
 from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite
-from convoy.errors import NotAllowed, NotFound, Refused, StorageFull
-from convoy.flows.check import check_job
+from convoy.errors import ConvoyError, NotFound, Refused, StorageFull
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
+from convoy.server.intake import Intake
 from convoy.server.logs import JobLogs, pages
 from convoy.server.loop import Loop
 from convoy.server.results import Results
 from convoy.server.views import audit_line, job_view, member_views, round_view, site_view
-from convoy.spec.job import read_job_document
 from convoy.store.ledger import Switched, Withdrawn
-from convoy.trust import bundle as bundles
 from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker.node import Ending, Notes
+
+PIECE: Final = 1 << 18  # bytes of a bundle that are read at once
 
 
 @dataclass(slots=True)
@@ -42,20 +42,20 @@ class Desk:
     loop: Loop
     audit: Auditor
     workspace: Workspace
+    intake: Intake
     hub: Hub
     results: Results
     roll: Roll
     version: str
     logs_of: Callable[[str], JobLogs]
-    expel: Callable[[SiteName], None]  # cut every connection of a site
+    expel: Callable[[SiteName], None]  # end every connection of a site
     notes: Notes
     ending: Ending
     log: Any  # a structlog logger
-    custom_workflows: Collection[str] = ()  # roles whose jobs may bring a workflow of their own
     started_at: float = field(default_factory=time.time)
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def submit(self, person: Person, bundle: bytes) -> views.JobView:
+    async def submit(self, grant: Grant, bundle: bytes) -> views.JobView:
         """Verify, check and keep a bundle; sending the same bundle again returns the same job."""
         problem = self.loop.check_room()
         if problem:
@@ -65,73 +65,32 @@ class Desk:
                 fix="make room on the server's disk, or delete jobs that have ended: convoy job delete JOB",
             )
         async with self._taking:  # the same bundle may come twice, when a connection breaks
-            record = await asyncio.to_thread(self._take, person, bundle)
-            self.log.info("submitted", by=person.name, job=record.id, name=record.name)
-            if record.id not in self.loop.machine.state.jobs:
-                self._did(person, "submit", f"job:{record.id}", f"accepted: {record.name}")
-            self.loop.post(events.Submitted(record))
+            record = await asyncio.to_thread(self.intake.take, grant.act(lambda person: person), bundle)
+            try:
+                grant.act(lambda person: self._submitted(person, record))
+            except ConvoyError:
+                if record.id not in self.loop.machine.state.jobs:
+                    await asyncio.to_thread(self.workspace.job(record.id).remove)
+                raise
         await self.loop.settled()
         return self._view(self._job(record.id))
 
-    def _take(self, person: Person, data: bytes) -> Job:
-        checked = bundles.verify(data, root_pem=self.roll.root_pem, project=self.roll.now.project, now=time.time())
-        if checked.submitter != person.name:
-            raise Refused(
-                "the bundle was signed by somebody else",
-                why=f"you are {person.name}, it says {checked.submitter}",
-                fix="submit it with the kit that signed it",
-            )
-        text = bytes(checked.files["job.yaml"]).decode() if "job.yaml" in checked.files else ""
-        if not text:
-            raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
-        spec, document = read_job_document(text, name="job.yaml")
-        if (None if checked.sites is None else set(checked.sites)) != (None if spec.sites is None else set(spec.sites)):
-            raise Refused(
-                "the bundle is signed for other sites than its job.yaml names",
-                why=f"signed: {_named(checked.sites)}; named: {_named(spec.sites)}",
-                fix="submit the job folder again",
-            )
-        if ":" in spec.workflow and person.role not in self.custom_workflows:
-            raise NotAllowed(
-                f"{person.name} may not run a workflow of their own at this server",
-                why=f"{spec.workflow} is code of the job; `custom_workflows` in the server's node.yaml lists "
-                f"{', '.join(self.custom_workflows) or 'no role'}, and you are {person.role}",
-                fix="use a built-in workflow, or ask whoever runs the server to add your role",
-            )
-        check_job(spec, document, checked.files, self.roll.now.sites(), self._room())
-        files = self.workspace.job(checked.id)
-        if JobId(checked.id) not in self.loop.machine.state.jobs:  # sent again, it lies there already, or has ended
-            try:
-                files.make(data)
-                for old in (draft := files.folder / "code.tmp", files.code):
-                    shutil.rmtree(old, ignore_errors=True)
-                bundles.unpack(checked, draft)
-                draft.replace(files.code)
-            except StorageFull:
-                files.remove()
-                raise
-        return Job(
-            id=JobId(checked.id),
-            name=spec.name,
-            submitter=person.name,
-            org=person.org,
-            bundle=checked.digest,
-            size=len(data),
-            spec=spec.to_json(),
-            state="submitted",
-            cause="",
-            submitted_at=time.time(),
-        )
-
-    def _room(self) -> dict[str, tuple[float, float, float]]:
-        """Return what each connected site can give to jobs in all; one that is away may come back with more."""
-        there = [site for site in list(self.loop.machine.state.sites.values()) if site.connected]
-        return {site.name: (site.capacity.cpu, site.capacity.memory, site.capacity.gpu) for site in there}
+    def _submitted(self, person: Person, record: Job) -> None:
+        self.intake.check_workflow(person, record)
+        self.log.info("submitted", by=person.name, job=record.id, name=record.name)
+        if record.id not in self.loop.machine.state.jobs:
+            self._did(person, "submit", f"job:{record.id}", f"accepted: {record.name}")
+        self.loop.post(events.Submitted(replace(record, org=person.org)))
 
     def jobs(self) -> list[views.JobView]:
         """Return every job, newest first."""
         found = sorted(self.loop.machine.state.jobs.values(), key=lambda job: -job.record.submitted_at)
         return [self._view(job) for job in found]
+
+    def owner(self, job: str) -> tuple[str, str]:
+        """Return who submitted a job, and their organisation then."""
+        record = self._job(job).record
+        return record.submitter, record.org
 
     async def job(self, job: str) -> views.JobDetail:
         """Return one job in full."""
@@ -145,7 +104,7 @@ class Desk:
             results=await self.results.names(job) if found.over else [],
         )
 
-    async def watch(self, job: str) -> AsyncIterator[views.Progress]:
+    async def watch(self, job: str) -> AsyncGenerator[views.Progress, None]:
         """Yield the job at once and after each change, until it has ended."""
         found = self._job(job)
         event = asyncio.Event()
@@ -183,10 +142,9 @@ class Desk:
                 for name, line in page:
                     yield views.LogLine(site=name, text=line)
 
-    async def abort(self, person: Person, job: str) -> views.JobView:
+    async def abort(self, grant: Grant, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""
         found = self._job(job)
-        self.log.info("abort asked", by=person.name, job=job)
         if found.over:
             raise Refused(
                 f"job {found.record.name} has ended already",
@@ -196,8 +154,7 @@ class Desk:
         event = asyncio.Event()
         leave = self.loop.subscribe(job, event)
         try:
-            self._did(person, "abort", f"job:{job}")
-            self.loop.post(events.AbortAsked(found.record.id, person.name))
+            grant.act(lambda person: self._aborted(person, found.record.id))
             while not found.over:
                 event.clear()
                 await event.wait()
@@ -206,7 +163,12 @@ class Desk:
         await self.loop.settled()
         return self._view(found)
 
-    async def delete(self, person: Person, job: str) -> None:
+    def _aborted(self, person: Person, job: JobId) -> None:
+        self.log.info("abort asked", by=person.name, job=job)
+        self._did(person, "abort", f"job:{job}")
+        self.loop.post(events.AbortAsked(job, person.name))
+
+    async def delete(self, grant: Grant, job: str) -> None:
         """Forget an ended job and its results. Raises `Refused` while it runs."""
         found = self._job(job)
         if not found.over:
@@ -215,16 +177,25 @@ class Desk:
                 why=f"it is {found.record.state}",
                 fix=f"convoy job abort {job[:8]}",
             )
-        self.log.info("delete", by=person.name, job=job)
-        self._did(person, "delete", f"job:{job}")
-        await self.results.remove(job)
-        self.loop.post(events.DeleteAsked(found.record.id))
+        grant.act(lambda person: self._did(person, "delete", f"job:{job}"))
+        await self.results.remove(job, grant.check)
+        grant.act(lambda person: self._deleted(person, found.record.id))
         await self.loop.settled()
 
-    def bundle(self, job: str) -> Path:
-        """Return the file of the job's bundle as it was submitted."""
+    def _deleted(self, person: Person, job: JobId) -> None:
+        self.log.info("delete", by=person.name, job=job)
+        self.loop.post(events.DeleteAsked(job))
+
+    async def bundle(self, job: str) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes of the job's bundle as it was submitted. Raises `Refused` if it is not kept any more."""
         self._job(job)
-        return self.workspace.job(job).bundle
+        try:
+            file = await asyncio.to_thread(self.workspace.job(job).bundle.open, "rb")
+        except FileNotFoundError as problem:
+            raise Refused("the bundle of this job is not kept any more", fix="submit its folder again") from problem
+        with file:
+            while piece := await asyncio.to_thread(file.read, PIECE):
+                yield piece
 
     async def result(self, job: str, name: str) -> AsyncIterator[bytes]:
         """Yield the bytes of one result file, by its name in `JobDetail.results`."""
@@ -240,44 +211,53 @@ class Desk:
         listed = [site for site in state.sites.values() if site.listed]
         return [site_view(state, site, self.roll) for site in sorted(listed, key=lambda site: site.name)]
 
-    async def set_site(self, person: Person, site: str, enabled: bool) -> views.SiteView:
+    async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:
         """Let a site take part, or not. Raises `NotFound` for an unknown site."""
         known = self._site(site)
+        grant.act(lambda person: self._switched(person, known.name, enabled=enabled))
+        await self.loop.settled()
+        return site_view(self.loop.machine.state, known, self.roll)
+
+    def _switched(self, person: Person, site: SiteName, *, enabled: bool) -> None:
         self.log.info("site switched", by=person.name, site=site, enabled=enabled)
         self._did(person, "enable" if enabled else "disable", f"site:{site}")
         self.loop.keep(Switched(site, enabled, self.roll.revoked.get(site, 0.0)))
-        self.loop.post(events.SiteSwitched(known.name, enabled))
-        await self.loop.settled()
+        self.loop.post(events.SiteSwitched(site, enabled))
         if not enabled:
-            self.expel(known.name)
-        return site_view(self.loop.machine.state, known, self.roll)
+            self.expel(site)
 
-    async def revoke_site(self, person: Person, site: str) -> views.SiteView:
+    async def revoke_site(self, grant: Grant, site: str) -> views.SiteView:
         """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
         known = self._site(site)
+        grant.act(lambda person: self._revoked(person, known.name))
+        await self.loop.settled()
+        return site_view(self.loop.machine.state, known, self.roll)
+
+    def _revoked(self, person: Person, site: SiteName) -> None:
         self.log.info("site revoked", by=person.name, site=site)
         self._did(person, "revoke", f"site:{site}")
         self.take_back(site, time.time())
-        self.loop.post(events.SiteRevoked(known.name))
-        await self.loop.settled()
-        self.expel(known.name)
-        return site_view(self.loop.machine.state, known, self.roll)
+        self.loop.post(events.SiteRevoked(site))
+        self.expel(site)
 
-    async def revoke_admin(self, person: Person, admin: str) -> views.Done:
+    async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:
         """Let nobody log in with what a person was certified for so far. Raises `NotFound` for an unknown person."""
         known = self.roll.now.participants.get(admin)
         if known is None or known.kind != "admin":
             raise NotFound(f"{admin} is no admin of {self.roll.now.project}", fix="its admins are those of project.yml")
+        grant.act(lambda person: self._logged_out(person, admin))
+        await self.loop.settled()
+        return views.Done()
+
+    def _logged_out(self, person: Person, admin: str) -> None:
         self.log.info("admin revoked", by=person.name, admin=admin)
         self._did(person, "revoke", f"admin:{admin}")
         self.take_back(admin, time.time())
-        await self.loop.settled()
-        return views.Done()
 
     def take_back(self, name: str, now: float) -> None:
         """Let no certificate and no open invitation that somebody got so far be good, now and after a restart."""
         site = self.loop.machine.state.sites.get(SiteName(name))
-        self.roll.revoked[name] = now
+        self.roll.revoke(name, now)
         self.loop.keep(Switched(name, site.enabled if site else True, now))
         self.loop.keep(Withdrawn(name))
 
@@ -311,20 +291,21 @@ class Desk:
         """Return the newest warnings and errors of the server, oldest first."""
         return [views.LogLine(site="server", text=text) for text in list(self.notes.newest)[-count:]]
 
-    async def shutdown(self, person: Person, target: str, restart: bool) -> None:
+    async def shutdown(self, grant: Grant, target: str, restart: bool) -> None:
         """Stop (or restart) the server ("server") or a site by name, after a drain."""
-        self.log.info("shutdown asked", by=person.name, target=target, restart=restart)
-        action = "restart" if restart else "stop"
-        if target == "server":
-            self._did(person, action, "server")
-            self.ending.ask(restart=restart)
-        elif target in self.hub.lines:
-            self._did(person, action, f"site:{target}")
-            self.hub.send(target, pb.Down(leave=pb.Leave(restart=restart)))
-        elif target in self.loop.machine.state.sites:
-            raise Refused(f"{target} is not connected", fix=f"start it where it lives: convoy run KIT of {target}")
-        else:
+        if target != "server" and target not in self.loop.machine.state.sites:
             raise self._no_site(target)
+        if target != "server" and target not in self.hub.lines:
+            raise Refused(f"{target} is not connected", fix=f"start it where it lives: convoy run KIT of {target}")
+        grant.act(lambda person: self._left(person, target, restart=restart))
+
+    def _left(self, person: Person, target: str, *, restart: bool) -> None:
+        self.log.info("shutdown asked", by=person.name, target=target, restart=restart)
+        self._did(person, "restart" if restart else "stop", "server" if target == "server" else f"site:{target}")
+        if target == "server":
+            self.ending.ask(restart=restart)
+        else:
+            self.hub.send(target, pb.Down(leave=pb.Leave(restart=restart)))
 
     def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
         """Write into the audit trail what the REST API did, or refused, by itself."""
@@ -354,10 +335,6 @@ class Desk:
         if found is None:
             raise NotFound(f"there is no job {job!r}", fix="convoy job list")
         return found
-
-
-def _named(sites: Sequence[str] | None) -> str:
-    return "all" if sites is None else ", ".join(sites)
 
 
 def resident_bytes() -> int:

@@ -18,6 +18,7 @@ from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.budget import Budget, Rate
 from convoy.worker import code
 from convoy.worker.launcher import Launcher, Order, Wants, Worker
 from convoy.worker.lines import Stamper
@@ -26,6 +27,7 @@ STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
 MAX_KIND: Final = 255  # characters, as the ledger has room for
 MAX_STEP: Final = 32  # characters, as the ledger has room for
 MAX_SITES: Final = 1_000_000  # that a question may want: no number is too large for a database
+WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
 
 
@@ -124,9 +126,10 @@ class Flows:
 
     async def _hear(self, job: LiveJob, worker: Worker) -> bool:
         """Handle what a workflow says until it hangs up; return whether it came to its end."""
-        said = False
+        said, budget = False, Budget(WORKFLOW)
         try:
             while (up := await worker.receive()) is not None:
+                await budget.spend(up.ByteSize())
                 said = self._said(job, worker, up) or said
         except ConvoyError as problem:  # the code of one job: it ends there, and the server goes on
             self.post(events.FlowFailed(job.record.id, code.told(problem.what), code.told(problem.why)))

@@ -3,31 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import Final
+
+import structlog
 
 from convoy.errors import NotAllowed
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.stream import Stream
 
 MAX_UNREAD: Final = 10_000  # messages for a site that does not read: it may hear them anew when it is back
+MAX_UNREAD_BYTES: Final = 64 << 20  # of these messages: a thousand tasks with small models
+
+
+class _Words(asyncio.Queue["pb.Down | None"]):
+    """A queue that knows how many bytes wait in it."""
+
+    size = 0
+
+    def _put(self, item: pb.Down | None) -> None:
+        super()._put(item)  # asyncio's own seam for other kinds of queues
+        self.size += 0 if item is None else item.ByteSize()
+
+    def _get(self) -> pb.Down | None:
+        item = super()._get()
+        self.size -= 0 if item is None else item.ByteSize()
+        return item
 
 
 class Line:
     """One site's open stream, from our side."""
 
-    def __init__(self, site: str, process: str) -> None:
+    def __init__(self, site: str, process: str, stream: Stream) -> None:
         """Begin with nothing to say."""
         self.site = site
         self.process = process
-        self.downs: asyncio.Queue[pb.Down | None] = asyncio.Queue()
-        self.cut: Callable[[], None] = lambda: None  # ends the connection under whoever uses it
+        self.stream = stream
+        self.downs = _Words()
+        self._full = False
 
     def send(self, down: pb.Down) -> None:
         """Put a message on the line; a site that asks and asks and never reads loses it."""
-        if self.downs.qsize() >= MAX_UNREAD:
-            self.cut()
-            return
-        self.downs.put_nowait(down)
+        count, size = self.downs.qsize(), self.downs.size
+        if count < MAX_UNREAD and size < MAX_UNREAD_BYTES:
+            self.downs.put_nowait(down)
+        elif not self._full:
+            self._full = True
+            structlog.get_logger().warning("a site is cut off", site=self.site, reason=f"{count} messages unread")
+            self.stream.cut()
 
     def hang_up(self) -> None:
         """End the line after what has been sent."""
@@ -42,7 +64,7 @@ class Hub:
         self.lines: dict[str, Line] = {}
         self.behind: set[str] = set()  # sites whose words were lost to a full disk
 
-    def open(self, site: str, process: str) -> Line:
+    def open(self, site: str, process: str, stream: Stream) -> Line:
         """Open a line; an older one of the same process is hung up, for a site has one stream.
 
         Raises `NotAllowed` while another process of that site is connected: one that is gone without a word is noticed
@@ -57,7 +79,7 @@ class Hub:
             )
         if older is not None:
             older.hang_up()
-        line = self.lines[site] = Line(site, process)
+        line = self.lines[site] = Line(site, process, stream)
         return line
 
     def close(self, line: Line) -> bool:

@@ -47,5 +47,5 @@ class Lease:
         self._timers.clear()
 
     def _over(self) -> None:
-        structlog.get_logger().warning("a site's certificate is over, and it asked for no other", site=self._line.site)
+        structlog.get_logger().warning("a site's certificate expired and was not renewed", site=self._line.site)
         self._line.hang_up()

@@ -15,6 +15,7 @@ from convoy.control.machine import Machine, Now
 from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
+from convoy.trust.enrolment import Invite
 
 LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
 
@@ -23,7 +24,7 @@ LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while 
 class Kept:
     """An entry of the ledger that the machine knows nothing of, and what to do once it is durable."""
 
-    entry: Switched | Withdrawn | audit.Entry
+    entry: Switched | Withdrawn | Invite | audit.Entry
     then: Callable[[], None] | None = None
 
 
@@ -65,7 +66,7 @@ class Loop:
         self._enqueue(self.machine.resume())
         self._arm()
 
-    def keep(self, entry: Switched | Withdrawn | audit.Entry, then: Callable[[], None] | None = None) -> None:
+    def keep(self, entry: Switched | Withdrawn | Invite | audit.Entry, then: Callable[[], None] | None = None) -> None:
         """Make an entry durable in one transaction with whatever comes together; then do `then`."""
         self._queue.append(Kept(entry, then))
         self._some.set()

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 
 import structlog
 
 from convoy.admin import views
-from convoy.admin.port import Person
+from convoy.admin.port import Grant, Person
 from convoy.control.records import SiteName
 from convoy.errors import NotAllowed, Refused
 from convoy.spec.kit import PENDING, Kind, Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Ledger, Withdrawn
-from convoy.trust import enrolment, federation, files, keys, peers, request, roll
+from convoy.trust import enrolment, files, keys, peers, request, roll
 from convoy.trust.authority import DAY_S, Authority
 from convoy.trust.enrolment import Invite
 from convoy.trust.federation import Federation, Roll
@@ -36,6 +36,8 @@ class Registry:
     settings: Settings
     told: Callable[[Federation, bytes, frozenset[str]], None] = lambda *_: None  # hears each newer one, and who is gone
     lent: Callable[[Authority], None] = lambda _: None  # hears of another issuing authority
+    keep: Callable[[Invite | Withdrawn], None] = field(init=False)  # the loop's: durable in order with all else
+    settled: Callable[[], Awaitable[None]] = field(init=False)  # the loop's: once all that was kept is durable
 
     @classmethod
     def of(cls, kit: Kit, settings: Settings, ledger: Ledger) -> Registry:
@@ -45,22 +47,30 @@ class Registry:
         return cls(kit.project, issuing, ledger, Roll(people, kit.root_file.read_bytes()), signed, kit, settings)
 
     async def enrol(self, ask: views.EnrolAsk) -> views.CertificateView:
-        """Certify the key of whoever holds a fresh join token. Raises `NotAllowed`."""
+        """Certify the key of whoever holds a join token, from the token's first use on. Raises `NotAllowed`."""
         key = enrolment.requested_key(ask.request.encode())
         token = enrolment.token_hash(ask.token, project=self.project, kind=ask.kind, name=ask.name)
         self._listed("site" if ask.kind == "site" else "admin", ask.name)
-        now = time.time()
-        invite = await asyncio.to_thread(self.ledger.redeem, token, key=enrolment.key_id(key), now=now)
+        await self.settled()  # so that what was withdrawn up to now is withdrawn in the ledger, too
+        before = self.roll.revoked.get(ask.name)
+        invite, used_at = await asyncio.to_thread(self.ledger.redeem, token, key=enrolment.key_id(key), now=time.time())
+        self._listed(invite.kind, invite.name)
+        if self.roll.revoked.get(invite.name) != before:
+            raise NotAllowed(f"{invite.name} was revoked while it joined", fix=f"convoy kit invite {invite.name}")
         structlog.get_logger().info("enrolled", kind=invite.kind, name=invite.name)
-        return views.CertificateView(certificate=self._certify(invite.kind, invite.name, key, now).decode())
+        return views.CertificateView(certificate=self._certify(invite.kind, invite.name, key, used_at).decode())
 
-    def renew(self, person: Person, request: str) -> views.CertificateView:
+    def renew(self, grant: Grant, request: str) -> views.CertificateView:
         """Certify another key of somebody who has logged in. Raises `NotAllowed`."""
         key = enrolment.requested_key(request.encode())
-        return views.CertificateView(certificate=self._certify("admin", person.name, key, time.time()).decode())
+        pem = grant.act(lambda person: self._certify("admin", person.name, key, time.time()))
+        return views.CertificateView(certificate=pem.decode())
 
     def renewed(self, site: str, request: bytes) -> tuple[Peer, bytes]:
-        """Certify another key of a site that is connected; return it as its peer will see it, and the certificates."""
+        """Certify another key of a site that is connected; return it as its peer will see it, and the certificates.
+
+        The caller judges in the same step that the site may go on.
+        """
         now = time.time()
         pem = self._certify("site", site, enrolment.requested_key(request), now)
         return Peer(site, now, now + self.settings.site_certificate_life, renews=True), pem
@@ -75,38 +85,50 @@ class Registry:
             number = self.roll.now.number
             raise NotAllowed(f"{name} is no {kind} of {self.project}", why=f"federation.json number {number} says so")
 
-    async def invite(self, person: Person, ask: views.InviteAsk) -> None:
+    async def invite(self, grant: Grant, ask: views.InviteAsk) -> None:
         """Let a join token be used, and none that was made before. Raises `NotAllowed` for whom nobody lists."""
+        grant.act(lambda person: self._invited(person, ask))
+        await self.settled()
+
+    def _invited(self, person: Person, ask: views.InviteAsk) -> None:
         self._listed(ask.kind, ask.name)
         structlog.get_logger().info("invited", by=person.name, kind=ask.kind, name=ask.name)
-        invite = Invite(ask.hash, ask.kind, ask.name, min(ask.expires_at, time.time() + 366 * DAY_S))
-        await asyncio.to_thread(self.ledger.write, [Withdrawn(ask.name, but=ask.hash), invite])
+        self.keep(Withdrawn(ask.name, but=ask.hash))
+        self.keep(Invite(ask.hash, ask.kind, ask.name, min(ask.expires_at, time.time() + 366 * DAY_S)))
 
-    async def publish(self, person: Person, signed: bytes) -> views.FederationView:
+    async def publish(self, grant: Grant, new: Federation, signed: bytes) -> views.FederationView:
         """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`."""
-        new, old = federation.read(signed, self.roll.root_pem), self.roll.now
+        grant.act(lambda person: self._published(person, new, signed))
+        return views.FederationView(number=new.number, sites=[SiteName(name) for name in new.sites()])
+
+    def _published(self, person: Person, new: Federation, signed: bytes) -> None:
+        """Put it in force before anybody else gets a turn: the file is small, and written with the list that counts."""
+        old = self.roll.now
         if new.project != self.project or new.number < old.number or (new.number == old.number and new != old):
             raise Refused(
                 f"federation.json number {new.number} of {new.project} is not newer than what is known",
                 why=f"this is {self.project}, and it knows number {old.number}",
                 fix="publish the newest one",
             )
-        if new != old:
-            await asyncio.to_thread(roll.take, self.kit, signed)
-            self.roll.now, self.roll.root_pem, self.signed = new, self.kit.root_file.read_bytes(), signed
-            structlog.get_logger().info("federation.json is new", by=person.name, number=new.number)
-            self.told(new, signed, frozenset(old.participants.keys() - new.participants.keys()))
-        return views.FederationView(number=new.number, sites=[SiteName(name) for name in new.sites()])
+        if new == old:
+            return
+        roll.take(self.kit, signed)
+        self.signed = signed
+        self.roll.take(new, self.kit.root_file.read_bytes())
+        structlog.get_logger().info("federation.json is new", by=person.name, number=new.number)
+        self.told(new, signed, frozenset(old.participants.keys() - new.participants.keys()))
 
-    async def ask_for_authority(self, person: Person) -> views.RequestView:
+    async def ask_for_authority(self, grant: Grant) -> views.RequestView:
         """Make a key for another issuing authority, and ask the holder of the root to certify it."""
-        structlog.get_logger().info("another issuing authority is asked for", by=person.name)
-        asked = await asyncio.to_thread(request.make, self.kit.work)
-        return views.RequestView(request=asked.decode())
+        grant.act(lambda person: structlog.get_logger().info("an issuing authority is asked for", by=person.name))
+        return views.RequestView(request=await asyncio.to_thread(request.make, self.kit.work))
 
-    async def take_authority(self, person: Person, certificate: str) -> None:
+    async def take_authority(self, grant: Grant, certificate: str) -> None:
         """Issue with the key that was made last from now on: everybody renews. Raises `NotAllowed`, `BadInput`."""
-        pending, pem = self.kit.work / PENDING, certificate.encode()
+        grant.act(lambda person: self._issues_with(person, certificate.encode()))
+
+    def _issues_with(self, person: Person, pem: bytes) -> None:
+        pending = self.kit.work / PENDING
         if not pending.exists():
             raise Refused("no issuing authority was asked for", fix="convoy federation issue")
         draft = self.kit.work / f"{PENDING}.pem"

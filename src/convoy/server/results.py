@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -73,9 +73,10 @@ class Results:
             async for chunk in got.stream(min_chunk_size=1 << 20):
                 yield bytes(chunk)
 
-    async def remove(self, job: str) -> None:
-        """Delete all that a job left. Raises `Unreachable`."""
+    async def remove(self, job: str, check: Callable[[], None]) -> None:
+        """Delete all that a job left. Raises `Unreachable`, and what `check` raises before each file."""
         for name in await self.names(job):
+            check()
             with _reached():
                 await obstore.delete_async(self._store, f"{job}/{name}")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -22,11 +22,13 @@ from convoy.server.hub import Hub, Line
 from convoy.server.lease import Lease
 from convoy.server.logs import JobLogs
 from convoy.server.registry import Registry
+from convoy.server.standing import Standing
 from convoy.server.transfers import Transfers
 from convoy.spec.policy import ISOLATED
 from convoy.trust.federation import Federation
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
+from convoy.wire.budget import Budget, Rate
 from convoy.wire.frames import MAX_FIRST
 from convoy.wire.stream import Stream, hear, speak
 from convoy.worker.code import STORY, told
@@ -38,6 +40,21 @@ MAX_CONNECTIONS: Final = 64  # of one site: its line, and transfers of a few doz
 MAX_JOBS: Final = 10_000  # that a site says it holds
 MAX_MEMORY: Final = 1 << 60  # bytes that a site says it has: no machine of ours has a thousandth of it
 MAX_VERSION: Final = 64  # characters; it is shown in lists
+SITE: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one site, 4 s of that at once
+PINGS: Final = Rate(1, 1 << 20, 20, 0.0, "pings")  # one a second, 20 at once; a site of ours sends one in 20 s
+RENEWALS: Final = Rate(1, 1 << 20, 60, 0.0, "certificate requests")  # one a second, 60 at once; one a day is usual
+OPENING: Final = 20  # messages that a new connection costs as much as: its handshake
+TRANSFER: Final = 5  # messages that one more transfer on a connection costs as much as: a file, a thread
+PAUSE: Final = 4  # times as long as an offer with a header took: so one site's offers take a fifth of the server's time
+
+
+@dataclass(frozen=True, slots=True)
+class Budgeted:
+    """What one site may still say."""
+
+    messages: Budget = field(default_factory=lambda: Budget(SITE))
+    pings: Budget = field(default_factory=lambda: Budget(PINGS))
+    renewals: Budget = field(default_factory=lambda: Budget(RENEWALS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +71,7 @@ class Sessions:
     registry: Registry
     audit: Auditor
     open: dict[SiteName, set[Stream]] = field(default_factory=dict)
+    budgets: dict[SiteName, Budgeted] = field(default_factory=dict)  # over all connections of each
 
     def refused(self, problem: NotAllowed) -> None:
         """Note a stranger who did not get through the door."""
@@ -69,27 +87,37 @@ class Sessions:
                 await stream.write(verdict(problem))
             raise
         site = SiteName(peer.name)
+        stream.peer = site
         if len(self.open.get(site, ())) >= MAX_CONNECTIONS:
             raise NotAllowed(f"{site} has too many connections", why=f"{MAX_CONNECTIONS} are the limit")
         self.open.setdefault(site, set()).add(stream)
         try:
-            while (opening := await self._opening(stream)) is not None:
-                try:
-                    self._demand(peer)
-                    work = self._begun(peer, stream, opening)
-                except ConvoyError as problem:
-                    reason = errors.line(problem)
-                    structlog.get_logger().warning("a site was refused", reason=reason)
-                    if opening.HasField("hello"):
-                        self.audit.note_some(f"site:{site}", "join", "", f"refused: {reason}")
-                    await stream.write(verdict(problem))
-                    return
-                if not await work:
-                    return
+            await self._serve(Standing(self.state, self.registry.roll, peer), stream)
         finally:
             self.open[site].discard(stream)
             if not self.open[site]:
                 del self.open[site]
+
+    async def _serve(self, standing: Standing, stream: Stream) -> None:
+        site, cost = SiteName(standing.peer.name), OPENING
+        while (opening := await self._opening(stream)) is not None:
+            try:
+                standing.check()
+                budgets = self.budgets.setdefault(site, Budgeted())
+                await budgets.messages.spend(0, frames=cost)
+                for budget in (budgets.pings, budgets.renewals):  # raises while the site rests
+                    budget.pay(0, frames=0)
+                cost = TRANSFER
+                work = standing.act(partial(self._begun, standing, stream, opening))
+            except ConvoyError as problem:
+                reason = errors.line(problem)
+                structlog.get_logger().warning("a site was refused", site=site, reason=reason)
+                if opening.HasField("hello"):
+                    self.audit.note_some(f"site:{site}", "join", "", f"refused: {reason}")
+                await stream.write(verdict(problem))
+                return
+            if not await work:
+                return
 
     def published(self, new: Federation, signed: bytes) -> None:
         """There is a newer federation.json: every site gets it, and who has left it is expelled."""
@@ -105,13 +133,18 @@ class Sessions:
             asyncio.get_running_loop().call_later(count * SPREAD_S, line.send, pb.Down(renew=pb.Renew()))
 
     def expel(self, site: SiteName) -> None:
-        """End every connection of a site; one that does not take our last words loses them."""
-        if site in self.hub.lines:
-            self.hub.lines[site].hang_up()
-        asyncio.get_running_loop().call_later(LAST_WORDS_S, self._cut, frozenset(self.open.get(site, ())))
+        """End every connection of a site: transfers at once; a line that does not take our last words loses them."""
+        line = self.hub.lines.get(site)
+        if line is not None:
+            line.hang_up()
+        for stream in list(self.open.get(site, ())):
+            if line is None or stream is not line.stream:
+                stream.cut()
+            else:
+                asyncio.get_running_loop().call_later(LAST_WORDS_S, self._cut, site, stream)
 
-    def _cut(self, streams: frozenset[Stream]) -> None:
-        for stream in streams & {stream for streams in self.open.values() for stream in streams}:
+    def _cut(self, site: SiteName, stream: Stream) -> None:
+        if stream in self.open.get(site, ()):
             stream.cut()
 
     async def _opening(self, stream: Stream) -> pb.Opening | None:
@@ -120,16 +153,16 @@ class Sessions:
                 return await stream.read(pb.Opening, MAX_FIRST)
         return None
 
-    def _begun(self, peer: tls.Peer, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
+    def _begun(self, standing: Standing, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
         """Judge what a connection is for; return what is to be done, which returns whether more may follow.
 
         Raises what the site is to be told.
         """
-        site = SiteName(peer.name)
+        site = SiteName(standing.peer.name)
         match opening.WhichOneof("it"):
             case "hello":
                 joined = _joined(site, opening.hello)
-                return self._session(self.hub.open(site, opening.hello.process), peer, joined, stream)
+                return self._session(self.hub.open(site, opening.hello.process, stream), standing, joined)
             case "pull":
                 return self.transfers.pull(site, opening.pull, self.transfers.pullable(site, opening.pull), stream)
             case "push":
@@ -137,20 +170,20 @@ class Sessions:
             case _:
                 raise RemoteFault("a connection opens with hello, pull or push")
 
-    async def _session(self, line: Line, peer: tls.Peer, joined: events.SiteJoined, stream: Stream) -> bool:
+    async def _session(self, line: Line, standing: Standing, joined: events.SiteJoined) -> bool:
         """Hold one site's line until either side hangs up."""
-        site, line.cut = SiteName(line.site), stream.cut
-        lease = Lease(line, peer)
+        site = SiteName(line.site)
+        lease = Lease(line, standing.peer)
         line.send(pb.Down(welcome=self._welcome(site)))
         line.send(pb.Down(federation=pb.Federation(json=self.registry.signed)))
         if (greeting := self.audit.greeting()) is not None:
             line.send(greeting)
         self.post(joined)
         try:
-            await stream.write(pb.Verdict())
+            await line.stream.write(pb.Verdict())
             async with asyncio.TaskGroup() as group:
-                reading = group.create_task(self._read(line, lease, stream))
-                await speak(stream, line.downs, pb.Down(ping=pb.Ping()))
+                reading = group.create_task(self._read(line, lease, standing))
+                await speak(line.stream, line.downs, pb.Down(ping=pb.Ping()))
                 reading.cancel()
         except* ConvoyError as problems:  # it is gone, or talks nonsense: it comes back, and says anew what counts
             structlog.get_logger().info("site lost", site=site, reason=errors.line(problems.exceptions[0]))
@@ -161,25 +194,41 @@ class Sessions:
                 self.post(events.SiteLeft(site))
         return False
 
-    async def _read(self, line: Line, lease: Lease, stream: Stream) -> None:
-        while (up := await hear(stream, pb.Up)) is not None:
-            if up.WhichOneof("it") == "request":
-                peer, pem = self.registry.renewed(line.site, up.request.pem)
-                lease.extend(peer)
-                self.audit.note(f"site:{line.site}", "renew")
-                line.send(pb.Down(certificate=pb.Certificate(pem=pem)))
-            else:
-                await self._said(SiteName(line.site), up)
+    async def _read(self, line: Line, lease: Lease, standing: Standing) -> None:
+        """Hear a site: each message costs it, and is acted on in the step in which the site is judged once more."""
+        budgets = self.budgets.setdefault(SiteName(line.site), Budgeted())
+        while (up := await hear(line.stream, pb.Up, budgets.messages)) is not None:
+            match up.WhichOneof("it"):
+                case "ping":
+                    budgets.pings.pay(0)
+                    continue
+                case "request":
+                    budgets.renewals.pay(0)
+            offered, clock = (
+                standing.act(partial(self._said, line, lease, standing, up)),
+                asyncio.get_running_loop().time,
+            )
+            if offered is not None:
+                began = clock()
+                await offered
+                if up.offer.update.header:  # a large one takes as long as a thousand messages to parse
+                    await asyncio.sleep(PAUSE * (clock() - began))
         line.hang_up()
 
-    async def _said(self, site: SiteName, up: pb.Up) -> None:
-        kind = up.WhichOneof("it")
+    def _said(self, line: Line, lease: Lease, standing: Standing, up: pb.Up) -> Awaitable[None] | None:
+        """Act on one message; return what takes longer."""
+        site, kind = SiteName(line.site), up.WhichOneof("it")
         said: Any = getattr(up, kind) if kind else None
         if hasattr(said, "job") and not are_names(said.job, getattr(said, "step", "0.0")):
             raise RemoteFault(f"{site} speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
         match kind:
+            case "request":
+                standing.peer, pem = self.registry.renewed(line.site, up.request.pem)
+                lease.extend(standing.peer)
+                self.audit.note(f"site:{line.site}", "renew")
+                line.send(pb.Down(certificate=pb.Certificate(pem=pem)))
             case "offer":
-                await self.transfers.offer(site, up.offer)
+                return self.transfers.offer(site, up.offer)
             case "log":
                 self._log(site, up.log)
             case "progress":
@@ -196,10 +245,9 @@ class Sessions:
                 self.post(events.Unusable(JobId(failed.job), failed.step, site, error, story))
             case "stopped":
                 self.post(events.MemberStopped(JobId(up.stopped.job), site))
-            case "ping":
-                return
             case _:
                 raise RemoteFault(f"{site} said something that this server does not know")
+        return None
 
     def _refused(self, site: SiteName, job: JobId, reason: str) -> None:
         if job in self.state.jobs:
@@ -219,19 +267,6 @@ class Sessions:
             if site in job.members and job.record.state == "running" and job.members[site].state != "refused"
         ]
         return pb.Welcome(version=self.version, jobs=held)
-
-    def _demand(self, peer: tls.Peer) -> None:
-        """Raise `NotAllowed` unless this site may do anything now."""
-        site, again = peer.name, f"ask for a new invitation: convoy site invite {peer.name}"
-        known = self.state.sites.get(SiteName(site))
-        if known is None or not known.listed:
-            fix = "add it to project.yml, then: convoy federation publish"
-            raise NotAllowed(f"{site} is not a site of this federation", fix=fix)
-        if not known.enabled:
-            raise NotAllowed(f"{site} is disabled", fix=f"an admin may say `convoy site enable {site}`")
-        self.registry.roll.check_certified(site, peer.issued_at)
-        if peer.ends_at <= time.time():  # it was good when this connection was made
-            raise NotAllowed(f"the certificate of {site} is over", fix=again)
 
 
 def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:

@@ -10,12 +10,16 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from convoy.errors import NotAllowed, RemoteFault, Unreachable
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.budget import Budget, Rate
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
 from convoy.wire.stream import Stream, hear, speak
+
+SERVER: Final = Rate(5000, 256 << 20, 4)  # 5,000 messages and 256 MiB a second of a server, 4 s of that at once
 
 
 @dataclass(slots=True)
@@ -29,6 +33,7 @@ class Line:
     _open: set[Stream] = field(default_factory=set)  # in use
     _idle: list[Stream] = field(default_factory=list)
     _retired: int = 0  # times that what there was went out of use
+    _budget: Budget = field(default_factory=lambda: Budget(SERVER))
 
     def send(self, up: pb.Up) -> None:
         """Say something if the server listens."""
@@ -45,7 +50,7 @@ class Line:
             self.connected.set()
             writer = asyncio.create_task(self._write(stream))
             try:
-                while (down := await hear(stream, pb.Down)) is not None:
+                while (down := await hear(stream, pb.Down, self._budget)) is not None:
                     if down.WhichOneof("it") != "ping":
                         yield down
             finally:
@@ -105,7 +110,7 @@ class Line:
             self._open.add(stream)
             try:
                 await stream.write(opening)
-                _demand(await hear(stream, pb.Verdict))
+                _demand(await hear(stream, pb.Verdict, self._budget))
             except Unreachable:
                 self._close(stream)
                 if not used:  # one that has been used the server may have let go meanwhile

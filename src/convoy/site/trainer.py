@@ -11,10 +11,12 @@ from typing import Final
 from convoy import errors
 from convoy.errors import JobFailed, Refused, RemoteFault
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.budget import Budget, Rate
 from convoy.worker.launcher import Launcher, Order, Worker
 
 MAX_TRIES: Final = 3  # of one task at which the trainer dies
 GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
+TRAINER: Final = Rate(1000, 64 << 20, 4)  # 1,000 messages and 64 MiB a second of one trainer, 4 s of that at once
 
 
 @dataclass(slots=True)
@@ -85,9 +87,10 @@ class Trainer:
 
     async def _listen(self, worker: Worker) -> None:
         ended = self.group.create_task(worker.ended())
-        why = ""
+        why, budget = "", Budget(TRAINER)
         try:
             while (up := await worker.receive()) is not None:
+                await budget.spend(up.ByteSize())
                 if self._worker is worker:  # what one says that was sent away concerns nobody
                     self._heard(up)
             await asyncio.wait({ended}, timeout=GRACE_S)
@@ -103,11 +106,15 @@ class Trainer:
     def _heard(self, up: pb.WorkerUp) -> None:
         match up.WhichOneof("it"):
             case "ready":
+                if self._is_ready:
+                    raise RemoteFault("it said once more that it is ready")
                 self._is_ready = True
                 self.ready()
                 if self._worker is not None:
                     self._give(self._worker)
             case "failure":
+                if self._broken is not None:
+                    raise RemoteFault("it said once more that it cannot work")
                 self._broken = up.failure
                 self._say(up)
             case "answer" | "failed" as kind:

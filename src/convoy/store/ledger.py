@@ -24,7 +24,7 @@ Record = Job | Member | Step | Task | Round
 
 FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: no room for the log's index
 LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
-AGAIN_S: Final = 600.0  # for somebody whose answer got lost on the way to ask again with the same key
+AGAIN_S: Final = 600.0  # after its first use: whoever lost the answer may ask again with the same key
 INVITE: Final = "ask the project's admin for a new one: convoy kit invite NAME"
 HEAD: Final = "0001"  # the newest file in revisions/
 TABLES: Final[Mapping[type, sa.Table]] = {
@@ -49,7 +49,7 @@ class Switched:
 
 @dataclass(frozen=True, slots=True)
 class Withdrawn:
-    """Whoever was invited so far and has not come: their invitations are no good, but for one."""
+    """The invitations of somebody so far are no good any more, used ones included, but for one."""
 
     name: str
     but: str = ""  # its hash
@@ -115,8 +115,8 @@ class Ledger:
             connection.execute(self._switch, dataclasses.asdict(record))
         elif isinstance(record, Withdrawn):
             invites = tables.INVITES.c
-            open_ = (invites.name == record.name) & (invites.used_at == 0) & (invites.hash != record.but)
-            connection.execute(sa.update(tables.INVITES).where(open_).values(expires_at=0.0))
+            theirs = (invites.name == record.name) & (invites.hash != record.but)
+            connection.execute(sa.update(tables.INVITES).where(theirs).values(expires_at=0.0))
         elif isinstance(record, Invite):
             connection.execute(self._invite, dataclasses.asdict(record) | {"used_at": 0.0, "used_by": ""})
         else:
@@ -147,14 +147,16 @@ class Ledger:
         signed = None if seal is None else audit.Checkpoint(**seal)
         return Contents(jobs, members, steps, tasks, rounds, switches, audited, signed)
 
-    def redeem(self, token_hash: str, *, key: str, now: float) -> Invite:
-        """Use an invitation for a public key, in one update; for the same key again within `AGAIN_S`.
+    def redeem(self, token_hash: str, *, key: str, now: float) -> tuple[Invite, float]:
+        """Use an invitation for a public key, in one update; for the same key again within `AGAIN_S` of the first use.
 
-        Raises `NotAllowed` for one that is unknown, used or over, and `StorageFull`, `Unreachable`: try again.
+        Return it and when it was used first, in wall seconds. Raises `NotAllowed` for one that is unknown, used,
+        expired or withdrawn, and `StorageFull`, `Unreachable`: try again.
         """
         invites = tables.INVITES.c
         fresh = (invites.used_at == 0) | ((invites.used_by == key) & (invites.used_at > now - AGAIN_S))
-        update = sa.update(tables.INVITES).values(used_at=now, used_by=key)
+        first = sa.case((invites.used_at == 0, now), else_=invites.used_at)
+        update = sa.update(tables.INVITES).values(used_at=first, used_by=key)
         mine = invites.hash == token_hash
         with _reached(self._engine), self._engine.begin() as connection:
             done = connection.execute(update.where(mine & (invites.expires_at > now) & fresh))
@@ -164,12 +166,10 @@ class Ledger:
                 "this join token is unknown", why="it is for another name, or another server's", fix=INVITE
             )
         if done.rowcount != 1:
-            late = (
-                "its time is over" if row["expires_at"] else "it was withdrawn: a newer one was made, or none is to be"
-            )
-            why = "it was used already" if row["used_at"] else late
+            late = "it was used already" if row["used_at"] else "it has expired"
+            why = late if row["expires_at"] else "it was withdrawn: a newer one was made, or none is to be"
             raise NotAllowed(f"this join token of {row['name']} is no good any more", why=why, fix=INVITE)
-        return Invite(row["hash"], row["kind"], row["name"], row["expires_at"])
+        return Invite(row["hash"], row["kind"], row["name"], row["expires_at"]), float(row["used_at"])
 
     def trail(self, since: int, count: int) -> list[audit.Entry]:
         """Return at most `count` records from number `since` on, each followed by its checkpoint if it has one.

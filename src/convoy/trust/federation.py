@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -74,6 +74,21 @@ class Roll:
     now: Federation
     root_pem: bytes
     revoked: dict[str, float] = field(default_factory=dict)
+    changed: list[Callable[[], None]] = field(default_factory=list)  # called once somebody may do less than before
+
+    def take(self, new: Federation, root_pem: bytes) -> None:
+        """Put a newer federation and its roots in force."""
+        self.now, self.root_pem = new, root_pem
+        self._tell()
+
+    def revoke(self, name: str, now: float) -> None:
+        """Let no certificate be good that somebody got up to now."""
+        self.revoked[name] = now
+        self._tell()
+
+    def _tell(self) -> None:
+        for heard in self.changed:
+            heard()
 
     def check_certified(self, name: str, issued_at: float) -> None:
         """Raise `NotAllowed` if a certificate of somebody's, issued then, was taken back since."""

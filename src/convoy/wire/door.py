@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
+import math
 import socket
 import ssl
 from abc import ABC, abstractmethod
@@ -17,12 +19,15 @@ import structlog
 
 from convoy import errors
 from convoy.errors import BadInput, ConvoyError, NotAllowed
+from convoy.wire.budget import Budgets, Rate
 from convoy.wire.stream import Stream
 
 EVERY: Final = "::"  # the host that means every address of this machine
 BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
 HANDSHAKE_S: Final = 10.0  # for the whole of it, over the slowest link
-HANDSHAKES: Final = 512  # at a time; one more, and the oldest goes: strangers cannot keep the door shut
+HANDSHAKES: Final = 512  # at a time, seven eighths of them from one origin; one more, and the oldest goes
+COMERS: Final = Rate(200, 1 << 30, 5, math.inf)  # 200 connections a second of one origin, 1,000 at once
+MAX_ORIGINS: Final = 4096  # whose connections are counted
 BROKEN: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)  # a socket that does not listen
 FULL_S: Final = 1.0  # until we try again when this process can open nothing more, and none of our guests leaves
 
@@ -74,27 +79,57 @@ def _bound(family: socket.AddressFamily, host: str, port: int) -> socket.socket:
     return sock
 
 
+def origin(address: str) -> str:
+    """Return what counts as one place on the network: an IPv4 address, or the /64 of an IPv6 one."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if found.version == 4:
+        return str(found)
+    return str(found.ipv4_mapped or ipaddress.ip_network((int(found), 64), strict=False))
+
+
 class Waiting:
-    """Everybody who waits at a door, oldest first, each with what ends it; of one too many the oldest goes."""
+    """Everybody who waits at a door, by where they come from, oldest first, each with what ends it.
+
+    One origin has at most seven eighths of the places. Of one too many the oldest of that origin goes; when all places
+    are taken, the oldest of the origin that has the most: strangers of one address keep nobody else out.
+    """
 
     def __init__(self, most: int) -> None:
         """Begin with nobody."""
         self._most = most
-        self._waiting: dict[object, Callable[[], object]] = {}
+        self._each = most - most // 8
+        self._origins: dict[object, str] = {}
+        self._waiting: dict[str, dict[object, Callable[[], object]]] = {}
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._origins)
 
-    def enter(self, who: object, end: Callable[[], object]) -> None:
+    def enter(self, who: object, end: Callable[[], object], where: str) -> None:
         """Let somebody wait; who waits already keeps its place."""
-        self._waiting.setdefault(who, end)
-        if len(self._waiting) > self._most:
-            oldest = next(iter(self._waiting))
-            self._waiting.pop(oldest)()
+        if who in self._origins:
+            return
+        self._origins[who] = where
+        self._waiting.setdefault(where, {})[who] = end
+        if len(self._waiting[where]) > self._each:
+            self._end_oldest(where)
+        elif len(self._origins) > self._most:
+            self._end_oldest(max(self._waiting, key=lambda origin: len(self._waiting[origin])))
+
+    def _end_oldest(self, where: str) -> None:
+        oldest, end = next(iter(self._waiting[where].items()))
+        self.leave(oldest)
+        end()
 
     def leave(self, who: object) -> None:
         """Somebody waits no more."""
-        self._waiting.pop(who, None)
+        where = self._origins.pop(who, None)
+        if where is not None:
+            del self._waiting[where][who]
+            if not self._waiting[where]:
+                del self._waiting[where]
 
 
 class Reception(ABC):
@@ -110,6 +145,7 @@ class Reception(ABC):
         self._waiting = waiting
         self._guests: set[asyncio.Task[None]] = set()
         self._some_left = asyncio.Event()
+        self._paces = Budgets(COMERS, MAX_ORIGINS)
         self._group = asyncio.TaskGroup()
 
     async def __aenter__(self) -> Self:
@@ -142,18 +178,18 @@ class Reception(ABC):
         """Have the connection until this returns; the socket is ours to close."""
 
     async def _accept(self) -> None:
-        async for sock in self._arrivals():
-            guest = self._group.create_task(self._guest(sock))
+        async for sock, address in self._arrivals():
+            guest = self._group.create_task(self._guest(sock, address))
             self._guests.add(guest)
             guest.add_done_callback(partial(self._left, sock))
-            self._waiting.enter(guest, guest.cancel)
+            self._waiting.enter(guest, guest.cancel, address)
 
-    async def _arrivals(self) -> AsyncIterator[socket.socket]:
+    async def _arrivals(self) -> AsyncIterator[tuple[socket.socket, str]]:
         loop = asyncio.get_running_loop()
         while True:
             self._some_left.clear()
             try:
-                arrived, _ = await loop.sock_accept(self._sock)
+                arrived, address = await loop.sock_accept(self._sock)
             except OSError as problem:
                 if problem.errno in BROKEN:
                     raise
@@ -162,10 +198,15 @@ class Reception(ABC):
                     async with asyncio.timeout(FULL_S):
                         await self._some_left.wait()
                 continue
-            yield arrived
+            yield arrived, origin(address[0])
 
-    async def _guest(self, sock: socket.socket) -> None:
+    async def _guest(self, sock: socket.socket, address: str) -> None:
         try:
+            wait = self._paces.of(address).takes(within_s=HANDSHAKE_S / 10)
+            if wait is None:  # it may try again: so nobody waits behind a flood without end
+                sock.close()
+                return
+            await asyncio.sleep(wait)
             await self._welcome(sock)
         except Exception:  # noqa: BLE001 - the supervisor of connections: our bug in one must not end the others
             structlog.get_logger().exception("a connection was ended by a bug")

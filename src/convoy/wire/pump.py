@@ -15,11 +15,13 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from convoy.errors import RemoteFault, Unreachable
 from convoy.wire.stream import SILENCE_S, Stream, lost
 
 QUICK: Final = 3  # transfers at a time in each direction
+OF_ONE: Final = 2  # of them of one peer: whatever it pulls or pushes, there is a thread for others
 CHUNK: Final = 1 << 20  # bytes between two looks at the disk and the hash
 LATE_S: Final = 0.02  # a round trip of this length fills no window faster than this process empties it
 TELL_S: Final = 0.25  # bytes are progress; to say so four times a second is enough for any patience
@@ -35,6 +37,7 @@ class Pump:
         self._out = ThreadPoolExecutor(threads, "pump-out")
         self._in = ThreadPoolExecutor(threads, "pump-in")
         self._buffers = threading.local()  # one for each thread, as long as that lives
+        self._turns: WeakValueDictionary[tuple[int, str], asyncio.Semaphore] = WeakValueDictionary()
 
     async def send(
         self, stream: Stream, file: int, ranges: Iterable[tuple[int, int]], moved: Moved | None = None
@@ -51,22 +54,26 @@ class Pump:
     async def _run(
         self, pool: ThreadPoolExecutor, stream: Stream, move: _Move, ready: Callable[[], Awaitable[None]]
     ) -> None:
-        loop = asyncio.get_running_loop()
+        turns = self._turns.setdefault((id(pool), stream.peer), asyncio.Semaphore(OF_ONE if stream.peer else QUICK))
         while True:
-            step = loop.run_in_executor(pool, self._with_buffer, move)
-            try:
-                over = await asyncio.shield(step)
-            except asyncio.CancelledError:
-                stream.cut()
-                await asyncio.gather(step, return_exceptions=True)  # it uses the socket and the file until its end
-                raise
-            if over:
-                return
+            async with turns:
+                if await self._step(pool, stream, move):
+                    return
             try:
                 async with asyncio.timeout(SILENCE_S):
                     await ready()
             except TimeoutError:
                 raise Unreachable("the transfer stands still", why=f"no byte moved for {SILENCE_S:g} s") from None
+
+    async def _step(self, pool: ThreadPoolExecutor, stream: Stream, move: _Move) -> bool:
+        """Move bytes in a thread for as long as the peer is quick; return whether all are moved."""
+        step = asyncio.get_running_loop().run_in_executor(pool, self._with_buffer, move)
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            stream.cut()
+            await asyncio.gather(step, return_exceptions=True)  # it uses the socket and the file until its end
+            raise
 
     def _with_buffer(self, move: _Move) -> bool:
         if not hasattr(self._buffers, "view"):

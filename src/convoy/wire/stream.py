@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from convoy.errors import NotAllowed, Unreachable
+from convoy.wire.budget import Budget
 from convoy.wire.frames import LENGTH, MAX_FRAME, Message, length_of, pack, parsed
 
 M = TypeVar("M", bound=Message)
@@ -31,6 +32,8 @@ class Stream:
         """Take over a connected socket."""
         sock.settimeout(0)
         self.sock = sock
+        self.heard = 0  # bytes of messages so far
+        self.peer = ""  # whose it is, once that is known
         self._loop = asyncio.get_running_loop()
         self._reading = _Side(sock.fileno(), self._loop.add_reader, self._loop.remove_reader)
         self._writing = _Side(sock.fileno(), self._loop.add_writer, self._loop.remove_writer)
@@ -55,6 +58,7 @@ class Stream:
         body = await self._exactly(length_of(head, limit))
         if body is None:
             raise Unreachable("the connection was lost in the middle of a message")
+        self.heard += LENGTH.size + len(body)
         return parsed(kind, body)
 
     async def _exactly(self, size: int) -> bytes | None:
@@ -160,13 +164,19 @@ def words(problem: OSError) -> str:
     return os.strerror(number) if number > 0 else problem.strerror or str(problem)
 
 
-async def hear(stream: Stream, kind: type[M]) -> M | None:
-    """Return the next message. Raises `Unreachable` when the other end has been silent for too long."""
+async def hear(stream: Stream, kind: type[M], budget: Budget) -> M | None:
+    """Return the next message, once the budget of the other end allows for it; others get a turn in between.
+
+    Raises `Unreachable` when the other end has been silent for too long, and `RemoteFault` when it says too much.
+    """
+    before = stream.heard
     try:
         async with asyncio.timeout(SILENCE_S):
-            return await stream.read(kind)
+            message = await stream.read(kind)
     except TimeoutError:
         raise Unreachable("the other end is gone", why=f"it said nothing for {SILENCE_S:g} s") from None
+    await budget.spend(stream.heard - before)
+    return message
 
 
 async def speak(stream: Stream, words: asyncio.Queue[M | None], ping: M) -> None:

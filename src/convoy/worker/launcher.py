@@ -22,6 +22,7 @@ from convoy.worker.sandbox import END, VARIABLE, Sandbox
 
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
 KEEPER_S = 5.0  # for a worker's keeper to end whatever the worker has started
+MAX_UNREAD = 64 << 20  # bytes for a worker that does not read them
 PIPE_S = 1.0  # for the last words of a worker whose pipe somebody outside its session still holds
 MARK = "CONVOY_NODE_FOLDER"
 SCRATCH = "scratch"  # a worker's home and temporary files, beside its code: it goes with the job
@@ -183,8 +184,10 @@ class ProcessWorker:
         return await frames.read(self._reader, pb.WorkerUp)
 
     def send(self, message: pb.WorkerDown) -> None:
-        """Send it a message; nothing happens if it is gone."""
-        if not self._writer.is_closing():
+        """Send it a message; nothing happens if it is gone, and one that reads nothing is ended."""
+        if self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
+            self._kill(signal.SIGKILL)
+        elif not self._writer.is_closing():
             self._writer.write(frames.pack(message))
 
     async def ended(self) -> str:

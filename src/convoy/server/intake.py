@@ -1,0 +1,97 @@
+"""A bundle that comes in: verified, checked, and kept as the files of a job, before anybody knows of it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from convoy.admin.port import Person
+from convoy.control.records import Job, JobId
+from convoy.control.state import State
+from convoy.errors import NotAllowed, Refused, StorageFull
+from convoy.flows.check import check_job
+from convoy.server.files import Workspace
+from convoy.spec.job import Job as JobSpec
+from convoy.spec.job import read_job_document
+from convoy.trust import bundle as bundles
+from convoy.trust.federation import Roll
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Takes bundles for one server."""
+
+    state: State
+    workspace: Workspace
+    roll: Roll
+    custom_workflows: Collection[str]  # roles whose jobs may bring a workflow of their own
+
+    def take(self, person: Person, data: bytes) -> Job:
+        """Return a job whose files are kept. Raises `BadInput`, `NotAllowed`, `Refused`, `StorageFull`."""
+        checked = bundles.verify(data, root_pem=self.roll.root_pem, project=self.roll.now.project, now=time.time())
+        if checked.submitter != person.name:
+            raise Refused(
+                "the bundle was signed by somebody else",
+                why=f"you are {person.name}, it says {checked.submitter}",
+                fix="submit it with the kit that signed it",
+            )
+        text = bytes(checked.files["job.yaml"]).decode() if "job.yaml" in checked.files else ""
+        if not text:
+            raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
+        spec, document = read_job_document(text, name="job.yaml")
+        if (None if checked.sites is None else set(checked.sites)) != (None if spec.sites is None else set(spec.sites)):
+            raise Refused(
+                "the bundle is signed for other sites than its job.yaml names",
+                why=f"signed: {_named(checked.sites)}; named: {_named(spec.sites)}",
+                fix="submit the job folder again",
+            )
+        check_job(spec, document, checked.files, self.roll.now.sites(), self._room())
+        if JobId(checked.id) not in self.state.jobs:  # sent again, it lies there already, or has ended
+            self._keep(checked, data)
+        return Job(
+            id=JobId(checked.id),
+            name=spec.name,
+            submitter=person.name,
+            org=person.org,
+            bundle=checked.digest,
+            size=len(data),
+            spec=spec.to_json(),
+            state="submitted",
+            cause="",
+            submitted_at=time.time(),
+        )
+
+    def check_workflow(self, person: Person, job: Job) -> None:
+        """Raise `NotAllowed` for a workflow that is code of the job, of somebody who may not bring one now."""
+        workflow = JobSpec.from_json(job.spec).workflow
+        if ":" in workflow and person.role not in self.custom_workflows:
+            listed = ", ".join(self.custom_workflows) or "no role"
+            raise NotAllowed(
+                f"{person.name} may not run a workflow of their own at this server",
+                why=f"{workflow} is code of the job; `custom_workflows` in the server's node.yaml lists {listed}, "
+                f"and you are {person.role}",
+                fix="use a built-in workflow, or ask whoever runs the server to add your role",
+            )
+
+    def _keep(self, checked: bundles.Bundle, data: bytes) -> None:
+        files = self.workspace.job(checked.id)
+        try:
+            files.make(data)
+            for old in (draft := files.folder / "code.tmp", files.code):
+                shutil.rmtree(old, ignore_errors=True)
+            bundles.unpack(checked, draft)
+            draft.replace(files.code)
+        except StorageFull:
+            files.remove()
+            raise
+
+    def _room(self) -> dict[str, tuple[float, float, float]]:
+        """Return what each connected site can give to jobs in all; one that is away may come back with more."""
+        there = [site for site in list(self.state.sites.values()) if site.connected]
+        return {site.name: (site.capacity.cpu, site.capacity.memory, site.capacity.gpu) for site in there}
+
+
+def _named(sites: Sequence[str] | None) -> str:
+    return "all" if sites is None else ", ".join(sites)

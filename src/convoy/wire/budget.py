@@ -1,0 +1,98 @@
+"""How much one peer may say: messages and bytes a second; who says more is heard more slowly, then not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from convoy.errors import RemoteFault
+
+PATIENCE_S: Final = 30.0  # of saying more than a peer may without a break: then it is cut off
+REST_S: Final = 10.0  # for which a peer that was cut off is told why, and not heard
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """Messages and bytes a second; so many seconds' worth may come at once."""
+
+    frames_s: float
+    bytes_s: float
+    burst_s: float
+    patience_s: float = PATIENCE_S
+    what: str = "messages"
+
+
+class Budget:
+    """What one peer may still say. Every loop that reads from a peer spends before it acts on a message."""
+
+    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with a full burst."""
+        self._rate = rate
+        self._clock = clock
+        self._at = clock()
+        self._frames = rate.frames_s * rate.burst_s
+        self._bytes = rate.bytes_s * rate.burst_s
+        self._since: float | None = None  # it has said more than it may ever since
+        self._shut = -math.inf  # until when it is not heard
+
+    async def spend(self, size: int, *, frames: float = 1.0) -> None:
+        """Pay for a message of `size` bytes that costs as much as so many; give everybody else a turn meanwhile.
+
+        Waits while the peer is over its budget. Raises `RemoteFault` for one that has been so for `patience_s`.
+        """
+        await asyncio.sleep(self.pay(size, frames=frames))
+
+    def pay(self, size: int, *, frames: float = 1.0) -> float:
+        """Pay, and return how many seconds to wait until the peer may say more. Raises as `spend` does."""
+        now, rate = self._clock(), self._rate
+        if now < self._shut:
+            raise self._exceeded()
+        gone, self._at = now - self._at, now
+        self._frames = min(self._frames + gone * rate.frames_s, rate.frames_s * rate.burst_s) - frames
+        self._bytes = min(self._bytes + gone * rate.bytes_s, rate.bytes_s * rate.burst_s) - size
+        if self._frames >= rate.frames_s * rate.burst_s / 2:
+            self._since = None
+        elif self._frames < 0:
+            self._since = now if self._since is None else self._since
+            if now - self._since >= rate.patience_s:
+                self._since, self._shut = None, now + REST_S
+                raise self._exceeded()
+        return max(-self._frames / rate.frames_s, -self._bytes / rate.bytes_s, 0.0)
+
+    def takes(self, *, within_s: float) -> float | None:
+        """Pay for one message that need not be heard; None, and nothing is paid, if it would wait for longer."""
+        wait = self.pay(0)
+        if wait <= within_s:
+            return wait
+        self._frames += 1
+        return None
+
+    def _exceeded(self) -> RemoteFault:
+        rate = self._rate
+        return RemoteFault(
+            f"more than {rate.frames_s:g} {rate.what} a second came",
+            why=f"allowed are {rate.frames_s * rate.burst_s:g} at once, and more than that for {rate.patience_s:g} s",
+            fix=f"send less; a connection is taken again after {REST_S:g} s",
+        )
+
+
+class Budgets:
+    """A budget for each of many peers by name; of too many, those that were not asked for longest are forgotten."""
+
+    def __init__(self, rate: Rate, most: int) -> None:
+        """Begin with nobody."""
+        self._rate = rate
+        self._most = most
+        self._of: dict[str, Budget] = {}
+
+    def of(self, peer: str) -> Budget:
+        """Return a peer's budget."""
+        found = self._of.pop(peer, None) or Budget(self._rate)
+        self._of[peer] = found  # the last one now
+        if len(self._of) > self._most:
+            del self._of[next(iter(self._of))]
+        return found

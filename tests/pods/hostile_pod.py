@@ -1,0 +1,39 @@
+"""A pod in hostile hands, in a process of its own: it opens its line and says the same without end.
+
+python tests/pods/hostile_pod.py HOST PORT PASS DEED
+"""
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+from convoy.errors import Unreachable
+from convoy.pods.outpost import Pass
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.dial import Way
+from convoy.wire.frames import pack
+
+DEEDS = {
+    "life": pb.PodUp(life=pb.Life(cpu_s=1.0)),
+    "ready": pb.PodUp(word=pb.WorkerUp(ready=pb.Ready())),
+    "failures": pb.PodUp(word=pb.WorkerUp(failure=pb.Failure(error="no", story="no " * 1000))),
+    "output": pb.PodUp(output=b"x" * 1000 + b"\n"),
+}
+
+
+async def main(host, port, folder, deed):
+    """Flood the node until it hangs up."""
+    os.nice(19)
+    stream = await Way(host, int(port), Pass(Path(folder))).dial()
+    data = pack(DEEDS[deed]) * 1000
+    sys.stdout.write("begun\n")
+    sys.stdout.flush()
+    try:
+        while True:
+            await stream.give(memoryview(data))
+    except Unreachable:
+        stream.close()
+
+
+asyncio.run(main(*sys.argv[1:]))

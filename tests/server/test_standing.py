@@ -1,0 +1,114 @@
+"""Each message and each connection of a site is judged when it has its effect, not when the site came."""
+
+import asyncio
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from convoy.control.records import SiteName
+from convoy.control.state import LiveSite, State
+from convoy.errors import NotAllowed
+from convoy.server.hub import Hub
+from convoy.server.sessions import Sessions
+from convoy.server.standing import Standing
+from convoy.trust.federation import Federation, Participant, Roll
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire.tls import Peer
+
+SITE, JOB = SiteName("site-1"), "a" * 32
+UPS = {
+    "ready": pb.Up(ready=pb.JobReady(job=JOB)),
+    "waits": pb.Up(waits=pb.JobWaits(job=JOB, why="its pod is new")),
+    "refused": pb.Up(refused=pb.JobRefused(job=JOB, reason="no")),
+    "offer": pb.Up(offer=pb.Offer(job=JOB, step="1.0", weight=1.0)),
+    "failed": pb.Up(failed=pb.TaskFailed(job=JOB, step="1.0", error="no")),
+    "progress": pb.Up(progress=pb.Progress(job=JOB)),
+    "log": pb.Up(log=pb.Log(job=JOB, data=b"a line\n")),
+    "stopped": pb.Up(stopped=pb.JobStopped(job=JOB)),
+    "request": pb.Up(request=pb.CertificateRequest(pem=b"-----BEGIN CERTIFICATE REQUEST-----")),
+}
+OPENINGS = {
+    "hello": pb.Opening(hello=pb.Hello(process="p")),
+    "pull": pb.Opening(pull=pb.PullRequest(job=JOB, digest="0" * 64)),
+    "push": pb.Opening(push=pb.PushHead(job=JOB, step="1.0", digest="0" * 64)),
+}
+LOSSES = {
+    "revoked": lambda world: world.roll.revoke(SITE, time.time()),
+    "disabled": lambda world: setattr(world.state.sites[SITE], "enabled", False),
+    "removed": lambda world: setattr(world.state.sites[SITE], "listed", False),
+    "expired": lambda world: setattr(world.standing, "peer", Peer(SITE, 1.0, time.time() - 1, renews=True)),
+}
+
+
+class Says:
+    """A stream on which one message comes; the right is lost right after it was read, before it is acted on."""
+
+    def __init__(self, message, lose):
+        self.message, self.lose, self.said, self.heard, self.cuts = message, lose, [], 0, 0
+
+    async def read(self, _kind, _limit=0):
+        message, self.message = self.message, None
+        self.lose()
+        return message
+
+    async def write(self, *messages):
+        self.said += messages
+
+    def cut(self):
+        self.cuts += 1
+
+
+@pytest.fixture
+def world():
+    """Sessions of a server; each part notes what it is asked to do."""
+    done = []
+
+    def notes(what):
+        return lambda *its, **named: done.append((what, its, named))
+
+    state = State(4, {SITE: LiveSite(SITE)})
+    roll = Roll(Federation("clinics", 1, {SITE: Participant("site", "a")}), b"")
+    transfers = SimpleNamespace(**{name: notes(name) for name in ("offer", "pull", "push", "pullable", "wanted")})
+    registry = SimpleNamespace(roll=roll, renewed=notes("certificate"), signed=b"")
+    audit = SimpleNamespace(note=notes("audit"), note_some=lambda *_: None)
+    made = Sessions("clinics", "1", state, Hub(), transfers, notes("event"), notes("log"), registry, audit)
+    standing = Standing(state, roll, Peer(SITE, 1.0, 2e9, renews=True))
+    return SimpleNamespace(sessions=made, state=state, roll=roll, standing=standing, done=done)
+
+
+def test_every_message_and_every_opening_is_in_this_matrix():
+    assert {field.name for field in pb.Up.DESCRIPTOR.fields} == {*UPS, "ping"}
+    assert {field.name for field in pb.Opening.DESCRIPTOR.fields} == {*OPENINGS}
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("kind", UPS)
+async def test_a_message_of_a_site_that_may_do_nothing_any_more_does_nothing(world, kind, loss):
+    stream = Says(UPS[kind], lambda: LOSSES[loss](world))
+    line = world.sessions.hub.open(SITE, "p", stream)
+    with pytest.raises(NotAllowed):
+        await world.sessions._read(line, SimpleNamespace(extend=lambda _: None), world.standing)
+    assert world.done == []
+    assert line.downs.empty()
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("kind", OPENINGS)
+async def test_a_connection_of_a_site_that_may_do_nothing_any_more_is_refused(world, kind, loss):
+    stream = Says(OPENINGS[kind], lambda: LOSSES[loss](world))
+    await world.sessions._serve(world.standing, stream)
+    assert world.done == []
+    assert world.sessions.hub.lines == {}
+    assert [verdict.fault for verdict in stream.said] == [pb.Verdict.NOT_ALLOWED]
+
+
+async def test_who_is_expelled_loses_its_transfers_at_once_and_its_line_after_its_last_words(world, monkeypatch):
+    monkeypatch.setattr("convoy.server.sessions.LAST_WORDS_S", 0.0)
+    line, transfer = Says(None, lambda: None), Says(None, lambda: None)
+    world.sessions.open[SITE] = {line, transfer}
+    world.sessions.hub.open(SITE, "p", line)
+    world.sessions.expel(SITE)
+    assert (line.cuts, transfer.cuts) == (0, 1)
+    while not line.cuts:  # noqa: ASYNC110 - a timer of no length
+        await asyncio.sleep(0)
