@@ -564,7 +564,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a site, a server, a job",
         (
             *("model.blob.MAX_HEADER", "model.blob.MAX_TENSORS", "model.blob.MAX_RANK", "model.blob.MAX_BYTES"),
-            *("model.blob.MAX_LISTS", "model.blob.MAX_KEYS", "model.blob.MAX_COMMAS"),
+            *("model.blob.MAX_LISTS", "model.blob.MAX_KEYS", "model.blob.MAX_COMMAS", "model.blob.MAX_NAME"),
         ),
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),

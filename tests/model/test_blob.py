@@ -233,6 +233,7 @@ def test_a_header_that_states_a_length_over_the_limit_is_refused_before_it_is_re
     [
         ([("w", "F32", (2,), 9, blob.EMPTY)], "9 bytes"),
         ([("w", "C64", (2,), 16, blob.EMPTY)], "C64"),
+        ([("w" * 1025, "U8", (1,), 1, blob.EMPTY)], "a name of 1025 characters"),
         ([("w", "U8", (1,), 1, blob.EMPTY)] * 2, "same name"),
         ([(f"w{i}", "U8", (1,), 1, blob.EMPTY) for i in range(65_537)], "65537 tensors"),
         ([(f"w{i:01000}", "U8", (1,), 1, blob.EMPTY) for i in range(8_000)], "join small tensors"),

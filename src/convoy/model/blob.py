@@ -24,6 +24,7 @@ MAX_TENSORS: Final = 65_536  # a mixture of 128 experts in 94 layers has 36,000
 MAX_LISTS: Final = 3 * MAX_TENSORS + 16  # lists and mappings of a header: three of each tensor
 MAX_KEYS: Final = 5 * MAX_TENSORS + 64  # in a header: of each tensor dtype, shape and place, its name and its digest
 MAX_COMMAS: Final = 12 * MAX_TENSORS  # in a header: 7 of a matrix, so there may be 7 dimensions on average
+MAX_NAME: Final = 1024  # characters of a tensor's name; it stands in messages
 MAX_RANK: Final = 32  # dimensions; numpy itself long had no more
 MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that no product of dimensions grows without end
 ALIGN: Final = 8  # bytes; the largest item size
@@ -106,6 +107,8 @@ def build(described: Iterable[Described]) -> Layout:
     """
     items = list(described)
     for item in items:
+        if len(item.name) > MAX_NAME:
+            raise BadInput(f"tensor {item.name[:80]!r}… has a name of {len(item.name)} characters")
         if item.dtype not in ITEM_SIZE:
             raise BadInput(
                 f"tensor {item.name!r} has the dtype {item.dtype}", why=f"a model's are {', '.join(ITEM_SIZE)}"
@@ -295,6 +298,8 @@ def _read(header: bytes) -> tuple[tuple[Tensor, ...], dict[str, Any]]:
 
 
 def _tensor(name: str, entry: object, base: int) -> Tensor:
+    if len(name) > MAX_NAME:
+        raise RemoteFault(f"a tensor's name has {len(name)} characters", why=f"the limit is {MAX_NAME}")
     match entry:
         case {"dtype": str(dtype), "shape": [*shape], "data_offsets": [start, end]}:
             pass
