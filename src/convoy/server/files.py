@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convoy.errors import StorageFull
-from convoy.store.blobs import FULL, BlobFolder
+from convoy.store.blobs import BlobFolder
+from convoy.store.disk import FULL
 
 
 @dataclass(frozen=True, slots=True)

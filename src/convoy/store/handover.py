@@ -1,0 +1,105 @@
+"""What a worker hands over becomes its node's: a plain file, of its stated size, copied where the worker cannot reach it.
+
+The worker may be hostile and at work on the same file meanwhile: it is never mapped, nothing here waits for it, and what
+is true of it is asked again of the copy. Its tensors are not read: who takes the blob in the end checks every digest.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from convoy.errors import RemoteFault
+from convoy.model import blob
+from convoy.model.blob import Layout
+from convoy.store.disk import STEP
+
+FIRST: Final = 1 << 14  # bytes of a file read at first: most headers fit
+BLOCK: Final = 512  # bytes, in which the kernel counts what a file has on the disk
+FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+
+
+def read_layout(descriptor: int, digest: str) -> Layout:
+    """Return the layout that a file's header states. Raises `RemoteFault` if it is not that of this blob."""
+    first = os.pread(descriptor, FIRST, 0)
+    length = blob.header_length(first)
+    if length > len(first):
+        first += os.pread(descriptor, length - len(first), len(first))
+    return blob.parse(first[:length], expect=digest)
+
+
+def copy(out: Path, name: str, digest: str, draft: Path, fits: Callable[[Layout, int], None]) -> None:
+    """Copy the file `name` of the folder `out` to `draft`, in steps. Raises `RemoteFault`; then nothing of it stays."""
+    with _opened(out, name) as source:
+        status = os.fstat(source)
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+            what = f"with {status.st_nlink} names" if stat.S_ISREG(status.st_mode) else stat.filemode(status.st_mode)
+            raise RemoteFault(f"{name[:12]} is not a plain file", why=f"the worker has handed over one {what}")
+        layout = read_layout(source, digest)
+        if status.st_size != layout.size:
+            raise RemoteFault(f"blob {digest[:12]} has {status.st_size} bytes", why=f"its header wants {layout.size}")
+        fits(layout, status.st_blocks * BLOCK)
+        target = os.open(draft, NEW, 0o644)
+        try:
+            _copied(source, target, layout.size)
+            if os.pread(target, len(layout.header), 0) != layout.header:
+                raise RemoteFault(f"blob {digest[:12]} changed while it was taken")
+        except BaseException:
+            draft.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(target)
+
+
+def remove(out: Path, name: str) -> None:
+    """Remove a file from the folder of a worker; what cannot be removed goes with the folder."""
+    with suppress(OSError), _folder(out) as folder:
+        os.unlink(name, dir_fd=folder)
+
+
+def _copied(source: int, target: int, size: int) -> None:
+    place, shares = 0, True  # a file system may let both files have the same bytes on the disk
+    while place < size:
+        count = min(STEP, size - place)
+        if shares:
+            try:
+                done = os.copy_file_range(source, target, count, place, place)
+            except OSError:
+                shares = False
+                continue
+        else:
+            done = os.pwrite(target, os.pread(source, count, place), place)
+        if not done:
+            raise RemoteFault("a blob was cut while it was taken", why=f"{place} of {size} bytes are there")
+        place += done
+
+
+@contextmanager
+def _opened(out: Path, name: str) -> Iterator[int]:
+    """Open what a worker has put there; nothing that it can be makes this wait."""
+    with _folder(out) as folder:
+        try:
+            descriptor = os.open(name, FLAGS, dir_fd=folder)
+        except OSError as problem:
+            raise RemoteFault(f"the worker speaks of blob {name[:12]} and handed over none", why=str(problem)) from problem
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _folder(out: Path) -> Iterator[int]:
+    try:
+        descriptor = os.open(out, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as problem:
+        raise RemoteFault("the worker's folder is not there any more", why=str(problem)) from problem
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
