@@ -56,7 +56,7 @@ def workspace():
     files.logs.mkdir(parents=True)
     (files.folder / "blobs").mkdir()
     files.bundle.write_bytes(b"CONVOYB1")
-    return made, arrays.save(files.blobs, {"w": np.zeros(4, np.float32)})
+    return made, arrays.save(files.blobs, "test", {"w": np.zeros(4, np.float32)})
 
 
 def running():
@@ -145,11 +145,11 @@ class Lines:
 async def from_a_pod(data: bytes) -> None:
     """Let a worker hear these bytes as its pod's; what it keeps is removed."""
     files = workspace()[0].job(JOB)
-    begin = pb.BeginTrainer(job=JOB, code=str(files.folder), blobs=str(files.folder / "blobs"))
+    begin = pb.BeginTrainer(job=JOB, code=str(files.folder), blobs=str(files.folder / "blobs"), out=str(files.out))
     order = Order("m", pb.WorkerDown(trainer=begin), files.folder, {})
     made = ({"metadata": {"name": "w"}}, {})
     worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event())
     before = files.blobs.digests()
     await worker._listen(Courier(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown)))
     for digest in files.blobs.digests() - before:
-        files.blobs.delete(digest)
+        files.blobs.condemn(digest)

@@ -3,6 +3,7 @@
 import os
 import time
 
+import numpy as np
 import pytest
 
 from convoy.errors import BadInput, NotAllowed, Refused
@@ -11,6 +12,7 @@ from convoy.site import admission, refusals
 from convoy.spec.approvals import Approval, written
 from convoy.spec.kit import read_kit
 from convoy.spec.project import read_project
+from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.trust import bundle, roll
 from convoy.trust.authority import Authority
@@ -134,11 +136,16 @@ def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site
 
 
 def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_path):
-    answer = pb.Answer(step="1.0", digest="d" * 64, weight=3, metrics={"auc": 0.9})
-    task, blobs = pb.Task(), BlobFolder(tmp_path)
-    assert admission.released(site, blobs, answer, task) == ("d" * 64, {"auc": 0.9})
+    blobs, out = BlobFolder(tmp_path / "blobs"), tmp_path / "out"
+    for folder in (blobs.folder, out):
+        folder.mkdir()
+    model = arrays.save(blobs, "test", {"w": np.zeros(3)})
+    task = pb.Task(step="1.0", model=pb.Blob(digest=model))
+    digest = arrays.hand_over(out, {"w": np.ones(3)})
+    answer = pb.Answer(step="1.0", digest=digest, weight=3, metrics={"auc": 0.9})
+    assert admission.released(site, blobs, out, answer, task) == (digest, {"auc": 0.9})
     (site.local / "policy.yaml").write_text("leave: {metrics: false}\n")
-    assert admission.released(site, blobs, answer, task) == ("d" * 64, {})
+    assert admission.released(site, blobs, out, answer, task) == (digest, {})
 
 
 @pytest.mark.parametrize(

@@ -154,7 +154,10 @@ class Holders(RuleBasedStateMachine):
         before, now = self.held | self.parts, self.folder.holds()
         assert before - {one} <= now <= before | {one}  # the others have what they had
         held = {hold for hold in now if os.path.exists(self.folder._mark(*hold))}
-        self.held, self.parts = held, {hold for hold in now if self.folder._mark(*hold).with_name(f"{'~'.join(hold)}.part").exists()}
+        self.held, self.parts = (
+            held,
+            {hold for hold in now if self.folder._mark(*hold).with_name(f"{'~'.join(hold)}.part").exists()},
+        )
         for path in self.out.iterdir():
             path.unlink()
 

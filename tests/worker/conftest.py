@@ -25,7 +25,9 @@ class Node:
     """One worker process and the node's end of its socket."""
 
     def __init__(self, root: Path, module: str, begin: pb.WorkerDown) -> None:
-        self.folder = BlobFolder(root / "blobs")
+        self.folder, self.out = BlobFolder(root / "blobs"), root / "out"
+        for folder in (self.folder.folder, self.out):
+            folder.mkdir(exist_ok=True)
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         self.link = Blocking(ours)
@@ -61,9 +63,10 @@ class Node:
         return self.process.returncode, output.decode()
 
     def save(self, model: dict[str, np.ndarray]) -> str:
-        return arrays.save(self.folder, model)
+        return arrays.save(self.folder, "test", model)
 
     def load(self, digest: str) -> Model:
+        self.folder.take("test", self.out, digest, lambda *_: None)
         return arrays.load(self.folder, digest)
 
     # ---- to a trainer
@@ -127,6 +130,7 @@ def trainer(tmp_path: Path):
             site="site-1",
             code=str(tmp_path / "code"),
             blobs=str(tmp_path / "blobs"),
+            out=str(tmp_path / "out"),
             trainer=trainer,
             config_json=json.dumps(config or {}),
             data_json=json.dumps(data or {}),
@@ -148,6 +152,7 @@ def flow(tmp_path: Path):
             name="demo",
             code=str(tmp_path / "code"),
             blobs=str(tmp_path / "blobs"),
+            out=str(tmp_path / "out"),
             workflow=workflow,
             with_json=json.dumps(with_ or {}),
             config_json=json.dumps(config or {}),

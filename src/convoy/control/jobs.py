@@ -162,7 +162,7 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -
         job.rounds.append(record)
         job.unfinished = None
         job.record = replace(job.record, deaths=0, story=site_story(job) or job.record.story)
-        job.stale |= {old.model for old in job.rounds[:-1][-1:]} | asks.forget_rounds(job, event.round)
+        asks.forget_rounds(job, event.round)
         yield effects.Save(job.record, wait=False)
         yield effects.Save(record)
     yield effects.TellCommitted(event.job, event.round)
@@ -170,23 +170,13 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -
 
 
 def synced(state: State, job: LiveJob, round_: int) -> Effects:
-    """The round's model is on the disk for good: sites may forget their updates, and so may we."""
+    """The round's model is on the disk for good: sites may forget their updates, and so may the server."""
     if round_ < job.committed:
         return  # a later one will say so for this one, too
     for site in job.members:
         if state.sites[site].connected:
             yield effects.SendCommitted(site, job.record.id, round_)
-    yield effects.Release(job.record.id, frozenset(job.stale - needed(job)))
-    job.stale &= needed(job)
-
-
-def needed(job: LiveJob) -> frozenset[str]:
-    """Return the digests of the blobs that the job still needs: last and best model, and what open steps hold."""
-    keep = {record.model for record in job.rounds[-1:]} | {best_model(job)}
-    for step in job.steps.values():
-        keep.add(step.record.model)
-        keep.update(task.digest for task in step.tasks.values())
-    return frozenset(keep - {""})
+    yield effects.Release(job.record.id)
 
 
 def best_model(job: LiveJob) -> str:

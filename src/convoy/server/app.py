@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
@@ -167,7 +168,8 @@ def _build(
     state = start.state_from(contents, sites, max_jobs=settings.max_jobs, now=time.monotonic())
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
-    flows = Flows(state, workspace, launcher, group, loop.post, book.of, settings.env, loop.check_room)
+    free = partial(workspace.free, settings.disk_reserve)
+    flows = Flows(state, workspace, launcher, group, loop.post, book.of, settings.env, loop.check_room, free)
     pump = Pump()
     audit = _auditor(kit, loop, hub, ledger, contents)
     transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, group, audit)

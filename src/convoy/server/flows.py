@@ -10,13 +10,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from convoy.control import cohort, events
+from convoy.control import cohort, events, holders
 from convoy.control.records import JobId, are_names
 from convoy.control.state import LiveJob, State
-from convoy.errors import ConvoyError, RemoteFault
+from convoy.errors import ConvoyError, RemoteFault, StorageFull
+from convoy.model.blob import SMALL, Layout
 from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
+from convoy.store import handover
+from convoy.store.blobs import unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker import code
 from convoy.worker.launcher import Launcher, Order, Wants, Worker
@@ -26,6 +29,7 @@ STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
 MAX_KIND: Final = 255  # characters, as the ledger has room for
 MAX_STEP: Final = 32  # characters, as the ledger has room for
 MAX_SITES: Final = 1_000_000  # that a question may want: no number is too large for a database
+TAKEN: Final = "taken"  # the holder of a model that is being taken from its workflow
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
 
 
@@ -41,6 +45,7 @@ class Flows:
     logs: Callable[[str], JobLogs]
     env: Mapping[str, str]  # of the server's node.yaml, for workflows
     check_room: Callable[[], str]
+    free: Callable[[], int]  # bytes of the disk that a model may take
     _workers: dict[str, Worker] = field(default_factory=dict)
     _stopping: set[str] = field(default_factory=set)
     _restarting: set[str] = field(default_factory=set)
@@ -91,6 +96,7 @@ class Flows:
             printed[:] = (printed + data)[-STORY:]
 
         try:
+            handover.empty(files.out)
             worker = await self.launcher.launch(order, output, lambda why: self.post(events.FlowWaits(key, why)))
         except OSError as problem:  # its folder is gone, or the machine has no room for one more process
             self.post(events.FlowDied(key, f"it could not be started: {problem}"))
@@ -124,13 +130,17 @@ class Flows:
         said = False
         try:
             while (up := await worker.receive()) is not None:
-                said = self._said(job, worker, up) or said
+                said = await self._said(job, worker, up) or said
+        except StorageFull as full:
+            self.check_room()
+            self.post(events.FlowDied(job.record.id, full.what, full.why, full=True))
+            return True
         except ConvoyError as problem:  # the code of one job: it ends there, and the server goes on
             self.post(events.FlowFailed(job.record.id, code.told(problem.what), code.told(problem.why)))
             return True
         return said
 
-    def _said(self, job: LiveJob, worker: Worker, up: pb.WorkerUp) -> bool:
+    async def _said(self, job: LiveJob, worker: Worker, up: pb.WorkerUp) -> bool:
         """Handle one message; return whether it was the workflow's last word."""
         key = job.record.id
         if key in self._restarting:
@@ -142,10 +152,9 @@ class Flows:
                 numbers = (up.ask.deadline_s, up.ask.max_norm, *up.ask.numbers.values())
                 if not all(map(math.isfinite, numbers)) or min(numbers[:2]) < 0:
                     raise RemoteFault("the workflow asks with a number that is none", why=f"step {up.ask.step}")
-                self._demand(key, up.ask.model)
-                self.post(_asked(key, up.ask))
+                await self._take(key, holders.question(up.ask.step), _asked(key, up.ask))
             case "commit":
-                self._commit(key, up.commit)
+                await self._take(key, holders.model(up.commit.round), _committed(key, up.commit))
             case "sites":
                 names = cohort.eligible(self.state, job, ())
                 worker.send(pb.WorkerDown(sites=pb.SitesList(sites=names)))
@@ -169,14 +178,30 @@ class Flows:
         else:
             self.post(events.FlowFailed(job, error, story))
 
-    def _demand(self, job: JobId, model: str) -> None:
-        if not self.workspace.job(job).blobs.has(model):
-            raise RemoteFault(f"the workflow speaks of a model that it never wrote: {model[:12]}")
+    async def _take(self, job: JobId, holder: str, said: events.Asked | events.CommitAsked) -> None:
+        """Take the model that a workflow speaks of out of its hands, then tell the machine what it said."""
+        files = self.workspace.job(job)
+        if handover.size(files.out, said.model) < SMALL:  # most questions: not worth a thread
+            files.blobs.take(holder, files.out, said.model, _is_small)
+            self.post(said)
+            return
+        fits = handover.room(self.free())
+        await asyncio.to_thread(files.blobs.take, TAKEN, files.out, said.model, fits)
+        if job not in self._restarting:  # nobody speaks for a workflow that was sent away meanwhile
+            files.blobs.hold(holder, said.model)
+            self.post(said)
+        if away := files.blobs.let_go([(TAKEN, said.model)]):
+            await asyncio.to_thread(unlink, away)
 
-    def _commit(self, job: JobId, commit: pb.Commit) -> None:
-        self._demand(job, commit.model)
-        metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
-        self.post(events.CommitAsked(job, commit.round, commit.model, metrics, commit.best))
+
+def _is_small(layout: Layout, _: int) -> None:
+    if layout.size > SMALL:
+        raise RemoteFault("the workflow's model changed its size while it was taken")
+
+
+def _committed(job: JobId, commit: pb.Commit) -> events.CommitAsked:
+    metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
+    return events.CommitAsked(job, commit.round, commit.model, metrics, commit.best)
 
 
 def _asked(job: JobId, ask: pb.Ask) -> events.Asked:
@@ -210,7 +235,8 @@ def _begin(job: LiveJob, files: JobFiles) -> pb.WorkerDown:
             job=job.record.id,
             name=job.record.name,
             code=str(files.code),
-            blobs=str(files.folder / "blobs"),
+            blobs=str(files.blobs.folder),
+            out=str(files.out),
             workflow=spec.workflow,
             with_json=json.dumps(spec.with_),
             config_json=json.dumps(spec.config),

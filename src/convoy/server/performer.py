@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convoy.control import effects, events
-from convoy.control.jobs import needed
+from convoy.control import effects, events, holders
 from convoy.control.records import JobId, SiteName, Step, Task
 from convoy.control.state import State
 from convoy.errors import ConvoyError, StorageFull
@@ -80,10 +79,8 @@ class Performer:
                 self.flows.stop(job)
             case effects.SyncModel(job=job, round=round_, model=model):
                 self._go(self._sync(job, round_, self.workspace.job(job).blobs.path(model)))
-            case effects.Release(job=job_id, digests=digests):
-                live = self.state.jobs.get(job_id)
-                gone = self.transfers.detach(job_id, digests - needed(live) if live is not None else digests)
-                self._go(asyncio.to_thread(unlink, gone))
+            case effects.Release(job=job_id):
+                self._release(job_id)
             case effects.KeepResults(job=job):
                 self.group.create_task(self._keep(job))
             case effects.Sweep(job=job, models=models):
@@ -100,6 +97,15 @@ class Performer:
                 self.audit.note_some(f"site:{site}", "update", f"task:{job}/{step_name}", said)
             case effects.Note(level=level, text=text):
                 getattr(self.note, level)(text)
+
+    def _release(self, job: JobId) -> None:
+        live = self.state.jobs.get(job)
+        if live is None:
+            return
+        folder = self.workspace.job(job).blobs
+        gone = [hold for hold in folder.holds() if not holders.passing(hold[0]) and not holders.stays(live, hold[0])]
+        if away := folder.let_go(gone):
+            self._go(asyncio.to_thread(unlink, away))
 
     def _start(self, site: SiteName, job: JobId) -> None:
         record = self.state.jobs[job].record

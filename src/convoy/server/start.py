@@ -5,14 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable
 
-from convoy.control import events
+from convoy.control import events, holders
 from convoy.control.asks import reopen
-from convoy.control.jobs import needed
 from convoy.control.records import SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
-from convoy.store.blobs import unlink
 from convoy.store.ledger import Contents, Switched, Undone
 
 
@@ -73,7 +71,7 @@ def undone(contents: Contents, workspace: Workspace) -> list[Undone]:
         for record in sorted((r for r in contents.rounds if r.job == job), key=lambda r: -r.round):
             if folder.verify(record.model):
                 break
-            folder.delete(record.model)
+            folder.condemn(record.model)
             found.append(Undone(job, record.round))
     return found
 
@@ -87,10 +85,9 @@ def tidy(state: State, workspace: Workspace) -> None:
         if job.record.state == "running":
             folder = workspace.job(job.record.id).blobs
             folder.folder.mkdir(parents=True, exist_ok=True)
-            folder.sweep(parts=False)
             if job.rounds:  # before the model that it was made of goes
                 sync_file(folder.path(job.rounds[-1].model))
-            unlink(folder.detach(folder.digests() - needed(job)))
+            folder.recover(holders.needed(job), lambda holder, _, job=job: holders.stays(job, holder))  # type: ignore[misc]
 
 
 def lost_updates(state: State, workspace: Workspace) -> list[events.Lost]:
@@ -101,6 +98,6 @@ def lost_updates(state: State, workspace: Workspace) -> list[events.Lost]:
         for step in job.steps.values():
             for task in step.tasks.values():
                 if task.state == "received" and task.digest and not folder.verify(task.digest):
-                    folder.delete(task.digest)
+                    folder.condemn(task.digest)
                     lost.append(events.Lost(job.record.id, step.record.step, task.site))
     return lost

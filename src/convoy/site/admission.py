@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from convoy import errors
 from convoy.errors import NotAllowed, Refused
+from convoy.model import schema
 from convoy.site import refusals
 from convoy.spec.approvals import read_approvals
 from convoy.spec.kit import Kit
@@ -103,10 +104,23 @@ def approved(kit: Kit) -> frozenset[str]:
     return frozenset(approval.digest for approval in read_approvals(kit.local / "approved.yaml"))
 
 
-def released(kit: Kit, blobs: BlobFolder, answer: pb.Answer, task: pb.Task) -> tuple[str, dict[str, float]]:
-    """Return what of an answer may leave: the digest of the update that has passed the filters, and the metrics."""
+def holder(step: str) -> str:
+    """Return who holds the answer to a task."""
+    return f"answer.{step}"
+
+
+def released(kit: Kit, blobs: BlobFolder, out: Path, answer: pb.Answer, task: pb.Task) -> tuple[str, dict[str, float]]:
+    """Return what of an answer may leave: the digest of the update that has passed the filters, and the metrics.
+
+    The update is taken from the folder `out` of the trainer and held. Raises `RemoteFault` for a file that is not a
+    blob, `Refused` for an update that is not shaped like its model.
+    """
     policy = read_policy(kit.local / "policy.yaml")
-    digest = _filtered(kit, policy, blobs, answer.digest, task) if answer.digest else ""
+    digest = ""
+    if answer.digest:
+        base = blobs.read_header(task.model.digest)
+        blobs.take(holder(task.step), out, answer.digest, lambda layout, _: schema.check_layout(layout, base))
+        digest = _filtered(kit, policy, blobs, answer.digest, task)
     return digest, dict(answer.metrics) if policy.leave.metrics else {}
 
 
@@ -125,14 +139,19 @@ def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, digest: str, task: pb
         return digest
     from blake3 import blake3
 
+    from convoy.model.arrays import shapes
     from convoy.privacy import filters  # numpy comes with the first filter
     from convoy.store import arrays
 
     seed = blake3(f"{task.job}/{task.step}".encode(), key=_secret(kit)).digest()  # the same bits again after a crash
 
-    update, base = arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
+    mine, update, base = holder(task.step), arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
+    schema.check_shapes(shapes(update), shapes(base))  # one that was here already nobody has compared
     changed = filters.apply(filters.chain(policy.filters, seed=seed), update, base)
-    return arrays.save(blobs, changed)  # what the trainer wrote stays, unseen, until the round is committed
+    leaves = arrays.save(blobs, mine, changed)
+    if leaves != digest:
+        blobs.release(mine, digest)  # what the trainer wrote nobody else is to see
+    return leaves
 
 
 def _secret(kit: Kit) -> bytes:

@@ -234,7 +234,7 @@ class Agent:
             case "want":
                 self.group.create_task(job.push(down.want))
             case "reject":
-                job.rejected(down.reject.step, down.reject.reason)
+                self.group.create_task(job.rejected(down.reject.step, down.reject.reason))
             case "committed":
                 self.group.create_task(job.committed(down.committed.round))
             case "cancel":

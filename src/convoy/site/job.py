@@ -21,12 +21,14 @@ from convoy.site.outbox import Answer, Outbox, as_up
 from convoy.site.trainer import Trainer
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
-from convoy.store.blobs import BlobFolder, unlink
+from convoy.store.blobs import BlobFolder, Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
 from convoy.worker.launcher import Launcher, Order, Wants
 
 T = TypeVar("T")
+MODEL: Final = "model"  # the holder of the newest model: its tensors may not travel again
+TASK: Final = "task."  # and a step: the holder of the model that the task is about
 MAX_BUNDLE: Final = 72 << 20  # bytes: 64 MiB of files and their signed list
 
 
@@ -54,7 +56,7 @@ class SiteJob:
     _current: str = ""
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
-    _models: list[str] = field(default_factory=list)
+    _model: str = ""  # the newest
     _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
@@ -68,6 +70,7 @@ class SiteJob:
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "blobs").mkdir(exist_ok=True)
         self._outbox = Outbox(self.folder / "outbox")
+        self.blobs.recover((_held(answer) for answer in self._outbox.answers.values() if answer.digest), _comes_again)
         sent = 0 if self.start is None else self.start.log_offset
         self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, sent)
 
@@ -80,6 +83,11 @@ class SiteJob:
     def blobs(self) -> BlobFolder:
         """The job's blobs at this site."""
         return BlobFolder(self.folder / "blobs")
+
+    @property
+    def _out(self) -> Path:
+        """The folder that the trainer writes its blobs into."""
+        return self.folder / "out"
 
     @property
     def refused(self) -> bool:
@@ -136,8 +144,15 @@ class SiteJob:
         if latest is not None and answer is not None:
             self._outbox.put(answer)
             self._offer(answer)
-        elif latest is not None and latest is not task:
-            self.give(latest)  # the server asked once more before we heard that it had forgotten
+        else:
+            await self._let_go(hold for hold in self.blobs.holds() if hold[0] == admission.holder(task.step))
+            if latest is not None and latest is not task:
+                self.give(latest)  # the server asked once more before we heard that it had forgotten
+        await self._let_go([(f"{TASK}{task.step}", task.model.digest)])
+
+    async def _let_go(self, holds: Iterable[Hold]) -> None:
+        if away := self.blobs.let_go(holds):
+            await asyncio.to_thread(unlink, away)
 
     async def _prepare(self, group: asyncio.TaskGroup) -> None:
         data = await self._bundle()
@@ -156,6 +171,7 @@ class SiteJob:
             site=self.site.kit.name,
             code=str(self.folder / "code"),
             blobs=str(self.folder / "blobs"),
+            out=str(self._out),
             trainer=spec.trainer,
             config_json=json.dumps(spec.config),
             data_json=json.dumps(dict(self.site.settings.data)),
@@ -205,7 +221,7 @@ class SiteJob:
         """Return the answer; None if the server does not know any more that it asked (it was killed just then)."""
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
         try:
-            await self._fetch(task.model)
+            await self._fetch(f"{TASK}{task.step}", task.model)
         except NotAllowed as problem:
             self.site.log.warning("task forgotten by the server", job=self.id, step=task.step, reason=str(problem))
             return None
@@ -220,23 +236,27 @@ class SiteJob:
             up = await self._trainer.train(bare)
             if up.WhichOneof("it") == "failed":
                 return Answer(task.step, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
-            digest, metrics = await _in_thread(admission.released, self.site.kit, self.blobs, up.answer, bare)
+            digest, metrics = await _in_thread(
+                admission.released, self.site.kit, self.blobs, self._out, up.answer, bare
+            )
         except ConvoyError as problem:
             return Answer(task.step, task.round, "", 0.0, {}, errors.line(problem))
         return Answer(task.step, task.round, digest, up.answer.weight, metrics)
 
-    async def _fetch(self, model: pb.Blob) -> None:
+    async def _fetch(self, holder: str, model: pb.Blob) -> None:
+        blobs, digest = self.blobs, model.digest
+        if not blobs.hold(holder, digest):
+            await self._fetched(holder, model)
+        blobs.hold(MODEL, digest)
+        self._model = digest
+
+    async def _fetched(self, holder: str, model: pb.Blob) -> None:
         blobs = self.blobs
-        if model.digest not in self._models:
-            self._models.append(model.digest)
-        if blobs.has(model.digest):
-            return
         if model.whole:
-            blobs.put(model.whole, expect=model.digest)
+            blobs.put(holder, model.whole, expect=model.digest)
             return
-        layout = blob.parse(model.header, expect=model.digest)
-        near = self._models[:-1]
-        with await _in_thread(lambda: blobs.receive(layout, near=near)) as receiver:
+        layout, near = blob.parse(model.header, expect=model.digest), blobs.held(MODEL)
+        with await _in_thread(lambda: blobs.receive(holder, layout, near=near)) as receiver:
             if receiver.ranges:
                 await self._pull(model.digest, lambda: receiver.ranges, receiver.feed)
             await _in_thread(receiver.finish)
@@ -303,19 +323,23 @@ class SiteJob:
                 if step in self._outbox.answers and self._wants[step] is sent:
                     self._offer(answer)  # the server says what it lacks; if the line broke, too, this is said on return
 
-    def rejected(self, step: str, reason: str) -> None:
+    async def rejected(self, step: str, reason: str) -> None:
         """The server will never count this answer."""
         answer = self._outbox.drop(step)
         if answer is not None and not answer.error:
             self.site.log.warning("update refused", job=self.id, step=step, reason=reason)
             self._log.print(f"convoy: the server refused the update of task {step}: {reason}\n".encode())
+        if answer is not None and answer.digest:
+            await self._let_go([_held(answer)])
 
     async def committed(self, round_: int) -> None:
         """Forget what the federation has for good; keep the newest model, whose tensors may not travel again."""
-        gone = {answer.digest for answer in self._outbox.committed(round_)} | set(self._models[:-1])
-        self._models = self._models[-1:]
-        held = {answer.digest for answer in self._outbox.answers.values()} | set(self._models)
-        await asyncio.to_thread(unlink, self.blobs.detach(gone - held - {""}))
+        gone = [_held(answer) for answer in self._outbox.committed(round_) if answer.digest]
+        for holder, digest in self.blobs.holds():
+            older = holder == MODEL and self._model not in ("", digest)
+            if older or (holder.startswith(TASK) and holder.removeprefix(TASK) not in self._known):
+                gone.append((holder, digest))
+        await self._let_go(gone)
 
     # ---- the line is open again ------------------------------------------------------------------------------
     def resumed(self, log_offset: int) -> None:
@@ -337,6 +361,15 @@ class SiteJob:
     def _say_ready(self) -> None:
         self._ready = True
         self.site.line.send(pb.Up(ready=pb.JobReady(job=self.id)))
+
+
+def _held(answer: Answer) -> Hold:
+    return admission.holder(answer.step), answer.digest
+
+
+def _comes_again(holder: str, _: str) -> bool:
+    """Whether a hold outlives the process: what came of a model is gone on with when its task comes again."""
+    return holder == MODEL or holder.startswith(TASK)
 
 
 async def _in_thread(function: Callable[..., T], *args: object) -> T:

@@ -12,8 +12,8 @@ from convoy.model import arrays as _arrays
 from convoy.model import blob
 from convoy.model.arrays import Model
 from convoy.model.blob import Layout
-from convoy.store.blobs import BlobFolder, name_of
-from convoy.store.disk import draft_of, write_blob
+from convoy.store.blobs import BlobFolder
+from convoy.store.disk import draft_of, name_of, write_blob
 
 if TYPE_CHECKING:
     import numpy as np

@@ -24,21 +24,24 @@ from convoy.errors import NotFound, RemoteFault
 from convoy.model import blob
 from convoy.model.blob import Layout, Tensor
 from convoy.store import handover
-from convoy.store.disk import DRAFT, STEP, Bytes, demand, draft_of, matches, storage, write_blob
+from convoy.store.disk import (
+    DRAFT,
+    STEP,
+    SUFFIX,
+    Bytes,
+    demand,
+    draft_of,
+    matches,
+    name_of,
+    storage,
+    write_blob,
+)
 from convoy.store.receiver import Receiver
 
-SUFFIX: Final = ".safetensors"
 PART: Final = ".part"
 HOLDS: Final = "holds"
-HEX: Final = frozenset("0123456789abcdef")
+HANDED: Final = "handed"  # the holder of what a worker elsewhere has handed over, until it is taken
 Hold = tuple[str, str]  # a holder and the digest that it holds
-
-
-def name_of(digest: str) -> str:
-    """Return the name of a blob's file. Raises `RemoteFault` for what is no digest."""
-    if len(digest) != len(blob.EMPTY) or not HEX.issuperset(digest):
-        raise RemoteFault(f"{digest[:80]!r} is not the name of a blob")
-    return f"{digest}{SUFFIX}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,8 @@ class BlobFolder:
 
     def release(self, holder: str, *digests: str) -> None:
         """Let go of blobs; the last holder's are removed with what came in of them."""
-        unlink(self.let_go((holder, digest) for digest in digests))
+        if digests:
+            unlink(self.let_go((holder, digest) for digest in digests))
 
     def let_go(self, holds: Iterable[Hold]) -> list[Path]:
         """Let go of many blobs at once; return what `unlink` is to remove, which takes its time.
@@ -194,7 +198,7 @@ class BlobFolder:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Change names with no other thread at it: a few system calls. Raises `NotFound` when the job's files are gone."""
+        """Keep other threads from changing names, for a few system calls. Raises `NotFound` when the folder is gone."""
         try:
             descriptor = self._opened()
         except FileNotFoundError as problem:
@@ -269,19 +273,22 @@ class BlobFolder:
         return Receiver(part, layout, held, lambda whole: self._keep(holder, layout.digest, whole))
 
     def take(self, holder: str, out: Path, digest: str, fits: Callable[[Layout, int], None]) -> None:
-        """Keep what a worker has written into its folder `out`, so that it can change it no more; it goes from there.
+        """Keep what a worker has written into its folder `out`, out of its reach; the worker's own file is removed.
 
-        `fits` gets the layout and the bytes that the file has on the disk, and raises what the node does not want, before
-        they are copied. A blob that is here already is held. Raises `RemoteFault` for anything but a blob in a plain file
-        of the worker's own, and `StorageFull`. Copying takes its time: for large blobs call it off the event loop.
+        `fits` gets the layout and the bytes that the file has on the disk, and raises for what the node does not want
+        before it is copied. A blob that is here already is held. Raises `RemoteFault` for anything but a blob in a
+        plain file, and `StorageFull`. For large blobs call it off the event loop.
         """
         path = self.path(digest)
-        if not self.hold(holder, digest):
+        with self._alone():
+            here = self._linked(holder, digest)
+            self._mark(HANDED, digest).unlink(missing_ok=True)
+        if not here:
             draft = draft_of(path)
             with storage(path):
-                handover.copy(out, path.name, digest, draft, fits)
+                handover.copy(out, digest, draft, fits)
                 self._keep(holder, digest, draft)
-        handover.remove(out, path.name)
+        handover.remove(out, digest)
 
     def _holdings(self, layout: Layout, near: Iterable[str] | None) -> dict[str, memoryview]:
         """Return the verified bytes of those of a blob's tensors that lie in this folder already."""

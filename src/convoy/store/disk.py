@@ -12,10 +12,13 @@ from typing import Final
 from blake3 import blake3
 
 from convoy.errors import RemoteFault, StorageFull
+from convoy.model import blob
 from convoy.model.blob import Layout, Tensor
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # the disk, the quota, the limit of a process
+SUFFIX: Final = ".safetensors"
 DRAFT: Final = ".draft"
+HEX: Final = frozenset("0123456789abcdef")
 STEP: Final = 1 << 20  # bytes hashed or copied at once
 Bytes = bytes | bytearray | memoryview
 
@@ -31,6 +34,13 @@ def storage(path: Path) -> Iterator[None]:
         raise
 
 
+def name_of(digest: str) -> str:
+    """Return the name of a blob's file. Raises `RemoteFault` for what is no digest."""
+    if len(digest) != len(blob.EMPTY) or not HEX.issuperset(digest):
+        raise RemoteFault(f"{digest[:80]!r} is not the name of a blob")
+    return f"{digest}{SUFFIX}"
+
+
 def draft_of(path: Path) -> Path:
     """Return a name beside `path` that nobody else uses, for a file that is not whole yet or is about to go."""
     return path.with_suffix(f".{os.urandom(6).hex()}{DRAFT}")
@@ -44,13 +54,17 @@ def write_blob(draft: Path, layout: Layout, chunks: Iterable[Bytes]) -> None:
             place = write_at(descriptor, layout.header, 0)
             for chunk in chunks:
                 place = write_at(descriptor, chunk, place)
-            if place != layout.size:
-                raise ValueError(f"{place} bytes were given for a blob of {layout.size}")
+            _demand_size(place, layout)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
+
+
+def _demand_size(size: int, layout: Layout) -> None:
+    if size != layout.size:
+        raise ValueError(f"{size} bytes were given for a blob of {layout.size}")
 
 
 def write_at(descriptor: int, data: Bytes, place: int) -> int:

@@ -1,22 +1,23 @@
-"""What a worker hands over becomes its node's: a plain file, of its stated size, copied where the worker cannot reach it.
+"""What a worker hands over becomes its node's: a plain file of its stated size, copied out of the worker's reach.
 
-The worker may be hostile and at work on the same file meanwhile: it is never mapped, nothing here waits for it, and what
-is true of it is asked again of the copy. Its tensors are not read: who takes the blob in the end checks every digest.
+The worker may be hostile and may change the file meanwhile. So its file is never mapped, opening it never waits, and the
+copy is checked once more. The tensors are not read here: who uses the blob in the end checks every digest.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from convoy.errors import RemoteFault
+from convoy.errors import RemoteFault, StorageFull
 from convoy.model import blob
 from convoy.model.blob import Layout
-from convoy.store.disk import STEP
+from convoy.store.disk import STEP, name_of
 
 FIRST: Final = 1 << 14  # bytes of a file read at first: most headers fit
 BLOCK: Final = 512  # bytes, in which the kernel counts what a file has on the disk
@@ -33,13 +34,13 @@ def read_layout(descriptor: int, digest: str) -> Layout:
     return blob.parse(first[:length], expect=digest)
 
 
-def copy(out: Path, name: str, digest: str, draft: Path, fits: Callable[[Layout, int], None]) -> None:
-    """Copy the file `name` of the folder `out` to `draft`, in steps. Raises `RemoteFault`; then nothing of it stays."""
-    with _opened(out, name) as source:
+def copy(out: Path, digest: str, draft: Path, fits: Callable[[Layout, int], None]) -> None:
+    """Copy a blob of the folder `out` to `draft`, in steps. Raises `RemoteFault`; then nothing of it stays."""
+    with _opened(out, name_of(digest)) as source:
         status = os.fstat(source)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             what = f"with {status.st_nlink} names" if stat.S_ISREG(status.st_mode) else stat.filemode(status.st_mode)
-            raise RemoteFault(f"{name[:12]} is not a plain file", why=f"the worker has handed over one {what}")
+            raise RemoteFault(f"blob {digest[:12]} is not a plain file", why=f"the worker has handed over one {what}")
         layout = read_layout(source, digest)
         if status.st_size != layout.size:
             raise RemoteFault(f"blob {digest[:12]} has {status.st_size} bytes", why=f"its header wants {layout.size}")
@@ -47,8 +48,7 @@ def copy(out: Path, name: str, digest: str, draft: Path, fits: Callable[[Layout,
         target = os.open(draft, NEW, 0o644)
         try:
             _copied(source, target, layout.size)
-            if os.pread(target, len(layout.header), 0) != layout.header:
-                raise RemoteFault(f"blob {digest[:12]} changed while it was taken")
+            read_layout(target, digest)  # the same once more, unless the file has changed meanwhile
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
@@ -56,10 +56,40 @@ def copy(out: Path, name: str, digest: str, draft: Path, fits: Callable[[Layout,
             os.close(target)
 
 
-def remove(out: Path, name: str) -> None:
+def empty(out: Path) -> None:
+    """Make the folder that a worker is to write into, or make it empty."""
+    if not out.is_absolute():
+        raise ValueError(f"{out} is not a worker's folder")
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(exist_ok=True)
+
+
+def room(free: int) -> Callable[[Layout, int], None]:
+    """Return a check that refuses blobs for which `free` bytes are too few: what has holes is a fault of its worker."""
+
+    def fits(layout: Layout, stored: int) -> None:
+        if layout.size > free and stored < layout.size:
+            raise RemoteFault(
+                f"a blob of {layout.size} bytes is handed over that has {stored} on the disk",
+                why=f"there is room for {free}",
+            )
+        if layout.size > free:
+            raise StorageFull(f"no room for a blob of {layout.size} bytes", why=f"{free} bytes are free")
+
+    return fits
+
+
+def size(out: Path, digest: str) -> int:
+    """Return the bytes that a blob in the folder of a worker has, 0 if it is not there. Raises `RemoteFault`."""
+    with suppress(OSError):
+        return os.lstat(out / name_of(digest)).st_size
+    return 0
+
+
+def remove(out: Path, digest: str) -> None:
     """Remove a file from the folder of a worker; what cannot be removed goes with the folder."""
     with suppress(OSError), _folder(out) as folder:
-        os.unlink(name, dir_fd=folder)
+        os.unlink(name_of(digest), dir_fd=folder)
 
 
 def _copied(source: int, target: int, size: int) -> None:
@@ -86,7 +116,9 @@ def _opened(out: Path, name: str) -> Iterator[int]:
         try:
             descriptor = os.open(name, FLAGS, dir_fd=folder)
         except OSError as problem:
-            raise RemoteFault(f"the worker speaks of blob {name[:12]} and handed over none", why=str(problem)) from problem
+            raise RemoteFault(
+                f"the worker speaks of blob {name[:12]} and handed over none", why=str(problem)
+            ) from problem
     try:
         yield descriptor
     finally:

@@ -1,4 +1,4 @@
-"""A blob on its way in, in pieces: checked as they come, gone on with where it broke, kept for its holder when whole."""
+"""A blob on its way in: its pieces are checked as they come, and it goes on where it broke off."""
 
 from __future__ import annotations
 

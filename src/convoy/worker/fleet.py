@@ -69,7 +69,7 @@ class NodeAnswers:
                     raise NotEnough(share.error)
                 raise StopAsyncIteration
             if not share.left_out:
-                return Update(share.site, self._fleet.load(share.digest), share.weight, dict(share.metrics))
+                return Update(share.site, self._fleet.borrow(share.digest), share.weight, dict(share.metrics))
             self.left_out[share.site] = share.left_out
 
 
@@ -80,11 +80,12 @@ class NodeFleet:
         """Take over the stream to the node, and what the node says of the job so far."""
         self.job = Job(begin.job, begin.name, json.loads(begin.config_json or "{}"))
         self.history: list[dict[str, Any]] = json.loads(begin.history_json or "[]")
-        self._folder = BlobFolder(Path(begin.blobs))
+        self._folder, self._out = BlobFolder(Path(begin.blobs)), Path(begin.out)
         self._reader = reader
         self._writer = writer
         self._committed = begin.committed
         self._model = begin.committed_model
+        self._lent = {self._model}  # blobs that the node holds until the round is committed: what we were given in it
         self._round = self._total = self._asks = 0
         self._open: dict[str, asyncio.Queue[pb.Share | pb.AskEnd]] = {}
         self._receipts: dict[int, asyncio.Future[None]] = {}
@@ -126,12 +127,19 @@ class NodeFleet:
         self.send(pb.WorkerUp(ask=ask))
 
     def save(self, arrays: Any) -> str:
-        """Keep arrays as a blob and return its digest; arrays that are a blob already are not written again."""
-        return _arrays.save(self._folder, arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays))
+        """Hand arrays over as a blob and return its digest; those that the node has lent us are not written again."""
+        if isinstance(arrays, Model) and arrays.digest and arrays.digest in self._lent:
+            return arrays.digest
+        return _arrays.hand_over(self._out, arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays))
 
     def load(self, digest: str) -> Model:
         """Return the arrays of a blob, mapped; no digest, no arrays."""
         return _arrays.load(self._folder, digest) if digest else Model({})
+
+    def borrow(self, digest: str) -> Model:
+        """Return the arrays of an answer, mapped."""
+        self._lent.add(digest)
+        return self.load(digest)
 
     async def begin(self, arrays: Any) -> None:
         """Commit the initial model, as round 0."""
@@ -168,6 +176,7 @@ class NodeFleet:
         self.send(pb.WorkerUp(commit=pb.Commit(round=number, model=digest, metrics=numbers, best=best)))
         await receipt
         self._committed, self._model = number, digest
+        self._lent = {digest}
         self.history.append({"round": number, "metrics": numbers, "best": best})
 
     def ask(
