@@ -215,10 +215,8 @@ async def test_a_pod_that_sends_other_bytes_for_a_model_changes_nothing_at_its_n
     stream.close()
 
 
-@pytest.mark.parametrize(
-    ("sizes", "kept"), [((300_000,), 0), ((1_000, 2_000), 1)], ids=["a blob too large for an answer", "two at once"]
-)
-async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, sizes, kept):
+@pytest.mark.parametrize("sizes", [(300_000,), (1_000, 2_000)], ids=["a blob too large for an answer", "two at once"])
+async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, sizes):
     site, cluster = away()
     cluster.pending = True
     model = site.model(1)
@@ -233,7 +231,7 @@ async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, si
         cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted"})
     with pytest.raises(JobFailed):
         await training
-    assert len(site.blobs.digests() - {model}) == kept
+    assert site.blobs.digests() == {model}
     stream.close()
 
 

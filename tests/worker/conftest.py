@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from convoy.model.arrays import Model
+from convoy.pods.courier import named
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
@@ -52,6 +53,8 @@ class Node:
         """Return the worker's next message."""
         up = self.link.receive(pb.WorkerUp)
         assert up is not None, f"the worker hung up: {self.end()[1]}"
+        for digest in filter(None, named(up)):
+            self.folder.take("test", self.out, digest, lambda *_: None)
         return up
 
     def hears_nothing_more(self) -> bool:
@@ -66,7 +69,6 @@ class Node:
         return arrays.save(self.folder, "test", model)
 
     def load(self, digest: str) -> Model:
-        self.folder.take("test", self.out, digest, lambda *_: None)
         return arrays.load(self.folder, digest)
 
     # ---- to a trainer

@@ -1,7 +1,7 @@
 """What a worker hands over becomes its node's: a plain file of its stated size, copied out of the worker's reach.
 
-The worker may be hostile and may change the file meanwhile. So its file is never mapped, opening it never waits, and the
-copy is checked once more. The tensors are not read here: who uses the blob in the end checks every digest.
+The worker may be hostile and may change the file meanwhile. So its file is never mapped, opening it never waits, and
+the copy is checked once more. The tensors are not read here: who uses the blob in the end checks every digest.
 """
 
 from __future__ import annotations
@@ -115,10 +115,12 @@ def _opened(out: Path, name: str) -> Iterator[int]:
     with _folder(out) as folder:
         try:
             descriptor = os.open(name, FLAGS, dir_fd=folder)
+        except FileNotFoundError as problem:
+            why = "the worker names it and has not handed it over"
+            raise RemoteFault(f"blob {name[:12]} is not here", why=why) from problem
         except OSError as problem:
-            raise RemoteFault(
-                f"the worker speaks of blob {name[:12]} and handed over none", why=str(problem)
-            ) from problem
+            why = f"the worker has handed over something else: {problem.strerror}"
+            raise RemoteFault(f"blob {name[:12]} is not a plain file", why=why) from problem
     try:
         yield descriptor
     finally:
