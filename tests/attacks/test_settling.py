@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.scenario, pytest.mark.timeout(1800)]
 
 ROUNDS = int(os.environ.get("CONVOY_SETTLING_ROUNDS", "300"))
 SEED = int(os.environ.get("CONVOY_SETTLING_SEED", "7"))
-TRAIN = '''
+TRAIN = """
 import zlib
 import numpy as np
 import convoy
@@ -29,7 +29,7 @@ def initial():
 def train(task):
     target = np.random.default_rng(zlib.crc32(task.site.encode())).standard_normal(SIZE).astype(np.float32)
     return convoy.Reply({"w": np.float32(0.5) * task.model["w"] + target}, weight=3)
-'''
+"""
 SIZES = pytest.mark.parametrize("size", [1_000, 50_000], ids=["inside a message", "by a transfer"])
 
 
@@ -53,7 +53,7 @@ def test_a_job_that_settles_completes(started, tmp_path, size):
 @SIZES
 def test_it_completes_with_the_same_bits_while_processes_of_every_kind_are_killed(started, tmp_path, size):
     rounds = min(ROUNDS, 1000)
-    dice = random.Random(f"{SEED}-{size}")
+    dice = random.Random(f"{SEED}-{size}")  # noqa: S311 - of a test
     federation = started()
     with federation.session(600) as session:
         calm = session.wait(session.submit(settling(tmp_path / "calm", size, 60)).id)

@@ -24,6 +24,7 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.worker import code
 from convoy.worker.launcher import Launcher, Order, Wants, Worker
 from convoy.worker.lines import Stamper
+from convoy.worker.supervisor import Supervisor
 
 STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
 MAX_KIND: Final = 255  # characters, as the ledger has room for
@@ -40,7 +41,7 @@ class Flows:
     state: State
     workspace: Workspace
     launcher: Launcher
-    group: asyncio.TaskGroup
+    supervisor: Supervisor
     post: Callable[[events.Event], None]
     logs: Callable[[str], JobLogs]
     env: Mapping[str, str]  # of the server's node.yaml, for workflows
@@ -54,7 +55,7 @@ class Flows:
     def run(self, job: str) -> None:
         """Start the job's workflow from its last committed round."""
         self._stopping.discard(job)
-        self.group.create_task(self._run(self.state.jobs[JobId(job)]))
+        self.supervisor.start(job, self._run(self.state.jobs[JobId(job)]))
 
     def stop(self, job: str) -> None:
         """End the job's workflow process."""
@@ -62,14 +63,14 @@ class Flows:
         worker = self._workers.get(job)
         if worker is not None:
             worker.send(pb.WorkerDown(bye=pb.Bye()))
-            self.group.create_task(worker.stop(GRACE_S))
+            self.supervisor.start(job, worker.stop(GRACE_S))
 
     def restart(self, job: str) -> None:
         """End the job's workflow process at once, hear nothing more of it, and start another."""
         worker = self._workers.get(job)
         if worker is not None and job not in self._stopping:
             self._restarting.add(job)
-            self.group.create_task(worker.stop(0))
+            self.supervisor.start(job, worker.stop(0))
 
     def stop_all(self) -> None:
         """End every workflow process, and any that is just being started; their jobs go on when the server is back."""
@@ -103,9 +104,9 @@ class Flows:
             return
         if key in self._stopping or self._closed:
             self._stopping.add(key)
-            self.group.create_task(worker.stop(GRACE_S))
+            self.supervisor.start(key, worker.stop(GRACE_S))
         self._workers[key] = worker
-        ended = self.group.create_task(worker.ended())
+        ended = self.supervisor.start(key, worker.ended())
         said = await self._hear(job, worker)
         await asyncio.wait({ended}, timeout=GRACE_S)
         if not ended.done():  # it has hung up on us and stays
@@ -121,7 +122,9 @@ class Flows:
         elif not said and key not in self._stopping:
             self.post(
                 events.FlowDied(
-                    key, code.told(how) or "it left without a word", code.told(printed.decode(errors="replace"), STORY)
+                    key,
+                    code.told(how or "") or "it left without a word",
+                    code.told(printed.decode(errors="replace"), STORY),
                 )
             )
 
@@ -129,8 +132,9 @@ class Flows:
         """Handle what a workflow says until it hangs up; return whether it came to its end."""
         said = False
         try:
-            while (up := await worker.receive()) is not None:
-                said = await self._said(job, worker, up) or said
+            with self.supervisor.over(job.record.id, own=(ConvoyError,)):
+                while (up := await worker.receive()) is not None:
+                    said = await self._said(job, worker, up) or said
         except StorageFull as full:
             self.check_room()
             self.post(events.FlowDied(job.record.id, full.what, full.why, full=True))

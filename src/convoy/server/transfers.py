@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from convoy import errors
 from convoy.control import events, holders
 from convoy.control.records import JobId, SiteName, Step
@@ -25,6 +27,7 @@ from convoy.store.receiver import Receiver
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.pump import Moved, Pump
 from convoy.wire.stream import Stream
+from convoy.worker.supervisor import Supervisor
 
 MAX_METRICS: Final = 1000  # of one update; they are kept for ever
 MAX_NAME: Final = 255  # characters of a metric's name
@@ -54,7 +57,7 @@ class Transfers:
     post: Callable[[events.Event], None]
     check_room: Callable[[], str]
     pump: Pump
-    group: asyncio.TaskGroup
+    supervisor: Supervisor
     audit: Auditor
     received: int = 0  # bytes since start
     sent: int = 0
@@ -84,6 +87,8 @@ class Transfers:
             self.check_room()
         except (Refused, RemoteFault) as problem:
             self._refuse(site, offer, problem)
+        except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
+            self._unforeseen(site, offer, problem)
 
     async def _judge(self, site: SiteName, offer: pb.Offer, step: Step) -> None:
         if len(offer.metrics) > MAX_METRICS:
@@ -160,13 +165,15 @@ class Transfers:
             self._refuse(site, offer, problem)
         except Unreachable:
             return False  # what came stays; the site offers it again
+        except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
+            self._unforeseen(site, offer, problem)
         finally:
             arrival.receiver.close()
             arrival.ended.set()
             mine = self._arrivals.get(key) is arrival  # or the site has offered it anew
             if mine:
                 del self._arrivals[key]
-                self.group.create_task(self._next_in_line(offer.job, offer.update.digest))
+                self.supervisor.start(offer.job, self._next_in_line(offer.job, offer.update.digest))
         if again and mine:
             await self.offer(site, offer)
         await stream.write(pb.Verdict())
@@ -199,10 +206,17 @@ class Transfers:
         self.audit.note_some(f"site:{site}", "update", f"task:{offer.job}/{offer.step}", f"refused: {reason}")
         self.post(events.Unusable(JobId(offer.job), offer.step, site, reason))
 
+    def _unforeseen(self, site: SiteName, offer: pb.Offer, problem: Exception) -> None:
+        """Leave a site out whose update raised what none should: its job can do without it."""
+        structlog.get_logger().error(
+            "an update failed by an error of this server", job=offer.job, step=offer.step, site=site, exc_info=problem
+        )
+        self._refuse(site, offer, RemoteFault("the server failed at this update", why=type(problem).__name__))
+
     def leave(self, site: SiteName) -> None:
         """A site is gone: what it was sending stays as far as it came, for when it is back."""
         for key in [key for key in self._arrivals if key[2] == site]:
-            self.group.create_task(self._drop(key))
+            self.supervisor.start(key[0], self._drop(key))
         self._stalled = [pair for pair in self._stalled if pair[0] != site]
 
     async def _drop(self, key: tuple[str, str, str]) -> None:
@@ -215,7 +229,7 @@ class Transfers:
         else:
             arrival.stream.cut()
             await arrival.ended.wait()
-        self.group.create_task(self._next_in_line(key[0], arrival.offer.update.digest))
+        self.supervisor.start(key[0], self._next_in_line(key[0], arrival.offer.update.digest))
 
     async def room(self) -> None:
         """The disk has room again: take up what was stalled."""
