@@ -22,6 +22,7 @@ from convoy.server.transfers import Transfers
 from convoy.site.agent import Agent
 from convoy.site.job import Site
 from convoy.site.line import Line
+from convoy.site.quarantine import Quarantine
 from convoy.spec.kit import PENDING, Kit
 from convoy.store import arrays
 from convoy.trust.federation import Federation, Roll, sign
@@ -30,6 +31,7 @@ from convoy.wire.frames import LENGTH, length_of, parsed
 from convoy.wire.pump import Pump
 from convoy.worker.launcher import Order
 from convoy.worker.node import Ending
+from convoy.worker.supervisor import Supervisor
 from tests.fuzz.targets import JOB, PROJECT, SITE, world
 
 HERE, NEEDS = SiteName(SITE), Needs(min_sites=1, sites=frozenset(), cpu=1, memory=0, gpu=0, patience_s=60.0)
@@ -44,6 +46,18 @@ class Idle:
 
     def __getattr__(self, name):
         return lambda *_, **__: None
+
+
+def unforeseen(_job, _line, story):
+    """Fail where a node would end a job because of a bug."""
+    raise AssertionError(story)
+
+
+class Strict(Transfers):
+    """Transfers that hide no bug."""
+
+    def _unforeseen(self, _site, _offer, problem):
+        raise problem
 
 
 @cache
@@ -88,7 +102,7 @@ def server():
     machine, post = running()
     hub, idle = Hub(), Idle()
     hub.open(HERE, "p")
-    transfers = Transfers(machine.state, made, hub, post, lambda: "", Pump(), idle, idle)
+    transfers = Strict(machine.state, made, hub, post, lambda: "", Pump(), Supervisor(idle, unforeseen), idle)
     logs = JobLogs(made.job(JOB).logs)
     registry = SimpleNamespace(roll=Roll(Federation(PROJECT, 1, {}), world()[1].pem))
     return Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, registry, idle), HERE
@@ -99,7 +113,17 @@ def flows():
     made, _ = workspace()
     machine, post = running()
     logs = JobLogs(made.job(JOB).logs)
-    parts = Flows(machine.state, made, Idle(), Idle(), post, lambda _: logs, {}, lambda: "")
+    parts = Flows(
+        machine.state,
+        made,
+        Idle(),
+        Supervisor(Idle(), unforeseen),
+        post,
+        lambda _: logs,
+        {},
+        lambda: "",
+        lambda: 1 << 30,
+    )
     return lambda up: parts._said(machine.state.jobs[JobId(JOB)], Idle(), up)
 
 
@@ -114,7 +138,17 @@ def site():
     (folder / "work" / PENDING).write_bytes(world()[3][0])
     line = Line(Idle(), Idle())
     line.connected.set()
-    made = Site(kit, Idle(), folder / "work", line, Idle(), structlog.get_logger())
+    supervisor = Supervisor(Idle(), unforeseen)
+    made = Site(
+        kit,
+        Idle(),
+        folder / "work",
+        line,
+        Idle(),
+        structlog.get_logger(),
+        supervisor,
+        Quarantine(folder / "faults.json"),
+    )
     return Agent(made, Idle(), Ending(asyncio.Event()), None)
 
 

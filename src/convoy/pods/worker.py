@@ -121,6 +121,11 @@ class PodWorker:
             await asyncio.shield(self._over)
         except (ConvoyError, KeyError) as problem:
             self._end(errors.line(problem))
+        except Exception as problem:  # noqa: BLE001 - the supervisor of one worker: it must not end its node
+            structlog.get_logger().error(
+                "a pod's worker failed by an error of its node", pod=self.name, exc_info=problem
+            )
+            self._end(f"its node failed at it: {type(problem).__name__}")
         finally:
             self._end("its node leaves")
             await self._removed()

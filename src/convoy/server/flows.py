@@ -18,6 +18,7 @@ from convoy.model.blob import SMALL, Layout
 from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
+from convoy.spec.units import MAX_DURATION_S
 from convoy.store import handover
 from convoy.store.blobs import unlink
 from convoy.wire import convoy_pb2 as pb
@@ -29,6 +30,7 @@ from convoy.worker.supervisor import Supervisor
 STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
 MAX_KIND: Final = 255  # characters, as the ledger has room for
 MAX_STEP: Final = 32  # characters, as the ledger has room for
+MAX_NUMBER: Final = (1 << 31) - 1  # of a round: what a database has room for
 MAX_SITES: Final = 1_000_000  # that a question may want: no number is too large for a database
 TAKEN: Final = "taken"  # the holder of a model that is being taken from its workflow
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
@@ -153,9 +155,6 @@ class Flows:
             case "ask":
                 if not are_names(key, up.ask.step):
                     raise RemoteFault("the workflow asked a step that cannot be", why=repr(up.ask.step[:80]))
-                numbers = (up.ask.deadline_s, up.ask.max_norm, *up.ask.numbers.values())
-                if not all(map(math.isfinite, numbers)) or min(numbers[:2]) < 0:
-                    raise RemoteFault("the workflow asks with a number that is none", why=f"step {up.ask.step}")
                 await self._take(key, holders.question(up.ask.step), _asked(key, up.ask))
             case "commit":
                 await self._take(key, holders.model(up.commit.round), _committed(key, up.commit))
@@ -204,6 +203,8 @@ def _is_small(layout: Layout, _: int) -> None:
 
 
 def _committed(job: JobId, commit: pb.Commit) -> events.CommitAsked:
+    if commit.round > MAX_NUMBER:
+        raise RemoteFault(f"the workflow commits round {commit.round}", why=f"the limit is {MAX_NUMBER}")
     metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
     return events.CommitAsked(job, commit.round, commit.model, metrics, commit.best)
 
@@ -211,8 +212,12 @@ def _committed(job: JobId, commit: pb.Commit) -> events.CommitAsked:
 def _asked(job: JobId, ask: pb.Ask) -> events.Asked:
     if len(ask.kind) > MAX_KIND or len(ask.step) > MAX_STEP or "\0" in ask.kind:
         raise RemoteFault(f"the workflow asks {ask.kind[:20]!r}…", why=f"the limit is {MAX_KIND} characters of text")
-    if not all(map(math.isfinite, (ask.deadline_s, ask.max_norm, *ask.numbers.values()))) or ask.at_least > MAX_SITES:
+    numbers = (ask.deadline_s, ask.max_norm, *ask.numbers.values())
+    if not all(map(math.isfinite, numbers)) or min(numbers[:2]) < 0 or ask.at_least > MAX_SITES:
         raise RemoteFault("the workflow asks with a number that is none", why=f"{ask.kind!r} of round {ask.round}")
+    if max(ask.round, ask.rounds, ask.sample) > MAX_NUMBER or ask.deadline_s > MAX_DURATION_S:
+        why = f"round {ask.round} of {ask.rounds}, {ask.sample} sites, {ask.deadline_s:g} s"
+        raise RemoteFault("the workflow asks with a number that is too large", why=why)
     return events.Asked(
         job=job,
         step=ask.step,

@@ -73,12 +73,12 @@ def admit(data: bytes, job: str, folder: Path, kit: Kit, *, makes_pods: bool = F
 def judged(checked: Bundle, folder: Path, kit: Kit, policy: Policy, *, makes_pods: bool) -> Job:
     """Return the job.yaml of a verified bundle that may run here; note a refusal in the job's folder, and raise it."""
     from convoy.control.policy import Host, refusal
-    from convoy.spec.job import read_job
+    from convoy.spec.job import read_job, text_of
 
     if checked.sites is not None and kit.name not in checked.sites:
         raise Refused(f"the bundle is not for {kit.name}", why=f"it is signed for {', '.join(checked.sites) or 'none'}")
     who = submitter(kit, checked.submitter)
-    spec = read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml")
+    spec = read_job(text_of(checked.files), "job.yaml")
     host = Host(kit.name, kit.org, approved(kit), makes_pods=makes_pods)
     problem = refusal(policy, spec, who, host, checked.digest)
     if problem is not None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from convoy import errors
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.site import admission
+from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
 from convoy.site.log import JobLog
 from convoy.site.outbox import Answer, Outbox, as_up
+from convoy.site.quarantine import MAX_FAULTS, Quarantine
 from convoy.site.trainer import Trainer
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
@@ -25,11 +27,9 @@ from convoy.store.blobs import BlobFolder, Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
 from convoy.worker.launcher import Launcher, Order, Wants
+from convoy.worker.supervisor import Supervisor
 
-T = TypeVar("T")
-MODEL: Final = "model"  # the holder of the newest model: its tensors may not travel again
 TASK: Final = "task."  # and a step: the holder of the model that the task is about
-MAX_BUNDLE: Final = 72 << 20  # bytes: 64 MiB of files and their signed list
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class Site:
     line: Line
     launcher: Launcher
     log: Any
+    supervisor: Supervisor
+    quarantine: Quarantine
 
 
 @dataclass(slots=True)
@@ -56,7 +58,7 @@ class SiteJob:
     _current: str = ""
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
-    _model: str = ""  # the newest
+    _intake: Intake = field(init=False)
     _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
@@ -71,6 +73,7 @@ class SiteJob:
         (self.folder / "blobs").mkdir(exist_ok=True)
         self._outbox = Outbox(self.folder / "outbox")
         self.blobs.recover((_held(answer) for answer in self._outbox.answers.values() if answer.digest), _comes_again)
+        self._intake = Intake(self.id, self.folder, self.site.line, self._stop)
         sent = 0 if self.start is None else self.start.log_offset
         self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, sent)
 
@@ -97,6 +100,14 @@ class SiteJob:
     # ---- its life --------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Run until `stop`, then remove every file; cancelled (a drain), keep them for when the site is back."""
+        with self.site.supervisor.over(self.id):
+            await self._live()
+        await self._stop.wait()  # also after it has failed here
+        self._log.close()  # a trainer may have said something on its way out
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
+
+    async def _live(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._working = work = group.create_task(self._work(group))
             pump = group.create_task(self._log.pump())
@@ -105,13 +116,23 @@ class SiteJob:
             pump.cancel()
             if self._trainer is not None:
                 await self._trainer.stop()
-        self._log.close()  # a trainer may have said something on its way out
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
-        self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
 
     def stop(self) -> None:
         """End the job here and remove its files."""
         self._stop.set()
+
+    def fail(self, error: str) -> None:
+        """End the job here because of an error of the site itself: the server hears of what kind, the log says more."""
+        self.site.quarantine.add(self.id)
+        if self._refusal:
+            return
+        kind = error.partition(":")[0]
+        self._refusal = f"{self.site.kit.name} failed at this job ({kind}): its owner finds more in the site's log"
+        self._refuse()
+        if self._working is not None:
+            self._working.cancel()
+        if self._trainer is not None:
+            self.site.supervisor.start(self.id, self._trainer.stop())
 
     async def drain(self) -> None:
         """End the trainer and keep every file, for when the site is back."""
@@ -123,6 +144,11 @@ class SiteJob:
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
         try:
+            if self.site.quarantine.holds(self.id):
+                fix = f"its owner removes it from {self.site.quarantine.file.name} in the site's working folder"
+                raise Refused(
+                    f"the job is quarantined: {self.site.kit.name} has failed at it {MAX_FAULTS} times", fix=fix
+                )
             await self._prepare(group)
             while True:
                 await self._turn(await self.tasks.get())
@@ -155,14 +181,12 @@ class SiteJob:
             await asyncio.to_thread(unlink, away)
 
     async def _prepare(self, group: asyncio.TaskGroup) -> None:
-        data = await self._bundle()
+        data = await self._intake.bundle(self.start)
         free, reserve = shutil.disk_usage(self.folder).free, self.site.settings.disk_reserve
         if free < reserve:
             raise StorageFull("the site's disk is full", why=f"{free >> 20} MiB free, {reserve >> 20} MiB in reserve")
         pods = self.site.settings.pods is not None
-        admitted = await _in_thread(
-            partial(admission.admit, makes_pods=pods), data, self.id, self.folder, self.site.kit
-        )
+        admitted = await in_thread(partial(admission.admit, makes_pods=pods), data, self.id, self.folder, self.site.kit)
         spec = admitted.spec
         self._log.open(leaves=admitted.leave.logs)
         begin = pb.BeginTrainer(
@@ -194,20 +218,6 @@ class SiteJob:
         )
         await self._trainer.start()
 
-    async def _bundle(self) -> bytes:
-        path = self.folder / "bundle"
-        if self.start is None:
-            return path.read_bytes()
-        if self.start.size > MAX_BUNDLE:
-            raise Refused(f"the bundle has {self.start.size} bytes, {MAX_BUNDLE} are the limit")
-        start, data = self.start, bytearray(self.start.whole)
-        if len(data) < start.size:
-            await self._pull(start.bundle, lambda: [(len(data), start.size)], data.extend)
-        draft = self.folder / "bundle.tmp"
-        draft.write_bytes(data)
-        draft.replace(path)
-        return bytes(data)
-
     # ---- tasks -----------------------------------------------------------------------------------------------
     def give(self, task: pb.Task) -> None:
         """Take a task from the server; one that is known goes on, one that is answered is offered again."""
@@ -221,7 +231,7 @@ class SiteJob:
         """Return the answer; None if the server does not know any more that it asked (it was killed just then)."""
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
         try:
-            await self._fetch(f"{TASK}{task.step}", task.model)
+            await self._intake.model(f"{TASK}{task.step}", task.model)
         except NotAllowed as problem:
             self.site.log.warning("task forgotten by the server", job=self.id, step=task.step, reason=str(problem))
             return None
@@ -236,45 +246,10 @@ class SiteJob:
             up = await self._trainer.train(bare)
             if up.WhichOneof("it") == "failed":
                 return Answer(task.step, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
-            digest, metrics = await _in_thread(
-                admission.released, self.site.kit, self.blobs, self._out, up.answer, bare
-            )
+            digest, metrics = await in_thread(admission.released, self.site.kit, self.blobs, self._out, up.answer, bare)
         except ConvoyError as problem:
             return Answer(task.step, task.round, "", 0.0, {}, errors.line(problem))
         return Answer(task.step, task.round, digest, up.answer.weight, metrics)
-
-    async def _fetch(self, holder: str, model: pb.Blob) -> None:
-        blobs, digest = self.blobs, model.digest
-        if not blobs.hold(holder, digest):
-            await self._fetched(holder, model)
-        blobs.hold(MODEL, digest)
-        self._model = digest
-
-    async def _fetched(self, holder: str, model: pb.Blob) -> None:
-        blobs = self.blobs
-        if model.whole:
-            blobs.put(holder, model.whole, expect=model.digest)
-            return
-        layout, near = blob.parse(model.header, expect=model.digest), blobs.held(MODEL)
-        with await _in_thread(lambda: blobs.receive(holder, layout, near=near)) as receiver:
-            if receiver.ranges:
-                await self._pull(model.digest, lambda: receiver.ranges, receiver.feed)
-            await _in_thread(receiver.finish)
-
-    async def _pull(
-        self, digest: str, ranges: Callable[[], Iterable[tuple[int, int]]], feed: Callable[[memoryview], None]
-    ) -> None:
-        """Fetch the ranges of a blob that are missing; a transfer that breaks goes on where it broke."""
-        backoff = Backoff()
-        while True:
-            await self.site.line.connected.wait()
-            wanted = [pb.Range(start=start, end=end) for start, end in ranges()]
-            try:
-                await self.site.line.pull(pb.PullRequest(job=self.id, digest=digest, ranges=wanted), feed)
-            except Unreachable:
-                await backoff.wait(self._stop)
-            else:
-                return
 
     async def cancel(self, step: str) -> None:
         """Nobody waits for this task any more."""
@@ -336,7 +311,7 @@ class SiteJob:
         """Forget what the federation has for good; keep the newest model, whose tensors may not travel again."""
         gone = [_held(answer) for answer in self._outbox.committed(round_) if answer.digest]
         for holder, digest in self.blobs.holds():
-            older = holder == MODEL and self._model not in ("", digest)
+            older = holder == MODEL and self._intake.newest not in ("", digest)
             if older or (holder.startswith(TASK) and holder.removeprefix(TASK) not in self._known):
                 gone.append((holder, digest))
         await self._let_go(gone)
@@ -370,13 +345,3 @@ def _held(answer: Answer) -> Hold:
 def _comes_again(holder: str, _: str) -> bool:
     """Whether a hold outlives the process: what came of a model is gone on with when its task comes again."""
     return holder == MODEL or holder.startswith(TASK)
-
-
-async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    """Run something that writes files; whoever is cancelled here waits for its end, so that none comes after that."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.gather(work, return_exceptions=True)
-        raise

@@ -51,4 +51,10 @@ class Supervisor:
     def failed(self, job: str, problem: Exception) -> None:
         """End a job because of an error, with the traceback in the node's log."""
         structlog.get_logger().error("a job failed by an error of this node", job=job, exc_info=problem)
-        self.end(job, code.line(problem), code.story(problem))
+        first = _first(problem)
+        self.end(job, code.line(first), code.story(first))
+
+
+def _first(problem: Exception) -> Exception:
+    """Return an error without the groups of the tasks that it came through."""
+    return _first(problem.exceptions[0]) if isinstance(problem, ExceptionGroup) else problem
