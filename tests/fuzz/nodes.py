@@ -42,7 +42,7 @@ class Idle:
 
     def create_task(self, work):
         work.close()
-        return SimpleNamespace(add_done_callback=lambda _: None)
+        return SimpleNamespace(add_done_callback=lambda call: call(None))
 
     def __getattr__(self, name):
         return lambda *_, **__: None

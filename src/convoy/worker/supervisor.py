@@ -28,7 +28,9 @@ class Supervisor:
 
     def start(self, job: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T | None]:
         """Do something for a job in a task of its own, which raises nothing: it returns None where the job fails."""
-        return self.group.create_task(self._run(job, work))
+        task = self.group.create_task(self._run(job, work))
+        task.add_done_callback(lambda _: work.close())  # of a task that is cancelled before it begins
+        return task
 
     async def _run(self, job: str, work: Coroutine[Any, Any, T]) -> T | None:
         with self.over(job):
