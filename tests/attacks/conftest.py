@@ -1,5 +1,5 @@
 """Attacks run on the federations of the scenarios."""
 
-from tests.scenarios.conftest import gated, started
+from tests.scenarios.conftest import gated, session, started, three
 
-__all__ = ["gated", "started"]
+__all__ = ["gated", "session", "started", "three"]
