@@ -128,6 +128,7 @@ class SiteJob:
             return
         kind = error.partition(":")[0]
         self._refusal = f"{self.site.kit.name} failed at this job ({kind}): its owner finds more in the site's log"
+        self.site.log.warning("job refused", job=self.id, reason=self._refusal)
         self._refuse()
         if self._working is not None:
             self._working.cancel()
