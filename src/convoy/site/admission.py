@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from convoy import errors
 from convoy.errors import NotAllowed, Refused
 from convoy.model import schema
+from convoy.model.blob import MAX_HEADER, Layout
 from convoy.site import refusals
 from convoy.spec.approvals import read_approvals
 from convoy.spec.kit import Kit
@@ -113,15 +114,20 @@ def released(kit: Kit, blobs: BlobFolder, out: Path, answer: pb.Answer, task: pb
     """Return what of an answer may leave: the digest of the update that has passed the filters, and the metrics.
 
     The update is taken from the folder `out` of the trainer and held. Raises `RemoteFault` for a file that is not a
-    blob, `Refused` for an update that is not shaped like its model.
+    blob, `Refused` for an update that is larger than its model, or not shaped like it where there are filters.
     """
     policy = read_policy(kit.local / "policy.yaml")
     digest = ""
     if answer.digest:
-        base = blobs.read_header(task.model.digest)
-        blobs.take(holder(task.step), out, answer.digest, lambda layout, _: schema.check_layout(layout, base))
+        most = blobs.read_header(task.model.digest).size + MAX_HEADER
+        blobs.take(holder(task.step), out, answer.digest, lambda layout, _: _demand_size(layout, most))
         digest = _filtered(kit, policy, blobs, answer.digest, task)
     return digest, dict(answer.metrics) if policy.leave.metrics else {}
+
+
+def _demand_size(update: Layout, most: int) -> None:
+    if update.size > most:
+        raise Refused(f"the update has {update.size} bytes", why=f"shaped like its model it has at most {most}")
 
 
 def told(kit: Kit, failed: pb.TaskFailed) -> tuple[str, str]:
