@@ -105,7 +105,7 @@ class Performer:
             return
         folder = self.workspace.job(job).blobs
         gone = [hold for hold in folder.holds() if not holders.passing(hold[0]) and not holders.stays(live, hold[0])]
-        if away := folder.let_go(gone):
+        if gone and (away := folder.let_go(gone)):
             self._go(job, asyncio.to_thread(unlink, away))
 
     def _start(self, site: SiteName, job: JobId) -> None:

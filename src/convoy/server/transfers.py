@@ -113,7 +113,10 @@ class Transfers:
             await self._accept(site, offer, step)
             return
         key = (offer.job, offer.step, site)
+        before = self._arrivals.get(key)
         await self._drop(key)  # said again on a new line: what we wanted may not have got through
+        if before is not None and before.offer.update.digest != digest:
+            await asyncio.to_thread(folder.release, holder, before.offer.update.digest)
         if any(a.offer.update.digest == digest and a.offer.job == offer.job for a in self._arrivals.values()):
             self._queued[offer.job, digest].append((site, offer))  # the same bytes are on their way already
             return

@@ -167,15 +167,16 @@ class SiteJob:
         self._current = task.step
         answer = await self._answer(task)
         self._current = ""
-        latest = self._known.pop(task.step, None)
+        latest, kept = self._known.pop(task.step, None), ""
         if latest is not None and answer is not None:
             self._outbox.put(answer)
             self._offer(answer)
-        else:
-            await self._let_go(hold for hold in self.blobs.holds() if hold[0] == admission.holder(task.step))
-            if latest is not None and latest is not task:
-                self.give(latest)  # the server asked once more before we heard that it had forgotten
-        await self._let_go([(f"{TASK}{task.step}", task.model.digest)])
+            kept = answer.digest
+        mine, models = admission.holder(task.step), f"{TASK}{task.step}"
+        holds = self.blobs.holds()
+        await self._let_go(one for one in holds if one[0] == models or (one[0] == mine and one[1] != kept))
+        if answer is None and latest is not None and latest is not task:
+            self.give(latest)  # the server asked once more before we heard that it had forgotten
 
     async def _let_go(self, holds: Iterable[Hold]) -> None:
         if away := self.blobs.let_go(holds):
