@@ -156,7 +156,7 @@ class Holders(RuleBasedStateMachine):
         held = {hold for hold in now if os.path.exists(self.folder._mark(*hold))}
         self.held, self.parts = (
             held,
-            {hold for hold in now if self.folder._mark(*hold).with_name(f"{'~'.join(hold)}.part").exists()},
+            {hold for hold in now if os.path.exists(f"{self.folder._mark(*hold)}.part")},
         )
         for path in self.out.iterdir():
             path.unlink()

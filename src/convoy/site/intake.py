@@ -26,6 +26,7 @@ class Intake:
 
     job: str
     folder: Path
+    blobs: BlobFolder
     line: Line
     stop: asyncio.Event  # of the job
     newest: str = ""  # the digest of the model that came last
@@ -47,7 +48,7 @@ class Intake:
 
     async def model(self, holder: str, model: pb.Blob) -> None:
         """Have a model here, and held. Raises `NotAllowed` if the server denies it, `RemoteFault`, `StorageFull`."""
-        blobs = BlobFolder(self.folder / "blobs")
+        blobs = self.blobs
         if not blobs.hold(holder, model.digest):
             await self._fetch(blobs, holder, model)
         blobs.hold(MODEL, model.digest)

@@ -59,6 +59,7 @@ class SiteJob:
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
     _intake: Intake = field(init=False)
+    blobs: BlobFolder = field(init=False)
     _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
@@ -70,10 +71,11 @@ class SiteJob:
     def __post_init__(self) -> None:
         """Open the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "blobs").mkdir(exist_ok=True)
+        self.blobs = BlobFolder(self.folder / "blobs")
+        self.blobs.folder.mkdir(exist_ok=True)
         self._outbox = Outbox(self.folder / "outbox")
         self.blobs.recover((_held(answer) for answer in self._outbox.answers.values() if answer.digest), _comes_again)
-        self._intake = Intake(self.id, self.folder, self.site.line, self._stop)
+        self._intake = Intake(self.id, self.folder, self.blobs, self.site.line, self._stop)
         sent = 0 if self.start is None else self.start.log_offset
         self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, sent)
 
@@ -81,11 +83,6 @@ class SiteJob:
     def folder(self) -> Path:
         """The job's folder at this site."""
         return self.site.folder / "jobs" / self.id
-
-    @property
-    def blobs(self) -> BlobFolder:
-        """The job's blobs at this site."""
-        return BlobFolder(self.folder / "blobs")
 
     @property
     def _out(self) -> Path:

@@ -124,13 +124,15 @@ class BlobFolder:
     # ---- holders ---------------------------------------------------------------------------------------------
     def hold(self, holder: str, digest: str) -> bool:
         """Hold a blob that is here; return whether it is. It stays until each of its holders has let go."""
-        self.path(digest)
         with self._alone():
             return self._linked(holder, digest)
 
     def holds(self) -> set[Hold]:
         """Return who holds what, blobs that are still coming in included."""
-        names = os.listdir(self._holds) if self._holds.exists() else []  # noqa: PTH208 - twice as fast
+        try:
+            names = os.listdir(f"{self.folder}/{HOLDS}")  # noqa: PTH208 - twice as fast
+        except FileNotFoundError:
+            return set()
         return {_hold(name.removesuffix(PART)) for name in names if not name.endswith(DRAFT)}
 
     def held(self, holder: str) -> set[str]:
@@ -150,18 +152,18 @@ class BlobFolder:
         away: list[Path] = []
         with self._alone():
             for holder, digest in holds:
-                mark, path = self._mark(holder, digest), self.path(digest)
+                mark, path = self._mark(holder, digest), self._name(digest)
                 with suppress(FileNotFoundError):
-                    os.unlink(f"{mark}{PART}")  # noqa: PTH108 - no Path is made of it
+                    os.unlink(f"{mark}{PART}")  # noqa: PTH108 - strings: many a round, and Paths take longer than calls
                 with suppress(FileNotFoundError):
-                    mark.unlink()
-                    status = path.stat()
+                    os.unlink(mark)  # noqa: PTH108
+                    status = os.stat(path)  # noqa: PTH116
                     if status.st_nlink > 1:
                         continue
                     if status.st_size < STEP:
-                        path.unlink()
+                        os.unlink(path)  # noqa: PTH108
                     else:
-                        away.append(path.rename(draft_of(path)))
+                        away.append(Path(path).rename(draft_of(Path(path))))
         return away
 
     def condemn(self, digest: str) -> None:
@@ -180,7 +182,7 @@ class BlobFolder:
                 if path.suffix == DRAFT or (path.suffix == PART and path.parent == self.folder):
                     path.unlink()
             for holder, digest in self.holds():
-                if not self.has(digest) and self._mark(holder, digest).exists():
+                if not self.has(digest) and Path(self._mark(holder, digest)).exists():
                     os.link(self._mark(holder, digest), self.path(digest))
             for holder, digest in needed:
                 self._linked(holder, digest)
@@ -193,8 +195,11 @@ class BlobFolder:
     def _holds(self) -> Path:
         return self.folder / HOLDS
 
-    def _mark(self, holder: str, digest: str) -> Path:
-        return self._holds / f"{holder}~{digest}"
+    def _mark(self, holder: str, digest: str) -> str:
+        return f"{self.folder}/{HOLDS}/{holder}~{digest}"
+
+    def _name(self, digest: str) -> str:
+        return f"{self.folder}/{name_of(digest)}"
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -212,17 +217,17 @@ class BlobFolder:
     def _opened(self) -> int:
         flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            return os.open(self._holds, flags)
+            return os.open(f"{self.folder}/{HOLDS}", flags)
         except FileNotFoundError:
             self._holds.mkdir(exist_ok=True)
             return os.open(self._holds, flags)
 
     def _linked(self, holder: str, digest: str) -> bool:
-        mark, path = self._mark(holder, digest), self.path(digest)
+        mark, path = self._mark(holder, digest), self._name(digest)
         try:
             os.link(path, mark)
         except FileExistsError:
-            if not path.exists():
+            if not self.has(digest):
                 os.link(mark, path)
         except FileNotFoundError:
             return False
@@ -282,7 +287,8 @@ class BlobFolder:
         path = self.path(digest)
         with self._alone():
             here = self._linked(holder, digest)
-            self._mark(HANDED, digest).unlink(missing_ok=True)
+            with suppress(FileNotFoundError):
+                os.unlink(self._mark(HANDED, digest))  # noqa: PTH108
         if not here:
             draft = draft_of(path)
             with storage(path):

@@ -47,8 +47,7 @@ def copy(out: Path, digest: str, draft: Path, fits: Callable[[Layout, int], None
         fits(layout, status.st_blocks * BLOCK)
         target = os.open(draft, NEW, 0o644)
         try:
-            _copied(source, target, layout.size)
-            read_layout(target, digest)  # the same once more, unless the file has changed meanwhile
+            _copy(source, target, layout)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
@@ -92,8 +91,12 @@ def remove(out: Path, digest: str) -> None:
         os.unlink(name_of(digest), dir_fd=folder)
 
 
-def _copied(source: int, target: int, size: int) -> None:
-    place, shares = 0, True  # a file system may let both files have the same bytes on the disk
+def _copy(source: int, target: int, layout: Layout) -> None:
+    size, place, shares = (
+        layout.size,
+        0,
+        layout.size > STEP,
+    )  # a file system may let both files have the same bytes on the disk
     while place < size:
         count = min(STEP, size - place)
         if shares:
@@ -107,6 +110,8 @@ def _copied(source: int, target: int, size: int) -> None:
         if not done:
             raise RemoteFault("a blob was cut while it was taken", why=f"{place} of {size} bytes are there")
         place += done
+    if os.pread(target, len(layout.header), 0) != layout.header:
+        raise RemoteFault("a blob changed while it was taken")
 
 
 @contextmanager
