@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from blake3 import blake3
@@ -21,6 +22,7 @@ MAX_HEADER: Final = 1 << 20  # bytes: 10,000 tensors with names of some 20 chara
 MAX_TENSORS: Final = 10_000  # the largest language models have some 2,000
 MAX_RANK: Final = 32  # dimensions; numpy itself long had no more
 MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that no product of dimensions grows without end
+REMEMBERED: Final = 8 << 10  # bytes of a header whose layout is remembered for the next reader
 MAX_SPAN: Final = (1 << 63) - 1  # bytes that the dimensions of an array may span, those of no size left out
 ALIGN: Final = 8  # bytes; the largest item size
 ITEM_SIZE: Final[Mapping[str, int]] = {  # bytes of one item, by safetensors' names
@@ -137,6 +139,16 @@ def parse(header: bytes, *, expect: str | None = None) -> Layout:
     header = bytes(header)
     if expect is not None and blake3(header).hexdigest() != expect:
         raise RemoteFault(f"a header that is not that of blob {expect[:12]} came", why="its digest differs")
+    return _remembered(header) if len(header) <= REMEMBERED else _parsed(header)
+
+
+@lru_cache(maxsize=32)
+def _remembered(header: bytes) -> Layout:
+    """Return the layout of a short header; a small round reads each of its few headers many times."""
+    return _parsed(header)
+
+
+def _parsed(header: bytes) -> Layout:
     tensors, metadata = _read(header)
     digests = _object(metadata.get("digests"))
     described = [
