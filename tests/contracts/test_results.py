@@ -48,7 +48,7 @@ def made(files, *rounds, job=J):
     record = Job(job, "tumours", "ada", "org", "d" * 64, 9, SPEC, "ending", "", 1.0)
     live = LiveJob(record, needs_of(SPEC))
     for number, metrics, best in rounds:
-        model = arrays.save(files.blobs, {"w": np.full(400_000, number, np.float32)})
+        model = arrays.save(files.blobs, "test", {"w": np.full(400_000, number, np.float32)})
         live.rounds.append(Round(job, number, model, metrics, best, (("site-1", 2.0),), (("site-2", "late"),), 5.0))
     return live
 

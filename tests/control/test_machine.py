@@ -34,6 +34,7 @@ class Drive:
         self.at = self.at if at is None else at
         found = [effect for event in happened for effect in self.machine.step(event, Now(self.at, 1e9 + self.at))]
         self.done += found
+        assert not [it.text for it in found if isinstance(it, effects.Note) and "a decision about job" in it.text]
         return found
 
     @property

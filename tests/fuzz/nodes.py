@@ -23,6 +23,7 @@ from convoy.server.transfers import Transfers
 from convoy.site.agent import Agent
 from convoy.site.job import Site
 from convoy.site.line import Line
+from convoy.site.quarantine import Quarantine
 from convoy.spec.kit import PENDING, Kit
 from convoy.store import arrays
 from convoy.trust import enrolment
@@ -34,6 +35,7 @@ from convoy.wire.pump import Pump
 from convoy.wire.tls import Peer
 from convoy.worker.launcher import Order
 from convoy.worker.node import Ending
+from convoy.worker.supervisor import Supervisor
 from tests.fuzz.targets import JOB, PROJECT, SITE, world
 
 HERE, NEEDS = SiteName(SITE), Needs(min_sites=1, sites=frozenset(), cpu=1, memory=0, gpu=0, patience_s=60.0)
@@ -44,10 +46,22 @@ class Idle:
 
     def create_task(self, work):
         work.close()
-        return SimpleNamespace(add_done_callback=lambda _: None)
+        return SimpleNamespace(add_done_callback=lambda call: call(None))
 
     def __getattr__(self, name):
         return lambda *_, **__: None
+
+
+def unforeseen(_job, _line, story):
+    """Fail where a node would end a job because of a bug."""
+    raise AssertionError(story)
+
+
+class Strict(Transfers):
+    """Transfers that hide no bug."""
+
+    def _unforeseen(self, _site, _offer, problem):
+        raise problem
 
 
 @cache
@@ -60,7 +74,7 @@ def workspace():
     files.logs.mkdir(parents=True)
     (files.folder / "blobs").mkdir()
     files.bundle.write_bytes(b"CONVOYB1")
-    return made, arrays.save(files.blobs, {"w": np.zeros(4, np.float32)})
+    return made, arrays.save(files.blobs, "test", {"w": np.zeros(4, np.float32)})
 
 
 def running():
@@ -92,7 +106,7 @@ def server():
     machine, post = running()
     hub, idle = Hub(), Idle()
     line = hub.open(HERE, "p", Idle())
-    transfers = Transfers(machine.state, made, hub, post, lambda: "", Pump(), idle, idle)
+    transfers = Strict(machine.state, made, hub, post, lambda: "", Pump(), Supervisor(idle, unforeseen), idle)
     logs = JobLogs(made.job(JOB).logs)
     roll = Roll(Federation(PROJECT, 1, {}), world()[1].pem)
     peer = Peer(HERE, 1.0, 2e9, renews=False)
@@ -106,7 +120,17 @@ def flows():
     made, _ = workspace()
     machine, post = running()
     logs = JobLogs(made.job(JOB).logs)
-    parts = Flows(machine.state, made, Idle(), Idle(), post, lambda _: logs, {}, lambda: "")
+    parts = Flows(
+        machine.state,
+        made,
+        Idle(),
+        Supervisor(Idle(), unforeseen),
+        post,
+        lambda _: logs,
+        {},
+        lambda: "",
+        lambda: 1 << 30,
+    )
     return lambda up: parts._said(machine.state.jobs[JobId(JOB)], Idle(), up)
 
 
@@ -121,7 +145,17 @@ def site():
     (folder / "work" / PENDING).write_bytes(world()[3][0])
     line = Line(Idle(), Idle())
     line.connected.set()
-    made = Site(kit, Idle(), folder / "work", line, Idle(), structlog.get_logger())
+    supervisor = Supervisor(Idle(), unforeseen)
+    made = Site(
+        kit,
+        Idle(),
+        folder / "work",
+        line,
+        Idle(),
+        structlog.get_logger(),
+        supervisor,
+        Quarantine(folder / "faults.json"),
+    )
     return Agent(made, Idle(), Ending(asyncio.Event()), None)
 
 
@@ -153,11 +187,11 @@ class Lines:
 async def from_a_pod(data: bytes) -> None:
     """Let a worker hear these bytes as its pod's; what it keeps is removed."""
     files = workspace()[0].job(JOB)
-    begin = pb.BeginTrainer(job=JOB, code=str(files.folder), blobs=str(files.folder / "blobs"))
+    begin = pb.BeginTrainer(job=JOB, code=str(files.folder), blobs=str(files.folder / "blobs"), out=str(files.out))
     order = Order("m", pb.WorkerDown(trainer=begin), files.folder, {})
     made = ({"metadata": {"name": "w"}}, {})
     worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event())
     before = files.blobs.digests()
     await worker._listen(Courier(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD)))
     for digest in files.blobs.digests() - before:
-        files.blobs.delete(digest)
+        files.blobs.condemn(digest)

@@ -431,7 +431,7 @@ def flow(data: bytes) -> None:
     from convoy.wire import frames
     from tests.fuzz.nodes import flows
 
-    flows()(frames.parsed(pb.WorkerUp, data))
+    asyncio.run(flows()(frames.parsed(pb.WorkerUp, data)))
 
 
 def flows_():

@@ -15,7 +15,7 @@ from convoy.pods.api import Gone
 from convoy.pods.outpost import Pass
 from convoy.site.trainer import Trainer
 from convoy.store import arrays
-from convoy.store.blobs import BlobFolder
+from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
 from convoy.worker.launcher import Order
@@ -54,6 +54,7 @@ class Site:
             asyncio.Event(),
         )
         begin = pb.BeginTrainer(job=JOB, name="n", site="s", code=str(code), blobs=str(folder / "blobs"))
+        begin.out = str(folder / "out")
         begin.trainer, begin.config_json, begin.data_json = "train.py", json.dumps(config), "{}"
         order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), code, {"MORE": "1"})
         self.trainer = Trainer(
@@ -64,7 +65,7 @@ class Site:
         self.printed += data
 
     def model(self, value, size=100_000):
-        return arrays.save(self.blobs, {"w": np.full(size, value, np.float32)})
+        return arrays.save(self.blobs, "test", {"w": np.full(size, value, np.float32)})
 
     async def train(self, digest, round_=1):
         task = pb.Task(job=JOB, step=f"{round_}.0", kind="train", round=round_)
@@ -102,8 +103,8 @@ async def test_it_stays_from_task_to_task_and_drops_what_its_node_drops(away, tm
     site, cluster = away()
     first = site.model(1)
     update = (await site.train(first)).answer.digest
-    await asyncio.to_thread(site.blobs.delete, first)
-    site.blobs.delete(update)
+    await asyncio.to_thread(site.blobs.release, "test", first)
+    site.blobs.release(HANDED, update)
     second = site.model(5)
     last = (await site.train(second, 2)).answer.digest
     assert len(cluster.processes) == 1
@@ -198,7 +199,7 @@ async def test_a_pod_that_sends_other_bytes_for_a_model_changes_nothing_at_its_n
     cluster.pending = True
     model, update = site.model(1), site.model(2)
     kept, false = site.blobs.path(model).read_bytes(), site.blobs.read_header(update)
-    site.blobs.delete(update)
+    site.blobs.release("test", update)
     training = asyncio.create_task(site.train(model))
     stream = await called(cluster, await cluster.made.get())
     for digest, header in ((model, site.blobs.read_header(model).header), (update, false.header)):
@@ -214,10 +215,8 @@ async def test_a_pod_that_sends_other_bytes_for_a_model_changes_nothing_at_its_n
     stream.close()
 
 
-@pytest.mark.parametrize(
-    ("sizes", "kept"), [((300_000,), 0), ((1_000, 2_000), 1)], ids=["a blob too large for an answer", "two at once"]
-)
-async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, sizes, kept):
+@pytest.mark.parametrize("sizes", [(300_000,), (1_000, 2_000)], ids=["a blob too large for an answer", "two at once"])
+async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, sizes):
     site, cluster = away()
     cluster.pending = True
     model = site.model(1)
@@ -226,13 +225,13 @@ async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, si
     for size in sizes:
         digest = site.model(2, size)
         whole = site.blobs.path(digest).read_bytes()
-        site.blobs.delete(digest)
+        site.blobs.release("test", digest)
         await stream.write(pb.PodUp(blob=pb.Blob(digest=digest, size=len(whole), whole=whole[: 60 << 10])))
     for _ in range(2):
         cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted"})
     with pytest.raises(JobFailed):
         await training
-    assert len(site.blobs.digests() - {model}) == kept
+    assert site.blobs.digests() == {model}
     stream.close()
 
 
@@ -327,7 +326,7 @@ async def test_a_workflow_in_a_pod_commits_what_it_makes(tmp_path):
     (code / "train.py").write_text(
         "import numpy as np\ndef initial():\n    return {'w': np.ones(50_000, np.float32)}\n"
     )
-    begin = pb.BeginFlow(job=JOB, name="n", code=str(code), blobs=str(blobs), committed=-1)
+    begin = pb.BeginFlow(job=JOB, name="n", code=str(code), blobs=str(blobs), out=str(tmp_path / "out"), committed=-1)
     begin.workflow, begin.model = "flow.py:run", "train.py:initial"
     printed = []
     async with launching(tmp_path) as (launcher, _):

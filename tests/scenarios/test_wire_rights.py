@@ -291,7 +291,7 @@ def offered(folder, task, value):
     """Return an offer of a whole update in which every weight is `value`."""
     folder.mkdir()
     blobs = BlobFolder(folder)
-    digest = arrays.save(blobs, {"w": np.full(4, value, np.float32)})
+    digest = arrays.save(blobs, "test", {"w": np.full(4, value, np.float32)})
     whole = blobs.path(digest).read_bytes()
     return pb.Offer(
         job=task.job, step=task.step, update=pb.Blob(digest=digest, size=len(whole), whole=whole), weight=3.0

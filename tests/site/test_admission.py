@@ -35,6 +35,14 @@ FILES = {"job.yaml": b"name: tumours\ntrainer: train.py\n", "train.py": b"import
 FAILED = pb.TaskFailed(error="ValueError: patient 17 is 93 years old", story="Traceback: patient 17")
 
 
+def folders(tmp_path):
+    """Return a job's blobs at a site, and the folder that its trainer writes into."""
+    blobs, out = BlobFolder(tmp_path / "blobs"), tmp_path / "out"
+    for folder in (blobs.folder, out):
+        folder.mkdir()
+    return blobs, out
+
+
 @pytest.fixture(scope="module")
 def prod(tmp_path_factory):
     project, _ = read_project(PROJECT, "project.yml")
@@ -136,13 +144,13 @@ def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site
 
 
 def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_path):
-    blobs = BlobFolder(tmp_path)
-    digest = arrays.save(blobs, {"w": np.ones(2)})
+    blobs, out = folders(tmp_path)
+    task = pb.Task(step="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(3)})))
+    digest = arrays.hand_over(out, {"w": np.ones(3)})
     answer = pb.Answer(step="1.0", digest=digest, weight=3, metrics={"auc": 0.9})
-    task = pb.Task(model=pb.Blob(digest=arrays.save(blobs, {"w": np.zeros(2)})))
-    assert admission.released(site, blobs, answer, task) == (digest, 3, {"auc": 0.9})
+    assert admission.released(site, blobs, out, answer, task) == (digest, 3, {"auc": 0.9})
     (site.local / "policy.yaml").write_text("leave: {metrics: false}\n")
-    assert admission.released(site, blobs, answer, task) == (digest, 3, {})
+    assert admission.released(site, blobs, out, answer, task) == (digest, 3, {})
 
 
 @pytest.mark.parametrize(
@@ -157,13 +165,13 @@ def test_the_weight_leaves_as_the_policy_says(site, tmp_path, policy, weights):
     (site.local / "policy.yaml").write_text(f"leave: {{weight: {policy}}}\n")
     for weight, leaves in weights.items():
         answer = pb.Answer(step="1.0", weight=weight)
-        assert admission.released(site, BlobFolder(tmp_path), answer, pb.Task()) == ("", leaves, {})
+        assert admission.released(site, BlobFolder(tmp_path), tmp_path, answer, pb.Task()) == ("", leaves, {})
 
 
 def test_a_weight_that_the_policy_cannot_mean_is_named(site):
     (site.local / "policy.yaml").write_text("leave: {weight: none}\n")
     with pytest.raises(BadInput, match='"weight" is "none"; wanted exact or rounded or fixed'):
-        admission.released(site, BlobFolder(site.local), pb.Answer(), pb.Task())
+        admission.released(site, BlobFolder(site.local), site.local, pb.Answer(), pb.Task())
 
 
 SAYING = [
@@ -176,10 +184,10 @@ SAYING = [
 
 @pytest.mark.parametrize("update", SAYING, ids=["names", "order", "shapes", "dtypes"])
 def test_names_order_shapes_and_dtypes_of_an_update_are_the_model_s_or_nothing_leaves(site, tmp_path, update):
-    blobs = BlobFolder(tmp_path)
-    task = pb.Task(model=pb.Blob(digest=arrays.save(blobs, {"w": np.zeros(2), "n": np.zeros(1)})))
+    blobs, out = folders(tmp_path)
+    task = pb.Task(step="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(2), "n": np.zeros(1)})))
     with pytest.raises(Refused) as caught:
-        admission.released(site, blobs, pb.Answer(digest=arrays.save(blobs, update)), task)
+        admission.released(site, blobs, out, pb.Answer(digest=arrays.hand_over(out, update)), task)
     (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
     said = "the answer was refused at its site (the rest stays at site-1)"
     assert admission.why(site, caught.value) == said
@@ -195,24 +203,25 @@ def test_a_policy_that_cannot_be_read_any_more_is_why_nothing_leaves(site):
     assert "policy.yaml:1:" in admission.why(site, JobFailed("it died", why="exit status 37"))
 
 
-def noise_of(site, blobs, *, update, base, step="1.0"):
+def noise_of(site, blobs, out, *, update, base, step="1.0"):
     """Return what a site adds to an update of zeros and ones."""
-    task = pb.Task(job="j", step=step, model=pb.Blob(digest=arrays.save(blobs, {"w": base})))
-    digest, _, _ = admission.released(site, blobs, pb.Answer(digest=arrays.save(blobs, {"w": update})), task)
+    task = pb.Task(job="j", step=step, model=pb.Blob(digest=arrays.save(blobs, "test", {"w": base})))
+    answer = pb.Answer(digest=arrays.hand_over(out, {"w": update}))
+    digest, _, _ = admission.released(site, blobs, out, answer, task)
     return arrays.load(blobs, digest)["w"] - update
 
 
 def test_the_noise_of_a_step_is_another_one_over_another_model_and_another_update(site, tmp_path):
     """Asked twice for one task, over two models of its choice, a server could take the difference of the answers."""
     (site.local / "policy.yaml").write_text("filters: [{noise: {sigma: 1.0}}]\n")
-    blobs, zero, one = BlobFolder(tmp_path), np.zeros(1000), np.ones(1000)
+    (blobs, out), zero, one = folders(tmp_path), np.zeros(1000), np.ones(1000)
     site.work.mkdir(exist_ok=True)
-    first = noise_of(site, blobs, update=zero, base=zero)
-    np.testing.assert_array_equal(noise_of(site, blobs, update=zero, base=zero), first)  # after a crash
+    first = noise_of(site, blobs, out, update=zero, base=zero)
+    np.testing.assert_array_equal(noise_of(site, blobs, out, update=zero, base=zero), first)  # after a crash
     for other in (
-        noise_of(site, blobs, update=zero, base=one),
-        noise_of(site, blobs, update=one, base=zero),
-        noise_of(site, blobs, update=zero, base=zero, step="2.0"),
+        noise_of(site, blobs, out, update=zero, base=one),
+        noise_of(site, blobs, out, update=one, base=zero),
+        noise_of(site, blobs, out, update=zero, base=zero, step="2.0"),
     ):
         assert (other - first).std() == pytest.approx(2**0.5, rel=0.1)
 

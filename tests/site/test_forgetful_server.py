@@ -30,7 +30,7 @@ async def heard(liar, kind):
 async def test_a_model_that_the_server_denies_is_no_answer_and_the_task_is_done_when_it_asks_again(tmp_path):
     async with lied_to(tmp_path) as (federation, liar):
         blobs = BlobFolder(tmp_path)
-        digest = arrays.save(blobs, {"w": np.zeros(50_000, np.float32)})
+        digest = arrays.save(blobs, "test", {"w": np.zeros(50_000, np.float32)})
         layout = blobs.read_header(digest)
         no, pulls = asyncio.Event(), []
 

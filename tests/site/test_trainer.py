@@ -35,6 +35,7 @@ async def trainer(tmp_path, walls):
 
     def make(group, config):
         begin = pb.BeginTrainer(job="ab" * 16, name="n", site="s", code=str(tmp_path), blobs=str(tmp_path / "blobs"))
+        begin.out = str(tmp_path / "out")
         begin.trainer, begin.config_json, begin.data_json = "train.py", config, "{}"
         order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), tmp_path, {})
         return Trainer(

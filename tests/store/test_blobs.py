@@ -14,6 +14,7 @@ from convoy.model import blob
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 
+ME = "test"
 RNG = np.random.default_rng(7)
 MODEL = {
     "head": RNG.standard_normal(40),
@@ -32,10 +33,15 @@ def folder(tmp_path) -> BlobFolder:
 
 def whole(folder: BlobFolder, model=MODEL) -> bytes:
     """Save a model, take the file's bytes and remove it."""
-    digest = arrays.save(folder, model)
+    digest = arrays.save(folder, ME, model)
     data = folder.path(digest).read_bytes()
-    folder.delete(digest)
+    folder.release(ME, digest)
     return data
+
+
+def files(folder: BlobFolder) -> list[str]:
+    """Return the names of all files in a folder and below it."""
+    return sorted(path.name for path in folder.folder.rglob("*") if path.is_file())
 
 
 def layout_of(data: bytes) -> blob.Layout:
@@ -43,7 +49,7 @@ def layout_of(data: bytes) -> blob.Layout:
 
 
 def test_arrays_come_back_mapped_and_equal(folder: BlobFolder) -> None:
-    digest = arrays.save(folder, MODEL)
+    digest = arrays.save(folder, ME, MODEL)
     model = arrays.load(folder, digest)
     assert model.digest == digest
     for name, array in MODEL.items():
@@ -54,21 +60,21 @@ def test_arrays_come_back_mapped_and_equal(folder: BlobFolder) -> None:
 
 
 def test_saving_what_is_there_writes_nothing(folder: BlobFolder) -> None:
-    digest = arrays.save(folder, MODEL)
+    digest = arrays.save(folder, ME, MODEL)
     before = folder.path(digest).stat()
-    assert arrays.save(folder, MODEL) == digest
-    assert arrays.save(folder, arrays.load(folder, digest)) == digest
+    assert arrays.save(folder, ME, MODEL) == digest
+    assert arrays.save(folder, ME, arrays.load(folder, digest)) == digest
     assert folder.path(digest).stat().st_mtime_ns == before.st_mtime_ns
-    assert [path.name for path in folder.folder.iterdir()] == [f"{digest}.safetensors"]
+    assert files(folder) == [f"{digest}.safetensors", f"{ME}~{digest}"]
 
 
 def test_a_mapped_model_outlives_its_file(folder: BlobFolder) -> None:
-    digest = arrays.save(folder, MODEL)
+    digest = arrays.save(folder, ME, MODEL)
     model = arrays.load(folder, digest)
-    folder.delete(digest)
+    folder.release(ME, digest)
     np.testing.assert_array_equal(model["body"], MODEL["body"])
     assert not folder.has(digest)
-    folder.delete(digest)
+    folder.release(ME, digest)
 
 
 @pytest.mark.parametrize("name", ["", "..", "a" * 63, "A" * 64, "../" + "a" * 61, "a" * 64 + "/x"])
@@ -78,7 +84,7 @@ def test_what_is_no_digest_names_no_file(folder: BlobFolder, name: str) -> None:
 
 
 def test_a_blob_that_is_not_here_or_damaged_is_not_found(folder: BlobFolder) -> None:
-    digest = arrays.save(folder, MODEL)
+    digest = arrays.save(folder, ME, MODEL)
     path = folder.path(digest)
     data = path.read_bytes()
     for bad in (data[:-1], data[:5], b"", data[:50] + b"x" + data[51:]):
@@ -98,11 +104,11 @@ def test_a_blob_in_one_piece_is_checked_before_it_is_kept(folder: BlobFolder) ->
     layout = layout_of(data)
     for bad in (data[:-1] + bytes([data[-1] ^ 1]), data[:-1], data + b"x", data[:3], b""):
         with pytest.raises(RemoteFault):
-            folder.put(bad, expect=layout.digest)
-        assert not list(folder.folder.iterdir())
+            folder.put(ME, bad, expect=layout.digest)
+        assert not files(folder)
     with pytest.raises(RemoteFault):
-        folder.put(data, expect="0" * 64)
-    assert folder.put(data, expect=layout.digest) == layout
+        folder.put(ME, data, expect="0" * 64)
+    assert folder.put(ME, data, expect=layout.digest) == layout
     assert folder.verify(layout.digest)
 
 
@@ -117,10 +123,10 @@ def test_a_blob_arrives_whole_however_its_stream_is_cut(tmp_path_factory, cuts, 
     folder = BlobFolder(tmp_path_factory.mktemp("blobs"))
     wanted = whole(folder)
     layout = layout_of(wanted)
-    other = [] if shared is None else [arrays.save(folder, {name: MODEL[name] for name in shared})]
+    other = [] if shared is None else [arrays.save(folder, ME, {name: MODEL[name] for name in shared})]
     held = {tensor.digest for tensor in layout.tensors if tensor.name in (shared or ()) and tensor.end > tensor.start}
     for cut in [*cuts, len(wanted)]:
-        with folder.receive(layout, near=other if near else None) as receiver:
+        with folder.receive(ME, layout, near=other if near else None) as receiver:
             ranges = receiver.ranges
             assert not {t.digest for t in layout.tensors if any(s <= t.start < e for s, e in ranges)} & held
             coming = b"".join(wanted[start:end] for start, end in ranges)
@@ -133,24 +139,24 @@ def test_a_blob_arrives_whole_however_its_stream_is_cut(tmp_path_factory, cuts, 
                 receiver.finish()
                 break
     assert folder.path(layout.digest).read_bytes() == wanted
-    assert not list(folder.folder.glob("*.part"))
+    assert not list(folder.folder.rglob("*.part"))
 
 
 def test_a_damaged_byte_is_found_at_the_end_of_its_tensor_and_nothing_of_it_stays(folder: BlobFolder) -> None:
     data = whole(folder)
     layout = layout_of(data)
-    receiver = folder.receive(layout)
+    receiver = folder.receive(ME, layout)
     bad = bytearray(data)
     bad[layout.tensors[-2].end - 1] ^= 1
     with pytest.raises(RemoteFault, match="arrived damaged"):
         receiver.feed(bad[len(layout.header) :])
     receiver.close()
-    assert not list(folder.folder.iterdir())
+    assert not files(folder)
 
 
 def test_more_bytes_than_the_blob_has_are_refused(folder: BlobFolder) -> None:
     data = whole(folder)
-    with folder.receive(layout_of(data)) as receiver, pytest.raises(RemoteFault, match="more bytes"):
+    with folder.receive(ME, layout_of(data)) as receiver, pytest.raises(RemoteFault, match="more bytes"):
         receiver.feed(data[len(receiver.layout.header) :] + b"x")
 
 
@@ -158,13 +164,13 @@ def test_a_part_file_that_the_disk_has_damaged_is_used_up_to_the_damage(folder: 
     data = whole(folder)
     layout = layout_of(data)
     first = layout.tensors[0]
-    with folder.receive(layout) as receiver:
+    with folder.receive(ME, layout) as receiver:
         receiver.feed(data[len(layout.header) : -100])
-    (part,) = folder.folder.glob("*.part")
+    (part,) = folder.folder.rglob("*.part")
     text = bytearray(part.read_bytes())
     text[layout.tensors[2].start] ^= 1
     part.write_bytes(text)
-    with folder.receive(layout) as receiver:
+    with folder.receive(ME, layout) as receiver:
         start = receiver.ranges[0][0]
         assert first.end <= start <= layout.tensors[2].start
         receiver.feed(data[start:])
@@ -175,8 +181,8 @@ def test_a_part_file_that_the_disk_has_damaged_is_used_up_to_the_damage(folder: 
 def test_a_part_file_of_something_else_is_begun_anew(folder: BlobFolder) -> None:
     data = whole(folder)
     layout = layout_of(data)
-    (folder.folder / f"{layout.digest}.part").write_bytes(b"nonsense" * 9999)
-    with folder.receive(layout) as receiver:
+    (folder.folder / "holds" / f"{ME}~{layout.digest}.part").write_bytes(b"nonsense" * 9999)
+    with folder.receive(ME, layout) as receiver:
         assert receiver.ranges == [(len(layout.header), layout.size)]
 
 
@@ -184,7 +190,7 @@ def test_two_receivers_of_one_blob_do_not_disturb_each_other(folder: BlobFolder)
     data = whole(folder)
     layout = layout_of(data)
     body = data[len(layout.header) :]
-    with folder.receive(layout) as one, folder.receive(layout) as two:
+    with folder.receive(ME, layout) as one, folder.receive(ME, layout) as two:
         one.feed(body[:1000])
         two.feed(body[:5000])
         one.feed(body[1000:])
@@ -192,19 +198,19 @@ def test_two_receivers_of_one_blob_do_not_disturb_each_other(folder: BlobFolder)
         two.feed(body[5000:])
         two.finish()
     assert folder.verify(layout.digest)
-    assert len(list(folder.folder.iterdir())) == 1
+    assert len(files(folder)) == 2
 
 
 def test_held_tensors_that_are_damaged_on_our_disk_are_asked_for(folder: BlobFolder) -> None:
     data = whole(folder)
     layout = layout_of(data)
-    other = arrays.save(folder, {"x": MODEL["body"]})
-    assert len(folder.receive(layout).ranges) == 2
+    other = arrays.save(folder, ME, {"x": MODEL["body"]})
+    assert len(folder.receive(ME, layout).ranges) == 2
     path = folder.path(other)
     text = bytearray(path.read_bytes())
     text[-1] ^= 1
     path.write_bytes(text)
-    assert len(folder.receive(layout).ranges) == 1
+    assert len(folder.receive(ME, layout).ranges) == 1
 
 
 def test_a_full_disk_is_its_own_error_and_leaves_no_draft(folder: BlobFolder) -> None:
@@ -214,28 +220,34 @@ def test_a_full_disk_is_its_own_error_and_leaves_no_draft(folder: BlobFolder) ->
     try:  # the kernel's own refusal: a file size limit needs no file system of its own
         resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
         with pytest.raises(StorageFull):
-            arrays.save(folder, MODEL)
-        assert not list(folder.folder.iterdir())
-        with folder.receive(layout) as receiver, pytest.raises(StorageFull):
+            arrays.save(folder, ME, MODEL)
+        assert not files(folder)
+        with folder.receive(ME, layout) as receiver, pytest.raises(StorageFull):
             receiver.feed(data[len(layout.header) :])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    with folder.receive(layout) as receiver:
+    with folder.receive(ME, layout) as receiver:
         for start, end in receiver.ranges:
             receiver.feed(data[start:end])
         receiver.finish()
     assert folder.verify(layout.digest)
 
 
-def test_sweep_removes_what_a_killed_process_left(folder: BlobFolder) -> None:
-    digest = arrays.save(folder, MODEL)
-    for name in ("a.part", "b.draft"):
+def test_recover_leaves_what_somebody_needs_and_nothing_else(folder: BlobFolder) -> None:
+    digest = arrays.save(folder, ME, MODEL)
+    lone = arrays.save(folder, "gone", {"w": np.zeros(9)})
+    noted = arrays.save(folder, "gone", {"w": np.ones(9)})
+    folder.path(digest).unlink()  # killed between the two names of a blob
+    a, b = "a" * 64, "b" * 64
+    for name in (f"holds/stays~{a}.part", f"holds/gone~{b}.part", "holds/c.draft", "d.draft", "e.part"):
         (folder.folder / name).touch()
-    folder.sweep(parts=False)
-    assert {path.name for path in folder.folder.iterdir()} == {f"{digest}.safetensors", "a.part"}
-    folder.sweep()
-    assert folder.digests() == {digest}
-    assert len(list(folder.folder.iterdir())) == 1
+    folder.recover([("noted", noted)], lambda holder, _: holder in (ME, "stays"))
+    assert folder.holds() == {(ME, digest), ("noted", noted), ("stays", a)}
+    assert folder.digests() == {digest, noted}
+    assert folder.verify(digest)
+    assert lone not in folder.digests()
+    assert not list(folder.folder.rglob("*.draft"))
+    assert [path.name for path in folder.folder.rglob("*.part")] == [f"stays~{a}.part"]
 
 
 def test_a_safetensors_file_that_is_not_one_is_refused_with_the_reason(tmp_path) -> None:

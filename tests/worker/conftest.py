@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from convoy.model.arrays import Model
+from convoy.pods.courier import named
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
@@ -25,7 +26,9 @@ class Node:
     """One worker process and the node's end of its socket."""
 
     def __init__(self, root: Path, module: str, begin: pb.WorkerDown) -> None:
-        self.folder = BlobFolder(root / "blobs")
+        self.folder, self.out = BlobFolder(root / "blobs"), root / "out"
+        for folder in (self.folder.folder, self.out):
+            folder.mkdir(exist_ok=True)
         ours, theirs = socket.socketpair()
         ours.settimeout(30)
         self.link = Blocking(ours)
@@ -50,6 +53,8 @@ class Node:
         """Return the worker's next message."""
         up = self.link.receive(pb.WorkerUp)
         assert up is not None, f"the worker hung up: {self.end()[1]}"
+        for digest in filter(None, named(up)):
+            self.folder.take("test", self.out, digest, lambda *_: None)
         return up
 
     def hears_nothing_more(self) -> bool:
@@ -61,7 +66,7 @@ class Node:
         return self.process.returncode, output.decode()
 
     def save(self, model: dict[str, np.ndarray]) -> str:
-        return arrays.save(self.folder, model)
+        return arrays.save(self.folder, "test", model)
 
     def load(self, digest: str) -> Model:
         return arrays.load(self.folder, digest)
@@ -127,6 +132,7 @@ def trainer(tmp_path: Path):
             site="site-1",
             code=str(tmp_path / "code"),
             blobs=str(tmp_path / "blobs"),
+            out=str(tmp_path / "out"),
             trainer=trainer,
             config_json=json.dumps(config or {}),
             data_json=json.dumps(data or {}),
@@ -148,6 +154,7 @@ def flow(tmp_path: Path):
             name="demo",
             code=str(tmp_path / "code"),
             blobs=str(tmp_path / "blobs"),
+            out=str(tmp_path / "out"),
             workflow=workflow,
             with_json=json.dumps(with_ or {}),
             config_json=json.dumps(config or {}),

@@ -15,7 +15,7 @@ from convoy.control.policy import Host, refusal
 from convoy.errors import BadInput, NotFound
 from convoy.site import admission, refusals
 from convoy.spec import approvals
-from convoy.spec.job import read_job
+from convoy.spec.job import read_job, text_of
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import at_home, read_settings
@@ -59,10 +59,7 @@ def _bundled(path: Path, kit: Kit) -> tuple[Job, str, str]:
     """Return a signed bundle's job.yaml, digest and submitter."""
     data, root_pem = path.read_bytes(), kit.root_file.read_bytes()
     checked = bundle.verify(data, root_pem=root_pem, project=kit.project, now=time.time())
-    if "job.yaml" not in checked.files:
-        raise BadInput(f"the bundle {path} has no job.yaml", why=f"it has {', '.join(checked.files)}"[:200])
-    text = bytes(checked.files["job.yaml"]).decode("utf-8-sig", errors="replace")
-    return read_job(text, "job.yaml"), checked.digest, checked.submitter
+    return read_job(text_of(checked.files), "job.yaml"), checked.digest, checked.submitter
 
 
 def _folder(path: Path) -> tuple[Job, str, str]:

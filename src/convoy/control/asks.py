@@ -384,13 +384,10 @@ def absent(member: Member) -> str:
             return "not asked in this round"
 
 
-def forget_rounds(job: LiveJob, round_: int) -> set[str]:
-    """Drop steps of committed rounds from memory (their records stay in the store); return the digests they held.
+def forget_rounds(job: LiveJob, round_: int) -> None:
+    """Drop steps of committed rounds from memory; their records stay in the store.
 
     What was asked before the first round stays: a workflow that starts anew asks it again.
     """
-    gone = [step for step in job.steps.values() if 0 < step.record.round <= round_]
-    for step in gone:
+    for step in [step for step in job.steps.values() if 0 < step.record.round <= round_]:
         del job.steps[step.record.step]
-    digests = {task.digest for step in gone for task in step.tasks.values()} | {step.record.model for step in gone}
-    return digests - {""}

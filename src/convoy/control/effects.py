@@ -146,10 +146,9 @@ class SyncModel:
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """Delete these blobs of the job, unless they are needed again by now."""
+    """Let every holder of the job's blobs go that needs them no more (`holders.stays`)."""
 
     job: JobId
-    digests: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)

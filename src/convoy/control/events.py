@@ -234,6 +234,15 @@ class DeleteAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class Broken:
+    """Something that the server does for this job raised an error that is not the job's: `error` is one line."""
+
+    job: JobId
+    error: str
+    story: str
+
+
+@dataclass(frozen=True, slots=True)
 class StorageChanged:
     """The server's disk is full (in words), or has room again (empty)."""
 
@@ -270,6 +279,7 @@ Event = (
     | ResultsKept
     | AbortAsked
     | DeleteAsked
+    | Broken
     | StorageChanged
     | TimePassed
 )

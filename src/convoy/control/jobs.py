@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from convoy.control import asks, cohort, effects, events
+from convoy.control.faults import supervised
 from convoy.control.life import move
 from convoy.control.records import JobState, Member, Round, SiteName
 from convoy.control.state import LiveJob, LiveSite, State
@@ -22,23 +23,27 @@ STOP_S: Final = 8.0  # how long an ending job waits for connected sites to say t
 def schedule(state: State, now: float, wall: float) -> Effects:
     """Start what can start, in the order it came in, with every site that has room; say what the others wait for."""
     for job in list(state.jobs.values()):
-        if job.record.state == "running" and not state.problem:
-            for site in _fitting(state, job):
-                if site.name not in job.members or site.name in job.willing:
-                    yield from enlist(state, job, site, now)
-        if job.record.state != "submitted":
-            continue
-        reason, sites = _startable(state, job)
-        if reason:
-            if job.record.cause != reason:
-                job.record = replace(job.record, cause=reason)
-                yield effects.Save(job.record, wait=False)
-            continue
-        job.record = move(job.record, "running", cause="", started_at=wall)
-        yield effects.Save(job.record)
-        yield effects.RunFlow(job.record.id)
-        for site in sites:
-            yield from enlist(state, job, site, now)
+        yield from supervised(job, _scheduled(state, job, now, wall), wall)
+
+
+def _scheduled(state: State, job: LiveJob, now: float, wall: float) -> Effects:
+    if job.record.state == "running" and not state.problem:
+        for site in _fitting(state, job):
+            if site.name not in job.members or site.name in job.willing:
+                yield from enlist(state, job, site, now)
+    if job.record.state != "submitted":
+        return
+    reason, sites = _startable(state, job)
+    if reason:
+        if job.record.cause != reason:
+            job.record = replace(job.record, cause=reason)
+            yield effects.Save(job.record, wait=False)
+        return
+    job.record = move(job.record, "running", cause="", started_at=wall)
+    yield effects.Save(job.record)
+    yield effects.RunFlow(job.record.id)
+    for site in sites:
+        yield from enlist(state, job, site, now)
 
 
 def _startable(state: State, job: LiveJob) -> tuple[str, list[LiveSite]]:
@@ -142,7 +147,7 @@ def expelled(job: LiveJob, site: SiteName, reason: str) -> Effects:
     yield from asks.drop(job, site, reason)
 
 
-def listed(state: State, names: frozenset[SiteName]) -> Effects:
+def listed(state: State, names: frozenset[SiteName], wall: float) -> Effects:
     """Know the sites of a newer federation.json; one that is not in it takes no part any more."""
     for name in names:
         state.sites.setdefault(name, LiveSite(name))
@@ -151,7 +156,7 @@ def listed(state: State, names: frozenset[SiteName]) -> Effects:
         if gone:
             site.connected = False
             for job in state.jobs.values():
-                yield from expelled(job, site.name, "it left the federation")
+                yield from supervised(job, expelled(job, site.name, "it left the federation"), wall)
 
 
 def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
@@ -162,7 +167,7 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -
         job.rounds.append(record)
         job.unfinished = None
         job.record = replace(job.record, deaths=0, story=site_story(job) or job.record.story)
-        job.stale |= {old.model for old in job.rounds[:-1][-1:]} | asks.forget_rounds(job, event.round)
+        asks.forget_rounds(job, event.round)
         yield effects.Save(job.record, wait=False)
         yield effects.Save(record)
     yield effects.TellCommitted(event.job, event.round)
@@ -170,23 +175,13 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -
 
 
 def synced(state: State, job: LiveJob, round_: int) -> Effects:
-    """The round's model is on the disk for good: sites may forget their updates, and so may we."""
+    """The round's model is on the disk for good: sites may forget their updates, and so may the server."""
     if round_ < job.committed:
         return  # a later one will say so for this one, too
     for site in job.members:
         if state.sites[site].connected:
             yield effects.SendCommitted(site, job.record.id, round_)
-    yield effects.Release(job.record.id, frozenset(job.stale - needed(job)))
-    job.stale &= needed(job)
-
-
-def needed(job: LiveJob) -> frozenset[str]:
-    """Return the digests of the blobs that the job still needs: last and best model, and what open steps hold."""
-    keep = {record.model for record in job.rounds[-1:]} | {best_model(job)}
-    for step in job.steps.values():
-        keep.add(step.record.model)
-        keep.update(task.digest for task in step.tasks.values())
-    return frozenset(keep - {""})
+    yield effects.Release(job.record.id)
 
 
 def best_model(job: LiveJob) -> str:

@@ -10,7 +10,7 @@ from convoy.control.records import Job, Member, Task
 from convoy.errors import Bug
 
 JOB: Final[Mapping[str, tuple[str, ...]]] = {
-    "submitted": ("submitted", "running", "aborted"),
+    "submitted": ("submitted", "running", "failed", "aborted"),
     "running": ("running", "ending"),
     "ending": ("ending", "completed", "failed", "aborted"),
     "completed": (),

@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from convoy.control import asks, effects, events, jobs
+from convoy.control import asks, effects, events, faults, jobs
+from convoy.control.faults import supervised
 from convoy.control.jobs import Outcome
 from convoy.control.records import JobId
 from convoy.control.state import LiveJob, Needs, State
@@ -68,7 +69,7 @@ class Machine:
             case events.SiteJoined() | events.SiteLeft() | events.SiteSwitched() | events.SiteRevoked():
                 yield from self._site(event, now)
             case events.SitesListed(sites=names):
-                yield from jobs.listed(self.state, names)
+                yield from jobs.listed(self.state, names, now.wall)
                 yield from jobs.schedule(self.state, now.mono, now.wall)
             case events.StorageChanged(problem=problem):
                 yield from jobs.storage(self.state, problem, now.mono, now.wall)
@@ -76,9 +77,9 @@ class Machine:
                 yield from self._time(now)
             case _:
                 job = self.state.jobs.get(event.job)
-                if job is not None:
-                    yield from self._job(job, event, now)
-                    yield from jobs.settle(self.state, job, now.mono, now.wall)
+                if job is not None and _heeded(job, event):
+                    yield from supervised(job, self._job(job, event, now), now.wall)
+                    yield from self._settle(job, now)
 
     def _site(
         self, event: events.SiteJoined | events.SiteLeft | events.SiteSwitched | events.SiteRevoked, now: Now
@@ -89,28 +90,33 @@ class Machine:
                 site.connected, site.capacity, site.version = True, event.capacity, event.version
                 site.seen_at, site.missing = now.wall, event.missing
                 for job in self.state.jobs.values():
-                    yield from jobs.welcome(self.state, job, site, event.holds, now.mono)
+                    work = jobs.welcome(self.state, job, site, event.holds, now.mono)
+                    yield from supervised(job, work, now.wall)
                 yield from jobs.schedule(self.state, now.mono, now.wall)
             case events.SiteLeft():
                 site.connected, site.seen_at = False, now.wall
                 for job in self.state.jobs.values():
-                    yield from jobs.settle(self.state, job, now.mono, now.wall)
+                    yield from self._settle(job, now)
             case events.SiteRevoked():
                 site.connected = False
                 for job in self.state.jobs.values():
-                    yield from jobs.expelled(job, site.name, "its certificate was revoked")
+                    work = jobs.expelled(job, site.name, "its certificate was revoked")
+                    yield from supervised(job, work, now.wall)
             case events.SiteSwitched():
                 site.enabled = event.enabled
                 if not event.enabled:
                     for job in self.state.jobs.values():
-                        yield from asks.leave_out(job, site.name, asks.DISABLED)
+                        yield from supervised(job, asks.leave_out(job, site.name, asks.DISABLED), now.wall)
                 yield from jobs.schedule(self.state, now.mono, now.wall)
 
     def _time(self, now: Now) -> Iterator[effects.Effect]:
         for job in list(self.state.jobs.values()):
             if not self.state.problem:
-                yield from self._overdue(job, now)
-            yield from jobs.settle(self.state, job, now.mono, now.wall)
+                yield from supervised(job, self._overdue(job, now), now.wall)
+            yield from self._settle(job, now)
+
+    def _settle(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
+        return supervised(job, jobs.settle(self.state, job, now.mono, now.wall), now.wall)
 
     def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
         yield from asks.expire(job, now.mono)
@@ -162,6 +168,9 @@ class Machine:
                 yield from jobs.flow_died(self.state, job, event, now.mono)
             case events.ResultsKept():
                 yield from jobs.results_kept(job, event.problem)
+            case events.Broken():
+                yield from faults.broken(job, event.error, event.story, now.wall)
+                yield from jobs.schedule(self.state, now.mono, now.wall)
             case events.AbortAsked():
                 yield from jobs.abort(self.state, job, event.by, now.mono, now.wall)
             case events.DeleteAsked():
@@ -170,3 +179,8 @@ class Machine:
                     yield effects.Forget(job.record.id)
             case _:
                 raise Bug(f"the machine does not know {type(event).__name__}")
+
+
+def _heeded(job: LiveJob, event: events.Event) -> bool:
+    """Whether anything is done about an event: a job that is quarantined can be forgotten, and no more."""
+    return job.record.faults < faults.MAX_FAULTS or isinstance(event, events.DeleteAsked)

@@ -43,6 +43,7 @@ class Job:
     rounds: int = 0  # that the workflow means to run, 0: not said
     deaths: int = 0  # of the workflow worker since the last commit
     story: str = ""  # the traceback of what failed, or of what failed last at a site
+    faults: int = 0  # times that the server itself failed at this job
 
 
 @dataclass(frozen=True, slots=True)

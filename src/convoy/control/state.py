@@ -73,7 +73,6 @@ class LiveJob:
     pending_since: float = 0.0
     seen: dict[SiteName, float] = field(default_factory=dict)  # last progress, seconds of the machine's clock
     willing: set[SiteName] = field(default_factory=set)  # refused it, and may be asked once more when they have room
-    stale: set[str] = field(default_factory=set)  # digests that no open step needs once the last model is synced
     stalled: bool = False  # its workflow is to be started when the disk has room
     keeping: bool = False  # its results are on their way into the object store
     flow_waits: str = ""  # what its workflow waits for, before it runs

@@ -27,6 +27,7 @@ MAX_COMMAS: Final = 12 * MAX_TENSORS  # in a header: 7 of a matrix, so there may
 MAX_NAME: Final = 1024  # characters of a tensor's name; it stands in messages
 MAX_RANK: Final = 32  # dimensions; numpy itself long had no more
 MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that no product of dimensions grows without end
+MAX_SPAN: Final = (1 << 63) - 1  # bytes that the dimensions of an array may span, those of no size left out
 ALIGN: Final = 8  # bytes; the largest item size
 ITEM_SIZE: Final[Mapping[str, int]] = {  # bytes of one item, by safetensors' names
     "F64": 8, "I64": 8, "U64": 8,
@@ -310,6 +311,8 @@ def _tensor(name: str, entry: object, base: int) -> Tensor:
         raise RemoteFault(f"tensor {name!r} has an impossible shape or place", why=f"{shape} at [{start}, {end})")
     if dtype not in ITEM_SIZE:
         raise RemoteFault(f"tensor {name!r} has the dtype {dtype!r}", why=f"a model's are {', '.join(ITEM_SIZE)}")
+    if math.prod(size for size in shape if size) * ITEM_SIZE[dtype] > MAX_SPAN:  # one without items has strides, too
+        raise RemoteFault(f"tensor {name!r} has an impossible shape", why=f"{shape}: no array can have it")
     if math.prod(shape) * ITEM_SIZE[dtype] != end - start:
         raise RemoteFault(f"tensor {name!r} has {end - start} bytes", why=f"{dtype} {shape} has not")
     return Tensor(name, dtype, tuple(shape), base + start, base + end)

@@ -1,19 +1,19 @@
 """One end of the line between a node and the pod of a worker: words in order, each blob before the word that names it.
 
-Both ends have a folder of blobs. Each knows which of them the other end has, from what it sent and what it was sent.
+Both ends have a folder of blobs. The node knows which of them the pod has, and tells it which to let go.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final, Generic, TypeVar
 
 from convoy.errors import NotFound, RemoteFault, Unreachable
 from convoy.model import blob
-from convoy.store.blobs import BlobFolder
+from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.budget import Budget
 from convoy.wire.stream import SILENCE_S, Stream, hear
@@ -37,19 +37,22 @@ class Courier(Generic[In, Out]):
         *,
         budget: Budget,
         most: Callable[[], float] = lambda: math.inf,
+        holder: str = HANDED,
+        came: set[str] | None = None,
     ) -> None:
-        """`words` holds what is to be said, each with the digests that it names; None is the end of it.
+        """`words` holds what is to be said, each with the blobs that go before it; None is the end of it.
 
-        `budget`: how much the other end may say.
+        `holder` holds what comes, and `came` is told. `budget`: how much the other end may say.
         `most`: the bytes that a blob may have which comes now.
         """
-        self.held: set[str] = set()  # blobs that the other end has
+        self.came: set[str] = set() if came is None else came
         self._most = most
         self._budget = budget
         self.moved = 0  # bytes of blobs that have come
         self._unnamed = ""  # the blob that came last, until a word names it: no other may come before
         self._stream = stream
         self._blobs = blobs
+        self._holder = holder
         self._words: asyncio.Queue[tuple[Out, tuple[str, ...]] | None] = words
         self._into: type[In] = kinds[0]
         self._out: type[Out] = kinds[1]
@@ -94,20 +97,13 @@ class Courier(Generic[In, Out]):
                 self._unnamed = ""
             return word
 
-    def forget(self, digests: Iterable[str]) -> None:
-        """The other end has these no more."""
-        self.held.difference_update(digests)
-
     async def _ship(self, digest: str) -> None:
-        """Send a blob that the other end lacks. One that is not here any more nobody waits for: its word says so."""
-        if not digest or digest in self.held:
-            return
+        """Send a blob. One that is not here any more nobody waits for: its word says so."""
         try:
             found = self._blobs.open(digest)
         except NotFound:
             return
         layout = found.layout
-        self.held.add(digest)
         if layout.size < blob.SMALL:
             await self._stream.write(self._out(blob=pb.Blob(digest=digest, size=layout.size, whole=found.whole())))
             return
@@ -125,13 +121,13 @@ class Courier(Generic[In, Out]):
             raise RemoteFault(f"a blob of {said.size} bytes is announced", why=f"at most {self._most():.0f} are wanted")
         self._unnamed = said.digest
         await self._kept(said)
-        self.held.add(said.digest)  # not before: what is said to have been here and is not is dropped at the other end
+        self.came.add(said.digest)  # not before: it must be here
 
     async def _kept(self, said: pb.Blob) -> None:
-        here = self._blobs.has(said.digest)  # what is here is right, and stays as it is
+        here = self._blobs.hold(self._holder, said.digest)  # what is here is right, and stays as it is
         if said.whole:
             if not here:
-                self._blobs.put(said.whole, expect=said.digest)
+                self._blobs.put(self._holder, said.whole, expect=said.digest)
             return
         layout = blob.parse(said.header, expect=said.digest)
         if said.size != layout.size:
@@ -142,13 +138,12 @@ class Courier(Generic[In, Out]):
         if here:
             await self._receive(count, lambda _: None)
             return
-        self._blobs.delete(said.digest)  # what a broken line has left of it: here it comes as a whole
         try:
-            with self._blobs.receive(layout, near=()) as receiver:
+            with self._blobs.receive(self._holder, layout, near=()) as receiver:
                 await self._receive(count, receiver.feed)
                 receiver.finish()
         except BaseException:
-            self._blobs.delete(said.digest)  # nobody goes on with half of it
+            self._blobs.release(self._holder, said.digest)  # nobody goes on with half of it
             raise
 
     async def _receive(self, count: int, feed: Callable[[memoryview], None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.pods.courier import Courier, named
 from convoy.spec.settings import Grants
+from convoy.store import handover
 from convoy.store.blobs import BlobFolder
 from convoy.trust import paths
 from convoy.wire import convoy_pb2 as pb
@@ -41,6 +43,7 @@ LAST_S: Final = 5.0  # for the last words to arrive
 NODE_SAYS: Final = Rate(5000, 256 << 20, 4)  # 5,000 messages and 256 MiB a second of a node, 4 s of that at once
 MAX_WORDS: Final = 256  # that wait for the line to the node, of at most 64 KiB each where they are output
 FAILED: Final = 74  # exit status (EX_IOERR) where the pod could not keep what came
+LINE: Final = "line"  # the holder of what the node knows to be here
 UNREACHED: Final = 69  # exit status (EX_UNAVAILABLE)
 
 
@@ -113,12 +116,17 @@ class Outpost:
     _worker: ProcessWorker | None = None
 
     @property
+    def _out(self) -> Path:
+        return self.folder / "out"
+
+    @property
     def _blobs(self) -> BlobFolder:
         return BlobFolder(self.folder / "blobs")
 
     async def run(self) -> None:
         """Serve until the worker has ended and the node knows, or until the node is gone: then the worker goes, too."""
-        courier = Courier(self.stream, self._blobs, self._words, (pb.PodDown, pb.PodUp), budget=Budget(NODE_SAYS))
+        kinds, budget = (pb.PodDown, pb.PodUp), Budget(NODE_SAYS)
+        courier = Courier(self.stream, self._blobs, self._words, kinds, budget=budget, holder=LINE)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
         async with asyncio.TaskGroup() as group:
             writing = group.create_task(self._write(courier))
@@ -150,7 +158,7 @@ class Outpost:
     async def _listen(self, courier: Courier[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:
         try:
             while (down := await courier.read()) is not None:
-                await self._said(down, courier, group)
+                await self._said(down, group)
         except Unreachable:
             return
         except ConvoyError as problem:  # no room for what came, or what came is wrong
@@ -158,7 +166,7 @@ class Outpost:
             await self._words.put((pb.PodUp(ended=pb.Ended(how=f"exit code {FAILED}")), ()))
             await self._words.put(None)
 
-    async def _said(self, down: pb.PodDown, courier: Courier[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:
+    async def _said(self, down: pb.PodDown, group: asyncio.TaskGroup) -> None:
         match down.WhichOneof("it"):
             case "ping":
                 return
@@ -170,9 +178,7 @@ class Outpost:
             case "word" if self._worker is not None:
                 self._worker.send(down.word)
             case "forget":
-                courier.forget(down.forget.digests)
-                for digest in down.forget.digests:
-                    self._blobs.delete(digest)
+                self._blobs.release(LINE, *down.forget.digests)
             case "end" if self._worker is not None:
                 await self._worker.stop(down.end.grace_s)
             case other:
@@ -192,7 +198,8 @@ class Outpost:
         told = begin.flow if begin.WhichOneof("it") == "flow" else begin.trainer
         code = self.folder / "code"
         code.mkdir(exist_ok=True)
-        told.code, told.blobs = str(code), str(self._blobs.folder)
+        told.code, told.blobs, told.out = str(code), str(self._blobs.folder), str(self._out)
+        handover.empty(self._out)
         order = Order(launch.module, begin, code, dict(launch.env))
         walls = Walls.build(probe(self.folder), NETWORK, [self.folder, PASS])
         return await ProcessLauncher(self.folder, walls).launch(order, self._printed)
@@ -207,13 +214,21 @@ class Outpost:
             self._missing = 0
         self._words.put_nowait((pb.PodUp(output=data), ()))
 
+    async def _taken(self, up: pb.WorkerUp) -> tuple[str, ...]:
+        """Take what the worker has written for this word; what it has not, it was given, and the node has it."""
+        written = tuple(digest for digest in named(up) if digest and handover.size(self._out, digest))
+        fits = handover.room(shutil.disk_usage(self.folder).free)
+        for digest in written:
+            await asyncio.to_thread(self._blobs.take, LINE, self._out, digest, fits)
+        return written
+
     async def _hear(self, worker: ProcessWorker) -> None:
         """Hand on what the worker says, and how it ended."""
         ended = asyncio.create_task(worker.ended())
         try:
             while (up := await worker.receive()) is not None:
-                await self._words.put((pb.PodUp(word=up), named(up)))
-        except RemoteFault as problem:
+                await self._words.put((pb.PodUp(word=up), await self._taken(up)))
+        except ConvoyError as problem:
             self._printed(f"{problem}\n".encode())
             await worker.stop(0)
         how = await ended

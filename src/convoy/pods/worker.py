@@ -19,7 +19,7 @@ from convoy.pods.api import Api, Object
 from convoy.pods.courier import Courier, named
 from convoy.pods.objects import owner
 from convoy.pods.trouble import end_of, of_pod
-from convoy.store.blobs import BlobFolder
+from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
 from convoy.wire.budget import Budget, Rate
@@ -57,7 +57,9 @@ class PodWorker:
         self._code, self._blobs = Path(told.code), BlobFolder(Path(told.blobs))
         self._words: asyncio.Queue[tuple[pb.PodDown, tuple[str, ...]] | None] = asyncio.Queue()
         launch = pb.Launch(module=order.module, env=dict(order.env), begin=order.begin)
-        self._words.put_nowait((pb.PodDown(launch=launch), named(order.begin)))
+        self._held: set[str] = set()  # blobs that the pod has
+        self._blobs.release(HANDED, *self._blobs.held(HANDED))  # by a worker that was lost with its words
+        self._say(pb.PodDown(launch=launch), named(order.begin))
         self._ups: asyncio.Queue[pb.WorkerUp | RemoteFault | None] = asyncio.Queue()
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._come = False
@@ -80,12 +82,18 @@ class PodWorker:
 
     def send(self, message: pb.WorkerDown) -> None:
         """Send it a message, behind the blobs that it names, and let it drop those that this node has dropped."""
-        if self._courier is not None and (gone := {one for one in self._courier.held if not self._blobs.has(one)}):
-            self._courier.forget(gone)
-            self._words.put_nowait((pb.PodDown(forget=pb.Forget(digests=sorted(gone))), ()))
+        if gone := {one for one in self._held if not self._blobs.has(one)}:
+            self._held.difference_update(gone)
+            self._say(pb.PodDown(forget=pb.Forget(digests=sorted(gone))))
         if message.WhichOneof("it") == "task" and self._blobs.has(message.task.model.digest or EMPTY):
             self._most = self._blobs.read_header(message.task.model.digest).size + MAX_HEADER
-        self._words.put_nowait((pb.PodDown(word=message), named(message)))
+        self._say(pb.PodDown(word=message), named(message))
+
+    def _say(self, down: pb.PodDown, names: tuple[str, ...] = ()) -> None:
+        """Say something to the pod, behind those of the blobs that it names which are not there yet."""
+        lacks = tuple(digest for digest in names if digest and digest not in self._held)
+        self._held.update(lacks)
+        self._words.put_nowait((down, lacks))
 
     async def ended(self) -> str:
         """Wait for its end; return "" for exit 0, else how it ended in words."""
@@ -98,7 +106,7 @@ class PodWorker:
     async def stop(self, grace_s: float) -> None:
         """End it and its children: SIGTERM, then SIGKILL after `grace_s`; its pod goes."""
         if self._courier is not None:
-            self._words.put_nowait((pb.PodDown(end=pb.End(grace_s=grace_s)), ()))
+            self._say(pb.PodDown(end=pb.End(grace_s=grace_s)))
             await asyncio.wait({self._over}, timeout=grace_s + LAST_S)
         self._end("")
 
@@ -116,6 +124,11 @@ class PodWorker:
             await asyncio.shield(self._over)
         except (ConvoyError, KeyError) as problem:
             self._end(errors.line(problem))
+        except Exception as problem:  # noqa: BLE001 - the supervisor of one worker: it must not end its node
+            structlog.get_logger().error(
+                "a pod's worker failed by an error of its node", pod=self.name, exc_info=problem
+            )
+            self._end(f"its node failed at it: {type(problem).__name__}")
         finally:
             self._end("its node leaves")
             await self._removed()
@@ -157,7 +170,7 @@ class PodWorker:
         self._said("")
         kinds, budget = (pb.PodUp, pb.PodDown), Budget(POD)
         self._courier = courier = Courier(
-            stream, self._blobs, self._words, kinds, budget=budget, most=lambda: self._most
+            stream, self._blobs, self._words, kinds, budget=budget, most=lambda: self._most, came=self._held
         )
         try:
             async with asyncio.TaskGroup() as group:

@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import structlog
 
 import convoy
 from convoy.admin import serve as rest
+from convoy.control import events
 from convoy.control.machine import Machine
+from convoy.control.records import JobId
 from convoy.control.state import State
 from convoy.pods.choice import chosen
 from convoy.server import start
@@ -43,6 +46,7 @@ from convoy.wire.pump import Pump
 from convoy.worker import node
 from convoy.worker.launcher import Launcher
 from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
+from convoy.worker.supervisor import Supervisor
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
 FED_PORT: Final = "fed_learn_port in project.yml, and provision anew"
@@ -104,16 +108,27 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         stack.enter_context(node.held(folder, kit.pid_file))
         ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
         stack.callback(ledger.close)
-        contents = await asyncio.to_thread(_load, kit, ledger, Workspace(folder))
+        found = start.Found()
+        contents = await asyncio.to_thread(_load, kit, ledger, Workspace(folder), found)
         launcher = await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace)))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         parts = _build(
-            kit, settings, notes=notes, ending=ending, ledger=ledger, contents=contents, launcher=launcher, group=group
+            kit,
+            settings,
+            notes=notes,
+            ending=ending,
+            ledger=ledger,
+            contents=contents,
+            found=found,
+            launcher=launcher,
+            group=group,
         )
         deciding = group.create_task(parts.loop.run())
-        await asyncio.to_thread(start.tidy, parts.state, Workspace(folder))
-        for lost in await asyncio.to_thread(start.lost_updates, parts.state, Workspace(folder)):
+        await asyncio.to_thread(start.tidy, parts.state, Workspace(folder), found)
+        for lost in await asyncio.to_thread(start.lost_updates, parts.state, Workspace(folder), found):
             parts.loop.post(lost)
+        for job, problem in found.broken.items():
+            parts.loop.supervisor.failed(job, problem)
         parts.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
         parts.loop.resume()
         stack.callback(parts.pump.close)
@@ -137,11 +152,11 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
     return ending.status
 
 
-def _load(kit: Kit, ledger: Ledger, workspace: Workspace) -> Contents:
+def _load(kit: Kit, ledger: Ledger, workspace: Workspace, found: start.Found) -> Contents:
     """Return what the ledger holds, less the rounds whose model a power cut took; the kit's invitations go into it."""
     ledger.write(enrolment.invites_from_json(kit.invites_file.read_bytes()) if kit.invites_file.exists() else [])
     contents = ledger.load()
-    undone = start.undone(contents, workspace)
+    undone = start.undone(contents, workspace, found)
     if not undone:
         return contents
     for lost in undone:
@@ -158,6 +173,7 @@ def _build(
     ending: Ending,
     ledger: Ledger,
     contents: Contents,
+    found: start.Found,
     launcher: Launcher,
     group: asyncio.TaskGroup,
 ) -> Parts:
@@ -165,13 +181,15 @@ def _build(
     registry = Registry.of(kit, settings, ledger)
     workspace, hub = Workspace(settings.workspace), Hub()
     sites = registry.roll.now.sites()
-    state = start.state_from(contents, sites, max_jobs=settings.max_jobs, now=time.monotonic())
+    state = start.state_from(contents, sites, found, max_jobs=settings.max_jobs, now=time.monotonic())
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
-    flows = Flows(state, workspace, launcher, group, loop.post, book.of, settings.env, loop.check_room)
+    loop.supervisor = supervisor = Supervisor(group, lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
+    free = partial(workspace.free, settings.disk_reserve)
+    flows = Flows(state, workspace, launcher, supervisor, loop.post, book.of, settings.env, loop.check_room, free)
     pump = Pump()
     audit = _auditor(kit, loop, hub, ledger, contents)
-    transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, group, audit)
+    transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, supervisor, audit)
     loop.perform = Performer(
         state=state,
         workspace=workspace,
@@ -179,7 +197,7 @@ def _build(
         transfers=transfers,
         flows=flows,
         results=results,
-        group=group,
+        supervisor=supervisor,
         post=loop.post,
         check_room=loop.check_room,
         logs_of=book.of,

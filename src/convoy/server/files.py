@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convoy.errors import StorageFull
-from convoy.store.blobs import FULL, BlobFolder
+from convoy.store.blobs import BlobFolder
+from convoy.store.disk import FULL
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,11 @@ class JobFiles:
     def logs(self) -> Path:
         """A file for each site's log, and one for the workflow's ("server")."""
         return self.folder / "logs"
+
+    @property
+    def out(self) -> Path:
+        """The folder that the workflow writes its blobs into."""
+        return self.folder / "out"
 
     @property
     def blobs(self) -> BlobFolder:
@@ -62,7 +68,8 @@ class JobFiles:
         """Remove the working files, and with `models` the blobs; bundle and logs stay until the job is deleted."""
         if models:
             shutil.rmtree(self.folder / "blobs", ignore_errors=True)
-        shutil.rmtree(self.code, ignore_errors=True)
+        for folder in (self.code, self.out):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self) -> None:
         """Remove everything."""
@@ -78,6 +85,10 @@ class Workspace:
     def job(self, job: str) -> JobFiles:
         """Return the folder of a job, by its id (32 hex digits, checked where it comes in)."""
         return JobFiles(self.folder / "jobs" / job)
+
+    def free(self, reserve: int) -> int:
+        """Return how many bytes are free beyond `reserve`."""
+        return shutil.disk_usage(self.folder).free - reserve
 
     def room(self, reserve: int) -> str:
         """Say in words that less than `reserve` bytes are free, or nothing."""

@@ -10,24 +10,31 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from convoy.control import cohort, events
+from convoy.control import cohort, events, holders
 from convoy.control.records import JobId, are_names
 from convoy.control.state import LiveJob, State
-from convoy.errors import ConvoyError, RemoteFault
+from convoy.errors import ConvoyError, RemoteFault, StorageFull
+from convoy.model.blob import SMALL, Layout
 from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
+from convoy.spec.units import MAX_DURATION_S
+from convoy.store import handover
+from convoy.store.blobs import unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.budget import Budget, Rate
 from convoy.worker import code
 from convoy.worker.launcher import Launcher, Order, Wants, Worker
 from convoy.worker.lines import Stamper
+from convoy.worker.supervisor import Supervisor
 
 STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
 MAX_KIND: Final = 255  # characters, as the ledger has room for
 MAX_STEP: Final = 32  # characters, as the ledger has room for
+MAX_NUMBER: Final = (1 << 31) - 1  # of a round: what a database has room for
 MAX_SITES: Final = 1_000_000  # that a question may want: no number is too large for a database
 WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once
+TAKEN: Final = "taken"  # the holder of a model that is being taken from its workflow
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
 
 
@@ -38,11 +45,12 @@ class Flows:
     state: State
     workspace: Workspace
     launcher: Launcher
-    group: asyncio.TaskGroup
+    supervisor: Supervisor
     post: Callable[[events.Event], None]
     logs: Callable[[str], JobLogs]
     env: Mapping[str, str]  # of the server's node.yaml, for workflows
     check_room: Callable[[], str]
+    free: Callable[[], int]  # bytes of the disk that a model may take
     _workers: dict[str, Worker] = field(default_factory=dict)
     _stopping: set[str] = field(default_factory=set)
     _restarting: set[str] = field(default_factory=set)
@@ -51,7 +59,7 @@ class Flows:
     def run(self, job: str) -> None:
         """Start the job's workflow from its last committed round."""
         self._stopping.discard(job)
-        self.group.create_task(self._run(self.state.jobs[JobId(job)]))
+        self.supervisor.start(job, self._run(self.state.jobs[JobId(job)]))
 
     def stop(self, job: str) -> None:
         """End the job's workflow process."""
@@ -59,14 +67,14 @@ class Flows:
         worker = self._workers.get(job)
         if worker is not None:
             worker.send(pb.WorkerDown(bye=pb.Bye()))
-            self.group.create_task(worker.stop(GRACE_S))
+            self.supervisor.start(job, worker.stop(GRACE_S))
 
     def restart(self, job: str) -> None:
         """End the job's workflow process at once, hear nothing more of it, and start another."""
         worker = self._workers.get(job)
         if worker is not None and job not in self._stopping:
             self._restarting.add(job)
-            self.group.create_task(worker.stop(0))
+            self.supervisor.start(job, worker.stop(0))
 
     def stop_all(self) -> None:
         """End every workflow process, and any that is just being started; their jobs go on when the server is back."""
@@ -94,15 +102,16 @@ class Flows:
             printed[:] = (printed + data)[-STORY:]
 
         try:
+            handover.empty(files.out)
             worker = await self.launcher.launch(order, output, lambda why: self.post(events.FlowWaits(key, why)))
         except OSError as problem:  # its folder is gone, or the machine has no room for one more process
             self.post(events.FlowDied(key, f"it could not be started: {problem}"))
             return
         if key in self._stopping or self._closed:
             self._stopping.add(key)
-            self.group.create_task(worker.stop(GRACE_S))
+            self.supervisor.start(key, worker.stop(GRACE_S))
         self._workers[key] = worker
-        ended = self.group.create_task(worker.ended())
+        ended = self.supervisor.start(key, worker.ended())
         said = await self._hear(job, worker)
         await asyncio.wait({ended}, timeout=GRACE_S)
         if not ended.done():  # it has hung up on us and stays
@@ -120,7 +129,9 @@ class Flows:
         elif not said and key not in self._stopping:
             self.post(
                 events.FlowDied(
-                    key, code.told(how) or "it left without a word", code.told(printed.decode(errors="replace"), STORY)
+                    key,
+                    code.told(how or "") or "it left without a word",
+                    code.told(printed.decode(errors="replace"), STORY),
                 )
             )
 
@@ -128,15 +139,20 @@ class Flows:
         """Handle what a workflow says until it hangs up; return whether it came to its end."""
         said, budget = False, Budget(WORKFLOW)
         try:
-            while (up := await worker.receive()) is not None:
-                await budget.spend(up.ByteSize())
-                said = self._said(job, worker, up) or said
+            with self.supervisor.over(job.record.id, own=(ConvoyError,)):
+                while (up := await worker.receive()) is not None:
+                    await budget.spend(up.ByteSize())
+                    said = await self._said(job, worker, up) or said
+        except StorageFull as full:
+            self.check_room()
+            self.post(events.FlowDied(job.record.id, full.what, full.why, full=True))
+            return True
         except ConvoyError as problem:  # the code of one job: it ends there, and the server goes on
             self.post(events.FlowFailed(job.record.id, code.told(problem.what), code.told(problem.why)))
             return True
         return said
 
-    def _said(self, job: LiveJob, worker: Worker, up: pb.WorkerUp) -> bool:
+    async def _said(self, job: LiveJob, worker: Worker, up: pb.WorkerUp) -> bool:
         """Handle one message; return whether it was the workflow's last word."""
         key = job.record.id
         if key in self._restarting:
@@ -145,13 +161,9 @@ class Flows:
             case "ask":
                 if not are_names(key, up.ask.step):
                     raise RemoteFault("the workflow asked a step that cannot be", why=repr(up.ask.step[:80]))
-                numbers = (up.ask.deadline_s, up.ask.max_norm, *up.ask.numbers.values())
-                if not all(map(math.isfinite, numbers)) or min(numbers[:2]) < 0:
-                    raise RemoteFault("the workflow asks with a number that is none", why=f"step {up.ask.step}")
-                self._demand(key, up.ask.model)
-                self.post(_asked(key, up.ask))
+                await self._take(key, holders.question(up.ask.step), _asked(key, up.ask))
             case "commit":
-                self._commit(key, up.commit)
+                await self._take(key, holders.model(up.commit.round), _committed(key, up.commit))
             case "sites":
                 names = cohort.eligible(self.state, job, ())
                 worker.send(pb.WorkerDown(sites=pb.SitesList(sites=names)))
@@ -175,22 +187,44 @@ class Flows:
         else:
             self.post(events.FlowFailed(job, error, story))
 
-    def _demand(self, job: JobId, model: str) -> None:
-        if not self.workspace.job(job).blobs.has(model):
-            raise RemoteFault(f"the workflow speaks of a model that it never wrote: {model[:12]}")
+    async def _take(self, job: JobId, holder: str, said: events.Asked | events.CommitAsked) -> None:
+        """Take the model that a workflow speaks of out of its hands, then tell the machine what it said."""
+        files = self.workspace.job(job)
+        if handover.size(files.out, said.model) < SMALL:  # most questions: not worth a thread
+            files.blobs.take(holder, files.out, said.model, _is_small)
+            self.post(said)
+            return
+        fits = handover.room(self.free())
+        await asyncio.to_thread(files.blobs.take, TAKEN, files.out, said.model, fits)
+        if job not in self._restarting:  # nobody speaks for a workflow that was sent away meanwhile
+            files.blobs.hold(holder, said.model)
+            self.post(said)
+        if away := files.blobs.let_go([(TAKEN, said.model)]):
+            await asyncio.to_thread(unlink, away)
 
-    def _commit(self, job: JobId, commit: pb.Commit) -> None:
-        self._demand(job, commit.model)
-        metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
-        left_out = {site: code.told(why) for site, why in commit.left_out.items()}  # of sites that did answer
-        self.post(events.CommitAsked(job, commit.round, commit.model, metrics, commit.best, left_out))
+
+def _is_small(layout: Layout, _: int) -> None:
+    if layout.size > SMALL:
+        raise RemoteFault("the workflow's model changed its size while it was taken")
+
+
+def _committed(job: JobId, commit: pb.Commit) -> events.CommitAsked:
+    if commit.round > MAX_NUMBER:
+        raise RemoteFault(f"the workflow commits round {commit.round}", why=f"the limit is {MAX_NUMBER}")
+    metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
+    left_out = {site: code.told(why) for site, why in commit.left_out.items()}  # of sites that did answer
+    return events.CommitAsked(job, commit.round, commit.model, metrics, commit.best, left_out)
 
 
 def _asked(job: JobId, ask: pb.Ask) -> events.Asked:
     if len(ask.kind) > MAX_KIND or len(ask.step) > MAX_STEP or "\0" in ask.kind:
         raise RemoteFault(f"the workflow asks {ask.kind[:20]!r}…", why=f"the limit is {MAX_KIND} characters of text")
-    if not all(map(math.isfinite, (ask.deadline_s, ask.max_norm, *ask.numbers.values()))) or ask.at_least > MAX_SITES:
+    numbers = (ask.deadline_s, ask.max_norm, *ask.numbers.values())
+    if not all(map(math.isfinite, numbers)) or min(numbers[:2]) < 0 or ask.at_least > MAX_SITES:
         raise RemoteFault("the workflow asks with a number that is none", why=f"{ask.kind!r} of round {ask.round}")
+    if max(ask.round, ask.rounds, ask.sample) > MAX_NUMBER or ask.deadline_s > MAX_DURATION_S:
+        why = f"round {ask.round} of {ask.rounds}, {ask.sample} sites, {ask.deadline_s:g} s"
+        raise RemoteFault("the workflow asks with a number that is too large", why=why)
     return events.Asked(
         job=job,
         step=ask.step,
@@ -217,7 +251,8 @@ def _begin(job: LiveJob, files: JobFiles) -> pb.WorkerDown:
             job=job.record.id,
             name=job.record.name,
             code=str(files.code),
-            blobs=str(files.folder / "blobs"),
+            blobs=str(files.blobs.folder),
+            out=str(files.out),
             workflow=spec.workflow,
             with_json=json.dumps(spec.with_),
             config_json=json.dumps(spec.config),

@@ -14,7 +14,7 @@ from convoy.errors import NotAllowed, Refused, StorageFull
 from convoy.flows.check import check_job
 from convoy.server.files import Workspace
 from convoy.spec.job import Job as JobSpec
-from convoy.spec.job import read_job_document
+from convoy.spec.job import read_job_document, text_of
 from convoy.trust import bundle as bundles
 from convoy.trust.federation import Roll
 
@@ -37,10 +37,7 @@ class Intake:
                 why=f"you are {person.name}, it says {checked.submitter}",
                 fix="submit it with the kit that signed it",
             )
-        text = bytes(checked.files["job.yaml"]).decode() if "job.yaml" in checked.files else ""
-        if not text:
-            raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
-        spec, document = read_job_document(text, name="job.yaml")
+        spec, document = read_job_document(text_of(checked.files), name="job.yaml")
         if (None if checked.sites is None else set(checked.sites)) != (None if spec.sites is None else set(spec.sites)):
             raise Refused(
                 "the bundle is signed for other sites than its job.yaml names",

@@ -16,6 +16,7 @@ from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
+from convoy.worker.supervisor import Supervisor
 
 LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
 
@@ -32,6 +33,7 @@ class Loop:
     """Owns the machine and the order of things: nothing is said before what it rests on is durable."""
 
     perform: Callable[[effects.Effect], None]  # does one effect and must not block; the parts that it needs need us
+    supervisor: Supervisor  # of the jobs, which it ends by an event
 
     def __init__(self, machine: Machine, ledger: Ledger, *, room: Callable[[], str]) -> None:
         """`room` says in words that the disk is full, or nothing."""
@@ -142,6 +144,8 @@ class Loop:
             self.perform(effect)
         except (ConvoyError, OSError) as problem:  # one job's trouble is not the federation's
             structlog.get_logger().error("an effect failed", effect=repr(effect)[:500], problem=str(problem))
+        except Exception as problem:  # noqa: BLE001 - the supervisor of effects: one job must not end its server
+            self.supervisor.failed(_job_of(effect), problem)
 
     async def _write(self, records: list[Entry]) -> None:
         while True:
@@ -155,11 +159,21 @@ class Loop:
                 room = asyncio.Event()
                 asyncio.get_running_loop().call_later(LOOK_AGAIN_S, room.set)
                 await room.wait()
+            except Exception as problem:  # noqa: BLE001 - the supervisor of records: one job must not end its server
+                await self._write_apart(records, problem)
+                return
             else:
                 if self._unwritten:
                     self._unwritten = ""
                     self.check_room()
                 return
+
+    async def _write_apart(self, records: list[Entry], problem: Exception) -> None:
+        """Write records one by one, because together they cannot be written; one that cannot ends its job."""
+        for record in records if len(records) > 1 else []:
+            await self._write([record])
+        if len(records) == 1:
+            self.supervisor.failed(str(getattr(records[0], "job", getattr(records[0], "id", ""))), problem)
 
     def _enqueue(self, items: Iterable[effects.Effect]) -> None:
         self._queue.extend(items)
@@ -183,6 +197,12 @@ class Loop:
 
 def _waits(item: object) -> bool:
     return isinstance(item, asyncio.Future | Kept | effects.Forget) or (isinstance(item, effects.Save) and item.wait)
+
+
+def _job_of(effect: effects.Effect) -> str:
+    """Return the job that an effect is about; "" for none."""
+    about = getattr(effect, "record", None) or getattr(effect, "task", None) or getattr(effect, "step", None) or effect
+    return str(getattr(about, "job", getattr(about, "id", getattr(effect, "job", ""))))
 
 
 def _record(item: object) -> Entry | None:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from convoy.control import effects, events
-from convoy.control.jobs import needed
+from convoy.control import effects, events, holders
 from convoy.control.records import JobId, SiteName, Step, Task
 from convoy.control.state import State
 from convoy.errors import ConvoyError, StorageFull
@@ -23,6 +22,7 @@ from convoy.server.results import Results
 from convoy.server.transfers import Transfers
 from convoy.store.blobs import unlink
 from convoy.wire import convoy_pb2 as pb
+from convoy.worker.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Performer:
     transfers: Transfers
     flows: Flows
     results: Results
-    group: asyncio.TaskGroup
+    supervisor: Supervisor
     post: Callable[[events.Event], None]
     logs_of: Callable[[str], JobLogs]
     forget_logs: Callable[[str], None]
@@ -79,19 +79,17 @@ class Performer:
             case effects.StopFlow(job=job):
                 self.flows.stop(job)
             case effects.SyncModel(job=job, round=round_, model=model):
-                self._go(self._sync(job, round_, self.workspace.job(job).blobs.path(model)))
-            case effects.Release(job=job_id, digests=digests):
-                live = self.state.jobs.get(job_id)
-                gone = self.transfers.detach(job_id, digests - needed(live) if live is not None else digests)
-                self._go(asyncio.to_thread(unlink, gone))
+                self._go(job, self._sync(job, round_, self.workspace.job(job).blobs.path(model)))
+            case effects.Release(job=job_id):
+                self._release(job_id)
             case effects.KeepResults(job=job):
-                self.group.create_task(self._keep(job))
+                self.supervisor.start(job, self._keep(job))
             case effects.Sweep(job=job, models=models):
                 self.logs_of(job).wake()
-                self._go(asyncio.to_thread(self.workspace.job(job).sweep, models=models))
+                self._go(job, asyncio.to_thread(self.workspace.job(job).sweep, models=models))
             case effects.Forget(job=job):
                 self.forget_logs(job)
-                self._go(asyncio.to_thread(self.workspace.job(job).remove))
+                self._go(job, asyncio.to_thread(self.workspace.job(job).remove))
             case effects.TakeUp():
                 self._take_up()
             case effects.Conflict(site=site, job=job, step=step_name):
@@ -100,6 +98,15 @@ class Performer:
                 self.audit.note_some(f"site:{site}", "update", f"task:{job}/{step_name}", said)
             case effects.Note(level=level, text=text):
                 getattr(self.note, level)(text)
+
+    def _release(self, job: JobId) -> None:
+        live = self.state.jobs.get(job)
+        if live is None:
+            return
+        folder = self.workspace.job(job).blobs
+        gone = [hold for hold in folder.holds() if not holders.passing(hold[0]) and not holders.stays(live, hold[0])]
+        if gone and (away := folder.let_go(gone)):
+            self._go(job, asyncio.to_thread(unlink, away))
 
     def _start(self, site: SiteName, job: JobId) -> None:
         record = self.state.jobs[job].record
@@ -124,8 +131,8 @@ class Performer:
         )
         self.hub.send(site, pb.Down(task=task))
 
-    def _go(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something in the background; what one job's files bring about is not the other jobs' end."""
+    def _go(self, job: str, work: Coroutine[Any, Any, None]) -> None:
+        """Do something for a job in the background."""
 
         async def owned() -> None:
             try:
@@ -133,7 +140,7 @@ class Performer:
             except (ConvoyError, OSError) as problem:
                 self.note.error("something could not be done", problem=str(problem))
 
-        self.group.create_task(owned())
+        self.supervisor.start(job, owned())
 
     async def _sync(self, job: JobId, round_: int, model: Path) -> None:
         """Bring a model to the disk for good while its sites train on it; until then they keep their updates."""
@@ -160,10 +167,10 @@ class Performer:
 
     def _take_up(self) -> None:
         """The disk has room again: take up what waited for it."""
-        self._go(self.transfers.room())
+        self._go("", self.transfers.room())
         for job in list(self.unkept):
             self.unkept.discard(job)
-            self.group.create_task(self._keep(job))
+            self.supervisor.start(job, self._keep(job))
         self.hub.catch_up()
 
 

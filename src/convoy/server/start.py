@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
 
-from convoy.control import events
+from convoy.control import events, holders
 from convoy.control.asks import reopen
-from convoy.control.jobs import needed
-from convoy.control.records import SiteName
+from convoy.control.faults import MAX_FAULTS
+from convoy.control.records import JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
-from convoy.store.blobs import unlink
+from convoy.store.blobs import BlobFolder
 from convoy.store.ledger import Contents, Switched, Undone
+
+NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job.yaml is not read any more
 
 
 def needs_of(spec: str) -> Needs:
@@ -29,7 +34,22 @@ def needs_of(spec: str) -> Needs:
     )
 
 
-def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: float) -> State:
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a start runs into, job by job: an error that one job's records or files bring about is that job's."""
+
+    broken: dict[JobId, Exception] = field(default_factory=dict)  # the first of each
+
+    @contextmanager
+    def job(self, job: JobId) -> Iterator[None]:
+        """Look at one job."""
+        try:
+            yield
+        except Exception as problem:  # noqa: BLE001 - the supervisor of jobs before there is a machine to end them
+            self.broken.setdefault(job, problem)
+
+
+def state_from(contents: Contents, sites: Iterable[str], found: Found, *, max_jobs: int, now: float) -> State:
     """Return the state that the ledger describes; sites of old jobs that left the federation stay known."""
     known = set(sites)
     names = known | {member.site for member in contents.members}
@@ -38,7 +58,10 @@ def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: 
         sites={SiteName(name): _site(SiteName(name), known, contents) for name in sorted(names)},
     )
     for job in contents.jobs:
-        state.jobs[job.id] = LiveJob(job, needs_of(job.spec))
+        state.jobs[job.id] = LiveJob(job, NOTHING)
+        with found.job(job.id):
+            if job.faults < MAX_FAULTS:
+                state.jobs[job.id].needs = needs_of(job.spec)
     for member in contents.members:
         live = state.jobs[member.job]
         live.members[member.site] = member
@@ -51,7 +74,8 @@ def state_from(contents: Contents, sites: Iterable[str], *, max_jobs: int, now: 
             live.unfinished = record
     for step in contents.steps:
         tasks = [task for task in contents.tasks if (task.job, task.step) == (step.job, step.step)]
-        reopen(state.jobs[step.job], step, tasks, now)
+        with found.job(step.job):
+            reopen(state.jobs[step.job], step, tasks, now)
     return state
 
 
@@ -60,47 +84,51 @@ def _site(name: SiteName, known: set[str], contents: Contents) -> LiveSite:
     return LiveSite(name, listed=name in known, enabled=switched.enabled)
 
 
-def undone(contents: Contents, workspace: Workspace) -> list[Undone]:
+def undone(contents: Contents, workspace: Workspace, found: Found) -> list[Undone]:
     """Return the newest rounds of running jobs whose model the disk has lost or changed: they are to be made again.
 
     A committed model is synced while the next round trains on it, and until that is done the sites keep their updates
     and the model before it stays: so a power cut costs one round at the most, which is folded again from the same bits.
     """
-    found: list[Undone] = []
-    running = {job.id for job in contents.jobs if job.state == "running"}
-    for job in running:
+    lost: list[Undone] = []
+    for job in [job.id for job in contents.jobs if job.state == "running"]:
         folder = workspace.job(job).blobs
-        for record in sorted((r for r in contents.rounds if r.job == job), key=lambda r: -r.round):
-            if folder.verify(record.model):
-                break
-            folder.delete(record.model)
-            found.append(Undone(job, record.round))
-    return found
+        with found.job(job):
+            for record in sorted((r for r in contents.rounds if r.job == job), key=lambda r: -r.round):
+                if folder.verify(record.model):
+                    break
+                folder.condemn(record.model)
+                lost.append(Undone(job, record.round))
+    return lost
 
 
-def tidy(state: State, workspace: Workspace) -> None:
+def tidy(state: State, workspace: Workspace, found: Found) -> None:
     """Remove what nobody needs: what a killed server had not yet released, had half written or half taken."""
     for left in (workspace.folder / "jobs").iterdir():
         if left.name not in state.jobs:
             shutil.rmtree(left, ignore_errors=True)
     for job in state.jobs.values():
         if job.record.state == "running":
-            folder = workspace.job(job.record.id).blobs
-            folder.folder.mkdir(parents=True, exist_ok=True)
-            folder.sweep(parts=False)
-            if job.rounds:  # before the model that it was made of goes
-                sync_file(folder.path(job.rounds[-1].model))
-            unlink(folder.detach(folder.digests() - needed(job)))
+            with found.job(job.record.id):
+                _tidy(job, workspace.job(job.record.id).blobs)
 
 
-def lost_updates(state: State, workspace: Workspace) -> list[events.Lost]:
+def _tidy(job: LiveJob, folder: BlobFolder) -> None:
+    folder.folder.mkdir(parents=True, exist_ok=True)
+    if job.rounds:  # before the model that it was made of goes
+        sync_file(folder.path(job.rounds[-1].model))
+    folder.recover(holders.needed(job), lambda holder, _: holders.stays(job, holder))
+
+
+def lost_updates(state: State, workspace: Workspace, found: Found) -> list[events.Lost]:
     """Return the updates that the ledger counts and the disk has lost or changed; reads every byte of them."""
     lost: list[events.Lost] = []
     for job in state.jobs.values():
         folder = workspace.job(job.record.id).blobs
-        for step in job.steps.values():
-            for task in step.tasks.values():
-                if task.state == "received" and task.digest and not folder.verify(task.digest):
-                    folder.delete(task.digest)
-                    lost.append(events.Lost(job.record.id, step.record.step, task.site))
+        with found.job(job.record.id):
+            for step in job.steps.values():
+                for task in step.tasks.values():
+                    if task.state == "received" and task.digest and not folder.verify(task.digest):
+                        folder.condemn(task.digest)
+                        lost.append(events.Lost(job.record.id, step.record.step, task.site))
     return lost

@@ -6,26 +6,28 @@ import asyncio
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import structlog
+
 from convoy import errors
-from convoy.control import events
-from convoy.control.jobs import needed
+from convoy.control import events, holders
 from convoy.control.records import JobId, SiteName, Step
-from convoy.control.state import LiveJob, State
+from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, schema
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
 from convoy.store import arrays
-from convoy.store.blobs import Receiver
+from convoy.store.receiver import Receiver
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.pump import Moved, Pump
 from convoy.wire.stream import Stream
+from convoy.worker.supervisor import Supervisor
 
 MAX_METRICS: Final = 1000  # of one update; they are kept for ever
 MAX_NAME: Final = 255  # characters of a metric's name
@@ -55,7 +57,7 @@ class Transfers:
     post: Callable[[events.Event], None]
     check_room: Callable[[], str]
     pump: Pump
-    group: asyncio.TaskGroup
+    supervisor: Supervisor
     audit: Auditor
     received: int = 0  # bytes since start
     sent: int = 0
@@ -63,7 +65,6 @@ class Transfers:
     _queued: dict[tuple[str, str], list[tuple[SiteName, pb.Offer]]] = field(default_factory=lambda: defaultdict(list))
     _stalled: list[tuple[SiteName, pb.Offer]] = field(default_factory=list)  # until the disk has room
     _damaged: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))  # times, by arrival
-    _pinned: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
 
     # ---- updates in ------------------------------------------------------------------------------------------
     async def offer(self, site: SiteName, offer: pb.Offer) -> None:
@@ -80,14 +81,16 @@ class Transfers:
             self._done(site, offer)  # the machine knows what to answer: receipt, late, or not asked
             return
         try:
-            await self._judge(site, offer, job, step.record)
+            await self._judge(site, offer, step.record)
         except StorageFull:
             self._stalled.append((site, offer))
             self.check_room()
         except (Refused, RemoteFault) as problem:
             self._refuse(site, offer, problem)
+        except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
+            self._unforeseen(site, offer, problem)
 
-    async def _judge(self, site: SiteName, offer: pb.Offer, job: LiveJob, step: Step) -> None:
+    async def _judge(self, site: SiteName, offer: pb.Offer, step: Step) -> None:
         if len(offer.metrics) > MAX_METRICS:
             raise Refused(f"the update was refused: {len(offer.metrics)} metrics, {MAX_METRICS} are the limit")
         if any(len(name) > MAX_NAME for name in offer.metrics):
@@ -101,27 +104,29 @@ class Transfers:
         if not digest:
             self._done(site, offer)
             return
-        if digest in job.stale:
-            job.stale.discard(digest)
         folder = self.workspace.job(offer.job).blobs
         header = offer.update.whole or offer.update.header
         layout = blob.parse(header[: blob.header_length(header[:8])], expect=digest)
         schema.check_layout(layout, folder.read_header(step.model))
-        if folder.has(digest):
+        holder = holders.answer(offer.step, site)
+        if folder.hold(holder, digest):
             await self._accept(site, offer, step)
             return
         key = (offer.job, offer.step, site)
+        before = self._arrivals.get(key)
         await self._drop(key)  # said again on a new line: what we wanted may not have got through
+        if before is not None and before.offer.update.digest != digest:
+            await asyncio.to_thread(folder.release, holder, before.offer.update.digest)
         if any(a.offer.update.digest == digest and a.offer.job == offer.job for a in self._arrivals.values()):
             self._queued[offer.job, digest].append((site, offer))  # the same bytes are on their way already
             return
         if offer.update.whole:
-            folder.put(offer.update.whole, expect=digest)
+            folder.put(holder, offer.update.whole, expect=digest)
             self.received += layout.size
             await self._accept(site, offer, step)
             return
         near = () if key in self._damaged else (step.model,)
-        receiver = await asyncio.to_thread(folder.receive, layout, near=near)
+        receiver = await asyncio.to_thread(folder.receive, holder, layout, near=near)
         if site not in self.hub.lines:
             receiver.close()
             return
@@ -163,13 +168,15 @@ class Transfers:
             self._refuse(site, offer, problem)
         except Unreachable:
             return False  # what came stays; the site offers it again
+        except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
+            self._unforeseen(site, offer, problem)
         finally:
             arrival.receiver.close()
             arrival.ended.set()
             mine = self._arrivals.get(key) is arrival  # or the site has offered it anew
             if mine:
                 del self._arrivals[key]
-                self.group.create_task(self._next_in_line(offer.job, offer.update.digest))
+                self.supervisor.start(offer.job, self._next_in_line(offer.job, offer.update.digest))
         if again and mine:
             await self.offer(site, offer)
         await stream.write(pb.Verdict())
@@ -181,8 +188,6 @@ class Transfers:
 
     async def _accept(self, site: SiteName, offer: pb.Offer, step: Step) -> None:
         digest, folder = offer.update.digest, self.workspace.job(offer.job).blobs
-        key = (offer.job, digest)
-        self._pinned[key] += 1
         try:
             update, base = arrays.load(folder, digest), arrays.load(folder, step.model)
             if offer.update.whole:
@@ -191,14 +196,8 @@ class Transfers:
                 await asyncio.to_thread(schema.check_values, update, base, step.max_norm)
             self._done(site, offer)
         except Refused:
-            live = self.state.jobs.get(JobId(offer.job))
-            if self._pinned[key] == 1 and digest != step.model and (live is None or digest not in needed(live)):
-                folder.delete(digest)  # unless it counts elsewhere: as a model, or as another answer
+            await asyncio.to_thread(folder.release, holders.answer(offer.step, site), digest)
             raise
-        finally:
-            self._pinned[key] -= 1
-            if not self._pinned[key]:
-                del self._pinned[key]
 
     def _done(self, site: SiteName, offer: pb.Offer) -> None:
         self.post(
@@ -210,10 +209,17 @@ class Transfers:
         self.audit.note_some(f"site:{site}", "update", f"task:{offer.job}/{offer.step}", f"refused: {reason}")
         self.post(events.Unusable(JobId(offer.job), offer.step, site, reason))
 
+    def _unforeseen(self, site: SiteName, offer: pb.Offer, problem: Exception) -> None:
+        """Leave a site out whose update raised what none should: its job can do without it."""
+        structlog.get_logger().error(
+            "an update failed by an error of this server", job=offer.job, step=offer.step, site=site, exc_info=problem
+        )
+        self._refuse(site, offer, RemoteFault("the server failed at this update", why=type(problem).__name__))
+
     def leave(self, site: SiteName) -> None:
         """A site is gone: what it was sending stays as far as it came, for when it is back."""
         for key in [key for key in self._arrivals if key[2] == site]:
-            self.group.create_task(self._drop(key))
+            self.supervisor.start(key[0], self._drop(key))
         self._stalled = [pair for pair in self._stalled if pair[0] != site]
 
     async def _drop(self, key: tuple[str, str, str]) -> None:
@@ -226,18 +232,13 @@ class Transfers:
         else:
             arrival.stream.cut()
             await arrival.ended.wait()
-        self.group.create_task(self._next_in_line(key[0], arrival.offer.update.digest))
+        self.supervisor.start(key[0], self._next_in_line(key[0], arrival.offer.update.digest))
 
     async def room(self) -> None:
         """The disk has room again: take up what was stalled."""
         stalled, self._stalled = self._stalled, []
         for site, offer in stalled:
             await self.offer(site, offer)
-
-    def detach(self, job: str, digests: Iterable[str]) -> list[Path]:
-        """Take blobs out of use, except those that are being judged right now; return the files to unlink."""
-        folder = self.workspace.job(job).blobs
-        return folder.detach(digest for digest in digests if (job, digest) not in self._pinned)
 
     def _mover(self, job: str, site: SiteName, *, incoming: bool) -> Moved:
         """Return what is told of bytes that move: they are counted, and they are progress."""

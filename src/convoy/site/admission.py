@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from convoy import errors
 from convoy.errors import BadInput, JobFailed, NotAllowed, Refused
+from convoy.model.blob import MAX_HEADER, Layout
 from convoy.model.schema import check_layout
 from convoy.site import refusals
 from convoy.spec.approvals import read_approvals
@@ -91,12 +92,12 @@ def judged(
 ) -> Job:
     """Return the job.yaml of a verified bundle that may run here; note a refusal in the job's folder, and raise it."""
     from convoy.control.policy import Host, refusal
-    from convoy.spec.job import read_job
+    from convoy.spec.job import read_job, text_of
 
     if checked.sites is not None and kit.name not in checked.sites:
         raise Refused(f"the bundle is not for {kit.name}", why=f"it is signed for {', '.join(checked.sites) or 'none'}")
     who = submitter(kit, checked.submitter)
-    spec = read_job(bytes(checked.files["job.yaml"]).decode(), "job.yaml")
+    spec = read_job(text_of(checked.files), "job.yaml")
     host = Host(kit.name, kit.org, approved(kit), makes_pods=makes_pods, missing=missing)
     problem = refusal(policy, spec, who, host, checked.digest)
     if problem is not None:
@@ -122,18 +123,35 @@ def approved(kit: Kit) -> frozenset[str]:
     return frozenset(approval.digest for approval in read_approvals(kit.local / "approved.yaml"))
 
 
-def released(kit: Kit, blobs: BlobFolder, answer: pb.Answer, task: pb.Task) -> tuple[str, float, dict[str, float]]:
+def holder(step: str) -> str:
+    """Return who holds the answer to a task."""
+    return f"answer.{step}"
+
+
+def released(
+    kit: Kit, blobs: BlobFolder, out: Path, answer: pb.Answer, task: pb.Task
+) -> tuple[str, float, dict[str, float]]:
     """Return what of an answer may leave: the digest of the update behind the filters, the weight, the metrics.
 
-    Names, shapes, dtypes and the order of the tensors are the model's, so that nothing is said with them. Raises
-    `Refused` for others, and for what the filters cannot work on.
+    The update is taken from the folder `out` of the trainer and held. Names, shapes, dtypes and the order of its
+    tensors are the model's, so that nothing is said with them. Raises `RemoteFault` for a file that is not a blob,
+    `Refused` for an update that is larger than its model, or for one that is not laid out like it.
     """
     policy = read_policy(kit.local / "policy.yaml")
     digest = ""
     if answer.digest:
-        check_layout(blobs.read_header(answer.digest), blobs.read_header(task.model.digest))
+        base = blobs.read_header(task.model.digest)
+        blobs.take(
+            holder(task.step), out, answer.digest, lambda layout, _: _demand_size(layout, base.size + MAX_HEADER)
+        )
+        check_layout(blobs.read_header(answer.digest), base)
         digest = _filtered(kit, policy, blobs, answer.digest, task)
     return digest, policy.leave.weighed(answer.weight), dict(answer.metrics) if policy.leave.metrics else {}
+
+
+def _demand_size(update: Layout, most: int) -> None:
+    if update.size > most:
+        raise Refused(f"the update has {update.size} bytes", why=f"shaped like its model it has at most {most}")
 
 
 def told(kit: Kit, failed: pb.TaskFailed) -> tuple[str, str]:
@@ -171,9 +189,13 @@ def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, digest: str, task: pb
     # The same bits again after a crash; other ones for another update and another model, or the noise would cancel out.
     asked = f"{task.job}/{task.step}/{task.model.digest}/{digest}"
     seed = blake3(asked.encode(), key=_secret(kit)).digest()
-    update, base = arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
+
+    mine, update, base = holder(task.step), arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
     changed = filters.apply(filters.chain(policy.filters, seed=seed), update, base)
-    return arrays.save(blobs, changed)  # what the trainer wrote stays, unseen, until the round is committed
+    leaves = arrays.save(blobs, mine, changed)
+    if leaves != digest:
+        blobs.release(mine, digest)  # what the trainer wrote nobody else is to see
+    return leaves
 
 
 def _secret(kit: Kit) -> bytes:

@@ -20,8 +20,10 @@ from convoy.control.records import are_names
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
+from convoy.site import quarantine as quarantined
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
+from convoy.site.quarantine import Quarantine
 from convoy.site.witness import FILE, Witness
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
@@ -34,6 +36,7 @@ from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
 from convoy.worker import node
 from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
+from convoy.worker.supervisor import Supervisor
 
 REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
 
@@ -65,7 +68,9 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     line = Line(Way(host, kit.fed_port, kit), pump)
     ending = Ending()
     async with chosen(settings, (kit.root, settings.workspace)) as launcher, asyncio.TaskGroup() as group:
-        site = Site(kit, settings, folder, line, launcher, structlog.get_logger())
+        supervisor = Supervisor(group, lambda job, error, _: agent.fail(job, error))
+        quarantine = Quarantine(folder / quarantined.FILE)
+        site = Site(kit, settings, folder, line, launcher, structlog.get_logger(), supervisor, quarantine)
         agent = Agent(site, group, ending, ready_fd)
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, agent.metrics)
@@ -174,8 +179,9 @@ class Agent:
         """Take up the jobs that an earlier process of this site left on the disk."""
         for folder in sorted((self.site.folder / "jobs").iterdir()):
             if (folder / "bundle").exists():
-                self.jobs[folder.name] = SiteJob(self.site, folder.name, None)
-            else:
+                with self.site.supervisor.over(folder.name):
+                    self.jobs[folder.name] = SiteJob(self.site, folder.name, None)
+            if folder.name not in self.jobs:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _hello(self) -> pb.Hello:
@@ -217,7 +223,8 @@ class Agent:
             case _:
                 job = self.jobs.get(getattr(down, kind).job)
                 if job is not None:
-                    await self._for_job(job, kind, down)
+                    with self.site.supervisor.over(job.id):
+                        self._for_job(job, kind, down)
 
     async def _trusted(self, kind: str, down: pb.Down) -> None:
         """Hear what concerns who is who, and what can be proven."""
@@ -231,7 +238,8 @@ class Agent:
             case "checkpoint":
                 self._witness(down.checkpoint)
 
-    async def _for_job(self, job: SiteJob, kind: str, down: pb.Down) -> None:
+    def _for_job(self, job: SiteJob, kind: str, down: pb.Down) -> None:
+        start = self.site.supervisor.start
         match kind:
             case "task":
                 job.give(down.task)
@@ -239,13 +247,13 @@ class Agent:
                 self.site.log.info("job over", job=job.id, reason=down.stop.reason)
                 job.stop(down.stop.finish_s)
             case "want":
-                self.group.create_task(job.push(down.want))
+                start(job.id, job.push(down.want))
             case "reject":
-                job.rejected(down.reject.step, down.reject.reason)
+                start(job.id, job.rejected(down.reject.step, down.reject.reason))
             case "committed":
-                self.group.create_task(job.committed(down.committed.round))
+                start(job.id, job.committed(down.committed.round))
             case "cancel":
-                self.group.create_task(job.cancel(down.cancel.step))
+                start(job.id, job.cancel(down.cancel.step))
             case "receipt":
                 return  # the bytes stay until the round is committed
 
@@ -272,7 +280,8 @@ class Agent:
                 job.stop()
         for key, offset in alive.items():
             if key in self.jobs:
-                self.jobs[key].resumed(offset)
+                with self.site.supervisor.over(key):
+                    self.jobs[key].resumed(offset)
         self.site.log.info("registered", server=welcome.version, jobs=len(self.jobs))
         if self.ready_fd is not None:
             say_ready(self.ready_fd)
@@ -286,15 +295,25 @@ class Agent:
 
     def _begin(self, start: pb.Start) -> None:
         try:
-            self._run(SiteJob(self.site, start.job, start))
+            with self.site.supervisor.over(start.job, own=(OSError,)):
+                self._run(SiteJob(self.site, start.job, start))
         except OSError as problem:  # no room for one more job: the others go on
             reason = f"the site cannot keep the job: {problem}"
             self.site.line.send(pb.Up(refused=pb.JobRefused(job=start.job, reason=reason)))
 
     def _run(self, job: SiteJob) -> None:
         self.jobs[job.id] = job
-        run = self._runs[job.id] = self.group.create_task(job.run())
+        run = self._runs[job.id] = self.site.supervisor.start(job.id, job.run())
         run.add_done_callback(lambda _: self._gone(job.id))
+
+    def fail(self, job: str, error: str) -> None:
+        """Something that this site did for a job raised an error that is not the job's."""
+        if job in self.jobs:
+            self.jobs[job].fail(error)
+        else:  # it was about to begin
+            self.site.quarantine.add(job)
+            reason = f"{self.site.kit.name} failed at this job ({error.partition(':')[0]})"
+            self.site.line.send(pb.Up(refused=pb.JobRefused(job=job, reason=reason)))
 
     def _gone(self, job: str) -> None:
         self.jobs.pop(job, None)

@@ -5,31 +5,33 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from convoy import errors
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.site import admission, artifacts
+from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
 from convoy.site.log import JobLog
 from convoy.site.outbox import Answer, Outbox, as_up
+from convoy.site.quarantine import MAX_FAULTS, Quarantine
 from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.kit import Kit
 from convoy.spec.plain import one_line
 from convoy.spec.settings import Settings
-from convoy.store.blobs import BlobFolder, unlink
+from convoy.store.blobs import BlobFolder, Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
 from convoy.worker.launcher import Launcher, Order, Wants
+from convoy.worker.supervisor import Supervisor
 
-T = TypeVar("T")
 ANSWERED: Final = "this site has answered this step before, for another question: it does not answer it anew"
-MAX_BUNDLE: Final = 72 << 20  # bytes: 64 MiB of files and their signed list
+TASK: Final = "task."  # and a step: the holder of the model that the task is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Site:
     line: Line
     launcher: Launcher
     log: Any
+    supervisor: Supervisor
+    quarantine: Quarantine
 
 
 @dataclass(slots=True)
@@ -56,7 +60,8 @@ class SiteJob:
     _current: str = ""
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
-    _models: list[str] = field(default_factory=list)
+    _intake: Intake = field(init=False)
+    blobs: BlobFolder = field(init=False)
     _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
@@ -70,8 +75,11 @@ class SiteJob:
     def __post_init__(self) -> None:
         """Open the folder."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "blobs").mkdir(exist_ok=True)
+        self.blobs = BlobFolder(self.folder / "blobs")
+        self.blobs.folder.mkdir(exist_ok=True)
         self._outbox = Outbox(self.folder / "outbox")
+        self.blobs.recover((_held(answer) for answer in self._outbox.answers.values() if answer.digest), _comes_again)
+        self._intake = Intake(self.id, self.folder, self.blobs, self.site.line, self._stop)
         sent = 0 if self.start is None else self.start.log_offset
         self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, sent)
 
@@ -81,9 +89,9 @@ class SiteJob:
         return self.site.folder / "jobs" / self.id
 
     @property
-    def blobs(self) -> BlobFolder:
-        """The job's blobs at this site."""
-        return BlobFolder(self.folder / "blobs")
+    def _out(self) -> Path:
+        """The folder that the trainer writes its blobs into."""
+        return self.folder / "out"
 
     @property
     def refused(self) -> bool:
@@ -93,6 +101,14 @@ class SiteJob:
     # ---- its life --------------------------------------------------------------------------------------------
     async def run(self) -> None:
         """Run until `stop`, then remove every file; cancelled (a drain), keep them for when the site is back."""
+        with self.site.supervisor.over(self.id):
+            await self._live()
+        await self._stop.wait()  # also after it has failed here
+        self._log.close()  # a trainer may have said something on its way out
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+        self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
+
+    async def _live(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._working = work = group.create_task(self._work(group))
             pump = group.create_task(self._log.pump())
@@ -102,9 +118,6 @@ class SiteJob:
             if self._trainer is not None:
                 await self._finish(self._trainer)
                 await self._keep_artifacts()
-        self._log.close()  # a trainer may have said something on its way out
-        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
-        self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
 
     async def _finish(self, trainer: Trainer) -> None:
         """End the trainer: of a completed job, what comes after its loop of tasks has the job's patience."""
@@ -129,6 +142,20 @@ class SiteJob:
         self._finish_s = max(finish_s, self._finish_s)
         self._stop.set()
 
+    def fail(self, error: str) -> None:
+        """End the job here because of an error of the site itself: the server hears of what kind, the log says more."""
+        self.site.quarantine.add(self.id)
+        if self._refusal:
+            return
+        kind = error.partition(":")[0]
+        self._refusal = f"{self.site.kit.name} failed at this job ({kind}): its owner finds more in the site's log"
+        self.site.log.warning("job refused", job=self.id, reason=self._refusal)
+        self._refuse()
+        if self._working is not None:
+            self._working.cancel()
+        if self._trainer is not None:
+            self.site.supervisor.start(self.id, self._trainer.stop())
+
     async def drain(self) -> None:
         """End the trainer and keep every file, for when the site is back."""
         if self._working is not None:
@@ -139,6 +166,11 @@ class SiteJob:
 
     async def _work(self, group: asyncio.TaskGroup) -> None:
         try:
+            if self.site.quarantine.holds(self.id):
+                fix = f"its owner removes it from {self.site.quarantine.file.name} in the site's working folder"
+                raise Refused(
+                    f"the job is quarantined: {self.site.kit.name} has failed at it {MAX_FAULTS} times", fix=fix
+                )
             await self._prepare(group)
             while True:
                 await self._turn(await self.tasks.get())
@@ -156,20 +188,28 @@ class SiteJob:
         self._current = task.step
         answer = await self._answer(task)
         self._current = ""
-        latest = self._known.pop(task.step, None)
+        latest, kept = self._known.pop(task.step, None), ""
         if latest is not None and answer is not None:
             self._outbox.put(answer, task)
             self._offer(answer)
-        elif latest is not None and latest is not task:
+            kept = answer.digest
+        mine, models = admission.holder(task.step), f"{TASK}{task.step}"
+        holds = self.blobs.holds()
+        await self._let_go(one for one in holds if one[0] == models or (one[0] == mine and one[1] != kept))
+        if answer is None and latest is not None and latest is not task:
             self.give(latest)  # the server asked once more before we heard that it had forgotten
 
+    async def _let_go(self, holds: Iterable[Hold]) -> None:
+        if away := self.blobs.let_go(holds):
+            await asyncio.to_thread(unlink, away)
+
     async def _prepare(self, group: asyncio.TaskGroup) -> None:
-        data = await self._bundle()
+        data = await self._intake.bundle(self.start)
         free, reserve = shutil.disk_usage(self.folder).free, self.site.settings.disk_reserve
         if free < reserve:
             raise StorageFull("the site's disk is full", why=f"{free >> 20} MiB free, {reserve >> 20} MiB in reserve")
         pods, missing = self.site.settings.pods is not None, self.site.launcher.isolation.missing
-        admitted = await _in_thread(
+        admitted = await in_thread(
             partial(admission.admit, makes_pods=pods, missing=missing), data, self.id, self.folder, self.site.kit
         )
         spec, self._files = admitted.spec, admitted.files
@@ -182,6 +222,7 @@ class SiteJob:
             site=self.site.kit.name,
             code=str(self.folder / "code"),
             blobs=str(self.folder / "blobs"),
+            out=str(self._out),
             trainer=spec.trainer,
             config_json=json.dumps(spec.config),
             data_json=json.dumps(dict(self.site.settings.data)),
@@ -204,20 +245,6 @@ class SiteJob:
         )
         await self._trainer.start()
 
-    async def _bundle(self) -> bytes:
-        path = self.folder / "bundle"
-        if self.start is None:
-            return path.read_bytes()
-        if self.start.size > MAX_BUNDLE:
-            raise Refused(f"the bundle has {self.start.size} bytes, {MAX_BUNDLE} are the limit")
-        start, data = self.start, bytearray(self.start.whole)
-        if len(data) < start.size:
-            await self._pull(start.bundle, lambda: [(len(data), start.size)], data.extend)
-        draft = self.folder / "bundle.tmp"
-        draft.write_bytes(data)
-        draft.replace(path)
-        return bytes(data)
-
     # ---- tasks -----------------------------------------------------------------------------------------------
     def give(self, task: pb.Task) -> None:
         """Take a task from the server; one that is known goes on, one that is answered is offered again."""
@@ -237,7 +264,7 @@ class SiteJob:
         """Return the answer; None if the server does not know any more that it asked (it was killed just then)."""
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
         try:
-            await self._fetch(task.model)
+            await self._intake.model(f"{TASK}{task.step}", task.model)
         except NotAllowed as problem:
             self.site.log.warning("task forgotten by the server", job=self.id, step=task.step, reason=str(problem))
             return None
@@ -252,44 +279,15 @@ class SiteJob:
             up = await self._trainer.train(bare)
             if up.WhichOneof("it") == "failed":
                 return Answer(task.step, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
-            digest, weight, metrics = await _in_thread(admission.released, self.site.kit, self.blobs, up.answer, bare)
+            digest, weight, metrics = await in_thread(
+                admission.released, self.site.kit, self.blobs, self._out, up.answer, bare
+            )
         except ConvoyError as problem:
             reason = errors.line(problem)
             self.site.log.warning("no answer", job=self.id, step=task.step, reason=reason)
             self._log.print(f"convoy: there is no answer to task {task.step}: {reason}\n".encode())
             return Answer(task.step, task.round, "", 0.0, {}, admission.why(self.site.kit, problem))
         return Answer(task.step, task.round, digest, weight, metrics)
-
-    async def _fetch(self, model: pb.Blob) -> None:
-        blobs = self.blobs
-        if model.digest not in self._models:
-            self._models.append(model.digest)
-        if blobs.has(model.digest):
-            return
-        if model.whole:
-            blobs.put(model.whole, expect=model.digest)
-            return
-        layout = blob.parse(model.header, expect=model.digest)
-        near = self._models[:-1]
-        with await _in_thread(lambda: blobs.receive(layout, near=near)) as receiver:
-            if receiver.ranges:
-                await self._pull(model.digest, lambda: receiver.ranges, receiver.feed)
-            await _in_thread(receiver.finish)
-
-    async def _pull(
-        self, digest: str, ranges: Callable[[], Iterable[tuple[int, int]]], feed: Callable[[memoryview], None]
-    ) -> None:
-        """Fetch the ranges of a blob that are missing; a transfer that breaks goes on where it broke."""
-        backoff = Backoff()
-        while True:
-            await self.site.line.connected.wait()
-            wanted = [pb.Range(start=start, end=end) for start, end in ranges()]
-            try:
-                await self.site.line.pull(pb.PullRequest(job=self.id, digest=digest, ranges=wanted), feed)
-            except Unreachable:
-                await backoff.wait(self._stop)
-            else:
-                return
 
     async def cancel(self, step: str) -> None:
         """Nobody waits for this task any more."""
@@ -338,19 +336,23 @@ class SiteJob:
                 if step in self._outbox.answers and self._wants[step] is sent:
                     self._offer(answer)  # the server says what it lacks; if the line broke, too, this is said on return
 
-    def rejected(self, step: str, reason: str) -> None:
+    async def rejected(self, step: str, reason: str) -> None:
         """The server will never count this answer."""
         answer = self._outbox.drop(step)
         if answer is not None and not answer.error:
             self.site.log.warning("update refused", job=self.id, step=step, reason=reason)
             self._log.print(f"convoy: the server refused the update of task {step}: {one_line(reason)}\n".encode())
+        if answer is not None and answer.digest:
+            await self._let_go([_held(answer)])
 
     async def committed(self, round_: int) -> None:
         """Forget what the federation has for good; keep the newest model, whose tensors may not travel again."""
-        gone = {answer.digest for answer in self._outbox.committed(round_)} | set(self._models[:-1])
-        self._models = self._models[-1:]
-        held = {answer.digest for answer in self._outbox.answers.values()} | set(self._models)
-        await asyncio.to_thread(unlink, self.blobs.detach(gone - held - {""}))
+        gone = [_held(answer) for answer in self._outbox.committed(round_) if answer.digest]
+        for holder, digest in self.blobs.holds():
+            older = holder == MODEL and self._intake.newest not in ("", digest)
+            if older or (holder.startswith(TASK) and holder.removeprefix(TASK) not in self._known):
+                gone.append((holder, digest))
+        await self._let_go(gone)
 
     # ---- the line is open again ------------------------------------------------------------------------------
     def resumed(self, log_offset: int) -> None:
@@ -374,11 +376,10 @@ class SiteJob:
         self.site.line.send(pb.Up(ready=pb.JobReady(job=self.id)))
 
 
-async def _in_thread(function: Callable[..., T], *args: object) -> T:
-    """Run something that writes files; whoever is cancelled here waits for its end, so that none comes after that."""
-    work = asyncio.ensure_future(asyncio.to_thread(function, *args))
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        await asyncio.gather(work, return_exceptions=True)
-        raise
+def _held(answer: Answer) -> Hold:
+    return admission.holder(answer.step), answer.digest
+
+
+def _comes_again(holder: str, _: str) -> bool:
+    """Whether a hold outlives the process: what came of a model is gone on with when its task comes again."""
+    return holder == MODEL or holder.startswith(TASK)

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from convoy import errors
 from convoy.errors import JobFailed, Refused, RemoteFault
+from convoy.store import handover
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.budget import Budget, Rate
 from convoy.worker.launcher import Launcher, Order, Worker
@@ -49,6 +51,7 @@ class Trainer:
                 if self._over:
                     raise Refused("the job is over at this site")
                 self._broken, self._is_ready = None, False
+                handover.empty(Path(self.order.begin.trainer.out))  # of what one that died has left there
                 self._worker = await self.launcher.launch(self.order, self.output, self.waits)
                 self._listening = self.group.create_task(self._listen(self._worker))
             return self._worker

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, Refused
 from convoy.spec import names, units, yamls
 
+MAX_AMOUNT: Final = 1e6  # cores or GPUs: no machine has as many
 MAX_IMAGE: Final = 512  # characters: a registry, a path of 255 and a digest
 
 
@@ -40,9 +42,9 @@ class Resources(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    cpu: float = Field(0.0, ge=0)
+    cpu: float = Field(0.0, ge=0, le=MAX_AMOUNT)
     memory: Annotated[int, BeforeValidator(_size)] = 0
-    gpu: float = Field(0.0, ge=0)
+    gpu: float = Field(0.0, ge=0, le=MAX_AMOUNT)
 
 
 class Job(BaseModel):
@@ -82,6 +84,16 @@ class Job(BaseModel):
             return cls.model_validate_json(text)
         except ValidationError as error:
             raise BadInput("not a job as we keep it", why=str(error)) from error
+
+
+def text_of(files: Mapping[str, bytes | bytearray | memoryview]) -> str:
+    """Return the text of a bundle's job.yaml. Raises `Refused` if it has none, or one that is not text."""
+    if "job.yaml" not in files:
+        raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
+    try:
+        return bytes(files["job.yaml"]).decode()
+    except UnicodeDecodeError as problem:
+        raise Refused("the bundle's job.yaml is not UTF-8", why=str(problem), fix="save it as UTF-8 text") from problem
 
 
 def read_job(text: str, name: str) -> Job:

@@ -18,6 +18,10 @@ _BYTES: Final[dict[str, int]] = {"": 1, "B": 1} | {
     for suffix in ("", "B")
 }
 
+MAX_DURATION_S: Final = 10 * 365 * 86400.0  # ten years: every clock and every database can take it
+MAX_SIZE: Final = 1 << 62  # bytes, likewise
+
+_LARGEST: Final = 1e300  # a whole number may be larger than any float
 _NUMBER = r"(\d{1,15}(?:\.\d{1,15})?)"
 _PART: Final = re.compile(_NUMBER + r"\s*(ms|s|m|h|d)", re.ASCII)
 _DURATION: Final = re.compile(rf"(?:{_PART.pattern}\s*)+", re.ASCII)
@@ -25,11 +29,16 @@ _SIZE: Final = re.compile(_NUMBER + r"\s*([a-zA-Z]*)", re.ASCII)
 
 
 def duration_s(text: str | float) -> float:
-    """Return seconds: `10m`, `1h30m`, `500ms`, or a bare number of seconds. Raises `BadInput`."""
+    """Return seconds: `10m`, `1h30m`, `500ms`, or a bare number of seconds, at most ten years. Raises `BadInput`."""
     number = _plain(text)
-    if number is not None:
-        return number
-    written = str(text).strip()
+    seconds = _seconds(str(text)) if number is None else number
+    if seconds > MAX_DURATION_S:
+        raise BadInput(f'"{text}" is too long', why="the limit is ten years", fix="write it like 30s, 10m or 365d")
+    return seconds
+
+
+def _seconds(text: str) -> float:
+    written = text.strip()
     if not _DURATION.fullmatch(written):
         raise BadInput(
             f'"{text}" is no duration',
@@ -40,11 +49,16 @@ def duration_s(text: str | float) -> float:
 
 
 def size_bytes(text: str | float) -> int:
-    """Return bytes: `1Gi` (1024s), `1G` or `1GB` (1000s), or a bare number of bytes. Raises `BadInput`."""
+    """Return bytes: `1Gi` (1024s), `1G` or `1GB` (1000s), or a bare number of bytes, below 2^62. Raises `BadInput`."""
     number = _plain(text)
-    if number is not None:
-        return int(number)
-    match = _SIZE.fullmatch(str(text).strip())
+    size = _bytes(str(text)) if number is None else int(number)
+    if size > MAX_SIZE:
+        raise BadInput(f'"{text}" is too large', why=f"the limit is {MAX_SIZE} bytes", fix="write it like 512Mi or 1Gi")
+    return size
+
+
+def _bytes(text: str) -> int:
+    match = _SIZE.fullmatch(text.strip())
     if not match or match[2] not in _BYTES:
         raise BadInput(
             f'"{text}" is no size',
@@ -63,6 +77,6 @@ def _plain(value: str | float) -> float | None:
     if isinstance(value, str):
         written = value.strip()
         return float(written) if re.fullmatch(_NUMBER, written, re.ASCII) else None
-    if not math.isfinite(value) or value < 0:
+    if value < 0 or value > _LARGEST or not math.isfinite(value):
         raise BadInput(f"{value} is not a number from 0 up")
     return float(value)

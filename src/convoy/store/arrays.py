@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,23 +11,43 @@ from convoy.errors import BadInput, RemoteFault
 from convoy.model import arrays as _arrays
 from convoy.model import blob
 from convoy.model.arrays import Model
+from convoy.model.blob import Layout
 from convoy.store.blobs import BlobFolder
+from convoy.store.disk import draft_of, name_of, write_blob
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def save(folder: BlobFolder, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
-    """Keep arrays as a blob and return its digest; what the folder holds already is not written again.
+def save(folder: BlobFolder, holder: str, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Keep arrays as a blob for a holder and return its digest; what the folder has already is not written again.
 
     Raises `BadInput` for arrays that cannot be in a blob, and `StorageFull`.
     """
-    if isinstance(arrays, Model) and arrays.digest and folder.has(arrays.digest):
+    if isinstance(arrays, Model) and arrays.digest and folder.hold(holder, arrays.digest):
         return arrays.digest
+    layout, chunks = _blob(arrays)
+    folder.write(holder, layout, chunks)
+    return layout.digest
+
+
+def hand_over(out: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
+    """Write arrays as a blob into a worker's own folder, from which its node takes it; return its digest.
+
+    Raises `BadInput` for arrays that cannot be in a blob, and `StorageFull`.
+    """
+    layout, chunks = _blob(arrays)
+    path = out / name_of(layout.digest)
+    draft = draft_of(path)
+    write_blob(draft, layout, chunks)
+    draft.replace(path)
+    return layout.digest
+
+
+def _blob(arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[Layout, Iterator[memoryview]]:
     packed = {name: _arrays.packed(array) for name, array in arrays.items()}
     layout = blob.build(_arrays.describe(packed))
-    folder.write(layout, (_arrays.raw(packed[tensor.name]) for tensor in layout.tensors))
-    return layout.digest
+    return layout, (_arrays.raw(packed[tensor.name]) for tensor in layout.tensors)
 
 
 def load(folder: BlobFolder, digest: str) -> Model:

@@ -1,46 +1,47 @@
-"""One job's blobs as files: immutable, named by digest, mapped to be read, received in pieces that may be cut anywhere.
+"""One job's blobs as files: immutable, named by digest, mapped to be read, and held by whoever needs them.
 
-A blob that is still coming in lies in `<digest>.part`. That file only ever grows, in the order of the blob's bytes, so
-its length says how far it came; whoever goes on with it checks all of it first, by the digests in its header.
+    <digest>.safetensors            what a worker reads; there for as long as somebody holds it
+    holds/<holder>~<digest>         a hard link to it for each holder: the file system counts
+    holds/<holder>~<digest>.part    what has come so far of a blob that its holder waits for
+
+A blob never has its name without a holder, and goes with the last one: nobody deletes it by name. A part only ever
+grows, in the order of the blob's bytes, so its length says how far it came; whoever goes on with it checks all of it
+first, by the digests in its header. One process, the node, changes a folder; workers read it.
 """
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import mmap
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from blake3 import blake3
-
-from convoy.errors import NotFound, RemoteFault, StorageFull
+from convoy.errors import NotFound, RemoteFault
 from convoy.model import blob
 from convoy.model.blob import Layout, Tensor
+from convoy.store import handover
+from convoy.store.disk import (
+    DRAFT,
+    STEP,
+    SUFFIX,
+    Bytes,
+    demand,
+    draft_of,
+    matches,
+    name_of,
+    storage,
+    write_blob,
+)
+from convoy.store.receiver import Receiver
 
-SUFFIX: Final = ".safetensors"
 PART: Final = ".part"
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # the disk, the quota, the limit of a process
-DRAFT: Final = ".draft"
-HEX: Final = frozenset("0123456789abcdef")
-Bytes = bytes | bytearray | memoryview
-STEP: Final = 1 << 20  # bytes hashed or copied at once
-
-
-@contextmanager
-def _storage(path: Path) -> Iterator[None]:
-    """Turn the errors of a full disk into `StorageFull`."""
-    try:
-        yield
-    except OSError as problem:
-        if problem.errno in FULL:
-            raise StorageFull(f"no room for {path.name}", why=f"{path.parent}: {problem.strerror}") from problem
-        raise
+HOLDS: Final = "holds"
+HANDED: Final = "handed"  # the holder of what a worker elsewhere has handed over, until it is taken
+Hold = tuple[str, str]  # a holder and the digest that it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,10 @@ class BlobFolder:
 
     folder: Path
 
+    # ---- reading ---------------------------------------------------------------------------------------------
     def path(self, digest: str) -> Path:
         """Return where a blob lies or would lie. Raises `RemoteFault` for what is no digest."""
-        if len(digest) != len(blob.EMPTY) or not HEX.issuperset(digest):
-            raise RemoteFault(f"{digest[:80]!r} is not the name of a blob")
-        return self.folder / f"{digest}{SUFFIX}"
+        return self.folder / name_of(digest)
 
     def has(self, digest: str) -> bool:
         """Whether the whole blob is here."""
@@ -102,12 +102,8 @@ class BlobFolder:
             os.close(descriptor)
 
     def _layout(self, digest: str, descriptor: int) -> Layout:
-        first = os.pread(descriptor, 1 << 14, 0)
         try:
-            length = blob.header_length(first)
-            if length > len(first):
-                first += os.pread(descriptor, length - len(first), len(first))
-            layout = blob.parse(first[:length], expect=digest)
+            layout = handover.read_layout(descriptor, digest)
         except RemoteFault as problem:
             raise NotFound(
                 f"blob {digest[:12]} is damaged", why=f"{self.path(digest)}: its header is wrong"
@@ -123,45 +119,182 @@ class BlobFolder:
             found = self.open(digest)
         except NotFound:
             return False
-        return all(_matches(tensor, found.tensor(tensor)) for tensor in found.layout.tensors)
+        return all(matches(tensor, found.tensor(tensor)) for tensor in found.layout.tensors)
 
-    def write(self, layout: Layout, chunks: Iterable[Bytes]) -> None:
-        """Keep a blob whose bytes, after the header, we have made ourselves; nothing happens if it is here already."""
-        path = self.path(layout.digest)
-        if path.exists():
+    # ---- holders ---------------------------------------------------------------------------------------------
+    def hold(self, holder: str, digest: str) -> bool:
+        """Hold a blob that is here; return whether it is. It stays until each of its holders has let go."""
+        with self._alone():
+            return self._linked(holder, digest)
+
+    def holds(self) -> set[Hold]:
+        """Return who holds what, blobs that are still coming in included."""
+        try:
+            names = os.listdir(f"{self.folder}/{HOLDS}")  # noqa: PTH208 - twice as fast
+        except FileNotFoundError:
+            return set()
+        return {_hold(name.removesuffix(PART)) for name in names if not name.endswith(DRAFT)}
+
+    def held(self, holder: str) -> set[str]:
+        """Return the digests that one holder holds."""
+        return {digest for who, digest in self.holds() if who == holder}
+
+    def release(self, holder: str, *digests: str) -> None:
+        """Let go of blobs; the last holder's are removed with what came in of them."""
+        if digests:
+            unlink(self.let_go((holder, digest) for digest in digests))
+
+    def let_go(self, holds: Iterable[Hold]) -> list[Path]:
+        """Let go of many blobs at once; return what `unlink` is to remove, which takes its time.
+
+        Freeing the pages of 100 MB takes 3 to 60 ms: that is for a thread, while the names are free already.
+        """
+        away: list[Path] = []
+        with self._alone():
+            for holder, digest in holds:
+                mark, path = self._mark(holder, digest), self._name(digest)
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{mark}{PART}")  # noqa: PTH108 - strings: many a round, and Paths take longer than calls
+                with suppress(FileNotFoundError):
+                    os.unlink(mark)  # noqa: PTH108
+                    status = os.stat(path)  # noqa: PTH116
+                    if status.st_nlink > 1:
+                        continue
+                    if status.st_size < STEP:
+                        os.unlink(path)  # noqa: PTH108
+                    else:
+                        away.append(Path(path).rename(draft_of(Path(path))))
+        return away
+
+    def condemn(self, digest: str) -> None:
+        """A blob whose bytes the disk has lost or changed is nobody's any more."""
+        unlink(self.let_go(hold for hold in self.holds() if hold[1] == digest))
+        self.path(digest).unlink(missing_ok=True)  # one that no link of ours leads to is damaged, too
+
+    def recover(self, needed: Iterable[Hold] = (), stays: Callable[[str, str], bool] = lambda *_: True) -> None:
+        """Bring into order what a killed node has left: who needs a blob holds it, and nothing else is here.
+
+        `needed` holds what the node has noted elsewhere; of all other holds only those stay that `stays` names.
+        """
+        needed = set(needed)
+        with self._alone():
+            for path in [*self.folder.iterdir(), *self._holds.iterdir()]:
+                if path.suffix == DRAFT or (path.suffix == PART and path.parent == self.folder):
+                    path.unlink()
+            for holder, digest in self.holds():
+                if not self.has(digest) and Path(self._mark(holder, digest)).exists():
+                    os.link(self._mark(holder, digest), self.path(digest))
+            for holder, digest in needed:
+                self._linked(holder, digest)
+        unlink(self.let_go(hold for hold in self.holds() if hold not in needed and not stays(*hold)))
+        held = {digest for _, digest in self.holds()}
+        for digest in self.digests() - held:
+            self.path(digest).unlink()
+
+    @property
+    def _holds(self) -> Path:
+        return self.folder / HOLDS
+
+    def _mark(self, holder: str, digest: str) -> str:
+        return f"{self.folder}/{HOLDS}/{holder}~{digest}"
+
+    def _name(self, digest: str) -> str:
+        return f"{self.folder}/{name_of(digest)}"
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other threads from changing names, for a few system calls. Raises `NotFound` when the folder is gone."""
+        try:
+            descriptor = self._opened()
+        except FileNotFoundError as problem:
+            raise NotFound("the job's blobs are gone", why=str(self.folder)) from problem
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def _opened(self) -> int:
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            return os.open(f"{self.folder}/{HOLDS}", flags)
+        except FileNotFoundError:
+            self._holds.mkdir(exist_ok=True)
+            return os.open(self._holds, flags)
+
+    def _linked(self, holder: str, digest: str) -> bool:
+        mark, path = self._mark(holder, digest), self._name(digest)
+        try:
+            os.link(path, mark)
+        except FileExistsError:
+            if not self.has(digest):
+                os.link(mark, path)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _keep(self, holder: str, digest: str, draft: Path) -> None:
+        """Make a file that is whole the blob, and its holder's, at once; one with these bytes may be here by now."""
+        path = self.path(digest)
+        with self._alone():
+            if not self._linked(holder, digest):
+                os.link(draft, self._mark(holder, digest))
+                draft.rename(path)
+                return
+        draft.unlink()
+
+    # ---- bytes in --------------------------------------------------------------------------------------------
+    def write(self, holder: str, layout: Layout, chunks: Iterable[Bytes]) -> None:
+        """Keep a blob whose bytes, after the header, we have made ourselves."""
+        if self.hold(holder, layout.digest):
             return
-        draft = self.folder / f"{layout.digest}.{os.urandom(6).hex()}{DRAFT}"
-        with _storage(path):
-            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-            try:
-                place = _write(descriptor, layout.header, 0)
-                for chunk in chunks:
-                    place = _write(descriptor, chunk, place)
-                if place != layout.size:
-                    raise ValueError(f"{place} bytes were given for a blob of {layout.size}")
-                draft.replace(path)
-            finally:
-                os.close(descriptor)
-                draft.unlink(missing_ok=True)
+        path = self.path(layout.digest)
+        draft = draft_of(path)
+        write_blob(draft, layout, chunks)
+        with storage(path):
+            self._keep(holder, layout.digest, draft)
 
-    def put(self, whole: bytes, *, expect: str) -> Layout:
+    def put(self, holder: str, whole: bytes, *, expect: str) -> Layout:
         """Check and keep a blob that came in one piece. Raises `RemoteFault` if it is another one."""
         layout = blob.parse(whole[: blob.header_length(whole)], expect=expect)
         view = memoryview(whole)
         if len(whole) != layout.size:
             raise RemoteFault(f"blob {expect[:12]} came with {len(whole)} of {layout.size} bytes")
         for tensor in layout.tensors:
-            _demand(tensor, view[tensor.start : tensor.end])
-        self.write(layout, [view[len(layout.header) :]])
+            demand(tensor, view[tensor.start : tensor.end])
+        self.write(holder, layout, [view[len(layout.header) :]])
         return layout
 
-    def receive(self, layout: Layout, *, near: Iterable[str] | None = None) -> Receiver:
+    def receive(self, holder: str, layout: Layout, *, near: Iterable[str] | None = None) -> Receiver:
         """Begin, or go on, to take a blob in pieces.
 
         Tensors that other blobs of this folder hold are copied, not asked for: all blobs are searched, or only those
         named by `near`. It reads what it reuses, so for large blobs call it off the event loop.
         """
-        return Receiver(self, layout, self._holdings(layout, near))
+        self.path(layout.digest)
+        with self._alone():  # the folder of parts is there
+            part = Path(f"{self._mark(holder, layout.digest)}{PART}")
+        held = self._holdings(layout, near)
+        return Receiver(part, layout, held, lambda whole: self._keep(holder, layout.digest, whole))
+
+    def take(self, holder: str, out: Path, digest: str, fits: Callable[[Layout, int], None]) -> None:
+        """Keep what a worker has written into its folder `out`, out of its reach; the worker's own file is removed.
+
+        `fits` gets the layout and the bytes that the file has on the disk, and raises for what the node does not want
+        before it is copied. A blob that is here already is held. Raises `RemoteFault` for anything but a blob in a
+        plain file, and `StorageFull`. For large blobs call it off the event loop.
+        """
+        path = self.path(digest)
+        with self._alone():
+            here = self._linked(holder, digest)
+            with suppress(FileNotFoundError):
+                os.unlink(self._mark(HANDED, digest))  # noqa: PTH108
+        if not here:
+            draft = draft_of(path)
+            with storage(path):
+                handover.copy(out, digest, draft, fits)
+                self._keep(holder, digest, draft)
+        handover.remove(out, digest)
 
     def _holdings(self, layout: Layout, near: Iterable[str] | None) -> dict[str, memoryview]:
         """Return the verified bytes of those of a blob's tensors that lie in this folder already."""
@@ -177,216 +310,17 @@ class BlobFolder:
             for tensor in other.layout.tensors:
                 if tensor.digest in wanted and tensor.digest not in held:
                     view = other.tensor(tensor)
-                    if _matches(tensor, view):
+                    if matches(tensor, view):
                         held[tensor.digest] = view
         return held
 
-    def delete(self, digest: str) -> None:
-        """Remove a blob and what came in of it; nothing happens if there is none."""
-        path = self.path(digest)
-        path.unlink(missing_ok=True)
-        path.with_suffix(PART).unlink(missing_ok=True)
-
-    def detach(self, digests: Iterable[str]) -> list[Path]:
-        """Take blobs out of the folder at once; return what `unlink` is to remove, which takes its time.
-
-        Freeing the pages of 100 MB takes 3 to 60 ms: that is for a thread, while the names are free already.
-        """
-        found = []
-        for digest in digests:
-            path = self.path(digest)
-            away = path.with_suffix(f".{os.urandom(6).hex()}{DRAFT}")
-            with suppress(FileNotFoundError):
-                path.rename(away)
-                found.append(away)
-        return found
-
-    def sweep(self, *, parts: bool = True) -> None:
-        """Remove what a killed process left half written, and with `parts` also what could be gone on with."""
-        for path in self.folder.iterdir():
-            if path.suffix == DRAFT or (parts and path.suffix == PART):
-                path.unlink(missing_ok=True)
-
 
 def unlink(paths: Iterable[Path]) -> None:
-    """Remove detached files."""
+    """Remove files that `let_go` has taken out of use."""
     for path in paths:
         path.unlink(missing_ok=True)
 
 
-class Receiver:
-    """A blob on its way in. Whoever made it closes it; what came in stays for the next one, unless it is wrong."""
-
-    def __init__(self, folder: BlobFolder, layout: Layout, held: dict[str, memoryview]) -> None:
-        """Open the part file, check what it holds already, and put in what is held elsewhere."""
-        self.layout = layout
-        self._path = folder.path(layout.digest)
-        self._held = held
-        self._next = 0  # the tensor that the next byte belongs to
-        self._place = len(layout.header)
-        self._hash = blake3()
-        with _storage(self._path):
-            self._file, self._part = _claim(self._path)
-            try:
-                self._resume()
-                self._fill()
-            except BaseException:
-                self.close()
-                raise
-
-    @property
-    def ranges(self) -> list[tuple[int, int]]:
-        """The byte ranges of the file that are still to come, in order; `feed` wants exactly these bytes."""
-        return blob.missing(self.layout, self._held, self._place)
-
-    def feed(self, chunk: Bytes) -> None:
-        """Write and check the next bytes of the ranges.
-
-        Raises `RemoteFault` for a tensor with a wrong digest or more bytes than wanted (the part file is then gone) and
-        `StorageFull`.
-        """
-        view = memoryview(chunk)
-        while view:
-            end = self._span_end()
-            taken = view[: end - self._place]
-            if not taken:
-                self._discard()
-                raise RemoteFault(f"more bytes than blob {self.layout.digest[:12]} has came in")
-            with _storage(self._path):
-                _write(self._file, taken, self._place)
-            self._check(taken)
-            with _storage(self._path):
-                self._fill()
-            view = view[len(taken) :]
-
-    def finish(self) -> None:
-        """Give the blob its name. Raises `RemoteFault` if bytes are missing; what came in stays."""
-        if self._place != self.layout.size:
-            raise RemoteFault(
-                f"blob {self.layout.digest[:12]} did not come whole", why=f"{self._place} of {self.layout.size} bytes"
-            )
-        with _storage(self._path):
-            self._part.replace(self._path)
-        self.close()
-
-    def close(self) -> None:
-        """Let go of the file; what came in stays for the next receiver of this blob."""
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
-            if self._part.suffix == DRAFT:
-                self._part.unlink(missing_ok=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _discard(self) -> None:
-        self._part.unlink(missing_ok=True)
-        self.close()
-
-    def _resume(self) -> None:
-        """Keep the part file up to its first wrong tensor."""
-        size = os.fstat(self._file).st_size
-        header = self.layout.header
-        if size < len(header) or os.pread(self._file, len(header), 0) != header:
-            if size:  # a file that was cut to nothing ext4 writes to the disk when it is closed, all of it
-                os.ftruncate(self._file, 0)
-            _write(self._file, header, 0)
-            return
-        with mmap.mmap(self._file, size, prot=mmap.PROT_READ) as data, memoryview(data) as view:
-            for tensor in self.layout.tensors:
-                with view[tensor.start : tensor.end] as there:
-                    whole = tensor.end <= size
-                    if whole and not _matches(tensor, there):
-                        break
-                    if not whole:
-                        if tensor.digest not in self._held and len(there):
-                            self._hash.update(there)
-                            self._place = size
-                        break
-                self._next += 1
-                self._place = tensor.end
-        os.ftruncate(self._file, self._place)
-
-    def _span_end(self) -> int:
-        """Return where the run of wanted bytes ends that begins at the next byte."""
-        end = self._place
-        for tensor in self.layout.tensors[self._next :]:
-            if tensor.digest in self._held:
-                break
-            end = tensor.end
-        return end
-
-    def _check(self, taken: memoryview) -> None:
-        """Hash bytes that have been written, tensor by tensor."""
-        while taken:
-            tensor = self.layout.tensors[self._next]
-            count = min(len(taken), tensor.end - self._place)
-            self._hash.update(taken[:count])
-            self._place += count
-            taken = taken[count:]
-            if self._place == tensor.end:
-                self._close_tensor(tensor)
-
-    def _close_tensor(self, tensor: Tensor) -> None:
-        if self._hash.hexdigest() != tensor.digest:
-            self._discard()
-            raise RemoteFault(
-                f"tensor {tensor.name!r} of blob {self.layout.digest[:12]} arrived damaged",
-                why="its bytes are not those of its digest",
-            )
-        self._hash = blake3()
-        self._next += 1
-
-    def _fill(self) -> None:
-        """Put in the tensors that follow and are held elsewhere, or have no bytes."""
-        tensors = self.layout.tensors
-        while self._next < len(tensors) and self._place == tensors[self._next].start:
-            tensor = tensors[self._next]
-            if tensor.digest in self._held:
-                self._place = _write(self._file, self._held[tensor.digest], self._place)
-            elif tensor.end > tensor.start:
-                return
-            self._next += 1
-
-
-def _claim(path: Path) -> tuple[int, Path]:
-    """Open the blob's part file, or a draft of our own if another receiver is at work on it."""
-    part = path.with_suffix(PART)
-    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if part.exists() and part.stat().st_ino == os.fstat(descriptor).st_ino:
-            return descriptor, part
-    except BlockingIOError:
-        pass
-    os.close(descriptor)
-    draft = path.with_suffix(f".{os.urandom(6).hex()}{DRAFT}")
-    return os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644), draft
-
-
-def _matches(tensor: Tensor, data: memoryview) -> bool:
-    digest = blake3()
-    for start in range(0, len(data), STEP):
-        digest.update(data[start : start + STEP])
-    return digest.hexdigest() == tensor.digest
-
-
-def _demand(tensor: Tensor, data: memoryview) -> None:
-    if not _matches(tensor, data):
-        raise RemoteFault(f"tensor {tensor.name!r} arrived damaged", why="its bytes are not those of its digest")
-
-
-def _write(descriptor: int, data: Bytes, place: int) -> int:
-    """Write all of the data at a place of the file; return the place after it."""
-    view = memoryview(data).cast("B")
-    while view:
-        done = os.pwrite(descriptor, view, place)
-        place += done
-        view = view[done:]
-    return place
+def _hold(name: str) -> Hold:
+    holder, _, digest = name.partition("~")
+    return holder, digest

@@ -26,7 +26,7 @@ FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: 
 LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
 AGAIN_S: Final = 600.0  # after its first use: whoever lost the answer may ask again with the same key
 INVITE: Final = "ask the project's admin for a new one: convoy kit invite NAME"
-HEAD: Final = "0001"  # the newest file in revisions/
+HEAD: Final = "0002"  # the newest file in revisions/
 TABLES: Final[Mapping[type, sa.Table]] = {
     Job: tables.JOBS,
     Member: tables.MEMBERS,

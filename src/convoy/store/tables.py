@@ -27,6 +27,7 @@ JOBS: Final = sa.Table(
     sa.Column("rounds", sa.Integer, nullable=False),
     sa.Column("deaths", sa.Integer, nullable=False),
     sa.Column("story", sa.Text, nullable=False),
+    sa.Column("faults", sa.Integer, nullable=False, server_default="0"),
 )
 MEMBERS: Final = sa.Table(
     "members",

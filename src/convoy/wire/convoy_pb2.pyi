@@ -535,7 +535,7 @@ class WorkerDown(_message.Message):
     def __init__(self, flow: _Optional[_Union[BeginFlow, _Mapping]] = ..., trainer: _Optional[_Union[BeginTrainer, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., end: _Optional[_Union[AskEnd, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., sites: _Optional[_Union[SitesList, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class BeginFlow(_message.Message):
-    __slots__ = ("job", "name", "code", "blobs", "workflow", "with_json", "config_json", "model", "committed", "committed_model", "history_json")
+    __slots__ = ("job", "name", "code", "blobs", "workflow", "with_json", "config_json", "model", "committed", "committed_model", "history_json", "out")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -547,6 +547,7 @@ class BeginFlow(_message.Message):
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_MODEL_FIELD_NUMBER: _ClassVar[int]
     HISTORY_JSON_FIELD_NUMBER: _ClassVar[int]
+    OUT_FIELD_NUMBER: _ClassVar[int]
     job: str
     name: str
     code: str
@@ -558,10 +559,11 @@ class BeginFlow(_message.Message):
     committed: int
     committed_model: str
     history_json: str
-    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., history_json: _Optional[str] = ...) -> None: ...
+    out: str
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., history_json: _Optional[str] = ..., out: _Optional[str] = ...) -> None: ...
 
 class BeginTrainer(_message.Message):
-    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json")
+    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -570,6 +572,7 @@ class BeginTrainer(_message.Message):
     TRAINER_FIELD_NUMBER: _ClassVar[int]
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
     DATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    OUT_FIELD_NUMBER: _ClassVar[int]
     job: str
     name: str
     site: str
@@ -578,7 +581,8 @@ class BeginTrainer(_message.Message):
     trainer: str
     config_json: str
     data_json: str
-    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ...) -> None: ...
+    out: str
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ...) -> None: ...
 
 class Share(_message.Message):
     __slots__ = ("step", "site", "digest", "weight", "metrics", "left_out")

@@ -85,7 +85,7 @@ class NodeAnswers:
         def remark(text: str) -> None:
             self._fleet.log(f"{what}: {text}")
 
-        model = self._fleet.load(share.digest)
+        model = self._fleet.borrow(share.digest)
         return Update(share.site, model, share.weight, dict(share.metrics), leave_out, remark)
 
 
@@ -97,11 +97,12 @@ class NodeFleet:
         self.job = Job(begin.job, begin.name, json.loads(begin.config_json or "{}"))
         self.history: list[dict[str, Any]] = json.loads(begin.history_json or "[]")
         self.uncounted: dict[str, str] = {}  # in this round: the sites whose answers the workflow left out, and why
-        self._folder = BlobFolder(Path(begin.blobs))
+        self._folder, self._out = BlobFolder(Path(begin.blobs)), Path(begin.out)
         self._reader = reader
         self._writer = writer
         self._committed = begin.committed
         self._model = begin.committed_model
+        self._lent = {self._model}  # blobs that the node holds until the round is committed: what we were given in it
         self._round = self._total = self._asks = 0
         self._open: dict[str, asyncio.Queue[pb.Share | pb.AskEnd]] = {}
         self._receipts: dict[int, asyncio.Future[None]] = {}
@@ -143,12 +144,19 @@ class NodeFleet:
         self.send(pb.WorkerUp(ask=ask))
 
     def save(self, arrays: Any) -> str:
-        """Keep arrays as a blob and return its digest; arrays that are a blob already are not written again."""
-        return _arrays.save(self._folder, arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays))
+        """Hand arrays over as a blob and return its digest; those that the node has lent us are not written again."""
+        if isinstance(arrays, Model) and arrays.digest and arrays.digest in self._lent:
+            return arrays.digest
+        return _arrays.hand_over(self._out, arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays))
 
     def load(self, digest: str) -> Model:
         """Return the arrays of a blob, mapped; no digest, no arrays."""
         return _arrays.load(self._folder, digest) if digest else Model({})
+
+    def borrow(self, digest: str) -> Model:
+        """Return the arrays of an answer, mapped."""
+        self._lent.add(digest)
+        return self.load(digest)
 
     async def begin(self, arrays: Any) -> None:
         """Commit the initial model, as round 0."""
@@ -187,6 +195,7 @@ class NodeFleet:
         self.send(pb.WorkerUp(commit=commit))
         await receipt
         self._committed, self._model = number, digest
+        self._lent = {digest}
         self.history.append({"round": number, "metrics": numbers, "best": best})
 
     def ask(

@@ -16,7 +16,7 @@ from convoy.errors import BadInput, StorageFull
 from convoy.flows.catalog import built_in
 from convoy.flows.fleet import NotEnough
 from convoy.store.arrays import read_file
-from convoy.store.blobs import FULL
+from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
 from convoy.worker import code, hints, tasks

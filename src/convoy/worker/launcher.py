@@ -155,7 +155,7 @@ class ProcessLauncher:
         begin = order.begin
         told = begin.flow if begin.WhichOneof("it") == "flow" else begin.trainer
         data = json.loads(begin.trainer.data_json or "{}")
-        return self._walls.sandbox(read=data.values(), write=(told.code, told.blobs), scratch=scratch)
+        return self._walls.sandbox(read=(told.blobs, *data.values()), write=(told.code, told.out), scratch=scratch)
 
 
 class ProcessWorker:

@@ -15,6 +15,8 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.worker import code
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from convoy.model.arrays import Model
     from convoy.store.blobs import BlobFolder
     from convoy.wire.frames import Blocking
@@ -52,6 +54,14 @@ class Begin:
     site: str
     config: Mapping[str, Any]
     data: Data
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Where a worker reads its job's blobs, and where it writes its own, for its node to take."""
+
+    blobs: BlobFolder
+    out: Path
 
 
 class Task:
@@ -121,14 +131,14 @@ class Task:
 class Session:
     """A trainer's half of the talk with its node; without a link it has no tasks, and only lends names to a script."""
 
-    def __init__(self, begin: Begin, folder: BlobFolder | None = None, link: Blocking | None = None) -> None:
-        """Take what the trainer was told, the job's blobs and the socket."""
+    def __init__(self, begin: Begin, files: Files | None = None, link: Blocking | None = None) -> None:
+        """Take what the trainer was told, the job's folders and the socket."""
         self.begin = begin
         self.served: dict[str, Callable[..., Any]] = {}  # functions by kind, from the decorators
         self.taken = 0  # tasks
         self.over = False
         self.open: Task | None = None  # not answered yet
-        self._folder = folder
+        self._files = files
         self._link = link
         self._ready = False
         self._sending = threading.Lock()  # a script may reply in another thread than the one that asks for tasks
@@ -159,10 +169,10 @@ class Session:
         from convoy.model.arrays import Model
         from convoy.store import arrays
 
-        return arrays.load(self._folder, digest) if digest and self._folder is not None else Model({})
+        return arrays.load(self._files.blobs, digest) if digest and self._files is not None else Model({})
 
     def answer(self, task: Task, reply: Reply) -> None:
-        """Keep the arrays as a blob and tell the node."""
+        """Hand the arrays over as a blob and tell the node."""
         if task is not self.open:
             raise BadInput("this task has been answered already", fix="reply once to each task")
         weight, metrics = _number("the weight", reply.weight), {}
@@ -187,16 +197,16 @@ class Session:
 
     def _keep(self, task: Task, anything: Any) -> str:
         from convoy.model import arrays, frameworks, schema
-        from convoy.store.arrays import save
+        from convoy.store.arrays import hand_over
 
         model = task.model
         if isinstance(anything, arrays.Model) and anything.digest and anything.digest == model.digest:
             return model.digest
-        assert self._folder is not None  # noqa: S101 - there are tasks, so there is a folder
+        assert self._files is not None  # noqa: S101 - there are tasks, so there are folders
         update = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
         schema.check_shapes(arrays.shapes(update), arrays.shapes(model))
         schema.check_values(update)
-        return save(self._folder, {name: update[name] for name in model})  # the order is the model's
+        return hand_over(self._files.out, {name: update[name] for name in model})  # the order is the model's
 
     def fail(self, error: str, story: str = "") -> None:
         """Tell the node that the open task has failed here."""

@@ -17,7 +17,7 @@ from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import Blocking
 from convoy.worker import code, hints, tasks
-from convoy.worker.tasks import Begin, Data, Reply, Session, Task
+from convoy.worker.tasks import Begin, Data, Files, Reply, Session, Task
 
 
 def main() -> None:
@@ -38,7 +38,7 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         json.loads(begin.config_json or "{}"),
         Data(json.loads(begin.data_json or "{}")),
     )
-    session = Session(told, BlobFolder(Path(begin.blobs)), link)
+    session = Session(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
     tasks.Here.session = session
     try:
         serve(session, Path(begin.code), begin.trainer)

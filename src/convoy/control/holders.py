@@ -1,0 +1,59 @@
+"""Who holds a job's blobs at its server: each model, question and answer, by name, and when it lets go."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from convoy.control.state import LiveJob
+
+
+def model(round_: int) -> str:
+    """Return the holder of a committed model, or of one that is about to be."""
+    return f"model.{round_}"
+
+
+def question(step: str) -> str:
+    """Return the holder of the model that a question is about."""
+    return f"question.{step}"
+
+
+def answer(step: str, site: str) -> str:
+    """Return the holder of what one site answers to a question, from its first byte on."""
+    return f"answer.{step}.{site}"
+
+
+def needed(job: LiveJob) -> Iterator[tuple[str, str]]:
+    """Yield each holder that the job's records speak of, and the digest that it holds."""
+    models = _models(job)
+    for record in job.rounds:
+        if record.round in models:
+            yield model(record.round), record.model
+    for step in job.steps.values():
+        yield question(step.record.step), step.record.model
+        for task in step.tasks.values():
+            if task.digest:
+                yield answer(step.record.step, task.site), task.digest
+
+
+def stays(job: LiveJob, holder: str) -> bool:
+    """Whether a holder of these still needs what it holds, once the newest model is on the disk for good."""
+    kind, _, rest = holder.partition(".")
+    match kind:
+        case "model":
+            return int(rest) > job.committed or int(rest) in _models(job)
+        case "question" | "answer":
+            step = ".".join(rest.split(".", 2)[:2])
+            return step in job.steps or (job.pending is not None and job.pending.step == step)
+        case _:
+            return False
+
+
+def passing(holder: str) -> bool:
+    """Whether a holder is none of these: somebody who has a blob in hand for a moment, and lets go of it himself."""
+    return holder.partition(".")[0] not in ("model", "question", "answer")
+
+
+def _models(job: LiveJob) -> set[int]:
+    """Return the rounds whose models are kept: the last, and the last that was called best."""
+    best = next((record.round for record in reversed(job.rounds) if record.best), job.committed)
+    return {job.committed, best}

@@ -1,0 +1,40 @@
+"""Jobs at which this site has failed, counted in a small file over restarts: three times, and it runs them no more."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+FILE: Final = "faults.json"
+MAX_FAULTS: Final = 3  # of one job
+MAX_JOBS: Final = 1000  # that are remembered, the newest
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """The file, read anew each time: it is asked for when a job begins and written when one fails."""
+
+    file: Path
+
+    def holds(self, job: str) -> bool:
+        """Whether the site has failed at this job too often to try again."""
+        return self._counts().get(job, 0) >= MAX_FAULTS
+
+    def add(self, job: str) -> None:
+        """Count a failure; on a full disk it counts for nothing."""
+        counts = self._counts()
+        counts[job] = counts.pop(job, 0) + 1
+        draft = self.file.with_suffix(".tmp")
+        with suppress(OSError):
+            draft.write_text(json.dumps(dict(list(counts.items())[-MAX_JOBS:])))
+            draft.replace(self.file)
+
+    def _counts(self) -> dict[str, int]:
+        try:
+            found = json.loads(self.file.read_text())
+        except (OSError, ValueError):  # there is none, or a power cut left half of it
+            return {}
+        return {str(job): count for job, count in found.items() if isinstance(count, int)}

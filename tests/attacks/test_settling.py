@@ -1,0 +1,88 @@
+"""Training that reaches a fixed point: each answer has the bytes, and so the file, of the one before.
+
+CONVOY_SETTLING_ROUNDS runs it for longer than CI does: 5000 is its full length.
+"""
+
+import os
+import random
+import signal
+
+import pytest
+
+from tests.scenarios.conftest import put_job
+
+pytestmark = [pytest.mark.scenario, pytest.mark.timeout(1800)]
+
+ROUNDS = int(os.environ.get("CONVOY_SETTLING_ROUNDS", "300"))
+SEED = int(os.environ.get("CONVOY_SETTLING_SEED", "7"))
+TRAIN = """
+import zlib
+import numpy as np
+import convoy
+
+
+def initial():
+    return {"w": np.zeros(SIZE, np.float32)}
+
+
+@convoy.train
+def train(task):
+    target = np.random.default_rng(zlib.crc32(task.site.encode())).standard_normal(SIZE).astype(np.float32)
+    return convoy.Reply({"w": np.float32(0.5) * task.model["w"] + target}, weight=3)
+"""
+SIZES = pytest.mark.parametrize("size", [1_000, 50_000], ids=["inside a message", "by a transfer"])
+
+
+def settling(folder, size, rounds):
+    return put_job(
+        folder, {"train.py": TRAIN.replace("SIZE", str(size))}, with_={"rounds": rounds, "min_sites": 2}, patience="60s"
+    )
+
+
+@SIZES
+def test_a_job_that_settles_completes(started, tmp_path, size):
+    federation = started()
+    with federation.session(600) as session:
+        done = session.wait(session.submit(settling(tmp_path / "settling", size, ROUNDS)).id)
+    assert done.job.state == "completed", done.job.cause
+    assert [one.round for one in done.rounds] == list(range(ROUNDS + 1))
+    assert all(len(one.took_part) == 2 for one in done.rounds[1:])
+    assert done.rounds[-1].model == done.rounds[-2].model
+
+
+@SIZES
+def test_it_completes_with_the_same_bits_while_processes_of_every_kind_are_killed(started, tmp_path, size):
+    rounds = min(ROUNDS, 1000)
+    dice = random.Random(f"{SEED}-{size}")  # noqa: S311 - of a test
+    federation = started()
+    with federation.session(600) as session:
+        calm = session.wait(session.submit(settling(tmp_path / "calm", size, 60)).id)
+        job = session.submit(settling(tmp_path / "settling", size, rounds)).id
+        due, killed = 3, []
+        for progress in session.watch(job):
+            if progress.job.state != "running" or not progress.rounds or progress.rounds[-1].round < due:
+                continue
+            victim = dice.choice(["server", "site-1", "site-2", "workflow", "trainer-1", "trainer-2"])
+            if kill(federation, victim):
+                killed.append(victim)
+            due = progress.rounds[-1].round + dice.randint(3, max(4, rounds // 12))
+        done = session.wait(job)
+    assert done.job.state == "completed", (done.job.cause, killed)
+    assert len(done.rounds) == rounds + 1
+    assert done.rounds[-1].model == calm.rounds[-1].model
+    assert all(len(one.took_part) == 2 for one in done.rounds[1:])
+    assert len(killed) >= 5
+
+
+def kill(federation, victim):
+    """kill -9 of a node, which is started again, or of a node's worker; return whether there was one."""
+    kind, _, number = victim.partition("-")
+    node = federation.server if kind in ("server", "workflow") else federation.nodes[f"site-{number}"]
+    if kind in ("server", "site"):
+        node.kill()
+        node.start()
+        return True
+    for worker in node.children():
+        os.kill(worker, signal.SIGKILL)
+        return True
+    return False
