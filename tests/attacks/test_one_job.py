@@ -133,7 +133,7 @@ BUNDLES = {
     ),
     "patience for ever": (
         {"job.yaml": b"name: x\ntrainer: train.py\npatience: .inf\n", "train.py": b"pass\n"},
-        "patience",
+        "finite number",
     ),
     "as much memory as there is": (
         {"job.yaml": b"name: x\ntrainer: train.py\nresources: {memory: 1e300}\n", "train.py": b"pass\n"},
