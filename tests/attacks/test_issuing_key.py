@@ -1,0 +1,175 @@
+"""The issuing key is in one process that runs no foreign code and reads nothing foreign: never in the server's."""
+
+import asyncio
+import base64
+import itertools
+import json
+import os
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from bench.federation import ADMIN, Federation
+from convoy.admin import joining, link
+from convoy.cli import joining as words
+from convoy.cli.asking import How
+from convoy.spec.kit import read_kit
+from convoy.trust import enrolment, keys
+from convoy.trust.authority import read_certificate
+from tests.attacks.test_authority import invited
+from tests.scenarios.conftest import ended, put_job, adding
+from tests.scenarios.test_trust import Place
+
+pytestmark = pytest.mark.scenario
+PIECE = 8 << 20
+
+
+def forms(pem: bytes) -> dict[str, bytes]:
+    """Return what a private key looks like: its number either way round, its DER, each line of its PEM."""
+    number = keys.from_pem(pem).private_numbers().private_value
+    lines = pem.decode().splitlines()[1:-1]
+    return {
+        "number": number.to_bytes(32, "big"),
+        "number, little end first": number.to_bytes(32, "little"),
+        "DER": base64.b64decode("".join(lines))[:70],
+    } | {f"PEM, line {at}": line.encode() for at, line in enumerate(lines[:2])}
+
+
+def memory(pid: int):
+    """Yield the writable memory of a process, in pieces that overlap."""
+    with Path(f"/proc/{pid}/mem").open("rb", 0) as mem:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights, *_ = line.split()
+            first, last = (int(at, 16) for at in span.split("-"))
+            if not rights.startswith("rw"):
+                continue
+            for at in range(first, last, PIECE):
+                mem.seek(at)
+                try:
+                    yield mem.read(min(PIECE + 128, last - at))
+                except OSError:  # a mapping that has gone since, or that has no memory behind it
+                    break
+
+
+def found(pid: int, wanted: dict[str, bytes]) -> set[str]:
+    """Return which of these are in the memory of a process."""
+    return {name for piece in memory(pid) for name, form in wanted.items() if form in piece}
+
+
+@pytest.fixture(scope="module")
+def reads_memory():
+    """Skip where the memory of another process cannot be read."""
+    with subprocess.Popen(["sleep", "60"]) as other:
+        try:
+            Path(f"/proc/{other.pid}/mem").open("rb").close()
+        except OSError as problem:
+            pytest.skip(f"the memory of other processes cannot be read here: {problem}")
+        finally:
+            other.kill()
+
+
+@contextmanager
+def joined(folder: Path, **options):
+    """A federation without ready keys, whose two sites and admin have enrolled."""
+    made = Federation(folder, sites=2, offline=False, **options)
+    try:
+        made.server.start()
+        asyncio.run(joining.enrol(read_kit(made.prod / ADMIN), server="localhost"))
+        for node in made.nodes.values():
+            node.start()
+        yield made
+    finally:
+        made.down()
+
+
+def in_log(log: Path, word: str, count: int) -> None:
+    """Wait until a log has a word so often."""
+    with subprocess.Popen(["tail", "-n", "+1", "-f", log], stdout=subprocess.PIPE, text=True) as reading:
+        lines = (line for line in reading.stdout if word in line)
+        assert sum(1 for _ in itertools.islice(lines, count)) == count
+        reading.kill()
+
+
+def test_the_servers_memory_never_has_the_issuing_key(reads_memory, tmp_path):
+    """Not after enrolments, renewals of sites and of its own certificate, nor after another authority was lent."""
+    with joined(tmp_path / "fed", server_settings="site_certificate_life: 12s") as made:
+        kit = read_kit(made.server.kit)
+        own = forms(kit.issuing_files[0].read_bytes())
+        for node in made.nodes.values():
+            in_log(node.log, "the site's certificate is new", 1)
+        in_log(made.server.log, "the server's certificate is new", 1)
+        (signer,) = made.server.signers()
+        assert "number, little end first" in found(signer, own) or "number" in found(signer, own)  # the search finds it
+        assert found(made.server.pid, own) == set()
+        identity = forms(kit.identity_file.read_bytes())
+        assert found(made.server.pid, identity)  # and in the server what is the server's
+
+        place = Place(tmp_path / "project.yml", made.folder)
+        place.project_file.write_text(made.project_yml)
+        words.issue(How(str(made.prod / ADMIN), "localhost", json=True), place)
+        in_log(made.server.log, "there is another issuing authority", 1)
+        lent = forms(kit.lent_file.read_bytes())
+        (signer,) = made.server.signers()
+        assert "number, little end first" in found(signer, lent) or "number" in found(signer, lent)
+        assert found(made.server.pid, own | lent) == set()
+        made.server.stop()
+        assert ended([signer], within_s=30)
+
+
+def test_a_signer_that_is_killed_costs_no_enrolment_and_no_job(tmp_path):
+    with joined(tmp_path / "fed", server_settings="site_certificate_life: 12s") as made:
+        token = invited(made, "site-2")
+        with made.session() as session:
+            job = session.submit(put_job(tmp_path / "job", {"train.py": adding()}, with_={"rounds": 30, "min_sites": 2}))
+            for turn in range(3):
+                (signer,) = made.server.signers()
+                os.kill(signer, 9)
+                key = keys.make()
+                if turn:
+                    token = invited(made, "site-2")
+                cert = asyncio.run(enrolled(made, "site", "site-2", token, key))
+                assert cert.public_key() == key.public_key()
+                assert made.server.signers() != [signer]
+            (signer,) = made.server.signers()
+            os.kill(signer, 9)
+            detail = session.wait(job.id)
+        assert detail.job.state == "completed"
+        assert [len(done.took_part) for done in detail.rounds] == [2] * 30
+        assert "the process that has the issuing key is lost" in made.server.log.read_text()
+
+
+def test_the_signer_ends_with_a_server_that_is_killed(tmp_path):
+    made = Federation(tmp_path / "fed", sites=1)
+    made.server.start()
+    (signer,) = made.server.signers()
+    made.server.kill()
+    assert ended([signer], within_s=30)
+
+
+def test_a_restart_of_the_server_leaves_one_signer(tmp_path):
+    made = Federation(tmp_path / "fed", sites=1)
+    try:
+        made.server.start()
+        (before,) = made.server.signers()
+        with made.session() as session:
+            session.restart("server")
+            in_log(made.server.log, "server ready", 2)
+        (after,) = made.server.signers()
+        assert after != before
+        assert not Path(f"/proc/{before}").exists()
+    finally:
+        made.down()
+
+
+async def enrolled(made, kind, name, token, key):
+    """Return the certificate for a token and a key."""
+    line = link.Link("localhost", made.admin_port, (made.prod / "server/startup/root.crt").read_bytes())
+    said = {"kind": kind, "name": name, "token": token, "request": enrolment.request(key).decode()}
+    try:
+        got = await line.ask("POST", "/api/v1/enrol", content=json.dumps(said).encode())
+        return read_certificate(got["certificate"].encode())
+    finally:
+        await line.close()
