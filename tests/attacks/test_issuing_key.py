@@ -2,26 +2,23 @@
 
 import asyncio
 import base64
-import itertools
-import json
 import os
+import signal
 import subprocess
-import time
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bench.federation import ADMIN, Federation
-from convoy.admin import joining, link
 from convoy.cli import joining as words
 from convoy.cli.asking import How
+from convoy.cli.joining import Place
 from convoy.spec.kit import read_kit
-from convoy.trust import enrolment, keys
-from convoy.trust.authority import read_certificate
-from tests.attacks.test_authority import invited
-from tests.scenarios.conftest import ended, put_job, adding
-from tests.scenarios.test_trust import Place
+from convoy.trust import keys
+from tests.attacks.test_authority import enrolled, invited
+from tests.scenarios.conftest import adding, ended, put_job
+from tests.scenarios.test_drain import leave
+from tests.scenarios.test_trust import joined, renewed
 
 pytestmark = pytest.mark.scenario
 PIECE = 8 << 20
@@ -71,36 +68,13 @@ def reads_memory():
             other.kill()
 
 
-@contextmanager
-def joined(folder: Path, **options):
-    """A federation without ready keys, whose two sites and admin have enrolled."""
-    made = Federation(folder, sites=2, offline=False, **options)
-    try:
-        made.server.start()
-        asyncio.run(joining.enrol(read_kit(made.prod / ADMIN), server="localhost"))
-        for node in made.nodes.values():
-            node.start()
-        yield made
-    finally:
-        made.down()
-
-
-def in_log(log: Path, word: str, count: int) -> None:
-    """Wait until a log has a word so often."""
-    with subprocess.Popen(["tail", "-n", "+1", "-f", log], stdout=subprocess.PIPE, text=True) as reading:
-        lines = (line for line in reading.stdout if word in line)
-        assert sum(1 for _ in itertools.islice(lines, count)) == count
-        reading.kill()
-
-
 def test_the_servers_memory_never_has_the_issuing_key(reads_memory, tmp_path):
     """Not after enrolments, renewals of sites and of its own certificate, nor after another authority was lent."""
-    with joined(tmp_path / "fed", server_settings="site_certificate_life: 12s") as made:
+    with joined(tmp_path / "fed", sites=2, server_settings="site_certificate_life: 12s") as (made, _):
         kit = read_kit(made.server.kit)
         own = forms(kit.issuing_files[0].read_bytes())
-        for node in made.nodes.values():
-            in_log(node.log, "the site's certificate is new", 1)
-        in_log(made.server.log, "the server's certificate is new", 1)
+        renewed([node.log for node in made.nodes.values()], 2)
+        renewed([made.server.log], 1, "the server's certificate is new")
         (signer,) = made.server.signers()
         assert "number, little end first" in found(signer, own) or "number" in found(signer, own)  # the search finds it
         assert found(made.server.pid, own) == set()
@@ -110,7 +84,7 @@ def test_the_servers_memory_never_has_the_issuing_key(reads_memory, tmp_path):
         place = Place(tmp_path / "project.yml", made.folder)
         place.project_file.write_text(made.project_yml)
         words.issue(How(str(made.prod / ADMIN), "localhost", json=True), place)
-        in_log(made.server.log, "there is another issuing authority", 1)
+        renewed([made.server.log], 1, "there is another issuing authority")
         lent = forms(kit.lent_file.read_bytes())
         (signer,) = made.server.signers()
         assert "number, little end first" in found(signer, lent) or "number" in found(signer, lent)
@@ -120,25 +94,31 @@ def test_the_servers_memory_never_has_the_issuing_key(reads_memory, tmp_path):
 
 
 def test_a_signer_that_is_killed_costs_no_enrolment_and_no_job(tmp_path):
-    with joined(tmp_path / "fed", server_settings="site_certificate_life: 12s") as made:
-        token = invited(made, "site-2")
+    with joined(tmp_path / "fed", sites=2) as (made, gates):
+        job = put_job(
+            tmp_path / "job", {"train.py": adding("if task.round == 2:\n    gate(task)")}, with_={"rounds": 3}
+        )
         with made.session() as session:
-            job = session.submit(put_job(tmp_path / "job", {"train.py": adding()}, with_={"rounds": 30, "min_sites": 2}))
-            for turn in range(3):
-                (signer,) = made.server.signers()
-                os.kill(signer, 9)
-                key = keys.make()
-                if turn:
-                    token = invited(made, "site-2")
-                cert = asyncio.run(enrolled(made, "site", "site-2", token, key))
-                assert cert.public_key() == key.public_key()
-                assert made.server.signers() != [signer]
+            submitted = session.submit(job)
+        for gate in gates.values():
+            gate.wait()
+        for _ in range(3):
+            token, key = invited(made, "site-2"), keys.make()
             (signer,) = made.server.signers()
-            os.kill(signer, 9)
-            detail = session.wait(job.id)
+            os.kill(signer, signal.SIGKILL)
+            assert ended([signer], within_s=30)
+            cert = asyncio.run(enrolled(made, "site", "site-2", token, key))
+            assert cert.public_key() == key.public_key()
+            assert signer not in made.server.signers()
+        (signer,) = made.server.signers()
+        os.kill(signer, signal.SIGKILL)
+        for gate in gates.values():
+            gate.open()
+        with made.session() as session:
+            detail = session.wait(submitted.id)
         assert detail.job.state == "completed"
-        assert [len(done.took_part) for done in detail.rounds] == [2] * 30
-        assert "the process that has the issuing key is lost" in made.server.log.read_text()
+        assert [len(done.took_part) for done in detail.rounds[1:]] == [2, 2, 2]
+        assert made.server.log.read_text().count("the process that has the issuing key is lost") == 3
 
 
 def test_the_signer_ends_with_a_server_that_is_killed(tmp_path):
@@ -154,22 +134,10 @@ def test_a_restart_of_the_server_leaves_one_signer(tmp_path):
     try:
         made.server.start()
         (before,) = made.server.signers()
-        with made.session() as session:
-            session.restart("server")
-            in_log(made.server.log, "server ready", 2)
+        leave(made, "server", restart=True)
+        renewed([made.server.log], 2, "server ready")
         (after,) = made.server.signers()
         assert after != before
         assert not Path(f"/proc/{before}").exists()
     finally:
         made.down()
-
-
-async def enrolled(made, kind, name, token, key):
-    """Return the certificate for a token and a key."""
-    line = link.Link("localhost", made.admin_port, (made.prod / "server/startup/root.crt").read_bytes())
-    said = {"kind": kind, "name": name, "token": token, "request": enrolment.request(key).decode()}
-    try:
-        got = await line.ask("POST", "/api/v1/enrol", content=json.dumps(said).encode())
-        return read_certificate(got["certificate"].encode())
-    finally:
-        await line.close()

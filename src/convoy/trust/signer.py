@@ -65,13 +65,10 @@ class Signer:
         number, point, now, padded = REQUEST.unpack(request)
         if number >= len(KINDS):
             raise BadInput("the request is for no kind of participant", why=f"kind {number}; wanted 0, 1 or 2")
-        kind, name, hosts = KINDS[number], "", ()
-        if kind == "server":
-            if padded.strip(b"\0"):
-                raise BadInput("the request names a server", why="a server's certificate has the name of its own kit")
-            name, hosts = self.kit.name, self.kit.hosts
-        else:
-            name = _name(kind, padded)
+        kind = KINDS[number]
+        if kind == "server" and padded.strip(b"\0"):
+            raise BadInput("the request names a server", why="a server's certificate has the name of its own kit")
+        name, hosts = (self.kit.name, self.kit.hosts) if kind == "server" else (_name(kind, padded), ())
         if not math.isfinite(now) or not 0 <= now <= clock + AHEAD_S:
             raise BadInput("the request is for a time to come", why=f"{now} is more than {AHEAD_S:.0f} s from {clock}")
         life_s = self.settings.admin_certificate_life if kind == "admin" else self.settings.site_certificate_life
@@ -153,33 +150,31 @@ def _harden() -> None:
                 raise OSError(ctypes.get_errno(), f"prctl {option} of the signer")
 
 
-def _answer(sock: socket.socket, make: Callable[[], bytes]) -> bool:
-    """Send what `make` returns, or why it does not; return whether it did."""
-    try:
-        said, granted = make(), True
-    except ConvoyError as problem:
-        sentences = (problem.what, problem.why, problem.fix)
-        said, granted = "\0".join(one.replace("\0", " ")[:MAX_WORDS] for one in sentences).encode(), False
-    sock.sendall(ANSWER.pack(granted, len(said)) + said)
-    return granted
+def _grant(sock: socket.socket, certificates: bytes) -> None:
+    sock.sendall(ANSWER.pack(True, len(certificates)) + certificates)
+
+
+def _refuse(sock: socket.socket, problem: ConvoyError) -> None:
+    sentences = (problem.what, problem.why, problem.fix)
+    said = "\0".join(one.replace("\0", " ")[:MAX_WORDS] for one in sentences).encode()
+    sock.sendall(ANSWER.pack(False, len(said)) + said)
 
 
 def serve(sock: socket.socket, begin: Callable[[], Signer]) -> None:
-    """Say the authority's certificate, then answer requests until the other side hangs up."""
-    signers: list[Signer] = []
-
-    def greet() -> bytes:
-        signers.append(begin())
-        return signers[0].authority.pem
-
-    if not _answer(sock, greet):
+    """Say the authority's certificate, or why there is none; then answer requests until the other side hangs up."""
+    try:
+        held = begin()
+    except ConvoyError as problem:
+        _refuse(sock, problem)
         return
+    _grant(sock, held.authority.pem)
     while True:
         try:
-            request = read(sock, REQUEST.size)
-        except EOFError:
+            _grant(sock, held.certify(read(sock, REQUEST.size), clock=time.time()))
+        except ConvoyError as problem:
+            _refuse(sock, problem)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
             return
-        _answer(sock, lambda said=request: signers[0].certify(said, clock=time.time()))
 
 
 def main() -> None:
