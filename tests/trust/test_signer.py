@@ -107,10 +107,12 @@ def test_each_kind_is_certified_with_what_the_kit_says(prod, own, kind, name, li
         ({"kind": 2}, "names no admin"),
         ({"kind": 2, "name": b"a" * 60 + b"@b.c"}, None),
         ({"kind": 2, "name": b"ada@a.org/../../server"}, "names no admin"),
-        ({"now": float("nan")}, "a time to come"),
-        ({"now": float("inf")}, "a time to come"),
-        ({"now": -1.0}, "a time to come"),
-        ({"now": time.time() + 86400}, "a time to come"),
+        ({"now": float("nan")}, "nothing is certified"),
+        ({"now": float("inf")}, "nothing is certified"),
+        ({"now": -1.0}, "nothing is certified"),
+        ({"now": 0.0}, "nothing is certified"),
+        ({"now": 1e300}, "nothing is certified"),
+        ({"now": time.time() + 86400}, "nothing is certified"),
         ({"point": bytes(65)}, "for no P-256 key"),
         ({"point": b"\x04" + bytes(64)}, "for no P-256 key"),
         ({"point": b"\x04" + b"\xff" * 64}, "for no P-256 key"),
@@ -145,6 +147,16 @@ def test_whatever_a_request_says_it_is_refused_or_the_certificate_says_just_that
     assert found.kind == "server" or found.name.encode() == name.rstrip(b"\0")
     assert cert.public_key() == ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), at)
     assert cert.not_valid_after_utc.timestamp() <= clock + 60 + 7200
+
+
+def test_what_was_asked_for_before_the_authority_began_is_certified_from_its_beginning_on(own):
+    """A token that is used again within its ten minutes counts from its first use, maybe before a new authority."""
+    begins = own.authority.cert.not_valid_before_utc.timestamp()
+    first = read_chain(own.certify(asked(now=begins - 600), clock=time.time()))[0]
+    assert first.not_valid_before_utc.timestamp() == begins
+    assert first.not_valid_after_utc.timestamp() == int(begins - 600 + 7200)
+    with pytest.raises(BadInput, match="nothing is certified"):
+        own.certify(asked(now=begins - 7200), clock=time.time())
 
 
 def test_names_that_do_not_fit_a_request_are_not_sent():

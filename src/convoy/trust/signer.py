@@ -69,9 +69,13 @@ class Signer:
         if kind == "server" and padded.strip(b"\0"):
             raise BadInput("the request names a server", why="a server's certificate has the name of its own kit")
         name, hosts = (self.kit.name, self.kit.hosts) if kind == "server" else (_name(kind, padded), ())
-        if not math.isfinite(now) or not 0 <= now <= clock + AHEAD_S:
-            raise BadInput("the request is for a time to come", why=f"{now} is more than {AHEAD_S:.0f} s from {clock}")
         life_s = self.settings.admin_certificate_life if kind == "admin" else self.settings.site_certificate_life
+        begins = self.authority.cert.not_valid_before_utc.timestamp()
+        if not math.isfinite(now) or not begins < math.floor(now + life_s) <= clock + AHEAD_S + life_s:
+            raise BadInput(
+                "the request is for a time at which nothing is certified",
+                why=f"it says {now}; the clock says {clock:.0f}, and the issuing authority began at {begins:.0f}",
+            )
         return self.authority.certify(kind, name, _key(point), now=now, hosts=hosts, days=life_s / DAY_S)
 
 
