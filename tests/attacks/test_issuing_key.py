@@ -26,8 +26,8 @@ PIECE = 8 << 20
 
 def forms(pem: bytes) -> dict[str, bytes]:
     """Return what a private key looks like: its number either way round, its DER, each line of its PEM."""
-    number = keys.from_pem(pem).private_numbers().private_value
-    lines = pem.decode().splitlines()[1:-1]
+    key = keys.from_pem(pem)  # certificates may follow it in the file
+    number, lines = key.private_numbers().private_value, keys.to_pem(key).decode().splitlines()[1:-1]
     return {
         "number": number.to_bytes(32, "big"),
         "number, little end first": number.to_bytes(32, "little"),
