@@ -105,16 +105,22 @@ class Node:
             raise
 
     def children(self) -> list[int]:
-        """Return the ids of its child processes: its workers."""
-        found = []
+        """Return the ids of its child processes but for its signer: its workers."""
+        return [pid for pid, signs in self._children() if not signs]
+
+    def signers(self) -> list[int]:
+        """Return the ids of its processes that have the issuing key: one of a server, none of a site."""
+        return [pid for pid, signs in self._children() if signs]
+
+    def _children(self) -> Iterator[tuple[int, bool]]:
         for status in Path("/proc").glob("[0-9]*/stat"):
             try:
                 parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
+                command = (status.parent / "cmdline").read_bytes()
             except (OSError, IndexError):
                 continue
             if parent == self.pid:
-                found.append(int(status.parent.name))
-        return found
+                yield int(status.parent.name), b"convoy.trust.signer" in command
 
 
 @dataclass

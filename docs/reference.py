@@ -624,6 +624,11 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("a join token", "anybody", ("trust.enrolment.TOKEN_DAYS", "store.ledger.AGAIN_S")),
     ("a certificate request", "anybody", ("trust.enrolment.MAX_CSR",)),
     (
+        "a request to the signer, and its answer",
+        "a server",
+        ("trust.signer.AHEAD_S", "trust.signer.MAX_WORDS", "trust.issuing.ANSWER_S", "trust.issuing.START_S"),
+    ),
+    (
         "records of one actor in the audit trail",
         "anybody",
         ("server.auditor.SOME", "server.auditor.OFTEN", "server.auditor.MANY", "server.auditor.WINDOW_S"),

@@ -22,6 +22,7 @@ from convoy.spec.project import read_project
 from convoy.spec.settings import read_settings
 from convoy.store.ledger import open_ledger
 from convoy.trust import login
+from convoy.trust.issuing import Issuing
 
 ROLES = {  # name -> (org, role)
     "root@a.org": ("a", "project_admin"),
@@ -77,8 +78,11 @@ class Rest:
 
     @asynccontextmanager
     async def serving(self):
-        async with serve.serving(self.config):
-            yield self
+        try:
+            async with serve.serving(self.config):
+                yield self
+        finally:
+            self.registry.issuing.end()
 
 
 def provisioned(folder: Path) -> Path:
@@ -93,10 +97,12 @@ def make(folder: Path, prod: Path | None = None) -> Rest:
     kit = read_kit(prod / "server")
     kit.work.mkdir(exist_ok=True)
     ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite")
-    registry = Registry.of(kit, read_settings(kit), ledger)
+    issuing = Issuing(kit, print)
+    registry = Registry.of(kit, read_settings(kit), ledger, issuing)
     registry.keep = lambda entry: ledger.write([entry])
     registry.settled = lambda: asyncio.sleep(0)
-    identity.make(kit, registry.issuing, 3600)
+    identity.make(kit, issuing)
+    issuing.end()  # until a request needs it
     roll = registry.roll
     return Rest(prod, Fake(roll, folder), Gate(roll), registry, port)
 

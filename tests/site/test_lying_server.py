@@ -10,7 +10,7 @@ from bench.federation import Federation
 from convoy.server import identity
 from convoy.spec.kit import read_kit
 from convoy.trust import bundle
-from convoy.trust.authority import Authority
+from convoy.trust.issuing import Issuing
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
 from convoy.wire.door import Door, bound
@@ -67,7 +67,9 @@ async def lied_to(tmp_path):
     federation = Federation(tmp_path / "fed", sites=1)
     kit, liar, site = read_kit(federation.prod / "server"), Liar(), federation.nodes["site-1"]
     kit.work.mkdir()
-    identity.make(kit, Authority.load_issuing(kit.project, *kit.issuing_files), 3600)
+    issuing = Issuing(kit, print)
+    identity.make(kit, issuing)
+    issuing.end()
     sock = bound("127.0.0.1", kit.fed_port, setting="none")
     async with Door(sock, lambda: tls.server_context(kit), liar.serve, lambda _: None):
         try:

@@ -37,9 +37,9 @@ from convoy.server.transfers import Transfers
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Contents, Ledger, open_ledger, sqlite_url
-from convoy.trust import enrolment, peers
-from convoy.trust.authority import Authority
+from convoy.trust import enrolment
 from convoy.trust.federation import Federation
+from convoy.trust.issuing import Issuing
 from convoy.wire import health
 from convoy.wire.door import Door, bound
 from convoy.wire.pump import Pump
@@ -99,25 +99,24 @@ class Parts:
 
 
 async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
-    peers.check_own(kit, now=time.time())
     folder = settings.workspace
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "jobs").mkdir(exist_ok=True)
     log, ending = structlog.get_logger(), Ending()
     async with AsyncExitStack() as stack:
         stack.enter_context(node.held(folder, kit.pid_file))
+        launcher = await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace)))
+        issuing = _signing(kit)  # starts beside all that follows
+        stack.callback(issuing.end)
         ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
         stack.callback(ledger.close)
         found = start.Found()
         contents = await asyncio.to_thread(_load, kit, ledger, Workspace(folder), found)
-        launcher = await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace)))
         group = await stack.enter_async_context(asyncio.TaskGroup())
         parts = _build(
-            kit,
-            settings,
+            Registry.of(kit, settings, ledger, issuing),
             notes=notes,
             ending=ending,
-            ledger=ledger,
             contents=contents,
             found=found,
             launcher=launcher,
@@ -165,20 +164,27 @@ def _load(kit: Kit, ledger: Ledger, workspace: Workspace, found: start.Found) ->
     return ledger.load()
 
 
+def _signing(kit: Kit) -> Issuing:
+    """Start the process that has the issuing key."""
+
+    def tell(lost: str) -> None:
+        structlog.get_logger().warning("the process that has the issuing key is lost, and starts anew", reason=lost)
+
+    return Issuing(kit, tell)
+
+
 def _build(
-    kit: Kit,
-    settings: Settings,
+    registry: Registry,
     *,
     notes: Notes,
     ending: Ending,
-    ledger: Ledger,
     contents: Contents,
     found: start.Found,
     launcher: Launcher,
     group: asyncio.TaskGroup,
 ) -> Parts:
     """Build every part and hand each what it needs."""
-    registry = Registry.of(kit, settings, ledger)
+    kit, settings, ledger = registry.kit, registry.settings, registry.ledger
     workspace, hub = Workspace(settings.workspace), Hub()
     sites = registry.roll.now.sites()
     state = start.state_from(contents, sites, found, max_jobs=settings.max_jobs, now=time.monotonic())
@@ -236,8 +242,8 @@ def _spread(registry: Registry, own: Identity, sites: Sessions, desk: Desk) -> N
         own.trust_anew()
         sites.published(new, signed)
 
-    def lent(issuing: Authority) -> None:
-        own.issue_with(issuing)
+    def lent() -> None:
+        own.renew()
         sites.renew_all()
 
     registry.told, registry.lent = told, lent

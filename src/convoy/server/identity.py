@@ -9,25 +9,29 @@ from typing import Final
 
 import structlog
 
+from convoy import errors
+from convoy.errors import ConvoyError
 from convoy.server.lease import half_life_s
 from convoy.spec.kit import Kit
 from convoy.trust import keys
-from convoy.trust.authority import DAY_S, Authority
+from convoy.trust.authority import DAY_S
+from convoy.trust.issuing import Issuing
 from convoy.wire import tls
 
 WARN_DAYS: Final = 22.5  # a quarter of an issuing authority's life
+AGAIN: Final = 0.05  # of a certificate's life, until one that could not be renewed is tried again
 
 
 class Identity:
     """Keeps the TLS contexts of both doors fresh."""
 
-    def __init__(self, kit: Kit, issuing: Authority, life_s: float) -> None:
+    def __init__(self, kit: Kit, issuing: Issuing, life_s: float) -> None:
         """Make the first key and certificate. Raises `BadInput` once the issuing authority has expired."""
         self._kit, self._issuing, self._life_s = kit, issuing, life_s
         self._sites: ssl.SSLContext | None = None
         self._people: ssl.SSLContext | None = None
         self._timer: asyncio.TimerHandle | None = None
-        make(kit, issuing, life_s)
+        make(kit, issuing)
 
     def for_sites(self) -> ssl.SSLContext:
         """Return the context of the door for sites, with the roots and the certificate of now."""
@@ -38,43 +42,47 @@ class Identity:
     def keep_fresh(self, people: ssl.SSLContext | None) -> None:
         """Renew from now on, also in the context of the door for people."""
         self._people = people
-        self._arm()
+        self._arm(self._half_life_s())
 
     def trust_anew(self) -> None:
         """There may be other roots."""
         self._sites = None
 
-    def issue_with(self, issuing: Authority) -> None:
-        """Have a certificate of another authority from now on."""
-        self._issuing = issuing
-        self._renew()
+    def renew(self) -> None:
+        """Have another certificate, now and at half its life; tried again before it ends if it cannot be had."""
+        try:
+            make(self._kit, self._issuing)
+        except ConvoyError as problem:
+            structlog.get_logger().error("the server's certificate was not renewed", reason=errors.line(problem))
+            self._arm(AGAIN * self._life_s)
+            return
+        self._sites = None
+        if self._people is not None:
+            self._people.load_cert_chain(self._kit.identity_file)
+        structlog.get_logger().info("the server's certificate is new")
+        self._arm(self._half_life_s())
 
     def end(self) -> None:
         """Renew no more."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _arm(self) -> None:
-        self.end()
+    def _half_life_s(self) -> float:
         now = time.time()
-        wait_s = half_life_s(now, now + self._life_s, now=now)
-        self._timer = asyncio.get_running_loop().call_later(wait_s, self._renew)
+        return half_life_s(now, now + self._life_s, now=now)
 
-    def _renew(self) -> None:
-        make(self._kit, self._issuing, self._life_s)
-        self._sites = None
-        if self._people is not None:
-            self._people.load_cert_chain(self._kit.identity_file)
-        structlog.get_logger().info("the server's certificate is new")
-        self._arm()
+    def _arm(self, wait_s: float) -> None:
+        self.end()
+        self._timer = asyncio.get_running_loop().call_later(wait_s, self.renew)
 
 
-def make(kit: Kit, issuing: Authority, life_s: float) -> None:
-    """Write a new key and certificate of a server."""
+def make(kit: Kit, issuing: Issuing) -> None:
+    """Write a new key and certificate of a server; only the public key leaves this process."""
     now = time.time()
     left = (issuing.cert.not_valid_after_utc.timestamp() - now) / DAY_S
     if left < WARN_DAYS:
         fix = "convoy federation issue, where the root's key is"
         structlog.get_logger().warning(f"the issuing authority is over in {left:.1f} days: {fix}")
-    key_pem, chain_pem = issuing.issue("server", kit.name, now=now, hosts=kit.hosts, days=life_s / DAY_S)
-    keys.save(kit.identity_file, key_pem + chain_pem)
+    key = keys.make()
+    chain_pem = issuing.certify("server", kit.name, key.public_key(), now=now)
+    keys.save(kit.identity_file, keys.to_pem(key) + chain_pem)

@@ -16,35 +16,35 @@ from convoy.errors import NotAllowed, Refused
 from convoy.spec.kit import PENDING, Kind, Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Ledger, Withdrawn
-from convoy.trust import enrolment, files, keys, peers, request, roll
-from convoy.trust.authority import DAY_S, Authority
+from convoy.trust import enrolment, issuing, keys, peers, roll
+from convoy.trust.authority import DAY_S, read_certificate
 from convoy.trust.enrolment import Invite
 from convoy.trust.federation import Federation, Roll
+from convoy.trust.issuing import Issuing
 from convoy.wire.tls import Peer
 
 
 @dataclass(slots=True)
 class Registry:
-    """Implements `admin.port.Registrar`. The root's key is not here."""
+    """Implements `admin.port.Registrar`. Neither the root's key nor the issuing authority's is here."""
 
     project: str
-    issuing: Authority
+    issuing: Issuing
     ledger: Ledger
     roll: Roll
     signed: bytes  # the federation.json that the roll stands in
     kit: Kit
     settings: Settings
     told: Callable[[Federation, bytes, frozenset[str]], None] = lambda *_: None  # hears each newer one, and who is gone
-    lent: Callable[[Authority], None] = lambda _: None  # hears of another issuing authority
+    lent: Callable[[], None] = lambda: None  # hears of another issuing authority
     keep: Callable[[Invite | Withdrawn], None] = field(init=False)  # the loop's: durable in order with all else
     settled: Callable[[], Awaitable[None]] = field(init=False)  # the loop's: once all that was kept is durable
 
     @classmethod
-    def of(cls, kit: Kit, settings: Settings, ledger: Ledger) -> Registry:
-        """Return the registry of a server's kit; nobody is told yet. Raises `BadInput`, `NotAllowed`."""
+    def of(cls, kit: Kit, settings: Settings, ledger: Ledger, signing: Issuing) -> Registry:
+        """Return the registry of a server's kit; nobody is told yet. Raises `NotAllowed`."""
         people, signed = roll.current(kit)
-        issuing = peers.issuing_of(kit, now=time.time())
-        return cls(kit.project, issuing, ledger, Roll(people, kit.root_file.read_bytes()), signed, kit, settings)
+        return cls(kit.project, signing, ledger, Roll(people, kit.root_file.read_bytes()), signed, kit, settings)
 
     async def enrol(self, ask: views.EnrolAsk) -> views.CertificateView:
         """Certify the key of whoever holds a join token, from the token's first use on. Raises `NotAllowed`."""
@@ -76,8 +76,7 @@ class Registry:
         return Peer(site, now, now + self.settings.site_certificate_life, renews=True), pem
 
     def _certify(self, kind: Kind, name: str, key: keys.PublicKey, now: float) -> bytes:
-        life_s = self.settings.site_certificate_life if kind == "site" else self.settings.admin_certificate_life
-        return self.issuing.certify(kind, name, key, now=self.roll.next_issue(name, now), days=life_s / DAY_S)
+        return self.issuing.certify(kind, name, key, now=self.roll.next_issue(name, now))
 
     def _listed(self, kind: Kind, name: str) -> None:
         known = self.roll.now.participants.get(name)
@@ -121,22 +120,18 @@ class Registry:
     async def ask_for_authority(self, grant: Grant) -> views.RequestView:
         """Make a key for another issuing authority, and ask the holder of the root to certify it."""
         grant.act(lambda person: structlog.get_logger().info("an issuing authority is asked for", by=person.name))
-        return views.RequestView(request=await asyncio.to_thread(request.make, self.kit.work))
+        return views.RequestView(request=(await asyncio.to_thread(self.issuing.request)).decode())
 
     async def take_authority(self, grant: Grant, certificate: str) -> None:
         """Issue with the key that was made last from now on: everybody renews. Raises `NotAllowed`, `BadInput`."""
         grant.act(lambda person: self._issues_with(person, certificate.encode()))
 
     def _issues_with(self, person: Person, pem: bytes) -> None:
-        pending = self.kit.work / PENDING
-        if not pending.exists():
+        if not (self.kit.work / PENDING).exists():
             raise Refused("no issuing authority was asked for", fix="convoy federation issue")
-        draft = self.kit.work / f"{PENDING}.pem"
-        files.write(draft, pending.read_bytes() + pem, mode=0o600)
-        new = Authority.load_issuing(self.project, draft, draft)
-        peers.check_issuing(new, self.roll.root_pem, now=time.time(), name="the issuing authority's certificate")
-        draft.replace(self.kit.lent_file)
-        pending.unlink()
-        self.issuing = new
+        new = read_certificate(pem, name=issuing.NAME)
+        root_pem, now = self.roll.root_pem, time.time()
+        peers.check_issuing(new, root_pem, project=self.project, now=now, name=issuing.NAME)
+        self.issuing.take(new)
         structlog.get_logger().info("there is another issuing authority", by=person.name)
-        self.lent(new)
+        self.lent()

@@ -101,6 +101,11 @@ class Kit:
         return self.work / "issuing.pem"
 
     @property
+    def accepted_file(self) -> Path:
+        """The certificate, accepted by the server, of the key that was made for another issuing authority."""
+        return self.work / "accepted.crt"
+
+    @property
     def invites_file(self) -> Path:
         """What the server knows of the join tokens in the kits that were made with its own."""
         return self.startup / "invites.json"

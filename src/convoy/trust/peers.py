@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -56,7 +57,8 @@ def check_own(kit: Kit, *, now: float) -> None:
     A server's is that of its issuing authority; a kit that has none yet has a join token.
     """
     if kit.kind == "server":
-        issuing_of(kit, now=now)
+        issuing, file = issuing_of(kit)
+        check_issuing(issuing.cert, kit.root_file.read_bytes(), project=kit.project, now=now, name=str(file))
         return
     if not kit.enrolled:
         enrolment.read_token(kit.token_file.read_text())
@@ -79,25 +81,23 @@ def check_pair(kit: Kit) -> None:
         raise NotAllowed("node.key is not the key of node.crt", why=f"in {kit.startup}", fix="copy the whole kit again")
 
 
-def issuing_of(kit: Kit, *, now: float) -> authority.Authority:
-    """Return the issuing authority that a server uses: its kit's, or a newer one that it was lent since.
+def issuing_of(kit: Kit) -> tuple[authority.Authority, Path]:
+    """Return the issuing authority that a server uses, its key included, and the file of its certificate.
 
-    Raises `NotAllowed` or `BadInput` unless it is whole, in time and the root's.
+    That is its kit's, or one that it was lent since and that is no older. Raises `BadInput` unless it is whole.
     """
-    pairs = [kit.issuing_files] + ([(kit.lent_file, kit.lent_file)] if kit.lent_file.exists() else [])
-    found = [(authority.Authority.load_issuing(kit.project, *pair), str(pair[1])) for pair in pairs]
-    issuing, name = max(found, key=lambda one: one[0].cert.not_valid_before_utc)
-    check_issuing(issuing, kit.root_file.read_bytes(), now=now, name=name)
-    return issuing
+    pairs = ([(kit.lent_file, kit.lent_file)] if kit.lent_file.exists() else []) + [kit.issuing_files]
+    found = [(authority.Authority.load_issuing(kit.project, *pair), pair[1]) for pair in pairs]
+    return max(found, key=lambda one: one[0].cert.not_valid_before_utc)
 
 
-def check_issuing(issuing: authority.Authority, root_pem: bytes, *, now: float, name: str) -> None:
-    """Raise `NotAllowed` unless an issuing authority is in time and the root's."""
+def check_issuing(cert: x509.Certificate, root_pem: bytes, *, project: str, now: float, name: str) -> None:
+    """Raise `NotAllowed` unless the certificate of an issuing authority is in time and the root's."""
     roots = authority.read_chain(root_pem, name="the root certificate")
-    above = _above([issuing.cert], roots, project=issuing.project, name=name)
-    for cert in (issuing.cert, *above):
-        _in_time(cert, now=now, name=name if cert is issuing.cert else "the root certificate")
-    if not _may_issue(issuing.cert):
+    above = _above([cert], roots, project=project, name=name)
+    for one in (cert, *above):
+        _in_time(one, now=now, name=name if one is cert else "the root certificate")
+    if not _may_issue(cert):
         raise NotAllowed(f"{name} may not issue certificates", fix="copy the server's kit again")
 
 
