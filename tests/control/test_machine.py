@@ -346,9 +346,20 @@ def test_a_workflow_without_room_waits_for_it_and_does_not_count_as_dead(running
     assert "RunFlow" not in kinds(running(events.StorageChanged("full"), events.StorageChanged("")))
 
 
+def test_what_comes_after_the_trainers_loops_is_not_waited_for_once_somebody_aborts(running):
+    stops = [it for it in running(events.FlowDone(J), at=10.0) if isinstance(it, effects.SendStop)]
+    assert {stop.finish_s for stop in stops} == {60.0}
+    again = [it for it in running(events.AbortAsked(J, "ada"), at=20.0) if isinstance(it, effects.SendStop)]
+    assert {stop.finish_s for stop in again} == {0.0}
+    assert "KeepResults" in kinds(running(events.TimePassed(), at=28.0))
+    running(events.ResultsKept(J), at=29.0)
+    assert running.job.record.state == "completed"
+
+
 def test_a_job_whose_results_take_long_wakes_nobody_until_they_are_kept(running):
     running(events.FlowDone(J), at=10.0)
-    assert "KeepResults" in kinds(running(events.TimePassed(), at=18.0))  # sites that do not stop have had their time
+    assert running(events.TimePassed(), at=18.0) == []  # what comes after a trainer's loop has the job's patience, 60 s
+    assert "KeepResults" in kinds(running(events.TimePassed(), at=78.0))  # sites that do not stop have had their time
     assert running.machine.wake() == math.inf
     running(events.ResultsKept(J), at=500.0)
     assert running.job.record.state == "completed"

@@ -21,17 +21,14 @@ from convoy.wire.dial import Way
 from convoy.worker.launcher import Order
 
 CODE = """
-import os, signal, sys, pathlib, convoy
+import convoy
 from lib.more import ADD
 
 @convoy.train
 def train(task):
     print("round", task.round, flush=True)
-    if "die" in task.config and not pathlib.Path(task.config["die"]).exists():
-        pathlib.Path(task.config["die"]).touch()
-        os.kill(os.getppid(), signal.SIGKILL)
-    if "wait" in task.config:
-        open(task.config["wait"]).read()
+    if "gate" in task.data:
+        open(task.data["gate"]).read()
     return convoy.Reply({"w": task.model["w"] + ADD}, weight=7, metrics={"round": task.round})
 """
 JOB = "ab" * 16
@@ -40,7 +37,7 @@ JOB = "ab" * 16
 class Site:
     """A job's folder at a site, and a trainer for it."""
 
-    def __init__(self, folder, launcher, group, config):
+    def __init__(self, folder, launcher, group, data):
         code = folder / "code"
         (code / "lib").mkdir(parents=True)
         (code / "train.py").write_text(CODE)
@@ -55,7 +52,7 @@ class Site:
         )
         begin = pb.BeginTrainer(job=JOB, name="n", site="s", code=str(code), blobs=str(folder / "blobs"))
         begin.out = str(folder / "out")
-        begin.trainer, begin.config_json, begin.data_json = "train.py", json.dumps(config), "{}"
+        begin.trainer, begin.config_json, begin.data_json = "train.py", "{}", json.dumps(data)
         order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), code, {"MORE": "1"})
         self.trainer = Trainer(
             order, launcher, group, self.hear, self.waits.put_nowait, self.ready.set, lambda: None, pulse_s=60
@@ -79,8 +76,8 @@ async def away(tmp_path):
     async with asyncio.TaskGroup() as group, launching(tmp_path) as (launcher, cluster):
         made = []
 
-        def make(**config):
-            made.append(Site(tmp_path / f"site-{len(made)}", launcher, group, config))
+        def make(**data):
+            made.append(Site(tmp_path / f"site-{len(made)}", launcher, group, data))
             return made[-1], cluster
 
         yield make
@@ -113,15 +110,23 @@ async def test_it_stays_from_task_to_task_and_drops_what_its_node_drops(away, tm
 
 
 async def test_a_pod_that_is_killed_in_a_task_is_made_again_and_the_task_answered(away, tmp_path):
-    site, cluster = away(die=str(tmp_path / "died"))
-    said = await site.train(site.model(1))
-    assert said.answer.weight == 7
+    os.mkfifo(tmp_path / "gate")
+    site, cluster = away(gate=str(tmp_path / "gate"))
+    training = asyncio.create_task(site.train(site.model(1)))
+    gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
+    (pod,) = cluster.processes
+    cluster.processes[pod].kill()
+    await cluster.processes[pod].wait()
+    gate.close()
+    again = await asyncio.to_thread((tmp_path / "gate").open, "w")
+    again.close()
+    assert (await training).answer.weight == 7
     assert len(cluster.processes) == 2
 
 
 async def test_a_pod_that_is_evicted_in_a_task_is_made_again(away, tmp_path):
     os.mkfifo(tmp_path / "gate")
-    site, cluster = away(wait=str(tmp_path / "gate"))
+    site, cluster = away(gate=str(tmp_path / "gate"))
     training = asyncio.create_task(site.train(site.model(1)))
     gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
     (pod,) = cluster.processes
@@ -237,7 +242,7 @@ async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, si
 
 async def test_a_node_that_cannot_keep_what_its_pod_sends_goes_on_without_that_pod(away, tmp_path):
     os.mkfifo(tmp_path / "gate")
-    site, cluster = away(wait=str(tmp_path / "gate"))
+    site, cluster = away(gate=str(tmp_path / "gate"))
     training = asyncio.create_task(site.train(site.model(1)))
     gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
     shutil.rmtree(site.blobs.folder)
@@ -294,7 +299,7 @@ async def test_a_task_that_is_cancelled_while_its_pod_is_awaited_does_not_end_th
 
 async def test_a_task_that_is_cancelled_is_given_to_nobody_and_the_next_one_once(away, tmp_path):
     os.mkfifo(tmp_path / "gate")
-    site, cluster = away(wait=str(tmp_path / "gate"))
+    site, cluster = away(gate=str(tmp_path / "gate"))
     training = asyncio.create_task(site.train(site.model(1)))
     gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
     cancelling = asyncio.create_task(site.trainer.cancel())
@@ -345,7 +350,7 @@ async def test_a_workflow_in_a_pod_commits_what_it_makes(tmp_path):
 
 async def test_the_worker_is_ended_when_its_node_is_gone(away, tmp_path):
     os.mkfifo(tmp_path / "gate")
-    site, cluster = away(wait=str(tmp_path / "gate"))
+    site, cluster = away(gate=str(tmp_path / "gate"))
     training = asyncio.create_task(site.train(site.model(1)))
     gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
     (pod,) = cluster.processes

@@ -47,7 +47,7 @@ async def failed(desk, error):
 
 async def test_a_job_that_failed_because_its_sites_made_no_progress_says_that_patience_ran_out(desk):
     job, machine = await running(desk), desk.loop.machine
-    machine.step(events.Asked(J, "1.0", "train", 1, 3, "m" * 64, 2), Now(0, 0))
+    machine.step(events.Asked(J, "1.0", "train", 1, 3, "a" * 64, 2), Now(0, 0))
     found = machine.step(events.TimePassed(), LATER)
     (end,) = [effect for effect in found if isinstance(effect, effects.TellEnd)]
     assert not desk._view(job).patience_out
@@ -59,7 +59,7 @@ async def test_a_job_that_failed_because_too_few_sites_were_there_says_that_pati
     job = await running(desk)
     for site in ("site-1", "site-2"):
         desk.loop.post(events.MemberRefused(J, site, "no"))
-    desk.loop.machine.step(events.Asked(J, "1.0", "train", 1, 3, "m" * 64, 2), Now(0, 0))
+    desk.loop.machine.step(events.Asked(J, "1.0", "train", 1, 3, "a" * 64, 2), Now(0, 0))
     desk.loop.machine.step(events.TimePassed(), LATER)
     await failed(desk, "it has ended already")
     assert desk._view(job).patience_out
@@ -111,7 +111,7 @@ async def test_a_watch_says_nothing_where_nothing_that_it_says_has_changed(desk)
         await desk.loop.settled()
         await desk.loop.settled()
         assert not coming.done()
-        desk.loop.post(events.CommitAsked(J, 0, "m" * 64, {}, False))
+        desk.loop.post(events.CommitAsked(J, 0, "a" * 64, {}, False))
         assert [made.round for made in (await coming).rounds] == [0]
 
 

@@ -54,7 +54,7 @@ def test_a_duration_is_the_sum_of_its_parts(hours, minutes, seconds):
     assert duration_s(f"{hours}h{minutes}m{seconds}s") == hours * 3600 + minutes * 60 + seconds
 
 
-@given(st.integers(0, 10**12), st.sampled_from(["", "Ki", "Mi", "Gi", "k", "M", "G"]))
+@given(st.integers(0, 10**9), st.sampled_from(["", "Ki", "Mi", "Gi", "k", "M", "G"]))
 def test_a_size_is_its_number_times_its_unit_exactly(number, unit):
     assert size_bytes(f"{number}{unit}") == number * size_bytes(f"1{unit}")
 
