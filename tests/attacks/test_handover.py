@@ -15,6 +15,7 @@ from convoy.errors import RemoteFault, StorageFull
 from convoy.model import blob
 from convoy.store import arrays, handover
 from convoy.store.blobs import BlobFolder
+from tests.handing import hand_over
 from tests.scenarios.conftest import adding, left_out, put_job, took_part
 
 ARRAYS = {"w": np.arange(50_000, dtype=np.float32)}
@@ -38,7 +39,7 @@ def everything_fits(_layout, _stored):
 
 
 def of_arrays(path):
-    arrays.hand_over(path.parent, ARRAYS)
+    hand_over(path.parent, ARRAYS)
     return path
 
 
@@ -112,7 +113,7 @@ FILES = [fifo, link, two_names, sparse, cut, directory, device, sock, wrong_head
 
 @pytest.fixture(scope="module")
 def digest(tmp_path_factory):
-    return arrays.hand_over(tmp_path_factory.mktemp("made"), ARRAYS)
+    return hand_over(tmp_path_factory.mktemp("made"), ARRAYS)
 
 
 @pytest.mark.parametrize("put", FILES, ids=lambda put: put.__name__)
@@ -124,7 +125,7 @@ def test_a_node_takes_a_plain_whole_file_and_nothing_else(put, pool, out, digest
     assert not pool.holds()
     assert not list(pool.folder.rglob("*.draft"))
     handover.empty(out)
-    assert arrays.hand_over(out, ARRAYS) == digest
+    assert hand_over(out, ARRAYS) == digest
     pool.take("answer", out, digest, everything_fits)
     assert pool.verify(digest)
 
@@ -146,7 +147,7 @@ def test_a_folder_that_is_a_link_is_not_followed(pool, out, digest, tmp_path):
 
 
 def test_what_is_rewritten_through_an_old_descriptor_stays_what_it_was(pool, out):
-    digest = arrays.hand_over(out, ARRAYS)
+    digest = hand_over(out, ARRAYS)
     kept = os.open(out / f"{digest}.safetensors", os.O_RDWR)
     pool.take("answer", out, digest, everything_fits)
     os.pwrite(kept, b"\xff" * 100_000, 0)
@@ -170,7 +171,7 @@ def test_a_terabyte_of_holes_is_refused_before_a_byte_of_it_is_copied(pool, out)
 
 
 def test_a_blob_that_is_whole_and_too_large_waits_for_room(pool, out):
-    digest = arrays.hand_over(out, ARRAYS)
+    digest = hand_over(out, ARRAYS)
     with pytest.raises(StorageFull):
         pool.take("answer", out, digest, handover.room(1000))
 
@@ -190,7 +191,7 @@ def test_a_file_that_shrinks_and_grows_meanwhile_stops_nobody(pool, out):
     worker.start()
     try:
         for _ in range(30):
-            digest = arrays.hand_over(out, large)
+            digest = hand_over(out, large)
             made[:] = [out / f"{digest}.safetensors"]
             with suppress(RemoteFault):
                 pool.take("answer", out, digest, everything_fits)
@@ -213,7 +214,7 @@ from convoy.worker import tasks
 
 
 def attack(how, files, model):
-    digest = arrays.hand_over(files.out, model)
+    digest, _ = arrays.hand_over(files.out, model)
     path = files.out / f"{digest}.safetensors"
     if how == "rewritten":
         return digest, os.open(path, os.O_RDWR)

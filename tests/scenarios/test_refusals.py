@@ -25,9 +25,10 @@ from convoy.worker import tasks
 
 def forge(task, arrays, weight=1.0, metrics=None):
     here = tasks.session()
-    digest = hand_over(here._files.out, arrays) if arrays is not None else ""
+    digest, whole = hand_over(here._files.out, arrays) if arrays is not None else ("", b"")
     here.open = None
-    here._send(pb.WorkerUp(answer=pb.Answer(step=task.step, digest=digest, weight=weight, metrics=metrics or {})))
+    answer = pb.Answer(step=task.step, digest=digest, weight=weight, metrics=metrics or {})
+    here._send(pb.WorkerUp(answer=answer, whole=whole))
 """
 DEEDS = {
     "missing tensor": ("forge(task, {'w': w})", "the update lacks the tensor 'b'"),

@@ -43,6 +43,12 @@ def folders(tmp_path):
     return blobs, out
 
 
+def handed(out, update):
+    """Return a trainer's answer with its update."""
+    digest, whole = arrays.hand_over(out, update)
+    return pb.WorkerUp(answer=pb.Answer(digest=digest), whole=whole)
+
+
 @pytest.fixture(scope="module")
 def prod(tmp_path_factory):
     project, _ = read_project(PROJECT, "project.yml")
@@ -146,8 +152,8 @@ def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site
 def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_path):
     blobs, out = folders(tmp_path)
     task = pb.Task(step="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(3)})))
-    digest = arrays.hand_over(out, {"w": np.ones(3)})
-    answer = pb.Answer(step="1.0", digest=digest, weight=3, metrics={"auc": 0.9})
+    digest, whole = arrays.hand_over(out, {"w": np.ones(3)})
+    answer = pb.WorkerUp(answer=pb.Answer(step="1.0", digest=digest, weight=3, metrics={"auc": 0.9}), whole=whole)
     assert admission.released(site, blobs, out, answer, task) == (digest, 3, {"auc": 0.9})
     (site.local / "policy.yaml").write_text("leave: {metrics: false}\n")
     assert admission.released(site, blobs, out, answer, task) == (digest, 3, {})
@@ -164,14 +170,14 @@ def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_p
 def test_the_weight_leaves_as_the_policy_says(site, tmp_path, policy, weights):
     (site.local / "policy.yaml").write_text(f"leave: {{weight: {policy}}}\n")
     for weight, leaves in weights.items():
-        answer = pb.Answer(step="1.0", weight=weight)
+        answer = pb.WorkerUp(answer=pb.Answer(step="1.0", weight=weight))
         assert admission.released(site, BlobFolder(tmp_path), tmp_path, answer, pb.Task()) == ("", leaves, {})
 
 
 def test_a_weight_that_the_policy_cannot_mean_is_named(site):
     (site.local / "policy.yaml").write_text("leave: {weight: none}\n")
     with pytest.raises(BadInput, match='"weight" is "none"; wanted exact or rounded or fixed'):
-        admission.released(site, BlobFolder(site.local), site.local, pb.Answer(), pb.Task())
+        admission.released(site, BlobFolder(site.local), site.local, pb.WorkerUp(), pb.Task())
 
 
 SAYING = [
@@ -187,7 +193,7 @@ def test_names_order_shapes_and_dtypes_of_an_update_are_the_model_s_or_nothing_l
     blobs, out = folders(tmp_path)
     task = pb.Task(step="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(2), "n": np.zeros(1)})))
     with pytest.raises(Refused) as caught:
-        admission.released(site, blobs, out, pb.Answer(digest=arrays.hand_over(out, update)), task)
+        admission.released(site, blobs, out, handed(out, update), task)
     (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
     said = "the answer was refused at its site (the rest stays at site-1)"
     assert admission.why(site, caught.value) == said
@@ -206,8 +212,7 @@ def test_a_policy_that_cannot_be_read_any_more_is_why_nothing_leaves(site):
 def noise_of(site, blobs, out, *, update, base, step="1.0"):
     """Return what a site adds to an update of zeros and ones."""
     task = pb.Task(job="j", step=step, model=pb.Blob(digest=arrays.save(blobs, "test", {"w": base})))
-    answer = pb.Answer(digest=arrays.hand_over(out, {"w": update}))
-    digest, _, _ = admission.released(site, blobs, out, answer, task)
+    digest, _, _ = admission.released(site, blobs, out, handed(out, {"w": update}), task)
     return arrays.load(blobs, digest)["w"] - update
 
 

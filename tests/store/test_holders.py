@@ -19,6 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from convoy.model import blob
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
+from tests.handing import hand_over
 
 HOLDERS = ["answer.1.0.site-1", "answer.2.0.site-1", "question.2.0", "model"]
 CONTENTS = [{"w": np.full(count, number, np.float64)} for count, number in ((3, 0), (3, 1), (9_000, 0))]
@@ -58,7 +59,7 @@ class Mortal:
 
 def whole(number: int) -> tuple[blob.Layout, bytes]:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{arrays.hand_over(Path(folder), CONTENTS[number])}.safetensors"
+        path = Path(folder) / f"{hand_over(Path(folder), CONTENTS[number])}.safetensors"
         data = path.read_bytes()
     return blob.parse(data[: blob.header_length(data)]), data
 
@@ -102,7 +103,7 @@ class Holders(RuleBasedStateMachine):
     @rule(how=st.sampled_from(["write", "put", "receive", "take"]), holder=holders, number=contents)
     def bring(self, how: str, holder: str, number: int) -> None:
         if how == "take":
-            arrays.hand_over(self.out, CONTENTS[number])
+            hand_over(self.out, CONTENTS[number])
         self._brings(how, holder, number)
         self.held.add((holder, DIGESTS[number]))
         assert not list(self.out.iterdir()) or how != "take"
@@ -143,7 +144,7 @@ class Holders(RuleBasedStateMachine):
     def be_killed(self, how: str, holder: str, number: int, lives: int) -> None:
         one = (holder, DIGESTS[number])
         if how == "take":
-            arrays.hand_over(self.out, CONTENTS[number])
+            hand_over(self.out, CONTENTS[number])
         with suppress(Killed), Mortal(lives):
             if how == "release":
                 self.folder.release(*one)

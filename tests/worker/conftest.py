@@ -54,7 +54,7 @@ class Node:
         up = self.link.receive(pb.WorkerUp)
         assert up is not None, f"the worker hung up: {self.end()[1]}"
         for digest in filter(None, named(up)):
-            self.folder.take("test", self.out, digest, lambda *_: None)
+            self.folder.take("test", self.out, digest, lambda *_: None, up.whole)
         return up
 
     def hears_nothing_more(self) -> bool:

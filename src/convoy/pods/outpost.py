@@ -215,7 +215,11 @@ class Outpost:
         self._words.put_nowait((pb.PodUp(output=data), ()))
 
     async def _taken(self, up: pb.WorkerUp) -> tuple[str, ...]:
-        """Take what the worker has written for this word; what it has not, it was given, and the node has it."""
+        """Take what the worker has written for this word, and return it; what it has not, the node has."""
+        if up.whole:  # it goes with the word
+            for digest in filter(None, named(up)):
+                self._blobs.take(LINE, self._out, digest, lambda *_: None, up.whole)
+            return ()
         written = tuple(digest for digest in named(up) if digest and handover.size(self._out, digest))
         fits = handover.room(shutil.disk_usage(self.folder).free)
         for digest in written:

@@ -207,6 +207,8 @@ class PodWorker:
             case "word":
                 if self._ups.qsize() >= MAX_UPS:
                     raise RemoteFault(f"its pod said {MAX_UPS} words more than its node could act on")
+                if up.word.whole:
+                    self._held.update(filter(None, named(up.word)))
                 self._ups.put_nowait(up.word)
             case "output":
                 self._output(up.output)

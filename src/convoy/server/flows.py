@@ -161,9 +161,9 @@ class Flows:
             case "ask":
                 if not are_names(key, up.ask.step):
                     raise RemoteFault("the workflow asked a step that cannot be", why=repr(up.ask.step[:80]))
-                await self._take(key, holders.question(up.ask.step), _asked(key, up.ask))
+                await self._take(key, holders.question(up.ask.step), _asked(key, up.ask), up.whole)
             case "commit":
-                await self._take(key, holders.model(up.commit.round), _committed(key, up.commit))
+                await self._take(key, holders.model(up.commit.round), _committed(key, up.commit), up.whole)
             case "sites":
                 names = cohort.eligible(self.state, job, ())
                 worker.send(pb.WorkerDown(sites=pb.SitesList(sites=names)))
@@ -187,11 +187,11 @@ class Flows:
         else:
             self.post(events.FlowFailed(job, error, story))
 
-    async def _take(self, job: JobId, holder: str, said: events.Asked | events.CommitAsked) -> None:
+    async def _take(self, job: JobId, holder: str, said: events.Asked | events.CommitAsked, whole: bytes) -> None:
         """Take the model that a workflow speaks of out of its hands, then tell the machine what it said."""
         files = self.workspace.job(job)
-        if handover.size(files.out, said.model) < SMALL:  # most questions: not worth a thread
-            files.blobs.take(holder, files.out, said.model, _is_small)
+        if whole or handover.size(files.out, said.model) < SMALL:  # most questions: not worth a thread
+            files.blobs.take(holder, files.out, said.model, _is_small, whole)
             self.post(said)
             return
         fits = handover.room(self.free())

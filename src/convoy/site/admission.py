@@ -129,21 +129,20 @@ def holder(step: str) -> str:
 
 
 def released(
-    kit: Kit, blobs: BlobFolder, out: Path, answer: pb.Answer, task: pb.Task
+    kit: Kit, blobs: BlobFolder, out: Path, up: pb.WorkerUp, task: pb.Task
 ) -> tuple[str, float, dict[str, float]]:
     """Return what of an answer may leave: the digest of the update behind the filters, the weight, the metrics.
 
-    The update is taken from the folder `out` of the trainer and held. Names, shapes, dtypes and the order of its
-    tensors are the model's, so that nothing is said with them. Raises `RemoteFault` for a file that is not a blob,
-    `Refused` for an update that is larger than its model, or for one that is not laid out like it.
+    The update is taken from the trainer's message or its folder `out`, and held. Names, shapes, dtypes and the order of
+    its tensors are the model's, so that nothing is said with them. Raises `RemoteFault` for what is not a blob, and
+    `Refused` for an update that is larger than its model or not laid out like it.
     """
     policy = read_policy(kit.local / "policy.yaml")
-    digest = ""
+    answer, digest = up.answer, ""
     if answer.digest:
         base = blobs.read_header(task.model.digest)
-        blobs.take(
-            holder(task.step), out, answer.digest, lambda layout, _: _demand_size(layout, base.size + MAX_HEADER)
-        )
+        most = base.size + MAX_HEADER
+        blobs.take(holder(task.step), out, answer.digest, lambda layout, _: _demand_size(layout, most), up.whole)
         check_layout(blobs.read_header(answer.digest), base)
         digest = _filtered(kit, policy, blobs, answer.digest, task)
     return digest, policy.leave.weighed(answer.weight), dict(answer.metrics) if policy.leave.metrics else {}

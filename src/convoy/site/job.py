@@ -280,7 +280,7 @@ class SiteJob:
             if up.WhichOneof("it") == "failed":
                 return Answer(task.step, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
             digest, weight, metrics = await in_thread(
-                admission.released, self.site.kit, self.blobs, self._out, up.answer, bare
+                admission.released, self.site.kit, self.blobs, self._out, up, bare
             )
         except ConvoyError as problem:
             reason = errors.line(problem)

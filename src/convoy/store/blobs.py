@@ -277,18 +277,26 @@ class BlobFolder:
         held = self._holdings(layout, near)
         return Receiver(part, layout, held, lambda whole: self._keep(holder, layout.digest, whole))
 
-    def take(self, holder: str, out: Path, digest: str, fits: Callable[[Layout, int], None]) -> None:
-        """Keep what a worker has written into its folder `out`, out of its reach; the worker's own file is removed.
+    def take(
+        self, holder: str, out: Path, digest: str, fits: Callable[[Layout, int], None], whole: bytes = b""
+    ) -> None:
+        """Keep what a worker hands over: the bytes of its message, or what it has written into its folder `out`.
 
-        `fits` gets the layout and the bytes that the file has on the disk, and raises for what the node does not want
-        before it is copied. A blob that is here already is held. Raises `RemoteFault` for anything but a blob in a
-        plain file, and `StorageFull`. For large blobs call it off the event loop.
+        That file is copied out of the worker's reach and removed. `fits` gets the layout and how many bytes are stored,
+        and raises for what the node does not want before anything is kept. A blob that is here already is held. Raises
+        `RemoteFault` for anything but a blob, in a plain file if it is in one, and `StorageFull`. For large blobs call
+        it off the event loop.
         """
         path = self.path(digest)
         with self._alone():
             here = self._linked(holder, digest)
             with suppress(FileNotFoundError):
                 os.unlink(self._mark(HANDED, digest))  # noqa: PTH108
+        if whole:
+            if not here:
+                fits(blob.parse(whole[: blob.header_length(whole)], expect=digest), len(whole))
+                self.put(holder, whole, expect=digest)
+            return
         if not here:
             draft = draft_of(path)
             with storage(path):

@@ -393,7 +393,7 @@ class PushHead(_message.Message):
     def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class WorkerUp(_message.Message):
-    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites")
+    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "whole")
     READY_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
@@ -402,6 +402,7 @@ class WorkerUp(_message.Message):
     DONE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     answer: Answer
     failed: TaskFailed
@@ -410,7 +411,8 @@ class WorkerUp(_message.Message):
     done: Done
     failure: Failure
     sites: SitesAsk
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ...) -> None: ...
+    whole: bytes
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ..., whole: _Optional[bytes] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ()

@@ -139,14 +139,14 @@ class NodeFleet:
 
     def put(self, ask: pb.Ask, model: Any, shares: asyncio.Queue[pb.Share | pb.AskEnd]) -> None:
         """Keep the model of a question as a blob, and send the question."""
-        ask.model = self.save(model)
+        ask.model, whole = self.save(model)
         self._open[ask.step] = shares
-        self.send(pb.WorkerUp(ask=ask))
+        self.send(pb.WorkerUp(ask=ask, whole=whole))
 
-    def save(self, arrays: Any) -> str:
-        """Hand arrays over as a blob and return its digest; those that the node has lent us are not written again."""
+    def save(self, arrays: Any) -> tuple[str, bytes]:
+        """Hand arrays over as a blob; return its digest and, if it is small and not lent by the node, its bytes."""
         if isinstance(arrays, Model) and arrays.digest and arrays.digest in self._lent:
-            return arrays.digest
+            return arrays.digest, b""
         return _arrays.hand_over(self._out, arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays))
 
     def load(self, digest: str) -> Model:
@@ -189,10 +189,10 @@ class NodeFleet:
         numbers = code.finite({name: float(value) for name, value in metrics.items()}, f"round {number}")
         model = arrays if isinstance(arrays, Model) else Model(frameworks.to_arrays(arrays))
         check_values(model, of=f"the model of round {number}")
-        digest = self.save(model)
+        digest, whole = self.save(model)
         receipt = self._receipts[number] = asyncio.get_running_loop().create_future()
         commit = pb.Commit(round=number, model=digest, metrics=numbers, best=best, left_out=self.uncounted)
-        self.send(pb.WorkerUp(commit=commit))
+        self.send(pb.WorkerUp(commit=commit, whole=whole))
         await receipt
         self._committed, self._model = number, digest
         self._lent = {digest}

@@ -189,19 +189,20 @@ class Session:
         for name, value in reply.metrics.items():
             metrics[str(name)] = _number(f"metric {name!r}", value)
         metrics = code.finite(metrics, f"this {task.kind!r} task")
-        digest = "" if reply.arrays is None else self._keep(task, reply.arrays)
+        digest, whole = ("", b"") if reply.arrays is None else self._keep(task, reply.arrays)
         if task.kind == "train" and not digest:
             raise BadInput("the reply to a train task has no arrays", fix="pass the trained arrays to reply()")
         self.open = None
-        self._send(pb.WorkerUp(answer=pb.Answer(step=task.step, digest=digest, weight=weight, metrics=metrics)))
+        answer = pb.Answer(step=task.step, digest=digest, weight=weight, metrics=metrics)
+        self._send(pb.WorkerUp(answer=answer, whole=whole))
 
-    def _keep(self, task: Task, anything: Any) -> str:
+    def _keep(self, task: Task, anything: Any) -> tuple[str, bytes]:
         from convoy.model import arrays, frameworks, schema
         from convoy.store.arrays import hand_over
 
         model = task.model
         if isinstance(anything, arrays.Model) and anything.digest and anything.digest == model.digest:
-            return model.digest
+            return model.digest, b""
         assert self._files is not None  # noqa: S101 - there are tasks, so there are folders
         update = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
         schema.check_shapes(arrays.shapes(update), arrays.shapes(model))
