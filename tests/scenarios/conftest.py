@@ -63,7 +63,7 @@ def train(task):
 BODY
     return convoy.Reply({"w": w + number}, weight=number, metrics={"number": number})
 '''
-GATES = "data: {arrived: arrived, gate: gate}"
+GATES = "data: {arrived: arrived, gate: gate}\nisolation: {write: [arrived, gate]}"
 
 
 def put_job(folder: Path, files: dict[str, str], **spec) -> Path:

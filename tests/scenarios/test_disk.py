@@ -81,7 +81,7 @@ def disk(tmp_path):
 @pytest.fixture
 def on_disk(disk, tmp_path):
     """A federation of two gated sites whose server works on that disk."""
-    settings = f"workspace: {disk.folder}\ndisk_reserve: 16Mi"
+    settings = f"workspace: {disk.folder}\ndisk_reserve: 16Mi\nisolation: {{write: [arrived, gate]}}"
     federation = Federation(tmp_path / "fed", settings=GATES, server_settings=settings)
     federation.gates = {name: Gate(node.kit / "local") for name, node in federation.nodes.items()}
     federation.gates["server"] = Gate(federation.server.kit / "local")

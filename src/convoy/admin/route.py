@@ -122,4 +122,5 @@ def thing(request: Request) -> str:
     for kind in ("job", "site", "admin"):
         if kind in request.path_params:
             return f"{kind}:{request.path_params[kind]}"
-    return f"from:{request.client.host}" if request.client else ""
+    host = request.client.host if request.client else ""
+    return f"from:{host.removeprefix('::ffff:')}" if host else ""  # an IPv4 address as a socket of both families has it
