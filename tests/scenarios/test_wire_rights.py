@@ -160,7 +160,9 @@ async def test_a_site_neither_learns_nor_changes_what_is_not_its_own(made, jobs)
 
 async def test_who_says_that_it_holds_a_job_is_told_nothing_of_it(made, jobs):
     mallory = Mallory(made)
-    async with mallory.line(jobs["foreign"], UNKNOWN, "../../etc", own=jobs["theirs"]):
+    verdict = await mallory.verdict(hello=pb.Hello(jobs=["../../etc"]))
+    assert verdict.fault == pb.Verdict.FAULTY
+    async with mallory.line(jobs["foreign"], UNKNOWN, own=jobs["theirs"]):
         assert [held.job for held in mallory.greeting.jobs] in ([], [jobs["theirs"]])
         assert all(down.WhichOneof("it") in ("start", "task") for down in await mallory.says(pb.Up(ping=pb.Ping())))
 
@@ -192,7 +194,7 @@ async def test_a_site_pulls_and_pushes_what_it_was_asked_for_and_nothing_else(ma
         assert not verdict.fault
         assert await stream._exactly(8) == b"CONVOYB1"
         stream.close()
-        for many in ([pb.Range(start=8, end=9), pb.Range(start=0, end=1)], [pb.Range()] * 10_001):
+        for many in ([pb.Range(start=8, end=9), pb.Range(start=0, end=1)], [pb.Range()] * 40_000):
             verdict = await mallory.verdict(
                 pull=pb.PullRequest(job=jobs["theirs"], digest=bundle["theirs"], ranges=many)
             )
