@@ -195,7 +195,7 @@ async def test_beside_offers_of_a_large_header_that_never_bring_their_bytes_othe
                 await stream.write(pb.Up(ready=pb.JobReady(job=job)))
         (tmp_path / "blobs").mkdir()
         blobs = BlobFolder(tmp_path / "blobs")
-        digest = arrays.save(blobs, {f"layer.{n}.weight": np.ones(32, np.float32) for n in range(3000)})
+        digest = arrays.save(blobs, "test", {f"layer.{n}.weight": np.ones(32, np.float32) for n in range(3000)})
         layout = blobs.read_header(digest)
         update = pb.Blob(digest=digest, size=layout.size, header=layout.header)
         offer = pb.Up(offer=pb.Offer(job=job, step=down.task.step, update=update, weight=1.0))

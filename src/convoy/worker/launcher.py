@@ -16,6 +16,7 @@ from typing import Protocol
 
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
+from convoy.wire.budget import Budget, Rate
 from convoy.worker import linux
 from convoy.worker.isolation import Isolation, Walls
 from convoy.worker.sandbox import END, VARIABLE, Sandbox
@@ -23,6 +24,7 @@ from convoy.worker.sandbox import END, VARIABLE, Sandbox
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
 KEEPER_S = 5.0  # for a worker's keeper to end whatever the worker has started
 MAX_UNREAD = 64 << 20  # bytes for a worker that does not read them
+PRINTED = Rate(1, 8 << 20, 4)  # 8 MiB a second of what one worker prints, 4 s of that at once
 PIPE_S = 1.0  # for the last words of a worker whose pipe somebody outside its session still holds
 MARK = "CONVOY_NODE_FOLDER"
 SCRATCH = "scratch"  # a worker's home and temporary files, beside its code: it goes with the job
@@ -228,7 +230,9 @@ class ProcessWorker:
 
     async def _hand_on(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - we asked for the pipe
+        budget = Budget(PRINTED)  # the pipe is full meanwhile, and the worker waits
         while data := await self._process.stdout.read(1 << 16):
+            await budget.spend(len(data), frames=0)
             self._output(data)
 
     def cpu_s(self) -> float:
