@@ -119,11 +119,8 @@ def ended(pids, *, within_s: float) -> bool:
 
 def family(*nodes) -> list[int]:
     """Return the processes that nodes have started, and those that these have started."""
-    processes = linux.processes()
-    found = {node.pid for node in nodes}
-    while more := {pid for pid, process in processes.items() if process.parent in found} - found:
-        found |= more
-    return sorted(found - {node.pid for node in nodes})
+    roots = {node.pid for node in nodes}
+    return sorted(linux.family(roots, linux.processes()) - roots)
 
 
 def readyz(node, query: str = "") -> tuple[int, str]:

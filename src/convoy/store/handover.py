@@ -92,11 +92,8 @@ def remove(out: Path, digest: str) -> None:
 
 
 def _copy(source: int, target: int, layout: Layout) -> None:
-    size, place, shares = (
-        layout.size,
-        0,
-        layout.size > STEP,
-    )  # a file system may let both files have the same bytes on the disk
+    size, place = layout.size, 0
+    shares = size > STEP  # a file system may let both files have the same bytes on the disk
     while place < size:
         count = min(STEP, size - place)
         if shares:

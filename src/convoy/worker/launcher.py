@@ -238,10 +238,7 @@ class ProcessWorker:
     def cpu_s(self) -> float:
         """Return the CPU seconds of the worker and of everything that it started; 0 where there is no /proc."""
         processes = linux.processes()
-        family = {self.pid}
-        while more := {pid for pid, process in processes.items() if process.parent in family} - family:
-            family |= more
-        ticks = sum(processes[pid].ticks for pid in family if pid in processes)
+        ticks = sum(processes[pid].ticks for pid in linux.family([self.pid], processes) if pid in processes)
         return ticks / os.sysconf("SC_CLK_TCK")
 
     async def stop(self, grace_s: float) -> None:

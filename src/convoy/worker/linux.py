@@ -13,7 +13,7 @@ import platform
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -90,6 +90,14 @@ def processes() -> dict[int, Process]:
         except OSError:  # it has ended meanwhile
             continue
         found[int(stat.parent.name)] = Process(int(fields[1]), sum(map(int, fields[11:15])))
+    return found
+
+
+def family(roots: Iterable[int], processes: Mapping[int, Process]) -> set[int]:
+    """Return the roots and all that descends from them."""
+    found = set(roots)
+    while more := {pid for pid, process in processes.items() if process.parent in found} - found:
+        found |= more
     return found
 
 
