@@ -79,6 +79,7 @@ def world(tmp_path_factory):
     (here / "home" / ".ssh").mkdir(parents=True)
     with hostile.serving(rest, hostile.Hostile()) as server:
         yield World(folder, here, rest, server)
+    rest.registry.issuing.end()
 
 
 class World:

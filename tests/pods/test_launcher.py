@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import select
 import shutil
 
 import numpy as np
@@ -73,6 +74,13 @@ class Site:
         return said
 
 
+def unread(pipe):
+    """Return when nobody reads a pipe any more: a trainer ends a moment after the pod that was killed around it."""
+    poll = select.poll()
+    poll.register(pipe, 0)  # POLLERR is always told
+    poll.poll()
+
+
 @pytest.fixture
 async def away(tmp_path):
     """Make a site whose trainer runs in a pod; everything is gone at the end."""
@@ -120,6 +128,7 @@ async def test_a_pod_that_is_killed_in_a_task_is_made_again_and_the_task_answere
     (pod,) = cluster.processes
     cluster.processes[pod].kill()
     await cluster.processes[pod].wait()
+    await asyncio.to_thread(unread, gate)
     gate.close()
     again = await asyncio.to_thread((tmp_path / "gate").open, "w")
     again.close()
@@ -135,6 +144,7 @@ async def test_a_pod_that_is_evicted_in_a_task_is_made_again(away, tmp_path):
     (pod,) = cluster.processes
     cluster.tell(pod, {"phase": "Failed", "reason": "Evicted", "message": "the node was low on memory"})
     await cluster.processes[pod].wait()
+    await asyncio.to_thread(unread, gate)
     gate.close()
     again = await asyncio.to_thread((tmp_path / "gate").open, "w")
     again.close()
