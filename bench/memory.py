@@ -1,4 +1,4 @@
-"""What a server and its workers hold of memory that cannot be reclaimed, and a cage of a given size for them."""
+"""What a server and its workers hold of memory that cannot be reclaimed, and a cgroup of a given size for them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def watched(pids: object, every_s: float = 0.005) -> Iterator[Peak]:
 
 
 @contextmanager
-def cage(limit: int) -> Iterator[list[str] | None]:
+def cgroup(limit: int) -> Iterator[list[str] | None]:
     """Make a memory cgroup of `limit` bytes; yield the words that put a command into it, None where there is none."""
     first = CGROUP_V1 if CGROUP_V1.is_dir() else CGROUP_V2
     folder = first / f"convoy-bench-{os.getpid()}"
@@ -69,7 +69,7 @@ def cage(limit: int) -> Iterator[list[str] | None]:
 
 
 def oom_kills(words: list[str]) -> int:
-    """Return how many processes of a cage the kernel has killed."""
+    """Return how many processes of a cgroup the kernel has killed."""
     folder = Path(words[2].split("> ")[1].split("/cgroup.procs")[0])
     for name in ("memory.oom_control", "memory.events"):
         if (folder / name).exists():

@@ -141,7 +141,7 @@ class Bench:
         return peak.value
 
     def memories(self) -> list[Row]:
-        """Peak memory at 2 and 8 sites beyond that of a tiny model, the slope, and rounds in a cage of that size."""
+        """Peak memory at 2 and 8 sites beyond that of a tiny model, the slope, and rounds in a cgroup of that size."""
         model, rows, beyond = 50 * MB, [], {}
         bases = {sites: self.peak(sites, 10_000) for sites in (2, 8, 32)}
         for sites in (2, 8):
@@ -161,7 +161,7 @@ class Bench:
     def caged(self, sites: int, limit: int) -> Row:
         """Rounds of 50 MB with the server and its workers inside a memory cgroup."""
         what = f"round, 50 MB x {sites} sites, server in a cgroup of {limit / MB:.0f} MB"
-        with memory.cage(limit) as words:
+        with memory.cgroup(limit) as words:
             if words is None:
                 return Row(what, float("nan"), float("nan"), "s", note="no memory cgroup can be made here")
             made, took, end = Federation(self.place(), sites=sites), float("nan"), "completed"
@@ -221,7 +221,7 @@ def rounds_s(made: Federation, job: Path) -> float:
     """Run a job; return the median seconds between its commits, without the first, which starts the trainers."""
     with made.session() as session:
         detail = session.wait(session.submit(job).id)
-    assert detail.job.state == "completed", f"{detail.job.cause}\n{detail.story}"
+    assert detail.job.state == "completed", f"{detail.job.cause}\n{detail.traceback}"
     at = [done.committed_at for done in detail.rounds][1:]
     return statistics.median(after - before for before, after in itertools.pairwise(at))
 

@@ -18,7 +18,7 @@ from convoy import admin, errors
 from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
-from convoy.control import life, rights
+from convoy.control import rights, transitions
 from convoy.flows.catalog import BUILT_IN
 from convoy.provision import sample
 from convoy.spec import names, policy, project, settings
@@ -479,12 +479,16 @@ def _errors() -> Iterator[str]:
 def _states() -> Iterator[str]:
     yield "# States"
     yield ""
-    yield "Drawn from the tables in `src/convoy/control/life.py`. A move that is not drawn raises."
+    yield "Drawn from the tables in `src/convoy/control/transitions.py`. A move that is not drawn raises."
     yield ""
     lives = (
-        ("A job", life.JOB, "`convoy job list` shows it. It has ended in `completed`, `failed` or `aborted`."),
-        ("A member", life.MEMBER, "A site in a job, as `convoy job show` lists it."),
-        ("A task", life.TASK, "One question of a workflow at one site; its id is (job, step, site) for ever."),
+        ("A job", transitions.JOB, "`convoy job list` shows it. It has ended in `completed`, `failed` or `aborted`."),
+        ("A member", transitions.MEMBER, "A site in a job, as `convoy job show` lists it."),
+        (
+            "A task",
+            transitions.TASK,
+            "One question of a workflow at one site; its id is (job, question, site) for ever.",
+        ),
     )
     for title, moves, said in lives:
         yield f"## {title}"
@@ -538,7 +542,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "site.line.SERVER",
             "site.trainer.TRAINER",
             "pods.worker.POD",
-            "pods.outpost.NODE_SAYS",
+            "pods.runner.NODE_SAYS",
             "wire.budget.PATIENCE_S",
             "wire.budget.REST_S",
         ),
@@ -552,7 +556,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
     ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD", "server.hub.MAX_UNREAD_BYTES")),
     ("what a worker leaves unread", "a worker", ("worker.launcher.MAX_UNREAD",)),
-    ("words between a node and a pod that wait", "a pod", ("pods.worker.MAX_UPS", "pods.outpost.MAX_WORDS")),
+    ("words between a node and a pod that wait", "a pod", ("pods.worker.MAX_UPS", "pods.runner.MAX_WORDS")),
     ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
     (
         "an update",
@@ -570,14 +574,14 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
     ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
-    ("log lines of a job", "a job", ("worker.capped.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.STEP")),
-    ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.STORY", "control.jobs.MAX_STORY")),
+    ("log lines of a job", "a job", ("worker.capped.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.QUESTION")),
+    ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (
         "a job at which a node fails",
         "a job",
         (
             "control.faults.MAX_FAULTS",
-            "control.faults.MAX_STORY",
+            "control.faults.MAX_TRACEBACK",
             "site.quarantine.MAX_FAULTS",
             "site.quarantine.MAX_JOBS",
         ),
@@ -586,12 +590,12 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "a question of a workflow",
         "a job",
-        ("server.flows.MAX_KIND", "server.flows.MAX_STEP", "server.flows.MAX_SITES", "server.flows.MAX_NUMBER"),
+        ("server.flows.MAX_KIND", "server.flows.MAX_QUESTION", "server.flows.MAX_SITES", "server.flows.MAX_NUMBER"),
     ),
     (
         "a connection to 8003",
         "anybody",
-        ("admin.porch.REQUEST_S", "admin.porch.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
+        ("admin.waiting.REQUEST_S", "admin.waiting.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
     ),
     ("the head of a request", "anybody", ("admin.serve.MAX_HEAD",)),
     (

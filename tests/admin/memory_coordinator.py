@@ -19,7 +19,7 @@ from convoy.trust import bundle as bundles
 from convoy.trust.federation import Roll
 
 ENDED = ("completed", "failed", "aborted")
-STORY = "at site-2, task 2.1:\nTraceback (most recent call last):\n  ...\nValueError: the scanner is off"
+TRACEBACK = "at site-2, task 2.1:\nTraceback (most recent call last):\n  ...\nValueError: the scanner is off"
 
 
 @dataclass
@@ -27,7 +27,7 @@ class FakeJob:
     view: views.JobView
     spec: dict
     path: Path
-    story: str = ""
+    traceback: str = ""
     rounds: list[views.RoundView] = field(default_factory=list)
     log: list[views.LogLine] = field(default_factory=list)
     results: dict[str, bytes] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Fake:
         for number in range(1, total + 1):
             await self.may_go.wait()
             if spec.config.get("fail_at") == number:
-                job.story = STORY
+                job.traceback = TRACEBACK
                 await self._change(job, state="failed", cause="train failed at site-2", ended_at=time.time())
                 return
             if spec.config.get("silent_at") == number:
@@ -125,7 +125,7 @@ class Fake:
         members = [views.MemberView(site=site, state="ready") for site in self.roll.now.sites()]
         return views.JobDetail(
             job=found.view,
-            story=found.story,
+            traceback=found.traceback,
             members=members,
             rounds=found.rounds,
             spec=found.spec,
@@ -137,7 +137,7 @@ class Fake:
         while True:
             view, rounds = found.view, found.rounds[told:]
             told += len(rounds)
-            yield views.Progress(job=view, rounds=rounds, story=found.story)
+            yield views.Progress(job=view, rounds=rounds, traceback=found.traceback)
             if view.state in ENDED:
                 return
             async with found.changed:

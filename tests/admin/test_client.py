@@ -108,7 +108,7 @@ async def test_a_job_that_fails_tells_its_story(rest, tmp_path):
         job = await convoy.submit(api.job_folder(tmp_path, config="{fail_at: 2}"))
         last = (await finished(convoy, job.id))[-1]
         assert last.job.state == "failed"
-        assert "at site-2" in last.story
+        assert "at site-2" in last.traceback
         with pytest.raises(NotFound, match="has no results"):
             await convoy.fetch(job.id, tmp_path / "out")
 

@@ -180,8 +180,8 @@ async def test_a_traceback_is_for_whoever_may_see_the_logs(rest, tmp_path):
         for convoy, told in ((lead, True), (member, False)):
             last = [seen async for seen in convoy.watch(job)][-1]
             assert last.job.state == "failed"
-            assert bool(last.story) is told
-            assert bool((await convoy.job(job)).story) is told
+            assert bool(last.traceback) is told
+            assert bool((await convoy.job(job)).traceback) is told
 
 
 async def test_who_may_not_is_told_in_plain_words(rest, line):

@@ -151,7 +151,7 @@ SAID = {
     ),
     "offers, whose answers it does not read": (
         "site-5",
-        pb.Up(offer=pb.Offer(job=UNKNOWN, step="1.0", update=pb.Blob(digest="0" * 64, header=bytes(2000)))),
+        pb.Up(offer=pb.Offer(job=UNKNOWN, question="1.0", update=pb.Blob(digest="0" * 64, header=bytes(2000)))),
         False,
     ),
 }
@@ -198,7 +198,7 @@ async def test_beside_offers_of_a_large_header_that_never_bring_their_bytes_othe
         digest = arrays.save(blobs, "test", {f"layer.{n}.weight": np.ones(32, np.float32) for n in range(3000)})
         layout = blobs.read_header(digest)
         update = pb.Blob(digest=digest, size=layout.size, header=layout.header)
-        offer = pb.Up(offer=pb.Offer(job=job, step=down.task.step, update=update, weight=1.0))
+        offer = pb.Up(offer=pb.Offer(job=job, question=down.task.question, update=update, weight=1.0))
 
         async def flood():
             with suppress(ConvoyError):
@@ -222,8 +222,8 @@ async def run(fleet):
 """
 TRAINERS = {
     "ready": "link.send(pb.WorkerUp(ready=pb.Ready()))",
-    "answers": "link.send(pb.WorkerUp(answer=pb.Answer(step=task.step, weight=1.0)))",
-    "failures": "link.send(pb.WorkerUp(failure=pb.Failure(error='no', story='no ' * 1000)))",
+    "answers": "link.send(pb.WorkerUp(answer=pb.Answer(question=task.question, weight=1.0)))",
+    "failures": "link.send(pb.WorkerUp(failure=pb.Failure(error='no', traceback='no ' * 1000)))",
     "prints": "print('x' * 200)",
 }
 

@@ -254,7 +254,7 @@ def test_a_trainer_that_hands_over_something_else_is_left_out_and_its_site_goes_
         if number == 2:
             here = tasks.session()
             digest, _ = attack({how!r}, here._files, {{"w": np.asarray(w + number)}})
-            here._send(pb.WorkerUp(answer=pb.Answer(step=task.step, digest=digest, weight=1.0)))
+            here._send(pb.WorkerUp(answer=pb.Answer(question=task.question, digest=digest, weight=1.0)))
             here.open = None
             return None
         """,
@@ -275,7 +275,7 @@ def test_a_trainer_that_rewrites_what_it_has_handed_over_changes_nothing(live, s
         if number == 2:
             here = tasks.session()
             digest, kept = attack("rewritten", here._files, {"w": np.asarray(w + number)})
-            here._send(pb.WorkerUp(answer=pb.Answer(step=task.step, digest=digest, weight=2.0)))
+            here._send(pb.WorkerUp(answer=pb.Answer(question=task.question, digest=digest, weight=2.0)))
             here.open = None
             for _ in range(2000):
                 os.pwrite(kept, os.urandom(4096), 2048)

@@ -59,7 +59,7 @@ def typed(ended, *words):
 def test_the_texts_came_as_far_as_the_server(ended):
     detail = ended[1]
     assert detail.job.state == "failed"
-    assert "\x1b]52" in detail.story
+    assert "\x1b]52" in detail.traceback
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_nothing_that_a_job_prints_reaches_a_terminal_or_a_file_raw(ended, verb)
 def test_json_for_programs_has_the_text_as_it_is_and_no_raw_character(ended):
     said = typed(ended, "job", "show", ended[1].job.id, "--json").stdout.decode()
     assert RAW.search(said) is None
-    assert "\x1b]52" in json.loads(said)["story"]
+    assert "\x1b]52" in json.loads(said)["traceback"]
 
 
 def test_logs_of_nodes_and_jobs_and_the_files_of_results_hold_nothing_raw(ended):

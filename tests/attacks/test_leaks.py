@@ -53,8 +53,8 @@ async def heard(liar, *kinds: str) -> pb.Up:
     return up
 
 
-async def answered(liar, job: str, step: str, model: pb.Blob, round_: int = 1) -> pb.Up:
-    liar.says.put_nowait(pb.Down(task=pb.Task(job=job, step=step, kind="train", round=round_, model=model)))
+async def answered(liar, job: str, question: str, model: pb.Blob, round_: int = 1) -> pb.Up:
+    liar.says.put_nowait(pb.Down(task=pb.Task(job=job, question=question, kind="train", round=round_, model=model)))
     return await heard(liar, "offer", "failed")
 
 
@@ -70,7 +70,7 @@ async def test_a_step_that_was_answered_is_not_answered_anew_over_another_model(
         assert np.std(first["w"] - 7) == pytest.approx(1, rel=0.2)
         liar.says.put_nowait(pb.Down(committed=pb.Committed(job=job, round=1)))
         again = await answered(liar, job, "1.0", ones)
-        assert "has answered this step before, for another question" in again.failed.error
+        assert "has answered under this id before, to another question" in again.failed.error
         same = values(await answered(liar, job, "1.0", zeros))  # lost by the server: the same bits, and no news in them
         np.testing.assert_array_equal(same["w"], first["w"])
         other = values(await answered(liar, job, "4.0", ones, round_=4))  # trained to the same values
@@ -88,6 +88,6 @@ async def test_what_the_policy_holds_back_leaves_in_no_name_no_error_no_integer_
         assert update["n"].tolist() == [0]
         assert np.linalg.norm(update["w"]) == pytest.approx(1)
         failed = (await answered(liar, job, "2.0", model, round_=2)).failed
-        assert (failed.error, failed.story) == ("the trainer failed (the rest stays at site-1)", "")
+        assert (failed.error, failed.traceback) == ("the trainer failed (the rest stays at site-1)", "")
         failed = (await answered(liar, job, "3.0", model, round_=3)).failed
-        assert (failed.error, failed.story) == ("the answer was refused at its site (the rest stays at site-1)", "")
+        assert (failed.error, failed.traceback) == ("the answer was refused at its site (the rest stays at site-1)", "")

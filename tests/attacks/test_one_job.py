@@ -72,7 +72,7 @@ def test_an_update_of_another_shape_is_left_out_where_a_filter_is_on(described, 
         if number == 2:
             here = tasks.session()
             digest = written(here._files.out, {described})
-            here._send(pb.WorkerUp(answer=pb.Answer(step=task.step, digest=digest, weight=1.0)))
+            here._send(pb.WorkerUp(answer=pb.Answer(question=task.question, digest=digest, weight=1.0)))
             here.open = None
             return None
         """

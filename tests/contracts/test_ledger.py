@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convoy.control.records import Job, Member, Round, Step, Task
+from convoy.control.records import Job, Member, Question, Round, Task
 from convoy.errors import BadInput, NotAllowed, Unreachable
 from convoy.store.ledger import AGAIN_S, Dropped, Switched, Undone, Withdrawn, open_ledger
 from convoy.trust import audit
@@ -17,7 +17,7 @@ from convoy.trust.enrolment import Invite
 
 J, K = "a" * 32, "b" * 32
 JOB = Job(J, "tumours", "ada@example.org", "org", "d" * 64, 5 << 30, "{}", "running", "", 1e9 + 0.25)
-STEP = Step(J, "1.0", "train", 1, 3, "m" * 64, 2, ("site-1", "site-2"), 30.5, 1.5, {"factor": 0.1})
+QUESTION = Question(J, "1.0", "train", 1, 3, "m" * 64, 2, ("site-1", "site-2"), 30.5, 1.5, {"factor": 0.1})
 TASK = Task(J, "1.0", "site-1", "received", "u" * 64, 12.5, {"loss": 0.25, "auc": 1e-300})
 ROUND = Round(J, 1, "m" * 64, {"loss": 0.5}, True, (("site-1", 12.5),), (("site-2", "train: too late"),), 1e9 + 7)
 MEMBER = Member(J, "site-1", "ready")
@@ -32,14 +32,25 @@ def ledger(database):
 
 def test_a_new_ledger_holds_nothing(ledger):
     contents = ledger.load()
-    assert (contents.jobs, contents.members, contents.steps, contents.tasks, contents.rounds) == ([], [], [], [], [])
+    assert (contents.jobs, contents.members, contents.questions, contents.tasks, contents.rounds) == (
+        [],
+        [],
+        [],
+        [],
+        [],
+    )
     assert contents.switches == {}
 
 
 def test_what_is_written_is_loaded_to_the_last_bit(ledger):
-    ledger.write([JOB, MEMBER, STEP, TASK])
+    ledger.write([JOB, MEMBER, QUESTION, TASK])
     contents = ledger.load()
-    assert (contents.jobs, contents.members, contents.steps, contents.tasks) == ([JOB], [MEMBER], [STEP], [TASK])
+    assert (contents.jobs, contents.members, contents.questions, contents.tasks) == (
+        [JOB],
+        [MEMBER],
+        [QUESTION],
+        [TASK],
+    )
     ledger.write([ROUND])
     assert ledger.load().rounds == [ROUND]
 
@@ -53,7 +64,7 @@ def test_it_is_still_there_when_the_ledger_is_opened_again(database):
 
 
 def test_a_record_of_the_same_key_takes_the_place_of_the_older_one(ledger):
-    ledger.write([JOB, MEMBER, TASK, STEP])
+    ledger.write([JOB, MEMBER, TASK, QUESTION])
     changed = [replace(JOB, state="ending", cause="why"), replace(MEMBER, state="away", reason="quiet")]
     ledger.write([*changed, replace(TASK, state="open")])
     contents = ledger.load()
@@ -86,32 +97,32 @@ def test_rounds_come_in_their_own_order(ledger):
 
 
 def test_of_steps_and_tasks_only_those_that_may_still_be_asked_for_are_loaded(ledger):
-    steps = [replace(STEP, step=f"{number}.0", round=number) for number in (0, 1, 2)]
-    tasks = [replace(TASK, step=step.step) for step in steps]
+    questions = [replace(QUESTION, question=f"{number}.0", round=number) for number in (0, 1, 2)]
+    tasks = [replace(TASK, question=question.question) for question in questions]
     ended = replace(JOB, id=K, state="completed")
     unfinished = replace(ROUND, round=2, model="")
-    ledger.write([JOB, ended, *steps, *tasks, ROUND, unfinished, replace(STEP, job=K), replace(TASK, job=K)])
+    ledger.write([JOB, ended, *questions, *tasks, ROUND, unfinished, replace(QUESTION, job=K), replace(TASK, job=K)])
     contents = ledger.load()
-    assert sorted(step.step for step in contents.steps) == ["0.0", "2.0"]
-    assert sorted(task.step for task in contents.tasks) == ["0.0", "2.0"]
-    assert {step.job for step in contents.steps} == {J}
+    assert sorted(question.question for question in contents.questions) == ["0.0", "2.0"]
+    assert sorted(task.question for task in contents.tasks) == ["0.0", "2.0"]
+    assert {question.job for question in contents.questions} == {J}
 
 
 def test_a_round_that_was_undone_is_gone_and_its_steps_are_open_again(ledger):
-    ledger.write([JOB, STEP, TASK, replace(ROUND, round=0), ROUND])
-    assert ledger.load().steps == []
+    ledger.write([JOB, QUESTION, TASK, replace(ROUND, round=0), ROUND])
+    assert ledger.load().questions == []
     ledger.write([Undone(J, 1)])
     contents = ledger.load()
     assert [done.round for done in contents.rounds] == [0]
-    assert (contents.steps, contents.tasks) == ([STEP], [TASK])
+    assert (contents.questions, contents.tasks) == ([QUESTION], [TASK])
 
 
 def test_a_dropped_job_leaves_nothing_and_the_others_stay(ledger):
-    other = [replace(record, **{"id" if record is JOB else "job": K}) for record in (JOB, MEMBER, STEP, TASK)]
-    ledger.write([JOB, MEMBER, STEP, TASK, *other])
+    other = [replace(record, **{"id" if record is JOB else "job": K}) for record in (JOB, MEMBER, QUESTION, TASK)]
+    ledger.write([JOB, MEMBER, QUESTION, TASK, *other])
     ledger.write([Dropped(J)])
     contents = ledger.load()
-    assert [*contents.jobs, *contents.members, *contents.steps, *contents.tasks] == other
+    assert [*contents.jobs, *contents.members, *contents.questions, *contents.tasks] == other
 
 
 def test_a_site_that_was_disabled_is_known_until_it_is_enabled(ledger):
@@ -211,10 +222,12 @@ def test_a_record_of_the_trail_is_kept_with_what_it_tells_of_or_not_at_all(ledge
 
 
 def test_texts_of_any_script_and_length_come_back_as_they_were(ledger):
-    story = "Traceback …\n\tZeile ü, 行, 🚚 'quoted' \"twice\" \\ %s :name ; DROP TABLE jobs\r\n" * 2000
-    ledger.write([replace(JOB, story=story, cause="", name="ü" * 255), replace(TASK, story=story), STEP])
+    traceback = "Traceback …\n\tZeile ü, 行, 🚚 'quoted' \"twice\" \\ %s :name ; DROP TABLE jobs\r\n" * 2000
+    ledger.write(
+        [replace(JOB, traceback=traceback, cause="", name="ü" * 255), replace(TASK, traceback=traceback), QUESTION]
+    )
     contents = ledger.load()
-    assert contents.jobs[0].story == contents.tasks[0].story == story
+    assert contents.jobs[0].traceback == contents.tasks[0].traceback == traceback
     assert contents.jobs[0].name == "ü" * 255
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convoy.control import asks, effects, events
-from convoy.control.life import move
+from convoy.control import effects, events, questions
 from convoy.control.machine import Machine, Now
 from convoy.control.records import Job, JobId, SiteName, Task
 from convoy.control.state import LiveSite, Needs, State
+from convoy.control.transitions import move
 from convoy.errors import Bug
 
 A, B, C, D, E = (SiteName(f"site-{number}") for number in range(1, 6))
@@ -50,12 +50,12 @@ def joined(site: SiteName, holds: frozenset[str] = frozenset(), cpu: float = 4) 
     return events.SiteJoined(site, events.Capacity(cpu, 1 << 30, 0), "0.1", holds)
 
 
-def asked(step: str = "1.0", round_: int = 1, at_least: int = 2, **more) -> events.Asked:
-    return events.Asked(J, step, "train", round_, 3, "m0", at_least, **more)
+def asked(question: str = "1.0", round_: int = 1, at_least: int = 2, **more) -> events.Asked:
+    return events.Asked(J, question, "train", round_, 3, "m0", at_least, **more)
 
 
-def updated(site: SiteName, digest: str, step: str = "1.0") -> events.Updated:
-    return events.Updated(J, step, site, digest, 1.0, {})
+def updated(site: SiteName, digest: str, question: str = "1.0") -> events.Updated:
+    return events.Updated(J, question, site, digest, 1.0, {})
 
 
 def kinds(found: list[effects.Effect]) -> list[str]:
@@ -101,7 +101,7 @@ def test_a_resend_gets_the_same_receipt_and_another_body_is_refused(running):
     assert kinds(running(updated(A, "a"))) == ["SendReceipt"]
     found = running(updated(A, "x"))
     assert kinds(found) == ["Conflict", "SendReject"]
-    assert running.job.steps["1.0"].tasks[A].digest == "a"
+    assert running.job.questions["1.0"].tasks[A].digest == "a"
 
 
 def test_a_restarted_workflow_gets_the_same_shares_from_the_first(running):
@@ -127,7 +127,7 @@ def test_a_site_without_progress_for_the_patience_is_left_out_and_told_so(runnin
     assert running.machine.wake() == 90.0
     found = running(events.TimePassed(), at=90.0)
     assert "SendCancel" in kinds(found)
-    assert running.job.steps["1.0"].tasks[C].reason == "no progress for 60 s, the job's patience"
+    assert running.job.questions["1.0"].tasks[C].reason == "no progress for 60 s, the job's patience"
     running(events.CommitAsked(J, 1, "m1", {}, False))
     assert running.job.rounds[-1].left_out == ((C, "train: no progress for 60 s, the job's patience"),)
     assert running.job.members[C].state == "away"
@@ -154,10 +154,10 @@ def test_a_late_joiner_is_enlisted_and_asked_in_the_next_step():
     drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False), asked())
     found = drive(joined(C))
     assert any(isinstance(effect, effects.SendStart) and effect.site == C for effect in found)
-    assert C not in drive.job.steps["1.0"].tasks
+    assert C not in drive.job.questions["1.0"].tasks
     drive(updated(A, "a"), updated(B, "b"), events.CommitAsked(J, 1, "m1", {}, False))
     drive(asked("2.0", 2))
-    assert C in drive.job.steps["2.0"].record.cohort
+    assert C in drive.job.questions["2.0"].record.cohort
 
 
 def test_a_deadline_ends_the_round_with_those_who_answered(running):
@@ -165,7 +165,7 @@ def test_a_deadline_ends_the_round_with_those_who_answered(running):
     found = running(events.TimePassed(), at=5.0)
     end = next(effect for effect in found if isinstance(effect, effects.TellEnd))
     assert end.error == ""
-    assert "deadline of 5 s" in running.job.steps["1.0"].tasks[B].reason
+    assert "deadline of 5 s" in running.job.questions["1.0"].tasks[B].reason
     assert "SendReject" in kinds(running(updated(B, "b")))
 
 
@@ -178,7 +178,7 @@ def test_too_few_answers_end_a_step_at_once_with_who_and_why(running):
     assert "site-1: ValueError: no" in end.error
     assert "site-2: broken" in end.error
     running(events.FlowFailed(J, end.error, "Traceback server"))
-    assert "at site-1, task 1.0:\nTraceback A" in running.job.record.story
+    assert "at site-1, task 1.0:\nTraceback A" in running.job.record.traceback
 
 
 def test_a_site_that_fails_without_a_word_is_left_out_all_the_same(running):
@@ -238,7 +238,7 @@ def test_sampling_draws_the_same_cohort_for_the_same_step():
         drive = Drive()
         drive(joined(A), joined(B), joined(C), submitted())
         drive(asked(sample=2))
-        cohorts.add(drive.job.steps["1.0"].record.cohort)
+        cohorts.add(drive.job.questions["1.0"].record.cohort)
     assert len(cohorts) == 1
     assert len(cohorts.pop()) == 2
 
@@ -254,7 +254,7 @@ def test_a_full_disk_keeps_new_jobs_waiting_until_there_is_room():
 def test_a_job_that_completes_keeps_the_traceback_of_a_site_that_failed_in_a_round(running):
     running(asked(), events.Unusable(J, "1.0", A, "ValueError: x", "Traceback A"), updated(B, "b"), updated(C, "c"))
     running(events.CommitAsked(J, 1, "m1", {}, False), events.FlowDone(J))
-    assert running.job.record.story == "at site-1, task 1.0:\nTraceback A"
+    assert running.job.record.traceback == "at site-1, task 1.0:\nTraceback A"
     assert running.job.unfinished is None
 
 
@@ -413,7 +413,7 @@ def test_a_question_that_no_wait_will_answer_is_answered_at_once():
 def test_a_question_that_waits_goes_on_waiting_beside_one_that_is_answered_at_once():
     drive = Drive()
     drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
-    drive(asked(at_least=3), asked(step="1.1", sample=1))
+    drive(asked(at_least=3), asked(question="1.1", sample=1))
     assert "SendTask" in kinds(drive(joined(C), events.MemberReady(J, C)))
 
 
@@ -476,14 +476,14 @@ def test_a_job_that_too_few_sites_take_waits_for_its_patience_and_then_says_who_
 def test_a_job_that_waits_for_nobody_but_those_who_refused_says_so_and_why():
     drive = starting()
     drive(asked(), events.MemberRefused(J, B, "rule 1"), events.MemberRefused(J, C, "rule 2"))
-    assert asks.stuck(drive.job) == ""  # site-1 still trains
+    assert questions.stuck(drive.job) == ""  # site-1 still trains
     drive(updated(A, "a"))
-    assert asks.stuck(drive.job) == "site-2 refused the job: rule 1; site-3 refused the job: rule 2"
+    assert questions.stuck(drive.job) == "site-2 refused the job: rule 1; site-3 refused the job: rule 2"
     drive(events.MemberStopped(J, B))
-    assert asks.stuck(drive.job) == ""
+    assert questions.stuck(drive.job) == ""
     waiting = Drive()
     waiting(joined(A), joined(B), submitted(), events.MemberRefused(J, B, "rule 1"), asked())
-    assert asks.stuck(waiting.job) == "site-2 refused the job: rule 1"
+    assert questions.stuck(waiting.job) == "site-2 refused the job: rule 1"
 
 
 @pytest.mark.parametrize("first", [B, C])
@@ -529,11 +529,11 @@ def test_a_site_that_changed_its_mind_waits_for_room():
 
 def test_what_a_members_worker_waits_for_is_told_for_as_long_as_it_waits(running):
     running(events.MemberWaits(J, B, "no node has enough nvidia.com/gpu"), events.MemberWaits(J, A, "its pod is new"))
-    assert asks.delayed(running.job) == "site-1: its pod is new; site-2: no node has enough nvidia.com/gpu"
+    assert questions.delayed(running.job) == "site-1: its pod is new; site-2: no node has enough nvidia.com/gpu"
     running(events.MemberWaits(J, B, ""), events.MemberWaits(J, A, ""), events.FlowWaits(J, "its pod is new"))
-    assert asks.delayed(running.job) == "the workflow: its pod is new"
+    assert questions.delayed(running.job) == "the workflow: its pod is new"
     running(events.FlowWaits(J, ""))
-    assert asks.delayed(running.job) == ""
+    assert questions.delayed(running.job) == ""
 
 
 def test_a_site_that_fetches_the_model_while_its_worker_waits_still_waits():
@@ -541,7 +541,7 @@ def test_a_site_that_fetches_the_model_while_its_worker_waits_still_waits():
     drive(joined(A), joined(B), submitted(), events.MemberWaits(J, A, "its image cannot be pulled"))
     drive(events.Progressed(J, A), events.Progressed(J, B))
     assert {name: member.state for name, member in drive.job.members.items()} == {A: "starting", B: "starting"}
-    assert asks.delayed(drive.job) == "site-1: its image cannot be pulled"
+    assert questions.delayed(drive.job) == "site-1: its image cannot be pulled"
     drive(events.MemberWaits(J, A, ""), events.MemberReady(J, A))
     assert drive.job.members[A].state == "ready"
 

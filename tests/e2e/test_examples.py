@@ -27,7 +27,7 @@ def run(federation, folder):
     with federation.session() as session:
         detail = session.wait(session.submit(folder).id)
         lines = [f"{line.site} | {line.text}" for line in session.logs(detail.job.id)]
-    assert detail.job.state == "completed", "\n".join([detail.job.cause, detail.story, *lines])
+    assert detail.job.state == "completed", "\n".join([detail.job.cause, detail.traceback, *lines])
     return detail, lines
 
 

@@ -12,7 +12,7 @@ from convoy.control.machine import Machine, Now
 from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveSite, Needs, State
 from convoy.errors import Unreachable
-from convoy.pods.courier import Courier
+from convoy.pods.link import PodLink
 from convoy.pods.worker import POD, PodWorker
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
@@ -52,9 +52,9 @@ class Idle:
         return lambda *_, **__: None
 
 
-def unforeseen(_job, _line, story):
+def unforeseen(_job, _line, traceback):
     """Fail where a node would end a job because of a bug."""
-    raise AssertionError(story)
+    raise AssertionError(traceback)
 
 
 class Strict(Transfers):
@@ -192,6 +192,6 @@ async def from_a_pod(data: bytes) -> None:
     made = ({"metadata": {"name": "w"}}, {})
     worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event())
     before = files.blobs.digests()
-    await worker._listen(Courier(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD)))
+    await worker._listen(PodLink(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD)))
     for digest in files.blobs.digests() - before:
         files.blobs.condemn(digest)

@@ -345,8 +345,8 @@ def ups():
     for one in (
         pb.Up(ready=pb.JobReady(job=JOB)),
         pb.Up(refused=pb.JobRefused(job=JOB, reason="no")),
-        pb.Up(offer=pb.Offer(job=JOB, step="1.0", update=blob, weight=1.0, metrics={"loss": 0.5})),
-        pb.Up(failed=pb.TaskFailed(job=JOB, step="1.0", error="no", story="Traceback")),
+        pb.Up(offer=pb.Offer(job=JOB, question="1.0", update=blob, weight=1.0, metrics={"loss": 0.5})),
+        pb.Up(failed=pb.TaskFailed(job=JOB, question="1.0", error="no", traceback="Traceback")),
         pb.Up(progress=pb.Progress(job=JOB)),
         pb.Up(log=pb.Log(job=JOB, offset=0, data=b"a line\n")),
         pb.Up(stopped=pb.JobStopped(job=JOB)),
@@ -355,7 +355,7 @@ def ups():
     for first in (
         pb.Opening(hello=pb.Hello(version="1", cpu=1.0, memory=1, gpu=0.0, jobs=[JOB], process="p")),
         pb.Opening(pull=pb.PullRequest(job=JOB, digest=model, ranges=[pb.Range(start=0, end=9)])),
-        pb.Opening(push=pb.PushHead(job=JOB, step="1.0", digest="0" * 64)),
+        pb.Opening(push=pb.PushHead(job=JOB, question="1.0", digest="0" * 64)),
     ):
         yield b"\xff" + first.SerializeToString()
 
@@ -382,13 +382,13 @@ def downs():
     for one in (
         pb.Down(welcome=pb.Welcome(version="1", jobs=[pb.Held(job=JOB, log_offset=3)])),
         pb.Down(start=pb.Start(job=JOB, bundle="0" * 64, size=5, whole=b"12345", log_offset=1)),
-        pb.Down(task=pb.Task(job=JOB, step="1.0", kind="train", round=1, rounds=2, model=blob, numbers={"a": 1.0})),
+        pb.Down(task=pb.Task(job=JOB, question="1.0", kind="train", round=1, rounds=2, model=blob, numbers={"a": 1.0})),
         pb.Down(stop=pb.Stop(job=JOB, reason="over")),
-        pb.Down(want=pb.Want(job=JOB, step="1.0", ranges=[pb.Range(start=0, end=9)])),
-        pb.Down(receipt=pb.Receipt(job=JOB, step="1.0", digest="0" * 64)),
-        pb.Down(reject=pb.Reject(job=JOB, step="1.0", reason="no")),
+        pb.Down(want=pb.Want(job=JOB, question="1.0", ranges=[pb.Range(start=0, end=9)])),
+        pb.Down(receipt=pb.Receipt(job=JOB, question="1.0", digest="0" * 64)),
+        pb.Down(reject=pb.Reject(job=JOB, question="1.0", reason="no")),
         pb.Down(committed=pb.Committed(job=JOB, round=1)),
-        pb.Down(cancel=pb.Cancel(job=JOB, step="1.0")),
+        pb.Down(cancel=pb.Cancel(job=JOB, question="1.0")),
         *(pb.Down(federation=pb.Federation(json=signed)) for signed in federations_()),
         pb.Down(certificate=pb.Certificate(pem=world()[3][1])),
         pb.Down(certificate=pb.Certificate(pem=world()[2][1])),
@@ -413,7 +413,7 @@ def pods_():
     blobs = made.job(JOB).blobs
     whole, header = blobs.path(model).read_bytes(), blobs.read_header(model).header
     known = pb.PodUp(blob=pb.Blob(digest=model, size=len(whole), header=header))
-    answer = pb.WorkerUp(answer=pb.Answer(step="1.0", digest=model, weight=1.0, metrics={"loss": 1.0}))
+    answer = pb.WorkerUp(answer=pb.Answer(question="1.0", digest=model, weight=1.0, metrics={"loss": 1.0}))
     said = (
         pb.PodUp(life=pb.Life(cpu_s=1.0)),
         pb.PodUp(output=b"a line\n"),
@@ -440,15 +440,15 @@ def flows_():
 
     _, model = workspace()
     for one in (
-        pb.WorkerUp(ask=pb.Ask(step="1.0", kind="train", round=1, rounds=2, model=model, at_least=1, sample=1)),
+        pb.WorkerUp(ask=pb.Ask(question="1.0", kind="train", round=1, rounds=2, model=model, at_least=1, sample=1)),
         pb.WorkerUp(
             ask=pb.Ask(
-                step="1.1", kind="x", model=model, sites=[SITE], deadline_s=1.0, max_norm=2.0, numbers={"a": 1.0}
+                question="1.1", kind="x", model=model, sites=[SITE], deadline_s=1.0, max_norm=2.0, numbers={"a": 1.0}
             )
         ),
         pb.WorkerUp(commit=pb.Commit(round=1, model=model, metrics={"loss": 1.0}, best=True)),
         pb.WorkerUp(done=pb.Done()),
-        pb.WorkerUp(failure=pb.Failure(error="no", story="why", full=True)),
+        pb.WorkerUp(failure=pb.Failure(error="no", traceback="why", full=True)),
         pb.WorkerUp(sites=pb.SitesAsk()),
     ):
         yield one.SerializeToString()

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from convoy.errors import Unreachable
-from convoy.pods.outpost import Pass
+from convoy.pods.runner import Pass
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
 from convoy.wire.frames import pack
@@ -17,7 +17,7 @@ from convoy.wire.frames import pack
 DEEDS = {
     "life": pb.PodUp(life=pb.Life(cpu_s=1.0)),
     "ready": pb.PodUp(word=pb.WorkerUp(ready=pb.Ready())),
-    "failures": pb.PodUp(word=pb.WorkerUp(failure=pb.Failure(error="no", story="no " * 1000))),
+    "failures": pb.PodUp(word=pb.WorkerUp(failure=pb.Failure(error="no", traceback="no " * 1000))),
     "output": pb.PodUp(output=b"x" * 1000 + b"\n"),
 }
 

@@ -13,7 +13,7 @@ from clusters import launching
 from convoy.errors import JobFailed, NotAllowed, Refused, Unreachable
 from convoy.pods import worker as workers
 from convoy.pods.api import Gone
-from convoy.pods.outpost import Pass
+from convoy.pods.runner import Pass
 from convoy.site.trainer import Trainer
 from convoy.store import arrays
 from convoy.store.blobs import HANDED, BlobFolder
@@ -66,7 +66,7 @@ class Site:
         return arrays.save(self.blobs, "test", {"w": np.full(size, value, np.float32)})
 
     async def train(self, digest, round_=1):
-        task = pb.Task(job=JOB, step=f"{round_}.0", kind="train", round=round_)
+        task = pb.Task(job=JOB, question=f"{round_}.0", kind="train", round=round_)
         task.model.digest = digest
         said = await self.trainer.train(task)
         if said.whole:  # as its site does
@@ -305,7 +305,7 @@ async def test_a_task_that_is_cancelled_while_its_pod_is_awaited_does_not_end_th
     assert (await training).failed.error == "nobody waits for it any more"
     second = asyncio.create_task(site.train(site.model(2), 2))
     await cluster.start(pod)
-    assert (await second).answer.step == "2.0"
+    assert (await second).answer.question == "2.0"
     assert len(cluster.processes) == 1
     assert b"round 1" not in site.printed
 
@@ -320,7 +320,7 @@ async def test_a_task_that_is_cancelled_is_given_to_nobody_and_the_next_one_once
     second = asyncio.create_task(site.train(site.model(2), 2))
     (tmp_path / "gate").unlink()
     (tmp_path / "gate").touch()
-    assert (await second).answer.step == "2.0"
+    assert (await second).answer.question == "2.0"
     await cancelling
     gate.close()
     assert site.printed.count(b"round 2") == 1

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 import pytest
 
 from bench.federation import Federation
-from convoy.admin import porch
+from convoy.admin import waiting
 from convoy.wire import door
 
 pytestmark = pytest.mark.scenario
 MANY = 600
-assert max(door.HANDSHAKES, porch.WAITING) < MANY
+assert max(door.HANDSHAKES, waiting.WAITING) < MANY
 HALF = {
     "nothing": b"",
     "half a head": b"GET /api/v1/login HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",

@@ -36,7 +36,7 @@ def test_an_update_that_was_never_written_is_refused_at_its_site(session, tmp_pa
     train = RAW + adding(
         """
         if number == 2:
-            link.send(pb.WorkerUp(answer=pb.Answer(step=task.step, digest="0" * 64, weight=1.0)))
+            link.send(pb.WorkerUp(answer=pb.Answer(question=task.question, digest="0" * 64, weight=1.0)))
             tasks.session().open = None
             return None
         """
@@ -49,7 +49,7 @@ def test_a_digest_that_is_a_path_is_refused_at_its_site(session, tmp_path):
     train = RAW + adding(
         """
         if number == 2:
-            link.send(pb.WorkerUp(answer=pb.Answer(step=task.step, digest="../../../startup/node", weight=1.0)))
+            link.send(pb.WorkerUp(answer=pb.Answer(question=task.question, digest="../../../startup/node", weight=1.0)))
             tasks.session().open = None
             return None
         """
@@ -73,7 +73,8 @@ def test_a_failure_of_three_megabytes_and_zeros_is_cut_by_the_server(session, tm
     train = RAW + adding(
         """
         if number == 2:
-            failed = pb.TaskFailed(step=task.step, error="no " * 400_000 + chr(0), story="why" + chr(0) * 2_000_000)
+            why = "why" + chr(0) * 2_000_000
+            failed = pb.TaskFailed(question=task.question, error="no " * 400_000 + chr(0), traceback=why)
             link.send(pb.WorkerUp(failed=failed))
             tasks.session().open = None
             return None
@@ -130,7 +131,7 @@ async def run(fleet):
 DEEDS = {
     "long": "line().sendall(b'\\xff' * 64)",
     "junk": "line().sendall(b'\\5\\0\\0\\0hello')",
-    "answers": "fleet.send(pb.WorkerUp(answer=pb.Answer(step='1.0')))",
+    "answers": "fleet.send(pb.WorkerUp(answer=pb.Answer(question='1.0')))",
     "path": "fleet.send(pb.WorkerUp(commit=pb.Commit(round=1, model='../../x')))",
     "absent": "fleet.send(pb.WorkerUp(commit=pb.Commit(round=1, model='0' * 64)))",
     "hangs up": "line().shutdown(socket.SHUT_RDWR)",

@@ -27,7 +27,7 @@ def forge(task, arrays, weight=1.0, metrics=None):
     here = tasks.session()
     digest, whole = hand_over(here._files.out, arrays) if arrays is not None else ("", b"")
     here.open = None
-    answer = pb.Answer(step=task.step, digest=digest, weight=weight, metrics=metrics or {})
+    answer = pb.Answer(question=task.question, digest=digest, weight=weight, metrics=metrics or {})
     here._send(pb.WorkerUp(answer=answer, whole=whole))
 """
 DEEDS = {

@@ -72,9 +72,11 @@ class Mallory:
         """Say something; return all that the server says to it, by kind."""
         self.barriers += 1
         never = f"8.{self.barriers}"
-        await self.stream.write(up, pb.Up(offer=pb.Offer(job=self.own, step=never, update=pb.Blob(digest="0" * 64))))
+        await self.stream.write(
+            up, pb.Up(offer=pb.Offer(job=self.own, question=never, update=pb.Blob(digest="0" * 64)))
+        )
         heard = []
-        while (down := await self.stream.read(pb.Down)).reject.step != never:
+        while (down := await self.stream.read(pb.Down)).reject.question != never:
             if down.WhichOneof("it") not in BROADCAST:
                 heard.append(down)
         return heard
@@ -107,15 +109,20 @@ def jobs(made, tmp_path_factory):
                 session.abort(job)
 
 
-SAID = {  # by what a site may say: about a job and a step
-    "ready": lambda job, step: {"job": job},
-    "waits": lambda job, step: {"job": job, "why": "its pod is new"},
-    "refused": lambda job, step: {"job": job, "reason": "no"},
-    "offer": lambda job, step: {"job": job, "step": step, "update": pb.Blob(digest="0" * 64, size=9), "weight": 1.0},
-    "failed": lambda job, step: {"job": job, "step": step, "error": "no", "story": "no"},
-    "progress": lambda job, step: {"job": job},
-    "log": lambda job, step: {"job": job, "offset": 0, "data": b"2026-01-01T00:00:00.000Z mallory was here\n"},
-    "stopped": lambda job, step: {"job": job},
+SAID = {  # by what a site may say: about a job and a question
+    "ready": lambda job, question: {"job": job},
+    "waits": lambda job, question: {"job": job, "why": "its pod is new"},
+    "refused": lambda job, question: {"job": job, "reason": "no"},
+    "offer": lambda job, question: {
+        "job": job,
+        "question": question,
+        "update": pb.Blob(digest="0" * 64, size=9),
+        "weight": 1.0,
+    },
+    "failed": lambda job, question: {"job": job, "question": question, "error": "no", "traceback": "no"},
+    "progress": lambda job, question: {"job": job},
+    "log": lambda job, question: {"job": job, "offset": 0, "data": b"2026-01-01T00:00:00.000Z mallory was here\n"},
+    "stopped": lambda job, question: {"job": job},
 }
 OF_NO_JOB = {"ping", "request"}  # the second is about the key of whoever asks
 BROADCAST = {"ping", "checkpoint", "federation", "renew", "committed"}  # what is said unasked
@@ -131,22 +138,22 @@ def seen(made, job):
     with made.session() as session:
         detail = session.job(job)
         lines = [line for line in session.logs(job) if line.site == "site-2"]
-    return detail.job, detail.rounds, detail.story, [it for it in detail.members if it.site != "site-2"], lines
+    return detail.job, detail.rounds, detail.traceback, [it for it in detail.members if it.site != "site-2"], lines
 
 
 async def test_a_site_neither_learns_nor_changes_what_is_not_its_own(made, jobs):
-    steps = {"foreign": (jobs["foreign"], "1.0"), "theirs": (jobs["theirs"], "1.0"), "unknown": (UNKNOWN, "1.0")}
+    questions = {"foreign": (jobs["foreign"], "1.0"), "theirs": (jobs["theirs"], "1.0"), "unknown": (UNKNOWN, "1.0")}
     before = {name: await asyncio.to_thread(seen, made, job) for name, job in jobs.items()}
     mallory = Mallory(made)
     async with mallory.line(own=jobs["theirs"]):
         for kind, of in SAID.items():
-            for name, (job, step) in steps.items():
-                for which in (step, NEVER):
+            for name, (job, question) in questions.items():
+                for which in (question, NEVER):
                     if name == "theirs" and kind not in ("offer", "failed"):
                         continue  # it is a member of that job: of its own part it may speak
                     heard = await mallory.says(pb.Up(**{kind: of(job, which)}))
                     stop = pb.Stop(job=UNKNOWN, reason="the server does not know this job")
-                    reject = pb.Reject(job=job, step=which, reason=NOBODY)
+                    reject = pb.Reject(job=job, question=which, reason=NOBODY)
                     wanted = {
                         ("offer", "unknown"): [pb.Down(stop=stop)],
                         ("offer", "foreign"): [pb.Down(reject=reject)],
@@ -185,9 +192,9 @@ async def test_a_site_pulls_and_pushes_what_it_was_asked_for_and_nothing_else(ma
         for job, digest in asked:
             verdict = await mallory.verdict(pull=pb.PullRequest(job=job, digest=digest, ranges=ranges))
             assert verdict.fault == pb.Verdict.NOT_ALLOWED, (job, digest)
-        for job, step in ((jobs["foreign"], "1.0"), (jobs["theirs"], "1.0"), (UNKNOWN, "1.0"), ("../..", "x")):
-            verdict = await mallory.verdict(push=pb.PushHead(job=job, step=step, digest=model["foreign"]))
-            assert verdict.fault == pb.Verdict.NOT_ALLOWED, (job, step)
+        for job, question in ((jobs["foreign"], "1.0"), (jobs["theirs"], "1.0"), (UNKNOWN, "1.0"), ("../..", "x")):
+            verdict = await mallory.verdict(push=pb.PushHead(job=job, question=question, digest=model["foreign"]))
+            assert verdict.fault == pb.Verdict.NOT_ALLOWED, (job, question)
         stream, verdict = await mallory.opened(
             pull=pb.PullRequest(job=jobs["theirs"], digest=bundle["theirs"], ranges=ranges)
         )
@@ -214,8 +221,8 @@ def digest_of(made, job):
 NONSENSE = {
     "nothing": pb.Up(),
     "a path for a job": pb.Up(progress=pb.Progress(job="../../../etc")),
-    "a digit that is none": pb.Up(offer=pb.Offer(job=UNKNOWN, step="\N{SUPERSCRIPT TWO}.0")),
-    "a step without end": pb.Up(failed=pb.TaskFailed(job=UNKNOWN, step="9" * 100_000)),
+    "a digit that is none": pb.Up(offer=pb.Offer(job=UNKNOWN, question="\N{SUPERSCRIPT TWO}.0")),
+    "a question without end": pb.Up(failed=pb.TaskFailed(job=UNKNOWN, question="9" * 100_000)),
     "no request": pb.Up(request=pb.CertificateRequest(pem=b"-----BEGIN CERTIFICATE REQUEST-----")),
 }
 
@@ -272,7 +279,9 @@ async def test_an_update_that_is_sent_again_counts_once_and_another_body_is_refu
         await asyncio.to_thread(made.gate.wait)
         first, other = (offered(tmp_path / str(value), task, value) for value in (2.0, 50.0))
         receipts = [await mallory.says(pb.Up(offer=first)) for _ in range(3)]
-        assert receipts == [[pb.Down(receipt=pb.Receipt(job=job, step=task.step, digest=first.update.digest))]] * 3
+        assert (
+            receipts == [[pb.Down(receipt=pb.Receipt(job=job, question=task.question, digest=first.update.digest))]] * 3
+        )
         (refused,) = await mallory.says(pb.Up(offer=other))
         assert refused.reject.reason == "this task was answered before, with another body"
         assert await mallory.says(pb.Up(offer=first)) == receipts[0]
@@ -285,7 +294,9 @@ async def test_an_update_that_is_sent_again_counts_once_and_another_body_is_refu
         files = await convoy.fetch(job, tmp_path / "out")
         (model,) = [file for file in files if file.suffix == ".safetensors"]
         np.testing.assert_allclose(load_file(model)["w"], (1 * 1 + 3 * 2) / 4)
-        told = [it async for it in convoy.audit() if isinstance(it, Record) and it.object == f"task:{job}/{task.step}"]
+        told = [
+            it async for it in convoy.audit() if isinstance(it, Record) and it.object == f"task:{job}/{task.question}"
+        ]
         assert [it.outcome for it in told] == ["refused: another body for a task that was answered before"]
 
 
@@ -296,5 +307,5 @@ def offered(folder, task, value):
     digest = arrays.save(blobs, "test", {"w": np.full(4, value, np.float32)})
     whole = blobs.path(digest).read_bytes()
     return pb.Offer(
-        job=task.job, step=task.step, update=pb.Blob(digest=digest, size=len(whole), whole=whole), weight=3.0
+        job=task.job, question=task.question, update=pb.Blob(digest=digest, size=len(whole), whole=whole), weight=3.0
     )

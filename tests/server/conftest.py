@@ -1,4 +1,4 @@
-"""Fixtures: a server's desk over a real machine, loop and ledger, without its doors."""
+"""Fixtures: a server's coordinator over a real machine, loop and ledger, without its doors."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from convoy.control.records import SiteName
 from convoy.control.state import LiveSite, State
 from convoy.server import start
 from convoy.server.auditor import Auditor
-from convoy.server.desk import Desk
+from convoy.server.coordinator import ServerCoordinator
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
 from convoy.server.intake import Intake
@@ -24,8 +24,8 @@ from convoy.worker.node import Ending, Notes
 
 
 @pytest.fixture
-async def desk(tmp_path):
-    """A desk of two sites; effects go nowhere, so what happens is what a test posts to `desk.loop`."""
+async def coordinator(tmp_path):
+    """A coordinator of two sites; effects go nowhere, so what happens is what a test posts to `coordinator.loop`."""
     (tmp_path / "jobs").mkdir()
     workspace = Workspace(tmp_path)
     names = [SiteName("site-1"), SiteName("site-2")]
@@ -35,7 +35,7 @@ async def desk(tmp_path):
         loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: "")
         loop.perform = lambda effect: None
         deciding = asyncio.create_task(loop.run())
-        yield Desk(
+        yield ServerCoordinator(
             loop=loop,
             audit=Auditor("clinics", b"", lambda: (b"", ""), loop.keep, lambda down: None, ledger.trail, None, None),
             workspace=workspace,

@@ -21,8 +21,8 @@ UPS = {
     "ready": pb.Up(ready=pb.JobReady(job=JOB)),
     "waits": pb.Up(waits=pb.JobWaits(job=JOB, why="its pod is new")),
     "refused": pb.Up(refused=pb.JobRefused(job=JOB, reason="no")),
-    "offer": pb.Up(offer=pb.Offer(job=JOB, step="1.0", weight=1.0)),
-    "failed": pb.Up(failed=pb.TaskFailed(job=JOB, step="1.0", error="no")),
+    "offer": pb.Up(offer=pb.Offer(job=JOB, question="1.0", weight=1.0)),
+    "failed": pb.Up(failed=pb.TaskFailed(job=JOB, question="1.0", error="no")),
     "progress": pb.Up(progress=pb.Progress(job=JOB)),
     "log": pb.Up(log=pb.Log(job=JOB, data=b"a line\n")),
     "stopped": pb.Up(stopped=pb.JobStopped(job=JOB)),
@@ -31,7 +31,7 @@ UPS = {
 OPENINGS = {
     "hello": pb.Opening(hello=pb.Hello(process="p")),
     "pull": pb.Opening(pull=pb.PullRequest(job=JOB, digest="0" * 64)),
-    "push": pb.Opening(push=pb.PushHead(job=JOB, step="1.0", digest="0" * 64)),
+    "push": pb.Opening(push=pb.PushHead(job=JOB, question="1.0", digest="0" * 64)),
 }
 LOSSES = {
     "revoked": lambda world: world.roll.revoke(SITE, time.time()),

@@ -32,7 +32,7 @@ participants:
   - {name: look@a.org, type: admin, org: a, role: member}
 """
 FILES = {"job.yaml": b"name: tumours\ntrainer: train.py\n", "train.py": b"import convoy\n"}
-FAILED = pb.TaskFailed(error="ValueError: patient 17 is 93 years old", story="Traceback: patient 17")
+FAILED = pb.TaskFailed(error="ValueError: patient 17 is 93 years old", traceback="Traceback: patient 17")
 
 
 def folders(tmp_path):
@@ -151,9 +151,9 @@ def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site
 
 def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_path):
     blobs, out = folders(tmp_path)
-    task = pb.Task(step="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(3)})))
+    task = pb.Task(question="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(3)})))
     digest, whole = arrays.hand_over(out, {"w": np.ones(3)})
-    answer = pb.WorkerUp(answer=pb.Answer(step="1.0", digest=digest, weight=3, metrics={"auc": 0.9}), whole=whole)
+    answer = pb.WorkerUp(answer=pb.Answer(question="1.0", digest=digest, weight=3, metrics={"auc": 0.9}), whole=whole)
     assert admission.released(site, blobs, out, answer, task) == (digest, 3, {"auc": 0.9})
     (site.local / "policy.yaml").write_text("leave: {metrics: false}\n")
     assert admission.released(site, blobs, out, answer, task) == (digest, 3, {})
@@ -170,7 +170,7 @@ def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_p
 def test_the_weight_leaves_as_the_policy_says(site, tmp_path, policy, weights):
     (site.local / "policy.yaml").write_text(f"leave: {{weight: {policy}}}\n")
     for weight, leaves in weights.items():
-        answer = pb.WorkerUp(answer=pb.Answer(step="1.0", weight=weight))
+        answer = pb.WorkerUp(answer=pb.Answer(question="1.0", weight=weight))
         assert admission.released(site, BlobFolder(tmp_path), tmp_path, answer, pb.Task()) == ("", leaves, {})
 
 
@@ -191,7 +191,9 @@ SAYING = [
 @pytest.mark.parametrize("update", SAYING, ids=["names", "order", "shapes", "dtypes"])
 def test_names_order_shapes_and_dtypes_of_an_update_are_the_model_s_or_nothing_leaves(site, tmp_path, update):
     blobs, out = folders(tmp_path)
-    task = pb.Task(step="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(2), "n": np.zeros(1)})))
+    task = pb.Task(
+        question="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(2), "n": np.zeros(1)}))
+    )
     with pytest.raises(Refused) as caught:
         admission.released(site, blobs, out, handed(out, update), task)
     (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
@@ -209,9 +211,9 @@ def test_a_policy_that_cannot_be_read_any_more_is_why_nothing_leaves(site):
     assert "policy.yaml:1:" in admission.why(site, JobFailed("it died", why="exit status 37"))
 
 
-def noise_of(site, blobs, out, *, update, base, step="1.0"):
+def noise_of(site, blobs, out, *, update, base, question="1.0"):
     """Return what a site adds to an update of zeros and ones."""
-    task = pb.Task(job="j", step=step, model=pb.Blob(digest=arrays.save(blobs, "test", {"w": base})))
+    task = pb.Task(job="j", question=question, model=pb.Blob(digest=arrays.save(blobs, "test", {"w": base})))
     digest, _, _ = admission.released(site, blobs, out, handed(out, {"w": update}), task)
     return arrays.load(blobs, digest)["w"] - update
 
@@ -226,7 +228,7 @@ def test_the_noise_of_a_step_is_another_one_over_another_model_and_another_updat
     for other in (
         noise_of(site, blobs, out, update=zero, base=one),
         noise_of(site, blobs, out, update=one, base=zero),
-        noise_of(site, blobs, out, update=zero, base=zero, step="2.0"),
+        noise_of(site, blobs, out, update=zero, base=zero, question="2.0"),
     ):
         assert (other - first).std() == pytest.approx(2**0.5, rel=0.1)
 
@@ -244,9 +246,9 @@ def test_the_noise_of_a_step_is_another_one_over_another_model_and_another_updat
     ],
 )
 def test_of_a_failure_one_of_a_few_words_is_told_where_logs_stay(site, error, said):
-    assert admission.told(site, FAILED) == (FAILED.error, FAILED.story)
+    assert admission.told(site, FAILED) == (FAILED.error, FAILED.traceback)
     (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
-    assert admission.told(site, pb.TaskFailed(error=error, story="secret")) == (said, "")
+    assert admission.told(site, pb.TaskFailed(error=error, traceback="secret")) == (said, "")
 
 
 def test_a_job_that_was_taken_outlives_its_root_and_no_other_bundle_does(admit, site, prod, tmp_path):

@@ -4,18 +4,18 @@ from convoy.site.outbox import ASKED, Answer, Outbox
 from convoy.wire import convoy_pb2 as pb
 
 
-def asking(step="1.0", model="a" * 64, kind="train", **numbers) -> pb.Task:
-    return pb.Task(job="j", step=step, kind=kind, round=1, model=pb.Blob(digest=model), numbers=numbers)
+def asking(question="1.0", model="a" * 64, kind="train", **numbers) -> pb.Task:
+    return pb.Task(job="j", question=question, kind=kind, round=1, model=pb.Blob(digest=model), numbers=numbers)
 
 
-def answer(step="1.0", digest="d" * 64) -> Answer:
-    return Answer(step, 1, digest, 1.0, {})
+def answer(question="1.0", digest="d" * 64) -> Answer:
+    return Answer(question, 1, digest, 1.0, {})
 
 
 def test_a_step_is_answered_for_one_question_also_when_it_is_committed_and_the_site_has_started_anew(tmp_path):
     Outbox(tmp_path).put(answer(), asking())
     (committed,) = Outbox(tmp_path).committed(1)
-    assert committed.step == "1.0"
+    assert committed.question == "1.0"
     outbox = Outbox(tmp_path)
     assert outbox.answers == {}
     assert outbox.may_answer(asking())

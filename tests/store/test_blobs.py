@@ -21,7 +21,7 @@ MODEL = {
     "body": RNG.standard_normal((90, 200)).astype("f4"),
     "frozen": RNG.standard_normal((70, 100)).astype("f4"),
     "none": np.zeros((0, 4), "f4"),
-    "steps": np.array(5),
+    "questions": np.array(5),
     "mask": RNG.integers(0, 2, 333).astype("?"),
 }
 

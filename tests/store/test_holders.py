@@ -69,7 +69,7 @@ DIGESTS = [layout.digest for layout in LAYOUTS]
 
 
 class Holders(RuleBasedStateMachine):
-    """Holders of equal and of other blobs in one folder, and a node that is killed between any two steps."""
+    """Holders of equal and of other blobs in one folder, and a node that is killed between any two questions."""
 
     def __init__(self) -> None:
         super().__init__()

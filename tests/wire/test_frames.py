@@ -10,8 +10,10 @@ from convoy.wire.frames import MAX_BARE, parsed
 
 HEADER = pb.Blob(digest="d" * 64, size=1 << 40, header=b"\xff" * (MAX_BARE + 1))
 WITH_HEADERS = [
-    pb.Up(offer=pb.Offer(job="j" * 32, step="1.0", update=HEADER, weight=3, metrics={"auc": 0.5})),
-    pb.Down(task=pb.Task(job="j" * 32, step="1.0", kind="train", round=1, rounds=9, model=HEADER, numbers={"lr": 1})),
+    pb.Up(offer=pb.Offer(job="j" * 32, question="1.0", update=HEADER, weight=3, metrics={"auc": 0.5})),
+    pb.Down(
+        task=pb.Task(job="j" * 32, question="1.0", kind="train", round=1, rounds=9, model=HEADER, numbers={"lr": 1})
+    ),
     pb.PodUp(blob=HEADER),
     pb.PodDown(blob=HEADER),
 ]
@@ -27,7 +29,7 @@ LARGE = [
     pb.Up(offer=pb.Offer(metrics={f"{at:040}": 1.0 for at in range(90_000)})),
     pb.Up(offer=pb.Offer(update=pb.Blob(whole=b"x" * MAX_BARE))),
     pb.Down(want=pb.Want(ranges=[pb.Range()] * (MAX_BARE // 2))),
-    pb.WorkerUp(failure=pb.Failure(story="x" * MAX_BARE)),
+    pb.WorkerUp(failure=pb.Failure(traceback="x" * MAX_BARE)),
     pb.WorkerUp(ask=pb.Ask(sites=["x" * MAX_BARE])),
 ]
 

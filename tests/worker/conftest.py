@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from convoy.model.arrays import Model
-from convoy.pods.courier import named
+from convoy.pods.link import named
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
@@ -72,9 +72,17 @@ class Node:
         return arrays.load(self.folder, digest)
 
     # ---- to a trainer
-    def task(self, digest: str, *, step: str = "1.0", kind: str = "train", round_: int = 1, **numbers: float) -> None:
+    def task(
+        self, digest: str, *, question: str = "1.0", kind: str = "train", round_: int = 1, **numbers: float
+    ) -> None:
         task = pb.Task(
-            job="job-1", step=step, kind=kind, round=round_, rounds=3, model=pb.Blob(digest=digest), numbers=numbers
+            job="job-1",
+            question=question,
+            kind=kind,
+            round=round_,
+            rounds=3,
+            model=pb.Blob(digest=digest),
+            numbers=numbers,
         )
         self.link.send(pb.WorkerDown(task=task))
 
@@ -83,13 +91,13 @@ class Node:
 
     # ---- to a workflow
     def share(
-        self, step: str, site: str, digest: str = "", *, weight: float = 1.0, left_out: str = "", **metrics: float
+        self, question: str, site: str, digest: str = "", *, weight: float = 1.0, left_out: str = "", **metrics: float
     ) -> None:
-        share = pb.Share(step=step, site=site, digest=digest, weight=weight, metrics=metrics, left_out=left_out)
+        share = pb.Share(question=question, site=site, digest=digest, weight=weight, metrics=metrics, left_out=left_out)
         self.link.send(pb.WorkerDown(share=share))
 
-    def ends(self, step: str, error: str = "") -> None:
-        self.link.send(pb.WorkerDown(end=pb.AskEnd(step=step, error=error)))
+    def ends(self, question: str, error: str = "") -> None:
+        self.link.send(pb.WorkerDown(end=pb.AskEnd(question=question, error=error)))
 
     def committed(self, round_: int) -> None:
         self.link.send(pb.WorkerDown(committed=pb.Committed(job="job-1", round=round_)))

@@ -18,10 +18,10 @@ def moved(by: float) -> dict[str, np.ndarray]:
     return {"w": BASE["w"] + np.float32(by), "n": BASE["n"]}
 
 
-def ask(node, step: str, kind: str = "train"):
+def ask(node, question: str, kind: str = "train"):
     up = node.hear()
     assert up.WhichOneof("it") == "ask", up
-    assert (up.ask.step, up.ask.kind) == (step, kind)
+    assert (up.ask.question, up.ask.kind) == (question, kind)
     return up.ask
 
 
@@ -186,7 +186,7 @@ def test_a_workflow_that_fails_says_why_with_its_story(job, flow, workflow: str,
     with flow(workflow, committed=0, committed_model=base) as node:
         failure = node.hear().failure
         assert reason in failure.error
-        assert "Traceback" in failure.story
+        assert "Traceback" in failure.traceback
         assert node.end()[0] == 0
 
 

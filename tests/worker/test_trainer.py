@@ -57,9 +57,9 @@ def test_a_script_that_loops_takes_tasks_until_bye_and_prints_into_the_log(job, 
         digest = node.save(BASE)
         assert node.hear().HasField("ready")
         for round_ in (1, 2):
-            node.task(digest, step=f"{round_}.0", round_=round_)
+            node.task(digest, question=f"{round_}.0", round_=round_)
             said = answer(node)
-            assert (said.step, said.weight, dict(said.metrics)) == (f"{round_}.0", 12, {"loss": 0.5})
+            assert (said.question, said.weight, dict(said.metrics)) == (f"{round_}.0", 12, {"loss": 0.5})
             update = node.load(said.digest)
             np.testing.assert_array_equal(update["w"], BASE["w"] + np.float32(0.5))
             np.testing.assert_array_equal(update["n"], BASE["n"])
@@ -76,7 +76,7 @@ def test_decorated_functions_serve_their_kinds_after_the_script_ran(job, trainer
         said = answer(node)
         assert said.weight == 3
         np.testing.assert_array_equal(node.load(said.digest)["w"], BASE["w"] * 2)
-        node.task(digest, step="1.1", kind="evaluate")
+        node.task(digest, question="1.1", kind="evaluate")
         said = answer(node)
         assert (said.digest, dict(said.metrics)) == ("", {"auc": 15.0})
         node.bye()
@@ -103,10 +103,10 @@ def test_a_named_function_that_raises_fails_its_task_and_goes_on(job, trainer) -
         assert node.hear().HasField("ready")
         node.task(digest, round_=2)
         failed = node.hear().failed
-        assert (failed.step, failed.error) == ("1.0", "ValueError: bad luck")
-        assert 'train.py", line 4, in train' in failed.story
-        assert "convoy/worker" not in failed.story
-        node.task(digest, step="3.0", round_=3, shift=5)
+        assert (failed.question, failed.error) == ("1.0", "ValueError: bad luck")
+        assert 'train.py", line 4, in train' in failed.traceback
+        assert "convoy/worker" not in failed.traceback
+        node.task(digest, question="3.0", round_=3, shift=5)
         np.testing.assert_array_equal(node.load(answer(node).digest)["w"], BASE["w"] + 5)
         node.bye()
         assert node.end()[0] == 0
@@ -216,7 +216,7 @@ def test_a_script_that_raises_in_its_loop_fails_the_task_and_ends(job, trainer) 
         node.task(node.save(BASE))
         failed = node.hear().failed
         assert failed.error == "ZeroDivisionError: division by zero"
-        assert "line 3, in <module>" in failed.story
+        assert "line 3, in <module>" in failed.traceback
         assert node.hears_nothing_more()
         code, output = node.end()
         assert code == 1
@@ -250,7 +250,7 @@ def test_code_that_cannot_work_ends_the_trainer_with_the_reason(
     with trainer(trainer_) as node:
         failure = node.hear().failure
         assert reason in failure.error
-        assert failure.story
+        assert failure.traceback
         assert node.end()[0] == 1
 
 
@@ -273,11 +273,11 @@ def test_the_site_s_data_and_the_job_s_config_are_at_hand_outside_a_task(job, tr
 def test_the_seed_is_the_task_s_own_and_always_the_same(job, trainer) -> None:
     job(train_py="def evaluate(task): return {'seed': task.seed}\ntrain = None\ndef fit(task): ...")
     seeds = []
-    for steps in (("1.0", "2.0"), ("1.0",)):
+    for questions in (("1.0", "2.0"), ("1.0",)):
         with trainer("train.py:fit") as node:
             node.hear()
-            for step in steps:
-                node.task("", step=step, kind="evaluate")
+            for question in questions:
+                node.task("", question=question, kind="evaluate")
                 seeds.append(answer(node).metrics["seed"])
     assert seeds[0] == seeds[2] != seeds[1]
     assert 0 <= min(seeds) <= max(seeds) < 2**32

@@ -19,7 +19,7 @@ from convoy.admin.admission import Admission
 from convoy.admin.gate import Bearer, Gate
 from convoy.admin.grant import Granted
 from convoy.admin.port import Coordinator, Person, Registrar
-from convoy.admin.route import Answer, Call, Desk, Route
+from convoy.admin.route import Answer, Call, Route, Services
 from convoy.admin.route import thing as concerned
 from convoy.control import rights
 from convoy.errors import Bug, ConvoyError, NotAllowed, NotFound
@@ -35,11 +35,11 @@ HEADERS: Final = {
 
 def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version: str) -> Starlette:
     """Return the application: every route of the table, the OpenAPI document and its page."""
-    desk = Desk(coordinator, registrar, gate)
-    gate.roll.changed.append(desk.look)
+    services = Services(coordinator, registrar, gate)
+    gate.roll.changed.append(services.look)
     document = openapi.document(routes.ROUTES, version=version)
     text = page.render(routes.ROUTES, version=version, project=gate.roll.now.project)
-    served = [Served(route.path, _endpoint(desk, route), methods=[route.method]) for route in routes.ROUTES]
+    served = [Served(route.path, _endpoint(services, route), methods=[route.method]) for route in routes.ROUTES]
     served += [
         Served("/api/openapi.json", _fixed(lambda: JSONResponse(document, headers=HEADERS))),
         Served("/docs", _fixed(lambda: Response(text, media_type="text/html", headers=HEADERS))),
@@ -47,7 +47,7 @@ def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version
     ]
     handlers: Any = {ConvoyError: _refuse, HTTPException: _unknown, Exception: _bug}
     made = Starlette(routes=served, exception_handlers=handlers, middleware=[Middleware(Admission, gate=gate)])
-    made.state.closing = desk.closing
+    made.state.closing = services.closing
     return made
 
 
@@ -58,55 +58,55 @@ def _fixed(make: Callable[[], Response]) -> Callable[[Request], Awaitable[Any]]:
     return endpoint
 
 
-def _endpoint(desk: Desk, route: Route) -> Callable[[Request], Awaitable[Any]]:
+def _endpoint(services: Services, route: Route) -> Callable[[Request], Awaitable[Any]]:
     async def endpoint(request: Request) -> Any:
         person, bearer = NOBODY, None
         if route.needs != "public":
-            bearer = desk.gate.bearer(request.headers.get("authorization", ""))
-            person = desk.gate.who(bearer)
-        grant = _granted(desk, route, bearer, request)
+            bearer = services.gate.bearer(request.headers.get("authorization", ""))
+            person = services.gate.who(bearer)
+        grant = _granted(services, route, bearer, request)
         try:
             grant.check()
-            answer = await route.handler(Call(desk, grant, request, bearer))
+            answer = await route.handler(Call(services, grant, request, bearer))
             if route.method == "GET":  # what is read leaves now
                 grant.check()
         except ConvoyError as problem:
             if route.audited or isinstance(problem, NotAllowed):
                 thing, refusal = concerned(request), errors.line(problem)
-                desk.coordinator.note(person.actor, route.action, thing, refusal=refusal)
+                services.coordinator.note(person.actor, route.action, thing, refusal=refusal)
             raise
         if route.method != "GET" and person is not NOBODY:
             structlog.get_logger().info("asked", person=person.name, method=route.method, path=request.url.path)
-        return _response(desk, grant, answer)
+        return _response(services, grant, answer)
 
     return endpoint
 
 
-def _granted(desk: Desk, route: Route, bearer: Bearer | None, request: Request) -> Granted:
+def _granted(services: Services, route: Route, bearer: Bearer | None, request: Request) -> Granted:
     """Return the right of whoever asks over what the route names."""
 
     def who() -> Person:
-        return NOBODY if bearer is None else desk.gate.who(bearer)
+        return NOBODY if bearer is None else services.gate.who(bearer)
 
     def judge() -> Person:
         person = who()
         if route.needs != "public" and route.needs != "known":  # noqa: PLR1714 - so mypy knows that it is a right
-            _demand(desk, route.needs, person, request)
+            _demand(services, route.needs, person, request)
         return person
 
     def may(right: rights.Right) -> bool:
         person = who()
-        own, same_org = _nearness(desk, person, request)
+        own, same_org = _nearness(services, person, request)
         return rights.allows(person.role, right, own=own, same_org=same_org)
 
     return Granted(judge, may)
 
 
-def _demand(desk: Desk, right: rights.Right, person: Person, request: Request) -> None:
+def _demand(services: Services, right: rights.Right, person: Person, request: Request) -> None:
     """Raise `NotAllowed` unless the person has the right, `NotFound` for a job or site that is not there."""
     own = same_org = False
     if rights.reach(person.role, right) != "none":
-        own, same_org = _nearness(desk, person, request)
+        own, same_org = _nearness(services, person, request)
     if not rights.allows(person.role, right, own=own, same_org=same_org):
         how_far = rights.reach(person.role, right)
         meant = {"own": "only for their own jobs", "org": "only within their organisation"}.get(how_far, "for nothing")
@@ -117,14 +117,14 @@ def _demand(desk: Desk, right: rights.Right, person: Person, request: Request) -
         )
 
 
-def _nearness(desk: Desk, person: Person, request: Request) -> tuple[bool, bool]:
+def _nearness(services: Services, person: Person, request: Request) -> tuple[bool, bool]:
     """Return whether what the path names is the person's own, and whether it is their organisation's."""
     job, site = request.path_params.get("job"), request.path_params.get("site")
     if job is not None:
-        submitter, org = desk.coordinator.owner(job)
+        submitter, org = services.coordinator.owner(job)
         return submitter == person.name, org == person.org
     if site is not None:
-        federation = desk.gate.roll.now
+        federation = services.gate.roll.now
         if site not in federation.sites():
             raise NotFound(
                 f"there is no site {site[:80]!r}", why=f"there are: {', '.join(federation.sites()) or 'none'}"
@@ -133,9 +133,9 @@ def _nearness(desk: Desk, person: Person, request: Request) -> tuple[bool, bool]
     return False, False
 
 
-def _response(desk: Desk, grant: Granted, answer: Answer) -> Any:
+def _response(services: Services, grant: Granted, answer: Answer) -> Any:
     if isinstance(answer, streams.Stream):
-        return answer.guarded(grant.check, desk.open)
+        return answer.guarded(grant.check, services.open)
     if isinstance(answer, Response):
         return answer
     if isinstance(answer, list):

@@ -25,7 +25,7 @@ V = TypeVar("V", bound=views.View)
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class Services:
     """What handlers work with."""
 
     coordinator: Coordinator
@@ -45,7 +45,7 @@ class Desk:
 class Call:
     """One request, allowed when it came; `grant` judges again at its effect, and nobody's on public routes may."""
 
-    desk: Desk
+    services: Services
     grant: Granted
     request: Request
     bearer: Bearer | None = None
@@ -53,7 +53,7 @@ class Call:
     @property
     def of(self) -> Coordinator:
         """The server behind the API."""
-        return self.desk.coordinator
+        return self.services.coordinator
 
     def path(self, name: str) -> str:
         """Return a part of the path."""

@@ -20,15 +20,15 @@ from convoy.trust import federation as federations
 
 async def challenge(call: Call) -> Answer:
     """Say what a login must sign."""
-    return views.NonceView(project=call.desk.gate.roll.now.project, nonce=call.desk.gate.nonce())
+    return views.NonceView(project=call.services.gate.roll.now.project, nonce=call.services.gate.nonce())
 
 
 async def log_in(call: Call) -> Answer:
     """Give a bearer to whoever proves a key."""
     ask = await call.read(views.LoginAsk)
-    token, person = call.desk.gate.log_in(ask.nonce, ask.certificate, ask.signature)
+    token, person = call.services.gate.log_in(ask.nonce, ask.certificate, ask.signature)
     call.of.note(person.actor, "login", call.thing)
-    gate = call.desk.gate
+    gate = call.services.gate
     number = gate.roll.now.number
     return views.BearerView(token=token, ends_in_s=gate.bearer_s, person=_person(person), federation=number)
 
@@ -36,7 +36,7 @@ async def log_in(call: Call) -> Answer:
 async def enrol(call: Call) -> Answer:
     """Certify the key of whoever holds a join token."""
     ask = await call.read(views.EnrolAsk)
-    given = await call.desk.registrar.enrol(ask)
+    given = await call.services.registrar.enrol(ask)
     call.of.note(f"{ask.kind}:{ask.name}", "enrol", call.thing)
     return given
 
@@ -44,37 +44,37 @@ async def enrol(call: Call) -> Answer:
 async def renew(call: Call) -> Answer:
     """Certify another key of whoever asks."""
     ask = await call.read(views.RenewAsk)
-    return call.desk.registrar.renew(call.noted("renew"), ask.request)
+    return call.services.registrar.renew(call.noted("renew"), ask.request)
 
 
 async def invite(call: Call) -> Answer:
     """Let a join token be used."""
     ask = await call.read(views.InviteAsk)
-    await call.desk.registrar.invite(call.noted("invite", f"{ask.kind}:{ask.name}"), ask)
+    await call.services.registrar.invite(call.noted("invite", f"{ask.kind}:{ask.name}"), ask)
     return views.Done()
 
 
 async def publish(call: Call) -> Answer:
     """Take a newer federation.json."""
     signed = await call.body(federations.MAX_BYTES)
-    new = federations.read(signed, call.desk.gate.roll.root_pem)
-    return await call.desk.registrar.publish(call.noted("federation", f"number:{new.number}"), new, signed)
+    new = federations.read(signed, call.services.gate.roll.root_pem)
+    return await call.services.registrar.publish(call.noted("federation", f"number:{new.number}"), new, signed)
 
 
 async def who(call: Call) -> Answer:
     """Send the federation.json that counts now."""
-    return Response(call.desk.registrar.signed, media_type="application/json")
+    return Response(call.services.registrar.signed, media_type="application/json")
 
 
 async def ask_for_authority(call: Call) -> Answer:
     """Ask the holder of the root to certify another issuing authority."""
-    return await call.desk.registrar.ask_for_authority(call.grant)
+    return await call.services.registrar.ask_for_authority(call.grant)
 
 
 async def take_authority(call: Call) -> Answer:
     """Issue with another authority from now on."""
     ask = await call.read(views.CertificateView)
-    await call.desk.registrar.take_authority(call.noted("authority"), ask.certificate)
+    await call.services.registrar.take_authority(call.noted("authority"), ask.certificate)
     return views.Done()
 
 
@@ -86,7 +86,7 @@ async def log_out(call: Call) -> Answer:
     """Forget the bearer."""
     bearer = call.bearer
     assert bearer is not None  # noqa: S101 - the route is not public
-    call.grant.act(lambda _: call.desk.gate.log_out(bearer))
+    call.grant.act(lambda _: call.services.gate.log_out(bearer))
     return views.Done()
 
 
@@ -113,33 +113,33 @@ async def jobs(call: Call) -> Answer:
 async def submit(call: Call) -> Answer:
     """Take a bundle."""
     holder, operator = call.grant.act(lambda person: (person.name, rights.may_operate(person.role)))
-    async with call.desk.uploads.queued(holder, operator=operator):
+    async with call.services.uploads.queued(holder, operator=operator):
         return await call.of.submit(call.grant, await call.body(bundles.MAX_BYTES))
 
 
 async def job(call: Call) -> Answer:
     """Show a job."""
     detail = await call.of.job(call.path("job"))
-    return detail if call.grant.may("logs") else detail.model_copy(update={"story": ""})
+    return detail if call.grant.may("logs") else detail.model_copy(update={"traceback": ""})
 
 
 async def watch(call: Call) -> Answer:
     """Follow a job."""
-    return streams.lines(_told(call, call.of.watch(call.path("job"))), call.desk.closing)
+    return streams.lines(_told(call, call.of.watch(call.path("job"))), call.services.closing)
 
 
 async def _told(call: Call, items: AsyncGenerator[views.Progress, None]) -> AsyncGenerator[views.Progress, None]:
     """Yield the job's progress; a traceback is a part of its logs, and not for everybody who may see the job."""
     async with aclosing(items):
         async for item in items:
-            yield item if call.grant.may("logs") else item.model_copy(update={"story": ""})
+            yield item if call.grant.may("logs") else item.model_copy(update={"traceback": ""})
 
 
 async def logs(call: Call) -> Answer:
     """Show a job's log."""
     site = call.request.query_params.get("site") or None
     found = call.of.logs(call.path("job"), site, switch(call.request, "follow"))
-    return streams.lines(found, call.desk.closing)
+    return streams.lines(found, call.services.closing)
 
 
 async def abort(call: Call) -> Answer:
@@ -176,7 +176,7 @@ async def result(call: Call) -> Answer:
 
 async def trail(call: Call) -> Answer:
     """Send the audit trail."""
-    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.desk.closing)
+    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.services.closing)
 
 
 async def sites(call: Call) -> Answer:

@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 import convoy
 from convoy.admin.app import build
 from convoy.admin.gate import Gate
-from convoy.admin.porch import Entrance
 from convoy.admin.port import Coordinator, Registrar
+from convoy.admin.waiting import Entrance
 from convoy.trust.federation import Roll
 from convoy.wire import health
 from convoy.wire.door import bound

@@ -79,10 +79,10 @@ class JobView(View):
 
 
 class JobDetail(View):
-    """A job in full; `story` is the traceback of what failed, with the site that said it."""
+    """A job in full; `traceback` is the traceback of what failed, with the site that said it."""
 
     job: JobView
-    story: str
+    traceback: str
     members: list[MemberView]
     rounds: list[RoundView]
     spec: dict[str, object]
@@ -94,7 +94,7 @@ class Progress(View):
 
     job: JobView
     rounds: list[RoundView]
-    story: str = ""
+    traceback: str = ""
 
 
 class LogLine(View):

@@ -62,7 +62,7 @@ async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = 0
 
 
 async def show(client: Client, screen: Screen, job: str) -> None:
-    """Show a job in full: its rounds, who took part, who was left out and why, the story of a failure."""
+    """Show a job in full: its rounds, who took part, who was left out and why, the traceback of a failure."""
     detail = await client.job(await client.find(job))
     screen.data(detail)
     record = detail.job
@@ -95,17 +95,17 @@ async def show(client: Client, screen: Screen, job: str) -> None:
     screen.line()
     members = [(member.site, member.state, isolation(member.missing), member.reason) for member in detail.members]
     screen.table(("site", "state", "isolation", "reason"), members, empty="no site has it yet")
-    if detail.story:
-        _failed(screen, detail.story)
+    if detail.traceback:
+        _failed(screen, detail.traceback)
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
         screen.line()
         screen.line(f"what a site that was left out printed: convoy job logs {record.id[:8]} --site {out[0]}")
 
 
-def _failed(screen: Screen, story: str) -> None:
+def _failed(screen: Screen, traceback: str) -> None:
     screen.line()
     screen.line("what failed:")
-    screen.block(story)
+    screen.block(traceback)
 
 
 async def watch(client: Client, screen: Screen, job: str) -> None:
@@ -117,8 +117,8 @@ async def watch(client: Client, screen: Screen, job: str) -> None:
     if last.job.state == "completed":
         screen.line(f"fetch its results with: convoy job fetch {found[:8]}")
         return
-    if last.story:
-        _failed(screen, last.story)
+    if last.traceback:
+        _failed(screen, last.traceback)
         screen.line()
     kind = PatienceOut if last.job.patience_out else JobFailed
     raise kind(

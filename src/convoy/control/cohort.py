@@ -1,4 +1,4 @@
-"""Who is asked: pure choices of sites, the same for the same job and step."""
+"""Who is asked: pure choices of sites, the same for the same job and question."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def eligible(state: State, job: LiveJob, sites: Iterable[str]) -> list[SiteName]
 
 
 def draw(job: LiveJob, ask: Asked, names: list[SiteName]) -> tuple[SiteName, ...]:
-    """Return the cohort in site order: all, or `ask.sample` of them drawn by a hash of (job, step)."""
+    """Return the cohort in site order: all, or `ask.sample` of them drawn by a hash of (job, question)."""
     if not ask.sample or ask.sample >= len(names):
         return tuple(names)
-    seed = hashlib.sha256(f"{job.record.id}/{ask.step}".encode()).digest()
+    seed = hashlib.sha256(f"{job.record.id}/{ask.question}".encode()).digest()
     return tuple(sorted(random.Random(seed).sample(names, ask.sample)))  # noqa: S311 - a draw, not a secret

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
+from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Save:
     """Keep a record. With `wait`, the effects that follow it wait until it is durable."""
 
-    record: Job | Member | Step | Task | Round
+    record: Job | Member | Question | Task | Round
     wait: bool = True
 
 
@@ -36,10 +36,10 @@ class SendStart:
 
 @dataclass(frozen=True, slots=True)
 class SendTask:
-    """Give a site its task of a step."""
+    """Give a site its task of a question."""
 
     site: SiteName
-    step: Step
+    question: Question
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class SendReceipt:
 
     site: SiteName
     job: JobId
-    step: str
+    question: str
     digest: str
 
 
@@ -68,7 +68,7 @@ class SendReject:
 
     site: SiteName
     job: JobId
-    step: str
+    question: str
     reason: str
 
 
@@ -78,7 +78,7 @@ class SendCancel:
 
     site: SiteName
     job: JobId
-    step: str
+    question: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +120,10 @@ class TellShare:
 
 @dataclass(frozen=True, slots=True)
 class TellEnd:
-    """Tell the workflow that a step has no more shares; `error` if too few sites answered."""
+    """Tell the workflow that a question has no more shares; `error` if too few sites answered."""
 
     job: JobId
-    step: str
+    question: str
     error: str
 
 
@@ -177,7 +177,7 @@ class Conflict:
 
     site: SiteName
     job: JobId
-    step: str
+    question: str
 
 
 @dataclass(frozen=True, slots=True)

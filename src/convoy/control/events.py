@@ -111,7 +111,7 @@ class Asked:
     """The workflow asks a cohort; `sites` empty: all; `sample` 0: all of them; times in seconds, 0: none."""
 
     job: JobId
-    step: str
+    question: str
     kind: str
     round: int
     rounds: int
@@ -129,7 +129,7 @@ class Updated:
     """A site's answer is whole, verified and on the disk (or carries metrics only)."""
 
     job: JobId
-    step: str
+    question: str
     site: SiteName
     digest: str
     weight: float
@@ -138,13 +138,13 @@ class Updated:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A site's answer was refused, or its trainer failed; `story` is the traceback if there is one."""
+    """A site's answer was refused, or its trainer failed; `traceback` is the traceback if there is one."""
 
     job: JobId
-    step: str
+    question: str
     site: SiteName
     reason: str
-    story: str = ""
+    traceback: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +152,7 @@ class Lost:
     """The disk no longer has a received update."""
 
     job: JobId
-    step: str
+    question: str
     site: SiteName
 
 
@@ -197,16 +197,16 @@ class FlowFailed:
 
     job: JobId
     error: str
-    story: str
+    traceback: str
 
 
 @dataclass(frozen=True, slots=True)
 class FlowDied:
-    """The workflow's process ended without a word, or, `full`, for want of room on the disk; `story` is its last."""
+    """The workflow's process ended without a word, or, `full`, for want of room on the disk."""
 
     job: JobId
     how: str
-    story: str = ""
+    traceback: str = ""
     full: bool = False
 
 
@@ -239,7 +239,7 @@ class Broken:
 
     job: JobId
     error: str
-    story: str
+    traceback: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from typing import Final
 
 from convoy.control import effects
-from convoy.control.life import ENDED, move
 from convoy.control.state import LiveJob
+from convoy.control.transitions import ENDED, move
 
 Effects = Iterator[effects.Effect]
 
 MAX_FAULTS: Final = 3  # of one job, restarts included: then the server does nothing for it any more
-MAX_STORY: Final = 32_000  # characters of a traceback, its end
+MAX_TRACEBACK: Final = 32_000  # characters of a traceback, its end
 
 
 def supervised(job: LiveJob, work: Effects, wall: float) -> Effects:
@@ -22,12 +22,12 @@ def supervised(job: LiveJob, work: Effects, wall: float) -> Effects:
     try:
         yield from work
     except Exception as problem:  # noqa: BLE001 - the supervisor of decisions: one job must not end its server
-        story = "".join(traceback.format_exception(problem))
-        yield effects.Note("error", f"a decision about job {job.record.id} failed:\n{story}")
-        yield from broken(job, f"{type(problem).__name__}: {problem}", story, wall)
+        text = "".join(traceback.format_exception(problem))
+        yield effects.Note("error", f"a decision about job {job.record.id} failed:\n{text}")
+        yield from broken(job, f"{type(problem).__name__}: {problem}", text, wall)
 
 
-def broken(job: LiveJob, error: str, story: str, wall: float) -> Effects:
+def broken(job: LiveJob, error: str, text: str, wall: float) -> Effects:
     """End a job as failed, at once, and keep what it has: nothing that could fail again is done for it."""
     faults = job.record.faults + 1
     cause = f"the server failed at this job: {error}"
@@ -39,8 +39,10 @@ def broken(job: LiveJob, error: str, story: str, wall: float) -> Effects:
         return
     if job.record.state == "running":
         job.record = move(job.record, "ending")
-    job.record = move(job.record, "failed", outcome="failed", cause=cause, story=story[-MAX_STORY:], ended_at=wall)
-    job.steps.clear()
+    job.record = move(
+        job.record, "failed", outcome="failed", cause=cause, traceback=text[-MAX_TRACEBACK:], ended_at=wall
+    )
+    job.questions.clear()
     job.pending = None
     yield effects.Save(job.record)
     yield effects.StopFlow(job.record.id)

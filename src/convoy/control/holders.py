@@ -12,14 +12,14 @@ def model(round_: int) -> str:
     return f"model.{round_}"
 
 
-def question(step: str) -> str:
+def asked(question: str) -> str:
     """Return the holder of the model that a question is about."""
-    return f"question.{step}"
+    return f"question.{question}"
 
 
-def answer(step: str, site: str) -> str:
+def answer(question: str, site: str) -> str:
     """Return the holder of what one site answers to a question, from its first byte on."""
-    return f"answer.{step}.{site}"
+    return f"answer.{question}.{site}"
 
 
 def needed(job: LiveJob) -> Iterator[tuple[str, str]]:
@@ -28,11 +28,11 @@ def needed(job: LiveJob) -> Iterator[tuple[str, str]]:
     for record in job.rounds:
         if record.round in models:
             yield model(record.round), record.model
-    for step in job.steps.values():
-        yield question(step.record.step), step.record.model
-        for task in step.tasks.values():
+    for question in job.questions.values():
+        yield asked(question.record.question), question.record.model
+        for task in question.tasks.values():
             if task.digest:
-                yield answer(step.record.step, task.site), task.digest
+                yield answer(question.record.question, task.site), task.digest
 
 
 def stays(job: LiveJob, holder: str) -> bool:
@@ -42,8 +42,8 @@ def stays(job: LiveJob, holder: str) -> bool:
         case "model":
             return int(rest) > job.committed or int(rest) in _models(job)
         case "question" | "answer":
-            step = ".".join(rest.split(".", 2)[:2])
-            return step in job.steps or (job.pending is not None and job.pending.step == step)
+            question = ".".join(rest.split(".", 2)[:2])
+            return question in job.questions or (job.pending is not None and job.pending.question == question)
         case _:
             return False
 

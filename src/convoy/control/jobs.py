@@ -7,16 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from convoy.control import asks, cohort, effects, events
+from convoy.control import cohort, effects, events, questions
 from convoy.control.faults import supervised
-from convoy.control.life import move
 from convoy.control.records import JobState, Member, Round, SiteName
 from convoy.control.state import LiveJob, LiveSite, State
+from convoy.control.transitions import move
 
 Effects = Iterator[effects.Effect]
 
 MAX_DEATHS: Final = 3  # of a workflow's process without a commit between them: then it is the code, not the weather
-MAX_STORY: Final = 65_536  # characters: a round that is committed writes its job anew, with this
+MAX_TRACEBACK: Final = 65_536  # characters: a round that is committed writes its job anew, with this
 STOP_S: Final = 8.0  # how long an ending job waits for connected sites to say that they have stopped
 
 
@@ -78,7 +78,7 @@ def enlist(state: State, job: LiveJob, site: LiveSite, now: float) -> Effects:
     yield effects.Save(member)  # a site that holds a job which its restarted server does not know of would drop it
     yield effects.SendStart(site.name, job.record.id)
     if known is not None:
-        yield from asks.resend(state, job, site.name)
+        yield from questions.resend(state, job, site.name)
 
 
 def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], now: float) -> Effects:
@@ -91,20 +91,20 @@ def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], n
             yield from enlist(state, job, site, now)
     elif member.state in ("starting", "ready", "away"):
         job.seen[site.name] = now
-        yield from asks.back(job, site.name, "starting" if member.state == "away" else member.state)
+        yield from questions.back(job, site.name, "starting" if member.state == "away" else member.state)
         if job.record.id not in holds:
             yield effects.SendStart(site.name, job.record.id)
-        yield from asks.resend(state, job, site.name)
+        yield from questions.resend(state, job, site.name)
     elif member.state == "refused" and job.record.id not in holds:
         job.willing.add(site.name)  # one that still holds it says `stopped` first
-    yield from asks.retry_pending(state, job, now)
+    yield from questions.retry_pending(state, job, now)
 
 
 def ready(state: State, job: LiveJob, site: SiteName, now: float) -> Effects:
     """The trainer at a site takes tasks."""
     job.seen[site] = now
-    yield from asks.back(job, site)
-    yield from asks.retry_pending(state, job, now)
+    yield from questions.back(job, site)
+    yield from questions.retry_pending(state, job, now)
 
 
 def progressed(job: LiveJob, site: SiteName, now: float) -> Effects:
@@ -112,7 +112,7 @@ def progressed(job: LiveJob, site: SiteName, now: float) -> Effects:
     job.seen[site] = now
     member = job.members.get(site)
     if member is not None and member.state == "away":
-        yield from asks.back(job, site)
+        yield from questions.back(job, site)
 
 
 def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
@@ -122,7 +122,7 @@ def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
         job.members[site] = member = move(member, "refused", reason=reason)
         yield effects.Save(member, wait=False)
         yield effects.Note("warning", f"{site} refused job {job.record.id}: {reason}")
-    yield from asks.without_refusers(job)
+    yield from questions.without_refusers(job)
 
 
 def waits(job: LiveJob, event: events.MemberWaits | events.FlowWaits) -> None:
@@ -144,7 +144,7 @@ def expelled(job: LiveJob, site: SiteName, reason: str) -> Effects:
     if member.state in ("starting", "ready"):
         job.members[site] = member = move(member, "refused", reason=reason)
         yield effects.Save(member)
-    yield from asks.drop(job, site, reason)
+    yield from questions.drop(job, site, reason)
 
 
 def listed(state: State, names: frozenset[SiteName], wall: float) -> Effects:
@@ -162,12 +162,12 @@ def listed(state: State, names: frozenset[SiteName], wall: float) -> Effects:
 def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
     """Keep a round: its model, its metrics, who took part and who did not."""
     if event.round > job.committed:
-        took, out = asks.contribution(state, job, event.round, event.left_out)
+        took, out = questions.contribution(state, job, event.round, event.left_out)
         record = Round(event.job, event.round, event.model, dict(event.metrics), event.best, took, out, wall)
         job.rounds.append(record)
         job.unfinished = None
-        job.record = replace(job.record, deaths=0, story=site_story(job) or job.record.story)
-        asks.forget_rounds(job, event.round)
+        job.record = replace(job.record, deaths=0, traceback=site_traceback(job) or job.record.traceback)
+        questions.forget_rounds(job, event.round)
         yield effects.Save(job.record, wait=False)
         yield effects.Save(record)
     yield effects.TellCommitted(event.job, event.round)
@@ -197,7 +197,7 @@ def storage(state: State, problem: str, now: float, wall: float) -> Effects:
         state.problem_since = now
         return
     for job in state.jobs.values():
-        asks.shift(job, now - since, now)
+        questions.shift(job, now - since, now)
         if job.stalled and job.record.state == "running":
             yield effects.RunFlow(job.record.id)
         job.stalled = False
@@ -209,7 +209,7 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) ->
     """Start the workflow anew from its last commit, unless it keeps dying; without room on the disk, once there is."""
     if job.record.state != "running":
         return
-    asks.unheard(job)
+    questions.unheard(job)
     if event.full and state.problem:
         job.stalled = True
         yield effects.Note("warning", f"the workflow of job {job.record.id} waits for room on the disk: {event.how}")
@@ -218,7 +218,7 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) ->
     yield effects.Save(job.record, wait=False)
     if job.record.deaths > MAX_DEATHS:
         why = f"the workflow's process died {job.record.deaths} times without a commit between: {event.how}"
-        yield from end(state, job, Outcome("failed", why, event.story), now)
+        yield from end(state, job, Outcome("failed", why, event.traceback), now)
         return
     yield effects.Note("warning", f"the workflow of job {job.record.id} died ({event.how}); it starts anew")
     yield effects.RunFlow(job.record.id)
@@ -226,19 +226,19 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) ->
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ends; `story` is the traceback of what failed."""
+    """How a job ends; `traceback` is the traceback of what failed."""
 
     state: JobState
     cause: str = ""
-    story: str = ""
+    traceback: str = ""
 
 
 def end(state: State, job: LiveJob, how: Outcome, now: float) -> Effects:
     """Begin to end a running job: stop the workflow and the sites; what follows is in `settle`."""
     if job.record.state != "running":
         return
-    story = how.story or site_story(job) or job.record.story
-    job.record = move(job.record, "ending", outcome=how.state, cause=how.cause, story=story)
+    traceback = how.traceback or site_traceback(job) or job.record.traceback
+    job.record = move(job.record, "ending", outcome=how.state, cause=how.cause, traceback=traceback)
     finish_s = job.needs.patience_s if how.state == "completed" else 0.0
     job.end_by = now + STOP_S + finish_s
     job.pending = None
@@ -251,9 +251,9 @@ def end(state: State, job: LiveJob, how: Outcome, now: float) -> Effects:
 
 def _unfinished(state: State, job: LiveJob) -> Effects:
     """Keep who had answered in the round that the job ends in."""
-    round_ = max((step.record.round for step in job.steps.values()), default=-1)
+    round_ = max((question.record.round for question in job.questions.values()), default=-1)
     if round_ > job.committed:
-        took, out = asks.contribution(state, job, round_)
+        took, out = questions.contribution(state, job, round_)
         job.unfinished = Round(job.record.id, round_, "", {}, False, took, out, 0.0)
         yield effects.Save(job.unfinished, wait=False)
 
@@ -264,15 +264,15 @@ def _stop_sites(job: LiveJob, finish_s: float = 0.0) -> Effects:
             yield effects.SendStop(site, job.record.id, job.record.cause or "the job is over", finish_s)
 
 
-def site_story(job: LiveJob) -> str:
+def site_traceback(job: LiveJob) -> str:
     """Return the end of the tracebacks that sites sent for the open round, each under its site's name."""
-    stories = [
-        f"at {task.site}, task {task.step}:\n{task.story.rstrip()}"
-        for step in job.steps.values()
-        for task in step.tasks.values()
-        if task.story
+    tracebacks = [
+        f"at {task.site}, task {task.question}:\n{task.traceback.rstrip()}"
+        for question in job.questions.values()
+        for task in question.tasks.values()
+        if task.traceback
     ]
-    return "\n\n".join(stories)[-MAX_STORY:]
+    return "\n\n".join(tracebacks)[-MAX_TRACEBACK:]
 
 
 def resume_end(job: LiveJob) -> Effects:
@@ -304,7 +304,7 @@ def settle(state: State, job: LiveJob, now: float, wall: float) -> Effects:
     if not job.keeping or not job.kept:
         return
     job.record = move(job.record, job.record.outcome, ended_at=wall)
-    job.steps.clear()
+    job.questions.clear()
     yield effects.Save(job.record)
     yield effects.Sweep(job.record.id, models=not job.unkept)
     yield from schedule(state, now, wall)

@@ -1,4 +1,4 @@
-"""The federation's decisions: `step(event, now) -> effects`, with no I/O and no clock of its own.
+"""The federation's decisions: `question(event, now) -> effects`, with no I/O and no clock of its own.
 
 The caller makes the records of `Save` durable in the order they come, and does what follows a waiting `Save` only
 then: so nothing is ever said that a crash could take back.
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from convoy.control import asks, effects, events, faults, jobs
+from convoy.control import effects, events, faults, jobs, questions
 from convoy.control.faults import supervised
 from convoy.control.jobs import Outcome
 from convoy.control.records import JobId
@@ -55,9 +55,9 @@ class Machine:
     def _job_wake(self, job: LiveJob) -> float:
         if self.state.problem:  # patience and deadlines stand still: see `jobs.storage`
             return job.end_by
-        steps = min((step.wake for step in job.steps.values() if not step.ended), default=math.inf)
+        questions = min((question.wake for question in job.questions.values() if not question.ended), default=math.inf)
         pending = job.pending_since + job.needs.patience_s if job.pending else math.inf
-        return min(steps, pending, job.end_by)
+        return min(questions, pending, job.end_by)
 
     def _effects(self, event: events.Event, now: Now) -> Iterator[effects.Effect]:
         match event:
@@ -106,7 +106,7 @@ class Machine:
                 site.enabled = event.enabled
                 if not event.enabled:
                     for job in self.state.jobs.values():
-                        yield from supervised(job, asks.leave_out(job, site.name, asks.DISABLED), now.wall)
+                        yield from supervised(job, questions.leave_out(job, site.name, questions.DISABLED), now.wall)
                 yield from jobs.schedule(self.state, now.mono, now.wall)
 
     def _time(self, now: Now) -> Iterator[effects.Effect]:
@@ -119,24 +119,24 @@ class Machine:
         return supervised(job, jobs.settle(self.state, job, now.mono, now.wall), now.wall)
 
     def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
-        yield from asks.expire(job, now.mono)
+        yield from questions.expire(job, now.mono)
         if job.pending is not None and now.mono >= job.pending_since + job.needs.patience_s:
             yield from jobs.end(
-                self.state, job, Outcome("failed", asks.too_few_there(self.state, job, job.pending)), now.mono
+                self.state, job, Outcome("failed", questions.too_few_there(self.state, job, job.pending)), now.mono
             )
 
     def _job(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
         mono = now.mono
         match event:
             case events.Asked():
-                yield from asks.ask(self.state, job, event, mono)
+                yield from questions.ask(self.state, job, event, mono)
             case events.Updated():
-                yield from asks.back(job, event.site)
-                yield from asks.updated(job, event, mono)
+                yield from questions.back(job, event.site)
+                yield from questions.updated(job, event, mono)
             case events.Unusable():
-                yield from asks.unusable(job, event)
+                yield from questions.unusable(job, event)
             case events.Lost():
-                yield from asks.lost(self.state, job, event)
+                yield from questions.lost(self.state, job, event)
             case events.Progressed():
                 yield from jobs.progressed(job, event.site, mono)
             case events.MemberReady():
@@ -161,15 +161,15 @@ class Machine:
             case events.FlowDone():
                 yield from jobs.end(self.state, job, Outcome("completed"), now.mono)
             case events.FlowFailed():
-                told = jobs.site_story(job)
-                story = f"{told}\n\n{event.story}" if told and event.story else told or event.story
-                yield from jobs.end(self.state, job, Outcome("failed", event.error, story), now.mono)
+                told = jobs.site_traceback(job)
+                traceback = f"{told}\n\n{event.traceback}" if told and event.traceback else told or event.traceback
+                yield from jobs.end(self.state, job, Outcome("failed", event.error, traceback), now.mono)
             case events.FlowDied():
                 yield from jobs.flow_died(self.state, job, event, now.mono)
             case events.ResultsKept():
                 yield from jobs.results_kept(job, event.problem)
             case events.Broken():
-                yield from faults.broken(job, event.error, event.story, now.wall)
+                yield from faults.broken(job, event.error, event.traceback, now.wall)
                 yield from jobs.schedule(self.state, now.mono, now.wall)
             case events.AbortAsked():
                 yield from jobs.abort(self.state, job, event.by, now.mono, now.wall)

@@ -1,4 +1,4 @@
-"""What the federation remembers: jobs, their members, steps, tasks and rounds, as frozen records."""
+"""What the federation remembers: jobs, their members, questions, tasks and rounds, as frozen records."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ JobId = NewType("JobId", str)
 SiteName = NewType("SiteName", str)
 
 JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
-STEP: Final = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")  # the round and the number of the question in it
+QUESTION: Final = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")  # the round and the number of the question in it
 
 JobState = Literal["submitted", "running", "ending", "completed", "failed", "aborted"]
 MemberState = Literal["starting", "ready", "refused", "away", "ended"]
 TaskState = Literal["open", "received", "left_out"]
 
 
-def are_names(job: str, step: str = "0.0") -> bool:
-    """Whether these may be a job's id and a step: both become names of files, on either side."""
-    return JOB_ID.fullmatch(job) is not None and STEP.fullmatch(step) is not None
+def are_names(job: str, question: str = "0.0") -> bool:
+    """Whether these may be a job's id and a question: both become names of files, on either side."""
+    return JOB_ID.fullmatch(job) is not None and QUESTION.fullmatch(question) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Job:
     outcome: JobState = "completed"  # where `ending` leads
     rounds: int = 0  # that the workflow means to run, 0: not said
     deaths: int = 0  # of the workflow worker since the last commit
-    story: str = ""  # the traceback of what failed, or of what failed last at a site
+    traceback: str = ""  # the traceback of what failed, or of what failed last at a site
     faults: int = 0  # times that the server itself failed at this job
 
 
@@ -57,11 +57,11 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One question of a workflow to a cohort: `step` is `<round>.<n>`, the n-th question within the round."""
+class Question:
+    """One question of a workflow to a cohort: `question` is `<round>.<n>`, the n-th question within the round."""
 
     job: JobId
-    step: str
+    question: str
     kind: str
     round: int
     rounds: int
@@ -75,17 +75,17 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A step at one site; its id is (job, step, site), for ever."""
+    """A question at one site; its id is (job, question, site), for ever."""
 
     job: JobId
-    step: str
+    question: str
     site: SiteName
     state: TaskState
     digest: str = ""
     weight: float = 0.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     reason: str = ""  # why it was left out
-    story: str = ""  # the site's traceback
+    traceback: str = ""  # the site's traceback
 
 
 @dataclass(frozen=True, slots=True)

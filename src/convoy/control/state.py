@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from convoy.control.events import Asked, Capacity
-from convoy.control.life import ENDED
-from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
+from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
+from convoy.control.transitions import ENDED
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,10 @@ class LiveSite:
 
 
 @dataclass(slots=True)
-class LiveStep:
-    """A step that has not been committed; its tasks stand in site order."""
+class OpenQuestion:
+    """A question that has not been committed; its tasks stand in site order."""
 
-    record: Step
+    record: Question
     asked_at: float
     tasks: dict[SiteName, Task]
     heard: bool = False  # the workflow that runs now has asked: before that it must not be told
@@ -66,7 +66,7 @@ class LiveJob:
     record: Job
     needs: Needs
     members: dict[SiteName, Member] = field(default_factory=dict)
-    steps: dict[str, LiveStep] = field(default_factory=dict)
+    questions: dict[str, OpenQuestion] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)  # the committed ones
     unfinished: Round | None = None  # the one that it ended in
     pending: Asked | None = None  # an ask that waits for enough sites
@@ -101,9 +101,9 @@ class LiveJob:
         return sorted(
             {
                 task.site
-                for step in self.steps.values()
-                if not step.ended
-                for task in step.tasks.values()
+                for question in self.questions.values()
+                if not question.ended
+                for task in question.tasks.values()
                 if task.state == "open"
             }
         )

@@ -101,7 +101,7 @@ class Fleet(Protocol):
         """Ask sites a question and return their answers as they may be folded, in site order.
 
         `kind` is "train", "evaluate" or a word of your own; `model` the arrays that go with it. `sites` None: all of
-        them; `sample` > 0: so many, drawn by the job and the step; `deadline_s` 0: none but the job's patience;
+        them; `sample` > 0: so many, drawn by the job and the question; `deadline_s` 0: none but the job's patience;
         `max_norm` > 0: the largest L2 norm of (update - model). `numbers` reach the trainer as `task.numbers`.
         """
         ...

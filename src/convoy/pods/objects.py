@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from convoy.pods import outpost
+from convoy.pods import runner
 from convoy.spec.pods import UID, Pods
 from convoy.worker.launcher import Wants
 
@@ -127,14 +127,14 @@ def _container(home: Home, pods: Pods, wants: Wants) -> Object:
         "name": "worker",
         "image": wants.image or pods.image,
         "imagePullPolicy": pods.image_pull_policy,
-        "command": ["python3", "-m", "convoy.pods.outpost"],
-        "env": [{"name": outpost.NODE, "value": home.address}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
+        "command": ["python3", "-m", "convoy.pods.runner"],
+        "env": [{"name": runner.NODE, "value": home.address}, {"name": "HOME", "value": "/tmp"}],  # noqa: S108
         "resources": _resources(pods, wants),
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": dict(CONTAINER_SECURITY),
         "volumeMounts": [
-            {"name": "pass", "mountPath": str(outpost.PASS), "readOnly": True},
-            {"name": "work", "mountPath": str(outpost.WORK)},
+            {"name": "pass", "mountPath": str(runner.PASS), "readOnly": True},
+            {"name": "work", "mountPath": str(runner.WORK)},
             {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - the pod's own, and nobody else's
             *(
                 {"name": f"data-{at}", "mountPath": place, "readOnly": True}

@@ -16,7 +16,7 @@ from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.model.blob import EMPTY, MAX_HEADER
 from convoy.pods.api import Api, Object
-from convoy.pods.courier import Courier, named
+from convoy.pods.link import PodLink, named
 from convoy.pods.objects import owner
 from convoy.pods.trouble import end_of, of_pod
 from convoy.store.blobs import HANDED, BlobFolder
@@ -66,7 +66,7 @@ class PodWorker:
         self._moved = asyncio.Event()  # its pod has called, or it is over
         self.seen = False  # its pod has been there
         self._leaving = leaving
-        self._courier: Courier[pb.PodUp, pb.PodDown] | None = None
+        self._link: PodLink[pb.PodUp, pb.PodDown] | None = None
         self._cpu_s = 0.0
         self._most = math.inf  # bytes of an answer: a trainer's is shaped like the model of its task
         self._trouble = ""
@@ -101,11 +101,11 @@ class PodWorker:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds that it had used when its pod last spoke; bytes that come of it are life, too."""
-        return self._cpu_s + (0.0 if self._courier is None else self._courier.moved * 1e-9)
+        return self._cpu_s + (0.0 if self._link is None else self._link.moved * 1e-9)
 
     async def stop(self, grace_s: float) -> None:
         """End it and its children: SIGTERM, then SIGKILL after `grace_s`; its pod goes."""
-        if self._courier is not None:
+        if self._link is not None:
             self._say(pb.PodDown(end=pb.End(grace_s=grace_s)))
             await asyncio.wait({self._over}, timeout=grace_s + LAST_S)
         self._end("")
@@ -169,29 +169,29 @@ class PodWorker:
         self._moved.set()
         self._said("")
         kinds, budget = (pb.PodUp, pb.PodDown), Budget(POD)
-        self._courier = courier = Courier(
+        self._link = link = PodLink(
             stream, self._blobs, self._words, kinds, budget=budget, most=lambda: self._most, came=self._held
         )
         try:
             async with asyncio.TaskGroup() as group:
-                writing = group.create_task(self._write(stream, courier))
-                await self._listen(courier)
+                writing = group.create_task(self._write(stream, link))
+                await self._listen(link)
                 writing.cancel()
             await asyncio.wait({self._over}, timeout=LAST_S)  # the cluster knows more of why a line broke than we do
         finally:
             self._end("the line to its pod broke")
 
-    async def _write(self, stream: Stream, courier: Courier[pb.PodUp, pb.PodDown]) -> None:
+    async def _write(self, stream: Stream, link: PodLink[pb.PodUp, pb.PodDown]) -> None:
         try:
             for piece in _pieces(self._code):
                 await stream.write(pb.PodDown(code=piece))
-            await courier.write(PING_S, lambda: pb.PodDown(ping=pb.Ping()))
+            await link.write(PING_S, lambda: pb.PodDown(ping=pb.Ping()))
         except Unreachable:
             return
 
-    async def _listen(self, courier: Courier[pb.PodUp, pb.PodDown]) -> None:
+    async def _listen(self, link: PodLink[pb.PodUp, pb.PodDown]) -> None:
         try:
-            while not self._over.done() and (up := await courier.read()) is not None:
+            while not self._over.done() and (up := await link.read()) is not None:
                 self._heard(up)
         except Unreachable:
             return

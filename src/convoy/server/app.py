@@ -21,7 +21,7 @@ from convoy.control.state import State
 from convoy.pods.choice import chosen
 from convoy.server import start
 from convoy.server.auditor import Auditor
-from convoy.server.desk import Desk, resident_bytes
+from convoy.server.coordinator import ServerCoordinator, resident_bytes
 from convoy.server.files import Workspace
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
@@ -89,7 +89,7 @@ class Parts:
     flows: Flows
     transfers: Transfers
     hub: Hub
-    desk: Desk
+    coordinator: ServerCoordinator
     sites: Sessions
     pump: Pump
     ending: Ending
@@ -212,7 +212,7 @@ def _build(
         audit=audit,
     )
     service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry, audit)
-    desk = Desk(
+    coordinator = ServerCoordinator(
         loop=loop,
         audit=audit,
         workspace=workspace,
@@ -229,16 +229,18 @@ def _build(
     )
     own = Identity(kit, registry.issuing, settings.site_certificate_life)
     registry.roll.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
-    _spread(registry, own, service, desk)
-    return Parts(kit, settings, state, loop, flows, transfers, hub, desk, service, pump, ending, registry, own, audit)
+    _spread(registry, own, service, coordinator)
+    return Parts(
+        kit, settings, state, loop, flows, transfers, hub, coordinator, service, pump, ending, registry, own, audit
+    )
 
 
-def _spread(registry: Registry, own: Identity, sites: Sessions, desk: Desk) -> None:
+def _spread(registry: Registry, own: Identity, sites: Sessions, coordinator: ServerCoordinator) -> None:
     """Let news of who is who, and of who certifies that, reach everybody."""
 
     def told(new: Federation, signed: bytes, gone: frozenset[str]) -> None:
         for name in gone:  # who comes back needs an invitation
-            desk.take_back(name, time.time())
+            coordinator.take_back(name, time.time())
         own.trust_anew()
         sites.published(new, signed)
 
@@ -247,7 +249,7 @@ def _spread(registry: Registry, own: Identity, sites: Sessions, desk: Desk) -> N
         sites.renew_all()
 
     registry.told, registry.lent = told, lent
-    registry.keep, registry.settled = desk.loop.keep, desk.loop.settled
+    registry.keep, registry.settled = coordinator.loop.keep, coordinator.loop.settled
 
 
 def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents) -> Auditor:
@@ -277,7 +279,7 @@ async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
     )
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
     await stack.enter_async_context(health.serving(config, setting=health.PORT))
-    app = rest.app(parts.desk, parts.registry, parts.desk.roll)
+    app = rest.app(parts.coordinator, parts.registry, parts.coordinator.roll)
     people = rest.config(
         app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file
     )

@@ -28,9 +28,9 @@ from convoy.worker.launcher import Launcher, Order, Wants, Worker
 from convoy.worker.lines import Stamper
 from convoy.worker.supervisor import Supervisor
 
-STORY: Final = 4096  # bytes of a workflow's last words that a failed job shows
+TRACEBACK: Final = 4096  # bytes of a workflow's last words that a failed job shows
 MAX_KIND: Final = 255  # characters, as the ledger has room for
-MAX_STEP: Final = 32  # characters, as the ledger has room for
+MAX_QUESTION: Final = 32  # characters, as the ledger has room for
 MAX_NUMBER: Final = (1 << 31) - 1  # of a round: what a database has room for
 MAX_SITES: Final = 1_000_000  # that a question may want: no number is too large for a database
 WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once
@@ -99,7 +99,7 @@ class Flows:
         def output(data: bytes) -> None:
             log.own().append(stamp.lines(data))
             log.wake()
-            printed[:] = (printed + data)[-STORY:]
+            printed[:] = (printed + data)[-TRACEBACK:]
 
         try:
             handover.empty(files.out)
@@ -131,7 +131,7 @@ class Flows:
                 events.FlowDied(
                     key,
                     code.told(how or "") or "it left without a word",
-                    code.told(printed.decode(errors="replace"), STORY),
+                    code.told(printed.decode(errors="replace"), TRACEBACK),
                 )
             )
 
@@ -159,9 +159,9 @@ class Flows:
             return False
         match up.WhichOneof("it"):
             case "ask":
-                if not are_names(key, up.ask.step):
-                    raise RemoteFault("the workflow asked a step that cannot be", why=repr(up.ask.step[:80]))
-                await self._take(key, holders.question(up.ask.step), _asked(key, up.ask), up.whole)
+                if not are_names(key, up.ask.question):
+                    raise RemoteFault("the workflow asked a question that cannot be", why=repr(up.ask.question[:80]))
+                await self._take(key, holders.asked(up.ask.question), _asked(key, up.ask), up.whole)
             case "commit":
                 await self._take(key, holders.model(up.commit.round), _committed(key, up.commit), up.whole)
             case "sites":
@@ -180,12 +180,12 @@ class Flows:
         return False
 
     def _failed(self, job: JobId, failure: pb.Failure) -> None:
-        error, story = code.told(failure.error), code.told(failure.story, code.STORY)
+        error, traceback = code.told(failure.error), code.told(failure.traceback, code.TRACEBACK)
         if failure.full:
             self.check_room()
-            self.post(events.FlowDied(job, error, story, full=True))
+            self.post(events.FlowDied(job, error, traceback, full=True))
         else:
-            self.post(events.FlowFailed(job, error, story))
+            self.post(events.FlowFailed(job, error, traceback))
 
     async def _take(self, job: JobId, holder: str, said: events.Asked | events.CommitAsked, whole: bytes) -> None:
         """Take the model that a workflow speaks of out of its hands, then tell the machine what it said."""
@@ -217,7 +217,7 @@ def _committed(job: JobId, commit: pb.Commit) -> events.CommitAsked:
 
 
 def _asked(job: JobId, ask: pb.Ask) -> events.Asked:
-    if len(ask.kind) > MAX_KIND or len(ask.step) > MAX_STEP or "\0" in ask.kind:
+    if len(ask.kind) > MAX_KIND or len(ask.question) > MAX_QUESTION or "\0" in ask.kind:
         raise RemoteFault(f"the workflow asks {ask.kind[:20]!r}…", why=f"the limit is {MAX_KIND} characters of text")
     numbers = (ask.deadline_s, ask.max_norm, *ask.numbers.values())
     if not all(map(math.isfinite, numbers)) or min(numbers[:2]) < 0 or ask.at_least > MAX_SITES:
@@ -227,7 +227,7 @@ def _asked(job: JobId, ask: pb.Ask) -> events.Asked:
         raise RemoteFault("the workflow asks with a number that is too large", why=why)
     return events.Asked(
         job=job,
-        step=ask.step,
+        question=ask.question,
         kind=ask.kind,
         round=ask.round,
         rounds=ask.rounds,

@@ -201,7 +201,9 @@ def _waits(item: object) -> bool:
 
 def _job_of(effect: effects.Effect) -> str:
     """Return the job that an effect is about; "" for none."""
-    about = getattr(effect, "record", None) or getattr(effect, "task", None) or getattr(effect, "step", None) or effect
+    about = (
+        getattr(effect, "record", None) or getattr(effect, "task", None) or getattr(effect, "question", None) or effect
+    )
     return str(getattr(about, "job", getattr(about, "id", getattr(effect, "job", ""))))
 
 

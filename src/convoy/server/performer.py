@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from convoy.control import effects, events, holders
-from convoy.control.records import JobId, SiteName, Step, Task
+from convoy.control.records import JobId, Question, SiteName, Task
 from convoy.control.state import State
 from convoy.errors import ConvoyError, StorageFull
 from convoy.model import blob
@@ -49,22 +49,22 @@ class Performer:
         match effect:
             case effects.SendStart(site=site, job=job):
                 self._start(site, job)
-            case effects.SendTask(site=site, step=step):
-                self._task(site, step)
+            case effects.SendTask(site=site, question=question):
+                self._task(site, question)
             case effects.SendStop(site=site, job=job, reason=reason, finish_s=finish_s):
                 self.hub.send(site, pb.Down(stop=pb.Stop(job=job, reason=reason, finish_s=finish_s)))
-            case effects.SendReceipt(site=site, job=job, step=step_name, digest=digest):
-                self.hub.send(site, pb.Down(receipt=pb.Receipt(job=job, step=step_name, digest=digest)))
-            case effects.SendReject(site=site, job=job, step=step_name, reason=reason):
-                self.hub.send(site, pb.Down(reject=pb.Reject(job=job, step=step_name, reason=reason)))
-            case effects.SendCancel(site=site, job=job, step=step_name):
-                self.hub.send(site, pb.Down(cancel=pb.Cancel(job=job, step=step_name)))
+            case effects.SendReceipt(site=site, job=job, question=question, digest=digest):
+                self.hub.send(site, pb.Down(receipt=pb.Receipt(job=job, question=question, digest=digest)))
+            case effects.SendReject(site=site, job=job, question=question, reason=reason):
+                self.hub.send(site, pb.Down(reject=pb.Reject(job=job, question=question, reason=reason)))
+            case effects.SendCancel(site=site, job=job, question=question):
+                self.hub.send(site, pb.Down(cancel=pb.Cancel(job=job, question=question)))
             case effects.SendCommitted(site=site, job=job, round=round_):
                 self.hub.send(site, pb.Down(committed=pb.Committed(job=job, round=round_)))
             case effects.TellShare(task=task):
                 self.flows.tell(task.job, pb.WorkerDown(share=_share(task)))
-            case effects.TellEnd(job=job, step=step_name, error=error):
-                self.flows.tell(job, pb.WorkerDown(end=pb.AskEnd(step=step_name, error=error)))
+            case effects.TellEnd(job=job, question=question, error=error):
+                self.flows.tell(job, pb.WorkerDown(end=pb.AskEnd(question=question, error=error)))
             case effects.TellCommitted(job=job, round=round_):
                 self.flows.tell(job, pb.WorkerDown(committed=pb.Committed(job=job, round=round_)))
             case _:
@@ -92,10 +92,10 @@ class Performer:
                 self._go(job, asyncio.to_thread(self.workspace.job(job).remove))
             case effects.TakeUp():
                 self._take_up()
-            case effects.Conflict(site=site, job=job, step=step_name):
+            case effects.Conflict(site=site, job=job, question=question):
                 said = "refused: another body for a task that was answered before"
-                self.note.warning(said, site=site, job=job, task=step_name)
-                self.audit.note_some(f"site:{site}", "update", f"task:{job}/{step_name}", said)
+                self.note.warning(said, site=site, job=job, task=question)
+                self.audit.note_some(f"site:{site}", "update", f"task:{job}/{question}", said)
             case effects.Note(level=level, text=text):
                 getattr(self.note, level)(text)
 
@@ -117,17 +117,17 @@ class Performer:
         )
         self.hub.send(site, pb.Down(start=start))
 
-    def _task(self, site: SiteName, step: Step) -> None:
+    def _task(self, site: SiteName, question: Question) -> None:
         if site not in self.hub.lines:
             return
         task = pb.Task(
-            job=step.job,
-            step=step.step,
-            kind=step.kind,
-            round=step.round,
-            rounds=step.rounds,
-            model=self.transfers.reference(step.job, step.model),
-            numbers=dict(step.numbers),
+            job=question.job,
+            question=question.question,
+            kind=question.kind,
+            round=question.round,
+            rounds=question.rounds,
+            model=self.transfers.reference(question.job, question.model),
+            numbers=dict(question.numbers),
         )
         self.hub.send(site, pb.Down(task=task))
 
@@ -176,7 +176,7 @@ class Performer:
 
 def _share(task: Task) -> pb.Share:
     return pb.Share(
-        step=task.step,
+        question=task.question,
         site=task.site,
         digest=task.digest,
         weight=task.weight,

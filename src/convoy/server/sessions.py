@@ -31,7 +31,7 @@ from convoy.wire import tls
 from convoy.wire.budget import Budget, Rate
 from convoy.wire.frames import MAX_FIRST
 from convoy.wire.stream import Stream, hear, speak
-from convoy.worker.code import STORY, told
+from convoy.worker.code import TRACEBACK, told
 
 LAST_WORDS_S: Final = 1.0  # for a site to hear that it is expelled
 SPREAD_S: Final = 0.01  # between two sites that are told to renew
@@ -219,7 +219,7 @@ class Sessions:
         """Act on one message; return what takes longer."""
         site, kind = SiteName(line.site), up.WhichOneof("it")
         said: Any = getattr(up, kind) if kind else None
-        if hasattr(said, "job") and not are_names(said.job, getattr(said, "step", "0.0")):
+        if hasattr(said, "job") and not are_names(said.job, getattr(said, "question", "0.0")):
             raise RemoteFault(f"{site} speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
         match kind:
             case "request":
@@ -241,8 +241,8 @@ class Sessions:
                 self._refused(site, JobId(up.refused.job), told(up.refused.reason))
             case "failed":
                 failed = up.failed
-                error, story = told(failed.error), told(failed.story, STORY)
-                self.post(events.Unusable(JobId(failed.job), failed.step, site, error, story))
+                error, traceback = told(failed.error), told(failed.traceback, TRACEBACK)
+                self.post(events.Unusable(JobId(failed.job), failed.question, site, error, traceback))
             case "stopped":
                 self.post(events.MemberStopped(JobId(up.stopped.job), site))
             case _:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from convoy.control import events, holders
-from convoy.control.asks import reopen
 from convoy.control.faults import MAX_FAULTS
+from convoy.control.questions import reopen
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
 from convoy.server.files import Workspace, sync_file
@@ -72,10 +72,10 @@ def state_from(contents: Contents, sites: Iterable[str], found: Found, *, max_jo
             live.rounds.append(record)
         else:
             live.unfinished = record
-    for step in contents.steps:
-        tasks = [task for task in contents.tasks if (task.job, task.step) == (step.job, step.step)]
-        with found.job(step.job):
-            reopen(state.jobs[step.job], step, tasks, now)
+    for question in contents.questions:
+        tasks = [task for task in contents.tasks if (task.job, task.question) == (question.job, question.question)]
+        with found.job(question.job):
+            reopen(state.jobs[question.job], question, tasks, now)
     return state
 
 
@@ -126,9 +126,9 @@ def lost_updates(state: State, workspace: Workspace, found: Found) -> list[event
     for job in state.jobs.values():
         folder = workspace.job(job.record.id).blobs
         with found.job(job.record.id):
-            for step in job.steps.values():
-                for task in step.tasks.values():
+            for question in job.questions.values():
+                for task in question.tasks.values():
                     if task.state == "received" and task.digest and not folder.verify(task.digest):
                         folder.condemn(task.digest)
-                        lost.append(events.Lost(job.record.id, step.record.step, task.site))
+                        lost.append(events.Lost(job.record.id, question.record.question, task.site))
     return lost

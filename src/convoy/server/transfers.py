@@ -15,7 +15,7 @@ import structlog
 
 from convoy import errors
 from convoy.control import events, holders
-from convoy.control.records import JobId, SiteName, Step
+from convoy.control.records import JobId, Question, SiteName
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, schema
@@ -41,7 +41,7 @@ class Arrival:
 
     site: SiteName
     offer: pb.Offer
-    step: Step
+    question: Question
     receiver: Receiver
     stream: Stream | None = None  # on which its bytes come
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # nobody uses the receiver any more
@@ -61,7 +61,7 @@ class Transfers:
     audit: Auditor
     received: int = 0  # bytes since start
     sent: int = 0
-    _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, step, site)
+    _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, question, site)
     _queued: dict[tuple[str, str], list[tuple[SiteName, pb.Offer]]] = field(default_factory=lambda: defaultdict(list))
     _stalled: list[tuple[SiteName, pb.Offer]] = field(default_factory=list)  # until the disk has room
     _damaged: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))  # times, by arrival
@@ -75,13 +75,13 @@ class Transfers:
         if job is None:
             self.hub.send(site, pb.Down(stop=pb.Stop(job=offer.job, reason="the server does not know this job")))
             return
-        step = job.steps.get(offer.step)
-        task = None if step is None else step.tasks.get(site)
-        if step is None or task is None or task.state != "open":
+        question = job.questions.get(offer.question)
+        task = None if question is None else question.tasks.get(site)
+        if question is None or task is None or task.state != "open":
             self._done(site, offer)  # the machine knows what to answer: receipt, late, or not asked
             return
         try:
-            await self._judge(site, offer, step.record)
+            await self._judge(site, offer, question.record)
         except StorageFull:
             self._stalled.append((site, offer))
             self.check_room()
@@ -90,7 +90,7 @@ class Transfers:
         except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
             self._unforeseen(site, offer, problem)
 
-    async def _judge(self, site: SiteName, offer: pb.Offer, step: Step) -> None:
+    async def _judge(self, site: SiteName, offer: pb.Offer, question: Question) -> None:
         if len(offer.metrics) > MAX_METRICS:
             raise Refused(f"the update was refused: {len(offer.metrics)} metrics, {MAX_METRICS} are the limit")
         if any(len(name) > MAX_NAME for name in offer.metrics):
@@ -99,7 +99,7 @@ class Transfers:
         if not all(map(math.isfinite, numbers)) or offer.weight < 0:
             raise Refused("the update was refused: weight and metrics must be finite and the weight not negative")
         digest = offer.update.digest
-        if not digest and step.kind == "train":
+        if not digest and question.kind == "train":
             raise Refused("the update was refused: training must answer with a model, this one has metrics only")
         if not digest:
             self._done(site, offer)
@@ -107,12 +107,12 @@ class Transfers:
         folder = self.workspace.job(offer.job).blobs
         header = offer.update.whole or offer.update.header
         layout = blob.parse(header[: blob.header_length(header[:8])], expect=digest)
-        schema.check_layout(layout, folder.read_header(step.model))
-        holder = holders.answer(offer.step, site)
+        schema.check_layout(layout, folder.read_header(question.model))
+        holder = holders.answer(offer.question, site)
         if folder.hold(holder, digest):
-            await self._accept(site, offer, step)
+            await self._accept(site, offer, question)
             return
-        key = (offer.job, offer.step, site)
+        key = (offer.job, offer.question, site)
         before = self._arrivals.get(key)
         await self._drop(key)  # said again on a new line: what we wanted may not have got through
         if before is not None and before.offer.update.digest != digest:
@@ -123,20 +123,20 @@ class Transfers:
         if offer.update.whole:
             folder.put(holder, offer.update.whole, expect=digest)
             self.received += layout.size
-            await self._accept(site, offer, step)
+            await self._accept(site, offer, question)
             return
-        near = () if key in self._damaged else (step.model,)
+        near = () if key in self._damaged else (question.model,)
         receiver = await asyncio.to_thread(folder.receive, holder, layout, near=near)
         if site not in self.hub.lines:
             receiver.close()
             return
-        self._arrivals[key] = Arrival(site, offer, step, receiver)
+        self._arrivals[key] = Arrival(site, offer, question, receiver)
         ranges = [pb.Range(start=start, end=end) for start, end in receiver.ranges]
-        self.hub.send(site, pb.Down(want=pb.Want(job=offer.job, step=offer.step, ranges=ranges)))
+        self.hub.send(site, pb.Down(want=pb.Want(job=offer.job, question=offer.question, ranges=ranges)))
 
     def wanted(self, site: SiteName, head: pb.PushHead) -> Arrival:
         """Return the update whose bytes a site brings. Raises `NotAllowed` for bytes that nobody wanted."""
-        arrival = self._arrivals.get((head.job, head.step, site))
+        arrival = self._arrivals.get((head.job, head.question, site))
         if arrival is None or arrival.offer.update.digest != head.digest or arrival.stream is not None:
             raise NotAllowed("nobody asked this site for these bytes")
         return arrival
@@ -144,7 +144,7 @@ class Transfers:
     async def push(self, arrival: Arrival, stream: Stream) -> bool:
         """Take the bytes that we wanted, and tell the site when all are here; return whether nothing is left over."""
         site, offer = arrival.site, arrival.offer
-        key = (offer.job, offer.step, site)
+        key = (offer.job, offer.question, site)
         arrival.stream, again, whole = stream, False, False
         try:
             count = sum(end - start for start, end in arrival.receiver.ranges)
@@ -153,7 +153,7 @@ class Transfers:
             await self.pump.receive(stream, count, arrival.receiver.feed, moved)
             whole = True
             await asyncio.to_thread(arrival.receiver.finish)
-            await self._accept(site, offer, arrival.step)
+            await self._accept(site, offer, arrival.question)
             self._damaged.pop(key, None)
         except StorageFull:
             self._stalled.append((site, offer))
@@ -186,33 +186,39 @@ class Transfers:
         for site, offer in self._queued.pop((job, digest), []):
             await self.offer(site, offer)
 
-    async def _accept(self, site: SiteName, offer: pb.Offer, step: Step) -> None:
+    async def _accept(self, site: SiteName, offer: pb.Offer, question: Question) -> None:
         digest, folder = offer.update.digest, self.workspace.job(offer.job).blobs
         try:
-            update, base = arrays.load(folder, digest), arrays.load(folder, step.model)
+            update, base = arrays.load(folder, digest), arrays.load(folder, question.model)
             if offer.update.whole:
-                schema.check_values(update, base, step.max_norm)
+                schema.check_values(update, base, question.max_norm)
             else:
-                await asyncio.to_thread(schema.check_values, update, base, step.max_norm)
+                await asyncio.to_thread(schema.check_values, update, base, question.max_norm)
             self._done(site, offer)
         except Refused:
-            await asyncio.to_thread(folder.release, holders.answer(offer.step, site), digest)
+            await asyncio.to_thread(folder.release, holders.answer(offer.question, site), digest)
             raise
 
     def _done(self, site: SiteName, offer: pb.Offer) -> None:
         self.post(
-            events.Updated(JobId(offer.job), offer.step, site, offer.update.digest, offer.weight, dict(offer.metrics))
+            events.Updated(
+                JobId(offer.job), offer.question, site, offer.update.digest, offer.weight, dict(offer.metrics)
+            )
         )
 
     def _refuse(self, site: SiteName, offer: pb.Offer, problem: ConvoyError) -> None:
         reason = errors.line(problem)
-        self.audit.note_some(f"site:{site}", "update", f"task:{offer.job}/{offer.step}", f"refused: {reason}")
-        self.post(events.Unusable(JobId(offer.job), offer.step, site, reason))
+        self.audit.note_some(f"site:{site}", "update", f"task:{offer.job}/{offer.question}", f"refused: {reason}")
+        self.post(events.Unusable(JobId(offer.job), offer.question, site, reason))
 
     def _unforeseen(self, site: SiteName, offer: pb.Offer, problem: Exception) -> None:
         """Leave a site out whose update raised what none should: its job can do without it."""
         structlog.get_logger().error(
-            "an update failed by an error of this server", job=offer.job, step=offer.step, site=site, exc_info=problem
+            "an update failed by an error of this server",
+            job=offer.job,
+            question=offer.question,
+            site=site,
+            exc_info=problem,
         )
         self._refuse(site, offer, RemoteFault("the server failed at this update", why=type(problem).__name__))
 
@@ -272,8 +278,8 @@ class Transfers:
             files = self.workspace.job(request.job)
             if request.digest == job.record.bundle:
                 return files.bundle
-            for step in job.steps.values():
-                if site in step.tasks and step.record.model == request.digest:
+            for question in job.questions.values():
+                if site in question.tasks and question.record.model == request.digest:
                     return files.blobs.path(request.digest)
         raise NotAllowed("this site has no task with that blob", why=f"job {request.job}, blob {request.digest}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from convoy.admin import views
-from convoy.control.asks import DISABLED, PATIENCE, delayed, stuck
+from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
 from convoy.control.records import Round
 from convoy.control.state import LiveJob, LiveSite, State
 from convoy.trust import audit

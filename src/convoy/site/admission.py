@@ -123,9 +123,9 @@ def approved(kit: Kit) -> frozenset[str]:
     return frozenset(approval.digest for approval in read_approvals(kit.local / "approved.yaml"))
 
 
-def holder(step: str) -> str:
+def holder(question: str) -> str:
     """Return who holds the answer to a task."""
-    return f"answer.{step}"
+    return f"answer.{question}"
 
 
 def released(
@@ -142,7 +142,7 @@ def released(
     if answer.digest:
         base = blobs.read_header(task.model.digest)
         most = base.size + MAX_HEADER
-        blobs.take(holder(task.step), out, answer.digest, lambda layout, _: _demand_size(layout, most), up.whole)
+        blobs.take(holder(task.question), out, answer.digest, lambda layout, _: _demand_size(layout, most), up.whole)
         check_layout(blobs.read_header(answer.digest), base)
         digest = _filtered(kit, policy, blobs, answer.digest, task)
     return digest, policy.leave.weighed(answer.weight), dict(answer.metrics) if policy.leave.metrics else {}
@@ -157,7 +157,7 @@ def told(kit: Kit, failed: pb.TaskFailed) -> tuple[str, str]:
     """Return what of a trainer's failure may leave: its words and its traceback, or one word of a closed list."""
     policy = read_policy(kit.local / "policy.yaml")
     if policy.leave.logs:
-        return failed.error, failed.story
+        return failed.error, failed.traceback
     return _held_back(kit, CAUSES.get(failed.error.partition(":")[0], FAILED)), ""
 
 
@@ -186,10 +186,10 @@ def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, digest: str, task: pb
     from convoy.store import arrays
 
     # The same bits again after a crash; other ones for another update and another model, or the noise would cancel out.
-    asked = f"{task.job}/{task.step}/{task.model.digest}/{digest}"
+    asked = f"{task.job}/{task.question}/{task.model.digest}/{digest}"
     seed = blake3(asked.encode(), key=_secret(kit)).digest()
 
-    mine, update, base = holder(task.step), arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
+    mine, update, base = holder(task.question), arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
     changed = filters.apply(filters.chain(policy.filters, seed=seed), update, base)
     leaves = arrays.save(blobs, mine, changed)
     if leaves != digest:

@@ -199,7 +199,7 @@ class Agent:
     async def _said(self, down: pb.Down) -> None:
         kind = down.WhichOneof("it")
         said: Any = getattr(down, kind) if kind else None
-        if hasattr(said, "job") and not are_names(said.job, getattr(said, "step", "0.0")):
+        if hasattr(said, "job") and not are_names(said.job, getattr(said, "question", "0.0")):
             raise RemoteFault("the server speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
         offsets = [down.start.log_offset, *(held.log_offset for held in down.welcome.jobs)]
         if max(offsets) > MAX_OFFSET:
@@ -249,11 +249,11 @@ class Agent:
             case "want":
                 start(job.id, job.push(down.want))
             case "reject":
-                start(job.id, job.rejected(down.reject.step, down.reject.reason))
+                start(job.id, job.rejected(down.reject.question, down.reject.reason))
             case "committed":
                 start(job.id, job.committed(down.committed.round))
             case "cancel":
-                start(job.id, job.cancel(down.cancel.step))
+                start(job.id, job.cancel(down.cancel.question))
             case "receipt":
                 return  # the bytes stay until the round is committed
 

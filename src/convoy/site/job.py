@@ -30,8 +30,8 @@ from convoy.wire.backoff import Backoff
 from convoy.worker.launcher import Launcher, Order, Wants
 from convoy.worker.supervisor import Supervisor
 
-ANSWERED: Final = "this site has answered this step before, for another question: it does not answer it anew"
-TASK: Final = "task."  # and a step: the holder of the model that the task is about
+ANSWERED: Final = "this site has answered under this id before, to another question: it does not answer it anew"
+TASK: Final = "task."  # and a question: the holder of the model that the task is about
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class SiteJob:
     id: str
     start: pb.Start | None  # None: found on the disk, from before a restart
     tasks: asyncio.Queue[pb.Task] = field(default_factory=asyncio.Queue)
-    _known: dict[str, pb.Task] = field(default_factory=dict)  # queued or running, by step
+    _known: dict[str, pb.Task] = field(default_factory=dict)  # queued or running, by question
     _current: str = ""
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
     _intake: Intake = field(init=False)
     blobs: BlobFolder = field(init=False)
-    _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each step that is being pushed
+    _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each question that is being pushed
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
     _finish_s: float = GRACE_S  # for what a trainer does after its last task
@@ -185,15 +185,15 @@ class SiteJob:
         self.site.line.send(pb.Up(refused=pb.JobRefused(job=self.id, reason=self._refusal)))
 
     async def _turn(self, task: pb.Task) -> None:
-        self._current = task.step
+        self._current = task.question
         answer = await self._answer(task)
         self._current = ""
-        latest, kept = self._known.pop(task.step, None), ""
+        latest, kept = self._known.pop(task.question, None), ""
         if latest is not None and answer is not None:
             self._outbox.put(answer, task)
             self._offer(answer)
             kept = answer.digest
-        mine, models = admission.holder(task.step), f"{TASK}{task.step}"
+        mine, models = admission.holder(task.question), f"{TASK}{task.question}"
         holds = self.blobs.holds()
         await self._let_go(one for one in holds if one[0] == models or (one[0] == mine and one[1] != kept))
         if answer is None and latest is not None and latest is not task:
@@ -250,49 +250,51 @@ class SiteJob:
         """Take a task from the server; one that is known goes on, one that is answered is offered again."""
         if not self._outbox.may_answer(task):
             self.site.log.warning(
-                "task refused: its step was answered for another question", job=self.id, step=task.step
+                "task refused: its question was answered for another question", job=self.id, question=task.question
             )
-            self.site.line.send(pb.Up(failed=pb.TaskFailed(job=self.id, step=task.step, error=ANSWERED)))
+            self.site.line.send(pb.Up(failed=pb.TaskFailed(job=self.id, question=task.question, error=ANSWERED)))
             return
-        if task.step in self._outbox.answers:
+        if task.question in self._outbox.answers:
             return  # what is answered was offered when the line opened
-        if task.step not in self._known:
+        if task.question not in self._known:
             self.tasks.put_nowait(task)
-        self._known[task.step] = task
+        self._known[task.question] = task
 
     async def _answer(self, task: pb.Task) -> Answer | None:
         """Return the answer; None if the server does not know any more that it asked (it was killed just then)."""
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
         try:
-            await self._intake.model(f"{TASK}{task.step}", task.model)
+            await self._intake.model(f"{TASK}{task.question}", task.model)
         except NotAllowed as problem:
-            self.site.log.warning("task forgotten by the server", job=self.id, step=task.step, reason=str(problem))
+            self.site.log.warning(
+                "task forgotten by the server", job=self.id, question=task.question, reason=str(problem)
+            )
             return None
         except ConvoyError as problem:
-            return Answer(task.step, task.round, "", 0.0, {}, errors.line(problem))
+            return Answer(task.question, task.round, "", 0.0, {}, errors.line(problem))
         try:
             model = pb.Blob(digest=task.model.digest, size=task.model.size)
             bare = pb.Task(
-                job=task.job, step=task.step, kind=task.kind, round=task.round, rounds=task.rounds, model=model
+                job=task.job, question=task.question, kind=task.kind, round=task.round, rounds=task.rounds, model=model
             )
             bare.numbers.update(task.numbers)
             up = await self._trainer.train(bare)
             if up.WhichOneof("it") == "failed":
-                return Answer(task.step, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
+                return Answer(task.question, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
             digest, weight, metrics = await in_thread(
                 admission.released, self.site.kit, self.blobs, self._out, up, bare
             )
         except ConvoyError as problem:
             reason = errors.line(problem)
-            self.site.log.warning("no answer", job=self.id, step=task.step, reason=reason)
-            self._log.print(f"convoy: there is no answer to task {task.step}: {reason}\n".encode())
-            return Answer(task.step, task.round, "", 0.0, {}, admission.why(self.site.kit, problem))
-        return Answer(task.step, task.round, digest, weight, metrics)
+            self.site.log.warning("no answer", job=self.id, question=task.question, reason=reason)
+            self._log.print(f"convoy: there is no answer to task {task.question}: {reason}\n".encode())
+            return Answer(task.question, task.round, "", 0.0, {}, admission.why(self.site.kit, problem))
+        return Answer(task.question, task.round, digest, weight, metrics)
 
-    async def cancel(self, step: str) -> None:
+    async def cancel(self, question: str) -> None:
         """Nobody waits for this task any more."""
-        self._known.pop(step, None)
-        if self._current == step and self._trainer is not None:
+        self._known.pop(question, None)
+        if self._current == question and self._trainer is not None:
             await self._trainer.cancel()
 
     # ---- answers ---------------------------------------------------------------------------------------------
@@ -301,7 +303,7 @@ class SiteJob:
             up = as_up(self.id, answer, self._described(answer.digest))
         except (ConvoyError, OSError) as problem:  # the trainer never wrote it, or took it away
             reason = admission.why(self.site.kit, problem)
-            up = pb.Up(failed=pb.TaskFailed(job=self.id, step=answer.step, error=reason))
+            up = pb.Up(failed=pb.TaskFailed(job=self.id, question=answer.question, error=reason))
         self.site.line.send(up)
 
     def _described(self, digest: str) -> pb.Blob | None:
@@ -313,35 +315,35 @@ class SiteJob:
         return pb.Blob(digest=digest, size=layout.size, header=layout.header)
 
     async def push(self, want: pb.Want) -> None:
-        """Send the bytes of an update that the server wants; one push of a step at a time, the newest wish counts."""
-        step, waits = want.step, want.step in self._wants
-        self._wants[step] = want
+        """Send the bytes of an update that the server wants; one push of each at a time, the newest wish counts."""
+        question, waits = want.question, want.question in self._wants
+        self._wants[question] = want
         if waits:
             return
         try:
-            await self._push(step)
+            await self._push(question)
         finally:
-            del self._wants[step]
+            del self._wants[question]
 
-    async def _push(self, step: str) -> None:
+    async def _push(self, question: str) -> None:
         backoff, sent = Backoff(), None
-        while (answer := self._outbox.answers.get(step)) is not None and self._wants[step] is not sent:
-            sent = self._wants[step]
+        while (answer := self._outbox.answers.get(question)) is not None and self._wants[question] is not sent:
+            sent = self._wants[question]
             try:
-                head = pb.PushHead(job=self.id, step=step, digest=answer.digest)
+                head = pb.PushHead(job=self.id, question=question, digest=answer.digest)
                 await self.site.line.push(head, str(self.blobs.path(answer.digest)), sent.ranges)
             except (Unreachable, NotAllowed, RemoteFault, OSError) as problem:
-                self.site.log.warning("update not taken", job=self.id, step=step, reason=errors.line(problem))
+                self.site.log.warning("update not taken", job=self.id, question=question, reason=errors.line(problem))
                 await backoff.wait(self._stop)
-                if step in self._outbox.answers and self._wants[step] is sent:
+                if question in self._outbox.answers and self._wants[question] is sent:
                     self._offer(answer)  # the server says what it lacks; if the line broke, too, this is said on return
 
-    async def rejected(self, step: str, reason: str) -> None:
+    async def rejected(self, question: str, reason: str) -> None:
         """The server will never count this answer."""
-        answer = self._outbox.drop(step)
+        answer = self._outbox.drop(question)
         if answer is not None and not answer.error:
-            self.site.log.warning("update refused", job=self.id, step=step, reason=reason)
-            self._log.print(f"convoy: the server refused the update of task {step}: {one_line(reason)}\n".encode())
+            self.site.log.warning("update refused", job=self.id, question=question, reason=reason)
+            self._log.print(f"convoy: the server refused the update of task {question}: {one_line(reason)}\n".encode())
         if answer is not None and answer.digest:
             await self._let_go([_held(answer)])
 
@@ -377,7 +379,7 @@ class SiteJob:
 
 
 def _held(answer: Answer) -> Hold:
-    return admission.holder(answer.step), answer.digest
+    return admission.holder(answer.question), answer.digest
 
 
 def _comes_again(holder: str, _: str) -> bool:

@@ -17,19 +17,19 @@ from convoy.wire import convoy_pb2 as pb
 class Answer:
     """One answered task; `digest` empty: metrics only."""
 
-    step: str
+    question: str
     round: int
     digest: str
     weight: float
     metrics: dict[str, float]
     error: str = ""  # the trainer failed: one line
-    story: str = ""  # and its traceback
+    traceback: str = ""  # and its traceback
 
 
-ASKED: Final = "asked"  # in the folder: a line of each step that an update was given for, and what had been asked
+ASKED: Final = "asked"  # in the folder: a line of each question that an update was given for, and what had been asked
 
 
-def question(task: pb.Task) -> str:
+def asked(task: pb.Task) -> str:
     """Return the digest of what a task asks: its kind, its round, its model and its numbers."""
     said = [task.kind, task.round, task.model.digest, sorted(task.numbers.items())]
     return blake3(json.dumps(said).encode()).hexdigest()
@@ -38,7 +38,7 @@ def question(task: pb.Task) -> str:
 class Outbox:
     """The answers of one job, a small file each, written whole or not at all.
 
-    What was asked is kept for as long as the job is: a step that has its answer gets no second one for another
+    What was asked is kept for as long as the job is: a question that has its answer gets no second one for another
     question, or whoever asks could take the difference of two answers that are to be seen only apart.
     """
 
@@ -53,48 +53,52 @@ class Outbox:
             except (ValueError, TypeError):  # a power cut left half of it: the task comes again
                 path.unlink()
             else:
-                self.answers[answer.step] = answer
+                self.answers[answer.question] = answer
         self._asked = self._read_asked()
 
     def _read_asked(self) -> dict[str, str]:
         path, found = self._folder / ASKED, {}
         for line in path.read_text().splitlines() if path.exists() else ():
             with suppress(ValueError):  # a power cut left half of it
-                step, said = json.loads(line)
-                found[step] = said
+                question, said = json.loads(line)
+                found[question] = said
         return found
 
     def may_answer(self, task: pb.Task) -> bool:
-        """Whether this step has no answer yet, or one to this very question."""
-        said = question(task)
-        return self._asked.get(task.step, said) == said
+        """Whether this question has no answer yet, or one to this very question."""
+        said = asked(task)
+        return self._asked.get(task.question, said) == said
 
     def put(self, answer: Answer, task: pb.Task) -> None:
         """Keep an answer, and what was asked."""
-        if answer.digest and task.step not in self._asked:
-            self._asked[task.step] = question(task)
+        if answer.digest and task.question not in self._asked:
+            self._asked[task.question] = asked(task)
             with (self._folder / ASKED).open("a") as file:
-                file.write(f"\n{json.dumps([task.step, self._asked[task.step]])}")
-        draft = self._folder / f"{answer.step}.tmp"
+                file.write(f"\n{json.dumps([task.question, self._asked[task.question]])}")
+        draft = self._folder / f"{answer.question}.tmp"
         draft.write_text(json.dumps(asdict(answer)))
-        draft.replace(self._folder / f"{answer.step}.json")
-        self.answers[answer.step] = answer
+        draft.replace(self._folder / f"{answer.question}.json")
+        self.answers[answer.question] = answer
 
-    def drop(self, step: str) -> Answer | None:
+    def drop(self, question: str) -> Answer | None:
         """Forget one answer; return it if it was there."""
-        (self._folder / f"{step}.json").unlink(missing_ok=True)
-        return self.answers.pop(step, None)
+        (self._folder / f"{question}.json").unlink(missing_ok=True)
+        return self.answers.pop(question, None)
 
     def committed(self, round_: int) -> list[Answer]:
         """Forget the answers of rounds 1 to `round_`; return them. Those before the first round stay."""
         gone = [answer for answer in self.answers.values() if 0 < answer.round <= round_]
         for answer in gone:
-            self.drop(answer.step)
+            self.drop(answer.question)
         return gone
 
 
 def as_up(job: str, answer: Answer, update: pb.Blob | None) -> pb.Up:
     """Return the message that offers an answer, or says that there is none."""
     if answer.error:
-        return pb.Up(failed=pb.TaskFailed(job=job, step=answer.step, error=answer.error, story=answer.story))
-    return pb.Up(offer=pb.Offer(job=job, step=answer.step, update=update, weight=answer.weight, metrics=answer.metrics))
+        return pb.Up(
+            failed=pb.TaskFailed(job=job, question=answer.question, error=answer.error, traceback=answer.traceback)
+        )
+    return pb.Up(
+        offer=pb.Offer(job=job, question=answer.question, update=update, weight=answer.weight, metrics=answer.metrics)
+    )

@@ -35,7 +35,7 @@ class Trainer:
     pulse_s: float  # how often to look for a sign of life
     _worker: Worker | None = None
     _reply: asyncio.Future[pb.WorkerUp | str] | None = None
-    _step: str = ""  # of the task that it has, or had last
+    _question: str = ""  # of the task that it has, or had last
     _listening: asyncio.Task[None] | None = None
     _over: bool = False
     _broken: pb.Failure | None = None
@@ -63,7 +63,7 @@ class Trainer:
             worker = await self.start()
             if self._broken is not None:
                 return _failed(task, self._broken)
-            self._reply, self._step = asyncio.get_running_loop().create_future(), task.step
+            self._reply, self._question = asyncio.get_running_loop().create_future(), task.question
             self._given = task
             self._give(worker)
             reply = await self._wait(worker, self._reply)
@@ -121,10 +121,10 @@ class Trainer:
                 self._broken = up.failure
                 self._say(up)
             case "answer" | "failed" as kind:
-                if getattr(up, kind).step != self._step:
-                    raise RemoteFault(f"it answered task {getattr(up, kind).step[:80]!r}, which it was not given")
+                if getattr(up, kind).question != self._question:
+                    raise RemoteFault(f"it answered task {getattr(up, kind).question[:80]!r}, which it was not given")
                 if self._reply is None or self._reply.done():
-                    raise RemoteFault(f"it answered task {self._step[:80]!r} once more")
+                    raise RemoteFault(f"it answered task {self._question[:80]!r} once more")
                 self._say(up)
             case other:
                 raise RemoteFault(f"it said {other!r}, which is not a trainer's word")
@@ -141,7 +141,7 @@ class Trainer:
         worker, self._given = self._worker, None
         if self._is_ready:
             self._worker = None
-        self._say(pb.WorkerUp(failed=pb.TaskFailed(step=self._step, error="nobody waits for it any more")))
+        self._say(pb.WorkerUp(failed=pb.TaskFailed(question=self._question, error="nobody waits for it any more")))
         if worker is not None and self._worker is None:
             await worker.stop(GRACE_S)
             with suppress(Refused, OSError):  # if it cannot be started, the next task says so
@@ -173,4 +173,6 @@ class Trainer:
 
 
 def _failed(task: pb.Task, failure: pb.Failure) -> pb.WorkerUp:
-    return pb.WorkerUp(failed=pb.TaskFailed(job=task.job, step=task.step, error=failure.error, story=failure.story))
+    return pb.WorkerUp(
+        failed=pb.TaskFailed(job=task.job, question=task.question, error=failure.error, traceback=failure.traceback)
+    )

@@ -14,23 +14,23 @@ from typing import Any, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from convoy.control.records import Job, JobId, Member, Round, SiteName, Step, Task
+from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
 from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
 from convoy.store import tables
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
-Record = Job | Member | Step | Task | Round
+Record = Job | Member | Question | Task | Round
 
 FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: no room for the log's index
 LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
 AGAIN_S: Final = 600.0  # after its first use: whoever lost the answer may ask again with the same key
 INVITE: Final = "ask the project's admin for a new one: convoy kit invite NAME"
-HEAD: Final = "0002"  # the newest file in revisions/
+HEAD: Final = "0003"  # the newest file in revisions/
 TABLES: Final[Mapping[type, sa.Table]] = {
     Job: tables.JOBS,
     Member: tables.MEMBERS,
-    Step: tables.STEPS,
+    Question: tables.QUESTIONS,
     Task: tables.TASKS,
     Round: tables.ROUNDS,
     audit.Record: tables.AUDIT,
@@ -72,11 +72,11 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that a server must know at its start: every job, and the open steps of those that have not ended."""
+    """All that a server must know at its start: every job, and the open questions of those that have not ended."""
 
     jobs: list[Job]
     members: list[Member]
-    steps: list[Step]
+    questions: list[Question]
     tasks: list[Task]
     rounds: list[Round]
     switches: Mapping[str, Switched]
@@ -105,7 +105,7 @@ class Ledger:
 
     def _one(self, connection: sa.Connection, record: Entry) -> None:
         if isinstance(record, Dropped):
-            for table in (tables.MEMBERS, tables.STEPS, tables.TASKS, tables.ROUNDS):
+            for table in (tables.MEMBERS, tables.QUESTIONS, tables.TASKS, tables.ROUNDS):
                 connection.execute(sa.delete(table).where(table.c.job == record.job))
             connection.execute(sa.delete(tables.JOBS).where(tables.JOBS.c.id == record.job))
         elif isinstance(record, Undone):
@@ -130,22 +130,22 @@ class Ledger:
             rounds = [_round(row) for row in _rows(connection, tables.ROUNDS, tables.ROUNDS.c.round)]
             last = {record.job: record.round for record in rounds if record.model}  # in order: the last one stays
             live = {job.id for job in jobs if job.state in ("running", "ending")}
-            steps = [
-                Step(**{**row, "cohort": tuple(row["cohort"])})
-                for row in _rows(connection, tables.STEPS, tables.STEPS.c.step)
+            questions = [
+                Question(**{**row, "cohort": tuple(row["cohort"])})
+                for row in _rows(connection, tables.QUESTIONS, tables.QUESTIONS.c.question)
                 if row["job"] in live and (row["round"] == 0 or row["round"] > last.get(row["job"], -1))
             ]
-            open_steps = {(step.job, step.step) for step in steps}
+            open_questions = {(question.job, question.question) for question in questions}
             tasks = [
                 Task(**row)
                 for row in _rows(connection, tables.TASKS, tables.TASKS.c.site)
-                if (row["job"], row["step"]) in open_steps
+                if (row["job"], row["question"]) in open_questions
             ]
             switches = {row["name"]: Switched(**row) for row in _rows(connection, tables.SITES, tables.SITES.c.name)}
             record, seal = _newest(connection, tables.AUDIT), _newest(connection, tables.CHECKPOINTS)
         audited = None if record is None else audit.Record(**record)
         signed = None if seal is None else audit.Checkpoint(**seal)
-        return Contents(jobs, members, steps, tasks, rounds, switches, audited, signed)
+        return Contents(jobs, members, questions, tasks, rounds, switches, audited, signed)
 
     def redeem(self, token_hash: str, *, key: str, now: float) -> tuple[Invite, float]:
         """Use an invitation for a public key, in one update; for the same key again within `AGAIN_S` of the first use.

@@ -26,7 +26,7 @@ JOBS: Final = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("rounds", sa.Integer, nullable=False),
     sa.Column("deaths", sa.Integer, nullable=False),
-    sa.Column("story", sa.Text, nullable=False),
+    sa.Column("traceback", sa.Text, nullable=False),
     sa.Column("faults", sa.Integer, nullable=False, server_default="0"),
 )
 MEMBERS: Final = sa.Table(
@@ -37,11 +37,11 @@ MEMBERS: Final = sa.Table(
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
 )
-STEPS: Final = sa.Table(
-    "steps",
+QUESTIONS: Final = sa.Table(
+    "questions",
     METADATA,
     sa.Column("job", sa.String(32), primary_key=True),
-    sa.Column("step", sa.String(32), primary_key=True),
+    sa.Column("question", sa.String(32), primary_key=True),
     sa.Column("kind", sa.String(255), nullable=False),
     sa.Column("round", sa.Integer, nullable=False),
     sa.Column("rounds", sa.Integer, nullable=False),
@@ -56,14 +56,14 @@ TASKS: Final = sa.Table(
     "tasks",
     METADATA,
     sa.Column("job", sa.String(32), primary_key=True),
-    sa.Column("step", sa.String(32), primary_key=True),
+    sa.Column("question", sa.String(32), primary_key=True),
     sa.Column("site", sa.String(255), primary_key=True),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("digest", sa.String(64), nullable=False),
     sa.Column("weight", sa.Float, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
-    sa.Column("story", sa.Text, nullable=False),
+    sa.Column("traceback", sa.Text, nullable=False),
 )
 ROUNDS: Final = sa.Table(
     "rounds",

@@ -32,7 +32,7 @@ class Record:
     at: int
     actor: str  # "admin:ada@example.org", "site:site-1", "server", "stranger"
     action: str
-    object: str  # "job:…", "site:…", "task:JOB/STEP"
+    object: str  # "job:…", "site:…", "task:JOB/QUESTION"
     outcome: str
     prev: str  # the hash of the record before; of the project's name, for the first
     hash: str

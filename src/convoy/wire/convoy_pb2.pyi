@@ -131,7 +131,7 @@ class JobWaits(_message.Message):
     def __init__(self, job: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("job", "step", "update", "weight", "metrics")
+    __slots__ = ("job", "question", "update", "weight", "metrics")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -140,28 +140,28 @@ class Offer(_message.Message):
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     JOB_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     job: str
-    step: str
+    question: str
     update: Blob
     weight: float
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., update: _Optional[_Union[Blob, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., update: _Optional[_Union[Blob, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class TaskFailed(_message.Message):
-    __slots__ = ("job", "step", "error", "story")
+    __slots__ = ("job", "question", "error", "traceback")
     JOB_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    STORY_FIELD_NUMBER: _ClassVar[int]
+    TRACEBACK_FIELD_NUMBER: _ClassVar[int]
     job: str
-    step: str
+    question: str
     error: str
-    story: str
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., error: _Optional[str] = ..., story: _Optional[str] = ...) -> None: ...
+    traceback: str
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., error: _Optional[str] = ..., traceback: _Optional[str] = ...) -> None: ...
 
 class Progress(_message.Message):
     __slots__ = ("job",)
@@ -270,7 +270,7 @@ class Start(_message.Message):
     def __init__(self, job: _Optional[str] = ..., bundle: _Optional[str] = ..., size: _Optional[int] = ..., whole: _Optional[bytes] = ..., log_offset: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("job", "step", "kind", "round", "rounds", "model", "numbers")
+    __slots__ = ("job", "question", "kind", "round", "rounds", "model", "numbers")
     class NumbersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -279,20 +279,20 @@ class Task(_message.Message):
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     JOB_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
     job: str
-    step: str
+    question: str
     kind: str
     round: int
     rounds: int
     model: Blob
     numbers: _containers.ScalarMap[str, float]
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Stop(_message.Message):
     __slots__ = ("job", "reason", "finish_s")
@@ -305,34 +305,34 @@ class Stop(_message.Message):
     def __init__(self, job: _Optional[str] = ..., reason: _Optional[str] = ..., finish_s: _Optional[float] = ...) -> None: ...
 
 class Want(_message.Message):
-    __slots__ = ("job", "step", "ranges")
+    __slots__ = ("job", "question", "ranges")
     JOB_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     RANGES_FIELD_NUMBER: _ClassVar[int]
     job: str
-    step: str
+    question: str
     ranges: _containers.RepeatedCompositeFieldContainer[Range]
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
 
 class Receipt(_message.Message):
-    __slots__ = ("job", "step", "digest")
+    __slots__ = ("job", "question", "digest")
     JOB_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     job: str
-    step: str
+    question: str
     digest: str
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class Reject(_message.Message):
-    __slots__ = ("job", "step", "reason")
+    __slots__ = ("job", "question", "reason")
     JOB_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     job: str
-    step: str
+    question: str
     reason: str
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Committed(_message.Message):
     __slots__ = ("job", "round")
@@ -343,12 +343,12 @@ class Committed(_message.Message):
     def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
 
 class Cancel(_message.Message):
-    __slots__ = ("job", "step")
+    __slots__ = ("job", "question")
     JOB_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     job: str
-    step: str
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ...) -> None: ...
+    question: str
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ...) -> None: ...
 
 class Leave(_message.Message):
     __slots__ = ("restart",)
@@ -383,14 +383,14 @@ class PullRequest(_message.Message):
     def __init__(self, job: _Optional[str] = ..., digest: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
 
 class PushHead(_message.Message):
-    __slots__ = ("job", "step", "digest")
+    __slots__ = ("job", "question", "digest")
     JOB_FIELD_NUMBER: _ClassVar[int]
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     job: str
-    step: str
+    question: str
     digest: str
-    def __init__(self, job: _Optional[str] = ..., step: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class WorkerUp(_message.Message):
     __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "whole")
@@ -419,7 +419,7 @@ class Ready(_message.Message):
     def __init__(self) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("step", "digest", "weight", "metrics")
+    __slots__ = ("question", "digest", "weight", "metrics")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -427,18 +427,18 @@ class Answer(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
-    step: str
+    question: str
     digest: str
     weight: float
     metrics: _containers.ScalarMap[str, float]
-    def __init__(self, step: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    def __init__(self, question: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Ask(_message.Message):
-    __slots__ = ("step", "kind", "round", "rounds", "model", "at_least", "sites", "sample", "deadline_s", "max_norm", "numbers")
+    __slots__ = ("question", "kind", "round", "rounds", "model", "at_least", "sites", "sample", "deadline_s", "max_norm", "numbers")
     class NumbersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -446,7 +446,7 @@ class Ask(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
     ROUNDS_FIELD_NUMBER: _ClassVar[int]
@@ -457,7 +457,7 @@ class Ask(_message.Message):
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     MAX_NORM_FIELD_NUMBER: _ClassVar[int]
     NUMBERS_FIELD_NUMBER: _ClassVar[int]
-    step: str
+    question: str
     kind: str
     round: int
     rounds: int
@@ -468,7 +468,7 @@ class Ask(_message.Message):
     deadline_s: float
     max_norm: float
     numbers: _containers.ScalarMap[str, float]
-    def __init__(self, step: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    def __init__(self, question: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("round", "model", "metrics", "best", "left_out")
@@ -503,14 +503,14 @@ class Done(_message.Message):
     def __init__(self) -> None: ...
 
 class Failure(_message.Message):
-    __slots__ = ("error", "story", "full")
+    __slots__ = ("error", "traceback", "full")
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    STORY_FIELD_NUMBER: _ClassVar[int]
+    TRACEBACK_FIELD_NUMBER: _ClassVar[int]
     FULL_FIELD_NUMBER: _ClassVar[int]
     error: str
-    story: str
+    traceback: str
     full: bool
-    def __init__(self, error: _Optional[str] = ..., story: _Optional[str] = ..., full: _Optional[bool] = ...) -> None: ...
+    def __init__(self, error: _Optional[str] = ..., traceback: _Optional[str] = ..., full: _Optional[bool] = ...) -> None: ...
 
 class SitesAsk(_message.Message):
     __slots__ = ()
@@ -587,7 +587,7 @@ class BeginTrainer(_message.Message):
     def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ...) -> None: ...
 
 class Share(_message.Message):
-    __slots__ = ("step", "site", "digest", "weight", "metrics", "left_out")
+    __slots__ = ("question", "site", "digest", "weight", "metrics", "left_out")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -595,27 +595,27 @@ class Share(_message.Message):
         key: str
         value: float
         def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     DIGEST_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
-    step: str
+    question: str
     site: str
     digest: str
     weight: float
     metrics: _containers.ScalarMap[str, float]
     left_out: str
-    def __init__(self, step: _Optional[str] = ..., site: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., left_out: _Optional[str] = ...) -> None: ...
+    def __init__(self, question: _Optional[str] = ..., site: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., left_out: _Optional[str] = ...) -> None: ...
 
 class AskEnd(_message.Message):
-    __slots__ = ("step", "error")
-    STEP_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("question", "error")
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
-    step: str
+    question: str
     error: str
-    def __init__(self, step: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+    def __init__(self, question: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
 
 class SitesList(_message.Message):
     __slots__ = ("sites",)

@@ -14,7 +14,7 @@ from typing import Any, Final
 from convoy.errors import BadInput
 
 LINE: Final = 2_000  # characters of an error that are told
-STORY: Final = 32_000  # and of its traceback
+TRACEBACK: Final = 32_000  # and of its traceback
 
 
 def split(reference: str) -> tuple[str, str]:
@@ -71,15 +71,15 @@ def finite(metrics: Mapping[str, float], of: str) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def story(error: BaseException) -> str:
+def traceback(error: BaseException) -> str:
     """Return the traceback from the job's first line on, without ours."""
-    import traceback  # only where something went wrong
+    from traceback import format_exception  # only where something went wrong
 
     trace = error.__traceback__
     ours = str(Path(__file__).parents[1])
     while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
         trace = trace.tb_next
-    return told("".join(traceback.format_exception(type(error), error, trace)), STORY)
+    return told("".join(format_exception(type(error), error, trace)), TRACEBACK)
 
 
 def line(error: BaseException) -> str:

@@ -113,10 +113,10 @@ class NodeFleet:
         while (down := await frames.read(self._reader, pb.WorkerDown)) is not None:
             match down.WhichOneof("it"):
                 case "share":
-                    self._queue(down.share.step).put_nowait(down.share)
+                    self._queue(down.share.question).put_nowait(down.share)
                 case "end":
-                    self._queue(down.end.step).put_nowait(down.end)
-                    del self._open[down.end.step]
+                    self._queue(down.end.question).put_nowait(down.end)
+                    del self._open[down.end.question]
                 case "committed":
                     self._receipts.pop(down.committed.round).set_result(None)
                 case "sites":
@@ -127,10 +127,10 @@ class NodeFleet:
                     raise RemoteFault(f"the node said {other!r} to a workflow")
         raise NodeGone
 
-    def _queue(self, step: str) -> asyncio.Queue[pb.Share | pb.AskEnd]:
-        queue = self._open.get(step)
+    def _queue(self, question: str) -> asyncio.Queue[pb.Share | pb.AskEnd]:
+        queue = self._open.get(question)
         if queue is None:
-            raise RemoteFault(f"the node answered step {step}, which was not asked")
+            raise RemoteFault(f"the node answered question {question}, which was not asked")
         return queue
 
     def send(self, message: pb.WorkerUp) -> None:
@@ -140,7 +140,7 @@ class NodeFleet:
     def put(self, ask: pb.Ask, model: Any, shares: asyncio.Queue[pb.Share | pb.AskEnd]) -> None:
         """Keep the model of a question as a blob, and send the question."""
         ask.model, whole = self.save(model)
-        self._open[ask.step] = shares
+        self._open[ask.question] = shares
         self.send(pb.WorkerUp(ask=ask, whole=whole))
 
     def save(self, arrays: Any) -> tuple[str, bytes]:
@@ -213,10 +213,10 @@ class NodeFleet:
         """Ask sites a question; see `convoy.flows.fleet.Fleet`."""
         if isinstance(sites, str):
             raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix=f"give a list: sites=[{sites!r}]")
-        step = f"{self._round}.{self._asks}"
+        question = f"{self._round}.{self._asks}"
         self._asks += 1
         ask = pb.Ask(
-            step=step,
+            question=question,
             kind=kind,
             round=self._round,
             rounds=self._total,

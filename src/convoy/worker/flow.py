@@ -56,10 +56,10 @@ async def _outcome(fleet: NodeFleet, begin: pb.BeginFlow) -> pb.WorkerUp:
     try:
         await _run(fleet, begin)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
-        story = "" if isinstance(error, NotEnough) else code.story(error)  # its words say it all, by site
-        sys.stderr.write((story or f"{code.line(error)}\n") + hints.of(error))
+        traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # its words say it all, by site
+        sys.stderr.write((traceback or f"{code.line(error)}\n") + hints.of(error))
         full = isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in FULL)
-        return pb.WorkerUp(failure=pb.Failure(error=code.line(error), story=story, full=full))
+        return pb.WorkerUp(failure=pb.Failure(error=code.line(error), traceback=traceback, full=full))
     return pb.WorkerUp(done=pb.Done())
 
 

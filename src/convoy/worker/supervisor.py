@@ -54,7 +54,7 @@ class Supervisor:
         """End a job because of an error, with the traceback in the node's log."""
         structlog.get_logger().error("a job failed by an error of this node", job=job, exc_info=problem)
         first = _first(problem)
-        self.end(job, code.line(first), code.story(first))
+        self.end(job, code.line(first), code.traceback(first))
 
 
 def _first(problem: Exception) -> Exception:

@@ -72,7 +72,7 @@ class Task:
         self._session = session
         self._digest = task.model.digest
         self._model: Model | None = None
-        self.step: str = task.step
+        self.question: str = task.question
         self.kind: str = task.kind  # "train", "evaluate", or the workflow's own word
         self.round: int = task.round
         self.rounds: int = task.rounds  # 0: not known
@@ -116,7 +116,7 @@ class Task:
     @property
     def seed(self) -> int:
         """A number below 2^32 that is the same whenever this site gets this task, and differs for every other."""
-        key = f"{self.job}/{self.step}/{self.site}".encode()
+        key = f"{self.job}/{self.question}/{self.site}".encode()
         return int.from_bytes(blake3(key).digest(length=4), "little")
 
     def reply(self, arrays: Any = None, *, weight: float = 1.0, metrics: Mapping[str, float] | None = None) -> None:
@@ -193,7 +193,7 @@ class Session:
         if task.kind == "train" and not digest:
             raise BadInput("the reply to a train task has no arrays", fix="pass the trained arrays to reply()")
         self.open = None
-        answer = pb.Answer(step=task.step, digest=digest, weight=weight, metrics=metrics)
+        answer = pb.Answer(question=task.question, digest=digest, weight=weight, metrics=metrics)
         self._send(pb.WorkerUp(answer=answer, whole=whole))
 
     def _keep(self, task: Task, anything: Any) -> tuple[str, bytes]:
@@ -209,16 +209,16 @@ class Session:
         schema.check_values(update)
         return hand_over(self._files.out, {name: update[name] for name in model})  # the order is the model's
 
-    def fail(self, error: str, story: str = "") -> None:
+    def fail(self, error: str, traceback: str = "") -> None:
         """Tell the node that the open task has failed here."""
         if self.open is not None:
-            failed = pb.TaskFailed(job=self.begin.job, step=self.open.step, error=error, story=story)
+            failed = pb.TaskFailed(job=self.begin.job, question=self.open.question, error=error, traceback=traceback)
             self.open = None
             self._send(pb.WorkerUp(failed=failed))
 
-    def give_up(self, error: str, story: str) -> None:
+    def give_up(self, error: str, traceback: str) -> None:
         """Tell the node that this trainer cannot work at all."""
-        self._send(pb.WorkerUp(failure=pb.Failure(error=error, story=story)))
+        self._send(pb.WorkerUp(failure=pb.Failure(error=error, traceback=traceback)))
 
     def _send(self, message: pb.WorkerUp) -> None:
         if self._link is None:

@@ -44,7 +44,7 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         serve(session, Path(begin.code), begin.trainer)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
         if session.open is None:
-            session.give_up(code.line(error), code.story(error))
+            session.give_up(code.line(error), code.traceback(error))
         _report(session, error)
         return False
     return True
@@ -134,9 +134,9 @@ def _reply(task: Task, result: Any) -> Reply:
 
 
 def _report(session: Session, error: BaseException) -> None:
-    story = code.story(error)
-    sys.stderr.write(story + hints.of(error))
-    session.fail(code.line(error), story)
+    traceback = code.traceback(error)
+    sys.stderr.write(traceback + hints.of(error))
+    session.fail(code.line(error), traceback)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 
-from convoy.pods.courier import CHUNK, Courier
+from convoy.pods.link import CHUNK, PodLink
 from convoy.pods.worker import POD
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
@@ -41,13 +41,13 @@ def blobs(tmp_path):
     return BlobFolder(tmp_path)
 
 
-def courier(wire, blobs, words=None):
-    return Courier(wire, blobs, words or asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD))
+def link(wire, blobs, words=None):
+    return PodLink(wire, blobs, words or asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD))
 
 
 async def test_who_talks_all_the_time_gives_signs_of_life_all_the_same(blobs):
     words, wire = asyncio.Queue(), Wire()
-    writing = asyncio.create_task(courier(wire, blobs, words).write(0.02, lambda: pb.PodDown(ping=pb.Ping())))
+    writing = asyncio.create_task(link(wire, blobs, words).write(0.02, lambda: pb.PodDown(ping=pb.Ping())))
     heard = 0
     while heard < 3:
         words.put_nowait((pb.PodDown(word=pb.WorkerDown(bye=pb.Bye())), ()))
@@ -72,11 +72,11 @@ async def test_a_large_blob_leaves_turns_for_everybody_else_on_both_ends(blobs, 
     words = asyncio.Queue()
     words.put_nowait((pb.PodDown(word=pb.WorkerDown()), (digest,)))
     words.put_nowait(None)
-    await courier(Wire(), blobs, words).write(60, pb.PodDown)
+    await link(Wire(), blobs, words).write(60, pb.PodDown)
     sent = turns
     (tmp_path / "other").mkdir()
     said = pb.PodUp(blob=pb.Blob(digest=digest, size=layout.size, header=layout.header))
-    other = courier(Wire([said], whole[len(layout.header) :]), BlobFolder(tmp_path / "other"))
+    other = link(Wire([said], whole[len(layout.header) :]), BlobFolder(tmp_path / "other"))
     assert await other.read() is None
     busy.cancel()
     assert sent >= 8
@@ -95,7 +95,7 @@ async def test_a_blob_that_breaks_off_is_not_held_and_leaves_nothing(blobs, tmp_
         raise ConnectionError
 
     wire.take = broken
-    other = courier(wire, BlobFolder(tmp_path / "other"))
+    other = link(wire, BlobFolder(tmp_path / "other"))
     with pytest.raises(ConnectionError):
         await other.read()
     assert other.came == set()

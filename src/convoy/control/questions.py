@@ -9,9 +9,9 @@ from types import MappingProxyType
 from typing import Final
 
 from convoy.control import cohort, effects, events
-from convoy.control.life import move
-from convoy.control.records import Member, SiteName, Step, Task
-from convoy.control.state import LiveJob, LiveSite, LiveStep, State
+from convoy.control.records import Member, Question, SiteName, Task
+from convoy.control.state import LiveJob, LiveSite, OpenQuestion, State
+from convoy.control.transitions import move
 
 Effects = Iterator[effects.Effect]
 
@@ -20,11 +20,11 @@ DISABLED: Final = "disabled by an admin"
 
 
 def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
-    """Open a step, go on with one that is open, or wait for enough sites."""
+    """Open a question, go on with one that is open, or wait for enough sites."""
     if event.rounds > job.record.rounds:
         job.record = replace(job.record, rounds=event.rounds)
         yield effects.Save(job.record, wait=False)
-    known = job.steps.get(event.step)
+    known = job.questions.get(event.question)
     if known is not None:  # a restarted workflow asks again: the same shares, from the first
         known.heard, known.told = True, 0
         known.ended = False
@@ -32,7 +32,7 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
         yield from _tell(job, known)
         return
     if never := _never(job, event):
-        yield effects.TellEnd(job.record.id, event.step, never)
+        yield effects.TellEnd(job.record.id, event.question, never)
         return
     names = cohort.eligible(state, job, event.sites)
     if len(names) < max(event.at_least, 1):
@@ -41,9 +41,9 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
         return
     job.pending = None
     chosen = cohort.draw(job, event, names)
-    record = Step(
+    record = Question(
         job=job.record.id,
-        step=event.step,
+        question=event.question,
         kind=event.kind,
         round=event.round,
         rounds=event.rounds,
@@ -54,9 +54,9 @@ def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
         max_norm=event.max_norm,
         numbers=dict(event.numbers),
     )
-    tasks = {site: Task(job=record.job, step=record.step, site=site, state="open") for site in chosen}
-    step = job.steps[event.step] = LiveStep(record, asked_at=now, tasks=tasks, heard=True)
-    step.wake = _next_wake(job, step)
+    tasks = {site: Task(job=record.job, question=record.question, site=site, state="open") for site in chosen}
+    question = job.questions[event.question] = OpenQuestion(record, asked_at=now, tasks=tasks, heard=True)
+    question.wake = _next_wake(job, question)
     yield effects.Save(record, wait=False)
     for site in chosen:
         if state.sites[site].connected:
@@ -109,22 +109,22 @@ def delayed(job: LiveJob) -> str:
     return "; ".join([*([f"the workflow: {job.flow_waits}"] if job.flow_waits else []), *sites])
 
 
-def reopen(job: LiveJob, record: Step, tasks: list[Task], now: float) -> None:
-    """Take up a step that was open when the server went: tasks without a record are open."""
+def reopen(job: LiveJob, record: Question, tasks: list[Task], now: float) -> None:
+    """Take up a question that was open when the server went: tasks without a record are open."""
     known = {task.site: task for task in tasks}
     order = {
-        site: known.get(site) or Task(job=record.job, step=record.step, site=site, state="open")
+        site: known.get(site) or Task(job=record.job, question=record.question, site=site, state="open")
         for site in record.cohort
     }
-    step = job.steps[record.step] = LiveStep(record, asked_at=now, tasks=order)
-    step.wake = _next_wake(job, step)
+    question = job.questions[record.question] = OpenQuestion(record, asked_at=now, tasks=order)
+    question.wake = _next_wake(job, question)
 
 
 def unheard(job: LiveJob) -> None:
-    """The workflow that asked is gone: the next one is told when it asks."""
+    """The workflow that asked is gone: the next one is told when it questions."""
     job.pending = None
-    for step in job.steps.values():
-        step.heard = False
+    for question in job.questions.values():
+        question.heard = False
 
 
 def retry_pending(state: State, job: LiveJob, now: float) -> Effects:
@@ -135,20 +135,20 @@ def retry_pending(state: State, job: LiveJob, now: float) -> Effects:
 
 def resend(state: State, job: LiveJob, site: SiteName) -> Effects:
     """Send a site that came back its open tasks."""
-    for step in job.steps.values():
-        task = step.tasks.get(site)
+    for question in job.questions.values():
+        task = question.tasks.get(site)
         if task is not None and task.state == "open" and state.sites[site].connected:
-            yield effects.SendTask(site, step.record)
+            yield effects.SendTask(site, question.record)
 
 
 def updated(job: LiveJob, event: events.Updated, now: float) -> Effects:
     """Count an update once; a resend gets the same receipt, another body for the same task is refused."""
-    site, key = event.site, (event.job, event.step)
+    site, key = event.site, (event.job, event.question)
     job.seen[site] = now
-    step = job.steps.get(event.step)
-    task = None if step is None else step.tasks.get(site)
-    if step is None or task is None:
-        yield from _unknown(job, site, event.step)
+    question = job.questions.get(event.question)
+    task = None if question is None else question.tasks.get(site)
+    if question is None or task is None:
+        yield from _unknown(job, site, event.question)
         return
     if task.state == "left_out":
         yield effects.SendReject(site, *key, reason=f"late: {task.reason}")
@@ -158,65 +158,65 @@ def updated(job: LiveJob, event: events.Updated, now: float) -> Effects:
         yield effects.SendReject(site, *key, reason="this task was answered before, with another body")
         return
     if task.state == "open":
-        step.tasks[site] = task = move(
+        question.tasks[site] = task = move(
             task, "received", digest=event.digest, weight=event.weight, metrics=dict(event.metrics)
         )
         yield effects.Save(task)
     yield effects.SendReceipt(site, *key, digest=event.digest)
-    yield from _tell(job, step)
+    yield from _tell(job, question)
 
 
-def _unknown(job: LiveJob, site: SiteName, step: str) -> Effects:
-    round_ = int(step.split(".", 1)[0]) if step.split(".", 1)[0].isdigit() else -1
+def _unknown(job: LiveJob, site: SiteName, question: str) -> Effects:
+    round_ = int(question.split(".", 1)[0]) if question.split(".", 1)[0].isdigit() else -1
     if 0 < round_ <= job.committed:
         yield effects.SendCommitted(site, job.record.id, job.committed)
     else:
-        yield effects.SendReject(site, job.record.id, step, reason="nobody asked this site for that")
+        yield effects.SendReject(site, job.record.id, question, reason="nobody asked this site for that")
 
 
 def unusable(job: LiveJob, event: events.Unusable) -> Effects:
-    """Leave a site out of a step, with the reason."""
-    step = job.steps.get(event.step)
-    task = None if step is None else step.tasks.get(event.site)
-    if step is None or task is None:  # so the site forgets it, and may be asked anew
-        yield from _unknown(job, event.site, event.step)
+    """Leave a site out of a question, with the reason."""
+    question = job.questions.get(event.question)
+    task = None if question is None else question.tasks.get(event.site)
+    if question is None or task is None:  # so the site forgets it, and may be asked anew
+        yield from _unknown(job, event.site, event.question)
         return
     if task.state != "open":
         return
     reason = event.reason or "it did not say why"
-    step.tasks[event.site] = task = move(task, "left_out", reason=reason, story=event.story)
+    question.tasks[event.site] = task = move(task, "left_out", reason=reason, traceback=event.traceback)
     yield effects.Save(task, wait=False)
-    yield effects.SendReject(event.site, event.job, event.step, reason=reason)
-    yield from _tell(job, step)
+    yield effects.SendReject(event.site, event.job, event.question, reason=reason)
+    yield from _tell(job, question)
 
 
 def lost(state: State, job: LiveJob, event: events.Lost) -> Effects:
     """Ask again, under the same id and digest, for an update that the disk has lost."""
-    step = job.steps.get(event.step)
-    task = None if step is None else step.tasks.get(event.site)
-    if step is None or task is None or task.state != "received":
+    question = job.questions.get(event.question)
+    task = None if question is None else question.tasks.get(event.site)
+    if question is None or task is None or task.state != "received":
         return
-    step.tasks[event.site] = task = move(task, "open")
-    step.wake = _next_wake(job, step)
+    question.tasks[event.site] = task = move(task, "open")
+    question.wake = _next_wake(job, question)
     yield effects.Save(task, wait=False)
     yield from resend(state, job, event.site)
 
 
 def leave_out(job: LiveJob, site: SiteName, reason: str) -> Effects:
-    """Leave a site out of every open step."""
-    for step in job.steps.values():
-        if site in step.tasks:
-            yield from unusable(job, events.Unusable(job.record.id, step.record.step, site, reason))
+    """Leave a site out of every open question."""
+    for question in job.questions.values():
+        if site in question.tasks:
+            yield from unusable(job, events.Unusable(job.record.id, question.record.question, site, reason))
 
 
 def drop(job: LiveJob, site: SiteName, reason: str) -> Effects:
-    """Leave a site out of every open step with what it has answered; a workflow that has heard of that starts anew."""
+    """Leave a site out of every open question with what it has answered; a workflow that has heard it starts anew."""
     heard = False
-    for step in job.steps.values():
-        task = step.tasks.get(site)
+    for question in job.questions.values():
+        task = question.tasks.get(site)
         if task is not None and task.state != "left_out":
-            heard = heard or (task.state == "received" and list(step.tasks).index(site) < step.told)
-            step.tasks[site] = gone = move(task, "left_out", reason=reason)
+            heard = heard or (task.state == "received" and list(question.tasks).index(site) < question.told)
+            question.tasks[site] = gone = move(task, "left_out", reason=reason)
             yield effects.Save(gone)
     if heard:
         unheard(job)
@@ -227,33 +227,33 @@ def drop(job: LiveJob, site: SiteName, reason: str) -> Effects:
 
 def without_refusers(job: LiveJob) -> Effects:
     """Go on without those who refused the job, wherever that leaves enough answers."""
-    for step in job.steps.values():
-        yield from _tell(job, step)
+    for question in job.questions.values():
+        yield from _tell(job, question)
 
 
 def expire(job: LiveJob, now: float) -> Effects:
     """Leave out whoever is past the deadline or without progress for the job's patience."""
-    for step in job.steps.values():
-        if step.ended or step.wake > now:
+    for question in job.questions.values():
+        if question.ended or question.wake > now:
             continue
-        deadline, patience = _deadline(step), job.needs.patience_s
-        for site, task in list(step.tasks.items()):
+        deadline, patience = _deadline(question), job.needs.patience_s
+        for site, task in list(question.tasks.items()):
             if task.state != "open":
                 continue
             if now >= deadline:
-                reason = f"no answer within the round's deadline of {step.record.deadline_s:g} s"
-            elif now >= _last(job, step, site) + patience:
+                reason = f"no answer within the round's deadline of {question.record.deadline_s:g} s"
+            elif now >= _last(job, question, site) + patience:
                 quiet, waits = f"for {patience:g} s, {PATIENCE}", job.members[site].reason
                 reason = f"{absent(job.members[site])}; so {quiet}" if _refuses(job, site) else f"no progress {quiet}"
                 reason += f"; {waits}" if waits and job.members[site].state in ("starting", "ready") else ""
                 yield from _send_away(job, site, reason)
             else:
                 continue
-            step.tasks[site] = late = move(task, "left_out", reason=reason)
+            question.tasks[site] = late = move(task, "left_out", reason=reason)
             yield effects.Save(late, wait=False)
-            yield effects.SendCancel(site, job.record.id, step.record.step)
-        step.wake = _next_wake(job, step)
-        yield from _tell(job, step)
+            yield effects.SendCancel(site, job.record.id, question.record.question)
+        question.wake = _next_wake(job, question)
+        yield from _tell(job, question)
 
 
 def _send_away(job: LiveJob, site: SiteName, reason: str) -> Effects:
@@ -276,49 +276,49 @@ def shift(job: LiveJob, seconds: float, now: float) -> None:
     job.pending_since = min(job.pending_since + seconds, now)
     for site, seen in job.seen.items():
         job.seen[site] = min(seen + seconds, now)
-    for step in job.steps.values():
-        step.asked_at = min(step.asked_at + seconds, now)
-        step.wake = _next_wake(job, step)
+    for question in job.questions.values():
+        question.asked_at = min(question.asked_at + seconds, now)
+        question.wake = _next_wake(job, question)
 
 
-def _deadline(step: LiveStep) -> float:
-    return step.asked_at + step.record.deadline_s if step.record.deadline_s else math.inf
+def _deadline(question: OpenQuestion) -> float:
+    return question.asked_at + question.record.deadline_s if question.record.deadline_s else math.inf
 
 
-def _last(job: LiveJob, step: LiveStep, site: SiteName) -> float:
-    return max(step.asked_at, job.seen.get(site, step.asked_at))
+def _last(job: LiveJob, question: OpenQuestion, site: SiteName) -> float:
+    return max(question.asked_at, job.seen.get(site, question.asked_at))
 
 
-def _next_wake(job: LiveJob, step: LiveStep) -> float:
-    quiet = [_last(job, step, site) for site, task in step.tasks.items() if task.state == "open"]
-    return min(_deadline(step), min(quiet) + job.needs.patience_s) if quiet else math.inf
+def _next_wake(job: LiveJob, question: OpenQuestion) -> float:
+    quiet = [_last(job, question, site) for site, task in question.tasks.items() if task.state == "open"]
+    return min(_deadline(question), min(quiet) + job.needs.patience_s) if quiet else math.inf
 
 
-def _tell(job: LiveJob, step: LiveStep) -> Effects:
-    """Tell the workflow every answer that no earlier site can precede any more; end the step when all are in."""
-    if step.ended or not step.heard:
+def _tell(job: LiveJob, question: OpenQuestion) -> Effects:
+    """Tell the workflow every answer that no earlier site can precede any more; end the question when all are in."""
+    if question.ended or not question.heard:
         return
-    yield from _leave_out_refusers(job, step)
-    order = list(step.tasks.values())
-    while step.told < len(order) and order[step.told].state != "open":
-        yield effects.TellShare(order[step.told])
-        step.told += 1
-    need, got = step.record.at_least, step.count("received")
-    if got + step.count("open") < need or step.told == len(order):
-        step.ended = True
-        yield effects.TellEnd(job.record.id, step.record.step, _too_few(step) if got < need else "")
+    yield from _leave_out_refusers(job, question)
+    order = list(question.tasks.values())
+    while question.told < len(order) and order[question.told].state != "open":
+        yield effects.TellShare(order[question.told])
+        question.told += 1
+    need, got = question.record.at_least, question.count("received")
+    if got + question.count("open") < need or question.told == len(order):
+        question.ended = True
+        yield effects.TellEnd(job.record.id, question.record.question, _too_few(question) if got < need else "")
 
 
-def _leave_out_refusers(job: LiveJob, step: LiveStep) -> Effects:
+def _leave_out_refusers(job: LiveJob, question: OpenQuestion) -> Effects:
     """Leave out those who refused the job once nobody else is awaited and enough have answered.
 
     Until then, and if too few have, they may still change their minds, for as long as the job's patience lasts.
     """
-    awaited = [site for site, task in step.tasks.items() if task.state == "open"]
-    if step.count("received") < step.record.at_least or not all(_refuses(job, site) for site in awaited):
+    awaited = [site for site, task in question.tasks.items() if task.state == "open"]
+    if question.count("received") < question.record.at_least or not all(_refuses(job, site) for site in awaited):
         return
     for site in awaited:
-        step.tasks[site] = task = move(step.tasks[site], "left_out", reason=absent(job.members[site]))
+        question.tasks[site] = task = move(question.tasks[site], "left_out", reason=absent(job.members[site]))
         yield effects.Save(task, wait=False)
 
 
@@ -326,12 +326,12 @@ def _refuses(job: LiveJob, site: SiteName) -> bool:
     return job.members[site].state == "refused"
 
 
-def _too_few(step: LiveStep) -> str:
+def _too_few(question: OpenQuestion) -> str:
     told = {"received": "answered", "open": "had not answered"}
-    said = "; ".join(f"{task.site}: {task.reason or told[task.state]}" for task in step.tasks.values())
+    said = "; ".join(f"{task.site}: {task.reason or told[task.state]}" for task in question.tasks.values())
     return (
-        f"{step.count('received')} of the {step.record.at_least} sites that {step.record.kind!r} needs "
-        f"answered in round {step.record.round} ({said})"
+        f"{question.count('received')} of the {question.record.at_least} sites that {question.record.kind!r} needs "
+        f"answered in round {question.record.round} ({said})"
     )
 
 
@@ -345,15 +345,17 @@ def contribution(
     took: dict[str, float] = {}
     out: dict[str, str] = {}
     asked: set[str] = set()
-    steps = [step for step in job.steps.values() if step.record.round == round_]
-    models = any(task.digest for step in steps for task in step.tasks.values())  # measuring is not taking part
-    for step in steps:
-        for task in step.tasks.values():
+    questions = [question for question in job.questions.values() if question.record.round == round_]
+    models = any(
+        task.digest for question in questions for task in question.tasks.values()
+    )  # measuring is not taking part
+    for question in questions:
+        for task in question.tasks.values():
             asked.add(task.site)
             if task.state == "received" and (task.digest or not models):
                 took.setdefault(task.site, task.weight)
             elif task.state != "received":
-                out.setdefault(task.site, f"{step.record.kind}: {task.reason or 'had not answered'}")
+                out.setdefault(task.site, f"{question.record.kind}: {task.reason or 'had not answered'}")
     for name in took.keys() & uncounted.keys():
         del took[name]
         out[name] = uncounted[name]
@@ -385,9 +387,9 @@ def absent(member: Member) -> str:
 
 
 def forget_rounds(job: LiveJob, round_: int) -> None:
-    """Drop steps of committed rounds from memory; their records stay in the store.
+    """Drop questions of committed rounds from memory; their records stay in the store.
 
     What was asked before the first round stays: a workflow that starts anew asks it again.
     """
-    for step in [step for step in job.steps.values() if 0 < step.record.round <= round_]:
-        del job.steps[step.record.step]
+    for question in [question for question in job.questions.values() if 0 < question.record.round <= round_]:
+        del job.questions[question.record.question]

@@ -36,7 +36,7 @@ PIECE: Final = 1 << 18  # bytes of a bundle that are read at once
 
 
 @dataclass(slots=True)
-class Desk:
+class ServerCoordinator:
     """Implements `admin.port.Coordinator` over the loop."""
 
     loop: Loop
@@ -97,7 +97,7 @@ class Desk:
         found = self._job(job)
         return views.JobDetail(
             job=self._view(found),
-            story=found.record.story,
+            traceback=found.record.traceback,
             members=member_views(self.loop.machine.state, found),
             rounds=[round_view(record) for record in found.all_rounds],
             spec=json.loads(found.record.spec),
@@ -116,7 +116,9 @@ class Desk:
                 over, rounds = found.over, found.all_rounds[told:]
                 told += len(rounds)
                 now = views.Progress(
-                    job=self._view(found), rounds=[round_view(record) for record in rounds], story=found.record.story
+                    job=self._view(found),
+                    rounds=[round_view(record) for record in rounds],
+                    traceback=found.record.traceback,
                 )
                 if rounds or now != said:  # much happens to a job that nobody sees
                     yield now

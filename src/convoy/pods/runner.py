@@ -1,6 +1,6 @@
 """What runs in the pod of a worker: it dials its node, keeps code and blobs, and starts the worker as a node does.
 
-    python -m convoy.pods.outpost
+    python -m convoy.pods.runner
 
 Its credential is good once and for an hour. When the line to the node breaks, the pod is over: the node makes another.
 """
@@ -20,7 +20,7 @@ from typing import Final
 
 from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
-from convoy.pods.courier import Courier, named
+from convoy.pods.link import PodLink, named
 from convoy.spec.settings import Grants
 from convoy.store import handover
 from convoy.store.blobs import BlobFolder
@@ -85,7 +85,7 @@ async def _serve(way: Way, folder: Path) -> None:
     stream = await _dialled(way)
     try:
         (folder / "blobs").mkdir(parents=True, exist_ok=True)
-        await Outpost(stream, folder).run()
+        await PodRunner(stream, folder).run()
     finally:
         stream.close()
 
@@ -104,7 +104,7 @@ async def _dialled(way: Way) -> Stream:
 
 
 @dataclass(slots=True)
-class Outpost:
+class PodRunner:
     """One worker's home away from its node."""
 
     stream: Stream
@@ -126,11 +126,11 @@ class Outpost:
     async def run(self) -> None:
         """Serve until the worker has ended and the node knows, or until the node is gone: then the worker goes, too."""
         kinds, budget = (pb.PodDown, pb.PodUp), Budget(NODE_SAYS)
-        courier = Courier(self.stream, self._blobs, self._words, kinds, budget=budget, holder=LINE)
+        link = PodLink(self.stream, self._blobs, self._words, kinds, budget=budget, holder=LINE)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
         async with asyncio.TaskGroup() as group:
-            writing = group.create_task(self._write(courier))
-            listening = group.create_task(self._listen(courier, group))
+            writing = group.create_task(self._write(link))
+            listening = group.create_task(self._listen(link, group))
             await asyncio.wait({writing, listening}, return_when=asyncio.FIRST_COMPLETED)
             if self._worker is not None:
                 await self._worker.stop(0)
@@ -146,18 +146,18 @@ class Outpost:
         """The pod is to go: the line ends, and the node sees it."""
         self.stream.cut()
 
-    async def _write(self, courier: Courier[pb.PodDown, pb.PodUp]) -> None:
+    async def _write(self, link: PodLink[pb.PodDown, pb.PodUp]) -> None:
         try:
-            await courier.write(PULSE_S, self._life)
+            await link.write(PULSE_S, self._life)
         except Unreachable:
             return
 
     def _life(self) -> pb.PodUp:
         return pb.PodUp(life=pb.Life(cpu_s=0.0 if self._worker is None else self._worker.cpu_s()))
 
-    async def _listen(self, courier: Courier[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:
+    async def _listen(self, link: PodLink[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:
         try:
-            while (down := await courier.read()) is not None:
+            while (down := await link.read()) is not None:
                 await self._said(down, group)
         except Unreachable:
             return

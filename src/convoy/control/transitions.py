@@ -1,4 +1,4 @@
-"""The lives of a job, a member and a task as tables; a move that is not listed raises, with the story so far."""
+"""The lives of a job, a member and a task as tables; a move that is not listed raises, with the traceback so far."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def move(record: R, state: str, **changes: object) -> R:
     if state not in table[record.state]:
         raise Bug(
             f"a {type(record).__name__.lower()} cannot go from {record.state!r} to {state!r}",
-            why=f"its story: {record}",
+            why=f"its traceback: {record}",
             fix="report this with the server's log",
         )
     return replace(record, state=state, **changes)  # type: ignore[arg-type]

@@ -25,7 +25,7 @@ Out = TypeVar("Out", pb.PodDown, pb.PodUp)
 In = TypeVar("In", pb.PodDown, pb.PodUp)
 
 
-class Courier(Generic[In, Out]):
+class PodLink(Generic[In, Out]):
     """Reads and writes one connection; its owner runs `write` in a task, and calls `read` until the end."""
 
     def __init__(

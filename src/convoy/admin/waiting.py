@@ -1,4 +1,4 @@
-"""The porch of the REST API: who has not yet said what it wants waits here, for a while, in a bounded number.
+"""The waiting of the REST API: who has not yet said what it wants waits here, for a while, in a bounded number.
 
 uvicorn gives a connection all the time in the world for its first request, and asyncio a minute for its handshake: a
 few hundred strangers who say nothing would keep everybody out. Here the longest wait goes when there are too many,
@@ -25,10 +25,10 @@ WAITING: Final = 512  # handshakes and connections without a whole request, seve
 class Caller(H11Protocol):
     """One connection: it waits until a whole request has come, and again after the answer."""
 
-    def __init__(self, porch: Waiting, server: uvicorn.Server) -> None:
-        """Wait on this porch for whatever the server serves."""
+    def __init__(self, waiting: Waiting, server: uvicorn.Server) -> None:
+        """Wait on this waiting for whatever the server serves."""
         super().__init__(server.config, server.server_state, app_state={"caller": self})
-        self._porch = porch
+        self._waiting = waiting
         self._known = False  # the request that is being answered is of somebody who has logged in
         self._late: asyncio.TimerHandle | None = None
 
@@ -40,7 +40,7 @@ class Caller(H11Protocol):
     def known(self) -> None:
         """The request is of somebody who has logged in: it waits among strangers no more."""
         self._known = True
-        self._porch.leave(self)
+        self._waiting.leave(self)
 
     def cut(self) -> None:
         """Hang up at once."""
@@ -60,7 +60,7 @@ class Caller(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
         super().connection_lost(exc)
-        self._porch.leave(self)
+        self._waiting.leave(self)
         self._forgive()
 
     def _wait(self) -> None:
@@ -70,9 +70,9 @@ class Caller(H11Protocol):
         else:
             self._forgive()
         if state in (h11.IDLE, h11.SEND_BODY) and not self._known and not self.transport.is_closing():
-            self._porch.enter(self, self.transport.abort, origin(self.client[0] if self.client else ""))
+            self._waiting.enter(self, self.transport.abort, origin(self.client[0] if self.client else ""))
         else:
-            self._porch.leave(self)
+            self._waiting.leave(self)
 
     def _forgive(self) -> None:
         if self._late is not None:
