@@ -46,7 +46,7 @@ docs: $(STAMP)  ## write the reference pages anew from the code
 	@$(BIN)/python docs/reference.py
 
 proto: $(STAMP)  ## generate the messages from wire/convoy.proto
-	@cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. convoy/wire/convoy.proto
+	@cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. convoy/wire/convoy.proto convoy/wire/pods.proto
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

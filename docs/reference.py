@@ -20,8 +20,9 @@ from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
 from convoy.control import rights, transitions
 from convoy.flows.catalog import BUILT_IN
+from convoy.flows.training import Training
 from convoy.provision import sample
-from convoy.spec import names, policy, project, settings
+from convoy.spec import filters, names, policy, project, settings
 from convoy.spec.job import Job, Resources
 
 FOLDER: Final = Path(__file__).parent / "reference"
@@ -75,18 +76,29 @@ POLICY: Final = {  # key: default, wanted, meaning
         "list of patterns",
         "images that a job may name, where jobs run in pods; a job that names none gets the site's own",
     ),
-    "limits": ("none", "mapping of `cpu`, `memory`, `gpu`", "the most that one job may ask for under `resources`"),
+    "limits": (
+        "none",
+        "mapping of `cpu`, `memory`, `gpu`, `state`",
+        "the most that one job may ask for under `resources`, and the bytes that its trainer may keep between tasks",
+    ),
     "leave": (
-        "`{logs: true, metrics: true, weight: exact}`",
-        "mapping of `logs`, `metrics`, `weight`",
-        "whether a job's output, errors and metrics leave; weights leave `exact`, `rounded` (one digit) or `fixed`",
+        "`{logs: true, metrics: true, values: true, weight: exact, arrays: 16Mi}`",
+        "mapping of `logs`, `metrics`, `values`, `weight`, `arrays`",
+        (
+            "whether a job's output and errors, its metrics, and its values (JSON beside the arrays) leave; weights "
+            "leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like the model"
+        ),
     ),
     "isolation": (
         "`[]`",
         "list of files, processes, network",
         "what jobs must be isolated from here: where this machine cannot do that, no job runs",
     ),
-    "filters": ("`[]`", "list of filters", "what every update passes before it leaves, from top to bottom"),
+    "filters": (
+        "`[]`",
+        "list of filters",
+        "what every answer passes before it leaves, in their order; `kinds: [train]` in one: for those questions alone",
+    ),
 }
 DOTTED: Final = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(\w+)")  # a name with its modules in front
 MEANING: Final = {"own": "their own jobs", "org": "their organisation's", "any": "yes", "none": "no"}
@@ -301,7 +313,7 @@ def _files() -> Iterator[str]:
     if set(POLICY) != set(policy.KEYS):
         raise SystemExit(f"docs/reference.py: keys of policy.yaml without a meaning: {set(POLICY) ^ set(policy.KEYS)}")
     yield from table(("key", "default", "wanted", "meaning"), ((code(key), *POLICY[key]) for key in policy.KEYS))
-    known = policy._FILTERS.items()  # noqa: SLF001 - the docs show them
+    known = filters._KINDS.items()  # noqa: SLF001 - the docs show them
     yield from table(("filter", "wanted"), ((code(name), wanted) for name, (wanted, _) in known))
 
 
@@ -382,16 +394,23 @@ def _workflows() -> Iterator[str]:
     yield ""
     yield "`with:` in a job.yaml gives these parameters. They are checked at `convoy job check` and at submit."
     yield ""
-    for name, function in BUILT_IN.items():
+    for name, entry in BUILT_IN.items():
         yield f"## {name}"
         yield ""
-        yield inspect.cleandoc(function.__doc__ or "")
+        yield inspect.cleandoc(entry.function.__doc__ or "")
         yield ""
-        _, *parameters = inspect.signature(function).parameters.values()
-        yield from table(
-            ("parameter", "type", "default"),
-            ((code(it.name), code(it.annotation), code(repr(it.default))) for it in parameters),
-        )
+        yield from _parameters(entry.own)
+    yield "## What every training workflow takes"
+    yield ""
+    yield inspect.cleandoc(Training.__doc__ or "")
+    yield ""
+    yield from _parameters(inspect.signature(Training).parameters.values())
+
+
+def _parameters(parameters: Iterable[inspect.Parameter]) -> Iterator[str]:
+    rows = [(code(it.name), code(it.annotation), code(repr(it.default))) for it in parameters]
+    if rows:
+        yield from table(("parameter", "type", "default"), rows)
 
 
 def _python() -> Iterator[str]:
@@ -556,12 +575,16 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
     ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD", "server.hub.MAX_UNREAD_BYTES")),
     ("what a worker leaves unread", "a worker", ("worker.launcher.MAX_UNREAD",)),
-    ("words between a node and a pod that wait", "a pod", ("pods.worker.MAX_UPS", "pods.runner.MAX_WORDS")),
+    (
+        "words between a node and a pod that wait",
+        "a pod",
+        ("pods.worker.MAX_UPS", "pods.runner.MAX_WORDS", "pods.link.MAX_UNNAMED"),
+    ),
     ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
     (
         "an update",
         "a site",
-        ("server.transfers.MAX_METRICS", "server.transfers.MAX_NAME", "server.transfers.MAX_TRIES"),
+        ("wire.values.MAX_METRICS", "wire.values.MAX_NAME", "wire.values.MAX_BYTES", "server.transfers.MAX_TRIES"),
     ),
     (
         "the header of a model or an update",
@@ -586,11 +609,22 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "site.quarantine.MAX_JOBS",
         ),
     ),
+    ("a histogram", "a job, a site", ("flows.histogram.MAX_BINS", "flows.histogram.MAX_COUNT")),
     ("a worker that dies", "a job", ("control.jobs.MAX_DEATHS", "site.trainer.MAX_TRIES")),
     (
         "a question of a workflow",
         "a job",
-        ("server.flows.MAX_KIND", "server.flows.MAX_QUESTION", "server.flows.MAX_SITES", "server.flows.MAX_NUMBER"),
+        (
+            "wire.values.MAX_KIND",
+            "wire.values.MAX_SITES",
+            "wire.values.MAX_NUMBER",
+            "control.plain.MAX_JSON",
+            "control.plain.MAX_DEPTH",
+            "model.reply.MAX_SLOTS",
+            "model.reply.MAX_DIMENSIONS",
+            "model.reply.MAX_LENGTH",
+            "model.reply.MAX_NAME",
+        ),
     ),
     (
         "a connection to 8003",

@@ -10,8 +10,9 @@ import pytest
 import sqlalchemy as sa
 
 from convoy.store import ledger, tables
-from convoy.wire import convoy_pb2
+from convoy.wire import convoy_pb2, pods_pb2
 
+PROTOS = (convoy_pb2, pods_pb2)
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "convoy"
 ROW = re.compile(r"^\| `(src/convoy/[^`]+)` \| (.+) \|$", re.MULTILINE)
@@ -90,7 +91,8 @@ def test_no_function_is_longer_than_60_lines():
     assert long == []
 
 
-def test_the_generated_messages_are_those_of_the_proto_file(tmp_path):
+@pytest.mark.parametrize("made", PROTOS, ids=lambda made: made.DESCRIPTOR.name)
+def test_the_generated_messages_are_those_of_the_proto_file(made, tmp_path):
     pytest.importorskip("grpc_tools", reason="grpc_tools is not installed: it comes with the extra `dev`")
     from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
 
@@ -101,12 +103,12 @@ def test_the_generated_messages_are_those_of_the_proto_file(tmp_path):
         "grpc_tools.protoc",
         "-I.",
         f"--descriptor_set_out={out}",
-        "convoy/wire/convoy.proto",
+        made.DESCRIPTOR.name,
     ]
     subprocess.run(command, cwd=ROOT / "src", check=True)
     (wanted,) = FileDescriptorSet.FromString(out.read_bytes()).file
-    committed = FileDescriptorProto.FromString(convoy_pb2.DESCRIPTOR.serialized_pb)
-    assert without_json_names(committed) == without_json_names(wanted), "convoy.proto has changed: make proto"
+    committed = FileDescriptorProto.FromString(made.DESCRIPTOR.serialized_pb)
+    assert without_json_names(committed) == without_json_names(wanted), "a .proto has changed: make proto"
 
 
 def without_json_names(file):
@@ -123,11 +125,12 @@ def without_json_names(file):
     return file
 
 
-def test_the_typed_face_of_the_messages_names_the_same_messages_and_fields():
-    tree = ast.parse((PACKAGE / "wire" / "convoy_pb2.pyi").read_text())
+@pytest.mark.parametrize("made", PROTOS, ids=lambda made: made.DESCRIPTOR.name)
+def test_the_typed_face_of_the_messages_names_the_same_messages_and_fields(made):
+    tree = ast.parse(Path(made.__file__).with_suffix(".pyi").read_text())
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    assert set(classes) == set(convoy_pb2.DESCRIPTOR.message_types_by_name)
-    for name, message in convoy_pb2.DESCRIPTOR.message_types_by_name.items():
+    assert set(classes) == set(made.DESCRIPTOR.message_types_by_name)
+    for name, message in made.DESCRIPTOR.message_types_by_name.items():
         typed = {node.target.id for node in classes[name].body if isinstance(node, ast.AnnAssign)}
         assert {field.name for field in message.fields} <= typed, name
 

@@ -37,7 +37,7 @@ def train(task):
     x, y = patients(task.site)
     model = task.model.numpy()
     x = (x - model["mean"]) / model["scale"]
-    for _ in range(task.config["questions"]):
+    for _ in range(task.config["steps"]):
         error = 1 / (1 + np.exp(-(x @ model["weight"] + model["bias"]))) - y
         model["weight"] -= task.config["lr"] * x.T @ error / len(y)
         model["bias"] -= task.config["lr"] * error.mean()

@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from convoy.flows.fleet import Answers, Fleet, NotEnough, Round
+    from convoy.flows.fleet import Answers, Fleet, NotEnough, Round, Stream
     from convoy.model.arrays import Model
     from convoy.model.mean import Mean
     from convoy.model.update import Update
-    from convoy.worker.tasks import Data, Reply, Task, evaluate, log, tasks, train
+    from convoy.worker.analytics import histogram
+    from convoy.worker.replies import Reply
+    from convoy.worker.scaffold import Scaffold
+    from convoy.worker.tasks import Data, Task, evaluate, log, tasks, train
     from convoy.worker.verbs import (
         FLModel,
         ParamsType,
@@ -31,12 +34,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"  # pyproject.toml says the same, and a test holds them together
 
 _PLACES = {  # where each public name lives; loaded when it is first used
-    "convoy.worker.tasks": ("Reply", "Task", "evaluate", "log", "tasks", "train"),
+    "convoy.worker.analytics": ("histogram",),
+    "convoy.worker.replies": ("Reply",),
+    "convoy.worker.scaffold": ("Scaffold",),
+    "convoy.worker.tasks": ("Task", "evaluate", "log", "tasks", "train"),
     "convoy.worker.verbs": (
         "FLModel", "ParamsType", "get_job_id", "get_site_name", "init", "is_evaluate", "is_running", "is_train",
         "receive", "send", "system_info",
     ),
-    "convoy.flows.fleet": ("Answers", "Fleet", "NotEnough", "Round"),
+    "convoy.flows.fleet": ("Answers", "Fleet", "NotEnough", "Round", "Stream"),
     "convoy.model.arrays": ("Model",),
     "convoy.model.mean": ("Mean",),
     "convoy.model.update": ("Update",),

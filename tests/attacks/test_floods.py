@@ -151,7 +151,13 @@ SAID = {
     ),
     "offers, whose answers it does not read": (
         "site-5",
-        pb.Up(offer=pb.Offer(job=UNKNOWN, question="1.0", update=pb.Blob(digest="0" * 64, header=bytes(2000)))),
+        pb.Up(
+            offer=pb.Offer(
+                job=UNKNOWN,
+                answer=pb.Answer(question="1.0", digest="0" * 64),
+                update=pb.Blob(digest="0" * 64, header=bytes(2000)),
+            )
+        ),
         False,
     ),
 }
@@ -198,7 +204,8 @@ async def test_beside_offers_of_a_large_header_that_never_bring_their_bytes_othe
         digest = arrays.save(blobs, "test", {f"layer.{n}.weight": np.ones(32, np.float32) for n in range(3000)})
         layout = blobs.read_header(digest)
         update = pb.Blob(digest=digest, size=layout.size, header=layout.header)
-        offer = pb.Up(offer=pb.Offer(job=job, question=down.task.question, update=update, weight=1.0))
+        answer = pb.Answer(question=down.task.question.id, digest=digest, weight=1.0)
+        offer = pb.Up(offer=pb.Offer(job=job, answer=answer, update=update))
 
         async def flood():
             with suppress(ConvoyError):
@@ -266,8 +273,8 @@ async def run(fleet):
         DEED
 """
 WORKFLOWS = {
-    "sites": "fleet.send(pb.WorkerUp(sites=pb.SitesAsk()))",
-    "ready": "fleet.send(pb.WorkerUp(ready=pb.Ready()))",
+    "sites": "fleet.carrier.send(pb.WorkerUp(sites=pb.SitesAsk()))",
+    "ready": "fleet.carrier.send(pb.WorkerUp(ready=pb.Ready()))",
     "prints": "print('x' * 200)",
 }
 

@@ -299,9 +299,9 @@ def test_a_workflow_that_hands_over_something_else_fails_and_its_server_goes_on(
         + HAND
         + f"""
 async def run(fleet):
-    files = tasks.Files(fleet._folder, fleet._out)
+    files = tasks.Files(fleet.carrier._folder, fleet.carrier._out)
     digest, _ = attack({how!r}, files, {{"w": np.ones(200_000, np.float32)}})
-    fleet.send(pb.WorkerUp(commit=pb.Commit(round=1, model=digest)))
+    fleet.carrier.send(pb.WorkerUp(commit=pb.Commit(round=1, model=digest)))
     await fleet.sites()
     await fleet.sites()
 """

@@ -54,7 +54,8 @@ async def heard(liar, *kinds: str) -> pb.Up:
 
 
 async def answered(liar, job: str, question: str, model: pb.Blob, round_: int = 1) -> pb.Up:
-    liar.says.put_nowait(pb.Down(task=pb.Task(job=job, question=question, kind="train", round=round_, model=model)))
+    asked = pb.Question(id=question, kind="train", round=round_, model=model.digest)
+    liar.says.put_nowait(pb.Down(task=pb.Task(job=job, question=asked, model=model)))
     return await heard(liar, "offer", "failed")
 
 
@@ -83,7 +84,7 @@ async def test_what_the_policy_holds_back_leaves_in_no_name_no_error_no_integer_
     async with lied_to(tmp_path) as (federation, liar):
         job = await begun(federation, liar, policy)
         offer = (await answered(liar, job, "1.0", model)).offer
-        assert (offer.weight, dict(offer.metrics)) == (2000, {})
+        assert (offer.answer.weight, dict(offer.answer.metrics)) == (2000, {})
         update = safetensors.numpy.load(offer.update.whole)
         assert update["n"].tolist() == [0]
         assert np.linalg.norm(update["w"]) == pytest.approx(1)

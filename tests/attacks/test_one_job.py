@@ -88,8 +88,8 @@ def test_a_model_that_no_array_can_be_fails_its_job(live, session, tmp_path):
         SHAPES
         + f"""
 async def run(fleet):
-    digest = written(fleet._out, {UPDATES["a shape that no array can have"]})
-    fleet.send(pb.WorkerUp(commit=pb.Commit(round=1, model=digest)))
+    digest = written(fleet.carrier._out, {UPDATES["a shape that no array can have"]})
+    fleet.carrier.send(pb.WorkerUp(commit=pb.Commit(round=1, model=digest)))
     await fleet.sites()
     await fleet.sites()
 """
@@ -112,8 +112,8 @@ def test_a_number_that_no_database_takes_fails_its_job(field, value, live, sessi
         SHAPES
         + f"""
 async def run(fleet):
-    digest = written(fleet._out, ('w', 'F32', (4,), 16, {ZEROS}))
-    fleet.send(pb.WorkerUp(commit=pb.Commit({field})))
+    digest = written(fleet.carrier._out, ('w', 'F32', (4,), 16, {ZEROS}))
+    fleet.carrier.send(pb.WorkerUp(commit=pb.Commit({field})))
     await fleet.sites()
     await fleet.sites()
 """

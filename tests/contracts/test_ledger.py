@@ -9,16 +9,21 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convoy.control.records import Job, Member, Question, Round, Task
+from convoy.control.records import Answer, Job, Member, Question, Round, Task
 from convoy.errors import BadInput, NotAllowed, Unreachable
+from convoy.model.reply import Slot
 from convoy.store.ledger import AGAIN_S, Dropped, Switched, Undone, Withdrawn, open_ledger
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
 J, K = "a" * 32, "b" * 32
 JOB = Job(J, "tumours", "ada@example.org", "org", "d" * 64, 5 << 30, "{}", "running", "", 1e9 + 0.25)
-QUESTION = Question(J, "1.0", "train", 1, 3, "m" * 64, 2, ("site-1", "site-2"), 30.5, 1.5, {"factor": 0.1})
-TASK = Task(J, "1.0", "site-1", "received", "u" * 64, 12.5, {"loss": 0.25, "auc": 1e-300})
+QUESTION = Question(
+    J, "1.0", "train", 1, 3, "m" * 64, (Slot("n", "I64", (None, 2)),), 9, '{"factor": 0.1}', 2, ("a", "b"), 1, 30.5, 2,
+    0.1, 1.5, True, False, ("site-1", "site-2"), 0,
+)  # fmt: skip
+ANSWER = Answer("1.0", "u" * 64, 12.5, {"loss": 0.25, "auc": 1e-300}, '{"n": 1}', "", 7)
+TASK = Task(J, "1.0", "site-1", "received", ANSWER, 3)
 ROUND = Round(J, 1, "m" * 64, {"loss": 0.5}, True, (("site-1", 12.5),), (("site-2", "train: too late"),), 1e9 + 7)
 MEMBER = Member(J, "site-1", "ready")
 
@@ -80,7 +85,9 @@ def test_records_of_one_write_count_in_their_order(ledger):
 def test_a_write_is_kept_whole_or_not_at_all(ledger):
     ledger.write([JOB])
     with pytest.raises((sa.exc.StatementError, TypeError)):
-        ledger.write([replace(JOB, cause="half"), MEMBER, replace(TASK, metrics={"what": object()})])
+        ledger.write(
+            [replace(JOB, cause="half"), MEMBER, replace(TASK, answer=replace(ANSWER, metrics={"what": object()}))]
+        )
     contents = ledger.load()
     assert (contents.jobs, contents.members) == ([JOB], [])
 
@@ -97,13 +104,13 @@ def test_rounds_come_in_their_own_order(ledger):
 
 
 def test_of_steps_and_tasks_only_those_that_may_still_be_asked_for_are_loaded(ledger):
-    questions = [replace(QUESTION, question=f"{number}.0", round=number) for number in (0, 1, 2)]
-    tasks = [replace(TASK, question=question.question) for question in questions]
+    questions = [replace(QUESTION, id=f"{number}.0", round=number) for number in (0, 1, 2)]
+    tasks = [replace(TASK, question=question.id) for question in questions]
     ended = replace(JOB, id=K, state="completed")
     unfinished = replace(ROUND, round=2, model="")
     ledger.write([JOB, ended, *questions, *tasks, ROUND, unfinished, replace(QUESTION, job=K), replace(TASK, job=K)])
     contents = ledger.load()
-    assert sorted(question.question for question in contents.questions) == ["0.0", "2.0"]
+    assert sorted(question.id for question in contents.questions) == ["0.0", "2.0"]
     assert sorted(task.question for task in contents.tasks) == ["0.0", "2.0"]
     assert {question.job for question in contents.questions} == {J}
 
@@ -215,7 +222,7 @@ def test_the_end_of_the_trail_is_known_at_a_start(ledger):
 
 def test_a_record_of_the_trail_is_kept_with_what_it_tells_of_or_not_at_all(ledger):
     with pytest.raises((sa.exc.StatementError, TypeError)):
-        ledger.write([*chain(1), replace(TASK, metrics={"what": object()})])
+        ledger.write([*chain(1), replace(TASK, answer=replace(ANSWER, metrics={"what": object()}))])
     assert ledger.trail(0, 9) == []
     ledger.write([*chain(1), JOB])
     assert (ledger.trail(0, 9), ledger.load().jobs) == (chain(1), [JOB])

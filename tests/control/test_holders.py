@@ -56,7 +56,7 @@ def test_a_holder_lets_go_once_its_round_is_committed_and_on_the_disk(running, h
 
 def test_a_question_that_waits_for_sites_holds_its_model(running):
     running(asked(at_least=4))
-    assert running.job.pending is not None
+    assert running.job.pending
     assert holders.stays(running.job, "question.1.0")
 
 

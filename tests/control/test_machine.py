@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convoy.control import effects, events, questions
 from convoy.control.machine import Machine, Now
-from convoy.control.records import Job, JobId, SiteName, Task
+from convoy.control.records import Answer, Job, JobId, Question, SiteName, Task
 from convoy.control.state import LiveSite, Needs, State
 from convoy.control.transitions import move
 from convoy.errors import Bug
@@ -51,11 +51,11 @@ def joined(site: SiteName, holds: frozenset[str] = frozenset(), cpu: float = 4) 
 
 
 def asked(question: str = "1.0", round_: int = 1, at_least: int = 2, **more) -> events.Asked:
-    return events.Asked(J, question, "train", round_, 3, "m0", at_least, **more)
+    return events.Asked(Question(J, question, "train", round_, 3, "m0", at_least=at_least, **more))
 
 
-def updated(site: SiteName, digest: str, question: str = "1.0") -> events.Updated:
-    return events.Updated(J, question, site, digest, 1.0, {})
+def updated(site: SiteName, digest: str, question: str = "1.0", **more) -> events.Answered:
+    return events.Answered(J, site, Answer(question, digest, **more))
 
 
 def kinds(found: list[effects.Effect]) -> list[str]:
@@ -82,7 +82,7 @@ def test_a_job_waits_in_words_until_enough_sites_are_there_and_then_starts():
 def test_shares_are_told_in_site_order_whatever_order_they_come_in(running):
     running(asked())
     found = running(updated(C, "c"), updated(A, "a"), updated(B, "b"))
-    told = [effect.task.site for effect in found if isinstance(effect, effects.TellShare)]
+    told = [effect.task.site for effect in found if isinstance(effect, effects.TellAnswer)]
     assert told == [A, B, C]
     assert isinstance(found[-1], effects.TellEnd)
     assert found[-1].error == ""
@@ -101,22 +101,22 @@ def test_a_resend_gets_the_same_receipt_and_another_body_is_refused(running):
     assert kinds(running(updated(A, "a"))) == ["SendReceipt"]
     found = running(updated(A, "x"))
     assert kinds(found) == ["Conflict", "SendReject"]
-    assert running.job.questions["1.0"].tasks[A].digest == "a"
+    assert running.job.questions["1.0"].tasks[A].answer.digest == "a"
 
 
 def test_a_restarted_workflow_gets_the_same_shares_from_the_first(running):
     running(asked(), updated(A, "a"), updated(B, "b"))
     running(events.FlowDied(J, "killed by SIGKILL"))
     found = running(asked())
-    assert [effect.task.site for effect in found if isinstance(effect, effects.TellShare)] == [A, B]
+    assert [effect.task.site for effect in found if isinstance(effect, effects.TellAnswer)] == [A, B]
     assert "SendTask" not in kinds(found)
 
 
 def test_a_restarted_workflow_is_told_nothing_before_it_asks(running):
     running(asked(), updated(A, "a"), events.FlowDied(J, "killed by SIGKILL"))
-    assert "TellShare" not in kinds(running(updated(B, "b")))
+    assert "TellAnswer" not in kinds(running(updated(B, "b")))
     found = running(asked(), updated(C, "c"))
-    assert [effect.task.site for effect in found if isinstance(effect, effects.TellShare)] == [A, B, C]
+    assert [effect.task.site for effect in found if isinstance(effect, effects.TellAnswer)] == [A, B, C]
 
 
 def test_a_site_without_progress_for_the_patience_is_left_out_and_told_so(running):
@@ -292,8 +292,8 @@ def test_the_workflow_sees_the_same_shares_under_any_order_and_any_trouble(order
             case str() if item in (A, B, C):
                 drive(updated(SiteName(item), f"d{item}"))
     last = next(i for i in reversed(range(len(drive.done))) if isinstance(drive.done[i], effects.TellEnd))
-    told = [e.task for e in drive.done[:last] if isinstance(e, effects.TellShare)][-3:]
-    assert [(task.site, task.digest) for task in told] == [(A, f"d{A}"), (B, f"d{B}"), (C, f"d{C}")]
+    told = [e.task for e in drive.done[:last] if isinstance(e, effects.TellAnswer)][-3:]
+    assert [(task.site, task.answer.digest) for task in told] == [(A, f"d{A}"), (B, f"d{B}"), (C, f"d{C}")]
 
 
 def test_a_site_that_fails_a_task_which_nobody_knows_is_told_to_forget_it(running):
@@ -406,7 +406,7 @@ def test_a_question_that_no_wait_will_answer_is_answered_at_once():
     told = "'train' needs answers of 2 sites and can ask 1"
     assert drive(asked(sites=(A,)))[-1] == effects.TellEnd(J, "1.0", told)
     assert drive(asked(sample=1))[-1] == effects.TellEnd(J, "1.0", told)
-    assert drive.job.pending is None
+    assert drive.job.pending == {}
     assert drive.job.record.state == "running"
 
 
@@ -454,7 +454,7 @@ def test_a_refusal_costs_a_round_nothing_while_enough_others_answer():
     drive(asked(), events.MemberReady(J, B), events.MemberRefused(J, C, "no"))
     assert drive.job.waiting_for == [A, B, C]  # it may still change its mind
     found = drive(updated(A, "a"), updated(B, "b"))
-    assert [effect.task.reason for effect in found if isinstance(effect, effects.TellShare)] == [
+    assert [effect.task.reason for effect in found if isinstance(effect, effects.TellAnswer)] == [
         "",
         "",
         "refused the job: no",

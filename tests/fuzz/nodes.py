@@ -9,7 +9,7 @@ import structlog
 
 from convoy.control import events
 from convoy.control.machine import Machine, Now
-from convoy.control.records import Job, JobId, SiteName
+from convoy.control.records import Job, JobId, Question, SiteName
 from convoy.control.state import LiveSite, Needs, State
 from convoy.errors import Unreachable
 from convoy.pods.link import PodLink
@@ -29,6 +29,7 @@ from convoy.store import arrays
 from convoy.trust import enrolment
 from convoy.trust.federation import Federation, Roll, sign
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import pods_pb2
 from convoy.wire.budget import Budget
 from convoy.wire.frames import LENGTH, length_of, parsed
 from convoy.wire.pump import Pump
@@ -94,7 +95,7 @@ def running():
         events.Submitted(record),
         events.CommitAsked(record.id, 0, model, {}, False),
         events.MemberReady(record.id, HERE),
-        events.Asked(record.id, "1.0", "train", 1, 3, model, 1),
+        events.Asked(Question(record.id, "1.0", "train", 1, 3, model)),
     ):
         post(event)
     return machine, post
@@ -192,6 +193,8 @@ async def from_a_pod(data: bytes) -> None:
     made = ({"metadata": {"name": "w"}}, {})
     worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event())
     before = files.blobs.digests()
-    await worker._listen(PodLink(Lines(data), files.blobs, asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD)))
+    await worker._listen(
+        PodLink(Lines(data), files.blobs, asyncio.Queue(), (pods_pb2.PodUp, pods_pb2.PodDown), budget=Budget(POD))
+    )
     for digest in files.blobs.digests() - before:
         files.blobs.condemn(digest)

@@ -342,10 +342,13 @@ def ups():
 
     made, model = workspace()
     blob = pb.Blob(digest=model, whole=made.job(JOB).blobs.path(model).read_bytes())
+    answer = pb.Answer(
+        question="1.0", digest=model, weight=1.0, metrics={"loss": 0.5}, value='{"n": [1]}', state_bytes=9
+    )
     for one in (
         pb.Up(ready=pb.JobReady(job=JOB)),
         pb.Up(refused=pb.JobRefused(job=JOB, reason="no")),
-        pb.Up(offer=pb.Offer(job=JOB, question="1.0", update=blob, weight=1.0, metrics={"loss": 0.5})),
+        pb.Up(offer=pb.Offer(job=JOB, update=blob, answer=answer)),
         pb.Up(failed=pb.TaskFailed(job=JOB, question="1.0", error="no", traceback="Traceback")),
         pb.Up(progress=pb.Progress(job=JOB)),
         pb.Up(log=pb.Log(job=JOB, offset=0, data=b"a line\n")),
@@ -375,6 +378,17 @@ async def _down(said) -> None:
         await site()._said(said)
 
 
+def asked(**more):
+    """A question with a value in every field."""
+    from convoy.wire import convoy_pb2 as pb
+
+    said = {"id": "1.0", "kind": "train", "round": 1, "rounds": 2, "model": "0" * 64, "settings": '{"a": 1.0}'}
+    said |= {"at_least": 1, "sample": 1, "sites": [SITE], "deadline_s": 1.0, "max_norm": 2.0, "quorum": 1}
+    said |= {"grace_s": 1.0, "by_arrival": True, "outlives": True, "has_reply": True, "reply_bytes": 9}
+    slots = [pb.Slot(name="n", dtype="F32", shape=[-1, 2])]
+    return pb.Question(**{**said, "reply": slots, "cohort": [SITE], **more})
+
+
 def downs():
     from convoy.wire import convoy_pb2 as pb
 
@@ -382,12 +396,12 @@ def downs():
     for one in (
         pb.Down(welcome=pb.Welcome(version="1", jobs=[pb.Held(job=JOB, log_offset=3)])),
         pb.Down(start=pb.Start(job=JOB, bundle="0" * 64, size=5, whole=b"12345", log_offset=1)),
-        pb.Down(task=pb.Task(job=JOB, question="1.0", kind="train", round=1, rounds=2, model=blob, numbers={"a": 1.0})),
+        pb.Down(task=pb.Task(job=JOB, question=asked(), model=blob, after="1.0")),
         pb.Down(stop=pb.Stop(job=JOB, reason="over")),
         pb.Down(want=pb.Want(job=JOB, question="1.0", ranges=[pb.Range(start=0, end=9)])),
         pb.Down(receipt=pb.Receipt(job=JOB, question="1.0", digest="0" * 64)),
         pb.Down(reject=pb.Reject(job=JOB, question="1.0", reason="no")),
-        pb.Down(committed=pb.Committed(job=JOB, round=1)),
+        pb.Down(committed=pb.Committed(job=JOB, round=1, folded=["1.0"], after="1.0")),
         pb.Down(cancel=pb.Cancel(job=JOB, question="1.0")),
         *(pb.Down(federation=pb.Federation(json=signed)) for signed in federations_()),
         pb.Down(certificate=pb.Certificate(pem=world()[3][1])),
@@ -406,20 +420,21 @@ def pod(data: bytes) -> None:
 
 def pods_():
     from convoy.wire import convoy_pb2 as pb
+    from convoy.wire import pods_pb2
     from convoy.wire.frames import pack
     from tests.fuzz.nodes import workspace
 
     made, model = workspace()
     blobs = made.job(JOB).blobs
     whole, header = blobs.path(model).read_bytes(), blobs.read_header(model).header
-    known = pb.PodUp(blob=pb.Blob(digest=model, size=len(whole), header=header))
+    known = pods_pb2.PodUp(blob=pb.Blob(digest=model, size=len(whole), header=header))
     answer = pb.WorkerUp(answer=pb.Answer(question="1.0", digest=model, weight=1.0, metrics={"loss": 1.0}))
     said = (
-        pb.PodUp(life=pb.Life(cpu_s=1.0)),
-        pb.PodUp(output=b"a line\n"),
-        pb.PodUp(blob=pb.Blob(digest=model, size=len(whole), whole=whole)),
-        pb.PodUp(word=answer),
-        pb.PodUp(ended=pb.Ended(how="exit code 1")),
+        pods_pb2.PodUp(life=pods_pb2.Life(cpu_s=1.0)),
+        pods_pb2.PodUp(output=b"a line\n"),
+        pods_pb2.PodUp(blob=pb.Blob(digest=model, size=len(whole), whole=whole)),
+        pods_pb2.PodUp(word=answer),
+        pods_pb2.PodUp(ended=pods_pb2.Ended(how="exit code 1")),
     )
     yield b"".join(map(pack, said))
     yield pack(known) + whole[len(header) :] + pack(said[3])
@@ -440,13 +455,11 @@ def flows_():
 
     _, model = workspace()
     for one in (
-        pb.WorkerUp(ask=pb.Ask(question="1.0", kind="train", round=1, rounds=2, model=model, at_least=1, sample=1)),
+        pb.WorkerUp(ask=pb.Question(id="1.0", kind="train", round=1, rounds=2, model=model, at_least=1, sample=1)),
+        pb.WorkerUp(ask=asked(id="1.1", model=model)),
         pb.WorkerUp(
-            ask=pb.Ask(
-                question="1.1", kind="x", model=model, sites=[SITE], deadline_s=1.0, max_norm=2.0, numbers={"a": 1.0}
-            )
+            commit=pb.Commit(round=1, model=model, metrics={"loss": 1.0}, best=True, state=model, folded=["1.0"])
         ),
-        pb.WorkerUp(commit=pb.Commit(round=1, model=model, metrics={"loss": 1.0}, best=True)),
         pb.WorkerUp(done=pb.Done()),
         pb.WorkerUp(failure=pb.Failure(error="no", traceback="why", full=True)),
         pb.WorkerUp(sites=pb.SitesAsk()),

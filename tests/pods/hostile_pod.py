@@ -11,14 +11,15 @@ from pathlib import Path
 from convoy.errors import Unreachable
 from convoy.pods.runner import Pass
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import pods_pb2
 from convoy.wire.dial import Way
 from convoy.wire.frames import pack
 
 DEEDS = {
-    "life": pb.PodUp(life=pb.Life(cpu_s=1.0)),
-    "ready": pb.PodUp(word=pb.WorkerUp(ready=pb.Ready())),
-    "failures": pb.PodUp(word=pb.WorkerUp(failure=pb.Failure(error="no", traceback="no " * 1000))),
-    "output": pb.PodUp(output=b"x" * 1000 + b"\n"),
+    "life": pods_pb2.PodUp(life=pods_pb2.Life(cpu_s=1.0)),
+    "ready": pods_pb2.PodUp(word=pb.WorkerUp(ready=pb.Ready())),
+    "failures": pods_pb2.PodUp(word=pb.WorkerUp(failure=pb.Failure(error="no", traceback="no " * 1000))),
+    "output": pods_pb2.PodUp(output=b"x" * 1000 + b"\n"),
 }
 
 

@@ -18,6 +18,7 @@ from convoy.site.trainer import Trainer
 from convoy.store import arrays
 from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import pods_pb2
 from convoy.wire.dial import Way
 from convoy.worker.launcher import Order
 
@@ -66,11 +67,10 @@ class Site:
         return arrays.save(self.blobs, "test", {"w": np.full(size, value, np.float32)})
 
     async def train(self, digest, round_=1):
-        task = pb.Task(job=JOB, question=f"{round_}.0", kind="train", round=round_)
-        task.model.digest = digest
-        said = await self.trainer.train(task)
-        if said.whole:  # as its site does
-            self.blobs.put(HANDED, said.whole, expect=said.answer.digest)
+        question = pb.Question(id=f"{round_}.0", kind="train", round=round_, model=digest)
+        said = await self.trainer.train(pb.Task(job=JOB, question=question))
+        for whole in said.wholes.values():  # as its site does
+            self.blobs.put(HANDED, whole, expect=said.answer.digest)
         return said
 
 
@@ -191,7 +191,7 @@ async def test_a_credential_is_good_once(away, tmp_path):
     (home,) = {it["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"] for it in cluster.jobs.values()}
     host, port = home.split(":")
     stream = await Way(host, int(port), Pass(tmp_path / "pods" / pod / "pass")).dial()
-    assert await stream.read(pb.PodDown) is None, "the node hangs up"
+    assert await stream.read(pods_pb2.PodDown) is None, "the node hangs up"
     stream.close()
     assert (await site.train(site.model(2), 2)).answer.weight == 7, "and the worker is not disturbed"
 
@@ -222,7 +222,7 @@ async def test_a_pod_that_sends_other_bytes_for_a_model_changes_nothing_at_its_n
     stream = await called(cluster, await cluster.made.get())
     for digest, header in ((model, site.blobs.read_header(model).header), (update, false.header)):
         said = pb.Blob(digest=digest, size=false.size, header=header)
-        await stream.write(pb.PodUp(blob=said))
+        await stream.write(pods_pb2.PodUp(blob=said))
         await stream.give(memoryview(bytes(false.size - len(header))))
     for _ in range(2):
         cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted"})
@@ -244,7 +244,7 @@ async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, si
         digest = site.model(2, size)
         whole = site.blobs.path(digest).read_bytes()
         site.blobs.release("test", digest)
-        await stream.write(pb.PodUp(blob=pb.Blob(digest=digest, size=len(whole), whole=whole[: 60 << 10])))
+        await stream.write(pods_pb2.PodUp(blob=pb.Blob(digest=digest, size=len(whole), whole=whole[: 60 << 10])))
     for _ in range(2):
         cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted"})
     with pytest.raises(JobFailed):

@@ -10,6 +10,7 @@ from convoy.pods.worker import POD
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import pods_pb2
 from convoy.wire.budget import Budget
 
 
@@ -42,17 +43,17 @@ def blobs(tmp_path):
 
 
 def link(wire, blobs, words=None):
-    return PodLink(wire, blobs, words or asyncio.Queue(), (pb.PodUp, pb.PodDown), budget=Budget(POD))
+    return PodLink(wire, blobs, words or asyncio.Queue(), (pods_pb2.PodUp, pods_pb2.PodDown), budget=Budget(POD))
 
 
 async def test_who_talks_all_the_time_gives_signs_of_life_all_the_same(blobs):
     words, wire = asyncio.Queue(), Wire()
-    writing = asyncio.create_task(link(wire, blobs, words).write(0.02, lambda: pb.PodDown(ping=pb.Ping())))
+    writing = asyncio.create_task(link(wire, blobs, words).write(0.02, lambda: pods_pb2.PodDown(ping=pb.Ping())))
     heard = 0
     while heard < 3:
-        words.put_nowait((pb.PodDown(word=pb.WorkerDown(bye=pb.Bye())), ()))
+        words.put_nowait((pods_pb2.PodDown(word=pb.WorkerDown(bye=pb.Bye())), ()))
         await asyncio.sleep(0)
-        heard = sum(isinstance(it, pb.PodDown) and it.WhichOneof("it") == "ping" for it in wire.said)
+        heard = sum(isinstance(it, pods_pb2.PodDown) and it.WhichOneof("it") == "ping" for it in wire.said)
     words.put_nowait(None)
     await writing
 
@@ -70,12 +71,12 @@ async def test_a_large_blob_leaves_turns_for_everybody_else_on_both_ends(blobs, 
 
     busy = asyncio.create_task(others())
     words = asyncio.Queue()
-    words.put_nowait((pb.PodDown(word=pb.WorkerDown()), (digest,)))
+    words.put_nowait((pods_pb2.PodDown(word=pb.WorkerDown()), (digest,)))
     words.put_nowait(None)
-    await link(Wire(), blobs, words).write(60, pb.PodDown)
+    await link(Wire(), blobs, words).write(60, pods_pb2.PodDown)
     sent = turns
     (tmp_path / "other").mkdir()
-    said = pb.PodUp(blob=pb.Blob(digest=digest, size=layout.size, header=layout.header))
+    said = pods_pb2.PodUp(blob=pb.Blob(digest=digest, size=layout.size, header=layout.header))
     other = link(Wire([said], whole[len(layout.header) :]), BlobFolder(tmp_path / "other"))
     assert await other.read() is None
     busy.cancel()
@@ -88,7 +89,7 @@ async def test_a_blob_that_breaks_off_is_not_held_and_leaves_nothing(blobs, tmp_
     digest = arrays.save(blobs, "test", {"w": np.zeros(CHUNK, np.float64)})
     layout = blobs.read_header(digest)
     (tmp_path / "other").mkdir()
-    said = pb.PodUp(blob=pb.Blob(digest=digest, size=layout.size, header=layout.header))
+    said = pods_pb2.PodUp(blob=pb.Blob(digest=digest, size=layout.size, header=layout.header))
     wire = Wire([said])
 
     async def broken(_view):

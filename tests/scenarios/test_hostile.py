@@ -55,7 +55,7 @@ def test_a_digest_that_is_a_path_is_refused_at_its_site(session, tmp_path):
         """
     )
     reasons = without_site_two(session, tmp_path / "path", train)
-    assert all("is not the name of a blob" in reason for reason in reasons)
+    assert all("names a blob that cannot be" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ async def run(fleet):
 DEEDS = {
     "long": "line().sendall(b'\\xff' * 64)",
     "junk": "line().sendall(b'\\5\\0\\0\\0hello')",
-    "answers": "fleet.send(pb.WorkerUp(answer=pb.Answer(question='1.0')))",
-    "path": "fleet.send(pb.WorkerUp(commit=pb.Commit(round=1, model='../../x')))",
-    "absent": "fleet.send(pb.WorkerUp(commit=pb.Commit(round=1, model='0' * 64)))",
+    "answers": "fleet.carrier.send(pb.WorkerUp(answer=pb.Answer(question='1.0')))",
+    "path": "fleet.carrier.send(pb.WorkerUp(commit=pb.Commit(round=1, model='../../x')))",
+    "absent": "fleet.carrier.send(pb.WorkerUp(commit=pb.Commit(round=1, model='0' * 64)))",
     "hangs up": "line().shutdown(socket.SHUT_RDWR)",
     "dies": "os._exit(3)",
     "removes": "shutil.rmtree('..'); os._exit(3)",

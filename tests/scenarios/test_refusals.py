@@ -28,7 +28,7 @@ def forge(task, arrays, weight=1.0, metrics=None):
     digest, whole = hand_over(here._files.out, arrays) if arrays is not None else ("", b"")
     here.open = None
     answer = pb.Answer(question=task.question, digest=digest, weight=weight, metrics=metrics or {})
-    here._send(pb.WorkerUp(answer=answer, whole=whole))
+    here._send(pb.WorkerUp(answer=answer, wholes={digest: whole} if whole else {}))
 """
 DEEDS = {
     "missing tensor": ("forge(task, {'w': w})", "the update lacks the tensor 'b'"),
@@ -41,7 +41,7 @@ DEEDS = {
     "weight not a number": ("forge(task, {'w': w, 'b': b}, weight=float('nan'))", "must be finite"),
     "infinite weight": ("forge(task, {'w': w, 'b': b}, weight=float('inf'))", "must be finite"),
     "metric not a number": ("forge(task, {'w': w, 'b': b}, metrics={'m': float('nan')})", "must be finite"),
-    "no model": ("forge(task, None)", "training must answer with a model"),
+    "no model": ("forge(task, None)", "a 'train' question wants them"),
     "far away": ("w[0] += 1000; forge(task, {'w': w, 'b': b})", "is 1000 away from its model: the bound is 10 (L2)"),
 }  # fmt: skip
 TRAIN = (

@@ -72,9 +72,8 @@ class Mallory:
         """Say something; return all that the server says to it, by kind."""
         self.barriers += 1
         never = f"8.{self.barriers}"
-        await self.stream.write(
-            up, pb.Up(offer=pb.Offer(job=self.own, question=never, update=pb.Blob(digest="0" * 64)))
-        )
+        answer = pb.Answer(question=never, digest="0" * 64)
+        await self.stream.write(up, pb.Up(offer=pb.Offer(job=self.own, answer=answer, update=pb.Blob(digest="0" * 64))))
         heard = []
         while (down := await self.stream.read(pb.Down)).reject.question != never:
             if down.WhichOneof("it") not in BROADCAST:
@@ -115,9 +114,8 @@ SAID = {  # by what a site may say: about a job and a question
     "refused": lambda job, question: {"job": job, "reason": "no"},
     "offer": lambda job, question: {
         "job": job,
-        "question": question,
+        "answer": pb.Answer(question=question, digest="0" * 64, weight=1.0),
         "update": pb.Blob(digest="0" * 64, size=9),
-        "weight": 1.0,
     },
     "failed": lambda job, question: {"job": job, "question": question, "error": "no", "traceback": "no"},
     "progress": lambda job, question: {"job": job},
@@ -221,7 +219,7 @@ def digest_of(made, job):
 NONSENSE = {
     "nothing": pb.Up(),
     "a path for a job": pb.Up(progress=pb.Progress(job="../../../etc")),
-    "a digit that is none": pb.Up(offer=pb.Offer(job=UNKNOWN, question="\N{SUPERSCRIPT TWO}.0")),
+    "a digit that is none": pb.Up(offer=pb.Offer(job=UNKNOWN, answer=pb.Answer(question="\N{SUPERSCRIPT TWO}.0"))),
     "a question without end": pb.Up(failed=pb.TaskFailed(job=UNKNOWN, question="9" * 100_000)),
     "no request": pb.Up(request=pb.CertificateRequest(pem=b"-----BEGIN CERTIFICATE REQUEST-----")),
 }
@@ -280,7 +278,8 @@ async def test_an_update_that_is_sent_again_counts_once_and_another_body_is_refu
         first, other = (offered(tmp_path / str(value), task, value) for value in (2.0, 50.0))
         receipts = [await mallory.says(pb.Up(offer=first)) for _ in range(3)]
         assert (
-            receipts == [[pb.Down(receipt=pb.Receipt(job=job, question=task.question, digest=first.update.digest))]] * 3
+            receipts
+            == [[pb.Down(receipt=pb.Receipt(job=job, question=task.question.id, digest=first.update.digest))]] * 3
         )
         (refused,) = await mallory.says(pb.Up(offer=other))
         assert refused.reject.reason == "this task was answered before, with another body"
@@ -295,7 +294,9 @@ async def test_an_update_that_is_sent_again_counts_once_and_another_body_is_refu
         (model,) = [file for file in files if file.suffix == ".safetensors"]
         np.testing.assert_allclose(load_file(model)["w"], (1 * 1 + 3 * 2) / 4)
         told = [
-            it async for it in convoy.audit() if isinstance(it, Record) and it.object == f"task:{job}/{task.question}"
+            it
+            async for it in convoy.audit()
+            if isinstance(it, Record) and it.object == f"task:{job}/{task.question.id}"
         ]
         assert [it.outcome for it in told] == ["refused: another body for a task that was answered before"]
 
@@ -306,6 +307,5 @@ def offered(folder, task, value):
     blobs = BlobFolder(folder)
     digest = arrays.save(blobs, "test", {"w": np.full(4, value, np.float32)})
     whole = blobs.path(digest).read_bytes()
-    return pb.Offer(
-        job=task.job, question=task.question, update=pb.Blob(digest=digest, size=len(whole), whole=whole), weight=3.0
-    )
+    answer = pb.Answer(question=task.question.id, digest=digest, weight=3.0)
+    return pb.Offer(job=task.job, answer=answer, update=pb.Blob(digest=digest, size=len(whole), whole=whole))

@@ -9,7 +9,7 @@ from convoy.admin.grant import Granted
 from convoy.admin.port import Person
 from convoy.control import effects, events
 from convoy.control.machine import Now
-from convoy.control.records import Job, JobId
+from convoy.control.records import Job, JobId, Question
 from convoy.errors import NotAllowed, NotFound, Refused, StorageFull
 from convoy.server.coordinator import ServerCoordinator
 from convoy.spec.job import read_job
@@ -49,7 +49,7 @@ async def failed(coordinator, error):
 
 async def test_a_job_that_failed_because_its_sites_made_no_progress_says_that_patience_ran_out(coordinator):
     job, machine = await running(coordinator), coordinator.loop.machine
-    machine.step(events.Asked(J, "1.0", "train", 1, 3, "a" * 64, 2), Now(0, 0))
+    machine.step(events.Asked(Question(J, "1.0", "train", 1, 3, "a" * 64, at_least=2)), Now(0, 0))
     found = machine.step(events.TimePassed(), LATER)
     (end,) = [effect for effect in found if isinstance(effect, effects.TellEnd)]
     assert not coordinator._view(job).patience_out
@@ -61,7 +61,7 @@ async def test_a_job_that_failed_because_too_few_sites_were_there_says_that_pati
     job = await running(coordinator)
     for site in ("site-1", "site-2"):
         coordinator.loop.post(events.MemberRefused(J, site, "no"))
-    coordinator.loop.machine.step(events.Asked(J, "1.0", "train", 1, 3, "a" * 64, 2), Now(0, 0))
+    coordinator.loop.machine.step(events.Asked(Question(J, "1.0", "train", 1, 3, "a" * 64, at_least=2)), Now(0, 0))
     coordinator.loop.machine.step(events.TimePassed(), LATER)
     await failed(coordinator, "it has ended already")
     assert coordinator._view(job).patience_out

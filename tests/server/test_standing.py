@@ -21,7 +21,7 @@ UPS = {
     "ready": pb.Up(ready=pb.JobReady(job=JOB)),
     "waits": pb.Up(waits=pb.JobWaits(job=JOB, why="its pod is new")),
     "refused": pb.Up(refused=pb.JobRefused(job=JOB, reason="no")),
-    "offer": pb.Up(offer=pb.Offer(job=JOB, question="1.0", weight=1.0)),
+    "offer": pb.Up(offer=pb.Offer(job=JOB, answer=pb.Answer(question="1.0", weight=1.0))),
     "failed": pb.Up(failed=pb.TaskFailed(job=JOB, question="1.0", error="no")),
     "progress": pb.Up(progress=pb.Progress(job=JOB)),
     "log": pb.Up(log=pb.Log(job=JOB, data=b"a line\n")),

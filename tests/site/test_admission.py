@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 
+from convoy.control.records import Answer, Question
 from convoy.errors import BadInput, JobFailed, NotAllowed, NotFound, Refused
 from convoy.provision.kits import provision
 from convoy.site import admission, refusals
@@ -46,7 +47,12 @@ def folders(tmp_path):
 def handed(out, update):
     """Return a trainer's answer with its update."""
     digest, whole = arrays.hand_over(out, update)
-    return pb.WorkerUp(answer=pb.Answer(digest=digest), whole=whole)
+    return pb.WorkerUp(answer=pb.Answer(question="1.0", digest=digest), wholes={digest: whole} if whole else {})
+
+
+def asking(blobs, model, question="1.0", kind="train", **more):
+    """Return a question about a model that the site has."""
+    return Question("j", question, kind, 1, 0, arrays.save(blobs, "test", model), **more)
 
 
 @pytest.fixture(scope="module")
@@ -151,12 +157,12 @@ def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site
 
 def test_metrics_stay_where_the_policy_says_so_and_the_digest_passes(site, tmp_path):
     blobs, out = folders(tmp_path)
-    task = pb.Task(question="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(3)})))
-    digest, whole = arrays.hand_over(out, {"w": np.ones(3)})
-    answer = pb.WorkerUp(answer=pb.Answer(question="1.0", digest=digest, weight=3, metrics={"auc": 0.9}), whole=whole)
-    assert admission.released(site, blobs, out, answer, task) == (digest, 3, {"auc": 0.9})
-    (site.local / "policy.yaml").write_text("leave: {metrics: false}\n")
-    assert admission.released(site, blobs, out, answer, task) == (digest, 3, {})
+    question, up = asking(blobs, {"w": np.zeros(3)}), handed(out, {"w": np.ones(3)})
+    digest, up.answer.weight, up.answer.value = up.answer.digest, 3, '"well"'
+    up.answer.metrics["auc"] = 0.9
+    assert admission.released(site, blobs, out, up, question) == Answer("1.0", digest, 3, {"auc": 0.9}, '"well"')
+    (site.local / "policy.yaml").write_text("leave: {metrics: false, values: false}\n")
+    assert admission.released(site, blobs, out, up, question) == Answer("1.0", digest, 3, {})
 
 
 @pytest.mark.parametrize(
@@ -171,13 +177,14 @@ def test_the_weight_leaves_as_the_policy_says(site, tmp_path, policy, weights):
     (site.local / "policy.yaml").write_text(f"leave: {{weight: {policy}}}\n")
     for weight, leaves in weights.items():
         answer = pb.WorkerUp(answer=pb.Answer(question="1.0", weight=weight))
-        assert admission.released(site, BlobFolder(tmp_path), tmp_path, answer, pb.Task()) == ("", leaves, {})
+        found = admission.released(site, BlobFolder(tmp_path), tmp_path, answer, Question("j", "1.0", "evaluate", 1))
+        assert found == Answer("1.0", "", leaves, {})
 
 
 def test_a_weight_that_the_policy_cannot_mean_is_named(site):
     (site.local / "policy.yaml").write_text("leave: {weight: none}\n")
     with pytest.raises(BadInput, match='"weight" is "none"; wanted exact or rounded or fixed'):
-        admission.released(site, BlobFolder(site.local), site.local, pb.WorkerUp(), pb.Task())
+        admission.released(site, BlobFolder(site.local), site.local, pb.WorkerUp(), Question("j", "1.0", "evaluate", 1))
 
 
 SAYING = [
@@ -191,9 +198,7 @@ SAYING = [
 @pytest.mark.parametrize("update", SAYING, ids=["names", "order", "shapes", "dtypes"])
 def test_names_order_shapes_and_dtypes_of_an_update_are_the_model_s_or_nothing_leaves(site, tmp_path, update):
     blobs, out = folders(tmp_path)
-    task = pb.Task(
-        question="1.0", model=pb.Blob(digest=arrays.save(blobs, "test", {"w": np.zeros(2), "n": np.zeros(1)}))
-    )
+    task = asking(blobs, {"w": np.zeros(2), "n": np.zeros(1)})
     with pytest.raises(Refused) as caught:
         admission.released(site, blobs, out, handed(out, update), task)
     (site.local / "policy.yaml").write_text("leave: {logs: false}\n")
@@ -213,9 +218,9 @@ def test_a_policy_that_cannot_be_read_any_more_is_why_nothing_leaves(site):
 
 def noise_of(site, blobs, out, *, update, base, question="1.0"):
     """Return what a site adds to an update of zeros and ones."""
-    task = pb.Task(job="j", question=question, model=pb.Blob(digest=arrays.save(blobs, "test", {"w": base})))
-    digest, _, _ = admission.released(site, blobs, out, handed(out, {"w": update}), task)
-    return arrays.load(blobs, digest)["w"] - update
+    task = asking(blobs, {"w": base}, question)
+    answer = admission.released(site, blobs, out, handed(out, {"w": update}), task)
+    return arrays.load(blobs, answer.digest)["w"] - update
 
 
 def test_the_noise_of_a_step_is_another_one_over_another_model_and_another_update(site, tmp_path):

@@ -49,10 +49,11 @@ async def test_a_model_that_the_server_denies_is_no_answer_and_the_task_is_done_
         root = (federation.prod / "server" / "startup" / "root.crt").read_bytes()
         job = bundle.verify(data, root_pem=root, project="bench", now=time.time()).id
         model = pb.Blob(digest=digest, size=layout.size, header=layout.header)
-        task = pb.Down(task=pb.Task(job=job, question="1.0", kind="train", round=1, rounds=1, model=model))
+        asked = pb.Question(id="1.0", kind="train", round=1, rounds=1, model=digest)
+        task = pb.Down(task=pb.Task(job=job, question=asked, model=model))
         liar.says.put_nowait(start(data, job=job))
         liar.says.put_nowait(task)
         await no.wait()
         liar.says.put_nowait(task)
         offer = await heard(liar, "offer")
-        assert (offer.question, len(pulls)) == ("1.0", 2)
+        assert (offer.answer.question, len(pulls)) == ("1.0", 2)

@@ -52,7 +52,7 @@ async def trainer(tmp_path, walls):
     return make
 
 
-TASK = pb.Task(job="ab" * 16, question="1.0", kind="train", round=1)
+TASK = pb.Task(job="ab" * 16, question=pb.Question(id="1.0", kind="train", round=1))
 
 
 async def test_a_trainer_that_dies_at_each_try_fails_the_task_after_three(trainer, tmp_path):

@@ -34,7 +34,7 @@ def test_a_whole_job_is_read():
 
 def test_name_and_trainer_are_enough():
     job = read_job("name: small\ntrainer: train.py\n", "job.yaml")
-    assert (job.workflow, job.patience_s, job.min_sites, job.sites, job.model) == ("fedavg", 600.0, 1, None, None)
+    assert (job.workflow, job.patience_s, job.sites, job.model) == ("fedavg", 600.0, None, None)
 
 
 @pytest.mark.parametrize("text", [WHOLE, "name: small\ntrainer: t.py\npatience: 500ms\n"])
@@ -46,10 +46,6 @@ def test_a_job_survives_its_json(text):
 def test_json_that_is_no_job_is_refused():
     with pytest.raises(BadInput, match="not a job"):
         Job.from_json('{"name": "x"}')
-
-
-def test_min_sites_comes_from_the_workflow_s_parameters():
-    assert read_job(WHOLE, "job.yaml").min_sites == 2
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import pytest
 
 from convoy.errors import BadInput
 from convoy.provision import sample
+from convoy.spec.filters import Clip, Exclude, Noise
 from convoy.spec.policy import Leave, Limits, Policy, Rule, read_policy
 
 
@@ -14,12 +15,21 @@ def policy(tmp_path, text: str) -> Policy:
 
 
 def test_filters_keep_their_order(tmp_path):
-    text = 'filters:\n  - exclude: ["head.*"]\n  - clip: {norm: 1}\n  - noise: {sigma: 0.01}\n'
-    assert policy(tmp_path, text).filters == (
-        {"exclude": ["head.*"]},
-        {"clip": {"norm": 1}},
-        {"noise": {"sigma": 0.01}},
-    )
+    text = 'filters:\n  - exclude: ["head.*"]\n  - clip: {norm: 1}\n  - noise: {sigma: 0.01, kinds: [train]}\n'
+    assert policy(tmp_path, text).filters == (Exclude(("head.*",)), Clip(1.0), Noise(0.01, ("train",)))
+
+
+def test_a_filter_of_tensors_may_be_for_some_kinds_of_questions(tmp_path):
+    text = "filters:\n  - exclude: {tensors: [a, b], kinds: [train, probe]}\n"
+    assert policy(tmp_path, text).filters == (Exclude(("a", "b"), ("train", "probe")),)
+
+
+def test_values_and_arrays_leave_within_limits_and_state_has_one(tmp_path):
+    found = policy(tmp_path, "leave: {values: false, arrays: 64Ki}\nlimits: {state: 1Mi}\n")
+    assert (found.leave.values, found.leave.arrays, found.limits.state) == (False, 65_536, 1 << 20)
+    for wrong in ("leave: {values: 1}\n", "leave: {arrays: many}\n", "limits: {state: -1}\n"):
+        with pytest.raises(BadInput, match="wanted"):
+            policy(tmp_path, wrong)
 
 
 def test_an_empty_list_filters_nothing(tmp_path):
@@ -39,6 +49,8 @@ def test_a_site_without_its_policy_is_refused(tmp_path):
         ("- clip: {norm: -1}", "wanted {norm"),
         ("- clip: {norm: 1, more: 2}", "wanted {norm"),
         ("- clip: 1", "wanted {norm"),
+        ("- clip: {norm: 1, kinds: train}", "wanted {norm"),
+        ("- clip: {norm: 1, kinds: []}", "wanted {norm"),
         ("- noise: {sigma: true}", "wanted {sigma"),
         ("- exclude: head", "wanted a list"),
         ("- exclude: []", "wanted a list"),

@@ -10,16 +10,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from convoy.control.records import Answer, JobId, Question
 from convoy.model.arrays import Model
 from convoy.pods.link import named
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
 from convoy.wire.frames import Blocking
+
+JOB = "ab" * 16
 
 
 class Node:
@@ -54,7 +59,7 @@ class Node:
         up = self.link.receive(pb.WorkerUp)
         assert up is not None, f"the worker hung up: {self.end()[1]}"
         for digest in filter(None, named(up)):
-            self.folder.take("test", self.out, digest, lambda *_: None, up.whole)
+            self.folder.take("test", self.out, digest, lambda *_: None, up.wholes.get(digest, b""))
         return up
 
     def hears_nothing_more(self) -> bool:
@@ -73,17 +78,11 @@ class Node:
 
     # ---- to a trainer
     def task(
-        self, digest: str, *, question: str = "1.0", kind: str = "train", round_: int = 1, **numbers: float
+        self, digest: str, *, question: str = "1.0", kind: str = "train", round_: int = 1, state: str = "", **asked: Any
     ) -> None:
-        task = pb.Task(
-            job="job-1",
-            question=question,
-            kind=kind,
-            round=round_,
-            rounds=3,
-            model=pb.Blob(digest=digest),
-            numbers=numbers,
-        )
+        """Ask; `asked` are further fields of the question."""
+        said = Question(JobId(JOB), question, kind, round_, 3, digest, **asked)
+        task = pb.Task(job=JOB, question=values.question_to(said), state=state, state_bytes=1 << 20)
         self.link.send(pb.WorkerDown(task=task))
 
     def bye(self) -> None:
@@ -93,14 +92,14 @@ class Node:
     def share(
         self, question: str, site: str, digest: str = "", *, weight: float = 1.0, left_out: str = "", **metrics: float
     ) -> None:
-        share = pb.Share(question=question, site=site, digest=digest, weight=weight, metrics=metrics, left_out=left_out)
-        self.link.send(pb.WorkerDown(share=share))
+        answer = values.answer_to(Answer(question, digest, weight, metrics))
+        self.link.send(pb.WorkerDown(answer=pb.SiteAnswer(site=site, answer=answer, left_out=left_out)))
 
     def ends(self, question: str, error: str = "") -> None:
         self.link.send(pb.WorkerDown(end=pb.AskEnd(question=question, error=error)))
 
     def committed(self, round_: int) -> None:
-        self.link.send(pb.WorkerDown(committed=pb.Committed(job="job-1", round=round_)))
+        self.link.send(pb.WorkerDown(committed=pb.Committed(job=JOB, round=round_)))
 
     def sites(self, *names: str) -> None:
         self.link.send(pb.WorkerDown(sites=pb.SitesList(sites=names)))
@@ -135,7 +134,7 @@ def trainer(tmp_path: Path):
 
     def run(trainer: str, *, config: object = None, data: object = None):
         begin = pb.BeginTrainer(
-            job="job-1",
+            job=JOB,
             name="demo",
             site="site-1",
             code=str(tmp_path / "code"),
@@ -158,7 +157,7 @@ def flow(tmp_path: Path):
         workflow: str = "fedavg", *, history: object = None, config: object = None, with_: object = None, **said: object
     ):
         begin = pb.BeginFlow(
-            job="job-1",
+            job=JOB,
             name="demo",
             code=str(tmp_path / "code"),
             blobs=str(tmp_path / "blobs"),

@@ -9,8 +9,10 @@ from importlib import metadata
 import convoy
 
 NAMES = {
-    "Answers", "FLModel", "Fleet", "Mean", "Model", "NotEnough", "ParamsType", "Reply", "Round", "Task", "Update",
-    "config", "data", "evaluate", "get_job_id", "get_site_name", "init", "is_evaluate", "is_running", "is_train", "log",
+    "Answers", "FLModel", "Fleet", "Mean", "Model", "NotEnough", "ParamsType", "Reply", "Round", "Scaffold",
+    "Stream", "Task", "Update",
+    "config", "data", "evaluate", "get_job_id", "get_site_name", "histogram",
+    "init", "is_evaluate", "is_running", "is_train", "log",
     "receive", "send", "system_info", "tasks", "train",
 }  # fmt: skip
 HEAVY = ("grpc", "starlette", "pydantic", "torch", "yaml", "cryptography", "sqlalchemy", "structlog", "httpx", "rich")

@@ -41,7 +41,7 @@ PLAIN = """
 def train(task):
     if task.round == 2:
         raise ValueError("bad luck")
-    return dict(task.model, w=task.model["w"] + task.numbers.get("shift", 1))
+    return dict(task.model, w=task.model["w"] + task.settings.get("shift", 1))
 """
 
 
@@ -106,7 +106,7 @@ def test_a_named_function_that_raises_fails_its_task_and_goes_on(job, trainer) -
         assert (failed.question, failed.error) == ("1.0", "ValueError: bad luck")
         assert 'train.py", line 4, in train' in failed.traceback
         assert "convoy/worker" not in failed.traceback
-        node.task(digest, question="3.0", round_=3, shift=5)
+        node.task(digest, question="3.0", round_=3, settings='{"shift": 5}')
         np.testing.assert_array_equal(node.load(answer(node).digest)["w"], BASE["w"] + 5)
         node.bye()
         assert node.end()[0] == 0

@@ -6,8 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterable
 
-from convoy.control.events import Asked
-from convoy.control.records import SiteName
+from convoy.control.records import Question, SiteName
 from convoy.control.state import LiveJob, LiveSite, State
 
 
@@ -47,9 +46,9 @@ def eligible(state: State, job: LiveJob, sites: Iterable[str]) -> list[SiteName]
     )
 
 
-def draw(job: LiveJob, ask: Asked, names: list[SiteName]) -> tuple[SiteName, ...]:
+def draw(job: LiveJob, ask: Question, names: list[SiteName]) -> tuple[SiteName, ...]:
     """Return the cohort in site order: all, or `ask.sample` of them drawn by a hash of (job, question)."""
     if not ask.sample or ask.sample >= len(names):
         return tuple(names)
-    seed = hashlib.sha256(f"{job.record.id}/{ask.question}".encode()).digest()
+    seed = hashlib.sha256(f"{job.record.id}/{ask.id}".encode()).digest()
     return tuple(sorted(random.Random(seed).sample(names, ask.sample)))  # noqa: S311 - a draw, not a secret

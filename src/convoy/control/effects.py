@@ -1,7 +1,7 @@
 """What the machine wants done, as values: records to keep, then words to say once they are durable.
 
-Shares do not wait (`AT_ONCE`): what could take the records back takes the workflow that heard them, too, and its commit
-waits for all records before it.
+Answers do not wait (`AT_ONCE`): what could take the records back takes the workflow that heard them, too, and its
+commit waits for all records before it.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ class SendTask:
 
     site: SiteName
     question: Question
+    after: str = ""  # the question whose answer was the site's last with a state that counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +84,13 @@ class SendCancel:
 
 @dataclass(frozen=True, slots=True)
 class SendCommitted:
-    """Tell a site that it may forget its updates up to a round."""
+    """Tell a site that it may forget its answers up to a round, and those to `folded`, and which state stays."""
 
     site: SiteName
     job: JobId
     round: int
+    folded: tuple[str, ...] = ()
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ class StopFlow:
 
 
 @dataclass(frozen=True, slots=True)
-class TellShare:
+class TellAnswer:
     """Give the workflow one site's answer, or why there is none."""
 
     task: Task
@@ -120,7 +123,7 @@ class TellShare:
 
 @dataclass(frozen=True, slots=True)
 class TellEnd:
-    """Tell the workflow that a question has no more shares; `error` if too few sites answered."""
+    """Tell the workflow that a question has no more answers; `error` if too few sites answered."""
 
     job: JobId
     question: str
@@ -137,11 +140,12 @@ class TellCommitted:
 
 @dataclass(frozen=True, slots=True)
 class SyncModel:
-    """Bring the round's model to the disk for good, then say `ModelSynced`."""
+    """Bring the round's model and state to the disk for good, then say `ModelSynced`."""
 
     job: JobId
     round: int
     model: str
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +205,7 @@ Effect = (
     | RunFlow
     | RestartFlow
     | StopFlow
-    | TellShare
+    | TellAnswer
     | TellEnd
     | TellCommitted
     | SyncModel
@@ -213,4 +217,4 @@ Effect = (
     | Note
 )
 
-AT_ONCE = (TellShare, TellEnd)
+AT_ONCE = (TellAnswer, TellEnd)

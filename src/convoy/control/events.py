@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from convoy.control.records import Job, JobId, SiteName
+from convoy.control.records import Answer, Job, JobId, Question, SiteName
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,32 +108,23 @@ class MemberStopped:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The workflow asks a cohort; `sites` empty: all; `sample` 0: all of them; times in seconds, 0: none."""
+    """The workflow asks a cohort, which is not drawn yet."""
 
-    job: JobId
-    question: str
-    kind: str
-    round: int
-    rounds: int
-    model: str
-    at_least: int
-    sites: tuple[str, ...] = ()
-    sample: int = 0
-    deadline_s: float = 0.0
-    max_norm: float = 0.0
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    question: Question
+
+    @property
+    def job(self) -> JobId:
+        """The job whose workflow asks."""
+        return self.question.job
 
 
 @dataclass(frozen=True, slots=True)
-class Updated:
-    """A site's answer is whole, verified and on the disk (or carries metrics only)."""
+class Answered:
+    """A site's answer is whole, verified and on the disk (or has no arrays)."""
 
     job: JobId
-    question: str
     site: SiteName
-    digest: str
-    weight: float
-    metrics: Mapping[str, float]
+    answer: Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +165,8 @@ class CommitAsked:
     metrics: Mapping[str, float]
     best: bool
     left_out: Mapping[str, str] = field(default_factory=dict)  # why the workflow did not count a site's answer
+    state: str = ""  # the digest of the workflow's own state; empty: none
+    folded: tuple[str, ...] = ()  # questions that outlive their rounds and whose answers are part of this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,7 +260,7 @@ Event = (
     | FlowWaits
     | MemberStopped
     | Asked
-    | Updated
+    | Answered
     | Unusable
     | Lost
     | Progressed

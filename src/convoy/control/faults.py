@@ -43,7 +43,7 @@ def broken(job: LiveJob, error: str, text: str, wall: float) -> Effects:
         job.record, "failed", outcome="failed", cause=cause, traceback=text[-MAX_TRACEBACK:], ended_at=wall
     )
     job.questions.clear()
-    job.pending = None
+    job.pending.clear()
     yield effects.Save(job.record)
     yield effects.StopFlow(job.record.id)
     for site, member in job.members.items():

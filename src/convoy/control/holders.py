@@ -12,6 +12,11 @@ def model(round_: int) -> str:
     return f"model.{round_}"
 
 
+def state(round_: int) -> str:
+    """Return the holder of the workflow's own state as of a round."""
+    return f"state.{round_}"
+
+
 def asked(question: str) -> str:
     """Return the holder of the model that a question is about."""
     return f"question.{question}"
@@ -28,11 +33,13 @@ def needed(job: LiveJob) -> Iterator[tuple[str, str]]:
     for record in job.rounds:
         if record.round in models:
             yield model(record.round), record.model
+        if record.round == job.committed and record.state:
+            yield state(record.round), record.state
     for question in job.questions.values():
-        yield asked(question.record.question), question.record.model
+        yield asked(question.record.id), question.record.model
         for task in question.tasks.values():
-            if task.digest:
-                yield answer(question.record.question, task.site), task.digest
+            if task.answer is not None and task.answer.digest:
+                yield answer(question.record.id, task.site), task.answer.digest
 
 
 def stays(job: LiveJob, holder: str) -> bool:
@@ -41,16 +48,18 @@ def stays(job: LiveJob, holder: str) -> bool:
     match kind:
         case "model":
             return int(rest) > job.committed or int(rest) in _models(job)
+        case "state":
+            return int(rest) >= job.committed
         case "question" | "answer":
             question = ".".join(rest.split(".", 2)[:2])
-            return question in job.questions or (job.pending is not None and job.pending.question == question)
+            return question in job.questions or question in job.pending
         case _:
             return False
 
 
 def passing(holder: str) -> bool:
     """Whether a holder is none of these: somebody who has a blob in hand for a moment, and lets go of it himself."""
-    return holder.partition(".")[0] not in ("model", "question", "answer")
+    return holder.partition(".")[0] not in ("model", "state", "question", "answer")
 
 
 def _models(job: LiveJob) -> set[int]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from convoy.control import cohort, effects, events, questions
+from convoy.control import cohort, effects, events, questions, rounds
 from convoy.control.faults import supervised
 from convoy.control.records import JobState, Member, Round, SiteName
 from convoy.control.state import LiveJob, LiveSite, State
@@ -162,25 +162,30 @@ def listed(state: State, names: frozenset[SiteName], wall: float) -> Effects:
 def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
     """Keep a round: its model, its metrics, who took part and who did not."""
     if event.round > job.committed:
-        took, out = questions.contribution(state, job, event.round, event.left_out)
-        record = Round(event.job, event.round, event.model, dict(event.metrics), event.best, took, out, wall)
+        took, out = rounds.contribution(state, job, event.round, event.left_out, event.folded)
+        metrics = dict(event.metrics)
+        record = Round(event.job, event.round, event.model, metrics, event.best, took, out, wall, event.state)
         job.rounds.append(record)
         job.unfinished = None
         job.record = replace(job.record, deaths=0, traceback=site_traceback(job) or job.record.traceback)
-        questions.forget_rounds(job, event.round)
+        yield from rounds.counted(job, event.round, event.left_out, event.folded)
+        rounds.forget(job, event.round)
         yield effects.Save(job.record, wait=False)
         yield effects.Save(record)
     yield effects.TellCommitted(event.job, event.round)
-    yield effects.SyncModel(event.job, event.round, event.model)  # after the record: one sync makes the other wait
+    # After the record: one sync makes the other wait.
+    yield effects.SyncModel(event.job, event.round, event.model, event.state)
 
 
 def synced(state: State, job: LiveJob, round_: int) -> Effects:
     """The round's model is on the disk for good: sites may forget their updates, and so may the server."""
     if round_ < job.committed:
         return  # a later one will say so for this one, too
+    job.synced = round_
     for site in job.members:
+        folded = tuple(job.untold.pop(site, ()))  # one that is not there offers those answers again
         if state.sites[site].connected:
-            yield effects.SendCommitted(site, job.record.id, round_)
+            yield questions.settled(job, site, folded)
     yield effects.Release(job.record.id)
 
 
@@ -241,7 +246,7 @@ def end(state: State, job: LiveJob, how: Outcome, now: float) -> Effects:
     job.record = move(job.record, "ending", outcome=how.state, cause=how.cause, traceback=traceback)
     finish_s = job.needs.patience_s if how.state == "completed" else 0.0
     job.end_by = now + STOP_S + finish_s
-    job.pending = None
+    job.pending.clear()
     if how.state != "completed":
         yield from _unfinished(state, job)
     yield effects.Save(job.record)
@@ -251,9 +256,10 @@ def end(state: State, job: LiveJob, how: Outcome, now: float) -> Effects:
 
 def _unfinished(state: State, job: LiveJob) -> Effects:
     """Keep who had answered in the round that the job ends in."""
-    round_ = max((question.record.round for question in job.questions.values()), default=-1)
+    asked = [question.record.round for question in job.questions.values() if not question.record.outlives]
+    round_ = max(asked, default=-1)
     if round_ > job.committed:
-        took, out = questions.contribution(state, job, round_)
+        took, out = rounds.contribution(state, job, round_)
         job.unfinished = Round(job.record.id, round_, "", {}, False, took, out, 0.0)
         yield effects.Save(job.unfinished, wait=False)
 

@@ -1,4 +1,4 @@
-"""The federation's decisions: `question(event, now) -> effects`, with no I/O and no clock of its own.
+"""The federation's decisions: `step(event, now) -> effects`, with no I/O and no clock of its own.
 
 The caller makes the records of `Save` durable in the order they come, and does what follows a waiting `Save` only
 then: so nothing is ever said that a crash could take back.
@@ -56,7 +56,7 @@ class Machine:
         if self.state.problem:  # patience and deadlines stand still: see `jobs.storage`
             return job.end_by
         questions = min((question.wake for question in job.questions.values() if not question.ended), default=math.inf)
-        pending = job.pending_since + job.needs.patience_s if job.pending else math.inf
+        pending = min((it.since + job.needs.patience_s for it in job.pending.values()), default=math.inf)
         return min(questions, pending, job.end_by)
 
     def _effects(self, event: events.Event, now: Now) -> Iterator[effects.Effect]:
@@ -120,19 +120,19 @@ class Machine:
 
     def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
         yield from questions.expire(job, now.mono)
-        if job.pending is not None and now.mono >= job.pending_since + job.needs.patience_s:
-            yield from jobs.end(
-                self.state, job, Outcome("failed", questions.too_few_there(self.state, job, job.pending)), now.mono
-            )
+        for waiting in list(job.pending.values()):
+            if now.mono >= waiting.since + job.needs.patience_s:
+                why = questions.too_few_there(self.state, job, waiting.question)
+                yield from jobs.end(self.state, job, Outcome("failed", why), now.mono)
 
     def _job(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
         mono = now.mono
         match event:
             case events.Asked():
-                yield from questions.ask(self.state, job, event, mono)
-            case events.Updated():
+                yield from questions.ask(self.state, job, event.question, mono)
+            case events.Answered():
                 yield from questions.back(job, event.site)
-                yield from questions.updated(job, event, mono)
+                yield from questions.answered(job, event, mono)
             case events.Unusable():
                 yield from questions.unusable(job, event)
             case events.Lost():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
-from types import MappingProxyType
 from typing import Final
 
 from convoy.control import cohort, effects, events
 from convoy.control.records import Member, Question, SiteName, Task
-from convoy.control.state import LiveJob, LiveSite, OpenQuestion, State
+from convoy.control.state import LiveJob, OpenQuestion, Pending, State
 from convoy.control.transitions import move
 
 Effects = Iterator[effects.Effect]
@@ -19,51 +18,41 @@ PATIENCE: Final = "the job's patience"  # in these words a cause says that it ra
 DISABLED: Final = "disabled by an admin"
 
 
-def ask(state: State, job: LiveJob, event: events.Asked, now: float) -> Effects:
+def ask(state: State, job: LiveJob, question: Question, now: float) -> Effects:
     """Open a question, go on with one that is open, or wait for enough sites."""
-    if event.rounds > job.record.rounds:
-        job.record = replace(job.record, rounds=event.rounds)
+    if question.rounds > job.record.rounds:
+        job.record = replace(job.record, rounds=question.rounds)
         yield effects.Save(job.record, wait=False)
-    known = job.questions.get(event.question)
-    if known is not None:  # a restarted workflow asks again: the same shares, from the first
+    known = job.questions.get(question.id)
+    if known is not None:  # a restarted workflow asks again: the same answers, from the first
         known.heard, known.told = True, 0
         known.ended = False
-        job.pending = None
+        job.pending.pop(question.id, None)
         yield from _tell(job, known)
         return
-    if never := _never(job, event):
-        yield effects.TellEnd(job.record.id, event.question, never)
+    if never := _never(job, question):
+        yield effects.TellEnd(job.record.id, question.id, never)
         return
-    names = cohort.eligible(state, job, event.sites)
-    if len(names) < max(event.at_least, 1):
-        if job.pending != event:
-            job.pending, job.pending_since = event, now
+    names = cohort.eligible(state, job, question.sites)
+    if len(names) < max(question.at_least, 1):
+        job.pending.setdefault(question.id, Pending(question, now))
         return
-    job.pending = None
-    chosen = cohort.draw(job, event, names)
-    record = Question(
-        job=job.record.id,
-        question=event.question,
-        kind=event.kind,
-        round=event.round,
-        rounds=event.rounds,
-        model=event.model,
-        at_least=event.at_least,
-        cohort=chosen,
-        deadline_s=event.deadline_s,
-        max_norm=event.max_norm,
-        numbers=dict(event.numbers),
-    )
-    tasks = {site: Task(job=record.job, question=record.question, site=site, state="open") for site in chosen}
-    question = job.questions[event.question] = OpenQuestion(record, asked_at=now, tasks=tasks, heard=True)
-    question.wake = _next_wake(job, question)
+    job.pending.pop(question.id, None)
+    record = replace(question, cohort=cohort.draw(job, question, names))
+    tasks = {site: Task(record.job, record.id, site, "open") for site in record.cohort}
+    opened = job.questions[record.id] = OpenQuestion(record, asked_at=now, tasks=tasks, heard=True)
+    opened.wake = _next_wake(job, opened)
     yield effects.Save(record, wait=False)
-    for site in chosen:
+    for site in record.cohort:
         if state.sites[site].connected:
-            yield effects.SendTask(site, record)
+            yield _given(job, site, record)
 
 
-def _never(job: LiveJob, ask: events.Asked) -> str:
+def _given(job: LiveJob, site: SiteName, question: Question) -> effects.SendTask:
+    return effects.SendTask(site, question, job.after.get(site, ""))
+
+
+def _never(job: LiveJob, ask: Question) -> str:
     """Say why no wait will bring the sites that are asked; nothing if one may: a site can join later."""
     part = job.needs.sites
     strangers = sorted({*ask.sites} - part) if part else []
@@ -75,7 +64,7 @@ def _never(job: LiveJob, ask: events.Asked) -> str:
     return ""
 
 
-def too_few_there(state: State, job: LiveJob, ask: events.Asked) -> str:
+def too_few_there(state: State, job: LiveJob, ask: Question) -> str:
     """Say that too few sites could be asked for longer than the patience, and why the others could not."""
     there = cohort.eligible(state, job, ask.sites)
     away = sorted({*map(SiteName, ask.sites)} or job.members.keys())
@@ -94,7 +83,7 @@ def too_few_there(state: State, job: LiveJob, ask: events.Asked) -> str:
 def stuck(job: LiveJob) -> str:
     """Say which sites refused the job, and why, where it waits for them alone; nothing while it goes on."""
     refused = sorted(member.site for member in job.members.values() if member.state == "refused")
-    waits = job.pending is not None or 0 < len(job.waiting_for) == len({*job.waiting_for} & {*refused})
+    waits = bool(job.pending) or 0 < len(job.waiting_for) == len({*job.waiting_for} & {*refused})
     if job.record.state != "running" or not waits:
         return ""
     return "; ".join(f"{site} {absent(job.members[site])}" for site in refused)
@@ -111,26 +100,31 @@ def delayed(job: LiveJob) -> str:
 
 def reopen(job: LiveJob, record: Question, tasks: list[Task], now: float) -> None:
     """Take up a question that was open when the server went: tasks without a record are open."""
-    known = {task.site: task for task in tasks}
-    order = {
-        site: known.get(site) or Task(job=record.job, question=record.question, site=site, state="open")
-        for site in record.cohort
-    }
-    question = job.questions[record.question] = OpenQuestion(record, asked_at=now, tasks=order)
+    known = {task.site: _counted_anew(task) for task in tasks}
+    order = {site: known.get(site) or Task(record.job, record.id, site, "open") for site in record.cohort}
+    come = sorted((task for task in order.values() if task.state != "open"), key=lambda task: task.place or math.inf)
+    job.places = max([job.places, *(task.place for task in come)])
+    question = job.questions[record.id] = OpenQuestion(record, now, order, arrived=[task.site for task in come])
+    _quorum(question, now)
     question.wake = _next_wake(job, question)
 
 
+def _counted_anew(task: Task) -> Task:
+    return move(task, "received", reason="") if task.state == "uncounted" else task
+
+
 def unheard(job: LiveJob) -> None:
-    """The workflow that asked is gone: the next one is told when it questions."""
-    job.pending = None
+    """The workflow that asked is gone: the next one is told when it asks."""
+    job.pending.clear()
     for question in job.questions.values():
         question.heard = False
 
 
 def retry_pending(state: State, job: LiveJob, now: float) -> Effects:
-    """Ask again if an ask was waiting for sites."""
-    if job.pending is not None and job.record.state == "running":
-        yield from ask(state, job, job.pending, now)
+    """Ask again what was waiting for sites."""
+    if job.record.state == "running":
+        for waiting in list(job.pending.values()):
+            yield from ask(state, job, waiting.question, now)
 
 
 def resend(state: State, job: LiveJob, site: SiteName) -> Effects:
@@ -138,40 +132,62 @@ def resend(state: State, job: LiveJob, site: SiteName) -> Effects:
     for question in job.questions.values():
         task = question.tasks.get(site)
         if task is not None and task.state == "open" and state.sites[site].connected:
-            yield effects.SendTask(site, question.record)
+            yield _given(job, site, question.record)
 
 
-def updated(job: LiveJob, event: events.Updated, now: float) -> Effects:
-    """Count an update once; a resend gets the same receipt, another body for the same task is refused."""
-    site, key = event.site, (event.job, event.question)
+def answered(job: LiveJob, event: events.Answered, now: float) -> Effects:
+    """Count an answer once; a resend gets the same receipt, another body for the same task is refused."""
+    site, answer = event.site, event.answer
+    key = (event.job, answer.question)
     job.seen[site] = now
-    question = job.questions.get(event.question)
+    question = job.questions.get(answer.question)
     task = None if question is None else question.tasks.get(site)
     if question is None or task is None:
-        yield from _unknown(job, site, event.question)
+        yield from _unknown(job, site, answer.question)
         return
     if task.state == "left_out":
         yield effects.SendReject(site, *key, reason=f"late: {task.reason}")
         return
-    if task.digest and task.digest != event.digest:
+    if task.answer is not None and (task.answer.digest, task.answer.value) != (answer.digest, answer.value):
         yield effects.Conflict(site, *key)
         yield effects.SendReject(site, *key, reason="this task was answered before, with another body")
         return
     if task.state == "open":
-        question.tasks[site] = task = move(
-            task, "received", digest=event.digest, weight=event.weight, metrics=dict(event.metrics)
-        )
+        job.places += 1
+        task = _left(question, move(task, "received", answer=answer, place=job.places))
+        _quorum(question, now)
+        question.wake = min(question.wake, question.quorum_at)
         yield effects.Save(task)
-    yield effects.SendReceipt(site, *key, digest=event.digest)
+    yield effects.SendReceipt(site, *key, digest=answer.digest)
     yield from _tell(job, question)
+
+
+def _left(question: OpenQuestion, task: Task) -> Task:
+    """Put a task that is not open any more in its place."""
+    if question.tasks[task.site].state == "open":
+        question.arrived.append(task.site)
+    question.tasks[task.site] = task
+    return task
+
+
+def _quorum(question: OpenQuestion, now: float) -> None:
+    """Once so many have answered as are enough, the others have the grace that the question states."""
+    enough = 0 < question.record.quorum <= question.count("received")
+    if enough and question.quorum_at == math.inf:
+        question.quorum_at = now + question.record.grace_s
 
 
 def _unknown(job: LiveJob, site: SiteName, question: str) -> Effects:
     round_ = int(question.split(".", 1)[0]) if question.split(".", 1)[0].isdigit() else -1
-    if 0 < round_ <= job.committed:
-        yield effects.SendCommitted(site, job.record.id, job.committed)
-    else:
+    if 0 < round_ <= job.synced:
+        yield settled(job, site, (question,))
+    elif not 0 < round_ <= job.committed:  # else it hears of it when the round is on the disk for good
         yield effects.SendReject(site, job.record.id, question, reason="nobody asked this site for that")
+
+
+def settled(job: LiveJob, site: SiteName, folded: tuple[str, ...] = ()) -> effects.SendCommitted:
+    """Return what lets a site forget what the federation has for good."""
+    return effects.SendCommitted(site, job.record.id, job.synced, folded, job.after.get(site, ""))
 
 
 def unusable(job: LiveJob, event: events.Unusable) -> Effects:
@@ -184,7 +200,7 @@ def unusable(job: LiveJob, event: events.Unusable) -> Effects:
     if task.state != "open":
         return
     reason = event.reason or "it did not say why"
-    question.tasks[event.site] = task = move(task, "left_out", reason=reason, traceback=event.traceback)
+    task = _left(question, move(task, "left_out", reason=reason, traceback=event.traceback))
     yield effects.Save(task, wait=False)
     yield effects.SendReject(event.site, event.job, event.question, reason=reason)
     yield from _tell(job, question)
@@ -197,6 +213,7 @@ def lost(state: State, job: LiveJob, event: events.Lost) -> Effects:
     if question is None or task is None or task.state != "received":
         return
     question.tasks[event.site] = task = move(task, "open")
+    question.arrived.remove(event.site)
     question.wake = _next_wake(job, question)
     yield effects.Save(task, wait=False)
     yield from resend(state, job, event.site)
@@ -206,7 +223,7 @@ def leave_out(job: LiveJob, site: SiteName, reason: str) -> Effects:
     """Leave a site out of every open question."""
     for question in job.questions.values():
         if site in question.tasks:
-            yield from unusable(job, events.Unusable(job.record.id, question.record.question, site, reason))
+            yield from unusable(job, events.Unusable(job.record.id, question.record.id, site, reason))
 
 
 def drop(job: LiveJob, site: SiteName, reason: str) -> Effects:
@@ -215,8 +232,9 @@ def drop(job: LiveJob, site: SiteName, reason: str) -> Effects:
     for question in job.questions.values():
         task = question.tasks.get(site)
         if task is not None and task.state != "left_out":
-            heard = heard or (task.state == "received" and list(question.tasks).index(site) < question.told)
-            question.tasks[site] = gone = move(task, "left_out", reason=reason)
+            told = [one.site for one in question.order[: question.told]]
+            heard = heard or (task.state == "received" and site in told)
+            gone = _left(question, move(task, "left_out", reason=reason))
             yield effects.Save(gone)
     if heard:
         unheard(job)
@@ -232,28 +250,34 @@ def without_refusers(job: LiveJob) -> Effects:
 
 
 def expire(job: LiveJob, now: float) -> Effects:
-    """Leave out whoever is past the deadline or without progress for the job's patience."""
+    """Leave out whoever is past the deadline or the grace, or without progress for the job's patience."""
     for question in job.questions.values():
         if question.ended or question.wake > now:
             continue
-        deadline, patience = _deadline(question), job.needs.patience_s
         for site, task in list(question.tasks.items()):
-            if task.state != "open":
+            reason = _late(job, question, site, now) if task.state == "open" else ""
+            if not reason:
                 continue
-            if now >= deadline:
-                reason = f"no answer within the round's deadline of {question.record.deadline_s:g} s"
-            elif now >= _last(job, question, site) + patience:
-                quiet, waits = f"for {patience:g} s, {PATIENCE}", job.members[site].reason
-                reason = f"{absent(job.members[site])}; so {quiet}" if _refuses(job, site) else f"no progress {quiet}"
-                reason += f"; {waits}" if waits and job.members[site].state in ("starting", "ready") else ""
+            if PATIENCE in reason:
                 yield from _send_away(job, site, reason)
-            else:
-                continue
-            question.tasks[site] = late = move(task, "left_out", reason=reason)
-            yield effects.Save(late, wait=False)
-            yield effects.SendCancel(site, job.record.id, question.record.question)
+            yield effects.Save(_left(question, move(task, "left_out", reason=reason)), wait=False)
+            yield effects.SendCancel(site, job.record.id, question.record.id)
         question.wake = _next_wake(job, question)
         yield from _tell(job, question)
+
+
+def _late(job: LiveJob, question: OpenQuestion, site: SiteName, now: float) -> str:
+    """Return why a site is not waited for any longer; nothing while it is."""
+    record, patience = question.record, job.needs.patience_s
+    if record.deadline_s and now >= question.asked_at + record.deadline_s:
+        return f"no answer within the round's deadline of {record.deadline_s:g} s"
+    if now >= question.quorum_at:
+        return f"no answer within {record.grace_s:g} s after {record.quorum} sites had answered, the quorum"
+    if now < _last(job, question, site) + patience:
+        return ""
+    quiet, waits = f"for {patience:g} s, {PATIENCE}", job.members[site].reason
+    reason = f"{absent(job.members[site])}; so {quiet}" if _refuses(job, site) else f"no progress {quiet}"
+    return f"{reason}; {waits}" if waits and job.members[site].state in ("starting", "ready") else reason
 
 
 def _send_away(job: LiveJob, site: SiteName, reason: str) -> Effects:
@@ -273,16 +297,19 @@ def back(job: LiveJob, site: SiteName, state: str = "ready") -> Effects:
 
 def shift(job: LiveJob, seconds: float, now: float) -> None:
     """Move what the job's sites are measured by: for so long nobody could get an answer through."""
-    job.pending_since = min(job.pending_since + seconds, now)
+    for waiting in job.pending.values():
+        waiting.since = min(waiting.since + seconds, now)
     for site, seen in job.seen.items():
         job.seen[site] = min(seen + seconds, now)
     for question in job.questions.values():
         question.asked_at = min(question.asked_at + seconds, now)
+        question.quorum_at += seconds
         question.wake = _next_wake(job, question)
 
 
 def _deadline(question: OpenQuestion) -> float:
-    return question.asked_at + question.record.deadline_s if question.record.deadline_s else math.inf
+    limit = question.asked_at + question.record.deadline_s if question.record.deadline_s else math.inf
+    return min(limit, question.quorum_at)
 
 
 def _last(job: LiveJob, question: OpenQuestion, site: SiteName) -> float:
@@ -295,18 +322,18 @@ def _next_wake(job: LiveJob, question: OpenQuestion) -> float:
 
 
 def _tell(job: LiveJob, question: OpenQuestion) -> Effects:
-    """Tell the workflow every answer that no earlier site can precede any more; end the question when all are in."""
+    """Tell the workflow every answer that no other can precede any more; end the question when all are in."""
     if question.ended or not question.heard:
         return
     yield from _leave_out_refusers(job, question)
-    order = list(question.tasks.values())
-    while question.told < len(order) and order[question.told].state != "open":
-        yield effects.TellShare(order[question.told])
+    order = question.order
+    while question.told < len(order):
+        yield effects.TellAnswer(order[question.told])
         question.told += 1
     need, got = question.record.at_least, question.count("received")
-    if got + question.count("open") < need or question.told == len(order):
+    if got + question.count("open") < need or question.told == len(question.tasks):
         question.ended = True
-        yield effects.TellEnd(job.record.id, question.record.question, _too_few(question) if got < need else "")
+        yield effects.TellEnd(job.record.id, question.record.id, _too_few(question) if got < need else "")
 
 
 def _leave_out_refusers(job: LiveJob, question: OpenQuestion) -> Effects:
@@ -318,7 +345,7 @@ def _leave_out_refusers(job: LiveJob, question: OpenQuestion) -> Effects:
     if question.count("received") < question.record.at_least or not all(_refuses(job, site) for site in awaited):
         return
     for site in awaited:
-        question.tasks[site] = task = move(question.tasks[site], "left_out", reason=absent(job.members[site]))
+        task = _left(question, move(question.tasks[site], "left_out", reason=absent(job.members[site])))
         yield effects.Save(task, wait=False)
 
 
@@ -335,46 +362,6 @@ def _too_few(question: OpenQuestion) -> str:
     )
 
 
-def contribution(
-    state: State, job: LiveJob, round_: int, uncounted: Mapping[str, str] = MappingProxyType({})
-) -> tuple[tuple[tuple[str, float], ...], tuple[tuple[str, str], ...]]:
-    """Return who took part in a round, with weights, and who was left out, with reasons.
-
-    `uncounted`: the sites whose answers came and that the workflow left out, with its reasons.
-    """
-    took: dict[str, float] = {}
-    out: dict[str, str] = {}
-    asked: set[str] = set()
-    questions = [question for question in job.questions.values() if question.record.round == round_]
-    models = any(
-        task.digest for question in questions for task in question.tasks.values()
-    )  # measuring is not taking part
-    for question in questions:
-        for task in question.tasks.values():
-            asked.add(task.site)
-            if task.state == "received" and (task.digest or not models):
-                took.setdefault(task.site, task.weight)
-            elif task.state != "received":
-                out.setdefault(task.site, f"{question.record.kind}: {task.reason or 'had not answered'}")
-    for name in took.keys() & uncounted.keys():
-        del took[name]
-        out[name] = uncounted[name]
-    for member in job.members.values():
-        if asked and member.site not in asked:
-            out.setdefault(member.site, absent(member) if state.sites[member.site].enabled else DISABLED)
-    for site in state.sites.values():
-        if asked and cohort.meant(job, site) and site.name not in job.members:
-            out.setdefault(site.name, _outside(site))
-    return tuple(sorted(took.items())), tuple(sorted(out.items()))
-
-
-def _outside(site: LiveSite) -> str:
-    """Return why a site that the job means is no member of it."""
-    if not site.enabled:
-        return DISABLED
-    return "has no room for the job" if site.connected else "not connected"
-
-
 def absent(member: Member) -> str:
     """Return why a member was not asked."""
     match member.state:
@@ -384,12 +371,3 @@ def absent(member: Member) -> str:
             return member.reason or "away"
         case _:
             return "not asked in this round"
-
-
-def forget_rounds(job: LiveJob, round_: int) -> None:
-    """Drop questions of committed rounds from memory; their records stay in the store.
-
-    What was asked before the first round stays: a workflow that starts anew asks it again.
-    """
-    for question in [question for question in job.questions.values() if 0 < question.record.round <= round_]:
-        del job.questions[question.record.question]

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NewType
 
+from convoy.model.reply import Slot
+
 JobId = NewType("JobId", str)
 SiteName = NewType("SiteName", str)
 
@@ -15,7 +17,7 @@ QUESTION: Final = re.compile(r"[0-9]{1,9}\.[0-9]{1,9}")  # the round and the num
 
 JobState = Literal["submitted", "running", "ending", "completed", "failed", "aborted"]
 MemberState = Literal["starting", "ready", "refused", "away", "ended"]
-TaskState = Literal["open", "received", "left_out"]
+TaskState = Literal["open", "received", "uncounted", "left_out"]
 
 
 def are_names(job: str, question: str = "0.0") -> bool:
@@ -58,19 +60,49 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question of a workflow to a cohort: `question` is `<round>.<n>`, the n-th question within the round."""
+    """One question of a workflow to a cohort; `id` is `<round>.<n>`, the n-th question within the round.
+
+    `reply` None: an answer has the arrays of the model in name, dtype and shape. Numbers of 0: no such bound.
+    """
 
     job: JobId
-    question: str
+    id: str
     kind: str
     round: int
-    rounds: int
-    model: str
-    at_least: int
-    cohort: tuple[SiteName, ...]
-    deadline_s: float
-    max_norm: float
-    numbers: Mapping[str, float] = field(default_factory=dict)
+    rounds: int = 0  # that the workflow means to run
+    model: str = ""  # the digest of the arrays that go with it
+    reply: tuple[Slot, ...] | None = None
+    reply_bytes: int = 0  # the most that arrays of a shape that may vary may have
+    settings: str = "{}"  # what the workflow tells a trainer beside the model: a JSON object
+    at_least: int = 1  # answers; fewer are an error
+    sites: tuple[str, ...] = ()  # empty: every site of the job
+    sample: int = 0  # so many of them, drawn by (job, id)
+    deadline_s: float = 0.0
+    quorum: int = 0  # answers after which the others have `grace_s`
+    grace_s: float = 0.0
+    max_norm: float = 0.0  # the largest L2 norm of (update - model)
+    by_arrival: bool = False  # answers are told as they come, not in site order
+    outlives: bool = False  # it stays open after its round has been committed, until its answer is folded
+    cohort: tuple[SiteName, ...] = ()  # who was asked; empty: nobody yet
+    folded: int = 0  # the round whose commit counts the answer of one that outlives its own; 0: none
+
+    @property
+    def wants_arrays(self) -> bool:
+        """Whether an answer without arrays is refused."""
+        return self.kind == "train" if self.reply is None else bool(self.reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a site answers to a question; without a digest it has no arrays."""
+
+    question: str
+    digest: str = ""
+    weight: float = 1.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    value: str = ""  # JSON; empty: none
+    state: str = ""  # the digest of what the site keeps for its next task; it is known at the site alone
+    state_bytes: int = 0  # its size; 0: the site keeps what it had
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +113,10 @@ class Task:
     question: str
     site: SiteName
     state: TaskState
-    digest: str = ""
-    weight: float = 0.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    reason: str = ""  # why it was left out
-    traceback: str = ""  # the site's traceback
+    answer: Answer | None = None
+    place: int = 0  # in the order in which the job's answers came, from 1; 0: it has not come
+    reason: str = ""  # why it was left out, or is not counted
+    traceback: str = ""  # the site's
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,3 +131,4 @@ class Round:
     took_part: tuple[tuple[str, float], ...]  # (site, weight)
     left_out: tuple[tuple[str, str], ...]  # (site, reason)
     committed_at: float
+    state: str = ""  # the digest of the workflow's own state; empty: none

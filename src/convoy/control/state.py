@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from convoy.control.events import Asked, Capacity
+from convoy.control.events import Capacity
 from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
 from convoy.control.transitions import ENDED
 
@@ -44,19 +44,38 @@ class LiveSite:
 
 @dataclass(slots=True)
 class OpenQuestion:
-    """A question that has not been committed; its tasks stand in site order."""
+    """A question whose answers are not committed; its tasks stand in site order."""
 
     record: Question
     asked_at: float
     tasks: dict[SiteName, Task]
     heard: bool = False  # the workflow that runs now has asked: before that it must not be told
+    arrived: list[SiteName] = field(default_factory=list)  # whose tasks are not open, as they came
     told: int = 0  # tasks already told to the workflow, a prefix of the order
     ended: bool = False
+    quorum_at: float = math.inf  # when so many have answered that the others are waited for no longer
     wake: float = math.inf
+
+    @property
+    def order(self) -> list[Task]:
+        """The tasks that may be told, in the order in which they are told."""
+        if self.record.by_arrival:
+            return [self.tasks[site] for site in self.arrived]
+        tasks = list(self.tasks.values())
+        first = next((place for place, task in enumerate(tasks) if task.state == "open"), len(tasks))
+        return tasks[:first]
 
     def count(self, state: str) -> int:
         """Return how many of the tasks are in a state."""
         return sum(1 for task in self.tasks.values() if task.state == state)
+
+
+@dataclass(slots=True)
+class Pending:
+    """A question for which too few sites are there; `since` is on the machine's clock."""
+
+    question: Question
+    since: float
 
 
 @dataclass(slots=True)
@@ -69,8 +88,11 @@ class LiveJob:
     questions: dict[str, OpenQuestion] = field(default_factory=dict)
     rounds: list[Round] = field(default_factory=list)  # the committed ones
     unfinished: Round | None = None  # the one that it ended in
-    pending: Asked | None = None  # an ask that waits for enough sites
-    pending_since: float = 0.0
+    pending: dict[str, Pending] = field(default_factory=dict)  # questions that wait for enough sites
+    places: int = 0  # answers that have come
+    after: dict[SiteName, str] = field(default_factory=dict)  # the question of each site's last state that counts
+    untold: dict[SiteName, list[str]] = field(default_factory=dict)  # folded questions that it has not heard of
+    synced: int = -1  # the last round whose model is on the disk for good
     seen: dict[SiteName, float] = field(default_factory=dict)  # last progress, seconds of the machine's clock
     willing: set[SiteName] = field(default_factory=set)  # refused it, and may be asked once more when they have room
     stalled: bool = False  # its workflow is to be started when the disk has room

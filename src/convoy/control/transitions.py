@@ -27,9 +27,11 @@ MEMBER: Final[Mapping[str, tuple[str, ...]]] = {
 TASK: Final[Mapping[str, tuple[str, ...]]] = {
     "open": ("received", "left_out"),
     "received": (
+        "uncounted",  # the workflow did not fold it into the round that is committed
         "open",  # its bytes were lost with a disk: asked for again under the same id and digest
         "left_out",  # its site was revoked
     ),
+    "uncounted": ("received",),  # its round was undone, and is made again
     "left_out": (),
 }
 ENDED: Final = frozenset({"completed", "failed", "aborted"})

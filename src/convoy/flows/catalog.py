@@ -1,17 +1,59 @@
-"""The workflows that Convoy brings along, by the name that a job.yaml gives them."""
+"""The workflows that Convoy brings along, by the name that a job.yaml gives them, and all that is known of each."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Final
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
 from convoy.errors import BadInput
+from convoy.flows import fedadam, fedbuff, scaffold, training
+from convoy.flows import histogram as histograms
 from convoy.flows.fedavg import fedavg
 
-BUILT_IN: Final[dict[str, Callable[..., Awaitable[None]]]] = {"fedavg": fedavg}
+Workflow = Callable[..., Awaitable[None]]
+
+SITES: Final = "min_sites"  # the parameter by which a workflow says how many sites it needs before it can begin
+COUNTS: Final = (SITES, "sample")  # parameters that count sites
 
 
-def built_in(name: str) -> Callable[..., Awaitable[None]]:
+def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("train", "evaluate") if given.get("evaluate") is True else ("train",)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One workflow: its function, what is wrong with its parameters, and the kinds of questions that it asks."""
+
+    function: Workflow
+    wrong: Callable[[Mapping[str, Any]], dict[str, str]]
+    kinds: Callable[[Mapping[str, Any]], tuple[str, ...]] = _training_kinds
+
+    @property
+    def own(self) -> list[inspect.Parameter]:
+        """The parameters that this workflow alone takes, after the fleet."""
+        _, *found = inspect.signature(self.function).parameters.values()
+        return [one for one in found if one.kind != one.VAR_KEYWORD]
+
+    @property
+    def parameters(self) -> list[inspect.Parameter]:
+        """All of its parameters: its own, and those of `Training` where the function passes them on."""
+        *_, last = inspect.signature(self.function).parameters.values()
+        shared = inspect.signature(training.Training).parameters.values() if last.kind == last.VAR_KEYWORD else ()
+        return [*self.own, *shared]
+
+
+BUILT_IN: Final[Mapping[str, Entry]] = {
+    "fedavg": Entry(fedavg, training.faults),
+    "fedadam": Entry(fedadam.fedadam, fedadam.wrong),
+    "scaffold": Entry(scaffold.scaffold, scaffold.wrong),
+    "fedbuff": Entry(fedbuff.fedbuff, fedbuff.wrong),
+    "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
+}
+
+
+def built_in(name: str) -> Workflow:
     """Return the workflow of that name. Raises `BadInput` if there is none."""
     found = BUILT_IN.get(name)
     if found is None:
@@ -20,4 +62,10 @@ def built_in(name: str) -> Callable[..., Awaitable[None]]:
             why=f"built in: {', '.join(BUILT_IN)}",
             fix="name one of them, or a function of your own such as `flow.py:run`",
         )
-    return found
+    return found.function
+
+
+def least_sites(given: Mapping[str, Any]) -> int:
+    """Return how many sites a workflow with these parameters needs before it can begin."""
+    value = given.get(SITES, 1)
+    return value if isinstance(value, int) else 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import difflib
-import inspect
 import operator
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy.errors import BadInput, RemoteFault
-from convoy.flows import fedavg
+from convoy.flows import catalog
 from convoy.flows.catalog import BUILT_IN
 from convoy.model import blob
 from convoy.spec.yamls import together
@@ -171,7 +170,7 @@ def _trainer(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
 
 def _evaluation(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
     """Yield what is wrong where sites are to evaluate; a loop, or code from elsewhere, takes whatever comes."""
-    if job.workflow != "fedavg" or job.with_.get("evaluate") is not True:
+    if job.workflow not in BUILT_IN or "evaluate" not in BUILT_IN[job.workflow].kinds(job.with_):
         return
     file, named, _ = job.trainer.partition(":")
     if any("evaluate" in _decorators(tree) for tree in files.trees()):
@@ -254,8 +253,8 @@ def _workflow(job: Job, document: Document, files: _Files) -> Iterator[BadInput]
                 fix=f"add it: `with: {{{parameter.name}: …}}`",
                 where=document.where(("with",)),
             )
-    if job.workflow == "fedavg" and not wrong:
-        for name, said in fedavg.faults(job.with_).items():
+    if job.workflow in BUILT_IN and not wrong:
+        for name, said in BUILT_IN[job.workflow].wrong(job.with_).items():
             yield BadInput(f'"{name}" is {job.with_.get(name)!r}', fix=said, where=document.where(("with", name)))
 
 
@@ -265,7 +264,7 @@ def _signature(workflow: str, files: _Files, where: str) -> Signature | None:
         if workflow not in BUILT_IN:
             fix = _near(workflow, BUILT_IN) + ", or write your own: `flow.py:run`"
             raise BadInput(f"there is no workflow {workflow!r}", fix=fix, where=where)
-        _, *own = inspect.signature(BUILT_IN[workflow]).parameters.values()
+        own = BUILT_IN[workflow].parameters
         return Signature(tuple(Parameter(p.name, str(p.annotation), p.default is p.empty) for p in own), open=False)
     statement = files.function(workflow, where)
     if isinstance(statement, ast.FunctionDef | ast.ClassDef) and not statement.decorator_list:
@@ -311,7 +310,7 @@ def _sites(job: Job, document: Document, known: list[str] | None) -> Iterator[Ba
                 f"the project has no site {name!r}", fix=_near(name, known), where=document.where(("sites", place))
             )
     usable = len(known if job.sites is None else set(job.sites) & set(known))
-    for key in ("min_sites", "sample"):
+    for key in catalog.COUNTS:
         value = job.with_.get(key, 0)
         if isinstance(value, int) and value > usable:
             whose = "the project has" if job.sites is None else "the job names"
@@ -323,10 +322,11 @@ def _resources(job: Job, document: Document, known: Iterable[str], room: Mapping
     """Yield what no wait will mend: too few of the sites have as much in all; one whose room is not known may."""
     usable = [site for site in known if job.sites is None or site in job.sites]
     asked = (job.resources.cpu, job.resources.memory, job.resources.gpu)
+    least = catalog.least_sites(job.with_)
     able = [site for site in usable if site not in room or all(map(operator.ge, room[site], asked))]
-    if len(able) < min(job.min_sites, len(usable)):
+    if len(able) < min(least, len(usable)):
         yield BadInput(
-            f'"resources" asks for {_said(asked)}; {len(able)} of the {job.min_sites} sites that it needs have that',
+            f'"resources" asks for {_said(asked)}; {len(able)} of the {least} sites that it needs have that',
             why="; ".join(f"{site} has {_said(room[site])}" for site in usable if site not in able),
             fix="ask for less; or give more to jobs in the local/node.yaml of the sites",
             where=document.where(("resources",)),

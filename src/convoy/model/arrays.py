@@ -38,6 +38,21 @@ def dtype(name: str) -> np.dtype[Any]:
     return np.dtype(theirs)
 
 
+def kind_of(kind: Any) -> str:
+    """Return a blob's dtype name for numpy's (`"f4"`, `"int64"`, `np.uint8`). Raises `BadInput`."""
+    if isinstance(kind, str) and kind in NAMES:
+        return NAMES[kind]
+    try:
+        found = NAMES.get(np.dtype(kind).name)
+    except TypeError:
+        found = None
+    if found is None:
+        raise BadInput(
+            f"{kind!r} is not a dtype that an array of an answer can have", why=f"they are {', '.join(NAMES)}"
+        )
+    return found
+
+
 def dtype_name(array: Array) -> str:
     """Return the blob's dtype name of an array, or numpy's where a blob has none for it."""
     return _name(array.dtype)

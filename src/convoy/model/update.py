@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from convoy.model.arrays import Model
 
@@ -27,3 +29,14 @@ class Update:
     metrics: Mapping[str, float] = field(default_factory=dict)
     leave_out: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
     remark: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
+    value: Any = None  # what the site says beside its arrays: plain JSON
+    base: Model = field(default_factory=lambda: Model({}), repr=False)  # of a stream's answer: what it began from
+    staleness: int = 0  # rounds that were committed between the model of the question and this answer
+
+
+def finite(metrics: Mapping[str, float], of: str, log: Callable[[str], None]) -> dict[str, float]:
+    """Return the metrics that are numbers; each that is not is said in the job's log, and left out of means for it."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            log(f"metric {name!r} of {of} is {value}: it is left out")
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -15,14 +15,16 @@ from convoy.errors import NotFound, RemoteFault, Unreachable
 from convoy.model import blob
 from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import pods_pb2
 from convoy.wire.budget import Budget
 from convoy.wire.stream import SILENCE_S, Stream, hear
 
 NAMING: Final = ("word", "launch")  # what may name a blob
+MAX_UNNAMED: Final = 2  # blobs that one word names: a model or an update, and a state
 CHUNK: Final = 1 << 18  # bytes between two turns of the event loop: all else that a node does waits no longer than this
 
-Out = TypeVar("Out", pb.PodDown, pb.PodUp)
-In = TypeVar("In", pb.PodDown, pb.PodUp)
+Out = TypeVar("Out", pods_pb2.PodDown, pods_pb2.PodUp)
+In = TypeVar("In", pods_pb2.PodDown, pods_pb2.PodUp)
 
 
 class PodLink(Generic[In, Out]):
@@ -49,7 +51,7 @@ class PodLink(Generic[In, Out]):
         self._most = most
         self._budget = budget
         self.moved = 0  # bytes of blobs that have come
-        self._unnamed = ""  # the blob that came last, until a word names it: no other may come before
+        self._unnamed: list[str] = []  # the blobs that came last, until a word names them
         self._stream = stream
         self._blobs = blobs
         self._holder = holder
@@ -94,7 +96,7 @@ class PodLink(Generic[In, Out]):
                 await self._take(word.blob)
                 continue
             if word.WhichOneof("it") in NAMING:
-                self._unnamed = ""
+                self._unnamed.clear()
             return word
 
     async def _ship(self, digest: str) -> None:
@@ -115,11 +117,11 @@ class PodLink(Generic[In, Out]):
                 await asyncio.sleep(0)  # a socket that takes everything at once suspends nobody
 
     async def _take(self, said: pb.Blob) -> None:
-        if self._unnamed:
-            raise RemoteFault(f"blob {said.digest[:12]} came where a word was due that names {self._unnamed[:12]}")
+        if len(self._unnamed) >= MAX_UNNAMED:
+            raise RemoteFault(f"blob {said.digest[:12]} came where a word was due that names {self._unnamed[0][:12]}")
         if max(said.size, len(said.whole)) > self._most():
             raise RemoteFault(f"a blob of {said.size} bytes is announced", why=f"at most {self._most():.0f} are wanted")
-        self._unnamed = said.digest
+        self._unnamed.append(said.digest)
         await self._kept(said)
         self.came.add(said.digest)  # not before: it must be here
 
@@ -166,12 +168,14 @@ def named(word: pb.WorkerDown | pb.WorkerUp) -> tuple[str, ...]:
     said: Any = getattr(word, kind) if kind else None
     match kind:
         case "flow":
-            return (said.committed_model,)
+            return (said.committed_model, said.committed_state)
         case "task":
-            return (said.model.digest,)
-        case "share" | "answer":
-            return (said.digest,)
-        case "ask" | "commit":
+            return (said.question.model, said.state)
+        case "answer":  # a site's, to a workflow, or a trainer's own
+            return (said.answer.digest,) if isinstance(word, pb.WorkerDown) else (said.digest, said.state)
+        case "ask":
             return (said.model,)
+        case "commit":
+            return (said.model, said.state)
         case _:
             return ()

@@ -26,6 +26,7 @@ from convoy.store import handover
 from convoy.store.blobs import BlobFolder
 from convoy.trust import paths
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import pods_pb2
 from convoy.wire.backoff import Backoff
 from convoy.wire.budget import Budget, Rate
 from convoy.wire.dial import Way
@@ -109,7 +110,7 @@ class PodRunner:
 
     stream: Stream
     folder: Path
-    _words: asyncio.Queue[tuple[pb.PodUp, tuple[str, ...]] | None] = field(
+    _words: asyncio.Queue[tuple[pods_pb2.PodUp, tuple[str, ...]] | None] = field(
         default_factory=lambda: asyncio.Queue(MAX_WORDS)
     )
     _missing: int = 0  # bytes of output for which there was no room
@@ -125,7 +126,7 @@ class PodRunner:
 
     async def run(self) -> None:
         """Serve until the worker has ended and the node knows, or until the node is gone: then the worker goes, too."""
-        kinds, budget = (pb.PodDown, pb.PodUp), Budget(NODE_SAYS)
+        kinds, budget = (pods_pb2.PodDown, pods_pb2.PodUp), Budget(NODE_SAYS)
         link = PodLink(self.stream, self._blobs, self._words, kinds, budget=budget, holder=LINE)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
         async with asyncio.TaskGroup() as group:
@@ -146,16 +147,16 @@ class PodRunner:
         """The pod is to go: the line ends, and the node sees it."""
         self.stream.cut()
 
-    async def _write(self, link: PodLink[pb.PodDown, pb.PodUp]) -> None:
+    async def _write(self, link: PodLink[pods_pb2.PodDown, pods_pb2.PodUp]) -> None:
         try:
             await link.write(PULSE_S, self._life)
         except Unreachable:
             return
 
-    def _life(self) -> pb.PodUp:
-        return pb.PodUp(life=pb.Life(cpu_s=0.0 if self._worker is None else self._worker.cpu_s()))
+    def _life(self) -> pods_pb2.PodUp:
+        return pods_pb2.PodUp(life=pods_pb2.Life(cpu_s=0.0 if self._worker is None else self._worker.cpu_s()))
 
-    async def _listen(self, link: PodLink[pb.PodDown, pb.PodUp], group: asyncio.TaskGroup) -> None:
+    async def _listen(self, link: PodLink[pods_pb2.PodDown, pods_pb2.PodUp], group: asyncio.TaskGroup) -> None:
         try:
             while (down := await link.read()) is not None:
                 await self._said(down, group)
@@ -163,10 +164,10 @@ class PodRunner:
             return
         except ConvoyError as problem:  # no room for what came, or what came is wrong
             self._printed(f"convoy: {errors.line(problem)}\n".encode())
-            await self._words.put((pb.PodUp(ended=pb.Ended(how=f"exit code {FAILED}")), ()))
+            await self._words.put((pods_pb2.PodUp(ended=pods_pb2.Ended(how=f"exit code {FAILED}")), ()))
             await self._words.put(None)
 
-    async def _said(self, down: pb.PodDown, group: asyncio.TaskGroup) -> None:
+    async def _said(self, down: pods_pb2.PodDown, group: asyncio.TaskGroup) -> None:
         match down.WhichOneof("it"):
             case "ping":
                 return
@@ -184,7 +185,7 @@ class PodRunner:
             case other:
                 raise RemoteFault(f"the node said {other!r} out of its turn")
 
-    def _keep(self, piece: pb.Piece) -> None:
+    def _keep(self, piece: pods_pb2.Piece) -> None:
         if why := paths.problem([piece.path]):
             raise RemoteFault(f"the job's code cannot be kept: {why}")
         path = self.folder / "code" / piece.path
@@ -192,7 +193,7 @@ class PodRunner:
         with path.open("ab") as file:
             file.write(piece.data)
 
-    async def _launched(self, launch: pb.Launch) -> ProcessWorker:
+    async def _launched(self, launch: pods_pb2.Launch) -> ProcessWorker:
         """Start the worker; it finds here what the node would have given it there."""
         begin = launch.begin
         told = begin.flow if begin.WhichOneof("it") == "flow" else begin.trainer
@@ -212,15 +213,14 @@ class PodRunner:
         if self._missing:
             data = f"\nconvoy: {self._missing} bytes of output are left out here\n".encode() + data
             self._missing = 0
-        self._words.put_nowait((pb.PodUp(output=data), ()))
+        self._words.put_nowait((pods_pb2.PodUp(output=data), ()))
 
     async def _taken(self, up: pb.WorkerUp) -> tuple[str, ...]:
         """Take what the worker has written for this word, and return it; what it has not, the node has."""
-        if up.whole:  # it goes with the word
-            for digest in filter(None, named(up)):
-                self._blobs.take(LINE, self._out, digest, lambda *_: None, up.whole)
-            return ()
-        written = tuple(digest for digest in named(up) if digest and handover.size(self._out, digest))
+        for digest, whole in up.wholes.items():  # they go with the word
+            self._blobs.take(LINE, self._out, digest, lambda *_: None, whole)
+        digests = [digest for digest in named(up) if digest and digest not in up.wholes]
+        written = tuple(digest for digest in digests if handover.size(self._out, digest))
         fits = handover.room(shutil.disk_usage(self.folder).free)
         for digest in written:
             await asyncio.to_thread(self._blobs.take, LINE, self._out, digest, fits)
@@ -231,12 +231,12 @@ class PodRunner:
         ended = asyncio.create_task(worker.ended())
         try:
             while (up := await worker.receive()) is not None:
-                await self._words.put((pb.PodUp(word=up), await self._taken(up)))
+                await self._words.put((pods_pb2.PodUp(word=up), await self._taken(up)))
         except ConvoyError as problem:
             self._printed(f"{problem}\n".encode())
             await worker.stop(0)
         how = await ended
-        await self._words.put((pb.PodUp(ended=pb.Ended(how=how)), ()))
+        await self._words.put((pods_pb2.PodUp(ended=pods_pb2.Ended(how=how)), ()))
         await self._words.put(None)
 
 

@@ -21,6 +21,7 @@ from convoy.pods.objects import owner
 from convoy.pods.trouble import end_of, of_pod
 from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import pods_pb2
 from convoy.wire.backoff import Backoff
 from convoy.wire.budget import Budget, Rate
 from convoy.wire.stream import PING_S, Stream
@@ -55,20 +56,20 @@ class PodWorker:
         self._waits = waits
         told: Any = order.begin.flow if order.begin.WhichOneof("it") == "flow" else order.begin.trainer
         self._code, self._blobs = Path(told.code), BlobFolder(Path(told.blobs))
-        self._words: asyncio.Queue[tuple[pb.PodDown, tuple[str, ...]] | None] = asyncio.Queue()
-        launch = pb.Launch(module=order.module, env=dict(order.env), begin=order.begin)
+        self._words: asyncio.Queue[tuple[pods_pb2.PodDown, tuple[str, ...]] | None] = asyncio.Queue()
+        launch = pods_pb2.Launch(module=order.module, env=dict(order.env), begin=order.begin)
         self._held: set[str] = set()  # blobs that the pod has
         self._blobs.release(HANDED, *self._blobs.held(HANDED))  # by a worker that was lost with its words
-        self._say(pb.PodDown(launch=launch), named(order.begin))
+        self._say(pods_pb2.PodDown(launch=launch), named(order.begin))
         self._ups: asyncio.Queue[pb.WorkerUp | RemoteFault | None] = asyncio.Queue()
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self._come = False
         self._moved = asyncio.Event()  # its pod has called, or it is over
         self.seen = False  # its pod has been there
         self._leaving = leaving
-        self._link: PodLink[pb.PodUp, pb.PodDown] | None = None
+        self._link: PodLink[pods_pb2.PodUp, pods_pb2.PodDown] | None = None
         self._cpu_s = 0.0
-        self._most = math.inf  # bytes of an answer: a trainer's is shaped like the model of its task
+        self._most = math.inf  # bytes of a blob that may come
         self._trouble = ""
         self._expires = time.time() + CREDENTIAL_S
 
@@ -84,12 +85,19 @@ class PodWorker:
         """Send it a message, behind the blobs that it names, and let it drop those that this node has dropped."""
         if gone := {one for one in self._held if not self._blobs.has(one)}:
             self._held.difference_update(gone)
-            self._say(pb.PodDown(forget=pb.Forget(digests=sorted(gone))))
-        if message.WhichOneof("it") == "task" and self._blobs.has(message.task.model.digest or EMPTY):
-            self._most = self._blobs.read_header(message.task.model.digest).size + MAX_HEADER
-        self._say(pb.PodDown(word=message), named(message))
+            self._say(pods_pb2.PodDown(forget=pods_pb2.Forget(digests=sorted(gone))))
+        if message.WhichOneof("it") == "task":
+            self._most = self._bound(message.task)
+        self._say(pods_pb2.PodDown(word=message), named(message))
 
-    def _say(self, down: pb.PodDown, names: tuple[str, ...] = ()) -> None:
+    def _bound(self, task: pb.Task) -> int:
+        """Return the most bytes that a blob may have which answers a task, or is kept with the answer."""
+        asked, model = task.question, 0
+        if self._blobs.has(asked.model or EMPTY):
+            model = self._blobs.read_header(asked.model).size
+        return max(model, asked.reply_bytes, task.state_bytes) + MAX_HEADER
+
+    def _say(self, down: pods_pb2.PodDown, names: tuple[str, ...] = ()) -> None:
         """Say something to the pod, behind those of the blobs that it names which are not there yet."""
         lacks = tuple(digest for digest in names if digest and digest not in self._held)
         self._held.update(lacks)
@@ -106,7 +114,7 @@ class PodWorker:
     async def stop(self, grace_s: float) -> None:
         """End it and its children: SIGTERM, then SIGKILL after `grace_s`; its pod goes."""
         if self._link is not None:
-            self._say(pb.PodDown(end=pb.End(grace_s=grace_s)))
+            self._say(pods_pb2.PodDown(end=pods_pb2.End(grace_s=grace_s)))
             await asyncio.wait({self._over}, timeout=grace_s + LAST_S)
         self._end("")
 
@@ -168,7 +176,7 @@ class PodWorker:
         self._come = True
         self._moved.set()
         self._said("")
-        kinds, budget = (pb.PodUp, pb.PodDown), Budget(POD)
+        kinds, budget = (pods_pb2.PodUp, pods_pb2.PodDown), Budget(POD)
         self._link = link = PodLink(
             stream, self._blobs, self._words, kinds, budget=budget, most=lambda: self._most, came=self._held
         )
@@ -181,15 +189,15 @@ class PodWorker:
         finally:
             self._end("the line to its pod broke")
 
-    async def _write(self, stream: Stream, link: PodLink[pb.PodUp, pb.PodDown]) -> None:
+    async def _write(self, stream: Stream, link: PodLink[pods_pb2.PodUp, pods_pb2.PodDown]) -> None:
         try:
             for piece in _pieces(self._code):
-                await stream.write(pb.PodDown(code=piece))
-            await link.write(PING_S, lambda: pb.PodDown(ping=pb.Ping()))
+                await stream.write(pods_pb2.PodDown(code=piece))
+            await link.write(PING_S, lambda: pods_pb2.PodDown(ping=pb.Ping()))
         except Unreachable:
             return
 
-    async def _listen(self, link: PodLink[pb.PodUp, pb.PodDown]) -> None:
+    async def _listen(self, link: PodLink[pods_pb2.PodUp, pods_pb2.PodDown]) -> None:
         try:
             while not self._over.done() and (up := await link.read()) is not None:
                 self._heard(up)
@@ -200,15 +208,14 @@ class PodWorker:
         except (ConvoyError, OSError) as problem:  # no room for what it sent
             self._end(errors.line(problem))
 
-    def _heard(self, up: pb.PodUp) -> None:
+    def _heard(self, up: pods_pb2.PodUp) -> None:
         match up.WhichOneof("it"):
             case "life":
                 self._cpu_s = up.life.cpu_s
             case "word":
                 if self._ups.qsize() >= MAX_UPS:
                     raise RemoteFault(f"its pod said {MAX_UPS} words more than its node could act on")
-                if up.word.whole:
-                    self._held.update(filter(None, named(up.word)))
+                self._held.update(up.word.wholes)
                 self._ups.put_nowait(up.word)
             case "output":
                 self._output(up.output)
@@ -256,10 +263,10 @@ class PodWorker:
             await self._api.remove(it["kind"], it["metadata"]["name"])
 
 
-def _pieces(code: Path) -> Iterator[pb.Piece]:
+def _pieces(code: Path) -> Iterator[pods_pb2.Piece]:
     """Yield the files of a job's code."""
     for path in sorted(code.rglob("*")):
         if path.is_file():
             name, data = path.relative_to(code).as_posix(), path.read_bytes()
             for start in range(0, len(data) or 1, PIECE):
-                yield pb.Piece(path=name, data=data[start : start + PIECE])
+                yield pods_pb2.Piece(path=name, data=data[start : start + PIECE])

@@ -1,108 +1,101 @@
-"""Filters: what a site does to every update before it leaves, in the order of its policy."""
+"""What the filters of a site's policy do to an answer before it leaves, in their order."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 import numpy as np
 
-from convoy.errors import BadInput, Refused
+from convoy.errors import Refused
 from convoy.model import schema
+from convoy.spec.filters import Clip, Exclude, Filter, Noise
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
     Arrays = Mapping[str, Array]
 
-Filter = Callable[["Arrays", "Arrays"], "dict[str, Array]"]
-"""Update and its base in, what may leave out: the same names, shapes and dtypes. A filter keeps no state."""
-
 SLICE: Final = 1 << 16  # items
 
 
-def chain(policy: Iterable[Mapping[str, Any]], *, seed: bytes | None = None) -> list[Filter]:
-    """Return the filters of a policy, each item a mapping of one name to its argument.
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """An answer on its way out: its arrays, and what else a filter may see and change."""
 
+    arrays: Arrays
+    weight: float = 1.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+def apply(filters: Iterable[Filter], answer: Leaving, base: Arrays | None, *, seed: bytes | None = None) -> Leaving:
+    """Pass an answer through filters, one after the other; names, shapes and dtypes stay, and no filter keeps a state.
+
+    `base`: the model that its arrays are shaped like; None for an answer that is not, which these filters refuse.
     `seed` makes noise repeatable, for whoever must send the same bits again after a crash: it has to be secret, and
-    another one for every task. Without it each noise is new. Raises `BadInput` for a filter that nobody knows.
+    another one for every task. Without it each noise is new. Raises `Refused`.
     """
-    made: list[Filter] = []
-    for place, item in enumerate(policy):
-        ((name, argument),) = item.items()
-        match name:
-            case "exclude":
-                made.append(exclude(argument))
-            case "clip":
-                made.append(clip(float(argument["norm"])))
-            case "noise":
-                made.append(noise(float(argument["sigma"]), seed=None if seed is None else seed + bytes([place % 256])))
+    for place, one in enumerate(filters):
+        if not answer.arrays:
+            return answer
+        if base is None:
+            raise Refused(
+                f"the filter {type(one).__name__.lower()!r} of the site's policy works on what a model has become",
+                why="the arrays of this answer are not shaped like the model",
+                fix="the site's owner states `kinds` for that filter, such as `kinds: [train]`",
+            )
+        match one:
+            case Exclude():
+                arrays = _exclude(one, answer.arrays, base)
+            case Clip():
+                arrays = _clip(one, answer.arrays, base)
+            case Noise():
+                arrays = _noise(one, answer.arrays, base, None if seed is None else seed + bytes([place % 256]))
             case _:
-                raise BadInput(f"there is no filter {name!r}", fix="known are exclude, clip and noise")
-    return made
+                assert_never(one)
+        answer = replace(answer, arrays=arrays)
+    return answer
 
 
-def apply(filters: Iterable[Filter], update: Arrays, base: Arrays) -> Arrays:
-    """Pass an update through filters, one after the other."""
-    for step in filters:
-        update = step(update, base)
-    return update
+def _exclude(it: Exclude, update: Arrays, base: Arrays) -> dict[str, Array]:
+    """Put the base's values in place of tensors whose name matches a pattern."""
+    return {
+        name: base[name] if any(fnmatchcase(name, pattern) for pattern in it.tensors) else array
+        for name, array in update.items()
+    }
 
 
-def exclude(patterns: Sequence[str]) -> Filter:
-    """Return a filter that puts the base's values in place of tensors whose name matches a pattern (`head.*`)."""
-
-    def run(update: Arrays, base: Arrays) -> dict[str, Array]:
-        return {
-            name: base[name] if any(fnmatchcase(name, pattern) for pattern in patterns) else array
-            for name, array in update.items()
-        }
-
-    return run
-
-
-def clip(norm: float) -> Filter:
-    """Return a filter that shortens (update - base) to an L2 norm of at most `norm`, over all float tensors together.
+def _clip(it: Clip, update: Arrays, base: Arrays) -> dict[str, Array]:
+    """Shorten (update - base) to an L2 norm of at most `norm`, over all float tensors together.
 
     Integers and truth values have no norm: they leave with the base's values.
 
     Abadi et al.: Deep Learning with Differential Privacy, 2016, section 3.1, on a whole update instead of a gradient.
     """
-
-    def run(update: Arrays, base: Arrays) -> dict[str, Array]:
-        _demand_floats("clip", update)
-        apart = schema.distance(update, base)
-        if apart <= norm:
-            return {name: base[name] if array.dtype.kind in "iub" else array for name, array in update.items()}
-        factor = norm / apart
-        return {
-            name: _shift(array, base[name], lambda base_, apart_: base_ + factor * apart_)
-            for name, array in update.items()
-        }
-
-    return run
+    _demand_floats("clip", update)
+    apart = schema.distance(update, base)
+    if apart <= it.norm:
+        return {name: base[name] if array.dtype.kind in "iub" else array for name, array in update.items()}
+    factor = it.norm / apart
+    return {
+        name: _shift(array, base[name], lambda base_, apart_: base_ + factor * apart_) for name, array in update.items()
+    }
 
 
-def noise(sigma: float, *, seed: bytes | None = None) -> Filter:
-    """Return a filter that adds Gaussian noise of standard deviation `sigma` to every item of every float tensor.
+def _noise(it: Noise, update: Arrays, base: Arrays, seed: bytes | None) -> dict[str, Array]:
+    """Add Gaussian noise to every item of every float tensor; integers and truth values leave with the base's."""
+    _demand_floats("noise", update)
+    entropy = secrets.token_bytes(32) if seed is None else seed
+    source = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(entropy, "little")))
 
-    Integers and truth values cannot take it: they leave with the base's values.
-    """
+    def add(base_: Array, apart: Array) -> Array:
+        drawn: Array = source.standard_normal(apart.size, apart.dtype)
+        drawn *= it.sigma
+        return base_ + apart + drawn
 
-    def run(update: Arrays, base: Arrays) -> dict[str, Array]:
-        _demand_floats("noise", update)
-        entropy = secrets.token_bytes(32) if seed is None else seed
-        source = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(entropy, "little")))
-
-        def add(base_: Array, apart: Array) -> Array:
-            drawn: Array = source.standard_normal(apart.size, apart.dtype)
-            drawn *= sigma
-            return base_ + apart + drawn
-
-        return {name: _shift(update[name], base[name], add) for name in update}
-
-    return run
+    return {name: _shift(update[name], base[name], add) for name in update}
 
 
 def _demand_floats(filter_: str, update: Arrays) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from convoy.control import cohort, events, holders
+from convoy.control import cohort, events, holders, rounds
 from convoy.control.records import JobId, are_names
 from convoy.control.state import LiveJob, State
 from convoy.errors import ConvoyError, RemoteFault, StorageFull
@@ -18,10 +18,10 @@ from convoy.model.blob import SMALL, Layout
 from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
-from convoy.spec.units import MAX_DURATION_S
 from convoy.store import handover
-from convoy.store.blobs import unlink
+from convoy.store.blobs import Hold, unlink
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
 from convoy.wire.budget import Budget, Rate
 from convoy.worker import code
 from convoy.worker.launcher import Launcher, Order, Wants, Worker
@@ -29,10 +29,6 @@ from convoy.worker.lines import Stamper
 from convoy.worker.supervisor import Supervisor
 
 TRACEBACK: Final = 4096  # bytes of a workflow's last words that a failed job shows
-MAX_KIND: Final = 255  # characters, as the ledger has room for
-MAX_QUESTION: Final = 32  # characters, as the ledger has room for
-MAX_NUMBER: Final = (1 << 31) - 1  # of a round: what a database has room for
-MAX_SITES: Final = 1_000_000  # that a question may want: no number is too large for a database
 WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once
 TAKEN: Final = "taken"  # the holder of a model that is being taken from its workflow
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
@@ -159,11 +155,10 @@ class Flows:
             return False
         match up.WhichOneof("it"):
             case "ask":
-                if not are_names(key, up.ask.question):
-                    raise RemoteFault("the workflow asked a question that cannot be", why=repr(up.ask.question[:80]))
-                await self._take(key, holders.asked(up.ask.question), _asked(key, up.ask), up.whole)
+                question = values.question(up.ask, key)
+                await self._take(key, [(holders.asked(question.id), question.model)], events.Asked(question), up.wholes)
             case "commit":
-                await self._take(key, holders.model(up.commit.round), _committed(key, up.commit), up.whole)
+                await self._take(key, *_committed(key, up.commit), up.wholes)
             case "sites":
                 names = cohort.eligible(self.state, job, ())
                 worker.send(pb.WorkerDown(sites=pb.SitesList(sites=names)))
@@ -187,19 +182,24 @@ class Flows:
         else:
             self.post(events.FlowFailed(job, error, traceback))
 
-    async def _take(self, job: JobId, holder: str, said: events.Asked | events.CommitAsked, whole: bytes) -> None:
-        """Take the model that a workflow speaks of out of its hands, then tell the machine what it said."""
-        files = self.workspace.job(job)
-        if whole or handover.size(files.out, said.model) < SMALL:  # most questions: not worth a thread
-            files.blobs.take(holder, files.out, said.model, _is_small, whole)
-            self.post(said)
-            return
-        fits = handover.room(self.free())
-        await asyncio.to_thread(files.blobs.take, TAKEN, files.out, said.model, fits)
+    async def _take(
+        self, job: JobId, holds: list[Hold], said: events.Asked | events.CommitAsked, wholes: Mapping[str, bytes]
+    ) -> None:
+        """Take the blobs that a workflow speaks of out of its hands, then tell the machine what it said."""
+        files, large = self.workspace.job(job), []
+        for holder, digest in holds:
+            whole = wholes.get(digest, b"")
+            if whole or handover.size(files.out, digest) < SMALL:  # most questions: not worth a thread
+                files.blobs.take(holder, files.out, digest, _is_small, whole)
+                continue
+            fits = handover.room(self.free())
+            await asyncio.to_thread(files.blobs.take, TAKEN, files.out, digest, fits)
+            large.append((holder, digest))
         if job not in self._restarting:  # nobody speaks for a workflow that was sent away meanwhile
-            files.blobs.hold(holder, said.model)
+            for holder, digest in large:
+                files.blobs.hold(holder, digest)
             self.post(said)
-        if away := files.blobs.let_go([(TAKEN, said.model)]):
+        if large and (away := files.blobs.let_go([(TAKEN, digest) for _, digest in large])):
             await asyncio.to_thread(unlink, away)
 
 
@@ -208,37 +208,20 @@ def _is_small(layout: Layout, _: int) -> None:
         raise RemoteFault("the workflow's model changed its size while it was taken")
 
 
-def _committed(job: JobId, commit: pb.Commit) -> events.CommitAsked:
-    if commit.round > MAX_NUMBER:
-        raise RemoteFault(f"the workflow commits round {commit.round}", why=f"the limit is {MAX_NUMBER}")
+def _committed(job: JobId, commit: pb.Commit) -> tuple[list[Hold], events.CommitAsked]:
+    if commit.round > values.MAX_NUMBER:
+        raise RemoteFault(f"the workflow commits round {commit.round}", why=f"the limit is {values.MAX_NUMBER}")
+    if not all(are_names(job, question) for question in commit.folded):
+        raise RemoteFault("the workflow commits the answer to a question that cannot be")
     metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
     left_out = {site: code.told(why) for site, why in commit.left_out.items()}  # of sites that did answer
-    return events.CommitAsked(job, commit.round, commit.model, metrics, commit.best, left_out)
-
-
-def _asked(job: JobId, ask: pb.Ask) -> events.Asked:
-    if len(ask.kind) > MAX_KIND or len(ask.question) > MAX_QUESTION or "\0" in ask.kind:
-        raise RemoteFault(f"the workflow asks {ask.kind[:20]!r}…", why=f"the limit is {MAX_KIND} characters of text")
-    numbers = (ask.deadline_s, ask.max_norm, *ask.numbers.values())
-    if not all(map(math.isfinite, numbers)) or min(numbers[:2]) < 0 or ask.at_least > MAX_SITES:
-        raise RemoteFault("the workflow asks with a number that is none", why=f"{ask.kind!r} of round {ask.round}")
-    if max(ask.round, ask.rounds, ask.sample) > MAX_NUMBER or ask.deadline_s > MAX_DURATION_S:
-        why = f"round {ask.round} of {ask.rounds}, {ask.sample} sites, {ask.deadline_s:g} s"
-        raise RemoteFault("the workflow asks with a number that is too large", why=why)
-    return events.Asked(
-        job=job,
-        question=ask.question,
-        kind=ask.kind,
-        round=ask.round,
-        rounds=ask.rounds,
-        model=ask.model,
-        at_least=ask.at_least,
-        sites=tuple(ask.sites),
-        sample=ask.sample,
-        deadline_s=ask.deadline_s,
-        max_norm=ask.max_norm,
-        numbers=dict(ask.numbers),
+    holds = [(holders.model(commit.round), commit.model)]
+    if commit.state:
+        holds.append((holders.state(commit.round), commit.state))
+    said = events.CommitAsked(
+        job, commit.round, commit.model, metrics, commit.best, left_out, commit.state, tuple(commit.folded)
     )
+    return holds, said
 
 
 def _begin(job: LiveJob, files: JobFiles) -> pb.WorkerDown:
@@ -259,6 +242,8 @@ def _begin(job: LiveJob, files: JobFiles) -> pb.WorkerDown:
             model=spec.model or "",
             committed=job.committed,
             committed_model=job.rounds[-1].model if job.rounds else "",
+            committed_state=job.rounds[-1].state if job.rounds else "",
+            waiting=map(values.question_to, rounds.waiting(job)),
             history_json=json.dumps(history),
         )
     )

@@ -22,6 +22,7 @@ from convoy.server.results import Results
 from convoy.server.transfers import Transfers
 from convoy.store.blobs import unlink
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
 from convoy.worker.supervisor import Supervisor
 
 
@@ -49,8 +50,8 @@ class Performer:
         match effect:
             case effects.SendStart(site=site, job=job):
                 self._start(site, job)
-            case effects.SendTask(site=site, question=question):
-                self._task(site, question)
+            case effects.SendTask(site=site, question=question, after=after):
+                self._task(site, question, after)
             case effects.SendStop(site=site, job=job, reason=reason, finish_s=finish_s):
                 self.hub.send(site, pb.Down(stop=pb.Stop(job=job, reason=reason, finish_s=finish_s)))
             case effects.SendReceipt(site=site, job=job, question=question, digest=digest):
@@ -59,10 +60,11 @@ class Performer:
                 self.hub.send(site, pb.Down(reject=pb.Reject(job=job, question=question, reason=reason)))
             case effects.SendCancel(site=site, job=job, question=question):
                 self.hub.send(site, pb.Down(cancel=pb.Cancel(job=job, question=question)))
-            case effects.SendCommitted(site=site, job=job, round=round_):
-                self.hub.send(site, pb.Down(committed=pb.Committed(job=job, round=round_)))
-            case effects.TellShare(task=task):
-                self.flows.tell(task.job, pb.WorkerDown(share=_share(task)))
+            case effects.SendCommitted(site=site, job=job, round=round_, folded=folded, after=after):
+                said = pb.Committed(job=job, round=max(round_, 0), folded=folded, after=after)
+                self.hub.send(site, pb.Down(committed=said))
+            case effects.TellAnswer(task=task):
+                self.flows.tell(task.job, pb.WorkerDown(answer=_told(task)))
             case effects.TellEnd(job=job, question=question, error=error):
                 self.flows.tell(job, pb.WorkerDown(end=pb.AskEnd(question=question, error=error)))
             case effects.TellCommitted(job=job, round=round_):
@@ -78,8 +80,9 @@ class Performer:
                 self.flows.restart(job)
             case effects.StopFlow(job=job):
                 self.flows.stop(job)
-            case effects.SyncModel(job=job, round=round_, model=model):
-                self._go(job, self._sync(job, round_, self.workspace.job(job).blobs.path(model)))
+            case effects.SyncModel(job=job, round=round_, model=model, state=state):
+                blobs = self.workspace.job(job).blobs
+                self._go(job, self._sync(job, round_, [blobs.path(digest) for digest in (model, state) if digest]))
             case effects.Release(job=job_id):
                 self._release(job_id)
             case effects.KeepResults(job=job):
@@ -117,17 +120,14 @@ class Performer:
         )
         self.hub.send(site, pb.Down(start=start))
 
-    def _task(self, site: SiteName, question: Question) -> None:
+    def _task(self, site: SiteName, question: Question, after: str) -> None:
         if site not in self.hub.lines:
             return
         task = pb.Task(
             job=question.job,
-            question=question.question,
-            kind=question.kind,
-            round=question.round,
-            rounds=question.rounds,
+            question=values.to_site(question),
             model=self.transfers.reference(question.job, question.model),
-            numbers=dict(question.numbers),
+            after=after,
         )
         self.hub.send(site, pb.Down(task=task))
 
@@ -142,10 +142,11 @@ class Performer:
 
         self.supervisor.start(job, owned())
 
-    async def _sync(self, job: JobId, round_: int, model: Path) -> None:
+    async def _sync(self, job: JobId, round_: int, files: list[Path]) -> None:
         """Bring a model to the disk for good while its sites train on it; until then they keep their updates."""
         try:
-            await asyncio.to_thread(sync_file, model)
+            for path in files:
+                await asyncio.to_thread(sync_file, path)
         except FileNotFoundError:
             return  # the job ended meanwhile, or a later round took its place
         self.post(events.ModelSynced(job, round_))
@@ -174,12 +175,9 @@ class Performer:
         self.hub.catch_up()
 
 
-def _share(task: Task) -> pb.Share:
-    return pb.Share(
-        question=task.question,
-        site=task.site,
-        digest=task.digest,
-        weight=task.weight,
-        metrics=dict(task.metrics),
-        left_out=task.reason or ("" if task.state == "received" else "left out"),
-    )
+def _told(task: Task) -> pb.SiteAnswer:
+    if task.answer is None or task.state != "received":
+        return pb.SiteAnswer(
+            site=task.site, answer=pb.Answer(question=task.question), left_out=task.reason or "left out"
+        )
+    return pb.SiteAnswer(site=task.site, answer=values.to_server(task.answer))

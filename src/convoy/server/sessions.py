@@ -219,7 +219,8 @@ class Sessions:
         """Act on one message; return what takes longer."""
         site, kind = SiteName(line.site), up.WhichOneof("it")
         said: Any = getattr(up, kind) if kind else None
-        if hasattr(said, "job") and not are_names(said.job, getattr(said, "question", "0.0")):
+        asked = said.answer.question if kind == "offer" else getattr(said, "question", "0.0")
+        if hasattr(said, "job") and not are_names(said.job, asked):
             raise RemoteFault(f"{site} speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
         match kind:
             case "request":

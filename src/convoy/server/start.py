@@ -13,6 +13,7 @@ from convoy.control.faults import MAX_FAULTS
 from convoy.control.questions import reopen
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
+from convoy.flows import catalog
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
 from convoy.store.blobs import BlobFolder
@@ -25,7 +26,7 @@ def needs_of(spec: str) -> Needs:
     """Return what the machine must know of a job.yaml (as JSON)."""
     job = JobSpec.from_json(spec)
     return Needs(
-        min_sites=job.min_sites,
+        min_sites=catalog.least_sites(job.with_),
         sites=frozenset(job.sites or ()),
         cpu=job.resources.cpu,
         memory=job.resources.memory,
@@ -73,9 +74,13 @@ def state_from(contents: Contents, sites: Iterable[str], found: Found, *, max_jo
         else:
             live.unfinished = record
     for question in contents.questions:
-        tasks = [task for task in contents.tasks if (task.job, task.question) == (question.job, question.question)]
+        tasks = [task for task in contents.tasks if (task.job, task.question) == (question.job, question.id)]
         with found.job(question.job):
             reopen(state.jobs[question.job], question, tasks, now)
+    for (job_id, site), asked in contents.after.items():
+        state.jobs[job_id].after[site] = asked
+    for live in state.jobs.values():
+        live.synced = live.committed  # `tidy` has seen to it
     return state
 
 
@@ -95,9 +100,11 @@ def undone(contents: Contents, workspace: Workspace, found: Found) -> list[Undon
         folder = workspace.job(job).blobs
         with found.job(job):
             for record in sorted((r for r in contents.rounds if r.job == job), key=lambda r: -r.round):
-                if folder.verify(record.model):
+                if all(folder.verify(digest) for digest in (record.model, record.state) if digest):
                     break
-                folder.condemn(record.model)
+                for digest in (record.model, record.state):
+                    if digest and not folder.verify(digest):
+                        folder.condemn(digest)
                 lost.append(Undone(job, record.round))
     return lost
 
@@ -116,7 +123,9 @@ def tidy(state: State, workspace: Workspace, found: Found) -> None:
 def _tidy(job: LiveJob, folder: BlobFolder) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
     if job.rounds:  # before the model that it was made of goes
-        sync_file(folder.path(job.rounds[-1].model))
+        for digest in (job.rounds[-1].model, job.rounds[-1].state):
+            if digest:
+                sync_file(folder.path(digest))
     folder.recover(holders.needed(job), lambda holder, _: holders.stays(job, holder))
 
 
@@ -128,7 +137,8 @@ def lost_updates(state: State, workspace: Workspace, found: Found) -> list[event
         with found.job(job.record.id):
             for question in job.questions.values():
                 for task in question.tasks.values():
-                    if task.state == "received" and task.digest and not folder.verify(task.digest):
-                        folder.condemn(task.digest)
-                        lost.append(events.Lost(job.record.id, question.record.question, task.site))
+                    digest = task.answer.digest if task.state == "received" and task.answer is not None else ""
+                    if digest and not folder.verify(digest):
+                        folder.condemn(digest)
+                        lost.append(events.Lost(job.record.id, question.record.id, task.site))
     return lost

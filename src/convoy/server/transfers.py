@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection
@@ -15,24 +14,45 @@ import structlog
 
 from convoy import errors
 from convoy.control import events, holders
-from convoy.control.records import JobId, Question, SiteName
+from convoy.control.records import Answer, JobId, Question, SiteName
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
-from convoy.model import blob, schema
+from convoy.model import blob, reply, schema
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
 from convoy.store import arrays
 from convoy.store.receiver import Receiver
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
 from convoy.wire.pump import Moved, Pump
 from convoy.wire.stream import Stream
 from convoy.worker.supervisor import Supervisor
 
-MAX_METRICS: Final = 1000  # of one update; they are kept for ever
-MAX_NAME: Final = 255  # characters of a metric's name
 MAX_RANGES: Final = blob.MAX_TENSORS // 2 + 1  # of one pull: every second tensor, for neighbours are joined
 MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """An answer that a site offers, and the blob of its arrays: whole, or by its header."""
+
+    job: str
+    answer: Answer
+    update: pb.Blob
+
+    @classmethod
+    def read(cls, said: pb.Offer) -> Offer:
+        """Return what a site's message offers. Raises `RemoteFault`."""
+        answer = values.answer(said.answer)
+        if answer.digest != said.update.digest:
+            raise RemoteFault("the answer names one blob and brings another", why=repr(said.update.digest[:80]))
+        return cls(said.job, answer, said.update)
+
+    @property
+    def question(self) -> str:
+        """The id of the question."""
+        return self.answer.question
 
 
 @dataclass(slots=True)
@@ -40,7 +60,7 @@ class Arrival:
     """An update on its way in."""
 
     site: SiteName
-    offer: pb.Offer
+    offer: Offer
     question: Question
     receiver: Receiver
     stream: Stream | None = None  # on which its bytes come
@@ -62,13 +82,21 @@ class Transfers:
     received: int = 0  # bytes since start
     sent: int = 0
     _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, question, site)
-    _queued: dict[tuple[str, str], list[tuple[SiteName, pb.Offer]]] = field(default_factory=lambda: defaultdict(list))
-    _stalled: list[tuple[SiteName, pb.Offer]] = field(default_factory=list)  # until the disk has room
+    _queued: dict[tuple[str, str], list[tuple[SiteName, Offer]]] = field(default_factory=lambda: defaultdict(list))
+    _stalled: list[tuple[SiteName, Offer]] = field(default_factory=list)  # until the disk has room
     _damaged: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))  # times, by arrival
 
     # ---- updates in ------------------------------------------------------------------------------------------
-    async def offer(self, site: SiteName, offer: pb.Offer) -> None:
+    async def offer(self, site: SiteName, said: pb.Offer) -> None:
         """Judge what a site offers: a receipt, a refusal, or the byte ranges that we want."""
+        try:
+            offer = Offer.read(said)
+        except RemoteFault as problem:
+            self._refuse(site, said.job, said.answer.question, problem)
+        else:
+            await self._offered(site, offer)
+
+    async def _offered(self, site: SiteName, offer: Offer) -> None:
         if site not in self.hub.lines:
             return  # it says so again when it is back
         job = self.state.jobs.get(JobId(offer.job))
@@ -86,28 +114,24 @@ class Transfers:
             self._stalled.append((site, offer))
             self.check_room()
         except (Refused, RemoteFault) as problem:
-            self._refuse(site, offer, problem)
+            self._refuse(site, offer.job, offer.question, problem)
         except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
             self._unforeseen(site, offer, problem)
 
-    async def _judge(self, site: SiteName, offer: pb.Offer, question: Question) -> None:
-        if len(offer.metrics) > MAX_METRICS:
-            raise Refused(f"the update was refused: {len(offer.metrics)} metrics, {MAX_METRICS} are the limit")
-        if any(len(name) > MAX_NAME for name in offer.metrics):
-            raise Refused(f"the update was refused: {MAX_NAME} characters are the limit for a metric's name")
-        numbers = (offer.weight, *offer.metrics.values())
-        if not all(map(math.isfinite, numbers)) or offer.weight < 0:
-            raise Refused("the update was refused: weight and metrics must be finite and the weight not negative")
-        digest = offer.update.digest
-        if not digest and question.kind == "train":
-            raise Refused("the update was refused: training must answer with a model, this one has metrics only")
+    async def _judge(self, site: SiteName, offer: Offer, question: Question) -> None:
+        digest = offer.answer.digest
+        if not digest and question.wants_arrays:
+            raise Refused(f"the answer was refused: a {question.kind!r} question must be answered with arrays")
         if not digest:
             self._done(site, offer)
             return
         folder = self.workspace.job(offer.job).blobs
         header = offer.update.whole or offer.update.header
         layout = blob.parse(header[: blob.header_length(header[:8])], expect=digest)
-        schema.check_layout(layout, folder.read_header(question.model))
+        if question.reply is None:
+            schema.check_layout(layout, folder.read_header(question.model))
+        else:
+            reply.check_layout(layout, question.reply, question.reply_bytes)
         holder = holders.answer(offer.question, site)
         if folder.hold(holder, digest):
             await self._accept(site, offer, question)
@@ -115,9 +139,9 @@ class Transfers:
         key = (offer.job, offer.question, site)
         before = self._arrivals.get(key)
         await self._drop(key)  # said again on a new line: what we wanted may not have got through
-        if before is not None and before.offer.update.digest != digest:
-            await asyncio.to_thread(folder.release, holder, before.offer.update.digest)
-        if any(a.offer.update.digest == digest and a.offer.job == offer.job for a in self._arrivals.values()):
+        if before is not None and before.offer.answer.digest != digest:
+            await asyncio.to_thread(folder.release, holder, before.offer.answer.digest)
+        if any(a.offer.answer.digest == digest and a.offer.job == offer.job for a in self._arrivals.values()):
             self._queued[offer.job, digest].append((site, offer))  # the same bytes are on their way already
             return
         if offer.update.whole:
@@ -137,7 +161,7 @@ class Transfers:
     def wanted(self, site: SiteName, head: pb.PushHead) -> Arrival:
         """Return the update whose bytes a site brings. Raises `NotAllowed` for bytes that nobody wanted."""
         arrival = self._arrivals.get((head.job, head.question, site))
-        if arrival is None or arrival.offer.update.digest != head.digest or arrival.stream is not None:
+        if arrival is None or arrival.offer.answer.digest != head.digest or arrival.stream is not None:
             raise NotAllowed("nobody asked this site for these bytes")
         return arrival
 
@@ -163,9 +187,9 @@ class Transfers:
             again = self._damaged[key] < MAX_TRIES
             if not again:
                 self._damaged.pop(key)
-                self._refuse(site, offer, problem)
+                self._refuse(site, offer.job, offer.question, problem)
         except Refused as problem:
-            self._refuse(site, offer, problem)
+            self._refuse(site, offer.job, offer.question, problem)
         except Unreachable:
             return False  # what came stays; the site offers it again
         except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
@@ -176,42 +200,39 @@ class Transfers:
             mine = self._arrivals.get(key) is arrival  # or the site has offered it anew
             if mine:
                 del self._arrivals[key]
-                self.supervisor.start(offer.job, self._next_in_line(offer.job, offer.update.digest))
+                self.supervisor.start(offer.job, self._next_in_line(offer.job, offer.answer.digest))
         if again and mine:
-            await self.offer(site, offer)
+            await self._offered(site, offer)
         await stream.write(pb.Verdict())
         return whole
 
     async def _next_in_line(self, job: str, digest: str) -> None:
         for site, offer in self._queued.pop((job, digest), []):
-            await self.offer(site, offer)
+            await self._offered(site, offer)
 
-    async def _accept(self, site: SiteName, offer: pb.Offer, question: Question) -> None:
-        digest, folder = offer.update.digest, self.workspace.job(offer.job).blobs
+    async def _accept(self, site: SiteName, offer: Offer, question: Question) -> None:
+        digest, folder = offer.answer.digest, self.workspace.job(offer.job).blobs
         try:
-            update, base = arrays.load(folder, digest), arrays.load(folder, question.model)
+            base = arrays.load(folder, question.model) if question.reply is None else None
+            judged = (arrays.load(folder, digest), base, question.max_norm)
             if offer.update.whole:
-                schema.check_values(update, base, question.max_norm)
+                schema.check_values(*judged)
             else:
-                await asyncio.to_thread(schema.check_values, update, base, question.max_norm)
+                await asyncio.to_thread(schema.check_values, *judged)
             self._done(site, offer)
         except Refused:
             await asyncio.to_thread(folder.release, holders.answer(offer.question, site), digest)
             raise
 
-    def _done(self, site: SiteName, offer: pb.Offer) -> None:
-        self.post(
-            events.Updated(
-                JobId(offer.job), offer.question, site, offer.update.digest, offer.weight, dict(offer.metrics)
-            )
-        )
+    def _done(self, site: SiteName, offer: Offer) -> None:
+        self.post(events.Answered(JobId(offer.job), site, offer.answer))
 
-    def _refuse(self, site: SiteName, offer: pb.Offer, problem: ConvoyError) -> None:
+    def _refuse(self, site: SiteName, job: str, question: str, problem: ConvoyError) -> None:
         reason = errors.line(problem)
-        self.audit.note_some(f"site:{site}", "update", f"task:{offer.job}/{offer.question}", f"refused: {reason}")
-        self.post(events.Unusable(JobId(offer.job), offer.question, site, reason))
+        self.audit.note_some(f"site:{site}", "update", f"task:{job}/{question}", f"refused: {reason}")
+        self.post(events.Unusable(JobId(job), question, site, reason))
 
-    def _unforeseen(self, site: SiteName, offer: pb.Offer, problem: Exception) -> None:
+    def _unforeseen(self, site: SiteName, offer: Offer, problem: Exception) -> None:
         """Leave a site out whose update raised what none should: its job can do without it."""
         structlog.get_logger().error(
             "an update failed by an error of this server",
@@ -220,7 +241,9 @@ class Transfers:
             site=site,
             exc_info=problem,
         )
-        self._refuse(site, offer, RemoteFault("the server failed at this update", why=type(problem).__name__))
+        self._refuse(
+            site, offer.job, offer.question, RemoteFault("the server failed at this update", why=type(problem).__name__)
+        )
 
     def leave(self, site: SiteName) -> None:
         """A site is gone: what it was sending stays as far as it came, for when it is back."""
@@ -238,13 +261,13 @@ class Transfers:
         else:
             arrival.stream.cut()
             await arrival.ended.wait()
-        self.supervisor.start(key[0], self._next_in_line(key[0], arrival.offer.update.digest))
+        self.supervisor.start(key[0], self._next_in_line(key[0], arrival.offer.answer.digest))
 
     async def room(self) -> None:
         """The disk has room again: take up what was stalled."""
         stalled, self._stalled = self._stalled, []
         for site, offer in stalled:
-            await self.offer(site, offer)
+            await self._offered(site, offer)
 
     def _mover(self, job: str, site: SiteName, *, incoming: bool) -> Moved:
         """Return what is told of bytes that move: they are counted, and they are progress."""

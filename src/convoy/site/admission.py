@@ -6,22 +6,26 @@ import secrets
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from convoy import errors
+from convoy.control.records import Answer, Question
 from convoy.errors import BadInput, JobFailed, NotAllowed, Refused
+from convoy.model import reply
 from convoy.model.blob import MAX_HEADER, Layout
 from convoy.model.schema import check_layout
-from convoy.site import refusals
+from convoy.site import refusals, states
 from convoy.spec.approvals import read_approvals
+from convoy.spec.filters import for_kind
 from convoy.spec.kit import Kit
 from convoy.spec.policy import Leave, Policy, read_policy
 from convoy.store.blobs import BlobFolder
 from convoy.trust import files, roll
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
 
 if TYPE_CHECKING:
     from convoy.control.policy import Submitter
@@ -51,6 +55,7 @@ class Admitted:
     spec: Job
     leave: Leave
     files: frozenset[str]  # the names in its bundle
+    most_state: float  # bytes that its trainer may keep here from task to task
 
 
 def admit(
@@ -84,7 +89,7 @@ def admit(
     draft.replace(code)
     if not mark.exists():
         mark.write_text(checked.digest)
-    return Admitted(spec, policy.leave, frozenset(checked.files))
+    return Admitted(spec, policy.leave, frozenset(checked.files), policy.limits.state)
 
 
 def judged(
@@ -128,29 +133,58 @@ def holder(question: str) -> str:
     return f"answer.{question}"
 
 
-def released(
-    kit: Kit, blobs: BlobFolder, out: Path, up: pb.WorkerUp, task: pb.Task
-) -> tuple[str, float, dict[str, float]]:
-    """Return what of an answer may leave: the digest of the update behind the filters, the weight, the metrics.
+def released(kit: Kit, blobs: BlobFolder, out: Path, up: pb.WorkerUp, question: Question) -> Answer:
+    """Return what of an answer may leave, behind the filters.
 
-    The update is taken from the trainer's message or its folder `out`, and held. Names, shapes, dtypes and the order of
-    its tensors are the model's, so that nothing is said with them. Raises `RemoteFault` for what is not a blob, and
-    `Refused` for an update that is larger than its model or not laid out like it.
+    Its blobs are taken from the trainer's message or its folder `out`, and held. Names, dtypes and the order of its
+    arrays are the question's, and so are shapes that are stated, so that nothing is said with them. Raises
+    `RemoteFault` for what is not a blob, and `Refused` for arrays that are larger than is wanted or not laid out so.
     """
     policy = read_policy(kit.local / "policy.yaml")
-    answer, digest = up.answer, ""
+    answer, mine = values.answer(up.answer), holder(question.id)
+    if question.wants_arrays and not answer.digest:
+        raise Refused("the answer has no arrays", why=f"a {question.kind!r} question wants them")
     if answer.digest:
-        base = blobs.read_header(task.model.digest)
-        most = base.size + MAX_HEADER
-        blobs.take(holder(task.question), out, answer.digest, lambda layout, _: _demand_size(layout, most), up.whole)
-        check_layout(blobs.read_header(answer.digest), base)
-        digest = _filtered(kit, policy, blobs, answer.digest, task)
-    return digest, policy.leave.weighed(answer.weight), dict(answer.metrics) if policy.leave.metrics else {}
+        base, slots = blobs.read_header(question.model), question.reply
+        if slots is None:
+            most = base.size + MAX_HEADER
+        else:
+            most = min(question.reply_bytes, policy.leave.arrays) if reply.varies(slots) else policy.leave.arrays
+        whole = up.wholes.get(answer.digest, b"")
+        blobs.take(mine, out, answer.digest, lambda layout, _: _demand_size(layout, most), whole)
+        layout = blobs.read_header(answer.digest)
+        if slots is None:
+            check_layout(layout, base)
+        else:
+            reply.check_layout(layout, slots, most)
+    answer = _filtered(kit, policy, blobs, answer, question)
+    return replace(
+        answer,
+        weight=policy.leave.weighed(answer.weight),
+        metrics=answer.metrics if policy.leave.metrics else {},
+        value=answer.value if policy.leave.values else "",
+        state_bytes=_kept(policy, blobs, out, up, answer),
+    )
 
 
-def _demand_size(update: Layout, most: int) -> None:
+def _kept(policy: Policy, blobs: BlobFolder, out: Path, up: pb.WorkerUp, answer: Answer) -> int:
+    """Take the state that a trainer keeps at its site; return its bytes. Raises `Refused` for one that is too large."""
+    if not answer.state:
+        return 0
+    most = policy.limits.state
+
+    def fits(layout: Layout, _: int) -> None:
+        if layout.size > most:
+            why = f"the policy allows {most:.0f}: {policy.places.get('limits.state', 'limits.state')}"
+            raise Refused(f"the state that the trainer keeps has {layout.size} bytes", why=why)
+
+    blobs.take(states.hold(answer)[0], out, answer.state, fits, up.wholes.get(answer.state, b""))
+    return blobs.read_header(answer.state).size
+
+
+def _demand_size(update: Layout, most: float) -> None:
     if update.size > most:
-        raise Refused(f"the update has {update.size} bytes", why=f"shaped like its model it has at most {most}")
+        raise Refused(f"the update has {update.size} bytes", why=f"the most that may leave is {most:.0f}")
 
 
 def told(kit: Kit, failed: pb.TaskFailed) -> tuple[str, str]:
@@ -176,25 +210,27 @@ def _held_back(kit: Kit, cause: str) -> str:
     return f"{cause} (the rest stays at {kit.name})"
 
 
-def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, digest: str, task: pb.Task) -> str:
-    """Pass an update through the filters; return the digest of what may leave."""
-    if not policy.filters:
-        return digest
+def _filtered(kit: Kit, policy: Policy, blobs: BlobFolder, answer: Answer, question: Question) -> Answer:
+    """Pass an answer through the filters; return what may leave."""
+    wanted = for_kind(policy.filters, question.kind)
+    if not wanted or not answer.digest:
+        return answer
     from blake3 import blake3
 
     from convoy.privacy import filters  # numpy comes with the first filter
     from convoy.store import arrays
 
     # The same bits again after a crash; other ones for another update and another model, or the noise would cancel out.
-    asked = f"{task.job}/{task.question}/{task.model.digest}/{digest}"
+    asked = f"{question.job}/{question.id}/{question.model}/{answer.digest}"
     seed = blake3(asked.encode(), key=_secret(kit)).digest()
 
-    mine, update, base = holder(task.question), arrays.load(blobs, digest), arrays.load(blobs, task.model.digest)
-    changed = filters.apply(filters.chain(policy.filters, seed=seed), update, base)
-    leaves = arrays.save(blobs, mine, changed)
-    if leaves != digest:
-        blobs.release(mine, digest)  # what the trainer wrote nobody else is to see
-    return leaves
+    mine, update = holder(question.id), arrays.load(blobs, answer.digest)
+    base = arrays.load(blobs, question.model) if question.reply is None else None
+    changed = filters.apply(wanted, filters.Leaving(update, answer.weight, answer.metrics), base, seed=seed)
+    leaves = arrays.save(blobs, mine, changed.arrays)
+    if leaves != answer.digest:
+        blobs.release(mine, answer.digest)  # what the trainer wrote nobody else is to see
+    return replace(answer, digest=leaves, weight=changed.weight, metrics=dict(changed.metrics))
 
 
 def _secret(kit: Kit) -> bytes:

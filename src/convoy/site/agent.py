@@ -21,6 +21,7 @@ from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
 from convoy.site import quarantine as quarantined
+from convoy.site.given import Given
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
 from convoy.site.quarantine import Quarantine
@@ -199,8 +200,8 @@ class Agent:
     async def _said(self, down: pb.Down) -> None:
         kind = down.WhichOneof("it")
         said: Any = getattr(down, kind) if kind else None
-        if hasattr(said, "job") and not are_names(said.job, getattr(said, "question", "0.0")):
-            raise RemoteFault("the server speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
+        _check_names(kind, said)
+        task = Given.read(down.task) if kind == "task" else None
         offsets = [down.start.log_offset, *(held.log_offset for held in down.welcome.jobs)]
         if max(offsets) > MAX_OFFSET:
             raise RemoteFault(
@@ -224,7 +225,10 @@ class Agent:
                 job = self.jobs.get(getattr(down, kind).job)
                 if job is not None:
                     with self.site.supervisor.over(job.id):
-                        self._for_job(job, kind, down)
+                        if task is not None:
+                            job.give(task)
+                        else:
+                            self._for_job(job, kind, down)
 
     async def _trusted(self, kind: str, down: pb.Down) -> None:
         """Hear what concerns who is who, and what can be proven."""
@@ -241,8 +245,6 @@ class Agent:
     def _for_job(self, job: SiteJob, kind: str, down: pb.Down) -> None:
         start = self.site.supervisor.start
         match kind:
-            case "task":
-                job.give(down.task)
             case "stop":
                 self.site.log.info("job over", job=job.id, reason=down.stop.reason)
                 job.stop(down.stop.finish_s)
@@ -251,7 +253,7 @@ class Agent:
             case "reject":
                 start(job.id, job.rejected(down.reject.question, down.reject.reason))
             case "committed":
-                start(job.id, job.committed(down.committed.round))
+                start(job.id, job.committed(down.committed))
             case "cancel":
                 start(job.id, job.cancel(down.cancel.question))
             case "receipt":
@@ -324,3 +326,14 @@ class Agent:
         await asyncio.gather(*(job.drain() for job in self.jobs.values()))
         for run in list(self._runs.values()):
             run.cancel()
+
+
+def _check_names(kind: str | None, said: Any) -> None:
+    """Raise `RemoteFault` for a job or a question that cannot be: they become names of files."""
+    if not hasattr(said, "job"):
+        return
+    names = [said.question.id if kind == "task" else getattr(said, "question", "0.0")]
+    if kind == "committed":
+        names += [*said.folded, said.after or "0.0"]
+    if not all(are_names(said.job, name) for name in names):
+        raise RemoteFault("the server speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")

@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from convoy import errors
-from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
+from convoy.control.records import Answer, Question
+from convoy.errors import ConvoyError, NotAllowed, Refused, StorageFull
 from convoy.model import blob
-from convoy.site import admission, artifacts
+from convoy.site import admission, artifacts, states
+from convoy.site.given import Given
 from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
 from convoy.site.log import JobLog
-from convoy.site.outbox import Answer, Outbox, as_up
+from convoy.site.outbox import Kept, Outbox, as_up
+from convoy.site.pushes import Pushes
 from convoy.site.quarantine import MAX_FAULTS, Quarantine
 from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.kit import Kit
@@ -26,7 +29,7 @@ from convoy.spec.plain import one_line
 from convoy.spec.settings import Settings
 from convoy.store.blobs import BlobFolder, Hold, unlink
 from convoy.wire import convoy_pb2 as pb
-from convoy.wire.backoff import Backoff
+from convoy.wire import values
 from convoy.worker.launcher import Launcher, Order, Wants
 from convoy.worker.supervisor import Supervisor
 
@@ -55,18 +58,19 @@ class SiteJob:
     site: Site
     id: str
     start: pb.Start | None  # None: found on the disk, from before a restart
-    tasks: asyncio.Queue[pb.Task] = field(default_factory=asyncio.Queue)
-    _known: dict[str, pb.Task] = field(default_factory=dict)  # queued or running, by question
+    tasks: asyncio.Queue[Given] = field(default_factory=asyncio.Queue)
+    _known: dict[str, Given] = field(default_factory=dict)  # queued or running, by question
     _current: str = ""
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
     _intake: Intake = field(init=False)
     blobs: BlobFolder = field(init=False)
-    _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each question that is being pushed
+    _pushes: Pushes = field(init=False)
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
     _finish_s: float = GRACE_S  # for what a trainer does after its last task
     _files: frozenset[str] = frozenset()  # of its bundle
+    _most_state: float = 0.0  # bytes that its trainer may keep
     _refusal: str = ""  # why the job cannot run here
     _outbox: Outbox = field(init=False)
     _log: JobLog = field(init=False)
@@ -80,6 +84,9 @@ class SiteJob:
         self._outbox = Outbox(self.folder / "outbox")
         self.blobs.recover((_held(answer) for answer in self._outbox.answers.values() if answer.digest), _comes_again)
         self._intake = Intake(self.id, self.folder, self.blobs, self.site.line, self._stop)
+        self._pushes = Pushes(
+            self.id, self.site.line, self.blobs, self._outbox, self._stop, self.site.log, offer=self._offer
+        )
         sent = 0 if self.start is None else self.start.log_offset
         self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, sent)
 
@@ -184,18 +191,19 @@ class SiteJob:
     def _refuse(self) -> None:
         self.site.line.send(pb.Up(refused=pb.JobRefused(job=self.id, reason=self._refusal)))
 
-    async def _turn(self, task: pb.Task) -> None:
-        self._current = task.question
+    async def _turn(self, task: Given) -> None:
+        id_ = self._current = task.question.id
         answer = await self._answer(task)
         self._current = ""
-        latest, kept = self._known.pop(task.question, None), ""
+        latest, kept = self._known.pop(id_, None), Answer(id_)
         if latest is not None and answer is not None:
-            self._outbox.put(answer, task)
+            self._outbox.put(answer, task.question)
             self._offer(answer)
-            kept = answer.digest
-        mine, models = admission.holder(task.question), f"{TASK}{task.question}"
-        holds = self.blobs.holds()
-        await self._let_go(one for one in holds if one[0] == models or (one[0] == mine and one[1] != kept))
+            kept = answer.answer
+        mine, models = admission.holder(id_), f"{TASK}{id_}"
+        stays = {(mine, kept.digest), states.hold(kept)}
+        owners = (mine, models, states.hold(kept)[0])
+        await self._let_go(one for one in self.blobs.holds() if one[0] in owners and one not in stays)
         if answer is None and latest is not None and latest is not task:
             self.give(latest)  # the server asked once more before we heard that it had forgotten
 
@@ -212,7 +220,7 @@ class SiteJob:
         admitted = await in_thread(
             partial(admission.admit, makes_pods=pods, missing=missing), data, self.id, self.folder, self.site.kit
         )
-        spec, self._files = admitted.spec, admitted.files
+        spec, self._files, self._most_state = admitted.spec, admitted.files, admitted.most_state
         self._log.open(leaves=admitted.leave.logs)
         for part, why in missing.items():
             self._log.print(f"convoy: this job is not isolated from {part} at {self.site.kit.name}: {why}\n".encode())
@@ -246,50 +254,54 @@ class SiteJob:
         await self._trainer.start()
 
     # ---- tasks -----------------------------------------------------------------------------------------------
-    def give(self, task: pb.Task) -> None:
+    def give(self, task: Given) -> None:
         """Take a task from the server; one that is known goes on, one that is answered is offered again."""
-        if not self._outbox.may_answer(task):
-            self.site.log.warning(
-                "task refused: its question was answered for another question", job=self.id, question=task.question
-            )
-            self.site.line.send(pb.Up(failed=pb.TaskFailed(job=self.id, question=task.question, error=ANSWERED)))
+        id_ = task.question.id
+        if not self._outbox.may_answer(task.question):
+            self.site.log.warning("task refused: it was answered as another question", job=self.id, question=id_)
+            self.site.line.send(pb.Up(failed=pb.TaskFailed(job=self.id, question=id_, error=ANSWERED)))
             return
-        if task.question in self._outbox.answers:
+        if id_ in self._outbox.answers:
             return  # what is answered was offered when the line opened
-        if task.question not in self._known:
+        if id_ not in self._known:
             self.tasks.put_nowait(task)
-        self._known[task.question] = task
+        self._known[id_] = task
 
-    async def _answer(self, task: pb.Task) -> Answer | None:
+    async def _answer(self, task: Given) -> Kept | None:
         """Return the answer; None if the server does not know any more that it asked (it was killed just then)."""
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
+        question = task.question
         try:
-            await self._intake.model(f"{TASK}{task.question}", task.model)
+            await self._intake.model(f"{TASK}{question.id}", task.model)
         except NotAllowed as problem:
             self.site.log.warning(
-                "task forgotten by the server", job=self.id, question=task.question, reason=str(problem)
+                "task forgotten by the server", job=self.id, question=question.id, reason=str(problem)
             )
             return None
         except ConvoyError as problem:
-            return Answer(task.question, task.round, "", 0.0, {}, errors.line(problem))
+            return self._kept(question, error=errors.line(problem))
         try:
-            model = pb.Blob(digest=task.model.digest, size=task.model.size)
-            bare = pb.Task(
-                job=task.job, question=task.question, kind=task.kind, round=task.round, rounds=task.rounds, model=model
-            )
-            bare.numbers.update(task.numbers)
-            up = await self._trainer.train(bare)
+            state, most = states.of(self.blobs, task.after), self._room()
+            told = pb.Task(job=self.id, question=values.to_site(question), state=state, state_bytes=most)
+            up = await self._trainer.train(told)
             if up.WhichOneof("it") == "failed":
-                return Answer(task.question, task.round, "", 0.0, {}, *admission.told(self.site.kit, up.failed))
-            digest, weight, metrics = await in_thread(
-                admission.released, self.site.kit, self.blobs, self._out, up, bare
-            )
+                error, traceback = admission.told(self.site.kit, up.failed)
+                return self._kept(question, error=error, traceback=traceback)
+            answer = await in_thread(admission.released, self.site.kit, self.blobs, self._out, up, question)
         except ConvoyError as problem:
             reason = errors.line(problem)
-            self.site.log.warning("no answer", job=self.id, question=task.question, reason=reason)
-            self._log.print(f"convoy: there is no answer to task {task.question}: {reason}\n".encode())
-            return Answer(task.question, task.round, "", 0.0, {}, admission.why(self.site.kit, problem))
-        return Answer(task.question, task.round, digest, weight, metrics)
+            self.site.log.warning("no answer", job=self.id, question=question.id, reason=reason)
+            self._log.print(f"convoy: there is no answer to task {question.id}: {reason}\n".encode())
+            return self._kept(question, error=admission.why(self.site.kit, problem))
+        return self._kept(question, answer)
+
+    def _kept(self, question: Question, answer: Answer | None = None, *, error: str = "", traceback: str = "") -> Kept:
+        return Kept(answer or Answer(question.id), question.round, question.outlives, error, traceback)
+
+    def _room(self) -> int:
+        """Return the most bytes that a trainer may keep here from task to task."""
+        free = max(shutil.disk_usage(self.folder).free - self.site.settings.disk_reserve, 0)
+        return int(min(self._most_state, free))
 
     async def cancel(self, question: str) -> None:
         """Nobody waits for this task any more."""
@@ -298,7 +310,7 @@ class SiteJob:
             await self._trainer.cancel()
 
     # ---- answers ---------------------------------------------------------------------------------------------
-    def _offer(self, answer: Answer) -> None:
+    def _offer(self, answer: Kept) -> None:
         try:
             up = as_up(self.id, answer, self._described(answer.digest))
         except (ConvoyError, OSError) as problem:  # the trainer never wrote it, or took it away
@@ -315,28 +327,8 @@ class SiteJob:
         return pb.Blob(digest=digest, size=layout.size, header=layout.header)
 
     async def push(self, want: pb.Want) -> None:
-        """Send the bytes of an update that the server wants; one push of each at a time, the newest wish counts."""
-        question, waits = want.question, want.question in self._wants
-        self._wants[question] = want
-        if waits:
-            return
-        try:
-            await self._push(question)
-        finally:
-            del self._wants[question]
-
-    async def _push(self, question: str) -> None:
-        backoff, sent = Backoff(), None
-        while (answer := self._outbox.answers.get(question)) is not None and self._wants[question] is not sent:
-            sent = self._wants[question]
-            try:
-                head = pb.PushHead(job=self.id, question=question, digest=answer.digest)
-                await self.site.line.push(head, str(self.blobs.path(answer.digest)), sent.ranges)
-            except (Unreachable, NotAllowed, RemoteFault, OSError) as problem:
-                self.site.log.warning("update not taken", job=self.id, question=question, reason=errors.line(problem))
-                await backoff.wait(self._stop)
-                if question in self._outbox.answers and self._wants[question] is sent:
-                    self._offer(answer)  # the server says what it lacks; if the line broke, too, this is said on return
+        """Send the bytes of an update that the server wants."""
+        await self._pushes.push(want)
 
     async def rejected(self, question: str, reason: str) -> None:
         """The server will never count this answer."""
@@ -344,17 +336,22 @@ class SiteJob:
         if answer is not None and not answer.error:
             self.site.log.warning("update refused", job=self.id, question=question, reason=reason)
             self._log.print(f"convoy: the server refused the update of task {question}: {one_line(reason)}\n".encode())
-        if answer is not None and answer.digest:
-            await self._let_go([_held(answer)])
+        if answer is not None:
+            await self._let_go(hold for hold in (_held(answer), states.hold(answer.answer)) if hold[1])
 
-    async def committed(self, round_: int) -> None:
-        """Forget what the federation has for good; keep the newest model, whose tensors may not travel again."""
-        gone = [_held(answer) for answer in self._outbox.committed(round_) if answer.digest]
+    async def committed(self, said: pb.Committed) -> None:
+        """Forget what the federation has for good; keep the newest model, whose tensors may not travel again.
+
+        Of what the trainer has kept here with its answers, that of the last one that counts stays.
+        """
+        forgotten = self._outbox.committed(said.round, frozenset(said.folded))
+        gone = [_held(answer) for answer in forgotten if answer.digest]
         for holder, digest in self.blobs.holds():
             older = holder == MODEL and self._intake.newest not in ("", digest)
             if older or (holder.startswith(TASK) and holder.removeprefix(TASK) not in self._known):
                 gone.append((holder, digest))
-        await self._let_go(gone)
+        open_ = {*self._outbox.answers, self._current, said.after}  # what is answered may still count
+        await self._let_go([*gone, *states.past(self.blobs, open_)])
 
     # ---- the line is open again ------------------------------------------------------------------------------
     def resumed(self, log_offset: int) -> None:
@@ -378,10 +375,10 @@ class SiteJob:
         self.site.line.send(pb.Up(ready=pb.JobReady(job=self.id)))
 
 
-def _held(answer: Answer) -> Hold:
+def _held(answer: Kept) -> Hold:
     return admission.holder(answer.question), answer.digest
 
 
 def _comes_again(holder: str, _: str) -> bool:
     """Whether a hold outlives the process: what came of a model is gone on with when its task comes again."""
-    return holder == MODEL or holder.startswith(TASK)
+    return holder == MODEL or holder.startswith((TASK, states.HOLDER))

@@ -4,35 +4,57 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from blake3 import blake3
 
+from convoy.control import plain
+from convoy.control.records import Answer, Question
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """One answered task; `digest` empty: metrics only."""
+class Kept:
+    """One answered task, or one that failed: `error` is a line, `traceback` the trainer's."""
 
-    question: str
+    answer: Answer
     round: int
-    digest: str
-    weight: float
-    metrics: dict[str, float]
-    error: str = ""  # the trainer failed: one line
-    traceback: str = ""  # and its traceback
+    outlives: bool = False  # its question outlives its round: the commit of that one does not settle it
+    error: str = ""
+    traceback: str = ""
+
+    @property
+    def question(self) -> str:
+        """The id of the question."""
+        return self.answer.question
+
+    @property
+    def digest(self) -> str:
+        """The digest of the arrays; empty: none."""
+        return self.answer.digest
+
+    def to_json(self) -> str:
+        """Return it as the text of a file."""
+        rest = {"round": self.round, "outlives": self.outlives, "error": self.error, "traceback": self.traceback}
+        return json.dumps({"answer": plain.of_answer(self.answer), **rest})
+
+    @classmethod
+    def from_json(cls, text: str) -> Kept:
+        """Return what `to_json` wrote. Raises `ValueError`, `TypeError` or `KeyError` for anything else."""
+        kept = json.loads(text)
+        return cls(**{**kept, "answer": plain.answer(kept["answer"])})
 
 
 ASKED: Final = "asked"  # in the folder: a line of each question that an update was given for, and what had been asked
 
 
-def asked(task: pb.Task) -> str:
-    """Return the digest of what a task asks: its kind, its round, its model and its numbers."""
-    said = [task.kind, task.round, task.model.digest, sorted(task.numbers.items())]
-    return blake3(json.dumps(said).encode()).hexdigest()
+def asked(question: Question) -> str:
+    """Return the digest of what a question asks of a site: all of it that a trainer or a filter sees."""
+    said = plain.of_question(question)
+    return blake3(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 class Outbox:
@@ -46,14 +68,14 @@ class Outbox:
         """Read what is there."""
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, Kept] = {}
         for path in sorted(folder.glob("*.json")):
             try:
-                answer = Answer(**json.loads(path.read_text()))
-            except (ValueError, TypeError):  # a power cut left half of it: the task comes again
+                kept = Kept.from_json(path.read_text())
+            except (ValueError, TypeError, KeyError):  # a power cut left half of it: the task comes again
                 path.unlink()
             else:
-                self.answers[answer.question] = answer
+                self.answers[kept.question] = kept
         self._asked = self._read_asked()
 
     def _read_asked(self) -> dict[str, str]:
@@ -64,41 +86,45 @@ class Outbox:
                 found[question] = said
         return found
 
-    def may_answer(self, task: pb.Task) -> bool:
+    def may_answer(self, question: Question) -> bool:
         """Whether this question has no answer yet, or one to this very question."""
-        said = asked(task)
-        return self._asked.get(task.question, said) == said
+        said = asked(question)
+        return self._asked.get(question.id, said) == said
 
-    def put(self, answer: Answer, task: pb.Task) -> None:
+    def put(self, kept: Kept, question: Question) -> None:
         """Keep an answer, and what was asked."""
-        if answer.digest and task.question not in self._asked:
-            self._asked[task.question] = asked(task)
+        if kept.digest and question.id not in self._asked:
+            self._asked[question.id] = asked(question)
             with (self._folder / ASKED).open("a") as file:
-                file.write(f"\n{json.dumps([task.question, self._asked[task.question]])}")
-        draft = self._folder / f"{answer.question}.tmp"
-        draft.write_text(json.dumps(asdict(answer)))
-        draft.replace(self._folder / f"{answer.question}.json")
-        self.answers[answer.question] = answer
+                file.write(f"\n{json.dumps([question.id, self._asked[question.id]])}")
+        draft = self._folder / f"{kept.question}.tmp"
+        draft.write_text(kept.to_json())
+        draft.replace(self._folder / f"{kept.question}.json")
+        self.answers[kept.question] = kept
 
-    def drop(self, question: str) -> Answer | None:
+    def drop(self, question: str) -> Kept | None:
         """Forget one answer; return it if it was there."""
         (self._folder / f"{question}.json").unlink(missing_ok=True)
         return self.answers.pop(question, None)
 
-    def committed(self, round_: int) -> list[Answer]:
-        """Forget the answers of rounds 1 to `round_`; return them. Those before the first round stay."""
-        gone = [answer for answer in self.answers.values() if 0 < answer.round <= round_]
-        for answer in gone:
-            self.drop(answer.question)
+    def committed(self, round_: int, folded: frozenset[str]) -> list[Kept]:
+        """Forget the answers of rounds 1 to `round_`, and those to `folded`; return them.
+
+        Those before the first round stay, and so do those to other questions that outlive their rounds.
+        """
+        gone = [
+            kept
+            for kept in self.answers.values()
+            if kept.question in folded or (0 < kept.round <= round_ and not kept.outlives)
+        ]
+        for kept in gone:
+            self.drop(kept.question)
         return gone
 
 
-def as_up(job: str, answer: Answer, update: pb.Blob | None) -> pb.Up:
+def as_up(job: str, kept: Kept, update: pb.Blob | None) -> pb.Up:
     """Return the message that offers an answer, or says that there is none."""
-    if answer.error:
-        return pb.Up(
-            failed=pb.TaskFailed(job=job, question=answer.question, error=answer.error, traceback=answer.traceback)
-        )
-    return pb.Up(
-        offer=pb.Offer(job=job, question=answer.question, update=update, weight=answer.weight, metrics=answer.metrics)
-    )
+    if kept.error:
+        failed = pb.TaskFailed(job=job, question=kept.question, error=kept.error, traceback=kept.traceback)
+        return pb.Up(failed=failed)
+    return pb.Up(offer=pb.Offer(job=job, answer=values.to_server(kept.answer), update=update))

@@ -63,7 +63,7 @@ class Trainer:
             worker = await self.start()
             if self._broken is not None:
                 return _failed(task, self._broken)
-            self._reply, self._question = asyncio.get_running_loop().create_future(), task.question
+            self._reply, self._question = asyncio.get_running_loop().create_future(), task.question.id
             self._given = task
             self._give(worker)
             reply = await self._wait(worker, self._reply)
@@ -174,5 +174,5 @@ class Trainer:
 
 def _failed(task: pb.Task, failure: pb.Failure) -> pb.WorkerUp:
     return pb.WorkerUp(
-        failed=pb.TaskFailed(job=task.job, question=task.question, error=failure.error, traceback=failure.traceback)
+        failed=pb.TaskFailed(job=task.job, question=task.question.id, error=failure.error, traceback=failure.traceback)
     )

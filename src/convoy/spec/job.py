@@ -67,12 +67,6 @@ class Job(BaseModel):
         AfterValidator(_no_repeats),
     ] = None
 
-    @property
-    def min_sites(self) -> int:
-        """How many sites the workflow needs before it can begin."""
-        value = self.with_.get("min_sites", 1)
-        return value if isinstance(value, int) else 1
-
     def to_json(self) -> str:
         """Return the job as JSON that `from_json` reads back to an equal job."""
         return self.model_dump_json(by_alias=True)

@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.spec import names, units, yamls
+from convoy.spec import filters, names, units, yamls
+from convoy.spec.filters import Filter
 
 ISOLATED: Final = ("files", "processes", "network")  # what a job may be isolated from
 WEIGHTS: Final = ("exact", "rounded", "fixed")
+ARRAYS: Final = 16 << 20  # bytes of an answer that is not shaped like the model, unless the policy says otherwise
+_SIZES: Final = ("memory", "state")  # limits that are bytes
 OWN: Final = "own"  # in place of an organisation's name: the site's own
 
 
@@ -27,11 +30,12 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The most that one job may ask for here: cores, bytes, devices."""
+    """The most that one job may ask for here: cores, bytes, devices; `state`: bytes that it may keep between tasks."""
 
     cpu: float = math.inf
     memory: float = math.inf
     gpu: float = math.inf
+    state: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Leave:
     logs: bool = True  # what a job's code prints, its tracebacks and its errors' words
     metrics: bool = True
     weight: str = "exact"  # or "rounded" to one significant digit, or "fixed" to 1
+    values: bool = True  # what a job's code says beside its arrays: text, JSON
+    arrays: int = ARRAYS  # bytes of arrays that are not shaped like the model, such as the counts of a histogram
 
     def weighed(self, weight: float) -> float:
         """Return the weight that leaves in place of this one; 0 stays 0, for such an answer has no say."""
@@ -51,18 +57,14 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What a site allows. `places` says where each key stands, such as `limits.cpu` at `policy.yaml:9`.
-
-    Each filter is a mapping of one name to its checked argument, in the order they apply:
-    `{"exclude": [glob, ...]}`, `{"clip": {"norm": 1.0}}`, `{"noise": {"sigma": 0.01}}`.
-    """
+    """What a site allows. `places` says where each key stands, such as `limits.cpu` at `policy.yaml:9`."""
 
     run: tuple[Rule, ...] = (Rule(org=OWN), Rule(role="project_admin"))
     workflows: tuple[str, ...] | None = None  # shell patterns; None: any
     images: tuple[str, ...] = ()  # shell patterns of images that a job may name; none: it gets the site's own
     limits: Limits = Limits()
     leave: Leave = Leave()
-    filters: tuple[Mapping[str, Any], ...] = ()
+    filters: tuple[Filter, ...] = ()  # in the order in which they apply
     isolation: tuple[str, ...] = ()  # what jobs must be isolated from here; none: what this machine can do
     places: Mapping[str, str] = field(default_factory=dict)
 
@@ -147,11 +149,11 @@ def _isolation(document: yamls.Document, listed: Any) -> tuple[str, ...]:
 def _limits(document: yamls.Document, given: Any) -> Limits:
     """Return the most that one job may ask for."""
     found = {}
-    for key, value in _mapping(document, "limits", given, ("cpu", "memory", "gpu")).items():
+    for key, value in _mapping(document, "limits", given, ("cpu", "memory", "gpu", "state")).items():
         try:
-            found[key] = units.size_bytes(value) if key == "memory" else _amount(value)
+            found[key] = units.size_bytes(value) if key in _SIZES else _amount(value)
         except BadInput as problem:
-            wanted = "a size such as 512Mi or 8Gi" if key == "memory" else "a number from 0 up"
+            wanted = "a size such as 512Mi or 8Gi" if key in _SIZES else "a number from 0 up"
             raise _wrong(document, ("limits", key), value, wanted) from problem
     return Limits(**found)
 
@@ -165,8 +167,14 @@ def _amount(value: Any) -> float:
 
 def _leave(document: yamls.Document, given: Any) -> Leave:
     """Return what may leave beside updates."""
-    found = _mapping(document, "leave", given, ("logs", "metrics", "weight"))
+    found = dict(_mapping(document, "leave", given, ("logs", "metrics", "weight", "values", "arrays")))
     for key, value in found.items():
+        if key == "arrays":
+            try:
+                found[key] = units.size_bytes(value)
+            except BadInput as problem:
+                raise _wrong(document, ("leave", key), value, "a size such as 64Ki or 16Mi; 0: nothing") from problem
+            continue
         if key == "weight":
             if value not in WEIGHTS:
                 raise _wrong(document, ("leave", key), value, " or ".join(WEIGHTS))
@@ -185,51 +193,16 @@ def _mapping(document: yamls.Document, name: str, given: Any, known: tuple[str, 
     return given
 
 
-def _filters(document: yamls.Document, listed: Any) -> tuple[Mapping[str, Any], ...]:
+def _filters(document: yamls.Document, listed: Any) -> tuple[Filter, ...]:
     """Return the filters; no list at all is an empty one."""
     if not isinstance(listed or [], list):
         raise _wrong(document, ("filters",), listed, "a list")
-    return tuple(_filter(document, index, item) for index, item in enumerate(listed or []))
-
-
-def _filter(document: yamls.Document, index: int, item: Any) -> dict[str, Any]:
-    """Return one filter, checked."""
-    path = ("filters", index)
-    if not isinstance(item, dict) or len(item) != 1:
-        raise BadInput(
-            f"{yamls.seen(item)} is no filter",
-            fix="write one filter in one item, such as `- clip: {norm: 1.0}`",
-            where=document.where(path),
-        )
-    ((name, argument),) = item.items()
-    if name not in _FILTERS:
-        raise yamls.unknown_key(name, _FILTERS, where=document.where((*path, name)))
-    wanted, check = _FILTERS[name]
-    if not check(argument):
-        raise BadInput(f'"{name}" has {yamls.seen(argument)}; wanted {wanted}', where=document.where((*path, name)))
-    return item
+    return tuple(filters.read(document, index, item) for index, item in enumerate(listed or []))
 
 
 def _wrong(document: yamls.Document, path: tuple[str | int, ...], value: Any, wanted: str) -> BadInput:
     """Return the error for a value that does not fit."""
     return BadInput(f'"{path[-1]}" is {yamls.seen(value)}; wanted {wanted}', where=document.where(path))
-
-
-def _patterns(argument: Any) -> bool:
-    """Return whether this is a list of shell patterns."""
-    return isinstance(argument, list) and bool(argument) and all(isinstance(it, str) and it for it in argument)
-
-
-def _positive(key: str) -> Callable[[Any], bool]:
-    """Return a check for a mapping of `key` alone to a number above 0."""
-
-    def check(argument: Any) -> bool:
-        if not isinstance(argument, dict) or set(argument) != {key}:
-            return False
-        value = argument[key]
-        return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
-
-    return check
 
 
 KEYS: Final[Mapping[str, Callable[[yamls.Document, Any], Any]]] = {
@@ -242,8 +215,3 @@ KEYS: Final[Mapping[str, Callable[[yamls.Document, Any], Any]]] = {
     "isolation": _isolation,
 }
 _PARTS: Final[Mapping[str, Callable[[str], str]]] = {"person": names.person, "org": names.org, "role": _role}
-_FILTERS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
-    "exclude": ('a list of patterns of tensor names, such as ["head.*"]', _patterns),
-    "clip": ("{norm: …}, the largest L2 norm of an update's difference, above 0", _positive("norm")),
-    "noise": ("{sigma: …}, the standard deviation of the noise, above 0", _positive("sigma")),
-}

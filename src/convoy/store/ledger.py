@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from convoy.control import plain
 from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
 from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
 from convoy.store import tables
@@ -79,6 +80,7 @@ class Contents:
     questions: list[Question]
     tasks: list[Task]
     rounds: list[Round]
+    after: Mapping[tuple[JobId, SiteName], str]  # the question whose answer was a site's last with a state that counts
     switches: Mapping[str, Switched]
     audited: audit.Record | None = None  # the newest of the trail
     signed: audit.Checkpoint | None = None
@@ -131,21 +133,22 @@ class Ledger:
             last = {record.job: record.round for record in rounds if record.model}  # in order: the last one stays
             live = {job.id for job in jobs if job.state in ("running", "ending")}
             questions = [
-                Question(**{**row, "cohort": tuple(row["cohort"])})
-                for row in _rows(connection, tables.QUESTIONS, tables.QUESTIONS.c.question)
-                if row["job"] in live and (row["round"] == 0 or row["round"] > last.get(row["job"], -1))
+                plain.question(row["question"])
+                for row in _rows(connection, tables.QUESTIONS, tables.QUESTIONS.c.id)
+                if row["job"] in live and _is_open(row, last.get(row["job"], -1))
             ]
-            open_questions = {(question.job, question.question) for question in questions}
+            open_questions = {(question.job, question.id) for question in questions}
             tasks = [
-                Task(**row)
+                _task(row)
                 for row in _rows(connection, tables.TASKS, tables.TASKS.c.site)
                 if (row["job"], row["question"]) in open_questions
             ]
+            after = _after(connection, {job: last.get(job, -1) for job in live})
             switches = {row["name"]: Switched(**row) for row in _rows(connection, tables.SITES, tables.SITES.c.name)}
             record, seal = _newest(connection, tables.AUDIT), _newest(connection, tables.CHECKPOINTS)
         audited = None if record is None else audit.Record(**record)
         signed = None if seal is None else audit.Checkpoint(**seal)
-        return Contents(jobs, members, questions, tasks, rounds, switches, audited, signed)
+        return Contents(jobs, members, questions, tasks, rounds, after, switches, audited, signed)
 
     def redeem(self, token_hash: str, *, key: str, now: float) -> tuple[Invite, float]:
         """Use an invitation for a public key, in one update; for the same key again within `AGAIN_S` of the first use.
@@ -306,6 +309,14 @@ def _upsert(engine: sa.Engine, table: sa.Table) -> sa.Executable:
 
 
 def _row(record: Record | audit.Entry) -> dict[str, object]:
+    if isinstance(record, Question):
+        key = {name: getattr(record, name) for name in ("job", "id", "round", "outlives", "folded")}
+        return {**key, "question": plain.of_question(record)}
+    if isinstance(record, Task):
+        answer = record.answer
+        kept = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+        kept["answer"] = None if answer is None else plain.of_answer(answer)
+        return {**kept, "stateful": answer is not None and answer.state_bytes > 0}
     return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
 
 
@@ -328,3 +339,32 @@ def _round(row: dict[str, Any]) -> Round:
     took = tuple((SiteName(site), weight) for site, weight in row["took_part"])
     out = tuple((site, reason) for site, reason in row["left_out"])
     return Round(**{**row, "took_part": took, "left_out": out})
+
+
+def _task(row: dict[str, Any]) -> Task:
+    answer = None if row["answer"] is None else plain.answer(row["answer"])
+    return Task(**{name: row[name] for name in row if name != "stateful"} | {"answer": answer})
+
+
+def _is_open(row: Mapping[str, Any], last: int) -> bool:
+    """Whether a question may still be asked again, `last` being the last committed round of its job."""
+    if row["outlives"]:
+        return not 0 < row["folded"] <= last
+    return bool(row["round"] == 0 or row["round"] > last)
+
+
+def _after(connection: sa.Connection, last: Mapping[JobId, int]) -> dict[tuple[JobId, SiteName], str]:
+    """Return the question of each site's last counted answer with a state, for each job up to its last round."""
+    tasks, asked = tables.TASKS.c, tables.QUESTIONS.c
+    counted_in = sa.case((asked.outlives, asked.folded), else_=asked.round)
+    found: dict[tuple[JobId, SiteName], str] = {}
+    for job, round_ in last.items():
+        mine = (tasks.job == job) & tasks.stateful & (tasks.state == "received") & counted_in.between(1, round_)
+        rank = sa.func.rank().over(partition_by=tasks.site, order_by=counted_in.desc())
+        both = (asked.job == tasks.job) & (asked.id == tasks.question)
+        ranked = sa.select(tasks.site, tasks.question, rank.label("rank")).join(tables.QUESTIONS, both).where(mine)
+        newest = ranked.subquery()
+        rows = connection.execute(sa.select(newest.c.site, newest.c.question).where(newest.c.rank == 1)).all()
+        for site, question in sorted(rows, key=lambda row: [int(part) for part in row[1].split(".")]):
+            found[job, SiteName(site)] = question
+    return found

@@ -41,16 +41,11 @@ QUESTIONS: Final = sa.Table(
     "questions",
     METADATA,
     sa.Column("job", sa.String(32), primary_key=True),
-    sa.Column("question", sa.String(32), primary_key=True),
-    sa.Column("kind", sa.String(255), nullable=False),
+    sa.Column("id", sa.String(32), primary_key=True),
     sa.Column("round", sa.Integer, nullable=False),
-    sa.Column("rounds", sa.Integer, nullable=False),
-    sa.Column("model", sa.String(64), nullable=False),
-    sa.Column("at_least", sa.Integer, nullable=False),
-    sa.Column("cohort", sa.JSON, nullable=False),
-    sa.Column("deadline_s", sa.Float, nullable=False),
-    sa.Column("max_norm", sa.Float, nullable=False),
-    sa.Column("numbers", sa.JSON, nullable=False),
+    sa.Column("outlives", sa.Boolean, nullable=False),
+    sa.Column("folded", sa.Integer, nullable=False),
+    sa.Column("question", sa.JSON, nullable=False),
 )
 TASKS: Final = sa.Table(
     "tasks",
@@ -59,9 +54,9 @@ TASKS: Final = sa.Table(
     sa.Column("question", sa.String(32), primary_key=True),
     sa.Column("site", sa.String(255), primary_key=True),
     sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("digest", sa.String(64), nullable=False),
-    sa.Column("weight", sa.Float, nullable=False),
-    sa.Column("metrics", sa.JSON, nullable=False),
+    sa.Column("answer", sa.JSON(none_as_null=True), nullable=True),
+    sa.Column("place", sa.BigInteger, nullable=False),
+    sa.Column("stateful", sa.Boolean, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("traceback", sa.Text, nullable=False),
 )
@@ -76,6 +71,7 @@ ROUNDS: Final = sa.Table(
     sa.Column("took_part", sa.JSON, nullable=False),
     sa.Column("left_out", sa.JSON, nullable=False),
     sa.Column("committed_at", sa.Float, nullable=False),
+    sa.Column("state", sa.String(64), nullable=False, server_default=""),
 )
 AUDIT: Final = sa.Table(
     "audit",

@@ -27,6 +27,83 @@ class Blob(_message.Message):
     whole: bytes
     def __init__(self, digest: _Optional[str] = ..., size: _Optional[int] = ..., header: _Optional[bytes] = ..., whole: _Optional[bytes] = ...) -> None: ...
 
+class Slot(_message.Message):
+    __slots__ = ("name", "dtype", "shape")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    dtype: str
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Question(_message.Message):
+    __slots__ = ("id", "kind", "round", "rounds", "model", "has_reply", "reply", "reply_bytes", "settings", "at_least", "sites", "sample", "deadline_s", "quorum", "grace_s", "max_norm", "by_arrival", "outlives", "cohort")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    HAS_REPLY_FIELD_NUMBER: _ClassVar[int]
+    REPLY_FIELD_NUMBER: _ClassVar[int]
+    REPLY_BYTES_FIELD_NUMBER: _ClassVar[int]
+    SETTINGS_FIELD_NUMBER: _ClassVar[int]
+    AT_LEAST_FIELD_NUMBER: _ClassVar[int]
+    SITES_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
+    QUORUM_FIELD_NUMBER: _ClassVar[int]
+    GRACE_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_NORM_FIELD_NUMBER: _ClassVar[int]
+    BY_ARRIVAL_FIELD_NUMBER: _ClassVar[int]
+    OUTLIVES_FIELD_NUMBER: _ClassVar[int]
+    COHORT_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: str
+    round: int
+    rounds: int
+    model: str
+    has_reply: bool
+    reply: _containers.RepeatedCompositeFieldContainer[Slot]
+    reply_bytes: int
+    settings: str
+    at_least: int
+    sites: _containers.RepeatedScalarFieldContainer[str]
+    sample: int
+    deadline_s: float
+    quorum: int
+    grace_s: float
+    max_norm: float
+    by_arrival: bool
+    outlives: bool
+    cohort: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., has_reply: _Optional[bool] = ..., reply: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., reply_bytes: _Optional[int] = ..., settings: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., quorum: _Optional[int] = ..., grace_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., by_arrival: _Optional[bool] = ..., outlives: _Optional[bool] = ..., cohort: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Answer(_message.Message):
+    __slots__ = ("question", "digest", "weight", "metrics", "value", "state", "state_bytes")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    WEIGHT_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    question: str
+    digest: str
+    weight: float
+    metrics: _containers.ScalarMap[str, float]
+    value: str
+    state: str
+    state_bytes: int
+    def __init__(self, question: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., value: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ...) -> None: ...
+
 class Opening(_message.Message):
     __slots__ = ("hello", "pull", "push")
     HELLO_FIELD_NUMBER: _ClassVar[int]
@@ -131,25 +208,14 @@ class JobWaits(_message.Message):
     def __init__(self, job: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
 
 class Offer(_message.Message):
-    __slots__ = ("job", "question", "update", "weight", "metrics")
-    class MetricsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: float
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    __slots__ = ("job", "update", "answer")
     JOB_FIELD_NUMBER: _ClassVar[int]
-    QUESTION_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
-    WEIGHT_FIELD_NUMBER: _ClassVar[int]
-    METRICS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     job: str
-    question: str
     update: Blob
-    weight: float
-    metrics: _containers.ScalarMap[str, float]
-    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., update: _Optional[_Union[Blob, _Mapping]] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    answer: Answer
+    def __init__(self, job: _Optional[str] = ..., update: _Optional[_Union[Blob, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ...) -> None: ...
 
 class TaskFailed(_message.Message):
     __slots__ = ("job", "question", "error", "traceback")
@@ -270,29 +336,20 @@ class Start(_message.Message):
     def __init__(self, job: _Optional[str] = ..., bundle: _Optional[str] = ..., size: _Optional[int] = ..., whole: _Optional[bytes] = ..., log_offset: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("job", "question", "kind", "round", "rounds", "model", "numbers")
-    class NumbersEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: float
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    __slots__ = ("job", "model", "question", "after", "state", "state_bytes")
     JOB_FIELD_NUMBER: _ClassVar[int]
-    QUESTION_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    ROUND_FIELD_NUMBER: _ClassVar[int]
-    ROUNDS_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
-    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
     job: str
-    question: str
-    kind: str
-    round: int
-    rounds: int
     model: Blob
-    numbers: _containers.ScalarMap[str, float]
-    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
+    question: Question
+    after: str
+    state: str
+    state_bytes: int
+    def __init__(self, job: _Optional[str] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., after: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ...) -> None: ...
 
 class Stop(_message.Message):
     __slots__ = ("job", "reason", "finish_s")
@@ -335,12 +392,16 @@ class Reject(_message.Message):
     def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Committed(_message.Message):
-    __slots__ = ("job", "round")
+    __slots__ = ("job", "round", "folded", "after")
     JOB_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
+    FOLDED_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
     job: str
     round: int
-    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ...) -> None: ...
+    folded: _containers.RepeatedScalarFieldContainer[str]
+    after: str
+    def __init__(self, job: _Optional[str] = ..., round: _Optional[int] = ..., folded: _Optional[_Iterable[str]] = ..., after: _Optional[str] = ...) -> None: ...
 
 class Cancel(_message.Message):
     __slots__ = ("job", "question")
@@ -393,7 +454,14 @@ class PushHead(_message.Message):
     def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class WorkerUp(_message.Message):
-    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "whole")
+    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "wholes")
+    class WholesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: bytes
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
     READY_FIELD_NUMBER: _ClassVar[int]
     ANSWER_FIELD_NUMBER: _ClassVar[int]
     FAILED_FIELD_NUMBER: _ClassVar[int]
@@ -402,76 +470,24 @@ class WorkerUp(_message.Message):
     DONE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
-    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    WHOLES_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     answer: Answer
     failed: TaskFailed
-    ask: Ask
+    ask: Question
     commit: Commit
     done: Done
     failure: Failure
     sites: SitesAsk
-    whole: bytes
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Ask, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ..., whole: _Optional[bytes] = ...) -> None: ...
+    wholes: _containers.ScalarMap[str, bytes]
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Question, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ..., wholes: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
-class Answer(_message.Message):
-    __slots__ = ("question", "digest", "weight", "metrics")
-    class MetricsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: float
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-    QUESTION_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    WEIGHT_FIELD_NUMBER: _ClassVar[int]
-    METRICS_FIELD_NUMBER: _ClassVar[int]
-    question: str
-    digest: str
-    weight: float
-    metrics: _containers.ScalarMap[str, float]
-    def __init__(self, question: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ...) -> None: ...
-
-class Ask(_message.Message):
-    __slots__ = ("question", "kind", "round", "rounds", "model", "at_least", "sites", "sample", "deadline_s", "max_norm", "numbers")
-    class NumbersEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: float
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-    QUESTION_FIELD_NUMBER: _ClassVar[int]
-    KIND_FIELD_NUMBER: _ClassVar[int]
-    ROUND_FIELD_NUMBER: _ClassVar[int]
-    ROUNDS_FIELD_NUMBER: _ClassVar[int]
-    MODEL_FIELD_NUMBER: _ClassVar[int]
-    AT_LEAST_FIELD_NUMBER: _ClassVar[int]
-    SITES_FIELD_NUMBER: _ClassVar[int]
-    SAMPLE_FIELD_NUMBER: _ClassVar[int]
-    DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
-    MAX_NORM_FIELD_NUMBER: _ClassVar[int]
-    NUMBERS_FIELD_NUMBER: _ClassVar[int]
-    question: str
-    kind: str
-    round: int
-    rounds: int
-    model: str
-    at_least: int
-    sites: _containers.RepeatedScalarFieldContainer[str]
-    sample: int
-    deadline_s: float
-    max_norm: float
-    numbers: _containers.ScalarMap[str, float]
-    def __init__(self, question: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., numbers: _Optional[_Mapping[str, float]] = ...) -> None: ...
-
 class Commit(_message.Message):
-    __slots__ = ("round", "model", "metrics", "best", "left_out")
+    __slots__ = ("round", "model", "metrics", "best", "left_out", "state", "folded")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -491,12 +507,16 @@ class Commit(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     BEST_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    FOLDED_FIELD_NUMBER: _ClassVar[int]
     round: int
     model: str
     metrics: _containers.ScalarMap[str, float]
     best: bool
     left_out: _containers.ScalarMap[str, str]
-    def __init__(self, round: _Optional[int] = ..., model: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ..., left_out: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    state: str
+    folded: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, round: _Optional[int] = ..., model: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ..., left_out: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., folded: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()
@@ -517,11 +537,11 @@ class SitesAsk(_message.Message):
     def __init__(self) -> None: ...
 
 class WorkerDown(_message.Message):
-    __slots__ = ("flow", "trainer", "task", "share", "end", "committed", "sites", "bye")
+    __slots__ = ("flow", "trainer", "task", "answer", "end", "committed", "sites", "bye")
     FLOW_FIELD_NUMBER: _ClassVar[int]
     TRAINER_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
-    SHARE_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
@@ -529,15 +549,15 @@ class WorkerDown(_message.Message):
     flow: BeginFlow
     trainer: BeginTrainer
     task: Task
-    share: Share
+    answer: SiteAnswer
     end: AskEnd
     committed: Committed
     sites: SitesList
     bye: Bye
-    def __init__(self, flow: _Optional[_Union[BeginFlow, _Mapping]] = ..., trainer: _Optional[_Union[BeginTrainer, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., share: _Optional[_Union[Share, _Mapping]] = ..., end: _Optional[_Union[AskEnd, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., sites: _Optional[_Union[SitesList, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+    def __init__(self, flow: _Optional[_Union[BeginFlow, _Mapping]] = ..., trainer: _Optional[_Union[BeginTrainer, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., answer: _Optional[_Union[SiteAnswer, _Mapping]] = ..., end: _Optional[_Union[AskEnd, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., sites: _Optional[_Union[SitesList, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
 
 class BeginFlow(_message.Message):
-    __slots__ = ("job", "name", "code", "blobs", "workflow", "with_json", "config_json", "model", "committed", "committed_model", "history_json", "out")
+    __slots__ = ("job", "name", "code", "blobs", "workflow", "with_json", "config_json", "model", "committed", "committed_model", "history_json", "out", "committed_state", "waiting")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -550,6 +570,8 @@ class BeginFlow(_message.Message):
     COMMITTED_MODEL_FIELD_NUMBER: _ClassVar[int]
     HISTORY_JSON_FIELD_NUMBER: _ClassVar[int]
     OUT_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_STATE_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
     job: str
     name: str
     code: str
@@ -562,7 +584,9 @@ class BeginFlow(_message.Message):
     committed_model: str
     history_json: str
     out: str
-    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., history_json: _Optional[str] = ..., out: _Optional[str] = ...) -> None: ...
+    committed_state: str
+    waiting: _containers.RepeatedCompositeFieldContainer[Question]
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., history_json: _Optional[str] = ..., out: _Optional[str] = ..., committed_state: _Optional[str] = ..., waiting: _Optional[_Iterable[_Union[Question, _Mapping]]] = ...) -> None: ...
 
 class BeginTrainer(_message.Message):
     __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out")
@@ -586,28 +610,15 @@ class BeginTrainer(_message.Message):
     out: str
     def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ...) -> None: ...
 
-class Share(_message.Message):
-    __slots__ = ("question", "site", "digest", "weight", "metrics", "left_out")
-    class MetricsEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: float
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
-    QUESTION_FIELD_NUMBER: _ClassVar[int]
+class SiteAnswer(_message.Message):
+    __slots__ = ("site", "answer", "left_out")
     SITE_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    WEIGHT_FIELD_NUMBER: _ClassVar[int]
-    METRICS_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
-    question: str
     site: str
-    digest: str
-    weight: float
-    metrics: _containers.ScalarMap[str, float]
+    answer: Answer
     left_out: str
-    def __init__(self, question: _Optional[str] = ..., site: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., left_out: _Optional[str] = ...) -> None: ...
+    def __init__(self, site: _Optional[str] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., left_out: _Optional[str] = ...) -> None: ...
 
 class AskEnd(_message.Message):
     __slots__ = ("question", "error")
@@ -626,84 +637,3 @@ class SitesList(_message.Message):
 class Bye(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
-
-class PodDown(_message.Message):
-    __slots__ = ("ping", "blob", "code", "launch", "word", "forget", "end")
-    PING_FIELD_NUMBER: _ClassVar[int]
-    BLOB_FIELD_NUMBER: _ClassVar[int]
-    CODE_FIELD_NUMBER: _ClassVar[int]
-    LAUNCH_FIELD_NUMBER: _ClassVar[int]
-    WORD_FIELD_NUMBER: _ClassVar[int]
-    FORGET_FIELD_NUMBER: _ClassVar[int]
-    END_FIELD_NUMBER: _ClassVar[int]
-    ping: Ping
-    blob: Blob
-    code: Piece
-    launch: Launch
-    word: WorkerDown
-    forget: Forget
-    end: End
-    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ..., code: _Optional[_Union[Piece, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., word: _Optional[_Union[WorkerDown, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
-
-class PodUp(_message.Message):
-    __slots__ = ("life", "blob", "word", "output", "ended")
-    LIFE_FIELD_NUMBER: _ClassVar[int]
-    BLOB_FIELD_NUMBER: _ClassVar[int]
-    WORD_FIELD_NUMBER: _ClassVar[int]
-    OUTPUT_FIELD_NUMBER: _ClassVar[int]
-    ENDED_FIELD_NUMBER: _ClassVar[int]
-    life: Life
-    blob: Blob
-    word: WorkerUp
-    output: bytes
-    ended: Ended
-    def __init__(self, life: _Optional[_Union[Life, _Mapping]] = ..., blob: _Optional[_Union[Blob, _Mapping]] = ..., word: _Optional[_Union[WorkerUp, _Mapping]] = ..., output: _Optional[bytes] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ...) -> None: ...
-
-class Piece(_message.Message):
-    __slots__ = ("path", "data")
-    PATH_FIELD_NUMBER: _ClassVar[int]
-    DATA_FIELD_NUMBER: _ClassVar[int]
-    path: str
-    data: bytes
-    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
-
-class Launch(_message.Message):
-    __slots__ = ("module", "env", "begin")
-    class EnvEntry(_message.Message):
-        __slots__ = ("key", "value")
-        KEY_FIELD_NUMBER: _ClassVar[int]
-        VALUE_FIELD_NUMBER: _ClassVar[int]
-        key: str
-        value: str
-        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
-    MODULE_FIELD_NUMBER: _ClassVar[int]
-    ENV_FIELD_NUMBER: _ClassVar[int]
-    BEGIN_FIELD_NUMBER: _ClassVar[int]
-    module: str
-    env: _containers.ScalarMap[str, str]
-    begin: WorkerDown
-    def __init__(self, module: _Optional[str] = ..., env: _Optional[_Mapping[str, str]] = ..., begin: _Optional[_Union[WorkerDown, _Mapping]] = ...) -> None: ...
-
-class Forget(_message.Message):
-    __slots__ = ("digests",)
-    DIGESTS_FIELD_NUMBER: _ClassVar[int]
-    digests: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, digests: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class End(_message.Message):
-    __slots__ = ("grace_s",)
-    GRACE_S_FIELD_NUMBER: _ClassVar[int]
-    grace_s: float
-    def __init__(self, grace_s: _Optional[float] = ...) -> None: ...
-
-class Life(_message.Message):
-    __slots__ = ("cpu_s",)
-    CPU_S_FIELD_NUMBER: _ClassVar[int]
-    cpu_s: float
-    def __init__(self, cpu_s: _Optional[float] = ...) -> None: ...
-
-class Ended(_message.Message):
-    __slots__ = ("how",)
-    HOW_FIELD_NUMBER: _ClassVar[int]
-    how: str
-    def __init__(self, how: _Optional[str] = ...) -> None: ...

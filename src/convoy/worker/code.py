@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import math
 import sys
 import sysconfig
-from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
@@ -61,14 +59,6 @@ def function(module: ModuleType, name: str) -> Any:
     if not callable(found):
         raise BadInput(f"{Path(str(module.__file__)).name} has no function {name!r}", where="job.yaml")
     return found
-
-
-def finite(metrics: Mapping[str, float], of: str) -> dict[str, float]:
-    """Return the metrics that are numbers; each that is not is said in the job's log, and left out of means for it."""
-    for name, value in metrics.items():
-        if not math.isfinite(value):
-            print(f"metric {name!r} of {of} is {value}: it is left out", flush=True)  # noqa: T201 - the job's log
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
 def traceback(error: BaseException) -> str:

@@ -14,14 +14,15 @@ from typing import Any
 
 from convoy.errors import BadInput, StorageFull
 from convoy.flows.catalog import built_in
-from convoy.flows.fleet import NotEnough
+from convoy.flows.fleet import Job, NotEnough
+from convoy.flows.turns import Past, Turns
 from convoy.store.arrays import read_file
 from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
-from convoy.wire import frames
+from convoy.wire import frames, values
 from convoy.worker import code, hints, tasks
-from convoy.worker.fleet import NodeFleet, NodeGone
-from convoy.worker.tasks import Begin, Data, Session
+from convoy.worker.fleet import NodeCarrier, NodeGone
+from convoy.worker.tasks import Begin, Data, NodeSession
 
 
 def main() -> None:
@@ -37,9 +38,9 @@ async def _serve(sock: socket.socket) -> int:
         down = await frames.read(reader, pb.WorkerDown)
         if down is not None:
             async with asyncio.TaskGroup() as group:
-                fleet = NodeFleet(down.flow, reader, writer)
-                listening = group.create_task(fleet.listen())
-                fleet.send(await _outcome(fleet, down.flow))
+                carrier = NodeCarrier(down.flow, reader, writer)
+                listening = group.create_task(carrier.listen())
+                carrier.send(await _outcome(carrier, down.flow))
                 await writer.drain()
                 listening.cancel()
     except* NodeGone:
@@ -51,10 +52,10 @@ async def _serve(sock: socket.socket) -> int:
     return int(gone)
 
 
-async def _outcome(fleet: NodeFleet, begin: pb.BeginFlow) -> pb.WorkerUp:
+async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow) -> pb.WorkerUp:
     """Run the workflow and return what to tell the node: done, or what failed."""
     try:
-        await _run(fleet, begin)
+        await _run(_fleet(carrier, begin), begin)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
         traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # its words say it all, by site
         sys.stderr.write((traceback or f"{code.line(error)}\n") + hints.of(error))
@@ -63,12 +64,24 @@ async def _outcome(fleet: NodeFleet, begin: pb.BeginFlow) -> pb.WorkerUp:
     return pb.WorkerUp(done=pb.Done())
 
 
-async def _run(fleet: NodeFleet, begin: pb.BeginFlow) -> None:
+def _fleet(carrier: NodeCarrier, begin: pb.BeginFlow) -> Turns:
+    """Return the fleet of this job, as it was committed last."""
+    past = Past(
+        committed=begin.committed,
+        model=carrier.load(begin.committed_model),
+        state=carrier.load(begin.committed_state),
+        history=json.loads(begin.history_json or "[]"),
+        waiting=[values.question(asked, begin.job) for asked in begin.waiting],
+    )
+    return Turns(Job(begin.job, begin.name, json.loads(begin.config_json or "{}")), carrier, past, tasks.log)
+
+
+async def _run(fleet: Turns, begin: pb.BeginFlow) -> None:
     folder = Path(begin.code)
     told = Begin(begin.job, begin.name, "server", fleet.job.config, Data())
-    tasks.Here.session = Session(told)  # a training script that is imported for its `initial` finds no tasks here
+    tasks.Here.session = NodeSession(told)  # a training script that is imported for its `initial` finds no tasks here
     workflow = _workflow(folder, begin.workflow)
-    if begin.committed < 0:
+    if not fleet.begun:
         await fleet.begin(_initial(folder, begin.model, fleet.job.config))
     await workflow(fleet, **json.loads(begin.with_json or "{}"))
 

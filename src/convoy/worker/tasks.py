@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from blake3 import blake3
 
+from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker import code
+from convoy.wire import values
+from convoy.worker.replies import Reply, checked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,15 +40,6 @@ class Data(dict[str, str]):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What a trainer answers: arrays (or none), the weight of its say, and what it measured."""
-
-    arrays: Any = None
-    weight: float = 1.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Begin:
     """What a trainer is told once, before its first task."""
 
@@ -64,19 +58,39 @@ class Files:
     out: Path
 
 
+class Session(Protocol):
+    """What a task belongs to: a trainer's talk with its node, or a test's memory."""
+
+    @property
+    def begin(self) -> Begin:
+        """What the trainer was told before its first task."""
+        ...
+
+    def load(self, digest: str) -> Model:
+        """Return the arrays of a blob of this job; no digest, no arrays."""
+        ...
+
+    def answer(self, task: Task, reply: Reply) -> None:
+        """Take the reply to a task."""
+        ...
+
+
 class Task:
     """One request of the workflow to this site."""
 
-    def __init__(self, session: Session, task: pb.Task) -> None:
-        """Take what the node sent."""
+    def __init__(self, session: Session, question: Question, state: str = "", most_state: float = math.inf) -> None:
+        """Take the question, the digest of the state that this site kept with its last answer that counts, a limit."""
+        self.most_state = most_state  # bytes that an answer may keep here
         self._session = session
-        self._digest = task.model.digest
+        self._state_digest = state
         self._model: Model | None = None
-        self.question: str = task.question
-        self.kind: str = task.kind  # "train", "evaluate", or the workflow's own word
-        self.round: int = task.round
-        self.rounds: int = task.rounds  # 0: not known
-        self.numbers: dict[str, float] = dict(task.numbers)  # what the workflow says beside the model
+        self._state: Model | None = None
+        self.asked = question  # whole, with the arrays that an answer must have
+        self.question: str = question.id
+        self.kind: str = question.kind  # "train", "evaluate", or the workflow's own word
+        self.round: int = question.round
+        self.rounds: int = question.rounds  # 0: not known
+        self.settings: dict[str, Any] = json.loads(question.settings)  # what the workflow says beside the model
 
     def __repr__(self) -> str:
         return f"<Task {self.kind} round {self.round} of {self.job} at {self.site}>"
@@ -110,8 +124,15 @@ class Task:
     def model(self) -> Model:
         """The model to work on: read-only arrays by name; `.numpy()` and `.torch()` give copies to write to."""
         if self._model is None:
-            self._model = self._session.load(self._digest)
+            self._model = self._session.load(self.asked.model)
         return self._model
+
+    @property
+    def state(self) -> Model:
+        """What this site kept with its last answer that counts in a round; empty at first. It is never sent."""
+        if self._state is None:
+            self._state = self._session.load(self._state_digest)
+        return self._state
 
     @property
     def seed(self) -> int:
@@ -119,16 +140,25 @@ class Task:
         key = f"{self.job}/{self.question}/{self.site}".encode()
         return int.from_bytes(blake3(key).digest(length=4), "little")
 
-    def reply(self, arrays: Any = None, *, weight: float = 1.0, metrics: Mapping[str, float] | None = None) -> None:
+    def reply(
+        self,
+        arrays: Any = None,
+        *,
+        weight: float = 1.0,
+        metrics: Mapping[str, float] | None = None,
+        value: Any = None,
+        state: Any = None,
+    ) -> None:
         """Answer the task, once. `arrays`: a state dict, a mapping or a list of arrays, or none.
 
-        Raises `Refused` for tensors that are not the model's in name, shape and dtype, or not finite, and `BadInput`
-        for what is no array, a weight or metric that is no number, or a second reply.
+        `value`: plain JSON; `state`: arrays that this site keeps for its next task, see `Reply`. Raises `Refused` for
+        arrays that are not what the question asks for in name, shape and dtype, or not finite, and `BadInput` for what
+        is not an array, a weight or metric that is not a number, or a second reply.
         """
-        self._session.answer(self, Reply(arrays, weight, metrics or {}))
+        self._session.answer(self, Reply(arrays, weight, metrics or {}, value, state))
 
 
-class Session:
+class NodeSession:
     """A trainer's half of the talk with its node; without a link it has no tasks, and only lends names to a script."""
 
     def __init__(self, begin: Begin, files: Files | None = None, link: Blocking | None = None) -> None:
@@ -161,7 +191,9 @@ class Session:
             self.over = True
             return None
         self.taken += 1
-        self.open = Task(self, down.task)
+        self.open = Task(
+            self, values.question(down.task.question, self.begin.job), down.task.state, down.task.state_bytes
+        )
         return self.open
 
     def load(self, digest: str) -> Model:
@@ -175,39 +207,28 @@ class Session:
         """Hand the arrays over as a blob and tell the node."""
         if task is not self.open:
             raise BadInput("this task has been answered already", fix="reply once to each task")
-        weight, metrics = _number("the weight", reply.weight), {}
-        if not (math.isfinite(weight) and weight >= 0):
-            raise BadInput(
-                f"the weight is {weight}", fix="give a number from 0 up, such as how many examples there were"
-            )
-        if not isinstance(reply.metrics, Mapping):
-            raise BadInput(
-                f"the metrics are {reply.metrics!r}, a {type(reply.metrics).__name__}",
-                why="wanted a mapping of names to numbers",
-                fix='write metrics={"loss": 0.5}',
-            )
-        for name, value in reply.metrics.items():
-            metrics[str(name)] = _number(f"metric {name!r}", value)
-        metrics = code.finite(metrics, f"this {task.kind!r} task")
-        digest, whole = ("", b"") if reply.arrays is None else self._keep(task, reply.arrays)
-        if task.kind == "train" and not digest:
-            raise BadInput("the reply to a train task has no arrays", fix="pass the trained arrays to reply()")
+        said = checked(reply, task, log)
+        message = pb.WorkerUp(answer=pb.Answer(question=task.question, weight=said.weight, metrics=said.metrics))
+        message.answer.value = said.value
+        if said.arrays is not None:
+            message.answer.digest, _ = self._hand_over(said.arrays, task.asked.model, message)
+        if said.state is not None:
+            message.answer.state, message.answer.state_bytes = self._hand_over(said.state, "", message)
         self.open = None
-        answer = pb.Answer(question=task.question, digest=digest, weight=weight, metrics=metrics)
-        self._send(pb.WorkerUp(answer=answer, whole=whole))
+        self._send(message)
 
-    def _keep(self, task: Task, anything: Any) -> tuple[str, bytes]:
-        from convoy.model import arrays, frameworks, schema
+    def _hand_over(self, arrays: Mapping[str, Any], lent: str, message: pb.WorkerUp) -> tuple[str, int]:
+        """Give the node arrays as a blob; return its digest and its bytes. What the node lent it has already."""
+        from convoy.model.arrays import Model
         from convoy.store.arrays import hand_over
 
-        model = task.model
-        if isinstance(anything, arrays.Model) and anything.digest and anything.digest == model.digest:
-            return model.digest, b""
+        if isinstance(arrays, Model) and arrays.digest and arrays.digest == lent:
+            return lent, 0
         assert self._files is not None  # noqa: S101 - there are tasks, so there are folders
-        update = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
-        schema.check_shapes(arrays.shapes(update), arrays.shapes(model))
-        schema.check_values(update)
-        return hand_over(self._files.out, {name: update[name] for name in model})  # the order is the model's
+        digest, whole = hand_over(self._files.out, arrays)
+        if whole:
+            message.wholes[digest] = whole
+        return digest, sum(array.nbytes for array in arrays.values()) or 1
 
     def fail(self, error: str, traceback: str = "") -> None:
         """Tell the node that the open task has failed here."""
@@ -230,20 +251,13 @@ class Session:
             raise SystemExit(0) from None  # the node is gone, and with it the reason to be here
 
 
-def _number(what: str, value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError) as problem:
-        raise BadInput(f"{what} is {value!r}, not a number") from problem
-
-
 class Here:
     """Which session the verbs of a script belong to, in whichever thread they are called."""
 
-    session: ClassVar[Session | None] = None  # a process runs one worker; a script's verbs take no argument for it
+    session: ClassVar[NodeSession | None] = None  # a process runs one worker; a script's verbs take no argument for it
 
 
-def session() -> Session:
+def session() -> NodeSession:
     """Return the session of the process that this script runs in. Raises `BadInput` where there is none."""
     found = Here.session
     if found is None:

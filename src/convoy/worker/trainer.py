@@ -17,7 +17,8 @@ from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import Blocking
 from convoy.worker import code, hints, tasks
-from convoy.worker.tasks import Begin, Data, Files, Reply, Session, Task
+from convoy.worker.replies import Reply
+from convoy.worker.tasks import Begin, Data, Files, NodeSession, Task
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         json.loads(begin.config_json or "{}"),
         Data(json.loads(begin.data_json or "{}")),
     )
-    session = Session(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
+    session = NodeSession(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
     tasks.Here.session = session
     try:
         serve(session, Path(begin.code), begin.trainer)
@@ -50,7 +51,7 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
     return True
 
 
-def serve(session: Session, folder: Path, trainer: str) -> None:
+def serve(session: NodeSession, folder: Path, trainer: str) -> None:
     """Run the job's trainer: a script that loops or decorates, or a function."""
     file, name = code.split(trainer)
     if name:
@@ -72,7 +73,7 @@ def serve(session: Session, folder: Path, trainer: str) -> None:
         )
 
 
-def _script(session: Session, folder: Path, file: str) -> None:
+def _script(session: NodeSession, folder: Path, file: str) -> None:
     try:
         code.run(folder, file, name="__main__")
     except SystemExit as leaving:
@@ -81,7 +82,7 @@ def _script(session: Session, folder: Path, file: str) -> None:
 
 
 def _choose(
-    session: Session, kind: str, names: Mapping[str, Any], named: Callable[..., Any]
+    session: NodeSession, kind: str, names: Mapping[str, Any], named: Callable[..., Any]
 ) -> Callable[..., Any] | None:
     """Return the function for a kind of task: decorated, or called like it, or the one that job.yaml names.
 
@@ -97,14 +98,14 @@ def _choose(
     return named if kind != "evaluate" else None
 
 
-def _loop(session: Session, choose: Callable[[str], Callable[..., Any] | None], trainer: str) -> None:
+def _loop(session: NodeSession, choose: Callable[[str], Callable[..., Any] | None], trainer: str) -> None:
     while (task := session.next()) is not None:
         try:
             result = _function(choose, task, trainer)(task)
             if inspect.iscoroutine(result):  # an `async def` function
                 result = asyncio.run(result)
             if session.open is task:  # it may have called task.reply() itself
-                session.answer(task, _reply(task, result))
+                session.answer(task, as_reply(task, result))
         except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: the task fails, the trainer goes on
             _report(session, error)
 
@@ -120,7 +121,8 @@ def _function(choose: Callable[[str], Callable[..., Any] | None], task: Task, tr
     return found
 
 
-def _reply(task: Task, result: Any) -> Reply:
+def as_reply(task: Task, result: Any) -> Reply:
+    """Return what a function of a task returned as a reply: a `Reply`, or arrays, or of an evaluation metrics alone."""
     if isinstance(result, Reply):
         return result
     if task.kind == "evaluate" and isinstance(result, Mapping):
@@ -133,7 +135,7 @@ def _reply(task: Task, result: Any) -> Reply:
     return Reply(result)
 
 
-def _report(session: Session, error: BaseException) -> None:
+def _report(session: NodeSession, error: BaseException) -> None:
     traceback = code.traceback(error)
     sys.stderr.write(traceback + hints.of(error))
     session.fail(code.line(error), traceback)

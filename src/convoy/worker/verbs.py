@@ -6,10 +6,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from convoy.errors import BadInput
 from convoy.worker.tasks import session
+
+if TYPE_CHECKING:
+    from convoy.model.arrays import Model
 
 STEPS = "NUM_STEPS_CURRENT_ROUND"
 
@@ -33,6 +36,7 @@ class FLModel:
     current_round: int | None = None
     total_rounds: int | None = None
     meta: dict[str, Any] | None = field(default_factory=dict)
+    state: Any = None  # arrays that this site keeps for its next task; not in NVIDIA FLARE
 
 
 def init() -> None:
@@ -55,14 +59,19 @@ def receive() -> FLModel | None:
     task = here.open or here.next()
     if task is None:
         return None
-    params = task.model.torch() if "torch" in sys.modules else task.model.numpy()
+    params, state = _writable(task.model), _writable(task.state)
     return FLModel(
         params_type=ParamsType.FULL,
         params=params,
         current_round=task.round - 1,  # theirs begin at 0
         total_rounds=task.rounds,
-        meta={"job_id": task.job, "site_name": task.site, "seed": task.seed, **task.numbers},
+        meta={"job_id": task.job, "site_name": task.site, "seed": task.seed, **task.settings},
+        state=state,
     )
+
+
+def _writable(model: Model) -> dict[str, Any]:
+    return model.torch() if "torch" in sys.modules else model.numpy()
 
 
 def send(model: FLModel) -> None:
@@ -81,7 +90,7 @@ def send(model: FLModel) -> None:
         apart = frameworks.to_arrays(arrays)
         schema.check_shapes(shapes(apart), shapes(task.model))
         arrays = {name: base + apart[name] for name, base in task.model.items()}
-    task.reply(arrays, weight=float((model.meta or {}).get(STEPS, 1.0)), metrics=model.metrics)
+    task.reply(arrays, weight=float((model.meta or {}).get(STEPS, 1.0)), metrics=model.metrics, state=model.state)
 
 
 def is_train() -> bool:

@@ -1,0 +1,56 @@
+"""FedBuff: asynchronous averaging, of a buffer of the answers that come first (Nguyen et al., 2022)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from convoy.flows.fleet import Fleet, Round
+from convoy.flows.training import Training, Turned, faults
+from convoy.model.arrays import Model
+from convoy.model.mean import Mean
+from convoy.model.update import Update
+
+
+async def fedbuff(fleet: Fleet, *, buffer: int = 2, server_lr: float = 1.0, **training: Any) -> None:
+    """Commit a round as soon as `buffer` answers have come; a site that has answered is asked again at once.
+
+    An answer to a model that is s rounds old counts as 1 / sqrt(1 + s). `server_lr`: how far the model moves along the
+    mean of the differences. The others are those of `Training`; `min_sites` and `sample` have no meaning here.
+
+    Nguyen et al.: Federated Learning with Buffered Asynchronous Aggregation, 2022, algorithm 1.
+    """
+    plan = Training(**training)
+    stream = fleet.stream("train", deadline_s=plan.deadline_s, max_norm=plan.max_norm)
+
+    async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
+        mean = Mean(like=round.model, max_share=plan.max_share, max_norm_ratio=plan.max_norm_ratio)
+        async for update in stream.take(buffer, round.model):
+            mean.add(_brought_up(update, round.model, server_lr))
+        return Turned(mean.result(), mean.metrics)
+
+    await plan.run(fleet, turn)
+
+
+def _brought_up(update: Update, model: Mapping[str, Any], lr: float) -> Update:
+    """Return an update as if it had begun from this model: the model, and its difference to the one it began from."""
+    share = lr / math.sqrt(1 + update.staleness)
+    moved = {
+        name: array
+        if array.dtype.kind in "iub"
+        else (model[name] + share * (array - update.base[name])).astype(array.dtype)
+        for name, array in update.model.items()
+    }
+    return replace(update, model=Model(moved))
+
+
+def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with these parameters, by name."""
+    found = faults(given)
+    if given.get("buffer", 2) < 1:
+        found["buffer"] = "wanted 1 or more"
+    if not given.get("server_lr", 1) > 0:
+        found["server_lr"] = "wanted a number above 0"
+    return found

@@ -1,0 +1,167 @@
+"""What every training workflow shares: its parameters, and rounds of train, fold, measure and commit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from convoy.errors import BadInput, JobFailed
+from convoy.flows.fleet import Fleet, Round
+from convoy.model import bounds
+from convoy.model.mean import Mean
+from convoy.spec.units import duration_s
+
+LEAST: Final = {"rounds": 1, "min_sites": 1, "sample": 0, "stop_after": 0, "max_norm": 0, "max_norm_ratio": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Turned:
+    """What one round made: the next model, the metrics of its training, the workflow's own state (None: as it was)."""
+
+    model: Mapping[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+    state: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """Which metric says that a model is better: `auc` (more is better) or `min:loss` (less is)."""
+
+    metric: str
+    less: bool
+
+    @classmethod
+    def read(cls, text: str) -> Aim | None:
+        """Return the aim that a job.yaml states, None for none. Raises `BadInput`."""
+        way, _, metric = text.rpartition(":")
+        if way not in ("", "min", "max") or (text and not metric):
+            raise BadInput(f"best: {text!r} is no aim", fix='write a metric such as "auc", or "min:loss"')
+        return cls(metric, way == "min") if text else None
+
+    def improves(self, metrics: Mapping[str, float], history: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether these metrics beat every committed round; without this metric they do not."""
+        if self.metric not in metrics:
+            return False
+        sign = -1.0 if self.less else 1.0
+        return sign * metrics[self.metric] > max((sign * value for value in self._values(history)), default=-math.inf)
+
+    def check(self, history: Sequence[Mapping[str, Any]]) -> None:
+        """Raise `JobFailed` if no committed round has this metric."""
+        if self._values(history):
+            return
+        came = sorted({name for past in history for name in past["metrics"]})
+        raise JobFailed(
+            f"no round has a best model: no site gave the metric {self.metric!r} in any round",
+            why=f"the metrics that came: {', '.join(came) or 'none'}; a metric counts if it is a finite number, if the "
+            "answer's weight is above 0, and if the site's policy lets it leave (`leave: {metrics: true}`)",
+            fix="name one of them in `best`, or have the trainer report it; the last round's model is kept",
+        )
+
+    def _values(self, history: Sequence[Mapping[str, Any]]) -> list[float]:
+        return [past["metrics"][self.metric] for past in history if self.metric in past["metrics"]]
+
+
+def since_best(history: Sequence[Mapping[str, Any]]) -> int:
+    """Return how many rounds were committed after the best one, 0 if none was."""
+    flags = [bool(past["best"]) for past in history]
+    return flags[::-1].index(True) if any(flags) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """The parameters of a training workflow, as `with` of a job.yaml gives them.
+
+    `min_sites`: fewer answers fail the job. `sample`: ask so many sites, drawn anew each round; 0: all. `deadline`: of
+    each question, such as `10m`. `evaluate`: have the sites measure each new model before it is committed; its
+    metrics then stand in place of training's of the same name. `best`: the metric that marks the best model.
+    `stop_after`: end after so many rounds without a better one. `max_norm`: refuse updates farther away (L2).
+    `max_norm_ratio`: leave out updates that are farther from the model than so many times the median of the round, of
+    three or more; 0: none. `max_share`: the most that one site's weight may be of the sum of a round's, from three
+    sites on; of two each may have 0.99; 1: no bound.
+    """
+
+    rounds: int = 5
+    min_sites: int = 1
+    sample: int = 0
+    deadline: str | float = ""
+    evaluate: bool = False
+    best: str = ""
+    stop_after: int = 0
+    max_norm: float = 0.0
+    max_norm_ratio: float = bounds.RATIO
+    max_share: float = bounds.SHARE
+
+    def __post_init__(self) -> None:
+        """Raise `BadInput` for parameters that do not go together."""
+        if self.stop_after and self.aim is None:
+            raise BadInput("stop_after needs to know what better means", fix="name a metric: `best: auc`")
+
+    @property
+    def aim(self) -> Aim | None:
+        """Which model is the best, None if nobody asks."""
+        return Aim.read(self.best)
+
+    @property
+    def deadline_s(self) -> float:
+        """The deadline of a question in seconds, 0 for none."""
+        return duration_s(self.deadline) if self.deadline else 0.0
+
+    async def mean(self, fleet: Fleet, model: Mapping[str, Any], **options: Any) -> Mean:
+        """Have sites train a model, and fold what they made of it."""
+        mean = Mean(like=model, max_share=self.max_share, max_norm_ratio=self.max_norm_ratio)
+        options = {"deadline_s": self.deadline_s, "max_norm": self.max_norm, **options}
+        async for update in fleet.ask("train", model, at_least=self.min_sites, sample=self.sample, **options):
+            mean.add(update)
+        return mean
+
+    async def measured(self, fleet: Fleet, model: Mapping[str, Any]) -> dict[str, float]:
+        """Return the weighted mean of the metrics that the sites measure of a model."""
+        mean = Mean(like={}, max_share=self.max_share)
+        async for update in fleet.ask("evaluate", model, deadline_s=self.deadline_s):
+            mean.add_metrics(update)
+        return mean.metrics
+
+    async def run(self, fleet: Fleet, turn: Callable[[Round], Awaitable[Turned]]) -> None:
+        """Make rounds until there are enough, or none gets better."""
+        aim = self.aim
+        async for round in fleet.rounds(self.rounds):  # noqa: A001 - the field's word
+            if self.stop_after and since_best(fleet.history) >= self.stop_after:
+                fleet.log(f"stopped before round {round.number}: no better {self.best} for {self.stop_after} rounds")
+                return
+            await self._turn(fleet, round, turn)
+        if aim is not None:
+            aim.check(fleet.history)
+
+    async def _turn(self, fleet: Fleet, round: Round, turn: Callable[[Round], Awaitable[Turned]]) -> None:  # noqa: A002
+        """Make one round; a function, so that its arrays end with it."""
+        aim, made = self.aim, await turn(round)
+        metrics = made.metrics | (await self.measured(fleet, made.model) if self.evaluate else {})
+        if aim is not None and aim.metric not in metrics:
+            fleet.log(
+                f"round {round.number}: no site gave {aim.metric!r}, which `best` names, as a finite number with a "
+                f"weight above 0: this round's model is not a candidate for the best"
+            )
+        better = aim is not None and aim.improves(metrics, fleet.history)
+        await round.commit(made.model, state=made.state, metrics=metrics, best=better)
+
+
+def faults(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with these parameters, by name: what their types alone do not say."""
+    found: dict[str, str] = {}
+    for name, least in LEAST.items():
+        if given.get(name, least) < least:
+            found[name] = f"wanted {least} or more"
+    if not 0 < given.get("max_share", 1) <= 1:
+        found["max_share"] = "wanted a share above 0 and up to 1, which is no bound"
+    for name, read in (("deadline", duration_s), ("best", Aim.read)):
+        try:
+            read(given.get(name, "0"))
+        except BadInput as problem:
+            found[name] = problem.fix
+    if given.get("stop_after") and not given.get("best"):
+        found["stop_after"] = "it needs a metric to compare: add `best: auc`, or another one"
+    if 0 < given.get("sample", 0) < given.get("min_sites", 1):
+        found["sample"] = f"a sample of {given['sample']} can never give min_sites ({given['min_sites']})"
+    return found

@@ -1,0 +1,158 @@
+"""Questions and answers as messages, and back: what comes from another process is checked here, once for everybody."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import replace
+from typing import Final
+
+from convoy.control import plain
+from convoy.control.records import Answer, JobId, Question, SiteName, are_names
+from convoy.errors import BadInput, RemoteFault
+from convoy.model import reply
+from convoy.model.reply import Slot
+from convoy.spec.units import MAX_DURATION_S
+from convoy.wire import convoy_pb2 as pb
+
+MAX_KIND: Final = 255  # characters
+MAX_NUMBER: Final = (1 << 31) - 1  # of a round, and of answers that a question wants
+MAX_SITES: Final = 100_000  # that a question names
+MAX_METRICS: Final = 1000  # of one answer; they are kept for ever
+MAX_NAME: Final = 255  # characters of a metric's name
+MAX_BYTES: Final = 1 << 50  # of one answer, and of a site's state
+
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def question_to(question: Question) -> pb.Question:
+    """Return a question as a message; its job, and the round that folded it, are not in it."""
+    made = pb.Question(
+        id=question.id,
+        kind=question.kind,
+        round=question.round,
+        rounds=question.rounds,
+        model=question.model,
+        has_reply=question.reply is not None,
+        reply_bytes=question.reply_bytes,
+        settings=question.settings,
+        at_least=question.at_least,
+        sites=question.sites,
+        sample=question.sample,
+        deadline_s=question.deadline_s,
+        quorum=question.quorum,
+        grace_s=question.grace_s,
+        max_norm=question.max_norm,
+        by_arrival=question.by_arrival,
+        outlives=question.outlives,
+        cohort=question.cohort,
+    )
+    for slot in question.reply or ():
+        shape = [-1 if length is None else length for length in slot.shape]
+        made.reply.append(pb.Slot(name=slot.name, dtype=slot.dtype, shape=shape))
+    return made
+
+
+def to_site(question: Question) -> pb.Question:
+    """Return a question as a site hears it: who else is asked does not concern it."""
+    return question_to(replace(question, sites=(), cohort=()))
+
+
+def question(said: pb.Question, job: str) -> Question:
+    """Return the question that a message asks. Raises `RemoteFault` for what no question can say."""
+    if not are_names(job, said.id):
+        raise RemoteFault("a question has an id that cannot be", why=repr(said.id[:80]))
+    if not 0 < len(said.kind) <= MAX_KIND or "\0" in said.kind:
+        raise RemoteFault(f"a question is of the kind {said.kind[:20]!r}…", why=f"wanted 1 to {MAX_KIND} characters")
+    times = (said.deadline_s, said.grace_s)
+    if not all(math.isfinite(number) and number >= 0 for number in (*times, said.max_norm)):
+        raise RemoteFault(f"question {said.id} has a number that cannot be", why="wanted finite numbers from 0 up")
+    whole = (said.round, said.rounds, said.at_least, said.sample, said.quorum)
+    if max(whole) > MAX_NUMBER or max(times) > MAX_DURATION_S or said.reply_bytes > MAX_BYTES:
+        raise RemoteFault(f"question {said.id} has a number that is too large", why=f"{max(*whole, *times):g}")
+    if max(len(said.sites), len(said.cohort)) > MAX_SITES:
+        raise RemoteFault(f"question {said.id} names too many sites", why=f"{MAX_SITES} are the limit")
+    if said.model and not _DIGEST.fullmatch(said.model):
+        raise RemoteFault(f"question {said.id} names a model that cannot be", why=repr(said.model[:80]))
+    if not isinstance(plain.read_json(said.settings or "{}", f"the settings of question {said.id}"), dict):
+        raise RemoteFault(f"the settings of question {said.id} are not a mapping")
+    return Question(
+        job=JobId(job),
+        id=said.id,
+        kind=said.kind,
+        round=said.round,
+        rounds=said.rounds,
+        model=said.model,
+        reply=_slots(said) if said.has_reply else None,
+        reply_bytes=said.reply_bytes,
+        settings=said.settings or "{}",
+        at_least=said.at_least,
+        sites=tuple(said.sites),
+        sample=said.sample,
+        deadline_s=said.deadline_s,
+        quorum=said.quorum,
+        grace_s=said.grace_s,
+        max_norm=said.max_norm,
+        by_arrival=said.by_arrival,
+        outlives=said.outlives,
+        cohort=tuple(SiteName(site) for site in said.cohort),
+    )
+
+
+def _slots(said: pb.Question) -> tuple[Slot, ...]:
+    if len(said.reply) > reply.MAX_SLOTS:
+        raise RemoteFault(f"question {said.id} asks for too many arrays", why=f"{reply.MAX_SLOTS} are the limit")
+    slots = tuple(Slot(it.name, it.dtype, tuple(None if n == -1 else n for n in it.shape)) for it in said.reply)
+    try:
+        for slot in slots:
+            reply.check_slot(slot)
+    except BadInput as problem:
+        raise RemoteFault(problem.what, why=problem.why) from problem
+    if len({slot.name for slot in slots}) < len(slots):
+        raise RemoteFault(f"question {said.id} asks for one array twice")
+    return slots
+
+
+def answer_to(answer: Answer) -> pb.Answer:
+    """Return an answer as a message."""
+    return pb.Answer(
+        question=answer.question,
+        digest=answer.digest,
+        weight=answer.weight,
+        metrics=dict(answer.metrics),
+        value=answer.value,
+        state=answer.state,
+        state_bytes=answer.state_bytes,
+    )
+
+
+def to_server(answer: Answer) -> pb.Answer:
+    """Return an answer as the server hears it: the digest of a site's state says something about its data."""
+    return answer_to(replace(answer, state=""))
+
+
+def answer(said: pb.Answer) -> Answer:
+    """Return the answer that a message gives. Raises `RemoteFault` for what no answer can say."""
+    for digest in filter(None, (said.digest, said.state)):
+        if not _DIGEST.fullmatch(digest):
+            raise RemoteFault("an answer names a blob that cannot be", why=repr(digest[:80]))
+    if len(said.metrics) > MAX_METRICS:
+        raise RemoteFault(f"an answer has {len(said.metrics)} metrics", why=f"{MAX_METRICS} are the limit")
+    if any(len(name) > MAX_NAME for name in said.metrics):
+        raise RemoteFault("an answer has a metric with a long name", why=f"{MAX_NAME} characters are the limit")
+    if not all(map(math.isfinite, (said.weight, *said.metrics.values()))) or said.weight < 0:
+        why = "the weight and the metrics must be finite, and the weight not negative"
+        raise RemoteFault("an answer has a number that cannot be", why=why)
+    if said.state_bytes > MAX_BYTES:
+        raise RemoteFault("an answer has a state that is too large", why=f"{said.state_bytes} bytes")
+    if said.value:
+        plain.read_json(said.value, "the value of an answer")
+    return Answer(
+        question=said.question,
+        digest=said.digest,
+        weight=said.weight,
+        metrics=dict(said.metrics),
+        value=said.value,
+        state=said.state,
+        state_bytes=said.state_bytes,
+    )

@@ -1,0 +1,118 @@
+"""What a trainer replies, checked against the question: the same rules in a trainer's process and in a test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from convoy.control import plain
+from convoy.errors import BadInput
+
+if TYPE_CHECKING:
+    from convoy.worker.tasks import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a trainer answers: arrays (or none), the weight of its say, and what it measured.
+
+    `value`: plain JSON of at most 64 KiB beside the arrays. `state`: arrays that stay at this site and are the `state`
+    of its next task, once this answer counts in a round; None: what it had.
+    """
+
+    arrays: Any = None
+    weight: float = 1.0
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    value: Any = None
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A reply whose every part can be sent: arrays in the order that the question states, the value as JSON."""
+
+    arrays: Mapping[str, Any] | None
+    weight: float
+    metrics: dict[str, float]
+    value: str
+    state: Mapping[str, Any] | None
+
+
+def checked(reply: Reply, task: Task, log: Callable[[str], None]) -> Checked:
+    """Return a reply to a task as it may be sent.
+
+    Raises `Refused` for arrays that are not what the question asks for in name, shape and dtype, or not finite, and
+    `BadInput` for what is not an array, a number or JSON.
+    """
+    from convoy.model.update import finite
+
+    question = task.asked
+    weight, metrics = _number("the weight", reply.weight), {}
+    if not (math.isfinite(weight) and weight >= 0):
+        raise BadInput(f"the weight is {weight}", fix="give a number from 0 up, such as how many examples there were")
+    if not isinstance(reply.metrics, Mapping):
+        raise BadInput(
+            f"the metrics are {reply.metrics!r}, a {type(reply.metrics).__name__}",
+            why="wanted a mapping of names to numbers",
+            fix='write metrics={"loss": 0.5}',
+        )
+    for name, value in reply.metrics.items():
+        metrics[str(name)] = _number(f"metric {name!r}", value)
+    metrics = finite(metrics, f"this {question.kind!r} task", log)
+    if reply.arrays is None and question.wants_arrays:
+        raise BadInput(
+            f"the reply to a {question.kind!r} task has no arrays",
+            why=f"the question asks for {', '.join(map(repr, _wanted(task)))}",
+            fix="pass them to reply()",
+        )
+    arrays = None if reply.arrays is None else _arrays(reply.arrays, task)
+    text = "" if reply.value is None else plain.write_json(reply.value, f"the value of this {question.kind!r} task")
+    return Checked(arrays, weight, metrics, text, None if reply.state is None else _state(reply.state, task.most_state))
+
+
+def _wanted(task: Task) -> list[str]:
+    slots = task.asked.reply
+    return (list(task.model) if slots is None else [slot.name for slot in slots])[:5]
+
+
+def _arrays(anything: Any, task: Task) -> Mapping[str, Any]:
+    from convoy.model import arrays, frameworks, reply, schema
+
+    slots = task.asked.reply
+    if slots is None and isinstance(anything, arrays.Model) and anything.digest == task.model.digest != "":
+        return task.model
+    update = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
+    if slots is None:
+        schema.check_shapes(arrays.shapes(update), arrays.shapes(task.model))
+        order = list(task.model)
+    else:
+        size = sum(array.nbytes for array in update.values())
+        reply.check(arrays.shapes(update), slots, size=size, most=task.asked.reply_bytes)
+        order = [slot.name for slot in slots]
+    schema.check_values(update)
+    return {name: update[name] for name in order}
+
+
+def _state(anything: Any, most: float) -> Mapping[str, Any]:
+    from convoy.model import arrays, frameworks
+
+    if isinstance(anything, arrays.Model) and anything.digest:
+        return anything
+    state = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
+    size = sum(array.nbytes for array in state.values())
+    if size > most:
+        raise BadInput(
+            f"the state that this trainer keeps has {size} bytes",
+            why=f"this site allows {most:.0f}",
+            fix="keep less, or ask the site's owner for more: `limits: {state: …}` in its policy.yaml",
+        )
+    return state
+
+
+def _number(what: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError) as problem:
+        raise BadInput(f"{what} is {value!r}, not a number") from problem

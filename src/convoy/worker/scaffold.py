@@ -1,0 +1,51 @@
+"""A site's half of SCAFFOLD: the model to train, the correction of each gradient, and the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from convoy.errors import BadInput
+from convoy.model.variates import join, split
+from convoy.worker.replies import Reply
+from convoy.worker.tasks import Task
+
+
+class Scaffold:
+    """One task of the workflow `scaffold`, taken apart.
+
+    `model`: the arrays to train, copies to write to. `correction`: for each float array c - c_i, which is to be added
+    to its gradient before each step (Karimireddy et al., 2020, algorithm 1, line 10).
+    """
+
+    def __init__(self, task: Task) -> None:
+        """Take the server's variate from the task, and this site's own from what it kept with its last answer."""
+        self._sent, self._variate = split(task.model)
+        if not self._variate and self._sent:
+            raise BadInput("this task has no control variate", fix="say `workflow: scaffold` in job.yaml")
+        self._own = {name: task.state.get(name, array * 0) for name, array in self._variate.items()}
+        self.model: dict[str, Any] = {name: array.copy() for name, array in self._sent.items()}
+        self.correction: dict[str, Any] = {name: c - self._own[name] for name, c in self._variate.items()}
+
+    def reply(
+        self,
+        arrays: Mapping[str, Any],
+        *,
+        steps: int,
+        lr: float,
+        weight: float = 1.0,
+        metrics: Mapping[str, float] | None = None,
+    ) -> Reply:
+        """Return the reply after `steps` steps of the learning rate `lr` that led to these arrays.
+
+        The site's new variate is c_i - c + (x - y) / (steps lr) (option II); it stays here as the task's state, and its
+        change goes to the server. Raises `BadInput` for a number of steps or a rate that is not above 0.
+        """
+        if not (steps > 0 and lr > 0):
+            raise BadInput(f"{steps} steps of {lr} were taken", fix="give numbers above 0")
+        own = {
+            name: (self._own[name] - c + (self._sent[name] - arrays[name]) / (steps * lr)).astype(c.dtype)
+            for name, c in self._variate.items()
+        }
+        moved = {name: c + (own[name] - self._own[name]) for name, c in self._variate.items()}
+        return Reply(join(arrays, moved), weight=weight, metrics=metrics or {}, state=own)
