@@ -6,8 +6,11 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from convoy.errors import Unreachable
+
+PATIENCE_S: Final = 60.0  # how long a client tries again without any success, unless it is told otherwise
 
 
 @dataclass(slots=True)

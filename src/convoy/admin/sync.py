@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from convoy.admin import views
-from convoy.admin.client import PATIENCE_S, Client, Sent, connect
+from convoy.admin.client import Client, Sent, connect
+from convoy.admin.patience import PATIENCE_S
 from convoy.spec.kit import Kit
 from convoy.trust import audit as trail
 
