@@ -555,7 +555,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
     ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD", "server.hub.MAX_UNREAD_BYTES")),
-    ("what a worker leaves unread", "a worker", ("worker.launcher.MAX_UNREAD",)),
+    ("what a worker leaves unread", "a worker", ("node.launcher.MAX_UNREAD",)),
     ("words between a node and a pod that wait", "a pod", ("pods.worker.MAX_UPS", "pods.runner.MAX_WORDS")),
     ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
     (
@@ -574,7 +574,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
     ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
-    ("log lines of a job", "a job", ("worker.capped.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.QUESTION")),
+    ("log lines of a job", "a job", ("node.capped.MAX_LOG", "node.lines.MAX_LINE", "server.logs.QUESTION")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (
         "a job at which a node fails",

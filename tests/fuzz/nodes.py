@@ -12,6 +12,9 @@ from convoy.control.machine import Machine, Now
 from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveSite, Needs, State
 from convoy.errors import Unreachable
+from convoy.node.launcher import Order
+from convoy.node.process import Ending
+from convoy.node.supervisor import Supervisor
 from convoy.pods.link import PodLink
 from convoy.pods.worker import POD, PodWorker
 from convoy.server.flows import Flows
@@ -33,9 +36,6 @@ from convoy.wire.budget import Budget
 from convoy.wire.frames import LENGTH, length_of, parsed
 from convoy.wire.pump import Pump
 from convoy.wire.tls import Peer
-from convoy.worker.launcher import Order
-from convoy.worker.node import Ending
-from convoy.worker.supervisor import Supervisor
 from tests.fuzz.targets import JOB, PROJECT, SITE, world
 
 HERE, NEEDS = SiteName(SITE), Needs(min_sites=1, sites=frozenset(), cpu=1, memory=0, gpu=0, patience_s=60.0)

@@ -16,10 +16,10 @@ from convoy.errors import BadInput
 from convoy.kube import remembered, text
 from convoy.kube.image import containerfile
 from convoy.kube.options import Options
+from convoy.node.launcher import Wants
 from convoy.pods.objects import Home, job
 from convoy.spec.pods import read_pods
 from convoy.spec.yamls import Document
-from convoy.worker.launcher import Wants
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 

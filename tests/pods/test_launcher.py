@@ -11,6 +11,7 @@ import pytest
 from clusters import launching
 
 from convoy.errors import JobFailed, NotAllowed, Refused, Unreachable
+from convoy.node.launcher import Order
 from convoy.pods import worker as workers
 from convoy.pods.api import Gone
 from convoy.pods.runner import Pass
@@ -19,7 +20,6 @@ from convoy.store import arrays
 from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
-from convoy.worker.launcher import Order
 
 CODE = """
 import convoy

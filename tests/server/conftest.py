@@ -9,6 +9,7 @@ import structlog
 from convoy.control.machine import Machine
 from convoy.control.records import SiteName
 from convoy.control.state import LiveSite, State
+from convoy.node.process import Ending, Notes
 from convoy.server import start
 from convoy.server.auditor import Auditor
 from convoy.server.coordinator import ServerCoordinator
@@ -20,7 +21,6 @@ from convoy.server.loop import Loop
 from convoy.server.results import open_results
 from convoy.store.ledger import open_ledger
 from convoy.trust.federation import Federation, Participant, Roll
-from convoy.worker.node import Ending, Notes
 
 
 @pytest.fixture

@@ -18,6 +18,10 @@ from convoy.control import events
 from convoy.control.machine import Machine
 from convoy.control.records import JobId
 from convoy.control.state import State
+from convoy.node import process
+from convoy.node.launcher import Launcher
+from convoy.node.process import Ending, Notes, say_ready, set_up, signals
+from convoy.node.supervisor import Supervisor
 from convoy.pods.choice import chosen
 from convoy.server import start
 from convoy.server.auditor import Auditor
@@ -43,10 +47,6 @@ from convoy.trust.issuing import Issuing
 from convoy.wire import health
 from convoy.wire.door import Door, bound
 from convoy.wire.pump import Pump
-from convoy.worker import node
-from convoy.worker.launcher import Launcher
-from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
-from convoy.worker.supervisor import Supervisor
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
 FED_PORT: Final = "fed_learn_port in project.yml, and provision anew"
@@ -57,7 +57,7 @@ def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
     """Run the server in the foreground until it is told to leave; return the exit status."""
     notes = Notes()
     set_up(settings.log_format, notes)
-    return node.run(_main(kit, settings, notes, ready_fd))
+    return process.run(_main(kit, settings, notes, ready_fd))
 
 
 @dataclass(slots=True)
@@ -104,7 +104,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
     (folder / "jobs").mkdir(exist_ok=True)
     log, ending = structlog.get_logger(), Ending()
     async with AsyncExitStack() as stack:
-        stack.enter_context(node.held(folder, kit.pid_file))
+        stack.enter_context(process.held(folder, kit.pid_file))
         launcher = await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace)))
         issuing = _signing(kit)  # starts beside all that follows
         stack.callback(issuing.end)

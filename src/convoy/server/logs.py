@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from convoy.node.capped import MAX_LOG, CappedLog
+from convoy.node.lines import MAX_LINE
 from convoy.spec.plain import BEFORE, blanked
-from convoy.worker.capped import MAX_LOG, CappedLog
-from convoy.worker.lines import MAX_LINE
 
 QUESTION: Final = 64 << 10  # bytes of each file that are read at once
 PAGE: Final = 1000  # lines

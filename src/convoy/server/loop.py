@@ -13,10 +13,10 @@ import structlog
 from convoy.control import effects, events
 from convoy.control.machine import Machine, Now
 from convoy.errors import ConvoyError, StorageFull, Unreachable
+from convoy.node.supervisor import Supervisor
 from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
-from convoy.worker.supervisor import Supervisor
 
 LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
 

@@ -19,6 +19,7 @@ from convoy.control.records import JobId, Question, SiteName
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, schema
+from convoy.node.supervisor import Supervisor
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
@@ -27,7 +28,6 @@ from convoy.store.receiver import Receiver
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.pump import Moved, Pump
 from convoy.wire.stream import Stream
-from convoy.worker.supervisor import Supervisor
 
 MAX_METRICS: Final = 1000  # of one update; they are kept for ever
 MAX_NAME: Final = 255  # characters of a metric's name

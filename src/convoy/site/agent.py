@@ -18,6 +18,9 @@ import convoy
 from convoy import errors
 from convoy.control.records import are_names
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.node import process
+from convoy.node.process import Ending, Notes, say_ready, set_up, signals
+from convoy.node.supervisor import Supervisor
 from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
 from convoy.site import quarantine as quarantined
@@ -34,9 +37,6 @@ from convoy.wire import health
 from convoy.wire.backoff import Backoff
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
-from convoy.worker import node
-from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
-from convoy.worker.supervisor import Supervisor
 
 REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
 
@@ -48,7 +48,7 @@ def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | 
     """Run the site in the foreground until it is told to leave; return the exit status."""
     notes = Notes()
     set_up(settings.log_format, notes)
-    return node.run(_main(kit, settings, server_host or kit.host, ready_fd))
+    return process.run(_main(kit, settings, server_host or kit.host, ready_fd))
 
 
 async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
@@ -56,7 +56,7 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "jobs").mkdir(exist_ok=True)
     signal.signal(refusals.AGAIN, signal.SIG_IGN)  # before anybody can read our number; a start looks by itself
-    with node.held(folder, kit.pid_file):
+    with process.held(folder, kit.pid_file):
         return await _stay(kit, settings, host, ready_fd)
 
 

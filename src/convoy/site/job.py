@@ -14,6 +14,8 @@ from typing import Any, Final
 from convoy import errors
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob
+from convoy.node.launcher import Launcher, Order, Wants
+from convoy.node.supervisor import Supervisor
 from convoy.site import admission, artifacts
 from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
@@ -27,8 +29,6 @@ from convoy.spec.settings import Settings
 from convoy.store.blobs import BlobFolder, Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
-from convoy.worker.launcher import Launcher, Order, Wants
-from convoy.worker.supervisor import Supervisor
 
 ANSWERED: Final = "this site has answered under this id before, to another question: it does not answer it anew"
 TASK: Final = "task."  # and a question: the holder of the model that the task is about
