@@ -10,7 +10,6 @@ from pathlib import Path
 
 from memory_coordinator import Fake
 
-from bench.federation import free_ports
 from convoy.admin import client, serve
 from convoy.admin.app import build
 from convoy.admin.gate import Gate
@@ -23,6 +22,7 @@ from convoy.spec.settings import read_settings
 from convoy.store.ledger import open_ledger
 from convoy.trust import login
 from convoy.trust.issuing import Issuing
+from tests.federation import free_ports
 
 ROLES = {  # name -> (org, role)
     "root@a.org": ("a", "project_admin"),

@@ -10,8 +10,8 @@ import sys
 import pytest
 from command_line import typed
 
-from bench.federation import free_ports
 from convoy.cli import processes
+from tests.federation import free_ports
 
 PROJECT = """\
 api_version: 3

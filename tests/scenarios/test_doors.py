@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from bench.federation import Federation
 from convoy.admin import waiting
 from convoy.wire import door
+from tests.federation import Federation
 
 pytestmark = pytest.mark.scenario
 MANY = 600
