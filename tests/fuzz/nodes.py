@@ -27,6 +27,7 @@ from convoy.site.agent import Agent
 from convoy.site.job import Site
 from convoy.site.line import Line
 from convoy.site.quarantine import Quarantine
+from convoy.site.witness import FILE, Witness
 from convoy.spec.kit import PENDING, Kit
 from convoy.store import arrays
 from convoy.trust import enrolment
@@ -156,7 +157,7 @@ def site():
         supervisor,
         Quarantine(folder / "faults.json"),
     )
-    return Agent(made, Idle(), Ending(asyncio.Event()), None)
+    return Agent(made, Idle(), Ending(asyncio.Event()), None, Witness(made.folder / FILE))
 
 
 class Lines:

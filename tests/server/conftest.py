@@ -10,6 +10,7 @@ from convoy.control.machine import Machine
 from convoy.control.records import SiteName
 from convoy.control.state import LiveSite, State
 from convoy.node.process import Ending, Notes
+from convoy.node.supervisor import Supervisor
 from convoy.server import start
 from convoy.server.auditor import Auditor
 from convoy.server.coordinator import ServerCoordinator
@@ -32,8 +33,13 @@ async def coordinator(tmp_path):
     state = State(4, {name: LiveSite(name) for name in names})
     roll = Roll(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b"")
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
-        loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: "")
-        loop.perform = lambda effect: None
+        loop = Loop(
+            Machine(state, start.needs_of),
+            ledger,
+            room=lambda: "",
+            perform=lambda effect: None,
+            supervisor=Supervisor(None, end=lambda *_: None),
+        )
         deciding = asyncio.create_task(loop.run())
         yield ServerCoordinator(
             loop=loop,

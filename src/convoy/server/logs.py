@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from convoy.node.capped import MAX_LOG, CappedLog
 from convoy.node.lines import MAX_LINE
+from convoy.server.files import Workspace
 from convoy.spec.plain import BEFORE, blanked
 
 QUESTION: Final = 64 << 10  # bytes of each file that are read at once
@@ -94,6 +96,24 @@ class JobLogs:
             told[file.stem] = told.get(file.stem, 0) + len(whole)
             fresh.append([(file.stem, line) for line in whole.decode(errors="replace").splitlines()])
         return list(heapq.merge(*fresh, key=lambda pair: pair[1][:STAMP]))
+
+
+@dataclass(slots=True)
+class Logbook:
+    """The logs of each job, opened once."""
+
+    workspace: Workspace
+    open: dict[str, JobLogs] = field(default_factory=dict)
+
+    def of(self, job: str) -> JobLogs:
+        """Return the job's logs."""
+        if job not in self.open:
+            self.open[job] = JobLogs(self.workspace.job(job).logs)
+        return self.open[job]
+
+    def forget(self, job: str) -> None:
+        """Let a deleted job's logs go."""
+        self.open.pop(job, None)
 
 
 def pages(lines: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

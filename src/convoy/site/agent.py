@@ -68,10 +68,19 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     line = Line(Way(host, kit.fed_port, kit), pump)
     ending = Ending()
     async with chosen(settings, (kit.root, settings.workspace)) as launcher, asyncio.TaskGroup() as group:
-        supervisor = Supervisor(group, lambda job, error, _: agent.fail(job, error))
+        supervisor = Supervisor(group, end=lambda job, error, _: agent.fail(job, error))
         quarantine = Quarantine(folder / quarantined.FILE)
-        site = Site(kit, settings, folder, line, launcher, structlog.get_logger(), supervisor, quarantine)
-        agent = Agent(site, group, ending, ready_fd)
+        site = Site(
+            kit=kit,
+            settings=settings,
+            folder=folder,
+            line=line,
+            launcher=launcher,
+            log=structlog.get_logger(),
+            supervisor=supervisor,
+            quarantine=quarantine,
+        )
+        agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Witness(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, agent.metrics)
         config = health.config(vitals, host=settings.health_host, port=settings.health_port)
@@ -94,15 +103,11 @@ class Agent:
     group: asyncio.TaskGroup
     ending: Ending
     ready_fd: int | None
+    witness: Witness
     jobs: dict[str, SiteJob] = field(default_factory=dict)
     process: str = field(default_factory=lambda: secrets.token_hex(8))  # its name, should a second one come
     _runs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    witness: Witness = field(init=False)
     _trouble: str = "not registered with the server yet"
-
-    def __post_init__(self) -> None:
-        """Look for the file of checkpoints when the first one comes."""
-        self.witness = Witness(self.site.folder / FILE)
 
     def problem(self) -> str:
         """Say why the site is not ready, or nothing: ready is registered with the server."""
