@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory_coordinator import Fake
-
 from convoy.admin import client, serve
 from convoy.admin.app import build
 from convoy.admin.gate import Gate
@@ -24,6 +22,7 @@ from convoy.trust import login
 from convoy.trust import roll as rolls
 from convoy.trust.federation import Roll
 from convoy.trust.issuing import Issuing
+from tests.admin.memory_coordinator import Fake
 from tests.federation import free_ports
 
 ROLES = {  # name -> (org, role)

@@ -4,9 +4,9 @@ import asyncio
 import ssl
 
 import pytest
-import rest_api as api
 
 from convoy.admin import waiting
+from tests.admin import rest_api as api
 
 
 @pytest.fixture

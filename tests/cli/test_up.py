@@ -8,9 +8,9 @@ import socket
 import sys
 
 import pytest
-from command_line import typed
 
 from convoy.cli import processes
+from tests.cli.command_line import typed
 from tests.federation import free_ports
 
 PROJECT = """\

@@ -8,7 +8,6 @@ import shutil
 
 import numpy as np
 import pytest
-from clusters import launching
 
 from convoy.errors import JobFailed, NotAllowed, Refused, Unreachable
 from convoy.node.launcher import Order
@@ -20,6 +19,7 @@ from convoy.store import arrays
 from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
+from tests.pods.clusters import launching
 
 CODE = """
 import convoy
