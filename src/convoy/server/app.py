@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -61,8 +61,8 @@ def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Core:
-    """What decides, and what does what is decided."""
+class Shared:
+    """What the parts of a server share; it needs none of them."""
 
     state: State
     workspace: Workspace
@@ -70,6 +70,12 @@ class Core:
     results: Results
     hub: Hub
     pump: Pump
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What decides, and what does what is decided."""
+
     supervisor: Supervisor
     loop: Loop
     flows: Flows
@@ -104,40 +110,56 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         group = await stack.enter_async_context(asyncio.TaskGroup())
         people, signed = roll.current(kit)
         known = Roll(people, kit.root_file.read_bytes())
-        core = _core(
-            kit, settings, ledger=ledger, contents=contents, found=found, roll=known, launcher=launcher, group=group
+        shared = _shared(
+            settings,
+            start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=time.monotonic()),
         )
+        core = _core(kit, settings, shared, ledger=ledger, contents=contents, launcher=launcher, group=group)
         faces = _faces(
-            core, kit, settings, issuing=issuing, ledger=ledger, roll=known, signed=signed, notes=notes, ending=ending
+            kit,
+            settings,
+            shared,
+            core,
+            issuing=issuing,
+            ledger=ledger,
+            roll=known,
+            signed=signed,
+            notes=notes,
+            ending=ending,
         )
         known.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
         deciding = group.create_task(core.loop.run())
-        await asyncio.to_thread(start.tidy, core.state, core.workspace, found)
-        for lost in await asyncio.to_thread(start.lost_updates, core.state, core.workspace, found):
+        await asyncio.to_thread(start.tidy, shared.state, shared.workspace, found)
+        for lost in await asyncio.to_thread(start.lost_updates, shared.state, shared.workspace, found):
             core.loop.post(lost)
         for job, problem in found.broken.items():
             core.supervisor.failed(job, problem)
         core.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
         core.loop.resume()
-        stack.callback(core.pump.close)
-        door = await _open(kit, settings, core, faces, stack)
-        log.info("server ready", project=kit.project, sites=len(core.state.sites), fed_port=kit.fed_port)
+        stack.callback(shared.pump.close)
+        door = await stack.enter_async_context(_doors(kit, settings, shared, core, faces))
+        log.info("server ready", project=kit.project, sites=len(shared.state.sites), fed_port=kit.fed_port)
         with signals(ending):
             say_ready(ready_fd)
             await ending.event.wait()
         log.info("server leaves", restart=ending.restart)
-        core.audit.leave("restarts" if ending.restart else "done")
-        with suppress(TimeoutError):  # so that the sites hear the last checkpoint
-            async with asyncio.timeout(LAST_WORDS_S):
-                await core.loop.settled()
-        core.hub.close_all()
-        await door.shut(LAST_WORDS_S)
-        core.flows.stop_all()
-        with suppress(TimeoutError):  # a disk that is full: nothing was said that is not durable
-            async with asyncio.timeout(DRAIN_S):
-                await core.loop.settled()
+        await _drain(shared, core, door, ending)
         deciding.cancel()
     return ending.status
+
+
+async def _drain(shared: Shared, core: Core, door: Door, ending: Ending) -> None:
+    """Let sites hear the last words, and what was decided become durable."""
+    core.audit.leave("restarts" if ending.restart else "done")
+    with suppress(TimeoutError):  # so that the sites hear the last checkpoint
+        async with asyncio.timeout(LAST_WORDS_S):
+            await core.loop.settled()
+    shared.hub.close_all()
+    await door.shut(LAST_WORDS_S)
+    core.flows.stop_all()
+    with suppress(TimeoutError):  # a disk that is full: nothing was said that is not durable
+        async with asyncio.timeout(DRAIN_S):
+            await core.loop.settled()
 
 
 def _load(kit: Kit, ledger: Ledger, workspace: Workspace, found: start.Found) -> Contents:
@@ -162,85 +184,84 @@ def _signing(kit: Kit) -> Issuing:
     return Issuing(kit, tell)
 
 
+def _shared(settings: Settings, state: State) -> Shared:
+    """Build what the parts share."""
+    workspace = Workspace(settings.workspace)
+    return Shared(
+        state=state,
+        workspace=workspace,
+        book=Logbook(workspace),
+        results=open_results(settings.results, settings.workspace / "results"),
+        hub=Hub(),
+        pump=Pump(),
+    )
+
+
 def _core(
     kit: Kit,
     settings: Settings,
+    shared: Shared,
     *,
     ledger: Ledger,
     contents: Contents,
-    found: start.Found,
-    roll: Roll,
     launcher: Launcher,
     group: asyncio.TaskGroup,
 ) -> Core:
     """Build what decides and what does it: events lead to effects, and effects to events, so each knows the other."""
-    workspace, hub, pump = Workspace(settings.workspace), Hub(), Pump()
-    state = start.state_from(contents, roll.now.sites(), found, max_jobs=settings.max_jobs, now=time.monotonic())
-    results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace)
+    workspace = shared.workspace
     supervisor = Supervisor(group, end=lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
     loop = Loop(
-        Machine(state, start.needs_of),
+        Machine(shared.state, start.needs_of),
         ledger,
-        room=lambda: workspace.room(settings.disk_reserve),
+        room=partial(workspace.room, settings.disk_reserve),
         perform=lambda effect: performer(effect),  # noqa: PLW0108 - it is made below, with this loop
         supervisor=supervisor,
     )
     flows = Flows(
-        state=state,
+        state=shared.state,
         workspace=workspace,
         launcher=launcher,
         supervisor=supervisor,
         post=loop.post,
-        logs=book.of,
+        logs=shared.book.of,
         env=settings.env,
         check_room=loop.check_room,
         free=partial(workspace.free, settings.disk_reserve),
     )
-    audit = _auditor(kit, loop, hub, ledger, contents)
+    audit = _auditor(kit, loop, shared.hub, ledger, contents)
     transfers = Transfers(
-        state=state,
+        state=shared.state,
         workspace=workspace,
-        hub=hub,
+        hub=shared.hub,
         post=loop.post,
         check_room=loop.check_room,
-        pump=pump,
+        pump=shared.pump,
         supervisor=supervisor,
         audit=audit,
     )
     performer = Performer(
-        state=state,
+        state=shared.state,
         workspace=workspace,
-        hub=hub,
+        hub=shared.hub,
         transfers=transfers,
         flows=flows,
-        results=results,
+        results=shared.results,
         supervisor=supervisor,
         post=loop.post,
         check_room=loop.check_room,
-        logs_of=book.of,
-        forget_logs=book.forget,
+        logs_of=shared.book.of,
+        forget_logs=shared.book.forget,
         note=structlog.get_logger(),
         audit=audit,
     )
-    return Core(
-        state=state,
-        workspace=workspace,
-        book=book,
-        results=results,
-        hub=hub,
-        pump=pump,
-        supervisor=supervisor,
-        loop=loop,
-        flows=flows,
-        transfers=transfers,
-        audit=audit,
-    )
+    return Core(supervisor=supervisor, loop=loop, flows=flows, transfers=transfers, audit=audit)
 
 
 def _faces(
-    core: Core,
     kit: Kit,
     settings: Settings,
+    shared: Shared,
+    core: Core,
     *,
     issuing: Issuing,
     ledger: Ledger,
@@ -267,25 +288,25 @@ def _faces(
     sites = Sessions(
         project=kit.project,
         version=convoy.__version__,
-        state=core.state,
-        hub=core.hub,
+        state=shared.state,
+        hub=shared.hub,
         transfers=core.transfers,
         post=core.loop.post,
-        logs=core.book.of,
+        logs=shared.book.of,
         registry=registry,
         audit=core.audit,
     )
     coordinator = ServerCoordinator(
         loop=core.loop,
         audit=core.audit,
-        workspace=core.workspace,
-        intake=Intake(core.state, core.workspace, roll, settings.custom_workflows),
-        hub=core.hub,
-        results=core.results,
+        workspace=shared.workspace,
+        intake=Intake(shared.state, shared.workspace, roll, settings.custom_workflows),
+        hub=shared.hub,
+        results=shared.results,
         roll=roll,
         expel=sites.expel,
         version=convoy.__version__,
-        logs_of=core.book.of,
+        logs_of=shared.book.of,
         notes=notes,
         ending=ending,
         log=structlog.get_logger(),
@@ -329,27 +350,31 @@ def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents)
     )
 
 
-async def _open(kit: Kit, settings: Settings, core: Core, faces: Faces, stack: AsyncExitStack) -> Door:
-    """Open the three doors: sites on 8002, people on 8003, health on 8004; return the first."""
+@asynccontextmanager
+async def _doors(kit: Kit, settings: Settings, shared: Shared, core: Core, faces: Faces) -> AsyncIterator[Door]:
+    """Open the three doors for as long as the context lasts: sites on 8002 (given), people on 8003, health on 8004."""
     sock = bound(settings.listen_host, kit.fed_port, setting=FED_PORT)
-    door = Door(sock, faces.own.for_sites, faces.sites.serve, faces.sites.refused)
-    await stack.enter_async_context(door)
     vitals = health.Vitals(
-        ready=lambda: core.state.problem,
+        ready=lambda: shared.state.problem,
         becomes_ready=core.loop.has_room,
-        metrics=lambda: _metrics(core.state, core.hub, core.transfers),
+        metrics=lambda: _metrics(shared.state, shared.hub, core.transfers),
     )
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
-    await stack.enter_async_context(health.serving(config, setting=health.PORT))
     app = rest.app(faces.coordinator, faces.registry, faces.registry.roll)
-    people = rest.config(
-        app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file
-    )
-    await stack.enter_async_context(rest.serving(people))
-    faces.own.keep_fresh(people.ssl)
-    stack.callback(faces.own.end)
-    core.loop.check_room()
-    return door
+    async with (
+        Door(sock, faces.own.for_sites, faces.sites.serve, faces.sites.refused) as door,
+        health.serving(config, setting=health.PORT),
+    ):
+        people = rest.config(
+            app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file
+        )
+        async with rest.serving(people):
+            faces.own.keep_fresh(people.ssl)
+            core.loop.check_room()
+            try:
+                yield door
+            finally:
+                faces.own.end()
 
 
 def _metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:
