@@ -653,7 +653,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("file names in a bundle", "a submitter", ("trust.paths.MAX_PATH", "trust.paths.MAX_PART")),
-    ("Python that is read before it runs", "a submitter", ("flows.check.MAX_PYTHON", "flows.check.MAX_READ")),
+    ("Python that is read before it runs", "a submitter", ("flows.source.MAX_PYTHON", "flows.source.MAX_READ")),
     (
         "every YAML file",
         "a submitter, a kit's owner",

@@ -6,8 +6,7 @@ import pytest
 
 from convoy.kube import options, remembered, room
 from convoy.kube.doctor import accesses
-from convoy.kube.finding import State
-from convoy.kube.findings import Access, Facts, judged
+from convoy.kube.findings import Access, Facts, State, judged
 from convoy.kube.naming import Place
 from tests.cli.command_line import typed
 from tests.kube.api_server import application, serving

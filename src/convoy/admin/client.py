@@ -15,10 +15,10 @@ from urllib.parse import quote, urlencode
 
 from convoy.admin import border, link, meant
 from convoy.admin.faults import LoginNeeded
-from convoy.admin.patience import PATIENCE_S, Patience
 from convoy.errors import BadInput, NotAllowed, Unreachable
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
+from convoy.wire.backoff import PATIENCE_S, Patience
 
 if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
     from convoy.admin import views

@@ -8,10 +8,10 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from convoy.admin import border, link
-from convoy.admin.patience import PATIENCE_S, Patience
 from convoy.errors import RemoteFault, Unreachable
 from convoy.spec.kit import PENDING, Kit
 from convoy.trust import authority, enrolment, keys, peers
+from convoy.wire.backoff import PATIENCE_S, Backoff, Patience
 
 LONGEST_S: Final = 0.5  # between two attempts: a first start is often that of a whole federation
 
@@ -26,7 +26,7 @@ async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: floa
     ask = {"kind": kit.kind, "name": kit.name, "token": text, "request": enrolment.request(key).decode()}
     wire = link.Link(*link.address(server, kit), kit.root_file.read_bytes())
     try:
-        said = await _asked(wire, ask, Patience(patience_s, LONGEST_S))
+        said = await _asked(wire, ask, Patience(patience_s, Backoff(LONGEST_S)))
     finally:
         await wire.close()
     take(kit, key, said)

@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 
 from convoy.admin import views
 from convoy.admin.client import Client, Sent, connect
-from convoy.admin.patience import PATIENCE_S
 from convoy.spec.kit import Kit
 from convoy.trust import audit as trail
+from convoy.wire.backoff import PATIENCE_S
 
 T = TypeVar("T")
 
