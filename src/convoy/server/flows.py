@@ -23,7 +23,7 @@ from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
 from convoy.spec.units import MAX_DURATION_S
 from convoy.store import handover
-from convoy.store.blobs import unlink
+from convoy.store.holds import unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.budget import Budget, Rate
 from convoy.worker import code

@@ -21,7 +21,7 @@ from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
 from convoy.server.results import Results
 from convoy.server.transfers import Transfers
-from convoy.store.blobs import unlink
+from convoy.store.holds import unlink
 from convoy.wire import convoy_pb2 as pb
 
 

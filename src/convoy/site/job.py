@@ -26,7 +26,8 @@ from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.kit import Kit
 from convoy.spec.plain import one_line
 from convoy.spec.settings import Settings
-from convoy.store.blobs import BlobFolder, Hold, unlink
+from convoy.store.blobs import BlobFolder
+from convoy.store.holds import Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
 
