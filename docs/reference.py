@@ -574,7 +574,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
     ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
-    ("log lines of a job", "a job", ("node.capped.MAX_LOG", "node.lines.MAX_LINE", "server.logs.QUESTION")),
+    ("log lines of a job", "a job", ("node.capped.MAX_LOG", "node.lines.MAX_LINE", "server.logs.PIECE")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (
         "a job at which a node fails",
@@ -595,7 +595,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "a connection to 8003",
         "anybody",
-        ("admin.waiting.REQUEST_S", "admin.waiting.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
+        ("admin.entrance.REQUEST_S", "admin.entrance.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
     ),
     ("the head of a request", "anybody", ("admin.serve.MAX_HEAD",)),
     (

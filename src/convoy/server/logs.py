@@ -15,7 +15,7 @@ from convoy.node.lines import MAX_LINE
 from convoy.server.files import Workspace
 from convoy.spec.plain import BEFORE, blanked
 
-QUESTION: Final = 64 << 10  # bytes of each file that are read at once
+PIECE: Final = 64 << 10  # bytes of each file that are read at once
 PAGE: Final = 1000  # lines
 STAMP: Final = 24  # characters of "2026-11-23T20:31:02.123Z", which every line begins with
 
@@ -86,13 +86,13 @@ class JobLogs:
             event.set()
 
     def _new(self, site: str | None, told: dict[str, int]) -> list[tuple[str, str]]:
-        """Return the next lines of each file, up to `QUESTION` bytes of it."""
+        """Return the next lines of each file, up to `PIECE` bytes of it."""
         fresh: list[list[tuple[str, str]]] = []
         for file in sorted(self._folder.glob(f"{site}.log" if site else "*.log")):
             with file.open("rb") as stream:
                 stream.seek(told.get(file.stem, 0))
-                data = stream.read(QUESTION)
-            whole = data[: data.rfind(b"\n") + 1] if len(data) < QUESTION or b"\n" in data else data
+                data = stream.read(PIECE)
+            whole = data[: data.rfind(b"\n") + 1] if len(data) < PIECE or b"\n" in data else data
             told[file.stem] = told.get(file.stem, 0) + len(whole)
             fresh.append([(file.stem, line) for line in whole.decode(errors="replace").splitlines()])
         return list(heapq.merge(*fresh, key=lambda pair: pair[1][:STAMP]))

@@ -19,7 +19,7 @@ from convoy.node.supervisor import Supervisor
 from convoy.site import admission, artifacts
 from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
-from convoy.site.log import JobLog
+from convoy.site.logs import JobLog
 from convoy.site.outbox import Answer, Outbox, as_up
 from convoy.site.quarantine import MAX_FAULTS, Quarantine
 from convoy.site.trainer import GRACE_S, Trainer
