@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 from string import Template
 
-from bench.federation import free_ports
 from bench.peer import SITES, Part, Peer, Place
 from convoy.trust.authority import Authority
+from tests.federation import free_ports
 
 CONNECTIONS = """
 [superlink]

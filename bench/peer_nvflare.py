@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from bench.federation import ADMIN, free_ports
 from bench.peer import SITES, Part, Peer, Place
+from tests.federation import ADMIN, free_ports
 
 PROJECT = """
 api_version: 3

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import floor, jobs, memory, peers
-from bench.federation import ADMIN, Federation, federation
 from bench.peer import PeerTimes
 from convoy.errors import ConvoyError
 from convoy.provision.kits import provision
 from convoy.spec.project import read_project
+from tests.federation import ADMIN, Federation, federation
 
 MB = 1_000_000
 

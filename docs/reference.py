@@ -574,7 +574,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
     ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD", "server.hub.MAX_UNREAD_BYTES")),
-    ("what a worker leaves unread", "a worker", ("worker.launcher.MAX_UNREAD",)),
+    ("what a worker leaves unread", "a worker", ("node.launcher.MAX_UNREAD",)),
     (
         "words between a node and a pod that wait",
         "a pod",
@@ -597,7 +597,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
     ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
-    ("log lines of a job", "a job", ("worker.capped.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.QUESTION")),
+    ("log lines of a job", "a job", ("node.capped.MAX_LOG", "node.lines.MAX_LINE", "server.logs.PIECE")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (
         "a job at which a node fails",
@@ -629,7 +629,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "a connection to 8003",
         "anybody",
-        ("admin.waiting.REQUEST_S", "admin.waiting.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
+        ("admin.entrance.REQUEST_S", "admin.entrance.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
     ),
     ("the head of a request", "anybody", ("admin.serve.MAX_HEAD",)),
     (
@@ -687,7 +687,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("file names in a bundle", "a submitter", ("trust.paths.MAX_PATH", "trust.paths.MAX_PART")),
-    ("Python that is read before it runs", "a submitter", ("flows.check.MAX_PYTHON", "flows.check.MAX_READ")),
+    ("Python that is read before it runs", "a submitter", ("flows.source.MAX_PYTHON", "flows.source.MAX_READ")),
     (
         "every YAML file",
         "a submitter, a kit's owner",

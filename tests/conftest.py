@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import settings
 
+from convoy.node.isolation import Walls, probe
 from convoy.spec.settings import Grants
-from convoy.worker.isolation import Walls, probe
 
 settings.register_profile("convoy", deadline=None)  # speed is a benchmark: a busy machine fails no test
 settings.load_profile("convoy")

@@ -201,6 +201,12 @@ def test_no_file_names_a_package_registrys_host_or_a_path_of_one_machine():
     assert found == []
 
 
+def test_no_test_imports_from_the_benchmarks():
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    wanted = re.compile(r"^\s*(?:from|import) bench\b", re.MULTILINE)
+    assert [named(file) for file in tests if wanted.search(file.read_text())] == []
+
+
 def test_importing_convoy_pulls_in_no_heavy_library():
     code = "import sys, convoy; print(*({'grpc', 'starlette', 'pydantic', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

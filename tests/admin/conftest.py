@@ -1,13 +1,8 @@
 """Fixtures: a REST API that runs."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-import rest_api as api
+from tests.admin import rest_api as api
 
 
 @pytest.fixture(scope="session")

@@ -145,8 +145,8 @@ class Fake:
 
     async def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:
         found, told = self._job(job), 0
-        if site is not None and site not in (*self.roll.now.sites(), "server"):
-            raise NotFound(f"there is no site {site!r}")
+        if site not in (None, "server"):
+            self._known(site)
         while True:
             over, fresh = found.over, found.log[told:]
             told += len(fresh)
@@ -177,12 +177,19 @@ class Fake:
         yield self._job(job).path.read_bytes()
 
     async def result(self, job: str, name: str) -> AsyncIterator[bytes]:
+        if name not in self._job(job).results:
+            raise NotFound(f"job {job[:8]} left no {name!r}")
         data = self._job(job).results[name]
         for start in range(0, len(data), 1 << 16):
             yield data[start : start + (1 << 16)]
 
     def sites(self) -> list[views.SiteView]:
-        return [self._site(name) for name in self.roll.now.sites()]
+        return [self._site(name) for name in sorted(self.roll.now.sites())]
+
+    def _known(self, name, kind="site"):
+        known = self.roll.now.participants.get(name)
+        if known is None or known.kind != kind:
+            raise NotFound(f"there is no {kind} {name!r}", fix="convoy site list")
 
     def _site(self, name):
         return views.SiteView(
@@ -200,14 +207,17 @@ class Fake:
         )
 
     async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:
+        self._known(site)
         grant.act(lambda _: (self.disabled.discard if enabled else self.disabled.add)(site))
         return self._site(site)
 
     async def revoke_site(self, grant: Grant, site: str) -> views.SiteView:
+        self._known(site)
         grant.act(lambda _: self.revoked.append(site))
         return self._site(site)
 
     async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:
+        self._known(admin, "admin")
         grant.act(lambda _: self.revoked.append(admin))
         return views.Done()
 
@@ -231,6 +241,8 @@ class Fake:
         return [views.LogLine(site="server", text=f"warning {n}") for n in range(3)][-count:]
 
     async def shutdown(self, grant: Grant, target: str, restart: bool) -> None:
+        if target != "server":
+            self._known(target)
         grant.act(lambda person: self.left.append((person.name, target, restart)))
 
     def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:

@@ -8,9 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from memory_coordinator import Fake
-
-from bench.federation import free_ports
 from convoy.admin import client, serve
 from convoy.admin.app import build
 from convoy.admin.gate import Gate
@@ -22,7 +19,11 @@ from convoy.spec.project import read_project
 from convoy.spec.settings import read_settings
 from convoy.store.ledger import open_ledger
 from convoy.trust import login
+from convoy.trust import roll as rolls
+from convoy.trust.federation import Roll
 from convoy.trust.issuing import Issuing
+from tests.admin.memory_coordinator import Fake
+from tests.federation import free_ports
 
 ROLES = {  # name -> (org, role)
     "root@a.org": ("a", "project_admin"),
@@ -98,12 +99,23 @@ def make(folder: Path, prod: Path | None = None) -> Rest:
     kit.work.mkdir(exist_ok=True)
     ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite")
     issuing = Issuing(kit, print)
-    registry = Registry.of(kit, read_settings(kit), ledger, issuing)
-    registry.keep = lambda entry: ledger.write([entry])
-    registry.settled = lambda: asyncio.sleep(0)
+    people, signed = rolls.current(kit)
+    roll = Roll(people, kit.root_file.read_bytes())
+    registry = Registry(
+        project=kit.project,
+        issuing=issuing,
+        ledger=ledger,
+        roll=roll,
+        signed=signed,
+        kit=kit,
+        settings=read_settings(kit),
+        keep=lambda entry: ledger.write([entry]),
+        settled=lambda: asyncio.sleep(0),
+        announce=lambda *_: None,
+        renew_all=lambda: None,
+    )
     identity.make(kit, issuing)
     issuing.end()  # until a request needs it
-    roll = registry.roll
     return Rest(prod, Fake(roll, folder), Gate(roll), registry, port)
 
 

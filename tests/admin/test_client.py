@@ -9,13 +9,13 @@ from collections import Counter
 from contextlib import aclosing
 
 import pytest
-import rest_api as api
 
 from convoy.admin import Session, client, link, serve
 from convoy.errors import BadInput, NotAllowed, NotFound, Refused, RemoteFault, Unreachable
 from convoy.trust import login
 from convoy.trust.authority import Authority
 from convoy.wire import door as doors
+from tests.admin import rest_api as api
 
 
 async def finished(convoy, job):

@@ -7,11 +7,11 @@ import time
 from contextlib import AsyncExitStack
 
 import pytest
-import rest_api as api
 
 from convoy.admin import admission, link, reading
 from convoy.admin.places import Places
 from convoy.errors import Refused, Unreachable
+from tests.admin import rest_api as api
 
 MEMBER, LEAD = "look@a.org", "lead@a.org"
 

@@ -6,7 +6,6 @@ import json
 import time
 
 import pytest
-import rest_api as api
 import sqlalchemy as sa
 
 from convoy import errors
@@ -17,6 +16,7 @@ from convoy.errors import ConvoyError, NotAllowed, NotFound, Unreachable
 from convoy.store import tables
 from convoy.trust import enrolment, keys
 from convoy.trust.federation import Federation, Participant
+from tests.admin import rest_api as api
 
 JOB_OWNER = "lead@a.org"
 SITE_ORGS = {"site-1": "a", "site-2": "b"}

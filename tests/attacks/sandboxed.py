@@ -9,10 +9,10 @@ import json
 import sys
 from pathlib import Path
 
+from convoy.node.isolation import Walls, probe
+from convoy.node.launcher import Order, ProcessLauncher
 from convoy.spec.settings import Grants
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker.isolation import Walls, probe
-from convoy.worker.launcher import Order, ProcessLauncher
 
 
 async def launch(home: Path, mode: str, grants: Grants) -> None:

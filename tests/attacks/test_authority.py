@@ -7,7 +7,6 @@ import time
 
 import pytest
 
-from bench.federation import ADMIN, Federation
 from convoy.admin import connect, link
 from convoy.errors import ConvoyError, NotAllowed
 from convoy.provision import kits
@@ -18,6 +17,7 @@ from convoy.trust.authority import read_certificate
 from convoy.trust.bundle import MAX_BYTES
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
+from tests.federation import ADMIN, Federation
 from tests.scenarios.conftest import adding, put_job
 
 pytestmark = pytest.mark.scenario

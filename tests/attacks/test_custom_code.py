@@ -2,8 +2,8 @@
 
 import pytest
 
-from bench.federation import Federation
 from convoy.errors import NotAllowed
+from tests.federation import Federation
 from tests.scenarios.conftest import adding, put_job
 
 LEE = "lee@example.org"

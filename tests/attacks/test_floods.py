@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.federation import ADMIN, Federation
 from convoy.admin import connect
 from convoy.errors import ConvoyError, Refused
 from convoy.server.auditor import OFTEN
@@ -27,6 +26,7 @@ from convoy.trust.audit import Record
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
 from convoy.wire.frames import pack
+from tests.federation import ADMIN, Federation
 from tests.scenarios.conftest import adding, put_job, readyz
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]

@@ -3,21 +3,16 @@
 import copy
 import json
 import shutil
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "admin")]
-
-import hostile  # noqa: E402 - after the path to it
-import rest_api as api  # noqa: E402 - after the path to it
-
-from convoy.errors import RemoteFault  # noqa: E402 - after the path to it
-from convoy.trust import bundle, keys  # noqa: E402 - after the path to it
+from convoy.errors import RemoteFault
+from convoy.trust import bundle, keys
+from tests.admin import rest_api as api
+from tests.attacks import hostile
 
 ID = hostile.ID
 NASTY = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.federation import federation
+from tests.federation import federation
 from tests.scenarios.conftest import put_job
 
 pytestmark = pytest.mark.scenario

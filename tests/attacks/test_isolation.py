@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from convoy.worker.isolation import probe
+from convoy.node.isolation import probe
 from tests.scenarios.conftest import ended
 
 NOBODY = 65534

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.federation import ADMIN, Federation
 from convoy.cli import joining as words
 from convoy.cli.asking import How
 from convoy.cli.joining import Place
 from convoy.spec.kit import read_kit
 from convoy.trust import keys
 from tests.attacks.test_authority import enrolled, invited
+from tests.federation import ADMIN, Federation
 from tests.scenarios.conftest import adding, ended, put_job
 from tests.scenarios.test_drain import leave
 from tests.scenarios.test_trust import joined, renewed

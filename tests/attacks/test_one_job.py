@@ -38,7 +38,7 @@ UPDATES = {
 @pytest.fixture(scope="module")
 def three(tmp_path_factory):
     """A federation whose sites filter what leaves."""
-    from bench.federation import Federation
+    from tests.federation import Federation
 
     federation = Federation(tmp_path_factory.mktemp("filtered") / "fed", sites=3)
     for node in federation.nodes.values():

@@ -1,14 +1,9 @@
 """Fixtures: the real command, as a process, at a REST API over real TLS."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent / "admin")]
-
-import rest_api as api  # noqa: E402 - after the path to it
-from command_line import typed  # noqa: E402 - after the path to it
+from tests.admin import rest_api as api
+from tests.cli.command_line import typed
 
 
 @pytest.fixture

@@ -3,12 +3,11 @@
 import json
 import sys
 
-import rest_api as api
-from command_line import typed
-
 from convoy.admin import views
 from convoy.cli import progress
 from convoy.cli.output import Screen
+from tests.admin import rest_api as api
+from tests.cli.command_line import typed
 
 
 async def test_a_job_is_submitted_and_followed_a_line_a_round_on_a_pipe(convoy, tmp_path):

@@ -1,7 +1,6 @@
 """The console: lines from a pipe, and what completion offers."""
 
 import pytest
-import rest_api as api
 from prompt_toolkit.application import create_app_session
 from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
@@ -12,6 +11,7 @@ from convoy.cli.console import complete
 from convoy.cli.output import Screen
 from convoy.cli.spoken import VERBS, Around
 from convoy.errors import NotFound
+from tests.admin import rest_api as api
 
 
 async def test_a_script_of_verbs_does_what_the_commands_do(convoy, rest):

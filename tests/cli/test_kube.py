@@ -1,20 +1,16 @@
 """Commands whose server is in a cluster: --kube, `convoy kube console`, and a port through an API server."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-import rest_api as api
-from command_line import typed
 
 from convoy.cli import whose
 from convoy.errors import BadInput
 from convoy.kube import remembered
 from convoy.kube.options import Options
-
-sys.path.append(str(Path(__file__).parents[1] / "kube"))
-from api_server import application, serving
+from tests.admin import rest_api as api
+from tests.cli.command_line import typed
+from tests.kube.api_server import application, serving
 
 
 def remember(rest, admin="root@a.org"):

@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-import rest_api as api
 from hypothesis import given
 from hypothesis import strategies as st
 
 from convoy.cli import output, processes, whose
 from convoy.errors import BadInput
+from tests.admin import rest_api as api
 
 
 @given(st.floats(0, 1e9), st.integers(0, 1 << 50))

@@ -8,10 +8,10 @@ import socket
 import sys
 
 import pytest
-from command_line import typed
 
-from bench.federation import free_ports
 from convoy.cli import processes
+from tests.cli.command_line import typed
+from tests.federation import free_ports
 
 PROJECT = """\
 api_version: 3

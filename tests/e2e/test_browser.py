@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.federation import federation
 from convoy.admin.routes import ROUTES
+from tests.federation import federation
 
 pytestmark = [pytest.mark.scenario, pytest.mark.browser]
 

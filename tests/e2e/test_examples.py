@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.federation import Federation
 from convoy.cli import new
+from tests.federation import Federation
 
 pytestmark = pytest.mark.scenario
 

@@ -10,8 +10,6 @@ from click.testing import CliRunner
 
 pytest.importorskip("moto", reason="moto is not installed: requirements-test.txt")
 
-from aws import DRIVER, REGION, TRUST, Refusal, addons, associations, aws, quotas, versions
-
 from convoy.cli import fitness
 from convoy.cli.main import app
 from convoy.cli.output import Screen
@@ -20,6 +18,7 @@ from convoy.eks.facts import Inside, Unseen, Version
 from convoy.eks.inside import volume_class
 from convoy.eks.repair import Which
 from convoy.errors import BadInput, NotAllowed, NotFound, Refused, Unreachable
+from tests.kube.aws import DRIVER, REGION, TRUST, Refusal, addons, associations, aws, quotas, versions
 
 WHICH = Which("convoy", REGION, gpu_nodes=1)
 ACCOUNT = "123456789012"  # moto's

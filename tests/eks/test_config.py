@@ -5,11 +5,11 @@ import json
 import pytest
 import yaml
 from click.testing import CliRunner
-from federations import ROOT
 
 from convoy.cli.main import app
 from convoy.eks import config
 from convoy.errors import BadInput
+from tests.kube.federations import ROOT
 
 SCHEMA = ROOT.parent / "shared" / "kubernetes" / "eksctl-schema.json"
 

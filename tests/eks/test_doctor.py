@@ -5,11 +5,11 @@ import shlex
 from dataclasses import replace
 
 import pytest
-from fit import FIT, GP2, GP3, NAMES, addon, machine, subnet
 
 from convoy.eks import doctor, repair
 from convoy.eks.facts import Group, Inside, Role, Unseen, Version, gives_gpu
 from convoy.eks.repair import Which
+from tests.eks.fit import FIT, GP2, GP3, NAMES, addon, machine, subnet
 
 WHICH = Which("convoy", "us-west-2")
 WITH_GPUS = Which("convoy", "us-west-2", gpu_nodes=1)

@@ -9,8 +9,6 @@ import click
 import pytest
 import yaml
 from click.testing import CliRunner
-from federations import ROOT, made, said
-from fit import FIT, NAMES, addon
 
 from convoy.cli.fitness import lines
 from convoy.cli.main import app
@@ -21,10 +19,12 @@ from convoy.eks.repair import Which
 from convoy.kube.options import Options
 from convoy.provision.sample import PROJECT
 from convoy.spec.project import read_project
+from tests.eks.fit import FIT, NAMES, addon
+from tests.kube.federations import ROOT, made, said
 
 pytest.importorskip("botocore", reason="botocore comes with the extra `eks`")
 
-import commands
+from tests.kube import commands
 
 PAGE = (ROOT / "docs" / "eks.md").read_text()
 SCHEMA = ROOT.parent / "shared" / "kubernetes" / "eksctl-schema.json"

@@ -12,6 +12,9 @@ from convoy.control.machine import Machine, Now
 from convoy.control.records import Job, JobId, Question, SiteName
 from convoy.control.state import LiveSite, Needs, State
 from convoy.errors import Unreachable
+from convoy.node.launcher import Order
+from convoy.node.process import Ending
+from convoy.node.supervisor import Supervisor
 from convoy.pods.link import PodLink
 from convoy.pods.worker import POD, PodWorker
 from convoy.server.flows import Flows
@@ -24,6 +27,7 @@ from convoy.site.agent import Agent
 from convoy.site.job import Site
 from convoy.site.line import Line
 from convoy.site.quarantine import Quarantine
+from convoy.site.witness import FILE, Witness
 from convoy.spec.kit import PENDING, Kit
 from convoy.store import arrays
 from convoy.trust import enrolment
@@ -34,9 +38,6 @@ from convoy.wire.budget import Budget
 from convoy.wire.frames import LENGTH, length_of, parsed
 from convoy.wire.pump import Pump
 from convoy.wire.tls import Peer
-from convoy.worker.launcher import Order
-from convoy.worker.node import Ending
-from convoy.worker.supervisor import Supervisor
 from tests.fuzz.targets import JOB, PROJECT, SITE, world
 
 HERE, NEEDS = SiteName(SITE), Needs(min_sites=1, sites=frozenset(), cpu=1, memory=0, gpu=0, patience_s=60.0)
@@ -157,7 +158,7 @@ def site():
         supervisor,
         Quarantine(folder / "faults.json"),
     )
-    return Agent(made, Idle(), Ending(asyncio.Event()), None)
+    return Agent(made, Idle(), Ending(asyncio.Event()), None, Witness(made.folder / FILE))
 
 
 class Lines:

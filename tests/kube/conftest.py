@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from desks import HERE, NAMESPACE, Desk, debian
+from tests.kube.desks import HERE, NAMESPACE, Desk, debian
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 LOG = Path(os.environ.get("CONVOY_KUBE_CACHE") or CACHE / "convoy-kube") / "build.log"

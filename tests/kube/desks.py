@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from federations import DEMO
+from tests.kube.federations import DEMO
 
 HERE = Path(__file__).parent
 NAMESPACE = "breast-cancer"

@@ -6,7 +6,6 @@ import re
 import pytest
 import yaml
 from click.testing import CliRunner
-from federations import DEMO, KITS, demo, said
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,6 +15,7 @@ from convoy.kube import options
 from convoy.kube.chart import chart, write
 from convoy.kube.contents import Contents
 from convoy.kube.objects import key, objects
+from tests.kube.federations import DEMO, KITS, demo, said
 
 EVERYTHING = """
 namespace: tumours

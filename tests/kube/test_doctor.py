@@ -1,21 +1,16 @@
 """A look at a cluster before `up`: what is judged from plain values, and the command against an API server."""
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
-from api_server import application, serving
-from federations import DEMO, demo, made, said
 
 from convoy.kube import options, remembered, room
 from convoy.kube.doctor import accesses
-from convoy.kube.finding import State
-from convoy.kube.findings import Access, Facts, judged
+from convoy.kube.findings import Access, Facts, State, judged
 from convoy.kube.naming import Place
-
-sys.path.append(str(Path(__file__).parents[1] / "cli"))
-from command_line import typed
+from tests.cli.command_line import typed
+from tests.kube.api_server import application, serving
+from tests.kube.federations import DEMO, demo, made, said
 
 GPU_TAINT = {"key": "nvidia.com/gpu", "value": "true", "effect": "NoSchedule"}
 CLASS = {

@@ -9,17 +9,17 @@ from pathlib import Path, PurePath
 import pytest
 import yaml
 from click.testing import CliRunner
-from federations import ROOT, made, said
 
 from convoy.cli.main import app
 from convoy.errors import BadInput
 from convoy.kube import remembered, text
 from convoy.kube.image import containerfile
 from convoy.kube.options import Options
+from convoy.node.launcher import Wants
 from convoy.pods.objects import Home, job
 from convoy.spec.pods import read_pods
 from convoy.spec.yamls import Document
-from convoy.worker.launcher import Wants
+from tests.kube.federations import ROOT, made, said
 
 PAGE = (ROOT / "docs" / "kubernetes.md").read_text()
 

@@ -4,14 +4,14 @@ import importlib.util
 
 import pytest
 import yaml
-from federations import made, of, said
 
+from convoy.node.launcher import Wants
 from convoy.pods.objects import Home, job, secret
 from convoy.spec.kit import Kit
 from convoy.spec.pods import read_pods
 from convoy.spec.settings import read_settings
 from convoy.spec.yamls import Document
-from convoy.worker.launcher import Wants
+from tests.kube.federations import made, of, said
 
 VALUES = """
 image: registry.example.org/convoy:1

@@ -7,7 +7,6 @@ import re
 
 import pytest
 import yaml
-from federations import DEMO, KITS, ROOT, demo, made, of, said
 
 from convoy.errors import BadInput
 from convoy.kube import options, text
@@ -17,6 +16,7 @@ from convoy.kube.objects import objects
 from convoy.spec.kit import read_kit
 from convoy.spec.project import Site, read_project
 from convoy.spec.settings import read_settings
+from tests.kube.federations import DEMO, KITS, ROOT, demo, made, of, said
 
 GOLDEN = ROOT / "tests" / "kube" / "breast_cancer.yaml"
 RESTRICTED = "pod-security.kubernetes.io/enforce"

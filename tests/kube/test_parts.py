@@ -5,14 +5,13 @@ import base64
 import json
 from contextlib import asynccontextmanager
 
-from federations import KITS, demo, made
-
 from convoy.kube import kits, options, up
 from convoy.kube.contents import Contents
 from convoy.kube.forward import forwarded
 from convoy.kube.naming import Place
 from convoy.provision.kits import provision
 from convoy.spec.project import Site
+from tests.kube.federations import KITS, demo, made
 
 
 class Line:

@@ -4,14 +4,10 @@ import importlib.util
 import io
 import json
 import stat
-import sys
 import tarfile
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
-from api_server import application, serving
-from federations import DEMO, KITS, demo, made, of, said
 
 from convoy.errors import BadInput, Refused, Unreachable
 from convoy.kube import options, shared
@@ -22,9 +18,9 @@ from convoy.kube.naming import Place
 from convoy.kube.pods import CONTAINER_SECURITY, POD_SECURITY
 from convoy.kube.unpack import unpack
 from convoy.provision.kits import provision
-
-sys.path.append(str(Path(__file__).parents[1] / "cli"))
-from command_line import typed
+from tests.cli.command_line import typed
+from tests.kube.api_server import application, serving
+from tests.kube.federations import DEMO, KITS, demo, made, of, said
 
 VOLUME = options.Options(kits="volume")
 NODES = ("server", "hospital-1", "hospital-2", "hospital-3")

@@ -8,11 +8,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from clusters import launching
-from test_launcher import Site
 
 from convoy.errors import JobFailed
 from convoy.pods.worker import MAX_UPS
+from tests.pods.clusters import launching
+from tests.pods.test_launcher import Site
 
 TASKS = 40  # of which the median is taken
 NOISE_S = 0.05

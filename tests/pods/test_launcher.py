@@ -8,9 +8,9 @@ import shutil
 
 import numpy as np
 import pytest
-from clusters import launching
 
 from convoy.errors import JobFailed, NotAllowed, Refused, Unreachable
+from convoy.node.launcher import Order
 from convoy.pods import worker as workers
 from convoy.pods.api import Gone
 from convoy.pods.runner import Pass
@@ -20,7 +20,7 @@ from convoy.store.blobs import HANDED, BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import pods_pb2
 from convoy.wire.dial import Way
-from convoy.worker.launcher import Order
+from tests.pods.clusters import launching
 
 CODE = """
 import convoy

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from convoy.node.launcher import Wants
 from convoy.pods.objects import Home, job, secret
 from convoy.spec.pods import Pods
-from convoy.worker.launcher import Wants
 
 HOME = Home("hospital-1-0", "1-2-3", "10.0.0.7:8005", "hospital-1")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.federation import Federation
 from convoy.worker import linux
+from tests.federation import Federation
 
 TRAIN = '''
 """Adds to every weight a number that depends on the round and the site alone; may wait at the site's gate."""

@@ -10,10 +10,10 @@ from contextlib import closing
 
 import pytest
 
-from bench.federation import ADMIN
 from convoy.spec.kit import read_kit
 from convoy.trust import audit
 from convoy.trust.authority import Authority
+from tests.federation import ADMIN
 from tests.scenarios.conftest import overheard, put_job, readyz, write_job
 
 pytestmark = pytest.mark.scenario

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bench.federation import Federation
 from convoy.errors import StorageFull
 from convoy.store.ledger import open_ledger, sqlite_url
+from tests.federation import Federation
 from tests.scenarios.conftest import GATES, Gate, adding, overheard, put_job, readyz, took_part
 
 pytestmark = pytest.mark.scenario

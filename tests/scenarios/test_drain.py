@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import pytest
 
-from bench.federation import ADMIN, free_ports
 from convoy.admin.client import connect
 from convoy.errors import Unreachable
 from convoy.spec.kit import read_kit
+from tests.federation import ADMIN, free_ports
 from tests.scenarios.conftest import adding, ended, overheard, put_job, readyz, took_part, write_job
 
 pytestmark = pytest.mark.scenario

@@ -30,9 +30,9 @@ def test_a_trainer_that_raises_fails_the_job_with_its_site_its_error_and_its_tra
     detail = session.wait(session.submit(job).id)
     assert detail.job.state == "failed"
     assert "site-2: ValueError: no such patient" in detail.job.cause
-    assert detail.story.startswith("at site-2, task 1.0:\nTraceback")
-    assert 'train.py", line' in detail.story
-    assert "at site-1" not in detail.story
+    assert detail.traceback.startswith("at site-2, task 1.0:\nTraceback")
+    assert 'train.py", line' in detail.traceback
+    assert "at site-1" not in detail.traceback
     assert workers(three) == {}
     assert files_of(three, detail.job.id) == []
     assert ended(flow(), within_s=30)
@@ -44,8 +44,8 @@ def test_a_script_that_cannot_be_imported_fails_the_job_and_names_what_is_missin
     detail = session.wait(session.submit(job).id)
     assert detail.job.state == "failed"
     assert ": ModuleNotFoundError: No module named 'no_such_module'" in detail.job.cause
-    assert detail.story.startswith("at site-")
-    assert "import no_such_module" in detail.story
+    assert detail.traceback.startswith("at site-")
+    assert "import no_such_module" in detail.traceback
 
 
 def test_a_trainer_that_dies_at_a_task_is_tried_three_times_and_then_is_the_cause(session, tmp_path):
@@ -341,7 +341,7 @@ def test_a_workflow_that_raises_fails_the_job_with_its_own_traceback(session, tm
     job = put_job(tmp_path / "bad-flow", {"flow.py": flow, "train.py": adding()}, workflow="flow.py:run")
     detail = session.wait(session.submit(job).id)
     assert (detail.job.state, detail.job.cause) == ("failed", "RuntimeError: I give up")
-    assert "flow.py" in detail.story
+    assert "flow.py" in detail.traceback
 
 
 def test_with_one_job_at_a_time_the_second_waits_for_the_first(gated, tmp_path):

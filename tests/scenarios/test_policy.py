@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from bench.federation import Federation
 from convoy.admin.client import connect
+from tests.federation import Federation
 from tests.scenarios.conftest import adding, left_out, put_job, took_part
 from tests.scenarios.test_patience import until_member
 

@@ -4,13 +4,13 @@ import time
 
 import pytest
 
-from bench.federation import Federation
 from convoy.admin.client import connect
 from convoy.errors import NotAllowed, NotFound, Refused, RemoteFault
 from convoy.provision.kits import provision
 from convoy.spec.project import read_project
 from convoy.trust import bundle, folders
 from convoy.trust.authority import Authority
+from tests.federation import Federation
 from tests.scenarios.conftest import adding, left_out, overheard, put_job, readyz, took_part
 from tests.trust.tampered import WAYS, nine_ways
 

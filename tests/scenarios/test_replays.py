@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench.federation import ADMIN, Federation
 from convoy.admin import connect
 from convoy.errors import Refused
+from tests.federation import ADMIN, Federation
 from tests.scenarios.conftest import adding, put_job
 
 pytestmark = pytest.mark.scenario

@@ -7,7 +7,6 @@ import sqlite3
 
 import pytest
 
-from bench.federation import ADMIN, Federation
 from convoy.admin import client, gate, link, views
 from convoy.errors import ConvoyError, NotAllowed, Unreachable
 from convoy.provision.kits import Invitation
@@ -18,6 +17,7 @@ from convoy.trust.enrolment import Invite
 from convoy.trust.federation import Federation as Everybody
 from convoy.trust.federation import Roll
 from convoy.wire import proxy
+from tests.federation import ADMIN, Federation
 from tests.scenarios.conftest import adding, put_job
 
 PASSWORD = "open-sesame-8431"  # of a proxy that is not there: `no_proxy` spares this machine

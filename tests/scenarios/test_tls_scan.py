@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.federation import Federation
 from convoy.spec.kit import read_kit
 from convoy.wire import tls
+from tests.federation import Federation
 
 pytestmark = pytest.mark.scenario
 VERSIONS = {"SSL 3.0": 0x0300, "TLS 1.0": 0x0301, "TLS 1.1": 0x0302, "TLS 1.2": 0x0303}

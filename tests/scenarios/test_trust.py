@@ -14,7 +14,6 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from safetensors.numpy import load_file
 
-from bench.federation import ADMIN, Federation, Node, free_ports
 from convoy.admin import joining, link
 from convoy.admin.sync import Session
 from convoy.cli import joining as words
@@ -28,6 +27,7 @@ from convoy.spec.project import read_project, with_site
 from convoy.trust import enrolment, federation, keys
 from convoy.trust.authority import Authority, read_certificate, read_chain
 from convoy.trust.peers import identity_of
+from tests.federation import ADMIN, Federation, Node, free_ports
 from tests.scenarios.conftest import GATES, Gate, adding, overheard, put_job, readyz
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from bench.federation import ADMIN, Federation
 from convoy.admin import connect
 from convoy.errors import Refused, Unreachable
 from convoy.server.sessions import MAX_CONNECTIONS
@@ -17,6 +16,7 @@ from convoy.store.blobs import BlobFolder
 from convoy.trust.audit import Record
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.dial import Way
+from tests.federation import ADMIN, Federation
 from tests.scenarios.conftest import GATES, Gate, adding, put_job
 
 pytestmark = pytest.mark.scenario

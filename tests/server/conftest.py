@@ -9,31 +9,44 @@ import structlog
 from convoy.control.machine import Machine
 from convoy.control.records import SiteName
 from convoy.control.state import LiveSite, State
+from convoy.node.process import Ending, Notes
+from convoy.node.supervisor import Supervisor
 from convoy.server import start
 from convoy.server.auditor import Auditor
 from convoy.server.coordinator import ServerCoordinator
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
 from convoy.server.intake import Intake
-from convoy.server.logs import JobLogs
+from convoy.server.logs import Logbook
 from convoy.server.loop import Loop
 from convoy.server.results import open_results
 from convoy.store.ledger import open_ledger
 from convoy.trust.federation import Federation, Participant, Roll
-from convoy.worker.node import Ending, Notes
 
 
 @pytest.fixture
 async def coordinator(tmp_path):
     """A coordinator of two sites; effects go nowhere, so what happens is what a test posts to `coordinator.loop`."""
+    names = [SiteName("site-1"), SiteName("site-2")]
+    roll = Roll(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b"")
+    async with coordinating(tmp_path, roll, lambda effect: None) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def coordinating(tmp_path, roll, perform):
+    """Give a coordinator of the sites of a roll, over a loop whose effects `perform` does."""
     (tmp_path / "jobs").mkdir()
     workspace = Workspace(tmp_path)
-    names = [SiteName("site-1"), SiteName("site-2")]
-    state = State(4, {name: LiveSite(name) for name in names})
-    roll = Roll(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b"")
+    state = State(4, {name: LiveSite(name) for name in map(SiteName, roll.now.sites())})
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
-        loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: "")
-        loop.perform = lambda effect: None
+        loop = Loop(
+            Machine(state, start.needs_of),
+            ledger,
+            room=lambda: "",
+            perform=perform,
+            supervisor=Supervisor(None, end=lambda *_: None),
+        )
         deciding = asyncio.create_task(loop.run())
         yield ServerCoordinator(
             loop=loop,
@@ -45,7 +58,7 @@ async def coordinator(tmp_path):
             roll=roll,
             expel=lambda site: None,
             version="0",
-            logs_of=lambda job: JobLogs(tmp_path / job),
+            logs_of=Logbook(workspace).of,
             notes=Notes(),
             ending=Ending(),
             log=structlog.get_logger(),

@@ -3,13 +3,13 @@
 import asyncio
 import time
 
-from bench.federation import free_ports
 from convoy.provision.kits import provision
 from convoy.server.identity import Identity
 from convoy.spec.kit import read_kit
 from convoy.spec.project import read_project
 from convoy.trust.authority import read_certificate
 from convoy.trust.issuing import Issuing
+from tests.federation import free_ports
 
 PROJECT = """
 api_version: 3

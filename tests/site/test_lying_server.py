@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bench.federation import Federation
 from convoy.server import identity
 from convoy.spec.kit import read_kit
 from convoy.trust import bundle
@@ -15,6 +14,7 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
 from convoy.wire.door import Door, bound
 from convoy.wire.stream import speak
+from tests.federation import Federation
 from tests.trust.tampered import WAYS, nine_ways
 
 pytestmark = pytest.mark.scenario

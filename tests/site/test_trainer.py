@@ -7,9 +7,9 @@ import pytest
 
 from convoy import errors
 from convoy.errors import JobFailed
+from convoy.node.launcher import Order, ProcessLauncher
 from convoy.site.trainer import Trainer
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker.launcher import Order, ProcessLauncher
 
 CODE = """
 import os, signal, sys, convoy

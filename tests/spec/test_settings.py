@@ -8,7 +8,7 @@ import pytest
 
 from convoy.errors import BadInput
 from convoy.provision import sample
-from convoy.spec import machine
+from convoy.spec import hardware
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings, read_settings
 
@@ -62,7 +62,7 @@ def test_jobs_in_pods_need_an_image_for_them(tmp_path):
 
 def test_a_site_offers_its_machine_unless_told_otherwise(tmp_path):
     bare = read_settings(kit(tmp_path, "site", None))
-    assert (bare.cpu, bare.memory) == (machine.cores(), machine.memory())
+    assert (bare.cpu, bare.memory) == (hardware.cores(), hardware.memory())
     chosen = read_settings(kit(tmp_path, "site", "cpu: 0.5\nmemory: 2Gi\ngpu: 1\n"))
     assert (chosen.cpu, chosen.memory, chosen.gpu) == (0.5, 2 << 30, 1.0)
 

@@ -154,10 +154,10 @@ class Holders(RuleBasedStateMachine):
         self.folder.recover()
         before, now = self.held | self.parts, self.folder.holds()
         assert before - {one} <= now <= before | {one}  # the others have what they had
-        held = {hold for hold in now if os.path.exists(self.folder._mark(*hold))}
+        held = {hold for hold in now if os.path.exists(self.folder._holds.mark(*hold))}
         self.held, self.parts = (
             held,
-            {hold for hold in now if os.path.exists(f"{self.folder._mark(*hold)}.part")},
+            {hold for hold in now if os.path.exists(f"{self.folder._holds.mark(*hold)}.part")},
         )
         for path in self.out.iterdir():
             path.unlink()

@@ -15,7 +15,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bench.federation import free_ports
 from convoy.errors import BadInput, NotAllowed, Unreachable
 from convoy.provision.kits import provision
 from convoy.spec.kit import KINDS, PENDING, read_kit
@@ -24,6 +23,7 @@ from convoy.trust import enrolment, keys, peers, signer
 from convoy.trust.authority import Authority, read_certificate, read_chain
 from convoy.trust.issuing import Issuing
 from convoy.trust.signer import REQUEST, Signer
+from tests.federation import free_ports
 
 PROJECT = """
 api_version: 3

@@ -15,18 +15,16 @@ from urllib.parse import quote, urlencode
 
 from convoy.admin import border, link, meant
 from convoy.admin.faults import LoginNeeded
-from convoy.admin.patience import Patience
 from convoy.errors import BadInput, NotAllowed, Unreachable
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
+from convoy.wire.backoff import PATIENCE_S, Patience
 
 if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
     from convoy.admin import views
     from convoy.trust.bundle import Bundle
 
-V1: Final = "/api/v1"
 FIRST_S: Final = 5.0  # how long a first login waits for a server that does not answer
-PATIENCE_S: Final = 60.0  # how long a stream that broke is tried again without any success
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +274,7 @@ class Client:
         async with self._login:
             if self._bearer:
                 return
-            said = await self.link.ask("GET", f"{V1}/login")
+            said = await self.link.ask("GET", f"{link.V1}/login")
             project = border.text(said, "project", border.WORD)
             if project != self.project:
                 raise NotAllowed(
@@ -288,7 +286,7 @@ class Client:
 
             nonce = border.text(said, "nonce", border.SECRET)
             answer = login.answer(self.key_pem, self.cert_pem, self.project, nonce) | {"nonce": nonce}
-            given = await self.link.ask("POST", f"{V1}/login", content=json.dumps(answer).encode())
+            given = await self.link.ask("POST", f"{link.V1}/login", content=json.dumps(answer).encode())
             newest = border.number(given, "federation")
             self._bearer = border.text(given, "token", border.SECRET)
         await self._hear_news(newest)
@@ -306,10 +304,10 @@ class Client:
 
     async def _renew_in_time(self) -> None:
         """Get another certificate once this one has lived half its life, while it is still good for that."""
-        from convoy.admin import joining
+        from convoy.admin import joining  # cryptography comes with the login, not before
 
         if joining.is_due(self.cert_pem, self.root_pem, now=time.time()):
-            await joining.renew(self, self.kit)
+            await joining.renew(self.kit, self.renew)
             self.key_pem, self.cert_pem = self.kit.key_file.read_bytes(), self.kit.certificate
 
     @asynccontextmanager
@@ -321,7 +319,7 @@ class Client:
         bearer = self._bearer
         try:
             async with self.link.open(
-                method, V1 + path, content=content, headers={"authorization": f"Bearer {bearer}"}
+                method, link.V1 + path, content=content, headers={"authorization": f"Bearer {bearer}"}
             ) as chunks:
                 yield chunks
         except LoginNeeded:
@@ -336,7 +334,9 @@ class Client:
             await self.log_in()
             headers = {"authorization": f"Bearer {self._bearer}"}
             try:
-                return await self.link.ask(method, V1 + path, content=content, headers=headers, patience_s=patience_s)
+                return await self.link.ask(
+                    method, link.V1 + path, content=content, headers=headers, patience_s=patience_s
+                )
             except LoginNeeded:
                 if attempt == 2:
                     raise
@@ -380,7 +380,7 @@ async def connect(kit: Kit | Path | str, *, server: str = "", patience_s: float 
         raise NotAllowed(f"{found.root} is the kit of a {found.kind}", why="people use an admin's kit")
     host, port = link.address(server, found)
     if not found.enrolled:
-        from convoy.admin import joining
+        from convoy.admin import joining  # cryptography comes with a first start, or with the login
 
         await joining.enrol(found, server=server, patience_s=min(patience_s, FIRST_S))
     root_pem = found.root_file.read_bytes()

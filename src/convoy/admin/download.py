@@ -15,7 +15,7 @@ from convoy.errors import BadInput, ConvoyError, NotFound, RemoteFault, StorageF
 
 if TYPE_CHECKING:
     from convoy.admin import views
-    from convoy.admin.patience import Patience
+    from convoy.wire.backoff import Patience
 
 
 MAX_FILES: Final = 20_000  # of a job's results: a log of each site, and a few more

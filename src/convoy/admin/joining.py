@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
-from convoy.admin import border, client, link
-from convoy.admin.patience import Patience
+from convoy.admin import border, link
 from convoy.errors import RemoteFault, Unreachable
 from convoy.spec.kit import PENDING, Kit
 from convoy.trust import authority, enrolment, keys, peers
+from convoy.wire.backoff import PATIENCE_S, Backoff, Patience
 
 LONGEST_S: Final = 0.5  # between two attempts: a first start is often that of a whole federation
 
 
-async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: float = client.PATIENCE_S) -> None:
+async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: float = PATIENCE_S) -> None:
     """Get a kit's certificate for a join token: the one given, or the kit's own.
 
     Raises `NotAllowed` for a token that is no good any more, `Unreachable` when the patience is over.
@@ -25,16 +26,16 @@ async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: floa
     ask = {"kind": kit.kind, "name": kit.name, "token": text, "request": enrolment.request(key).decode()}
     wire = link.Link(*link.address(server, kit), kit.root_file.read_bytes())
     try:
-        said = await _asked(wire, ask, Patience(patience_s, LONGEST_S))
+        said = await _asked(wire, ask, Patience(patience_s, Backoff(LONGEST_S)))
     finally:
         await wire.close()
     take(kit, key, said)
 
 
-async def renew(person: client.Client, kit: Kit) -> None:
-    """Get a certificate for another key of somebody who can still log in."""
+async def renew(kit: Kit, certified: Callable[[str], Awaitable[str]]) -> None:
+    """Get a certificate for another key of a kit; `certified` returns the certificate that answers a request."""
     key = pending(kit)
-    take(kit, key, await person.renew(enrolment.request(key).decode()))
+    take(kit, key, await certified(enrolment.request(key).decode()))
 
 
 def renew_here(kit: Kit, root: authority.Authority) -> None:
@@ -81,7 +82,7 @@ def take(kit: Kit, key: keys.PrivateKey, certificate: str) -> None:
 async def _asked(wire: link.Link, ask: dict[str, str], patience: Patience) -> str:
     while True:
         try:
-            said = await wire.ask("POST", f"{client.V1}/enrol", content=json.dumps(ask).encode())
+            said = await wire.ask("POST", f"{link.V1}/enrol", content=json.dumps(ask).encode())
             return border.text(said, "certificate", border.PEM)
         except Unreachable as problem:
             await patience.wait(problem)

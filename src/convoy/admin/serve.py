@@ -14,9 +14,9 @@ from starlette.applications import Starlette
 
 import convoy
 from convoy.admin.app import build
+from convoy.admin.entrance import Entrance
 from convoy.admin.gate import Gate
 from convoy.admin.port import Coordinator, Registrar
-from convoy.admin.waiting import Entrance
 from convoy.trust.federation import Roll
 from convoy.wire import health
 from convoy.wire.door import bound

@@ -10,9 +10,10 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from convoy.admin import views
-from convoy.admin.client import PATIENCE_S, Client, Sent, connect
+from convoy.admin.client import Client, Sent, connect
 from convoy.spec.kit import Kit
 from convoy.trust import audit as trail
+from convoy.wire.backoff import PATIENCE_S
 
 T = TypeVar("T")
 

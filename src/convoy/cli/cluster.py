@@ -132,7 +132,7 @@ def status(screen: Screen, where: Where, context: str) -> None:
 def doctor(screen: Screen, where: Where, context: str) -> None:
     """Say what a cluster has for a federation. Raises `NotAllowed` or `Refused` where `up` would not end well."""
     from convoy.kube import doctor as work
-    from convoy.kube.finding import Finding, State, lines
+    from convoy.kube.findings import Finding, State, lines
 
     said: list[Finding] = []
 

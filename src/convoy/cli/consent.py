@@ -13,6 +13,7 @@ from convoy.cli import processes, whose
 from convoy.cli.output import Screen, size
 from convoy.control.policy import Host, refusal
 from convoy.errors import BadInput, NotFound
+from convoy.node.isolation import probe
 from convoy.site import admission, refusals
 from convoy.spec import approvals
 from convoy.spec.job import read_job, text_of
@@ -20,7 +21,6 @@ from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import at_home, read_settings
 from convoy.trust import bundle, files, folders, roll
-from convoy.worker.isolation import probe
 
 if TYPE_CHECKING:
     from convoy.spec.job import Job

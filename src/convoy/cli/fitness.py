@@ -12,7 +12,7 @@ from convoy.eks.doctor import judge
 from convoy.eks.facts import Facts, Inside, Unseen
 from convoy.eks.repair import Which
 from convoy.errors import NotAllowed, Refused
-from convoy.kube.finding import State, lines
+from convoy.kube.findings import State, lines
 
 
 def doctor(screen: Screen, which: Which) -> None:

@@ -90,7 +90,7 @@ def renew(screen: Screen, folder: Path, *, server: str) -> None:
 
 async def _renewed(kit: Kit, server: str) -> None:
     async with client.connect(kit, server=server) as person:
-        await joining.renew(person, kit)
+        await joining.renew(kit, person.renew)
 
 
 def invite(how: How, place: Place, name: str) -> None:

@@ -25,7 +25,7 @@ from convoy.eks.facts import (
     gives_gpu,
 )
 from convoy.eks.repair import Which
-from convoy.kube.finding import Finding, State
+from convoy.kube.findings import Finding, State
 
 T = TypeVar("T")
 NODES, ZONES = 2, 2  # fewer, and one machine's or one zone's end is the federation's

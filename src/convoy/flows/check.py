@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import difflib
 import operator
-import posixpath
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from convoy.errors import BadInput, RemoteFault
 from convoy.flows import catalog
 from convoy.flows.catalog import BUILT_IN
+from convoy.flows.parameters import EXAMPLES, Parameter, Signature, of_tree, wanted
+from convoy.flows.source import Files, decorators, names_of, near
 from convoy.model import blob
 from convoy.spec.yamls import together
 
@@ -21,41 +20,7 @@ if TYPE_CHECKING:
     from convoy.spec.job import Job
     from convoy.spec.yamls import Document
 
-TYPES: Final[Mapping[str, tuple[type, ...]]] = {  # by their names in annotations; what is not here is not checked
-    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list": (list,), "dict": (dict,),
-    "None": (type(None),),
-}  # fmt: skip
-WORDS: Final[Mapping[str, str]] = {
-    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "list": "a list",
-    "dict": "a mapping", "None": "nothing",
-}  # fmt: skip
-
-
-MAX_PYTHON: Final = 96 << 10  # bytes of one file, some 2,500 lines: its tree takes up to 500 times as much
-MAX_READ: Final = 2 << 20  # bytes of all of them together, for what is looked for in every file
-
 Room = tuple[float, float, float]  # cores, bytes of memory, devices
-
-EXAMPLES: Final[Mapping[str, str]] = {
-    "int": "5", "float": "0.5", "str": "text", "bool": "true", "list": "[1, 2]", "dict": "{a: 1}", "None": "null",
-}  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A workflow's own parameter; `annotation` is its text, empty where there is none."""
-
-    name: str
-    annotation: str
-    required: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """The parameters of a workflow after the fleet; `open` if it takes any others too."""
-
-    parameters: tuple[Parameter, ...]
-    open: bool
 
 
 def check_job(
@@ -79,7 +44,7 @@ def problems(
     job: Job, document: Document, files: Mapping[str, Any], known_sites: Iterable[str] | None = None
 ) -> list[BadInput]:
     """Return everything that is wrong with a job, each with its line."""
-    reader = _Files(files)
+    reader = Files(files)
     return [
         *_trainer(job, document, reader),
         *_model(job, document, reader),
@@ -89,75 +54,7 @@ def problems(
     ]
 
 
-class _Files:
-    """The job's files, its Python read as syntax trees and never run."""
-
-    def __init__(self, files: Mapping[str, Any]) -> None:
-        self.files = files
-        self._last: tuple[str, ast.Module] | None = None  # trainer and workflow are often in one file
-
-    def tree(self, reference: str, where: str) -> ast.Module:
-        """Return a Python file's tree. Raises `BadInput` if it is not there or is not Python."""
-        file = reference.partition(":")[0]
-        if self._last is not None and self._last[0] == file:
-            return self._last[1]
-        data, self._last = self.data(file, where), None
-        if not file.endswith(".py"):
-            raise BadInput(f"{file} is not a Python file", fix="name one that ends in .py", where=where)
-        if len(data) > MAX_PYTHON:
-            raise BadInput(f"{file} has {len(data):,} bytes", why=f"at most {MAX_PYTHON:,} are read", fix="split it")
-        try:
-            self._last = file, ast.parse(bytes(data), filename=file)
-        except (RecursionError, MemoryError) as problem:  # the second: of the parser's own stack
-            raise BadInput(f"{file} is nested too deep to be read", where=file) from problem
-        except (SyntaxError, ValueError) as problem:  # ValueError: null bytes
-            line, column = getattr(problem, "lineno", None) or 1, getattr(problem, "offset", None) or 1
-            said = getattr(problem, "msg", None) or str(problem)
-            raise BadInput(f"not valid Python: {said}", where=f"{file}:{line}:{column}") from problem
-        return self._last[1]
-
-    def trees(self) -> Iterator[ast.Module]:
-        """Yield the tree of every Python file that can be read as one, the first 2 MiB of them."""
-        left = MAX_READ
-        for file, data in self.files.items():
-            if file.endswith(".py") and len(data) <= left:
-                left -= len(data)
-                with contextlib.suppress(BadInput):
-                    yield self.tree(file, "")
-
-    def data(self, file: str, where: str) -> Any:
-        """Return a file's bytes. Raises `BadInput` if the job does not have it."""
-        found = self.files.get(posixpath.normpath(file))
-        if found is None:
-            raise BadInput(f"the job has no file {file}", fix=_near(file, self.files), where=where)
-        return found
-
-    def function(self, reference: str, where: str) -> ast.stmt:
-        """Return the statement that makes the function of `train.py:train`. Raises `BadInput`."""
-        file, _, name = reference.partition(":")
-        names = dict(_names(self.tree(reference, where).body))
-        if name not in names:
-            raise BadInput(f"{file} has no function {name!r}", fix=_near(name, names), where=where)
-        return names[name]
-
-
-def _names(body: list[ast.stmt]) -> Iterator[tuple[str, ast.stmt]]:
-    """Yield the names that a file's top level makes, also under `if` and `try`, with their statements."""
-    for statement in body:
-        match statement:
-            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
-                yield name, statement
-            case ast.Import(names=names) | ast.ImportFrom(names=names):
-                yield from (((alias.asname or alias.name).partition(".")[0], statement) for alias in names)
-            case ast.Assign(targets=targets):
-                yield from ((target.id, statement) for target in targets if isinstance(target, ast.Name))
-            case ast.AnnAssign(target=ast.Name(id=name)):
-                yield name, statement
-            case ast.If(body=inner, orelse=other) | ast.Try(body=inner, orelse=other):
-                yield from _names([*inner, *other])
-
-
-def _trainer(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
+def _trainer(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
     where = document.where(("trainer",))
     try:
         if ":" in job.trainer:
@@ -168,16 +65,16 @@ def _trainer(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
         yield problem
 
 
-def _evaluation(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
+def _evaluation(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
     """Yield what is wrong where sites are to evaluate; a loop, or code from elsewhere, takes whatever comes."""
     if job.workflow not in BUILT_IN or "evaluate" not in BUILT_IN[job.workflow].kinds(job.with_):
         return
     file, named, _ = job.trainer.partition(":")
-    if any("evaluate" in _decorators(tree) for tree in files.trees()):
+    if any("evaluate" in decorators(tree) for tree in files.trees()):
         return
     with contextlib.suppress(BadInput):
         here = files.tree(file, "")
-        if not ({"evaluate", "*"} & dict(_names(here.body)).keys() if named else "train" not in _decorators(here)):
+        if not ({"evaluate", "*"} & dict(names_of(here.body)).keys() if named else "train" not in decorators(here)):
             yield _no_evaluation(document, file)
 
 
@@ -190,20 +87,7 @@ def _no_evaluation(document: Document, file: str) -> BadInput:
     )
 
 
-def _decorators(tree: ast.Module) -> set[str]:
-    """Return the last word of every decorator: "train" for `@convoy.train`."""
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    return {_last_word(it) for function in functions for it in function.decorator_list}
-
-
-def _last_word(decorator: ast.expr) -> str:
-    match decorator:
-        case ast.Name(id=word) | ast.Attribute(attr=word):
-            return word
-    return ""
-
-
-def _model(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
+def _model(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
     if job.model is None:
         return
     where = document.where(("model",))
@@ -225,7 +109,7 @@ def _model(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
         yield BadInput(f"{job.model} is not a safetensors file", why=str(problem), where=where)
 
 
-def _workflow(job: Job, document: Document, files: _Files) -> Iterator[BadInput]:
+def _workflow(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
     where = document.where(("workflow",))
     try:
         signature = _signature(job.workflow, files, where)
@@ -239,13 +123,13 @@ def _workflow(job: Job, document: Document, files: _Files) -> Iterator[BadInput]
     for name, value in job.with_.items():
         at = document.where(("with", name))
         if name in known:
-            wanted = _wanted(known[name].annotation, value)
-            if wanted:
+            lacks = wanted(known[name].annotation, value)
+            if lacks:
                 wrong = True
                 example = EXAMPLES[known[name].annotation.strip("'\"").partition("|")[0].partition("[")[0].strip()]
-                yield BadInput(f'"{name}" is {value!r}; wanted {wanted}', fix=f"such as `{name}: {example}`", where=at)
+                yield BadInput(f'"{name}" is {value!r}; wanted {lacks}', fix=f"such as `{name}: {example}`", where=at)
         elif not signature.open:
-            yield BadInput(f"workflow {job.workflow} has no parameter {name!r}", fix=_near(name, known), where=at)
+            yield BadInput(f"workflow {job.workflow} has no parameter {name!r}", fix=near(name, known), where=at)
     for parameter in signature.parameters:
         if parameter.required and parameter.name not in job.with_:
             yield BadInput(
@@ -258,11 +142,11 @@ def _workflow(job: Job, document: Document, files: _Files) -> Iterator[BadInput]
             yield BadInput(f'"{name}" is {job.with_.get(name)!r}', fix=said, where=document.where(("with", name)))
 
 
-def _signature(workflow: str, files: _Files, where: str) -> Signature | None:
+def _signature(workflow: str, files: Files, where: str) -> Signature | None:
     """Return a workflow's parameters; None where only running the code would tell. Raises `BadInput`."""
     if ":" not in workflow:
         if workflow not in BUILT_IN:
-            fix = _near(workflow, BUILT_IN) + ", or write your own: `flow.py:run`"
+            fix = near(workflow, BUILT_IN) + ", or write your own: `flow.py:run`"
             raise BadInput(f"there is no workflow {workflow!r}", fix=fix, where=where)
         own = BUILT_IN[workflow].parameters
         return Signature(tuple(Parameter(p.name, str(p.annotation), p.default is p.empty) for p in own), open=False)
@@ -276,29 +160,7 @@ def _signature(workflow: str, files: _Files, where: str) -> Signature | None:
         )
     if not isinstance(statement, ast.AsyncFunctionDef) or statement.decorator_list:
         return None
-    return _of_tree(statement.args)
-
-
-def _of_tree(args: ast.arguments) -> Signature:
-    places = [*args.posonlyargs, *args.args]
-    needed = len(places) - len(args.defaults)
-    found = [(arg, place < needed) for place, arg in enumerate(places)][1:]  # the first is the fleet
-    found += [(arg, default is None) for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)]
-    return Signature(
-        tuple(Parameter(a.arg, ast.unparse(a.annotation) if a.annotation else "", needs) for a, needs in found),
-        open=args.kwarg is not None,
-    )
-
-
-def _wanted(annotation: str, value: Any) -> str:
-    """Return in words what a parameter wants, empty if the value is that or the annotation says nothing checkable."""
-    names = [part.strip().partition("[")[0] for part in annotation.strip("'\"").split("|")]
-    if not annotation or any(name not in TYPES for name in names):
-        return ""
-    for name in names:
-        if isinstance(value, TYPES[name]) and (name == "bool" or not isinstance(value, bool)):
-            return ""
-    return " or ".join(WORDS[name] for name in names)
+    return of_tree(statement.args)
 
 
 def _sites(job: Job, document: Document, known: list[str] | None) -> Iterator[BadInput]:
@@ -307,7 +169,7 @@ def _sites(job: Job, document: Document, known: list[str] | None) -> Iterator[Ba
     for place, name in enumerate(job.sites or ()):
         if name not in known:
             yield BadInput(
-                f"the project has no site {name!r}", fix=_near(name, known), where=document.where(("sites", place))
+                f"the project has no site {name!r}", fix=near(name, known), where=document.where(("sites", place))
             )
     usable = len(known if job.sites is None else set(job.sites) & set(known))
     for key in catalog.COUNTS:
@@ -335,11 +197,3 @@ def _resources(job: Job, document: Document, known: Iterable[str], room: Mapping
 
 def _said(room: Room) -> str:
     return f"{room[0]:g} cores, {room[1] / (1 << 20):.0f}Mi of memory and {room[2]:g} GPUs"
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
-    if close:
-        return f'did you mean "{close[0]}"?'
-    return f"there are {', '.join(names[:10])}" if names else ""

@@ -1,4 +1,4 @@
-"""The one door to a cluster: apply, list, remove, watch, logs, a forwarded port; foreign errors become ours here."""
+"""The door to a cluster for a person's commands: apply, list, remove, watch, logs, ports; its errors become ours."""
 
 from __future__ import annotations
 
@@ -14,13 +14,12 @@ from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, Refused, 
 from convoy.kube.fed import PROTOCOL, fed
 from convoy.kube.forward import forwarded
 from convoy.kube.naming import MANAGER
+from convoy.pods.api import ANSWER_S, WATCH_S
 
 if TYPE_CHECKING:
     from kr8s.asyncio import Api
 
 Object = dict[str, Any]
-ANSWER_S: Final = 30.0  # for the API server to answer one request
-WATCH_S: Final = 300  # a watch ends by itself after so long and begins anew: a broken line is noticed
 PLURALS: Final = {  # of every kind that we make or look at: its API and its plural
     "Namespace": ("v1", "namespaces"),
     "ServiceAccount": ("v1", "serviceaccounts"),

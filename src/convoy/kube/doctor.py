@@ -8,8 +8,7 @@ from typing import Final
 
 from convoy.errors import NotAllowed, NotFound
 from convoy.kube.cluster import Cluster, Object
-from convoy.kube.finding import Finding
-from convoy.kube.findings import Access, Facts, judged
+from convoy.kube.findings import Access, Facts, Finding, judged
 from convoy.kube.naming import Place
 from convoy.kube.objects import objects
 from convoy.kube.up import MADE, WATCHED

@@ -1,14 +1,14 @@
-"""What stands in the way of a federation in a cluster, judged from what was seen there; pure."""
+"""What a doctor finds: how each thing is and the command that mends it; of a cluster, judged from its facts; pure."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
 from typing import Any, Final
 
 from convoy.kube import room
-from convoy.kube.finding import Finding, State
 from convoy.kube.naming import Place, slug
 
 Object = Mapping[str, Any]
@@ -17,6 +17,40 @@ FIRST: Final = (1, 20)  # the oldest Kubernetes that a federation was tried in
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)")
 _REACH: Final = "import socket; socket.create_connection(('kubernetes.default.svc', 443), 5)"
 _SHOWN: Final = 3  # machines of which a finding says why
+
+
+class State(StrEnum):
+    """How a finding is."""
+
+    OK = "ok"
+    ADVICE = "advice"  # it goes, and could be better
+    TROUBLE = "trouble"  # a federation would not stand
+    UNSEEN = "not looked at"  # it cannot be seen from here
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at, or was not."""
+
+    name: str
+    state: State
+    seen: str
+    fix: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self)
+
+
+def lines(found: Sequence[Finding]) -> list[str]:
+    """Return findings as lines for people, each fix on a line of its own, so that it can be pasted."""
+    first, second = max(map(len, State)), max(len(one.name) for one in found)
+    said = []
+    for one in found:
+        said.append(f"{one.state.ljust(first)}  {one.name.ljust(second)}  {one.seen}")
+        if one.fix:
+            said.append(f"{' ' * first}  fix: {one.fix}")
+    return said
 
 
 @dataclass(frozen=True, slots=True)

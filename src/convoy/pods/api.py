@@ -1,4 +1,4 @@
-"""The cluster's API as a node in a pod reaches it: Jobs and Secrets made and removed, pods watched, no Secret read."""
+"""The door to a cluster for a node in a pod: Jobs and Secrets made and removed, pods watched, no Secret read."""
 
 from __future__ import annotations
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import structlog
 
+from convoy.node.isolation import Walls, probe
+from convoy.node.launcher import Launcher, ProcessLauncher
 from convoy.spec.settings import Settings
-from convoy.worker.isolation import Walls, probe
-from convoy.worker.launcher import Launcher, ProcessLauncher
 
 
 @asynccontextmanager

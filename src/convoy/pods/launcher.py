@@ -17,6 +17,8 @@ import structlog
 
 from convoy import errors
 from convoy.errors import BadInput, ConvoyError, NotAllowed
+from convoy.node.isolation import OWN_MACHINE, Isolation
+from convoy.node.launcher import Order
 from convoy.pods.api import Api, Gone, connected
 from convoy.pods.objects import LAUNCH, Home, job, secret
 from convoy.pods.worker import CREDENTIAL_S, PodWorker
@@ -27,8 +29,6 @@ from convoy.wire import tls
 from convoy.wire.backoff import Backoff
 from convoy.wire.door import Door, bound
 from convoy.wire.stream import Stream
-from convoy.worker.isolation import OWN_MACHINE, Isolation
-from convoy.worker.launcher import Order
 
 REALM: Final = "workers"  # the "project" of a root that lives as long as this process, and that nobody else trusts
 PORT: Final = "`workers_port` in local/node.yaml"

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from convoy.node.launcher import Wants
 from convoy.pods import runner
 from convoy.spec.pods import UID, Pods
-from convoy.worker.launcher import Wants
 
 LAUNCH: Final = "convoy/launch"  # the label of a worker's pod: the name of its Job
 LAUNCHER: Final = "convoy/launcher"  # and of everything that one node has launched

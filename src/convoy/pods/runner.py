@@ -20,6 +20,8 @@ from typing import Final
 
 from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.node.isolation import Walls, probe
+from convoy.node.launcher import Order, ProcessLauncher, ProcessWorker
 from convoy.pods.link import PodLink, named
 from convoy.spec.settings import Grants
 from convoy.store import handover
@@ -31,8 +33,6 @@ from convoy.wire.backoff import Backoff
 from convoy.wire.budget import Budget, Rate
 from convoy.wire.dial import Way
 from convoy.wire.stream import Stream
-from convoy.worker.isolation import Walls, probe
-from convoy.worker.launcher import Order, ProcessLauncher, ProcessWorker
 
 NODE: Final = "CONVOY_NODE"  # HOST:PORT of the node
 PASS: Final = Path("/pass")  # the credential, as the pod's Secret has it

@@ -15,6 +15,7 @@ import structlog
 from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.model.blob import EMPTY, MAX_HEADER
+from convoy.node.launcher import Order
 from convoy.pods.api import Api, Object
 from convoy.pods.link import PodLink, named
 from convoy.pods.objects import owner
@@ -25,7 +26,6 @@ from convoy.wire import pods_pb2
 from convoy.wire.backoff import Backoff
 from convoy.wire.budget import Budget, Rate
 from convoy.wire.stream import PING_S, Stream
-from convoy.worker.launcher import Order
 
 CREDENTIAL_S: Final = 3600.0  # for a pod to find a machine, get its image and open its line; then it may try no more
 PIECE: Final = 1 << 20  # bytes of code in one message

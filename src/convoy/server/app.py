@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -18,6 +18,10 @@ from convoy.control import events
 from convoy.control.machine import Machine
 from convoy.control.records import JobId
 from convoy.control.state import State
+from convoy.node import process
+from convoy.node.launcher import Launcher
+from convoy.node.process import Ending, Notes, say_ready, set_up, signals
+from convoy.node.supervisor import Supervisor
 from convoy.pods.choice import chosen
 from convoy.server import start
 from convoy.server.auditor import Auditor
@@ -27,26 +31,22 @@ from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.identity import Identity
 from convoy.server.intake import Intake
-from convoy.server.logs import JobLogs
+from convoy.server.logs import Logbook
 from convoy.server.loop import Loop
 from convoy.server.performer import Performer
 from convoy.server.registry import Registry
-from convoy.server.results import open_results
+from convoy.server.results import Results, open_results
 from convoy.server.sessions import Sessions
 from convoy.server.transfers import Transfers
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Contents, Ledger, open_ledger, sqlite_url
-from convoy.trust import enrolment
-from convoy.trust.federation import Federation
+from convoy.trust import enrolment, roll
+from convoy.trust.federation import Federation, Roll
 from convoy.trust.issuing import Issuing
 from convoy.wire import health
 from convoy.wire.door import Door, bound
 from convoy.wire.pump import Pump
-from convoy.worker import node
-from convoy.worker.launcher import Launcher
-from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
-from convoy.worker.supervisor import Supervisor
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
 FED_PORT: Final = "fed_learn_port in project.yml, and provision anew"
@@ -57,45 +57,40 @@ def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
     """Run the server in the foreground until it is told to leave; return the exit status."""
     notes = Notes()
     set_up(settings.log_format, notes)
-    return node.run(_main(kit, settings, notes, ready_fd))
-
-
-@dataclass(slots=True)
-class Logbook:
-    """The logs of each job, opened once."""
-
-    workspace: Workspace
-    open: dict[str, JobLogs]
-
-    def of(self, job: str) -> JobLogs:
-        """Return the job's logs."""
-        if job not in self.open:
-            self.open[job] = JobLogs(self.workspace.job(job).logs)
-        return self.open[job]
-
-    def forget(self, job: str) -> None:
-        """Let a deleted job's logs go."""
-        self.open.pop(job, None)
+    return process.run(_main(kit, settings, notes, ready_fd))
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
-    """A server, built and not yet open."""
+class Shared:
+    """What the parts of a server share; it needs none of them."""
 
-    kit: Kit
-    settings: Settings
     state: State
+    workspace: Workspace
+    book: Logbook
+    results: Results
+    hub: Hub
+    pump: Pump
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What decides, and what does what is decided."""
+
+    supervisor: Supervisor
     loop: Loop
     flows: Flows
     transfers: Transfers
-    hub: Hub
-    coordinator: ServerCoordinator
-    sites: Sessions
-    pump: Pump
-    ending: Ending
+    audit: Auditor
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """Whom sites and people talk to."""
+
     registry: Registry
     own: Identity
-    audit: Auditor
+    sites: Sessions
+    coordinator: ServerCoordinator
 
 
 async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
@@ -104,7 +99,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
     (folder / "jobs").mkdir(exist_ok=True)
     log, ending = structlog.get_logger(), Ending()
     async with AsyncExitStack() as stack:
-        stack.enter_context(node.held(folder, kit.pid_file))
+        stack.enter_context(process.held(folder, kit.pid_file))
         launcher = await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace)))
         issuing = _signing(kit)  # starts beside all that follows
         stack.callback(issuing.end)
@@ -113,42 +108,58 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         found = start.Found()
         contents = await asyncio.to_thread(_load, kit, ledger, Workspace(folder), found)
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        parts = _build(
-            Registry.of(kit, settings, ledger, issuing),
+        people, signed = roll.current(kit)
+        known = Roll(people, kit.root_file.read_bytes())
+        shared = _shared(
+            settings,
+            start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=time.monotonic()),
+        )
+        core = _core(kit, settings, shared, ledger=ledger, contents=contents, launcher=launcher, group=group)
+        faces = _faces(
+            kit,
+            settings,
+            shared,
+            core,
+            issuing=issuing,
+            ledger=ledger,
+            roll=known,
+            signed=signed,
             notes=notes,
             ending=ending,
-            contents=contents,
-            found=found,
-            launcher=launcher,
-            group=group,
         )
-        deciding = group.create_task(parts.loop.run())
-        await asyncio.to_thread(start.tidy, parts.state, Workspace(folder), found)
-        for lost in await asyncio.to_thread(start.lost_updates, parts.state, Workspace(folder), found):
-            parts.loop.post(lost)
+        known.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
+        deciding = group.create_task(core.loop.run())
+        await asyncio.to_thread(start.tidy, shared.state, shared.workspace, found)
+        for lost in await asyncio.to_thread(start.lost_updates, shared.state, shared.workspace, found):
+            core.loop.post(lost)
         for job, problem in found.broken.items():
-            parts.loop.supervisor.failed(job, problem)
-        parts.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
-        parts.loop.resume()
-        stack.callback(parts.pump.close)
-        door = await _open(parts, stack)
-        log.info("server ready", project=kit.project, sites=len(parts.state.sites), fed_port=kit.fed_port)
+            core.supervisor.failed(job, problem)
+        core.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
+        core.loop.resume()
+        stack.callback(shared.pump.close)
+        door = await stack.enter_async_context(_doors(kit, settings, shared, core, faces))
+        log.info("server ready", project=kit.project, sites=len(shared.state.sites), fed_port=kit.fed_port)
         with signals(ending):
             say_ready(ready_fd)
             await ending.event.wait()
         log.info("server leaves", restart=ending.restart)
-        parts.audit.leave("restarts" if ending.restart else "done")
-        with suppress(TimeoutError):  # so that the sites hear the last checkpoint
-            async with asyncio.timeout(LAST_WORDS_S):
-                await parts.loop.settled()
-        parts.hub.close_all()
-        await door.shut(LAST_WORDS_S)
-        parts.flows.stop_all()
-        with suppress(TimeoutError):  # a disk that is full: nothing was said that is not durable
-            async with asyncio.timeout(DRAIN_S):
-                await parts.loop.settled()
+        await _drain(shared, core, door, ending)
         deciding.cancel()
     return ending.status
+
+
+async def _drain(shared: Shared, core: Core, door: Door, ending: Ending) -> None:
+    """Let sites hear the last words, and what was decided become durable."""
+    core.audit.leave("restarts" if ending.restart else "done")
+    with suppress(TimeoutError):  # so that the sites hear the last checkpoint
+        async with asyncio.timeout(LAST_WORDS_S):
+            await core.loop.settled()
+    shared.hub.close_all()
+    await door.shut(LAST_WORDS_S)
+    core.flows.stop_all()
+    with suppress(TimeoutError):  # a disk that is full: nothing was said that is not durable
+        async with asyncio.timeout(DRAIN_S):
+            await core.loop.settled()
 
 
 def _load(kit: Kit, ledger: Ledger, workspace: Workspace, found: start.Found) -> Contents:
@@ -173,83 +184,156 @@ def _signing(kit: Kit) -> Issuing:
     return Issuing(kit, tell)
 
 
-def _build(
-    registry: Registry,
-    *,
-    notes: Notes,
-    ending: Ending,
-    contents: Contents,
-    found: start.Found,
-    launcher: Launcher,
-    group: asyncio.TaskGroup,
-) -> Parts:
-    """Build every part and hand each what it needs."""
-    kit, settings, ledger = registry.kit, registry.settings, registry.ledger
-    workspace, hub = Workspace(settings.workspace), Hub()
-    sites = registry.roll.now.sites()
-    state = start.state_from(contents, sites, found, max_jobs=settings.max_jobs, now=time.monotonic())
-    results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
-    loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
-    loop.supervisor = supervisor = Supervisor(group, lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
-    free = partial(workspace.free, settings.disk_reserve)
-    flows = Flows(state, workspace, launcher, supervisor, loop.post, book.of, settings.env, loop.check_room, free)
-    pump = Pump()
-    audit = _auditor(kit, loop, hub, ledger, contents)
-    transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, supervisor, audit)
-    loop.perform = Performer(
+def _shared(settings: Settings, state: State) -> Shared:
+    """Build what the parts share."""
+    workspace = Workspace(settings.workspace)
+    return Shared(
         state=state,
         workspace=workspace,
-        hub=hub,
+        book=Logbook(workspace),
+        results=open_results(settings.results, settings.workspace / "results"),
+        hub=Hub(),
+        pump=Pump(),
+    )
+
+
+def _core(
+    kit: Kit,
+    settings: Settings,
+    shared: Shared,
+    *,
+    ledger: Ledger,
+    contents: Contents,
+    launcher: Launcher,
+    group: asyncio.TaskGroup,
+) -> Core:
+    """Build what decides and what does it: events lead to effects, and effects to events, so each knows the other."""
+    workspace = shared.workspace
+    supervisor = Supervisor(group, end=lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
+    loop = Loop(
+        Machine(shared.state, start.needs_of),
+        ledger,
+        room=partial(workspace.room, settings.disk_reserve),
+        perform=lambda effect: performer(effect),  # noqa: PLW0108 - it is made below, with this loop
+        supervisor=supervisor,
+    )
+    flows = Flows(
+        state=shared.state,
+        workspace=workspace,
+        launcher=launcher,
+        supervisor=supervisor,
+        post=loop.post,
+        logs=shared.book.of,
+        env=settings.env,
+        check_room=loop.check_room,
+        free=partial(workspace.free, settings.disk_reserve),
+    )
+    audit = _auditor(kit, loop, shared.hub, ledger, contents)
+    transfers = Transfers(
+        state=shared.state,
+        workspace=workspace,
+        hub=shared.hub,
+        post=loop.post,
+        check_room=loop.check_room,
+        pump=shared.pump,
+        supervisor=supervisor,
+        audit=audit,
+    )
+    performer = Performer(
+        state=shared.state,
+        workspace=workspace,
+        hub=shared.hub,
         transfers=transfers,
         flows=flows,
-        results=results,
+        results=shared.results,
         supervisor=supervisor,
         post=loop.post,
         check_room=loop.check_room,
-        logs_of=book.of,
-        forget_logs=book.forget,
+        logs_of=shared.book.of,
+        forget_logs=shared.book.forget,
         note=structlog.get_logger(),
         audit=audit,
     )
-    service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry, audit)
-    coordinator = ServerCoordinator(
-        loop=loop,
-        audit=audit,
-        workspace=workspace,
-        intake=Intake(state, workspace, registry.roll, settings.custom_workflows),
-        hub=hub,
-        results=results,
-        roll=registry.roll,
-        expel=service.expel,
+    return Core(supervisor=supervisor, loop=loop, flows=flows, transfers=transfers, audit=audit)
+
+
+def _faces(
+    kit: Kit,
+    settings: Settings,
+    shared: Shared,
+    core: Core,
+    *,
+    issuing: Issuing,
+    ledger: Ledger,
+    roll: Roll,
+    signed: bytes,
+    notes: Notes,
+    ending: Ending,
+) -> Faces:
+    """Build whom sites and people talk to: news of who is who go from one of them to all."""
+    own = Identity(kit, issuing, settings.site_certificate_life)
+    registry = Registry(
+        project=kit.project,
+        issuing=issuing,
+        ledger=ledger,
+        roll=roll,
+        signed=signed,
+        kit=kit,
+        settings=settings,
+        keep=core.loop.keep,
+        settled=core.loop.settled,
+        announce=lambda *news: _announce(*news, own=own, sites=sites, coordinator=coordinator),
+        renew_all=lambda: _renew_all(own, sites),
+    )
+    sites = Sessions(
+        project=kit.project,
         version=convoy.__version__,
-        logs_of=book.of,
+        state=shared.state,
+        hub=shared.hub,
+        transfers=core.transfers,
+        post=core.loop.post,
+        logs=shared.book.of,
+        registry=registry,
+        audit=core.audit,
+    )
+    coordinator = ServerCoordinator(
+        loop=core.loop,
+        audit=core.audit,
+        workspace=shared.workspace,
+        intake=Intake(shared.state, shared.workspace, roll, settings.custom_workflows),
+        hub=shared.hub,
+        results=shared.results,
+        roll=roll,
+        expel=sites.expel,
+        version=convoy.__version__,
+        logs_of=shared.book.of,
         notes=notes,
         ending=ending,
         log=structlog.get_logger(),
     )
-    own = Identity(kit, registry.issuing, settings.site_certificate_life)
-    registry.roll.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
-    _spread(registry, own, service, coordinator)
-    return Parts(
-        kit, settings, state, loop, flows, transfers, hub, coordinator, service, pump, ending, registry, own, audit
-    )
+    return Faces(registry=registry, own=own, sites=sites, coordinator=coordinator)
 
 
-def _spread(registry: Registry, own: Identity, sites: Sessions, coordinator: ServerCoordinator) -> None:
-    """Let news of who is who, and of who certifies that, reach everybody."""
+def _announce(
+    new: Federation,
+    signed: bytes,
+    gone: frozenset[str],
+    *,
+    own: Identity,
+    sites: Sessions,
+    coordinator: ServerCoordinator,
+) -> None:
+    """Let everybody know of a newer federation.json."""
+    for name in gone:  # who comes back needs an invitation
+        coordinator.take_back(name, time.time())
+    own.trust_anew()
+    sites.published(new, signed)
 
-    def told(new: Federation, signed: bytes, gone: frozenset[str]) -> None:
-        for name in gone:  # who comes back needs an invitation
-            coordinator.take_back(name, time.time())
-        own.trust_anew()
-        sites.published(new, signed)
 
-    def lent() -> None:
-        own.renew()
-        sites.renew_all()
-
-    registry.told, registry.lent = told, lent
-    registry.keep, registry.settled = coordinator.loop.keep, coordinator.loop.settled
+def _renew_all(own: Identity, sites: Sessions) -> None:
+    """Let everybody get another certificate: the issuing authority is another one."""
+    own.renew()
+    sites.renew_all()
 
 
 def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents) -> Auditor:
@@ -266,28 +350,31 @@ def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents)
     )
 
 
-async def _open(parts: Parts, stack: AsyncExitStack) -> Door:
-    """Open the three doors: sites on 8002, people on 8003, health on 8004; return the first."""
-    kit, settings = parts.kit, parts.settings
+@asynccontextmanager
+async def _doors(kit: Kit, settings: Settings, shared: Shared, core: Core, faces: Faces) -> AsyncIterator[Door]:
+    """Open the three doors for as long as the context lasts: sites on 8002 (given), people on 8003, health on 8004."""
     sock = bound(settings.listen_host, kit.fed_port, setting=FED_PORT)
-    door = Door(sock, parts.own.for_sites, parts.sites.serve, parts.sites.refused)
-    await stack.enter_async_context(door)
     vitals = health.Vitals(
-        ready=lambda: parts.state.problem,
-        becomes_ready=parts.loop.has_room,
-        metrics=lambda: _metrics(parts.state, parts.hub, parts.transfers),
+        ready=lambda: shared.state.problem,
+        becomes_ready=core.loop.has_room,
+        metrics=lambda: _metrics(shared.state, shared.hub, core.transfers),
     )
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
-    await stack.enter_async_context(health.serving(config, setting=health.PORT))
-    app = rest.app(parts.coordinator, parts.registry, parts.coordinator.roll)
-    people = rest.config(
-        app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file
-    )
-    await stack.enter_async_context(rest.serving(people))
-    parts.own.keep_fresh(people.ssl)
-    stack.callback(parts.own.end)
-    parts.loop.check_room()
-    return door
+    app = rest.app(faces.coordinator, faces.registry, faces.registry.roll)
+    async with (
+        Door(sock, faces.own.for_sites, faces.sites.serve, faces.sites.refused) as door,
+        health.serving(config, setting=health.PORT),
+    ):
+        people = rest.config(
+            app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file
+        )
+        async with rest.serving(people):
+            faces.own.keep_fresh(people.ssl)
+            core.loop.check_room()
+            try:
+                yield door
+            finally:
+                faces.own.end()
 
 
 def _metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:

@@ -19,6 +19,7 @@ from convoy.control import events
 from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite
 from convoy.errors import ConvoyError, NotFound, Refused, StorageFull
+from convoy.node.process import Ending, Notes
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
@@ -30,7 +31,6 @@ from convoy.server.views import audit_line, job_view, member_views, round_view, 
 from convoy.store.ledger import Switched, Withdrawn
 from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker.node import Ending, Notes
 
 PIECE: Final = 1 << 18  # bytes of a bundle that are read at once
 

@@ -15,18 +15,18 @@ from convoy.control.records import JobId, are_names
 from convoy.control.state import LiveJob, State
 from convoy.errors import ConvoyError, RemoteFault, StorageFull
 from convoy.model.blob import SMALL, Layout
+from convoy.node.launcher import Launcher, Order, Wants, Worker
+from convoy.node.lines import Stamper
+from convoy.node.supervisor import Supervisor
 from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
 from convoy.store import handover
-from convoy.store.blobs import Hold, unlink
+from convoy.store.holds import Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.budget import Budget, Rate
 from convoy.worker import code
-from convoy.worker.launcher import Launcher, Order, Wants, Worker
-from convoy.worker.lines import Stamper
-from convoy.worker.supervisor import Supervisor
 
 TRACEBACK: Final = 4096  # bytes of a workflow's last words that a failed job shows
 WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once

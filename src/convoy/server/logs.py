@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Final
 
+from convoy.node.capped import MAX_LOG, CappedLog
+from convoy.node.lines import MAX_LINE
+from convoy.server.files import Workspace
 from convoy.spec.plain import BEFORE, blanked
-from convoy.worker.capped import MAX_LOG, CappedLog
-from convoy.worker.lines import MAX_LINE
 
-QUESTION: Final = 64 << 10  # bytes of each file that are read at once
+PIECE: Final = 64 << 10  # bytes of each file that are read at once
 PAGE: Final = 1000  # lines
 STAMP: Final = 24  # characters of "2026-11-23T20:31:02.123Z", which every line begins with
 
@@ -84,16 +86,34 @@ class JobLogs:
             event.set()
 
     def _new(self, site: str | None, told: dict[str, int]) -> list[tuple[str, str]]:
-        """Return the next lines of each file, up to `QUESTION` bytes of it."""
+        """Return the next lines of each file, up to `PIECE` bytes of it."""
         fresh: list[list[tuple[str, str]]] = []
         for file in sorted(self._folder.glob(f"{site}.log" if site else "*.log")):
             with file.open("rb") as stream:
                 stream.seek(told.get(file.stem, 0))
-                data = stream.read(QUESTION)
-            whole = data[: data.rfind(b"\n") + 1] if len(data) < QUESTION or b"\n" in data else data
+                data = stream.read(PIECE)
+            whole = data[: data.rfind(b"\n") + 1] if len(data) < PIECE or b"\n" in data else data
             told[file.stem] = told.get(file.stem, 0) + len(whole)
             fresh.append([(file.stem, line) for line in whole.decode(errors="replace").splitlines()])
         return list(heapq.merge(*fresh, key=lambda pair: pair[1][:STAMP]))
+
+
+@dataclass(slots=True)
+class Logbook:
+    """The logs of each job, opened once."""
+
+    workspace: Workspace
+    open: dict[str, JobLogs] = field(default_factory=dict)
+
+    def of(self, job: str) -> JobLogs:
+        """Return the job's logs."""
+        if job not in self.open:
+            self.open[job] = JobLogs(self.workspace.job(job).logs)
+        return self.open[job]
+
+    def forget(self, job: str) -> None:
+        """Let a deleted job's logs go."""
+        self.open.pop(job, None)
 
 
 def pages(lines: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:

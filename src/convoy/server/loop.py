@@ -13,10 +13,10 @@ import structlog
 from convoy.control import effects, events
 from convoy.control.machine import Machine, Now
 from convoy.errors import ConvoyError, StorageFull, Unreachable
+from convoy.node.supervisor import Supervisor
 from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
-from convoy.worker.supervisor import Supervisor
 
 LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
 
@@ -32,14 +32,24 @@ class Kept:
 class Loop:
     """Owns the machine and the order of things: nothing is said before what it rests on is durable."""
 
-    perform: Callable[[effects.Effect], None]  # does one effect and must not block; the parts that it needs need us
-    supervisor: Supervisor  # of the jobs, which it ends by an event
+    def __init__(
+        self,
+        machine: Machine,
+        ledger: Ledger,
+        *,
+        room: Callable[[], str],
+        perform: Callable[[effects.Effect], None],
+        supervisor: Supervisor,
+    ) -> None:
+        """`room` says in words that the disk is full, or nothing; `perform` does one effect and must not block.
 
-    def __init__(self, machine: Machine, ledger: Ledger, *, room: Callable[[], str]) -> None:
-        """`room` says in words that the disk is full, or nothing."""
+        `supervisor` ends jobs, by an event.
+        """
         self.machine = machine
         self._ledger = ledger
         self._room = room
+        self._perform = perform
+        self._supervisor = supervisor
         self._queue: list[effects.Effect | Kept | asyncio.Future[None]] = []
         self._some = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -141,11 +151,11 @@ class Loop:
 
     def _do(self, effect: effects.Effect) -> None:
         try:
-            self.perform(effect)
+            self._perform(effect)
         except (ConvoyError, OSError) as problem:  # one job's trouble is not the federation's
             structlog.get_logger().error("an effect failed", effect=repr(effect)[:500], problem=str(problem))
         except Exception as problem:  # noqa: BLE001 - the supervisor of effects: one job must not end its server
-            self.supervisor.failed(_job_of(effect), problem)
+            self._supervisor.failed(_job_of(effect), problem)
 
     async def _write(self, records: list[Entry]) -> None:
         while True:
@@ -173,7 +183,7 @@ class Loop:
         for record in records if len(records) > 1 else []:
             await self._write([record])
         if len(records) == 1:
-            self.supervisor.failed(str(getattr(records[0], "job", getattr(records[0], "id", ""))), problem)
+            self._supervisor.failed(str(getattr(records[0], "job", getattr(records[0], "id", ""))), problem)
 
     def _enqueue(self, items: Iterable[effects.Effect]) -> None:
         self._queue.extend(items)

@@ -13,6 +13,7 @@ from convoy.control.records import JobId, Question, SiteName, Task
 from convoy.control.state import State
 from convoy.errors import ConvoyError, StorageFull
 from convoy.model import blob
+from convoy.node.supervisor import Supervisor
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace, sync_file
 from convoy.server.flows import Flows
@@ -20,10 +21,9 @@ from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
 from convoy.server.results import Results
 from convoy.server.transfers import Transfers
-from convoy.store.blobs import unlink
+from convoy.store.holds import unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
-from convoy.worker.supervisor import Supervisor
 
 
 @dataclass(frozen=True, slots=True)

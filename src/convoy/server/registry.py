@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import structlog
 
@@ -35,16 +35,10 @@ class Registry:
     signed: bytes  # the federation.json that the roll stands in
     kit: Kit
     settings: Settings
-    told: Callable[[Federation, bytes, frozenset[str]], None] = lambda *_: None  # hears each newer one, and who is gone
-    lent: Callable[[], None] = lambda: None  # hears of another issuing authority
-    keep: Callable[[Invite | Withdrawn], None] = field(init=False)  # the loop's: durable in order with all else
-    settled: Callable[[], Awaitable[None]] = field(init=False)  # the loop's: once all that was kept is durable
-
-    @classmethod
-    def of(cls, kit: Kit, settings: Settings, ledger: Ledger, signing: Issuing) -> Registry:
-        """Return the registry of a server's kit; nobody is told yet. Raises `NotAllowed`."""
-        people, signed = roll.current(kit)
-        return cls(kit.project, signing, ledger, Roll(people, kit.root_file.read_bytes()), signed, kit, settings)
+    keep: Callable[[Invite | Withdrawn], None]  # the loop's: durable in order with all else
+    settled: Callable[[], Awaitable[None]]  # the loop's: once all that was kept is durable
+    announce: Callable[[Federation, bytes, frozenset[str]], None]  # gets each newer federation.json, and who left it
+    renew_all: Callable[[], None]  # called when there is another issuing authority
 
     async def enrol(self, ask: views.EnrolAsk) -> views.CertificateView:
         """Certify the key of whoever holds a join token, from the token's first use on. Raises `NotAllowed`."""
@@ -115,7 +109,7 @@ class Registry:
         self.signed = signed
         self.roll.take(new, self.kit.root_file.read_bytes())
         structlog.get_logger().info("federation.json is new", by=person.name, number=new.number)
-        self.told(new, signed, frozenset(old.participants.keys() - new.participants.keys()))
+        self.announce(new, signed, frozenset(old.participants.keys() - new.participants.keys()))
 
     async def ask_for_authority(self, grant: Grant) -> views.RequestView:
         """Make a key for another issuing authority, and ask the holder of the root to certify it."""
@@ -134,4 +128,4 @@ class Registry:
         peers.check_issuing(new, root_pem, project=self.project, now=now, name=issuing.NAME)
         self.issuing.take(new)
         structlog.get_logger().info("there is another issuing authority", by=person.name)
-        self.lent()
+        self.renew_all()

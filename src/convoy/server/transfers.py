@@ -18,6 +18,7 @@ from convoy.control.records import Answer, JobId, Question, SiteName
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, reply, schema
+from convoy.node.supervisor import Supervisor
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
@@ -27,7 +28,6 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.pump import Moved, Pump
 from convoy.wire.stream import Stream
-from convoy.worker.supervisor import Supervisor
 
 MAX_RANGES: Final = blob.MAX_TENSORS // 2 + 1  # of one pull: every second tensor, for neighbours are joined
 MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather

@@ -18,6 +18,9 @@ import convoy
 from convoy import errors
 from convoy.control.records import are_names
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
+from convoy.node import process
+from convoy.node.process import Ending, Notes, say_ready, set_up, signals
+from convoy.node.supervisor import Supervisor
 from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
 from convoy.site import quarantine as quarantined
@@ -35,9 +38,6 @@ from convoy.wire import health
 from convoy.wire.backoff import Backoff
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
-from convoy.worker import node
-from convoy.worker.node import Ending, Notes, say_ready, set_up, signals
-from convoy.worker.supervisor import Supervisor
 
 REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
 
@@ -49,7 +49,7 @@ def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | 
     """Run the site in the foreground until it is told to leave; return the exit status."""
     notes = Notes()
     set_up(settings.log_format, notes)
-    return node.run(_main(kit, settings, server_host or kit.host, ready_fd))
+    return process.run(_main(kit, settings, server_host or kit.host, ready_fd))
 
 
 async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
@@ -57,7 +57,7 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "jobs").mkdir(exist_ok=True)
     signal.signal(refusals.AGAIN, signal.SIG_IGN)  # before anybody can read our number; a start looks by itself
-    with node.held(folder, kit.pid_file):
+    with process.held(folder, kit.pid_file):
         return await _stay(kit, settings, host, ready_fd)
 
 
@@ -69,10 +69,19 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     line = Line(Way(host, kit.fed_port, kit), pump)
     ending = Ending()
     async with chosen(settings, (kit.root, settings.workspace)) as launcher, asyncio.TaskGroup() as group:
-        supervisor = Supervisor(group, lambda job, error, _: agent.fail(job, error))
+        supervisor = Supervisor(group, end=lambda job, error, _: agent.fail(job, error))
         quarantine = Quarantine(folder / quarantined.FILE)
-        site = Site(kit, settings, folder, line, launcher, structlog.get_logger(), supervisor, quarantine)
-        agent = Agent(site, group, ending, ready_fd)
+        site = Site(
+            kit=kit,
+            settings=settings,
+            folder=folder,
+            line=line,
+            launcher=launcher,
+            log=structlog.get_logger(),
+            supervisor=supervisor,
+            quarantine=quarantine,
+        )
+        agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Witness(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, agent.metrics)
         config = health.config(vitals, host=settings.health_host, port=settings.health_port)
@@ -95,15 +104,11 @@ class Agent:
     group: asyncio.TaskGroup
     ending: Ending
     ready_fd: int | None
+    witness: Witness
     jobs: dict[str, SiteJob] = field(default_factory=dict)
     process: str = field(default_factory=lambda: secrets.token_hex(8))  # its name, should a second one come
     _runs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
-    witness: Witness = field(init=False)
     _trouble: str = "not registered with the server yet"
-
-    def __post_init__(self) -> None:
-        """Look for the file of checkpoints when the first one comes."""
-        self.witness = Witness(self.site.folder / FILE)
 
     def problem(self) -> str:
         """Say why the site is not ready, or nothing: ready is registered with the server."""

@@ -15,11 +15,13 @@ from convoy import errors
 from convoy.control.records import Answer, Question
 from convoy.errors import ConvoyError, NotAllowed, Refused, StorageFull
 from convoy.model import blob
+from convoy.node.launcher import Launcher, Order, Wants
+from convoy.node.supervisor import Supervisor
 from convoy.site import admission, artifacts, states
 from convoy.site.given import Given
 from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
-from convoy.site.log import JobLog
+from convoy.site.logs import JobLog
 from convoy.site.outbox import Kept, Outbox, as_up
 from convoy.site.pushes import Pushes
 from convoy.site.quarantine import MAX_FAULTS, Quarantine
@@ -27,11 +29,10 @@ from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.kit import Kit
 from convoy.spec.plain import one_line
 from convoy.spec.settings import Settings
-from convoy.store.blobs import BlobFolder, Hold, unlink
+from convoy.store.blobs import BlobFolder
+from convoy.store.holds import Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
-from convoy.worker.launcher import Launcher, Order, Wants
-from convoy.worker.supervisor import Supervisor
 
 ANSWERED: Final = "this site has answered under this id before, to another question: it does not answer it anew"
 TASK: Final = "task."  # and a question: the holder of the model that the task is about

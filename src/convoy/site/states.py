@@ -7,7 +7,8 @@ from typing import Final
 
 from convoy.control.records import Answer
 from convoy.errors import NotFound
-from convoy.store.blobs import BlobFolder, Hold
+from convoy.store.blobs import BlobFolder
+from convoy.store.holds import Hold
 
 HOLDER: Final = "state."  # and the question
 

@@ -11,10 +11,10 @@ from typing import Final
 
 from convoy import errors
 from convoy.errors import JobFailed, Refused, RemoteFault
+from convoy.node.launcher import Launcher, Order, Worker
 from convoy.store import handover
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.budget import Budget, Rate
-from convoy.worker.launcher import Launcher, Order, Worker
 
 MAX_TRIES: Final = 3  # of one task at which the trainer dies
 GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from convoy.errors import BadInput
-from convoy.spec import machine, names, units, yamls
+from convoy.spec import hardware, names, units, yamls
 from convoy.spec.kit import Kit
 
 if TYPE_CHECKING:
@@ -120,9 +120,9 @@ def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Set
     if "isolation" in chosen:
         chosen["isolation"] = _granted(kit, document, chosen["isolation"])
     if kit.kind == "site":
-        chosen.setdefault("cpu", machine.cores())
-        chosen.setdefault("memory", machine.memory())
-        chosen.setdefault("gpu", machine.gpus())
+        chosen.setdefault("cpu", hardware.cores())
+        chosen.setdefault("memory", hardware.memory())
+        chosen.setdefault("gpu", hardware.gpus())
     return Settings(**chosen)
 
 

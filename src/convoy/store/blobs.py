@@ -11,7 +11,6 @@ first, by the digests in its header. One process, the node, changes a folder; wo
 
 from __future__ import annotations
 
-import fcntl
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +25,6 @@ from convoy.model.blob import Layout, Tensor
 from convoy.store import handover
 from convoy.store.disk import (
     DRAFT,
-    STEP,
     SUFFIX,
     Bytes,
     demand,
@@ -36,12 +34,10 @@ from convoy.store.disk import (
     storage,
     write_blob,
 )
+from convoy.store.holds import PART, Hold, Holds, unlink
 from convoy.store.receiver import Receiver
 
-PART: Final = ".part"
-HOLDS: Final = "holds"
 HANDED: Final = "handed"  # the holder of what a worker elsewhere has handed over, until it is taken
-Hold = tuple[str, str]  # a holder and the digest that it holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +61,10 @@ class BlobFolder:
     """The folder of one job's blobs. It keeps no state beside the files, so it may be made anew at any time."""
 
     folder: Path
+
+    @property
+    def _holds(self) -> Holds:
+        return Holds(self.folder)
 
     # ---- reading ---------------------------------------------------------------------------------------------
     def path(self, digest: str) -> Path:
@@ -124,16 +124,12 @@ class BlobFolder:
     # ---- holders ---------------------------------------------------------------------------------------------
     def hold(self, holder: str, digest: str) -> bool:
         """Hold a blob that is here; return whether it is. It stays until each of its holders has let go."""
-        with self._alone():
-            return self._linked(holder, digest)
+        with self._holds.alone():
+            return self._holds.link(holder, digest)
 
     def holds(self) -> set[Hold]:
         """Return who holds what, blobs that are still coming in included."""
-        try:
-            names = os.listdir(f"{self.folder}/{HOLDS}")  # noqa: PTH208 - twice as fast
-        except FileNotFoundError:
-            return set()
-        return {_hold(name.removesuffix(PART)) for name in names if not name.endswith(DRAFT)}
+        return self._holds.all()
 
     def held(self, holder: str) -> set[str]:
         """Return the digests that one holder holds."""
@@ -149,22 +145,7 @@ class BlobFolder:
 
         Freeing the pages of 100 MB takes 3 to 60 ms: that is for a thread, while the names are free already.
         """
-        away: list[Path] = []
-        with self._alone():
-            for holder, digest in holds:
-                mark, path = self._mark(holder, digest), self._name(digest)
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{mark}{PART}")  # noqa: PTH108 - strings: many a round, and Paths take longer than calls
-                with suppress(FileNotFoundError):
-                    os.unlink(mark)  # noqa: PTH108
-                    status = os.stat(path)  # noqa: PTH116
-                    if status.st_nlink > 1:
-                        continue
-                    if status.st_size < STEP:
-                        os.unlink(path)  # noqa: PTH108
-                    else:
-                        away.append(Path(path).rename(draft_of(Path(path))))
-        return away
+        return self._holds.let_go(holds)
 
     def condemn(self, digest: str) -> None:
         """A blob whose bytes the disk has lost or changed is nobody's any more."""
@@ -177,71 +158,19 @@ class BlobFolder:
         `needed` holds what the node has noted elsewhere; of all other holds only those stay that `stays` names.
         """
         needed = set(needed)
-        with self._alone():
-            for path in [*self.folder.iterdir(), *self._holds.iterdir()]:
+        with self._holds.alone():
+            for path in [*self.folder.iterdir(), *self._holds.folder.iterdir()]:
                 if path.suffix == DRAFT or (path.suffix == PART and path.parent == self.folder):
                     path.unlink()
             for holder, digest in self.holds():
-                if not self.has(digest) and Path(self._mark(holder, digest)).exists():
-                    os.link(self._mark(holder, digest), self.path(digest))
+                if not self.has(digest) and Path(self._holds.mark(holder, digest)).exists():
+                    os.link(self._holds.mark(holder, digest), self.path(digest))
             for holder, digest in needed:
-                self._linked(holder, digest)
+                self._holds.link(holder, digest)
         unlink(self.let_go(hold for hold in self.holds() if hold not in needed and not stays(*hold)))
         held = {digest for _, digest in self.holds()}
         for digest in self.digests() - held:
             self.path(digest).unlink()
-
-    @property
-    def _holds(self) -> Path:
-        return self.folder / HOLDS
-
-    def _mark(self, holder: str, digest: str) -> str:
-        return f"{self.folder}/{HOLDS}/{holder}~{digest}"
-
-    def _name(self, digest: str) -> str:
-        return f"{self.folder}/{name_of(digest)}"
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Keep other threads from changing names, for a few system calls. Raises `NotFound` when the folder is gone."""
-        try:
-            descriptor = self._opened()
-        except FileNotFoundError as problem:
-            raise NotFound("the job's blobs are gone", why=str(self.folder)) from problem
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(descriptor)
-
-    def _opened(self) -> int:
-        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-        try:
-            return os.open(f"{self.folder}/{HOLDS}", flags)
-        except FileNotFoundError:
-            self._holds.mkdir(exist_ok=True)
-            return os.open(self._holds, flags)
-
-    def _linked(self, holder: str, digest: str) -> bool:
-        mark, path = self._mark(holder, digest), self._name(digest)
-        try:
-            os.link(path, mark)
-        except FileExistsError:
-            if not self.has(digest):
-                os.link(mark, path)
-        except FileNotFoundError:
-            return False
-        return True
-
-    def _keep(self, holder: str, digest: str, draft: Path) -> None:
-        """Make a file that is whole the blob, and its holder's, at once; one with these bytes may be here by now."""
-        path = self.path(digest)
-        with self._alone():
-            if not self._linked(holder, digest):
-                os.link(draft, self._mark(holder, digest))
-                draft.rename(path)
-                return
-        draft.unlink()
 
     # ---- bytes in --------------------------------------------------------------------------------------------
     def write(self, holder: str, layout: Layout, chunks: Iterable[Bytes]) -> None:
@@ -252,7 +181,7 @@ class BlobFolder:
         draft = draft_of(path)
         write_blob(draft, layout, chunks)
         with storage(path):
-            self._keep(holder, layout.digest, draft)
+            self._holds.keep(holder, layout.digest, draft)
 
     def put(self, holder: str, whole: bytes, *, expect: str) -> Layout:
         """Check and keep a blob that came in one piece. Raises `RemoteFault` if it is another one."""
@@ -272,10 +201,10 @@ class BlobFolder:
         named by `near`. It reads what it reuses, so for large blobs call it off the event loop.
         """
         self.path(layout.digest)
-        with self._alone():  # the folder of parts is there
-            part = Path(f"{self._mark(holder, layout.digest)}{PART}")
+        with self._holds.alone():  # the folder of parts is there
+            part = Path(f"{self._holds.mark(holder, layout.digest)}{PART}")
         held = self._holdings(layout, near)
-        return Receiver(part, layout, held, lambda whole: self._keep(holder, layout.digest, whole))
+        return Receiver(part, layout, held, lambda whole: self._holds.keep(holder, layout.digest, whole))
 
     def take(
         self, holder: str, out: Path, digest: str, fits: Callable[[Layout, int], None], whole: bytes = b""
@@ -288,10 +217,10 @@ class BlobFolder:
         it off the event loop.
         """
         path = self.path(digest)
-        with self._alone():
-            here = self._linked(holder, digest)
+        with self._holds.alone():
+            here = self._holds.link(holder, digest)
             with suppress(FileNotFoundError):
-                os.unlink(self._mark(HANDED, digest))  # noqa: PTH108
+                os.unlink(self._holds.mark(HANDED, digest))  # noqa: PTH108
         if whole:
             if not here:
                 fits(blob.parse(whole[: blob.header_length(whole)], expect=digest), len(whole))
@@ -301,7 +230,7 @@ class BlobFolder:
             draft = draft_of(path)
             with storage(path):
                 handover.copy(out, digest, draft, fits)
-                self._keep(holder, digest, draft)
+                self._holds.keep(holder, digest, draft)
         handover.remove(out, digest)
 
     def _holdings(self, layout: Layout, near: Iterable[str] | None) -> dict[str, memoryview]:
@@ -321,14 +250,3 @@ class BlobFolder:
                     if matches(tensor, view):
                         held[tensor.digest] = view
         return held
-
-
-def unlink(paths: Iterable[Path]) -> None:
-    """Remove files that `let_go` has taken out of use."""
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def _hold(name: str) -> Hold:
-    holder, _, digest = name.partition("~")
-    return holder, digest

@@ -1,15 +1,19 @@
-"""The wait between two attempts: jittered, so that a thousand sites do not come at once, and doubling to a limit."""
+"""The wait between two attempts: jittered and doubling to a limit, so that a thousand sites do not come at once."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
+
+from convoy.errors import Unreachable
 
 FIRST_S: Final = 0.1
 LONGEST_S: Final = 5.0
+PATIENCE_S: Final = 60.0  # how long a client tries again without any success, unless it is told otherwise
 
 
 @dataclass(slots=True)
@@ -19,13 +23,41 @@ class Backoff:
     longest_s: float = LONGEST_S
     _next_s: float = FIRST_S
 
+    def pause_s(self) -> float:
+        """Return how long to wait before the next attempt; the wait after that is twice as long."""
+        pause_s = self._next_s * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, no secret
+        self._next_s = min(self._next_s * 2, self.longest_s)
+        return pause_s
+
     async def wait(self, over: asyncio.Event) -> None:
         """Wait for the next attempt, or until it is no use any more."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(self._next_s * random.uniform(0.5, 1.5)):  # noqa: S311 - no secret
+            async with asyncio.timeout(self.pause_s()):
                 await over.wait()
-        self._next_s = min(self._next_s * 2, self.longest_s)
 
     def reset(self) -> None:
         """Begin anew after an attempt that went well."""
         self._next_s = FIRST_S
+
+
+@dataclass(slots=True)
+class Patience:
+    """Ends attempts that have failed for `limit_s` without a success between them."""
+
+    limit_s: float
+    backoff: Backoff = field(default_factory=Backoff)
+    _since: float | None = None  # the first failure after the last success
+
+    def success(self) -> None:
+        """Begin anew."""
+        self._since = None
+        self.backoff.reset()
+
+    async def wait(self, problem: Unreachable) -> None:
+        """Wait before the next attempt; raises the problem once the limit has passed."""
+        now, pause_s = time.monotonic(), self.backoff.pause_s()
+        if self._since is None:
+            self._since = now
+        if now + pause_s - self._since > self.limit_s:
+            raise problem
+        await asyncio.sleep(pause_s)  # nobody tells when a server that is gone is back

@@ -5,13 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from convoy.control import plain
 from convoy.errors import BadInput
 
 if TYPE_CHECKING:
-    from convoy.worker.tasks import Task
+    from convoy.control.records import Question
+    from convoy.model.arrays import Model
+
+
+class Asked(Protocol):
+    """What a reply must fit: the question, its model, and the bytes of state that may stay at the site."""
+
+    asked: Question
+    most_state: float
+
+    @property
+    def model(self) -> Model:
+        """The arrays that the question is about."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,7 @@ class Checked:
     state: Mapping[str, Any] | None
 
 
-def checked(reply: Reply, task: Task, log: Callable[[str], None]) -> Checked:
+def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
     """Return a reply to a task as it may be sent.
 
     Raises `Refused` for arrays that are not what the question asks for in name, shape and dtype, or not finite, and
@@ -72,12 +85,12 @@ def checked(reply: Reply, task: Task, log: Callable[[str], None]) -> Checked:
     return Checked(arrays, weight, metrics, text, None if reply.state is None else _state(reply.state, task.most_state))
 
 
-def _wanted(task: Task) -> list[str]:
+def _wanted(task: Asked) -> list[str]:
     slots = task.asked.reply
     return (list(task.model) if slots is None else [slot.name for slot in slots])[:5]
 
 
-def _arrays(anything: Any, task: Task) -> Mapping[str, Any]:
+def _arrays(anything: Any, task: Asked) -> Mapping[str, Any]:
     from convoy.model import arrays, frameworks, reply, schema
 
     slots = task.asked.reply

@@ -4,9 +4,9 @@ import asyncio
 import ssl
 
 import pytest
-import rest_api as api
 
-from convoy.admin import waiting
+from convoy.admin import entrance
+from tests.admin import rest_api as api
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def strangers(rest):
 @pytest.fixture
 def few(monkeypatch):
     """Five may wait, and nobody goes because of the time; it comes before the API that reads it."""
-    monkeypatch.setattr(waiting, "WAITING", 5)
-    monkeypatch.setattr(waiting, "REQUEST_S", 3600)
+    monkeypatch.setattr(entrance, "WAITING", 5)
+    monkeypatch.setattr(entrance, "REQUEST_S", 3600)
 
 
 ASK = b"GET /api/v1/login HTTP/1.1\r\nHost: localhost\r\n"
@@ -46,7 +46,7 @@ async def gone(reader):
 
 @pytest.mark.parametrize("said", [b"", ASK], ids=["nothing", "half"])
 async def test_a_first_request_that_takes_too_long_ends_its_connection(said, strangers, monkeypatch):
-    monkeypatch.setattr(waiting, "REQUEST_S", 0.1)
+    monkeypatch.setattr(entrance, "REQUEST_S", 0.1)
     reader, writer = await strangers()
     writer.write(said)
     assert await gone(reader)
@@ -56,13 +56,13 @@ async def test_a_second_request_that_takes_too_long_ends_its_connection(stranger
     reader, writer = await strangers()
     writer.write(ASK + b"\r\n")
     assert b"nonce" in await reader.readuntil(b"}")
-    monkeypatch.setattr(waiting, "REQUEST_S", 0.1)
+    monkeypatch.setattr(entrance, "REQUEST_S", 0.1)
     writer.write(ASK)
     assert await gone(reader)
 
 
 async def test_a_connection_that_rests_between_requests_stays(strangers, monkeypatch):
-    monkeypatch.setattr(waiting, "REQUEST_S", 0.1)
+    monkeypatch.setattr(entrance, "REQUEST_S", 0.1)
     reader, writer = await strangers()
     writer.write(ASK + b"\r\n")
     assert b"nonce" in await reader.readuntil(b"}")
@@ -84,7 +84,7 @@ async def test_of_too_many_who_wait_the_oldest_goes_and_others_are_served(said, 
 
 
 async def test_a_handshake_that_takes_too_long_is_ended(rest, monkeypatch):
-    monkeypatch.setattr(waiting, "HANDSHAKE_S", 0.1)
+    monkeypatch.setattr(entrance, "HANDSHAKE_S", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", rest.port)
     assert await gone(reader)
     writer.close()

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from convoy.node.capped import CappedLog
+from convoy.node.lines import Stamper
 from convoy.site.line import Line
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker.capped import CappedLog
-from convoy.worker.lines import Stamper
 
 CHUNK: Final = 64 << 10  # bytes of log in one message
 

@@ -5,7 +5,7 @@ import json
 import pytest
 import structlog
 
-from convoy.worker.node import Notes, set_up
+from convoy.node.process import Notes, set_up
 
 FORGED = "no\n2026-01-01T00:00:00Z [info     ] registered \x1b]52;c;eA==\x07 \u202e"
 

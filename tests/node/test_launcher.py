@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from convoy.node.launcher import MARK, Order, ProcessLauncher
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker.launcher import MARK, Order, ProcessLauncher
 
 
 def children():

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from convoy.node.isolation import Isolation, Walls
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
 from convoy.wire.budget import Budget, Rate
 from convoy.worker import linux
-from convoy.worker.isolation import Isolation, Walls
 from convoy.worker.sandbox import END, VARIABLE, Sandbox
 
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")

@@ -3,7 +3,7 @@
 import pytest
 
 from convoy.site.line import Line
-from convoy.site.log import JobLog
+from convoy.site.logs import JobLog
 
 
 @pytest.fixture

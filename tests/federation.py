@@ -1,4 +1,4 @@
-"""A real federation on this machine for benchmarks and scenario tests: provisioned, real processes, real mTLS."""
+"""A real federation on this machine, for tests and benchmarks: provisioned, real processes, real mTLS."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from convoy.worker.lines import MAX_LINE, Stamper
+from convoy.node.lines import MAX_LINE, Stamper
 
 T = b"1970-01-01T00:00:0%d.000Z "
 

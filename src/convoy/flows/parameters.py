@@ -1,0 +1,60 @@
+"""The parameters of a workflow, as its signature names them, and whether a value is what one of them wants."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+TYPES: Final[Mapping[str, tuple[type, ...]]] = {  # by their names in annotations; what is not here is not checked
+    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list": (list,), "dict": (dict,),
+    "None": (type(None),),
+}  # fmt: skip
+WORDS: Final[Mapping[str, str]] = {
+    "int": "a whole number", "float": "a number", "str": "text", "bool": "true or false", "list": "a list",
+    "dict": "a mapping", "None": "nothing",
+}  # fmt: skip
+EXAMPLES: Final[Mapping[str, str]] = {
+    "int": "5", "float": "0.5", "str": "text", "bool": "true", "list": "[1, 2]", "dict": "{a: 1}", "None": "null",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A workflow's own parameter; `annotation` is its text, empty where there is none."""
+
+    name: str
+    annotation: str
+    required: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """The parameters of a workflow after the fleet; `open` if it takes any others too."""
+
+    parameters: tuple[Parameter, ...]
+    open: bool
+
+
+def of_tree(args: ast.arguments) -> Signature:
+    """Return the parameters of a function as its syntax tree names them."""
+    places = [*args.posonlyargs, *args.args]
+    needed = len(places) - len(args.defaults)
+    found = [(arg, place < needed) for place, arg in enumerate(places)][1:]  # the first is the fleet
+    found += [(arg, default is None) for arg, default in zip(args.kwonlyargs, args.kw_defaults, strict=True)]
+    return Signature(
+        tuple(Parameter(a.arg, ast.unparse(a.annotation) if a.annotation else "", needs) for a, needs in found),
+        open=args.kwarg is not None,
+    )
+
+
+def wanted(annotation: str, value: Any) -> str:
+    """Return in words what a parameter wants, empty if the value is that or the annotation says nothing checkable."""
+    names = [part.strip().partition("[")[0] for part in annotation.strip("'\"").split("|")]
+    if not annotation or any(name not in TYPES for name in names):
+        return ""
+    for name in names:
+        if isinstance(value, TYPES[name]) and (name == "bool" or not isinstance(value, bool)):
+            return ""
+    return " or ".join(WORDS[name] for name in names)
