@@ -62,7 +62,7 @@ async def test_the_trail_is_nobody_elses(convoy, trail):
 async def test_an_admin_verifies_what_the_server_says_and_is_told_that_no_witness_was_asked(convoy, trail):
     said = await convoy("audit", "verify")
     assert said.code == 0, said.err
-    assert "records 0 to 29 are whole and in order" in said.out
+    assert "records 0 to 29 are complete and in order" in said.out
     assert "without a witness" in said.out
     assert json.loads((await convoy("audit", "verify", "--json")).out)["checkpoints"] == 3
 
