@@ -327,7 +327,7 @@ def test_bearers_take_bounded_memory(tmp_path, prod):
 
 
 def test_a_server_in_the_place_of_a_person_does_not_get_in(tmp_path, prod):
-    with pytest.raises(NotAllowed, match="that of a server"):
+    with pytest.raises(NotAllowed, match="belongs to a server"):
         api.make(tmp_path, prod).bearer("server")
 
 

@@ -47,8 +47,8 @@ def test_what_everybody_may_write_to_is_found_and_nothing_starts_from_it(provisi
     folder = provision() / "site-1"
     (folder / name).chmod(0o777)
     (found,) = wrong(folder, now)
-    assert "can be written by everybody. its mode is 0777" in found
-    with pytest.raises(BadInput, match="can be written by everybody"):
+    assert "is writable for everybody. its mode is 0777" in found
+    with pytest.raises(BadInput, match="is writable for everybody"):
         read_kit(folder)
 
 
@@ -56,7 +56,7 @@ def test_what_everybody_may_write_to_is_found_and_nothing_starts_from_it(provisi
     ("name", "word"),
     [
         ("node.key", "node.key is not the key of node.crt"),
-        ("node.crt", "is that of site site-2"),
+        ("node.crt", "belongs to site site-2"),
         ("convoy.yaml", "says site site-2"),
     ],
 )

@@ -180,14 +180,14 @@ def test_policy_check_knows_a_signed_bundle_and_its_approval(two, tmp_path):
     assert f"would take job from {BO}" in typed("policy", "check", file, "--kit", site)
     assert "read by Cem" in (site / "local" / "approved.yaml").read_text()
     file.write_bytes(file.read_bytes()[:-1] + b"#")
-    assert "train.py is not the file that was signed" in typed("policy", "check", file, "--kit", site, code=1)
+    assert "train.py differs from the file that was signed" in typed("policy", "check", file, "--kit", site, code=1)
 
 
 @pytest.mark.parametrize(
     ("digest", "code", "word"),
     [
-        ("abc", 4, "is no digest"),
-        ("g" * 12, 4, "is no digest"),
+        ("abc", 4, "is not a digest"),
+        ("g" * 12, 4, "is not a digest"),
         ("0" * 12, 1, "no bundles that this site refused begin with"),
     ],
 )

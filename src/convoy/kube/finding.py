@@ -14,7 +14,7 @@ class State(StrEnum):
     OK = "ok"
     ADVICE = "advice"  # it goes, and could be better
     TROUBLE = "trouble"  # a federation would not stand
-    UNSEEN = "not looked at"  # it cannot be seen from here
+    UNSEEN = "not checked"  # it cannot be seen from here
 
 
 @dataclass(frozen=True, slots=True)
