@@ -84,7 +84,7 @@ async def test_a_site_verifies_a_saved_trail_with_its_own_root_and_its_own_witne
     assert said.code == 1
     assert "record 7 was changed" in said.err
     (tmp_path / "odd.jsonl").write_text("{}\n")
-    assert "line 1 of odd.jsonl is no record" in (await convoy("audit", "verify", "odd.jsonl")).err
+    assert "line 1 of odd.jsonl is neither a record" in (await convoy("audit", "verify", "odd.jsonl")).err
 
 
 async def test_an_admin_verifies_what_the_server_says_with_the_witness_of_a_site(convoy, rest, trail, site):

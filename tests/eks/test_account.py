@@ -297,8 +297,8 @@ def test_the_command_prints_a_line_for_each_finding_and_each_fix(fit, monkeypatc
     done = CliRunner().invoke(app, ["eks", "doctor", "--name", "gone"])
     assert isinstance(done.exception, Refused)
     first, second, fix, *_ = done.output.splitlines()
-    assert first.startswith("ok             caller   arn:aws:sts::")
-    assert second == "trouble        cluster  there is no cluster gone in us-west-2"
+    assert first.startswith("ok           caller   arn:aws:sts::")
+    assert second == "trouble      cluster  there is no cluster gone in us-west-2"
     assert fix.split("fix: ")[1].startswith("convoy eks cluster --name gone")
 
 

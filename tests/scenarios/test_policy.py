@@ -160,7 +160,9 @@ def test_policy_check_tells_in_advance(two, policy, tmp_path):
     refused = typed("policy", "check", job, "--kit", site, "--as", BO, code=1)
     assert "policy.yaml:6: no rule of `run` fits a lead of clinic-b" in refused
     assert "the submitter of the job is not known" in typed("policy", "check", job, "--kit", site, code=4)
-    assert "eve@x.org is no admin of bench" in typed("policy", "check", job, "--kit", site, "--as", "eve@x.org", code=2)
+    assert "eve@x.org is not an admin of bench" in typed(
+        "policy", "check", job, "--kit", site, "--as", "eve@x.org", code=2
+    )
     assert "contains no site policy" in typed("policy", "check", job, "--kit", admin, code=4)
     other = tmp_path / "other.yaml"
     other.write_text("limits: {cpu: 1}\n")
