@@ -9,8 +9,8 @@ import click
 
 from convoy.cli.asking import How, as_json, asking, group, place_options
 
-app = group("site", "Show, enable, disable, invite, approve for and revoke sites")
-federation = group("federation", "Manage the list of participants, the issuing authority and the root")
+app = group("site", "Show and manage sites")
+federation = group("federation", "Manage participants, the issuing authority and the root")
 site_argument = click.argument("site", metavar="SITE")
 targets = click.argument("who", metavar="WHO...", nargs=-1, required=True)
 
