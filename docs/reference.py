@@ -32,43 +32,46 @@ MARK: Final = "<!-- Written by `make docs` from the code; do not edit. -->"
 # What a key means and in which unit it is: the one thing that the models cannot say. A key without a line here, or a
 # line without its key, stops the script.
 JOB: Final = {
-    "name": ("a word: letters, digits, `-`, `_`, `.`", "what people call the job"),
-    "workflow": ("text", "the server's half: a built-in one, or `flow.py:run`, an async function of this folder"),
+    "name": ("a word: letters, digits, `-`, `_`, `.`", "the name of the job"),
+    "workflow": ("text", "runs at the server: a built-in workflow, or `flow.py:run`, an async function in this folder"),
     "with": ("mapping", "the workflow's own parameters, checked against its signature"),
-    "trainer": ("text", "the sites' half: `train.py`, a script, or `train.py:train`, a function"),
+    "trainer": ("text", "runs at the sites: `train.py`, a script, or `train.py:train`, a function"),
     "config": ("mapping", "the trainer's own settings, `task.config`; the workflow sees them as `fleet.job.config`"),
-    "model": ("text", "the first model: `train.py:initial`, a function, or a `.safetensors` file; none: no arrays"),
+    "model": ("text", "the first model: `train.py:initial`, a function, or a `.safetensors` file; default: no arrays"),
     "patience": ("duration", "how long a site may make no progress at all before the job goes on without it"),
-    "resources": ("mapping", "what the job takes of each site while it runs"),
-    "image": ("text", "the image of the trainer's pod, where sites run jobs in pods and their policies take it"),
-    "sites": ("list of names", "only these sites; none: all of the project"),
+    "resources": ("mapping", "what the job reserves at each site while it runs"),
+    "image": ("text", "the image of the trainer's pod, where sites run jobs in pods and their policies allow it"),
+    "sites": ("list of names", "only these sites; without it: all sites of the project"),
 }
 RESOURCES: Final = {
-    "cpu": ("cores", "of those that `cpu` in the site's node.yaml gives to jobs"),
-    "memory": ("size", "of what `memory` in the site's node.yaml gives to jobs"),
-    "gpu": ("devices", "of those that `gpu` in the site's node.yaml gives to jobs"),
+    "cpu": ("cores", "out of those that `cpu` in the site's node.yaml offers to jobs"),
+    "memory": ("size", "out of what `memory` in the site's node.yaml offers to jobs"),
+    "gpu": ("devices", "out of those that `gpu` in the site's node.yaml offers to jobs"),
 }
 PROJECT: Final = {
-    "api_version": ("3 or 4", "NVIDIA FLARE's number for this format; both are read alike"),
-    "name": ("a word", "the project: its root, its folder in the workspace, the beginning of every identity"),
+    "api_version": ("3 or 4", "NVIDIA FLARE's number for this format; both have the same meaning here"),
+    "name": ("a word", "the name of the project, of its folder in the workspace, and in every certificate"),
     "description": ("text", "for people"),
     "participants": ("list", "one server, the sites, the admins"),
 }
 PARTICIPANT: Final = {
-    "name": ("text", "its own in the project, whatever the capitals; an admin's is like an e-mail address"),
-    "type": ("`server`, `client` (or `site`), `admin`", "what it is"),
-    "org": ("text", "the organisation; an `org_admin` sees to the sites and jobs of their own"),
+    "name": ("text", "unique in the project, regardless of case; an admin's name has the form of an e-mail address"),
+    "type": ("`server`, `client` (or `site`), `admin`", "the kind of participant"),
+    "org": ("text", "the organisation; an `org_admin` manages the sites and jobs of their own organisation"),
     "fed_learn_port": ("TCP port", "where the server listens for sites"),
-    "admin_port": ("TCP port", "where it listens for people; if it is the sites' port, people get the next one"),
-    "default_host": ("host name or address", "where sites and people find the server; none: its name"),
-    "host_names": ("list of host names or addresses", "other names that go into the server's certificate"),
+    "admin_port": ("TCP port", "where it listens for people; if it is the port of the sites, people get the next one"),
+    "default_host": (
+        "host name or address",
+        "the address at which sites and people find the server; default: its name",
+    ),
+    "host_names": ("list of host names or addresses", "other names that are written into the server's certificate"),
     "role": (", ".join(f"`{role}`" for role in names.ROLES), "what the person may do"),
 }
 POLICY: Final = {  # key: default, wanted, meaning
     "run": (
         "`[{org: own}, {role: project_admin}]`",
         "list of rules",
-        "who may run code here: who fits all of `person`, `org`, `role` in one rule; `own` is the site's organisation",
+        "who may run code: people who match all of `person`, `org`, `role` in one rule; `own` means the site's",
     ),
     "workflows": ("any", "list of patterns", "workflows that the site takes part in, such as `fedavg` or `flow.py:*`"),
     "images": (
@@ -92,12 +95,12 @@ POLICY: Final = {  # key: default, wanted, meaning
     "isolation": (
         "`[]`",
         "list of files, processes, network",
-        "what jobs must be isolated from here: where this machine cannot do that, no job runs",
+        "the parts of isolation that jobs must have here: if this machine lacks one, no job runs",
     ),
     "filters": (
         "`[]`",
         "list of filters",
-        "what every answer passes before it leaves, in their order; `kinds: [train]` in one: for those questions alone",
+        "the filters that every answer passes before it leaves, in order; with `kinds: [train]`, those answers alone",
     ),
 }
 DOTTED: Final = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(\w+)")  # a name with its modules in front
@@ -151,7 +154,7 @@ def _commands() -> Iterator[str]:
         yield from _command(path, command, context)
     yield "## The console's verbs"
     yield ""
-    yield "`convoy console` opens a prompt with these; each is the same call as the command beside it."
+    yield "`convoy console` opens a prompt with these verbs; each one does the same as the command in its row."
     yield ""
     yield from table(
         ("verb", "what it does", "the same as"),
@@ -210,8 +213,8 @@ def _rest() -> Iterator[str]:
     yield "The server answers on its admin port (8003) with HTTPS, TLS 1.3. It serves the same as an OpenAPI document"
     yield "at `/api/openapi.json`, and as a page at `/docs`."
     yield ""
-    yield "*right*: what the caller's role must have, over the job or the site that the path names. `public`: nobody"
-    yield "need be logged in. `known`: any role."
+    yield "*right*: the right that the caller's role must have, for the job or the site in the path. `public`: no login"
+    yield "is needed. `known`: any role."
     yield ""
     yield from table(
         ("route", "right", "what it does", "takes", "answers"),
@@ -220,7 +223,7 @@ def _rest() -> Iterator[str]:
             for r in routes.ROUTES
         ),
     )
-    yield "An error answers with a [Fault](#fault) and the HTTP status that stands in [errors.md](errors.md)."
+    yield "An error answers with a [Fault](#fault) and the HTTP status that [errors.md](errors.md) lists."
     yield ""
     yield "## Roles and rights"
     yield ""
@@ -295,9 +298,9 @@ def _files() -> Iterator[str]:
     yield "### participants"
     yield ""
     yield from _participants()
-    yield "### Read and passed over"
+    yield "### Read and ignored"
     yield ""
-    yield "Keys of NVIDIA FLARE's files that Convoy does not need. `convoy provision` names each that it meets, with"
+    yield "Keys of NVIDIA FLARE's files that Convoy does not need. `convoy provision` lists each one it finds, with"
     yield "its line. Any other unknown key is refused as a typing error."
     yield ""
     passed = {**project._IGNORED, **project._IGNORED_OF_PARTICIPANTS}  # noqa: SLF001 - the docs show them
@@ -307,8 +310,8 @@ def _files() -> Iterator[str]:
     yield from _node()
     yield "## policy.yaml"
     yield ""
-    yield "A site's `local/policy.yaml`. Every key may be absent. Who fits no rule of `run` needs an approval of the"
-    yield "bundle: `convoy site approve` writes it into `local/approved.yaml`."
+    yield "A site's `local/policy.yaml`. Every key is optional. People who match no rule of `run` need an approval of"
+    yield "the bundle: `convoy site approve` writes it into `local/approved.yaml`."
     yield ""
     if set(POLICY) != set(policy.KEYS):
         raise SystemExit(f"docs/reference.py: keys of policy.yaml without a meaning: {set(POLICY) ^ set(policy.KEYS)}")
@@ -368,7 +371,7 @@ def _node() -> Iterator[str]:
     """The sample that provisioning writes says default, unit and reason of every setting: it is the source."""
     yield "## node.yaml"
     yield ""
-    yield "A server's or a site's `local/node.yaml`. Every key may be absent."
+    yield "A server's or a site's `local/node.yaml`. Every key is optional."
     yield ""
     said: dict[str, tuple[str, str, list[str]]] = {}
     for kind in ("server", "site"):
@@ -416,7 +419,7 @@ def _parameters(parameters: Iterable[inspect.Parameter]) -> Iterator[str]:
 def _python() -> Iterator[str]:
     yield "# Python"
     yield ""
-    yield "What may be imported. Everything else is private and may change."
+    yield "These names may be imported. Everything else is private and may change."
     yield ""
     yield "## convoy"
     yield ""
@@ -427,7 +430,7 @@ def _python() -> Iterator[str]:
         yield from _thing("convoy", name, getattr(convoy, name))
     yield "## convoy.admin"
     yield ""
-    yield "For programs of people who have an admin's kit."
+    yield "For programs that use an admin's kit."
     yield ""
     for name in sorted(admin.__all__):
         yield from _thing("convoy.admin", name, getattr(admin, name))

@@ -62,7 +62,7 @@ async def test_the_trail_is_nobody_elses(convoy, trail):
 async def test_an_admin_verifies_what_the_server_says_and_is_told_that_no_witness_was_asked(convoy, trail):
     said = await convoy("audit", "verify")
     assert said.code == 0, said.err
-    assert "records 0 to 29 are whole and in order" in said.out
+    assert "records 0 to 29 are complete and in order" in said.out
     assert "without a witness" in said.out
     assert json.loads((await convoy("audit", "verify", "--json")).out)["checkpoints"] == 3
 
@@ -84,7 +84,7 @@ async def test_a_site_verifies_a_saved_trail_with_its_own_root_and_its_own_witne
     assert said.code == 1
     assert "record 7 was changed" in said.err
     (tmp_path / "odd.jsonl").write_text("{}\n")
-    assert "line 1 of odd.jsonl is no record" in (await convoy("audit", "verify", "odd.jsonl")).err
+    assert "line 1 of odd.jsonl is neither a record" in (await convoy("audit", "verify", "odd.jsonl")).err
 
 
 async def test_an_admin_verifies_what_the_server_says_with_the_witness_of_a_site(convoy, rest, trail, site):

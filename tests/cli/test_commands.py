@@ -169,14 +169,14 @@ async def test_a_server_that_is_not_there_is_told(tmp_path):
 async def test_no_kit_here_is_told(tmp_path):
     said = await typed("job", "list", cwd=tmp_path)
     assert said.code == 4
-    assert "there is no admin's kit here" in said.err
+    assert "there is no admin kit here" in said.err
 
 
 async def test_a_new_job_folder_passes_the_check_and_is_not_written_twice(tmp_path):
     assert (await typed("job", "new", "first", cwd=tmp_path)).code == 0
     assert (await typed("job", "check", "first", cwd=tmp_path)).code == 0
-    assert "is there already" in (await typed("job", "new", "first", cwd=tmp_path)).err
-    assert "is no name for a job" in (await typed("job", "new", "../first", cwd=tmp_path)).err
+    assert "already exists" in (await typed("job", "new", "first", cwd=tmp_path)).err
+    assert "is not a valid name for a job" in (await typed("job", "new", "../first", cwd=tmp_path)).err
 
 
 async def test_provision_and_kits(tmp_path):

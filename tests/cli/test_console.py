@@ -38,7 +38,7 @@ list_jobs --never
     said = await convoy("console", stdin=script)
     assert (said.code, said.err) == (0, "")
     assert "root@a.org of a, project_admin" in said.out
-    for part in ("submitted tumours as", "running", "takes jobs", "aborted by root@a.org", "once more", "warning 2"):
+    for part in ("submitted tumours as", "running", "takes jobs", "aborted by root@a.org", " again as ", "warning 2"):
         assert part in said.out
     assert rest.fake.left == [("root@a.org", "site-1", True), ("root@a.org", "server", False)]
 
@@ -47,7 +47,7 @@ async def test_a_folder_whose_job_has_another_name_is_told_that_name(convoy, res
     transfer = rest.kit("root@a.org").transfer
     api.job_folder(transfer).rename(transfer / "x2")
     said = await convoy("console", stdin="submit_job x2\n")
-    assert "x2 is called tumours from here on: its job.yaml says so" in said.out
+    assert "x2 is called tumours from now on, as in its job.yaml" in said.out
 
 
 async def test_results_go_to_the_kits_transfer_folder(convoy, rest):
@@ -65,7 +65,12 @@ async def test_a_wrong_line_is_told_and_the_next_one_is_done(convoy):
         "console", stdin='lst_jobs\nshow_job\nshow_job "x\ncheck_status mars\nhelp nothing\nlist_jobs\n'
     )
     assert said.code == 4
-    for part in ("did you mean list_jobs?", "fix: show_job JOB", "close every quote", "neither server nor client"):
+    for part in (
+        "did you mean list_jobs?",
+        "fix: show_job JOB",
+        "close every quotation mark",
+        "neither `server` nor `client`",
+    ):
         assert part in said.err
     assert "no jobs yet" in said.out
 

@@ -28,7 +28,7 @@ def test_a_table_has_columns(capsys):
 def test_the_kit_is_the_one_named_else_the_one_that_runs_here_else_the_only_one(tmp_path, monkeypatch):
     monkeypatch.delenv("CONVOY_KIT", raising=False)
     rest = api.make(tmp_path)
-    with pytest.raises(BadInput, match="more than one admin's kit"):
+    with pytest.raises(BadInput, match="more than one admin kit"):
         whose.find("", "", here=tmp_path)
     lead = rest.prod / "lead@a.org"
     assert whose.find(str(lead), "", here=tmp_path).server == ""
@@ -40,7 +40,7 @@ def test_the_kit_is_the_one_named_else_the_one_that_runs_here_else_the_only_one(
     monkeypatch.setenv("CONVOY_KIT", str(rest.prod / "boss@b.org"))
     assert whose.find("", "there:1", here=tmp_path) == whose.Whose(rest.kit("boss@b.org"), "there:1")
     (rest.prod.parent / whose.RUNNING).write_text("{}")
-    with pytest.raises(BadInput, match="is not what `convoy up` writes"):
+    with pytest.raises(BadInput, match="is not a file that `convoy up` wrote"):
         whose.find(str(lead), "", here=tmp_path)
 
 

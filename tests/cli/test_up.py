@@ -44,7 +44,7 @@ async def test_a_federation_runs_a_new_job_as_it_is_and_leaves(here):
     with held:
         up = await typed("up", cwd=here)
         assert held.getsockname()[1] not in {node["health_port"] for node in nodes(here).values()}
-    assert up.out.startswith("warning: site-1 has no data patients: /")
+    assert up.out.startswith("warning: site-1 does not have the data patients: /")
     assert up.code == 0, up.err
     await typed("job", "new", "first", cwd=here)
     done = await typed("job", "submit", "first", "--watch", cwd=here)
@@ -54,7 +54,7 @@ async def test_a_federation_runs_a_new_job_as_it_is_and_leaves(here):
     assert (await typed("job", "fetch", "first", "-o", "out", cwd=here)).code == 0
     assert (here / "out" / "model.safetensors").exists()
     again = await typed("up", cwd=here)
-    assert again.out.startswith("runs already: server (process ")
+    assert again.out.startswith("already running: server (process ")
     pids = [node["pid"] for node in nodes(here).values()]
     down = await typed("down", cwd=here)
     assert down.out.splitlines() == ["server: stopped", "site-1: stopped", "site-2: stopped"]
@@ -131,7 +131,7 @@ async def test_a_port_that_is_taken_is_named_with_its_process(here):
     with socket.create_server(("127.0.0.1", admin)):
         said = await typed("up", cwd=here)
     assert said.code == 4
-    assert f"port {admin}, where the server would listen for people, is taken" in said.err
+    assert f"port {admin}, on which the server would listen for people, is in use" in said.err
     assert f"process {os.getpid()} (" in said.err
 
 
@@ -151,9 +151,9 @@ async def test_a_kit_that_is_missing_is_named(here):
 
 
 async def test_nothing_provisioned_and_nothing_started_are_told(tmp_path):
-    assert "nothing is provisioned here" in (await typed("up", cwd=tmp_path)).err
+    assert "no project is provisioned here" in (await typed("up", cwd=tmp_path)).err
     for verb in (["ps"], ["down"], ["logs", "server"]):
-        assert "nothing was started here" in (await typed(*verb, cwd=tmp_path)).err
+        assert "no nodes were started here" in (await typed(*verb, cwd=tmp_path)).err
 
 
 class Kept:
@@ -181,12 +181,12 @@ class Kept:
 @pytest.mark.scenario
 async def test_up_keep_starts_again_what_dies_and_stops_all_at_a_signal(here):
     kept = await Kept.start(here)
-    await kept.until("kept running: what dies is started again; Ctrl-C stops all")
+    await kept.until("nodes that die are started again; Ctrl-C stops all of them")
     for name in ("server", "site-1", "server"):
         before = nodes(here)[name]["pid"]
         os.kill(before, signal.SIGKILL)
         await kept.until(f"{name}: died")
-        await kept.until(f"{name}: runs again")
+        await kept.until(f"{name}: was restarted")
         assert nodes(here)[name]["pid"] != before
     assert (await typed("status", cwd=here)).code == 0
     pids = [node["pid"] for node in nodes(here).values()]

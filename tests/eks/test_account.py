@@ -107,8 +107,8 @@ def test_a_cluster_as_our_own_file_makes_it_is_found_fit(fit, capsys):
     assert ended is None
     assert findings["caller"]["seen"].endswith(f"account {ACCOUNT}")
     assert findings["nodes"]["seen"] == "2 in us-west-2a, us-west-2b"
-    assert findings["vCPUs"]["seen"] == "64 are allowed in us-west-2, 4 run, 2 more are wanted"
-    assert findings["GPU vCPUs"]["seen"] == "16 are allowed in us-west-2, 4 run, 0 more are wanted"
+    assert findings["vCPUs"]["seen"] == "64 are allowed in us-west-2, 4 are running, 2 more are needed"
+    assert findings["GPU vCPUs"]["seen"] == "16 are allowed in us-west-2, 4 are running, 0 more are needed"
     assert "2027-03-27" in findings["version"]["seen"]
 
 
@@ -164,7 +164,7 @@ def test_a_call_that_is_denied_costs_its_own_check_and_names_the_right(fit, caps
 
     fit.answers[operation] = denied
     findings, ended = said(fit, capsys)
-    assert findings[name]["state"] == "not looked at"
+    assert findings[name]["state"] == "not checked"
     assert "you may not " in findings[name]["seen"]
     assert f":{operation}" in findings[name]["seen"]
     assert "for this right" in findings[name]["fix"]
@@ -222,7 +222,7 @@ def test_the_policies_of_a_role_that_is_gone_are_not_looked_at(fit):
     fit.answers |= associations([f"arn:aws:iam::{ACCOUNT}:role/gone"])
     (role,) = look(fit).ebs_roles
     assert isinstance(role.policies, Unseen)
-    assert "not there" in role.policies.why
+    assert "not found" in role.policies.why
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_an_aws_that_does_not_answer_is_unreachable(monkeypatch):
 
 
 def test_what_is_no_region_is_said_before_anybody_is_asked():
-    with pytest.raises(BadInput, match="no region"):
+    with pytest.raises(BadInput, match="not an AWS region"):
         account.Account(account.clients("us west")).ask("sts", "get_caller_identity")
 
 
@@ -296,8 +296,8 @@ def test_the_command_prints_a_line_for_each_finding_and_each_fix(fit, monkeypatc
     done = CliRunner().invoke(app, ["eks", "doctor", "--name", "gone"])
     assert isinstance(done.exception, Refused)
     first, second, fix, *_ = done.output.splitlines()
-    assert first.startswith("ok             caller   arn:aws:sts::")
-    assert second == "trouble        cluster  there is no cluster gone in us-west-2"
+    assert first.startswith("ok           caller   arn:aws:sts::")
+    assert second == "trouble      cluster  there is no cluster gone in us-west-2"
     assert fix.split("fix: ")[1].startswith("convoy eks cluster --name gone")
 
 
@@ -391,4 +391,4 @@ async def test_a_cluster_that_does_not_let_one_look_is_no_crash(server, tmp_path
     monkeypatch.setenv("KUBECONFIG", str(file))
     found = await inside.look(f"{address}/nothing", [file], WHICH)
     assert isinstance(found, Unseen)
-    assert "does not let you" in found.why
+    assert "does not permit it" in found.why

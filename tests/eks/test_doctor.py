@@ -166,7 +166,7 @@ def test_a_network_without_policies_is_given_them_and_keeps_what_else_was_config
 
 def test_a_configuration_that_cannot_be_read_is_not_overwritten():
     fault = only_fault(addons={**FIT.addons, "vpc-cni": addon(configuration=None)})
-    assert fault.state == "not looked at"
+    assert fault.state == "not checked"
     assert "update" not in fault.fix
 
 
@@ -230,7 +230,7 @@ def test_subnets_without_tags_get_the_one_that_fits_them(subnets, tagged, tag):
 def test_subnets_for_one_kind_of_balancer_are_ok_and_what_the_other_lacks_is_said():
     one = found(subnets=(subnet("pub-a", doctor.OUTSIDE),))["subnets"]
     assert one.state == "ok"
-    assert "`outside: nlb-internal` finds none" in one.seen
+    assert "`outside: nlb-internal` finds no subnet" in one.seen
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ def test_other_peoples_machines_count_against_the_quota_but_no_spot_and_no_other
         machine("a", "hpc6a.48xlarge", 96),
     ]
     one = found(machines=(*FIT.machines, *many, *free))["vCPUs"]
-    assert "32 are allowed in us-west-2, 38 run, 2 more are wanted" in one.seen
+    assert "32 are allowed in us-west-2, 38 are running, 2 more are needed" in one.seen
     assert words(one.fix)[0][-2:] == ["--desired-value", "40"]
     assert one.state == "trouble"
 
@@ -285,7 +285,7 @@ def test_gpus_are_asked_about_only_where_they_are_wanted():
     by_name = found(WITH_GPUS)
     assert by_name["GPU nodes"].seen == "0 of 1"
     assert "--gpu-nodes 1" in by_name["GPU nodes"].fix
-    assert by_name["GPU vCPUs"].seen == "8 are allowed in us-west-2, 0 run, 4 more are wanted"
+    assert by_name["GPU vCPUs"].seen == "8 are allowed in us-west-2, 0 are running, 4 more are needed"
 
 
 def test_a_new_account_may_run_no_gpu_machine_and_the_fix_names_that_quota():
@@ -328,7 +328,7 @@ def test_a_letter_inside_a_familys_name_makes_no_gpu(kind):
 )
 def test_what_was_denied_was_not_looked_at_and_nothing_else_suffers(field, name):
     by_name = found(**{field: DENIED})
-    assert (by_name[name].state, by_name[name].seen, by_name[name].fix) == ("not looked at", DENIED.why, DENIED.fix)
+    assert (by_name[name].state, by_name[name].seen, by_name[name].fix) == ("not checked", DENIED.why, DENIED.fix)
     others = {"cluster": {"OIDC provider"}, "machines": {"vCPUs"}}.get(field, set())
     unseen = {one.name for one in by_name.values() if one.state != "ok"}
     assert unseen == {name, *others}
@@ -336,7 +336,7 @@ def test_what_was_denied_was_not_looked_at_and_nothing_else_suffers(field, name)
 
 def test_one_addon_that_was_denied_is_one_line():
     fault = only_fault(addons={**FIT.addons, "coredns": DENIED})
-    assert (fault.name, fault.state, fault.seen) == ("add-on coredns", "not looked at", DENIED.why)
+    assert (fault.name, fault.state, fault.seen) == ("add-on coredns", "not checked", DENIED.why)
 
 
 def test_a_name_with_a_space_or_a_quote_stays_one_word_of_its_command():

@@ -193,7 +193,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
     (tmp_path / "Chart.yaml").write_text("name: of-somebody-else")
     done = typed("chart", "-o", tmp_path)
     assert isinstance(done.exception, BadInput)
-    assert "something else" in done.exception.what
+    assert "something other" in done.exception.what
     assert [file.name for file in tmp_path.iterdir()] == ["Chart.yaml"]
 
 

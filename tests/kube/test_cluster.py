@@ -40,7 +40,7 @@ def test_status_and_logs_show_each_node(desk):
 def test_the_doctor_finds_no_trouble_where_a_federation_stands(desk):
     said = json.loads(desk.convoy("kube", "doctor", "--json"))
     assert said["ok"] is True
-    assert {one["state"] for one in said["findings"]} == {"ok", "advice", "not looked at"}
+    assert {one["state"] for one in said["findings"]} == {"ok", "advice", "not checked"}
 
 
 def test_pods_are_what_the_objects_say(desk):
@@ -83,14 +83,14 @@ def test_a_new_site_joins_and_leaves_and_nobody_else_is_touched(desk):
     was = project.read_text()
     project.write_text(was + "  - {name: hospital-4, type: client, org: west}\n")
     said = desk.up()
-    assert "the server knows of hospital-4" in said
+    assert "the server was told about hospital-4" in said
     assert "4 sites have registered" in said
     after = {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()}
     assert after.keys() - before.keys() == {"hospital-4-0"}
     assert {name: after[name] for name in before} == before
     project.write_text(was)
     said = desk.up()
-    assert "the server knows of who is who" in said
+    assert "the server was told about the list of participants" in said
     assert "removes StatefulSet hospital-4" in said
     desk.kubectl("wait", "--for=delete", "pod/hospital-4-0", "--timeout=60s")
     assert {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()} == before

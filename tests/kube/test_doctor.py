@@ -78,7 +78,7 @@ def test_who_makes_pods_beside_others_kits_is_told_to_live_alone():
     launches = {"hospital-1": options.Node(launcher="kubernetes")}
     (said,) = of("pods", found(options.Options(sites=launches)))
     assert said[0] is State.ADVICE
-    assert said[1].startswith("hospital-1 may make pods where others' kits are")
+    assert said[1].startswith("hospital-1 may make pods in a namespace with other kits")
     assert of("pods", found(options.Options(sites=launches, per_organisation_namespaces=True))) == []
     assert of("pods", found()) == []
 
@@ -89,7 +89,7 @@ def test_who_makes_pods_beside_others_kits_is_told_to_live_alone():
         ("v1.33.1", []),
         ("v1.24.17-eks", ["Pod Security"]),
         ("v1.20.2", ["policy/v1", "Pod Security"]),
-        ("v1.19.0", ["older than any", "policy/v1", "Pod Security"]),
+        ("v1.19.0", ["older than the oldest", "policy/v1", "Pod Security"]),
     ],
 )
 def test_an_old_cluster_is_told_what_it_does_not_hold(version, words):
@@ -147,7 +147,7 @@ def test_volumes_come_from_a_class_that_is_there(classes, named, state, word):
 
 def test_data_that_a_site_is_to_show_must_be_there():
     chosen = options.Options(sites={"hospital-1": options.Node(data={"scans": "scans-claim"})})
-    assert trouble(found(chosen)) == ["no claim scans-claim in breast-cancer"]
+    assert trouble(found(chosen)) == ["there is no claim scans-claim in breast-cancer"]
     assert trouble(found(chosen, claims=[("breast-cancer", "scans-claim")])) == []
 
 
@@ -160,15 +160,15 @@ def test_namespaces_that_up_does_not_make_must_be_there():
 
 def test_machines_without_room_are_named_with_what_they_lack():
     (seen,) = trouble(found(nodes=[node(memory="512Mi")]))
-    assert seen == "no node takes hospital-3 (one: too little memory)"
-    assert trouble(found(nodes=[node(pods="3")])) == ["no node takes hospital-3 (one: too little pods)"]
+    assert seen == "no node can run hospital-3 (one: not enough memory)"
+    assert trouble(found(nodes=[node(pods="3")])) == ["no node can run hospital-3 (one: not enough pods)"]
 
 
 def test_what_others_take_is_not_free():
     busy = pod("busy", "one", memory="7.5Gi")
-    assert trouble(found(pods=[busy])) == ["no node takes hospital-3 (one: too little memory)"]
+    assert trouble(found(pods=[busy])) == ["no node can run hospital-3 (one: not enough memory)"]
     assert trouble(found(pods=[busy | {"status": {"phase": "Succeeded"}}])) == []
-    assert of("room", found(pods=None))[-1] == (State.UNSEEN, "what others' pods take of it: you may not list them")
+    assert of("room", found(pods=None))[-1] == (State.UNSEEN, "how much of it other pods use: you may not list them")
 
 
 def test_a_federation_that_stands_needs_no_room_beside_itself():
@@ -180,7 +180,7 @@ def test_a_federation_that_stands_needs_no_room_beside_itself():
 
 
 def test_machines_that_are_not_ready_do_not_count():
-    assert trouble(found(nodes=[node(ready="Unknown")])) == ["none of 1 nodes is ready and takes pods"]
+    assert trouble(found(nodes=[node(ready="Unknown")])) == ["none of 1 nodes is ready and accepts pods"]
     assert (State.ADVICE, "not ready, or closed for new pods: two") in of(
         "room", found(nodes=[node(), node("two", ready="False")])
     )
@@ -194,11 +194,11 @@ def test_a_gpu_needs_a_machine_that_offers_it_and_a_toleration_of_its_taint():
     assert "device plugin" in none.fix
     machines = [node(), node("gpu", taints=[GPU_TAINT], **{room.GPU: "1"})]
     (seen,) = trouble(found(options.Options(sites=asks), nodes=machines))
-    assert "one: too little nvidia.com/gpu; gpu: taint nvidia.com/gpu is not tolerated" in seen
+    assert "one: not enough nvidia.com/gpu; gpu: taint nvidia.com/gpu is not tolerated" in seen
     asks = {"hospital-1": options.Node(gpu=1, tolerations=({"key": "nvidia.com/gpu", "operator": "Exists"},))}
     findings = found(options.Options(sites=asks), nodes=machines)
     assert trouble(findings) == []
-    assert of("gpu", findings) == [(State.OK, "NVIDIA's device plugin runs: up to 1 GPUs on one node")]
+    assert of("gpu", findings) == [(State.OK, "NVIDIA's device plugin is running: up to 1 GPUs on one node")]
 
 
 def test_a_pod_goes_only_where_its_selector_lets_it():
@@ -238,8 +238,8 @@ async def test_convoy_kube_doctor_says_that_all_is_well(tmp_path):
     done = await doctor(of_a_cluster(), tmp_path)
     assert done.code == 0, done.err
     assert "context made-up, namespace breast-cancer" in done.out
-    assert "\nok             version  Kubernetes v1.33.1\n" in done.out
-    assert "\nnot looked at  network  whether NetworkPolicies are enforced" in done.out
+    assert "\nok           version  Kubernetes v1.33.1\n" in done.out
+    assert "\nnot checked  network  whether NetworkPolicies are enforced" in done.out
 
 
 async def test_what_is_not_allowed_ends_with_2_and_other_trouble_with_1(tmp_path):
@@ -264,7 +264,7 @@ async def test_what_may_not_be_listed_is_not_looked_at(tmp_path):
     hidden = ("nodes", "pods", "storageclasses", "namespaces", "persistentvolumeclaims")
     done = await doctor(of_a_cluster(hidden=hidden), tmp_path)
     assert done.code == 0, done.err
-    assert done.out.count("not looked at") == 4
+    assert done.out.count("not checked") == 4
 
 
 async def test_without_a_word_it_looks_at_what_up_remembered(tmp_path):

@@ -357,10 +357,10 @@ def test_the_server_gets_out_only_to_where_it_was_allowed(tmp_path):
     [
         ("namespace: default", "namespace of its own"),
         ("namespace: Study", "namespace of its own"),
-        ("site: {memory: 1 GB}", "bytes as a quantity of Kubernetes"),
-        ("site: {memory_limit: 250m}", "bytes as a quantity of Kubernetes"),
-        ("site: {cpu_limit: 1Gi}", "cores as a quantity of Kubernetes"),
-        ("site: {cpu_limit: 0.5m}", "cores as a quantity of Kubernetes"),
+        ("site: {memory: 1 GB}", "bytes as a Kubernetes quantity"),
+        ("site: {memory_limit: 250m}", "bytes as a Kubernetes quantity"),
+        ("site: {cpu_limit: 1Gi}", "cores as a Kubernetes quantity"),
+        ("site: {cpu_limit: 0.5m}", "cores as a Kubernetes quantity"),
         ("outside: {sources: []}", "sources"),
         ("outside: {sources: [everybody]}", "everybody"),
         ("replicas: 3", "replicas"),
@@ -374,14 +374,14 @@ def test_values_that_do_not_fit_are_refused_by_name(tmp_path, values, wanted):
 
 def test_a_site_that_the_project_does_not_have_is_named_with_its_line(tmp_path):
     (tmp_path / "values.yml").write_text("image: convoy:1\nsites:\n  hospital-1: {gpu: 1}\n  hospital-9: {gpu: 1}\n")
-    with pytest.raises(BadInput, match=r"values.yml:4:3: values.yml says something of 'hospital-9'"):
+    with pytest.raises(BadInput, match=r"values.yml:4:3: values.yml has settings for 'hospital-9'"):
         options.read(tmp_path / "values.yml", known=["hospital-1"])
 
 
 def test_two_names_that_kubernetes_takes_for_one_are_refused():
     project = demo()
     twins = project.model_copy(update={"sites": (Site(name="a.b", org="x"), Site(name="a_b", org="x"))})
-    with pytest.raises(BadInput, match="both be called a-b"):
+    with pytest.raises(BadInput, match="have the same name a-b"):
         objects(twins, options.read(None), {})
 
 

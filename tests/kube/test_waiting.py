@@ -96,7 +96,7 @@ def test_a_ready_pod_of_the_newest_kind_is_what_was_asked_for(component, word):
 
 def test_a_ready_pod_of_an_older_kind_is_to_be_replaced():
     told = seen(made(), pod(revision="old", **READY_STATUS))
-    assert told.state("n", "a") == "its old pod is to be replaced"
+    assert told.state("n", "a") == "its old pod will be replaced"
     assert told.stuck("n", "a") is None, "the cluster does that by itself"
 
 

@@ -17,7 +17,7 @@ def project_file(tmp_path) -> Path:
 def test_without_a_project_yml_a_sample_is_written_and_said(project_file, workspace, now):
     done = provision(project_file, workspace, now=now)
     assert done.folder is None
-    assert "a sample of one is there now" in done.lines()[0]
+    assert "Wrote a sample" in done.lines()[0]
     assert done.to_json()["sample_written"] is True
     assert not workspace.exists()
     assert project_file.read_text().startswith("# A federation")
@@ -51,7 +51,7 @@ def test_a_mistake_in_the_file_makes_nothing(project_file, workspace, small, now
 
 
 def test_a_sample_that_cannot_be_written_is_named(tmp_path, workspace, now):
-    with pytest.raises(BadInput, match="a sample cannot be written here"):
+    with pytest.raises(BadInput, match="a sample project file cannot be written here"):
         provision(tmp_path / "gone" / "project.yml", workspace, now=now)
 
 

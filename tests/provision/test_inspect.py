@@ -27,7 +27,7 @@ def test_a_kit_says_who_it_is_and_until_when(provision, now):
 
 def test_a_kit_says_that_it_has_expired(provision, now):
     said = kit.inspect(provision() / "site-1", now=now + 366.5 * DAY)
-    assert said["valid until"].endswith("(over for 1.5 d)")
+    assert said["valid until"].endswith("(expired 1.5 d ago)")
 
 
 def test_an_expired_kit_is_found(provision, now):
@@ -47,8 +47,8 @@ def test_what_everybody_may_write_to_is_found_and_nothing_starts_from_it(provisi
     folder = provision() / "site-1"
     (folder / name).chmod(0o777)
     (found,) = wrong(folder, now)
-    assert "can be written by everybody. its mode is 0777" in found
-    with pytest.raises(BadInput, match="can be written by everybody"):
+    assert "is writable for everybody. its mode is 0777" in found
+    with pytest.raises(BadInput, match="is writable for everybody"):
         read_kit(folder)
 
 
@@ -56,7 +56,7 @@ def test_what_everybody_may_write_to_is_found_and_nothing_starts_from_it(provisi
     ("name", "word"),
     [
         ("node.key", "node.key is not the key of node.crt"),
-        ("node.crt", "is that of site site-2"),
+        ("node.crt", "belongs to site site-2"),
         ("convoy.yaml", "says site site-2"),
     ],
 )
@@ -71,14 +71,14 @@ def test_a_federation_without_this_participant_is_found(provision, small, now):
     new = provision(small.replace("name: site-2", "name: site-9"))
     (old / "site-2/startup/federation.json").write_bytes((new / "server/startup/federation.json").read_bytes())
     (found,) = wrong(old / "site-2", now)
-    assert "has no site site-2" in found
+    assert "does not list site site-2" in found
 
 
 def test_data_that_is_not_there_is_a_warning(provision, now):
     folder = provision() / "site-1"
     (folder / "local/node.yaml").write_text("data: {here: node.yaml, gone: nofile.csv, far: 's3://bucket/x'}\n")
     found = [it.detail for it in kit.verify(folder, now=now) if it.detail]
-    assert found == [f"warning: not there: gone: {folder}/local/nofile.csv"]
+    assert found == [f"warning: missing: gone: {folder}/local/nofile.csv"]
     assert wrong(folder, now) == []
 
 

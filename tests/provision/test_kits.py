@@ -167,7 +167,7 @@ def test_a_changed_project_name_in_an_old_workspace_is_refused_and_makes_nothing
     provision()
     with pytest.raises(BadInput, match="holds the project hospitals, not clinics") as caught:
         provision(small.replace("name: hospitals", "name: clinics"))
-    assert "name it hospitals again" in caught.value.fix
+    assert "change the name back to hospitals" in caught.value.fix
     assert "-w" in caught.value.fix
     assert [path.name for path in workspace.iterdir()] == ["hospitals"]
 
@@ -183,7 +183,7 @@ def test_a_lost_root_is_refused_not_replaced(provision, workspace):
     provision()
     for file in (workspace / "hospitals" / "state").glob("root.*"):
         file.unlink()
-    with pytest.raises(BadInput, match="is gone, but kits were made from it"):
+    with pytest.raises(BadInput, match="is missing, but kits were made from it"):
         provision()
 
 
@@ -191,7 +191,7 @@ def test_two_provisions_at_once_do_not_mix(provision, workspace):
     provision()
     with (
         kits._alone(workspace / "hospitals" / "state"),
-        pytest.raises(BadInput, match="another provision is working"),
+        pytest.raises(BadInput, match="another `convoy provision` is working"),
     ):
         provision()
 

@@ -65,7 +65,7 @@ def test_a_site_finds_whatever_the_servers_owner_changes(gated, convoy, tmp_path
     assert (ada, "login", "from:127.0.0.1", "done") in said
     code, words = convoy("verify", trail, "--kit", site)
     assert code == 0, words
-    assert "are whole and in order" in words
+    assert "are complete and in order" in words
     assert "witness.jsonl" in words
 
     submitted = said.index((ada, "submit", f"job:{job}", "accepted: job"))

@@ -82,14 +82,14 @@ def test_a_lead_of_another_organisation_is_refused_with_the_rule_and_an_approval
 
         said = typed("site", "approve", held["digest"][:12], "--kit", site)
         assert f"site-1 may run job of {BO}" in said
-        assert "its agent asks for the job again" in said
+        assert "the site's agent asks for the job again" in said
         detail = session.wait(sent.id)
         assert detail.job.state == "completed", detail.job.cause
         assert [took_part(made) for made in detail.rounds if made.round] == [["site-1", "site-2"]] * 2
         again = session.clone(sent.id)  # signed anew: another bundle
         until_member(session, again.id, "site-1", "refused")
         session.abort(again.id)
-    assert "nothing waits" in typed("site", "refused", "--kit", site)
+    assert "no job waits" in typed("site", "refused", "--kit", site)
 
 
 def test_a_site_that_refused_is_asked_once_more_when_it_comes_back_and_the_job_waits_for_its_patience(two, tmp_path):
@@ -100,7 +100,7 @@ def test_a_site_that_refused_is_asked_once_more_when_it_comes_back_and_the_job_w
         until_member(session, sent.id, "site-1", "refused")
         (held,) = json.loads(typed("site", "refused", "--kit", node.kit, "--json"))["refused"]
         node.stop()
-        assert "its agent does not run" in typed("site", "approve", held["digest"], "--kit", node.kit)
+        assert "the site's agent is not running" in typed("site", "approve", held["digest"], "--kit", node.kit)
         node.start()
         assert session.wait(sent.id).job.state == "completed"
 
@@ -159,9 +159,11 @@ def test_policy_check_tells_in_advance(two, policy, tmp_path):
     )
     refused = typed("policy", "check", job, "--kit", site, "--as", BO, code=1)
     assert "policy.yaml:6: no rule of `run` fits a lead of clinic-b" in refused
-    assert "who would submit it?" in typed("policy", "check", job, "--kit", site, code=4)
-    assert "eve@x.org is no admin of bench" in typed("policy", "check", job, "--kit", site, "--as", "eve@x.org", code=2)
-    assert "knows no site's policy" in typed("policy", "check", job, "--kit", admin, code=4)
+    assert "the submitter of the job is not known" in typed("policy", "check", job, "--kit", site, code=4)
+    assert "eve@x.org is not an admin of bench" in typed(
+        "policy", "check", job, "--kit", site, "--as", "eve@x.org", code=2
+    )
+    assert "contains no site policy" in typed("policy", "check", job, "--kit", admin, code=4)
     other = tmp_path / "other.yaml"
     other.write_text("limits: {cpu: 1}\n")
     assert "other.yaml:1: one job may ask" in typed("policy", "check", job, "--kit", admin, "--policy", other, code=1)
@@ -180,14 +182,14 @@ def test_policy_check_knows_a_signed_bundle_and_its_approval(two, tmp_path):
     assert f"would take job from {BO}" in typed("policy", "check", file, "--kit", site)
     assert "read by Cem" in (site / "local" / "approved.yaml").read_text()
     file.write_bytes(file.read_bytes()[:-1] + b"#")
-    assert "train.py is not the file that was signed" in typed("policy", "check", file, "--kit", site, code=1)
+    assert "train.py differs from the file that was signed" in typed("policy", "check", file, "--kit", site, code=1)
 
 
 @pytest.mark.parametrize(
     ("digest", "code", "word"),
     [
-        ("abc", 4, "is no digest"),
-        ("g" * 12, 4, "is no digest"),
+        ("abc", 4, "is not a digest"),
+        ("g" * 12, 4, "is not a digest"),
         ("0" * 12, 1, "no bundles that this site refused begin with"),
     ],
 )

@@ -280,7 +280,7 @@ def test_a_role_that_changes_counts_at_once_and_an_older_list_never_again(two):
         with pytest.raises(Refused, match="is not newer than what is known"):
             session.publish(before)
         changed = signed.replace(b'"member"', b'"lead"')
-        with pytest.raises(NotAllowed, match="not as the project's root signed it"):
+        with pytest.raises(NotAllowed, match="differs from what the project's root signed"):
             session.publish(changed)
         again = kits.who_is_who(read_project(made.project_yml, "project.yml")[0], made.folder, now=time.time())
         assert session.publish(again).number == federation.read(signed, root(made)).number + 1

@@ -151,7 +151,7 @@ def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site
         admit()
     (site.local / "policy.yaml").write_text("")
     (site.local / "approved.yaml").write_text("- all\n")
-    with pytest.raises(BadInput, match=r"approved.yaml:1:3: \"all\" approves nothing"):
+    with pytest.raises(BadInput, match=r"approved.yaml:1:3: \"all\" is not an approval"):
         admit()
 
 

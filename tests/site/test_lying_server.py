@@ -20,15 +20,15 @@ from tests.trust.tampered import WAYS, nine_ways
 pytestmark = pytest.mark.scenario
 JOB = "ab" * 16
 REASONS = {
-    "change": "a.py is not the file that was signed",
-    "delete": "is not as its submitter signed it",
-    "add": "is not as its submitter signed it",
-    "swap": "a.py is not the file that was signed",
-    "splice": "train.py is not the file that was signed",
-    "rename": "is not as its submitter signed it",
+    "change": "a.py differs from the file that was signed",
+    "delete": "differs from what its submitter signed",
+    "add": "differs from what its submitter signed",
+    "swap": "a.py differs from the file that was signed",
+    "splice": "train.py differs from the file that was signed",
+    "rename": "differs from what its submitter signed",
     "expired": "has expired",
     "other project": "the bundle is for other",
-    "unsigned": "is not as its submitter signed it",
+    "unsigned": "differs from what its submitter signed",
 }
 
 

@@ -74,7 +74,7 @@ def test_the_file_stays_bounded_and_the_first_and_the_newest_stay(path):
 
 @pytest.mark.parametrize("change", [{"certificate": "x" * 100_000}, {"seq": 2**60}, {"at": -1}])
 def test_what_could_not_be_read_again_is_not_written_down(path, change):
-    with pytest.raises(RemoteFault, match="the server's checkpoint is no record and no checkpoint"):
+    with pytest.raises(RemoteFault, match="the server's checkpoint is neither a record nor a checkpoint"):
         Witness(path).keep(replace(ONE, **change))
     assert not path.exists()
 

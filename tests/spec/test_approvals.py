@@ -23,11 +23,11 @@ def test_no_file_and_an_empty_one_approve_nothing(tmp_path):
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("\n- abc\n", "approves nothing"),
+        ("\n- abc\n", "is not an approval"),
         ("\n- {digest: abcdef}\n", "wanted 64 hex digits"),
-        (f"\n- {{digest: {'1' * 64}, whose: bo}}\n", "approves nothing"),
+        (f"\n- {{digest: {'1' * 64}, whose: bo}}\n", "is not an approval"),
         (f"\n- {{digest: '{'AB' * 32}'}}\n", "wanted 64 hex digits"),
-        ("\ndigest: x\n", "is no list"),
+        ("\ndigest: x\n", "is not a list"),
     ],
 )
 def test_what_approves_nothing_is_refused_with_its_line(tmp_path, text, word):

@@ -44,7 +44,7 @@ def test_a_job_survives_its_json(text):
 
 
 def test_json_that_is_no_job_is_refused():
-    with pytest.raises(BadInput, match="not a job"):
+    with pytest.raises(BadInput, match="not a stored job"):
         Job.from_json('{"name": "x"}')
 
 

@@ -54,7 +54,7 @@ def test_a_secret_that_is_anothers_may_be_read_by_our_group_as_kubernetes_mounts
     if fine:
         read_kit(folder)
         return
-    with pytest.raises(BadInput, match="open to others"):
+    with pytest.raises(BadInput, match="readable for other users"):
         read_kit(folder)
 
 

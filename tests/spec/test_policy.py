@@ -38,7 +38,7 @@ def test_an_empty_list_filters_nothing(tmp_path):
 
 
 def test_a_site_without_its_policy_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="there is no"):
+    with pytest.raises(BadInput, match="does not exist"):
         read_policy(tmp_path / "policy.yaml")
 
 
@@ -54,8 +54,8 @@ def test_a_site_without_its_policy_is_refused(tmp_path):
         ("- noise: {sigma: true}", "wanted {sigma"),
         ("- exclude: head", "wanted a list"),
         ("- exclude: []", "wanted a list"),
-        ("- clip", "is no filter"),
-        ("- {clip: {norm: 1}, noise: {sigma: 1}}", "is no filter"),
+        ("- clip", "is not a filter"),
+        ("- {clip: {norm: 1}, noise: {sigma: 1}}", "is not a filter"),
     ],
 )
 def test_what_is_no_filter_is_refused_with_its_line(tmp_path, item, word):
@@ -109,8 +109,8 @@ def test_every_key_has_its_place(tmp_path):
     [
         ("run:", '"run" is empty; wanted a list of rules'),
         ("run: all", '"run" is "all"; wanted a list'),
-        ("run: [{}]", "is no rule"),
-        ("run: [own]", "is no rule"),
+        ("run: [{}]", "is not a rule"),
+        ("run: [own]", "is not a rule"),
         ("run: [{orgs: a}]", 'unknown key "orgs"'),
         ("run: [{role: boss}]", '"role" is "boss"; wanted project_admin, org_admin, lead, member'),
         ("run: [{person: bo}]", "wanted an e-mail address"),

@@ -38,7 +38,7 @@ def test_the_two_samples_together_show_all_settings():
 @pytest.mark.parametrize(
     ("pods", "word"),
     [
-        ("memory_limit: much", "bytes as a quantity of Kubernetes"),
+        ("memory_limit: much", "bytes as a Kubernetes quantity"),
         ("gpus: 1", 'did you mean "gpu"'),
         ("gpu: -1", "equal to 0"),
     ],
@@ -51,12 +51,12 @@ def test_what_does_not_fit_for_pods_is_refused_with_its_line(tmp_path, pods, wor
 
 
 def test_what_is_said_of_pods_that_nobody_makes_is_no_setting(tmp_path):
-    with pytest.raises(BadInput, match="there are none"):
+    with pytest.raises(BadInput, match="has no effect"):
         read_settings(kit(tmp_path, "site", "pods: {image: i}\n"))
 
 
 def test_jobs_in_pods_need_an_image_for_them(tmp_path):
-    with pytest.raises(BadInput, match='"pods" names no image'):
+    with pytest.raises(BadInput, match='"pods" does not name an image'):
         read_settings(kit(tmp_path, "site", "launcher: kubernetes\n"))
 
 
@@ -86,11 +86,11 @@ def test_data_lie_relative_to_local_and_the_workspace_to_the_kit(tmp_path):
         ("server", "max_jobs: true", "from 1 up"),
         ("server", "health_port: 70000", "a port"),
         ("server", "log_format: xml", "text or json"),
-        ("server", "disk_reserve: lots", "no size"),
+        ("server", "disk_reserve: lots", "not a size"),
         ("server", "database: 7", "wanted text"),
         ("site", "data: [a]", "name: value"),
         ("site", "cpu: -1", "from 0 up"),
-        ("server", "workspace: ~nobody-here/work", "no home folder"),
+        ("server", "workspace: ~nobody-here/work", "home folder that does not exist"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_line(tmp_path, kind, text, word):
@@ -100,6 +100,6 @@ def test_what_does_not_fit_is_refused_with_its_line(tmp_path, kind, text, word):
 
 
 def test_data_in_the_home_of_nobody_are_refused_with_their_line(tmp_path):
-    with pytest.raises(BadInput, match='"~nobody-here/x" has no home folder') as caught:
+    with pytest.raises(BadInput, match='"~nobody-here/x" begins with a home folder that does not exist') as caught:
         read_settings(kit(tmp_path, "site", "data:\n  a: /b\n  c: ~nobody-here/x\n"))
     assert caught.value.where.endswith("node.yaml:3:3")

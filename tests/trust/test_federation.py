@@ -30,7 +30,7 @@ def test_sites_are_sorted_and_people_are_found():
     assert EVERYBODY.sites() == ["site-1", "site-2"]
     assert EVERYBODY.person("ada@example.org").role == "lead"
     for name in ("site-1", "eve@example.org"):
-        with pytest.raises(NotAllowed, match="is no admin of hospitals"):
+        with pytest.raises(NotAllowed, match="is not an admin of hospitals"):
             EVERYBODY.person(name)
 
 
@@ -46,12 +46,12 @@ def test_how_the_file_is_laid_out_makes_no_difference(world):
 )
 def test_a_changed_word_is_refused(world, old, new):
     data = federation.sign(EVERYBODY, world.root.key)
-    with pytest.raises(NotAllowed, match="not as the project's root signed it"):
+    with pytest.raises(NotAllowed, match="differs from what the project's root signed"):
         federation.read(data.replace(old, new), world.root.pem)
 
 
 def test_another_root_s_word_is_refused(world, stranger):
-    with pytest.raises(NotAllowed, match="not as the project's root signed it"):
+    with pytest.raises(NotAllowed, match="differs from what the project's root signed"):
         federation.read(federation.sign(EVERYBODY, stranger.root.key), world.root.pem)
 
 

@@ -33,17 +33,17 @@ def test_a_signature_is_the_holder_s_and_the_text_s():
 
 
 def test_what_is_no_key_of_ours_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="no private key"):
+    with pytest.raises(BadInput, match="not a private key"):
         keys.from_pem(b"hello")
     large = ec.generate_private_key(ec.SECP384R1())
-    with pytest.raises(BadInput, match="no P-256"):
+    with pytest.raises(BadInput, match="not a P-256"):
         keys.from_pem(keys.to_pem(large))
     locked = large.private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"x"),
     )
-    with pytest.raises(BadInput, match="no private key"):
+    with pytest.raises(BadInput, match="not a private key"):
         keys.from_pem(locked)
     with pytest.raises(BadInput, match=r"gone\.key"):
         keys.load(tmp_path / "gone.key")

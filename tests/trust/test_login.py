@@ -35,7 +35,7 @@ def test_a_certificate_without_its_key_is_worth_nothing(world, now):
 
 
 def test_a_site_cannot_log_in(world, now):
-    with pytest.raises(NotAllowed, match="is that of a site"):
+    with pytest.raises(NotAllowed, match="belongs to a site"):
         check(world, now, login.answer(*world.site, "hospitals", "n1"))
 
 

@@ -18,7 +18,7 @@ def test_a_good_certificate_says_who(world, now, kind, name):
 def test_another_root_of_the_same_name_is_foreign(world, stranger, now):
     with pytest.raises(NotAllowed, match="not from the root of hospitals") as caught:
         identity_of(stranger.site[1], world.root.pem, now=now)
-    assert "another one" in caught.value.why
+    assert "is a different one" in caught.value.why
 
 
 def test_an_expired_certificate_says_since_when(world, now):
@@ -40,9 +40,9 @@ def test_an_expired_root_refuses_everybody(world, now):
 
 
 def test_a_certificate_of_another_kind_is_refused(world, now):
-    with pytest.raises(NotAllowed, match="is that of a site") as caught:
+    with pytest.raises(NotAllowed, match="belongs to a site") as caught:
         identity_of(world.site[1], world.root.pem, now=now, want=("admin",))
-    assert caught.value.why == "only this kind may: admin"
+    assert caught.value.why == "only these kinds are accepted: admin"
 
 
 def test_the_root_itself_is_no_participant(world, now):

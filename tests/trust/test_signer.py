@@ -93,30 +93,30 @@ def test_each_kind_is_certified_with_what_the_kit_says(prod, own, kind, name, li
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"kind": 3}, "for no kind of participant"),
-        ({"kind": 255}, "for no kind of participant"),
+        ({"kind": 3}, "does not name a kind of participant"),
+        ({"kind": 255}, "does not name a kind of participant"),
         ({"kind": 0}, "names a server"),
         ({"kind": 0, "name": b"evil.example.org"}, "names a server"),
-        ({"name": b""}, "names no site"),
-        ({"name": b"server"}, "names no site"),
-        ({"name": b"../site"}, "names no site"),
-        ({"name": b"site-1\0ada@a.org"}, "names no site"),
-        ({"name": b"\0site-1"}, "names no site"),
-        ({"name": "sité".encode()}, "names no site"),
-        ({"name": b"\xff" * 64}, "names no site"),
-        ({"kind": 2}, "names no admin"),
+        ({"name": b""}, "does not name a valid site"),
+        ({"name": b"server"}, "does not name a valid site"),
+        ({"name": b"../site"}, "does not name a valid site"),
+        ({"name": b"site-1\0ada@a.org"}, "does not name a valid site"),
+        ({"name": b"\0site-1"}, "does not name a valid site"),
+        ({"name": "sité".encode()}, "does not name a valid site"),
+        ({"name": b"\xff" * 64}, "does not name a valid site"),
+        ({"kind": 2}, "does not name a valid admin"),
         ({"kind": 2, "name": b"a" * 60 + b"@b.c"}, None),
-        ({"kind": 2, "name": b"ada@a.org/../../server"}, "names no admin"),
-        ({"now": float("nan")}, "nothing is certified"),
-        ({"now": float("inf")}, "nothing is certified"),
-        ({"now": -1.0}, "nothing is certified"),
-        ({"now": 0.0}, "nothing is certified"),
-        ({"now": 1e300}, "nothing is certified"),
-        ({"now": time.time() + 86400}, "nothing is certified"),
-        ({"point": bytes(65)}, "for no P-256 key"),
-        ({"point": b"\x04" + bytes(64)}, "for no P-256 key"),
-        ({"point": b"\x04" + b"\xff" * 64}, "for no P-256 key"),
-        ({"point": b"\x02" + GOOD["point"][1:]}, "for no P-256 key"),
+        ({"kind": 2, "name": b"ada@a.org/../../server"}, "does not name a valid admin"),
+        ({"now": float("nan")}, "the signer does not certify"),
+        ({"now": float("inf")}, "the signer does not certify"),
+        ({"now": -1.0}, "the signer does not certify"),
+        ({"now": 0.0}, "the signer does not certify"),
+        ({"now": 1e300}, "the signer does not certify"),
+        ({"now": time.time() + 86400}, "the signer does not certify"),
+        ({"point": bytes(65)}, "not for a P-256 key"),
+        ({"point": b"\x04" + bytes(64)}, "not for a P-256 key"),
+        ({"point": b"\x04" + b"\xff" * 64}, "not for a P-256 key"),
+        ({"point": b"\x02" + GOOD["point"][1:]}, "not for a P-256 key"),
     ],
 )
 def test_a_request_that_says_what_cannot_be_is_refused(own, changed, reason):
@@ -155,7 +155,7 @@ def test_what_was_asked_for_before_the_authority_began_is_certified_from_its_beg
     first = read_chain(own.certify(asked(now=begins - 600), clock=time.time()))[0]
     assert first.not_valid_before_utc.timestamp() == begins
     assert first.not_valid_after_utc.timestamp() == int(begins - 600 + 7200)
-    with pytest.raises(BadInput, match="nothing is certified"):
+    with pytest.raises(BadInput, match="the signer does not certify"):
         own.certify(asked(now=begins - 7200), clock=time.time())
 
 
@@ -256,7 +256,7 @@ def test_where_no_process_can_be_had_the_request_fails_and_a_later_one_does_not(
 def test_what_the_signer_refuses_its_client_raises_and_the_process_stays(issuing):
     assert issuing.cert
     pid = issuing._line.process.pid
-    with pytest.raises(BadInput, match="names no site"):
+    with pytest.raises(BadInput, match="does not name a valid site"):
         issuing.certify("site", "no such name", KEY.public_key(), now=time.time())
     assert issuing.certify("site", "site-1", KEY.public_key(), now=time.time())
     assert issuing._line.process.pid == pid
@@ -277,8 +277,8 @@ def copied(prod, tmp_path):
     [
         ("pair", BadInput, "do not belong together"),
         ("root", NotAllowed, "not from the root"),
-        ("garbage", BadInput, "no private key that we can read"),
-        ("open", BadInput, "open to others"),
+        ("garbage", BadInput, "not a private key that can be read"),
+        ("open", BadInput, "readable for other users"),
     ],
 )
 def test_an_authority_that_is_not_whole_or_not_the_roots_is_refused_in_words(copied, prod, spoil, kind, reason):
@@ -327,7 +327,7 @@ def test_a_certificate_for_another_key_is_not_taken_and_the_authority_stays(copi
     before = issuing.cert
     issuing.request()
     other = read_certificate(root.lend(keys.make().public_key(), now=time.time()))
-    with pytest.raises(BadInput, match="stays what it was"):
+    with pytest.raises(BadInput, match="was not changed"):
         issuing.take(other)
     assert issuing.cert == before
     assert (kit.work / PENDING).exists()

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from convoy.spec.kit import Kit
 
 P = ParamSpec("P")
-KIT_HELP = "An admin's kit (or CONVOY_KIT; default: the one in ./workspace)"
-SERVER_HELP = "Where the server answers, if not where the kit says"
-KUBE_HELP = "The server is the one that `convoy kube up` brought up, whatever runs here"
+KIT_HELP = "The admin kit to use (or CONVOY_KIT; default: the one in ./workspace)"
+SERVER_HELP = "The server's address, if it differs from the one in the kit"
+KUBE_HELP = "Use the server that `convoy kube up` started in the cluster, even if another one runs on this machine"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class How:
 
 def as_json(function: Callable[P, None]) -> Callable[P, None]:
     """Give a command the option --json."""
-    return click.option("--json", is_flag=True, help="JSON for programs")(function)
+    return click.option("--json", is_flag=True, help="Print JSON for programs")(function)
 
 
 def kit_options(function: Callable[P, None]) -> Callable[P, None]:
@@ -86,7 +86,7 @@ def _path_option(name: str, letter: str, default: str, what: str) -> Callable[..
     return click.option(f"--{name}", f"-{letter}", default=Path(default), type=click.Path(path_type=Path), help=said)
 
 
-workspace_option = _path_option("workspace", "w", "./workspace", "The folder of provisioned projects")
+workspace_option = _path_option("workspace", "w", "./workspace", "The folder that holds the provisioned projects")
 project_option = _path_option("project", "p", "project.yml", "The project file")
 
 

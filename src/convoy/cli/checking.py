@@ -33,7 +33,7 @@ def check(folder: Path) -> Checked:
     """Return what the folder holds. Raises `BadInput` for what is wrong with it, with file and line."""
     files = folders.gather(folder)
     if "job.yaml" not in files:
-        raise BadInput(f"{folder} has no job.yaml", fix="`convoy job new NAME` writes a folder that runs")
+        raise BadInput(f"{folder} has no job.yaml", fix="`convoy job new NAME` writes a job folder that runs")
     try:
         text = files["job.yaml"].decode()
     except UnicodeDecodeError as problem:

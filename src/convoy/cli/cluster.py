@@ -46,7 +46,7 @@ def found(project_file: Path, workspace: Path) -> Where:
     said = remembered.read(workspace / project.name)
     if said is None:
         raise BadInput(
-            f"{project.name} is in no cluster that this workspace knows of",
+            f"{project.name} is not in a cluster that this workspace knows",
             why=f"looked for {workspace / project.name / remembered.FILE}",
             fix="convoy kube up",
         )
@@ -79,7 +79,7 @@ def chart(screen: Screen, where: Where, folder: Path) -> None:
     made = helm.chart(project, where.place.options, kits.read(project, where.workspace, secrets=False))
     helm.write(folder, made)
     screen.data({"folder": str(folder), "files": sorted(made)})
-    screen.line(f"{len(made)} files are in {folder}; no secret is in them")
+    screen.line(f"{len(made)} files are in {folder}; they contain no secret")
     screen.line(f"helm upgrade --install {slug(project.name)} {folder}")
     screen.line("convoy kube render --kits-alone | kubectl apply -f -")
 
@@ -130,7 +130,7 @@ def status(screen: Screen, where: Where, context: str) -> None:
 
 
 def doctor(screen: Screen, where: Where, context: str) -> None:
-    """Say what a cluster has for a federation. Raises `NotAllowed` or `Refused` where `up` would not end well."""
+    """Say what a cluster has for a federation. Raises `NotAllowed` or `Refused` where `up` would not succeed."""
     from convoy.kube import doctor as work
     from convoy.kube.findings import Finding, State, lines
 
@@ -148,7 +148,9 @@ def doctor(screen: Screen, where: Where, context: str) -> None:
     if trouble:
         error = NotAllowed if all(one.name == "rights" for one in trouble) else Refused
         count = f"trouble in {len(trouble)} of {len(said)} findings"
-        raise error(f"{count}: `convoy kube up` would not end well", fix="mend that, then look again")
+        raise error(
+            f"{count}: `convoy kube up` would not succeed", fix="correct these problems, then run this command again"
+        )
 
 
 def logs(screen: Screen, where: Where, context: str, name: str, *, count: int, follow: bool) -> None:
@@ -181,8 +183,8 @@ def down(screen: Screen, where: Where, context: str, *, volumes: bool) -> None:
     if volumes:
         remembered.forget(where.folder)
     screen.data({"removed": went[0], "volumes": volumes})
-    stays = "nothing of it is left" if volumes else "volumes stay: `convoy kube up` goes on with them"
-    screen.line(f"{went[0]} objects are gone; {stays}")
+    stays = "nothing of it is left" if volumes else "the volumes stay: `convoy kube up` continues with them"
+    screen.line(f"{went[0]} objects are removed; {stays}")
 
 
 def _ask(context: str, call: Callable[[Cluster], Coroutine[Any, Any, None]]) -> None:

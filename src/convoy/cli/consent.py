@@ -33,8 +33,8 @@ def check(screen: Screen, path: Path, named: str, file: Path | None, person: str
     kit = whose.find(named, "", here=Path.cwd()).kit
     if kit.kind != "site" and file is None:
         raise BadInput(
-            f"{kit.root} is the kit of {_kind(kit)}, which knows no site's policy",
-            fix="name a site's with --kit FOLDER, or its policy with --policy FILE",
+            f"{kit.root} is the kit of {_kind(kit)} and contains no site policy",
+            fix="name a site's kit with --kit FOLDER, or its policy with --policy FILE",
         )
     policy = read_policy(file or kit.local / "policy.yaml")
     job, digest, signer = _bundled(path, kit) if path.is_file() else _folder(path)
@@ -49,10 +49,12 @@ def check(screen: Screen, path: Path, named: str, file: Path | None, person: str
     screen.data({"job": job.name, "site": site, "submitter": who.name, "allowed": True})
     screen.line(f"{site} would take {job.name} from {who.name}, {who.role} of {who.org}")
     if kit.kind != "site":
-        screen.line(f"`own` was read as {kit.org}, the organisation of this kit; at a site it is the site's")
+        screen.line(
+            f"`own` means {kit.org} here, the organisation of this kit; at a site it means the site's organisation"
+        )
     kept = [what for what, leaves in asdict(policy.leave).items() if not leaves]
     if kept:
-        screen.line(f"its {' and '.join(kept)} would stay there: `leave` in the policy says so")
+        screen.line(f"its {' and '.join(kept)} would stay at the site, because of `leave` in the policy")
 
 
 def _bundled(path: Path, kit: Kit) -> tuple[Job, str, str]:
@@ -66,7 +68,7 @@ def _folder(path: Path) -> tuple[Job, str, str]:
     """Return a folder's job.yaml: it has no digest yet, and nobody has signed it."""
     found = folders.gather(path)
     if "job.yaml" not in found:
-        raise BadInput(f"{path} has no job.yaml", fix="`convoy job new NAME` writes a folder that runs")
+        raise BadInput(f"{path} has no job.yaml", fix="`convoy job new NAME` writes a job folder that runs")
     return read_job(found["job.yaml"].decode(errors="replace"), str(path / "job.yaml")), "", ""
 
 
@@ -75,7 +77,11 @@ def _self(kit: Kit) -> str:
     if kit.kind == "admin":
         return kit.name
     people = sorted(name for name, who in roll.current(kit)[0].participants.items() if who.kind == "admin")
-    raise BadInput("who would submit it?", why=f"there are {', '.join(people)}", fix="name one with --as PERSON")
+    raise BadInput(
+        "the submitter of the job is not known",
+        why=f"federation.json lists {', '.join(people)}",
+        fix="name one with --as PERSON",
+    )
 
 
 def refused(screen: Screen, folder: Path) -> None:
@@ -84,7 +90,7 @@ def refused(screen: Screen, folder: Path) -> None:
     found = [it for it in refusals.held(kit.work) if it.digest not in admission.approved(kit)]
     screen.data({"refused": [asdict(it) for it in found]})
     rows = [(it.digest[:LEAST], it.name, f"{it.submitter} ({it.role} of {it.org})", it.reason) for it in found]
-    screen.table(("digest", "job", "submitter", "refused because"), rows, empty="nothing waits for approval")
+    screen.table(("digest", "job", "submitter", "refused because"), rows, empty="no job waits for approval")
 
 
 def written_out(screen: Screen, folder: Path, digest: str, place: Path) -> None:
@@ -94,14 +100,16 @@ def written_out(screen: Screen, folder: Path, digest: str, place: Path) -> None:
     whole, about = _meant(digest, held)
     job = next((it.job for it in held if it.digest == whole), "")
     if not job:
-        raise NotFound(f"no refused bundle is {digest}", why="it may have ended", fix="convoy site refused --kit KIT")
+        raise NotFound(
+            f"there is no refused bundle {digest}", why="its job may have ended", fix="convoy site refused --kit KIT"
+        )
     if place.exists():
-        raise BadInput(f"{place} is there already", fix="name a folder that is not")
+        raise BadInput(f"{place} already exists", fix="name a folder that does not exist yet")
     data = (kit.work / "jobs" / job / "bundle").read_bytes()
     checked = bundle.verify(data, root_pem=kit.root_file.read_bytes(), project=kit.project, now=time.time())
     bundle.unpack(checked, place)
     screen.data({"digest": whole, "folder": str(place), "files": sorted(checked.files)})
-    screen.line(f"{about}, as it was signed: {place}")
+    screen.line(f"the files of {about}, as they were signed, are in {place}")
     screen.table(("file", "size"), [(name, size(len(checked.files[name]))) for name in sorted(checked.files)])
 
 
@@ -115,10 +123,14 @@ def approve(screen: Screen, folder: Path, digest: str, note: str, *, now: float)
         _keep(kit, [*known, approvals.Approval(whole, when, note or about)])
     told = _told(kit, folder)
     screen.data({"digest": whole, "site": kit.name, "told": told})
-    screen.line(f"{kit.name} may run {about or 'the bundle'} ({whole[:LEAST]}…): it stands in local/approved.yaml")
+    screen.line(f"{kit.name} may run {about or 'the bundle'} ({whole[:LEAST]}…): it is listed in local/approved.yaml")
     if not about:
-        screen.line("no job that this site refused has that bundle: convoy site refused")
-    screen.line("its agent asks for the job again" if told else "its agent does not run: it takes the job when it does")
+        screen.line("this site has not refused a job with that bundle; `convoy site refused` lists the refused jobs")
+    screen.line(
+        "the site's agent asks for the job again"
+        if told
+        else "the site's agent is not running; it accepts the job at its next start"
+    )
 
 
 def _keep(kit: Kit, approved: list[approvals.Approval]) -> None:
@@ -130,7 +142,7 @@ def _keep(kit: Kit, approved: list[approvals.Approval]) -> None:
         raise BadInput(
             f"{kit.local / 'approved.yaml'} cannot be written",
             why=problem.strerror or str(problem),
-            fix=f"add this line where it comes from, and restart the site: {text.splitlines()[-1]}",
+            fix=f"add this line to the source of that file, and restart the site: {text.splitlines()[-1]}",
         ) from problem
 
 
@@ -142,11 +154,11 @@ def _meant(digest: str, held: list[refusals.Refusal]) -> tuple[str, str]:
         return wanted, found.get(wanted, "")
     if len(wanted) < LEAST or set(wanted) - set("0123456789abcdef"):
         why = f"wanted 64 hex digits, or the first {LEAST} or more of a bundle that this site refused"
-        raise BadInput(f"{digest!r} is no digest", why=why, fix="convoy site refused --kit KIT")
+        raise BadInput(f"{digest!r} is not a digest", why=why, fix="convoy site refused --kit KIT")
     if len(found) != 1:
-        why = "; ".join(f"{whole} is {about}" for whole, about in found.items()) or "it may have ended"
+        why = "; ".join(f"{whole} is {about}" for whole, about in found.items()) or "its job may have ended"
         what = f"{len(found) or 'no'} bundles that this site refused begin with {digest}"
-        raise NotFound(what, why=why, fix="see them: convoy site refused --kit KIT; or give all 64 digits")
+        raise NotFound(what, why=why, fix="list them with `convoy site refused --kit KIT`, or give all 64 digits")
     return next(iter(found.items()))
 
 
@@ -166,7 +178,9 @@ def _site(folder: Path) -> Kit:
     """Return a site's kit. Raises `BadInput` for another's."""
     kit = at_home(read_kit(folder))
     if kit.kind != "site":
-        raise BadInput(f"{folder} is the kit of {_kind(kit)}", fix="this is for a site's owner: name the site's kit")
+        raise BadInput(
+            f"{folder} is the kit of {_kind(kit)}", fix="this command is for a site's owner; name the site's kit"
+        )
     return kit
 
 

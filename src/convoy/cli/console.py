@@ -75,7 +75,7 @@ def _words(line: str) -> list[str]:
     try:
         words = shlex.split(line)
     except ValueError as problem:
-        raise BadInput("this line cannot be read", why=str(problem), fix="close every quote") from problem
+        raise BadInput("this line cannot be parsed", why=str(problem), fix="close every quotation mark") from problem
     return ["help", *words[1:]] if words[:1] == ["?"] else words
 
 
@@ -89,11 +89,11 @@ async def _do(client: Client, screen: Screen, around: Around, words: list[str], 
         near = [INSTEAD[name]] if name in INSTEAD else get_close_matches(name, VERBS, n=1)
         raise BadInput(f"there is no verb {name!r}", fix=f"did you mean {near[0]}?" if near else "help")
     if not verb.least <= len(rest) <= verb.most:
-        raise BadInput(f"{name} was given {len(rest)} words", fix=f"{name} {verb.takes}".strip())
+        raise BadInput(f"{name} does not take {len(rest)} words", fix=f"{name} {verb.takes}".strip())
     if verb.asks and verb.kinds == JOB:
         await client.find(rest[0])  # nobody is asked about a job that is not there
     if verb.asks and not await confirm(f"{' '.join(words)}: are you sure?"):
-        screen.line("nothing was done")
+        screen.line("nothing was changed")
         return
     with _interruptible():
         await verb.call(client, screen, around, rest)

@@ -12,17 +12,21 @@ app = group("eks", "Make an Amazon EKS cluster for a federation")
 
 
 @app.command()
-@click.option("--name", default="convoy", show_default=True, help="The cluster's")
-@click.option("--region", default="us-west-2", show_default=True, help="Of AWS")
+@click.option("--name", default="convoy", show_default=True, help="The name of the cluster")
+@click.option("--region", default="us-west-2", show_default=True, help="The AWS region")
 @click.option("--nodes", default=2, show_default=True, type=click.IntRange(1, 100), help="Machines")
-@click.option("--gpu-nodes", default=0, show_default=True, type=click.IntRange(0, 100), help="Machines with a GPU")
-@click.option("--output", "-o", default=Path(), type=click.Path(path_type=Path), help="The folder (default: this one)")
-@click.option("--force", is_flag=True, help="Write over files that say something else")
+@click.option(
+    "--gpu-nodes", default=0, show_default=True, type=click.IntRange(0, 100), help="The number of machines with a GPU"
+)
+@click.option(
+    "--output", "-o", default=Path(), type=click.Path(path_type=Path), help="The folder to write to (default: this one)"
+)
+@click.option("--force", is_flag=True, help="Overwrite files with different content")
 @as_json
 def cluster(*, name: str, region: str, nodes: int, gpu_nodes: int, output: Path, force: bool, json: bool) -> None:
-    """Write cluster.yaml for eksctl and storage-class.yaml for kubectl; nothing is made at AWS yet.
+    """Write cluster.yaml for eksctl and storage-class.yaml for kubectl; this makes nothing at AWS.
 
-    A file that is there and says something else, because it was edited or made for other options, stays as it is.
+    An existing file with different content, because it was edited or made with other options, is not overwritten.
     """
     from convoy.cli.output import Screen
     from convoy.eks import config
@@ -36,9 +40,9 @@ def cluster(*, name: str, region: str, nodes: int, gpu_nodes: int, output: Path,
     others = [file for file, said in made.items() if file.exists() and file.read_text(errors="replace") != said]
     if others and not force:
         raise BadInput(
-            f"{' and '.join(map(str, others))} would be lost",
-            why="it is there, and says something else: it was edited, or made for other options",
-            fix="choose another folder with -o, or write over it with --force",
+            f"{' and '.join(map(str, others))} would be overwritten",
+            why="the file exists with different content: it was edited, or made with other options",
+            fix="choose another folder with -o, or overwrite it with --force",
         )
     output.mkdir(parents=True, exist_ok=True)
     for file, said in made.items():
@@ -52,17 +56,21 @@ def cluster(*, name: str, region: str, nodes: int, gpu_nodes: int, output: Path,
 
 
 @app.command()
-@click.option("--name", default="convoy", show_default=True, help="The cluster's")
-@click.option("--region", default="us-west-2", show_default=True, help="Of AWS")
+@click.option("--name", default="convoy", show_default=True, help="The name of the cluster")
+@click.option("--region", default="us-west-2", show_default=True, help="The AWS region")
 @click.option(
-    "--gpu-nodes", default=0, show_default=True, type=click.IntRange(0, 100), help="Machines with a GPU wanted"
+    "--gpu-nodes",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, 100),
+    help="The number of machines with a GPU that you want",
 )
 @as_json
 def doctor(*, name: str, region: str, gpu_nodes: int, json: bool) -> None:
-    """Look whether a cluster is fit for a federation, and change nothing; each finding names the command that mends it.
+    """Check whether a cluster is fit for a federation, and change nothing; each problem comes with its correction.
 
-    It asks AWS with your own credentials, and the cluster where a context of your kubeconfig leads to it. Exit code 1
-    if something is missing, 2 if something could not be looked at.
+    It asks AWS with your own credentials, and the cluster itself if a context of your kubeconfig leads to it. The exit
+    code is 1 if something is missing, and 2 if something could not be checked.
     """
     from convoy.cli import fitness
     from convoy.cli.output import Screen

@@ -37,12 +37,12 @@ def say(screen: Screen, which: Which, facts: Facts) -> None:
         raise Refused(
             f"{which.name} is not fit for a federation yet: trouble in {len(trouble)} of {len(found)} findings",
             why=", ".join(trouble),
-            fix="do what stands under each, then `convoy eks doctor` again",
+            fix="run the command under each problem, then `convoy eks doctor` again",
         )
     if unseen:
         raise NotAllowed(
-            f"no trouble in what was looked at; {len(unseen)} of {len(found)} were not",
+            f"no trouble was found, but {len(unseen)} of {len(found)} checks could not be made",
             why=", ".join(unseen),
-            fix="what stands under each lets you look",
+            fix="the command under each of them makes the check possible",
         )
     screen.line(f"{which.name} is fit for a federation. Next: `convoy kube up --image IMAGE`")

@@ -17,14 +17,14 @@ folder_argument = click.argument("folder", metavar="FOLDER", type=click.Path(pat
 @click.argument("name")
 @as_json
 def new(name: str, json: bool) -> None:
-    """Write a job folder NAME that runs as it is."""
+    """Write a job folder NAME that runs without changes."""
     from convoy.cli import new as template
     from convoy.cli.output import Screen
 
     folder = template.write(name, Path.cwd())
     screen = Screen(json=json)
     screen.data({"folder": str(folder), "files": sorted(file.name for file in folder.iterdir())})
-    screen.line(f"{folder}/ runs as it is: convoy job submit {name} --watch")
+    screen.line(f"{folder}/ runs without changes: convoy job submit {name} --watch")
 
 
 @app.command()
@@ -38,16 +38,16 @@ def check(folder: Path, json: bool) -> None:
     said = checking.check(folder)
     screen = Screen(json=json)
     screen.data(said)
-    screen.line(f"{said['name']}: {said['files']} files, {said['bytes']} bytes; nothing is wrong with it")
+    screen.line(f"{said['name']}: {said['files']} files, {said['bytes']} bytes; no problems found")
     for file in said["shadowed"]:
         screen.line(
-            f"note: {file} has the name of a module of Python: imports find that one; rename it to import yours"
+            f"note: {file} has the name of a Python module, and imports find that module; rename the file to import it"
         )
 
 
 @app.command()
 @folder_argument
-@click.option("--watch", "-w", is_flag=True, help="Follow it to its end")
+@click.option("--watch", "-w", is_flag=True, help="Follow the job until it ends")
 @asking
 def submit(how: How, folder: Path, watch: bool) -> None:
     """Sign a job's folder and submit it."""
@@ -58,10 +58,12 @@ def submit(how: How, folder: Path, watch: bool) -> None:
 
 @app.command("list")
 @click.argument("name", default="")
-@click.option("-n", "count", default=0, type=click.IntRange(0), metavar="COUNT", help="At most so many; 0: all")
+@click.option(
+    "-n", "count", default=0, type=click.IntRange(0), metavar="COUNT", help="The largest number of jobs to list; 0: all"
+)
 @asking
 def list_(how: How, name: str, count: int) -> None:
-    """List the jobs, newest first; of those whose name or id begins with NAME."""
+    """List the jobs, newest first; with NAME, only those whose name or id begins with it."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.jobs(to.client, to.screen, name=name, count=count))
@@ -71,7 +73,7 @@ def list_(how: How, name: str, count: int) -> None:
 @job_argument
 @asking
 def show(how: How, job: str) -> None:
-    """Show a job: rounds, who took part, who was left out and why, what failed."""
+    """Show a job: its rounds, the sites that took part, the sites that were left out and why, and what failed."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.show(to.client, to.screen, job))
@@ -89,8 +91,8 @@ def watch(how: How, job: str) -> None:
 
 @app.command()
 @job_argument
-@click.option("--follow", "-f", is_flag=True, help="Go on until the job ends")
-@click.option("--site", default="", help="Of this site alone; `server` is the workflow")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing until the job ends")
+@click.option("--site", default="", help="Only the log of this site; `server` is the workflow")
 @asking
 def logs(how: How, job: str, follow: bool, site: str) -> None:
     """Print what a job's code printed, at every site."""
@@ -107,11 +109,11 @@ def logs(how: How, job: str, follow: bool, site: str) -> None:
     "folder",
     metavar="DIR",
     type=click.Path(path_type=Path),
-    help="Where to (default: transfer/NAME-ID of the kit)",
+    help="The folder to write to (default: transfer/NAME-ID of the kit)",
 )
 @asking
 def fetch(how: How, job: str, folder: Path | None) -> None:
-    """Download a job's results; again, to go on where it broke off."""
+    """Download a job's results; run it again to continue an interrupted download."""
     from convoy.cli import verbs
 
     async def call(to: Asked) -> None:
@@ -124,7 +126,7 @@ def fetch(how: How, job: str, folder: Path | None) -> None:
 @job_argument
 @asking
 def abort(how: How, job: str) -> None:
-    """End a job; returns when nothing of it runs any more."""
+    """End a job; returns when all its processes have ended."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.abort(to.client, to.screen, job))
@@ -134,7 +136,7 @@ def abort(how: How, job: str) -> None:
 @job_argument
 @asking
 def delete(how: How, job: str) -> None:
-    """Forget an ended job and its results."""
+    """Delete an ended job and its results."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.delete(to.client, to.screen, job))
@@ -142,10 +144,10 @@ def delete(how: How, job: str) -> None:
 
 @app.command()
 @job_argument
-@click.option("--yes", "-y", is_flag=True, help="Sign the files without a look at them")
+@click.option("--yes", "-y", is_flag=True, help="Sign the files without showing them first")
 @asking
 def clone(how: How, job: str, yes: bool) -> None:
-    """Submit a job once more, as one's own; shows its files, and asks before it signs what JOB does not name whole."""
+    """Submit a job again under your name; shows its files, and asks first unless JOB is a whole id."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.clone(to.client, to.screen, job, yes=yes))

@@ -45,12 +45,14 @@ def enrol(screen: Screen, folder: Path, *, token: str, server: str) -> None:
         enrolment.read_token(token)
     kit = _whole(folder, token)
     if kit.kind == "server":
-        raise BadInput("a server certifies itself", why=f"{folder} is the server's kit", fix=f"convoy run {folder}")
+        raise BadInput(
+            "a server issues its own certificate", why=f"{folder} is the server's kit", fix=f"convoy run {folder}"
+        )
     if kit.enrolled and not token:
         raise BadInput(
-            f"{kit.name} is enrolled already",
+            f"{kit.name} is already enrolled",
             why=f"its certificate is {kit.cert_file}",
-            fix="with a new invitation: --token TOKEN; to see until when it is good: convoy kit inspect KIT",
+            fix="for a new invitation: --token TOKEN; to see when the certificate expires: convoy kit inspect KIT",
         )
     asyncio.run(joining.enrol(kit, server=server, token=token, patience_s=PATIENCE_S))
     _enrolled(screen, kit)
@@ -80,10 +82,10 @@ def renew(screen: Screen, folder: Path, *, server: str) -> None:
     else:
         raise BadInput(
             f"a {kit.kind} renews its certificate by itself",
-            why="at half its life, while it runs",
-            fix="another authority for a server: convoy federation issue"
+            why="after half of the certificate's lifetime, while it runs",
+            fix="for a new issuing authority of the server: convoy federation issue"
             if kit.kind == "server"
-            else "once it is over: convoy site invite NAME, then convoy kit enrol KIT --token TOKEN",
+            else "if the certificate has expired: convoy site invite NAME, then convoy kit enrol KIT --token TOKEN",
         )
     _enrolled(screen, kit)
 
@@ -97,7 +99,7 @@ def invite(how: How, place: Place, name: str) -> None:
     """Make a join token for a participant of project.yml, and tell the server."""
     screen = Screen(json=how.json)
     made = kits.invite(place.project(), place.workspace, name, now=time.time())
-    screen.line(f"{name} may join with the kit {made.kit}, or with a kit that it has:")
+    screen.line(f"{name} may join with the kit {made.kit}, or with its existing kit:")
     screen.line(f"  convoy kit enrol KIT --token {made.token}")
     told = _told(how, screen, place.project(), made)
     screen.data({"kit": str(made.kit), "name": name, "expires_at": made.known.expires_at, "server_told": told})
@@ -108,12 +110,14 @@ def invite_site(how: How, place: Place, name: str, org: str) -> None:
     known = {site.name: site for site in place.project().sites}
     if name not in known:
         if not org:
-            raise BadInput(f"{place.project_file} has no site {name!r}", fix=f"convoy site invite {name} --org ORG")
+            raise BadInput(
+                f"{place.project_file} does not list a site {name!r}", fix=f"convoy site invite {name} --org ORG"
+            )
         text = with_site(yamls.read_text(place.project_file), name, org, file=str(place.project_file))
         mode = place.project_file.stat().st_mode & 0o777
         files.write(place.project_file, text.encode(), mode=mode)
     elif org and known[name].org != org:
-        raise BadInput(f"{name} is of {known[name].org}", why=f"asked for {org}", fix="leave --org out")
+        raise BadInput(f"{name} belongs to {known[name].org}", why=f"asked for {org}", fix="leave --org out")
     invite(how, place, name)
 
 
@@ -127,7 +131,7 @@ async def _lend(to: Asked, place: Place) -> None:
     asked = await to.client.ask_for_authority()
     pem = kits.lend(project, place.workspace, asked.encode(), now=time.time())
     await to.client.give_authority(pem.decode())
-    to.screen.line("the server issues with another authority: it is good for 90 days, and sites renew now")
+    to.screen.line("the server uses a new issuing authority, valid for 90 days; sites renew their certificates now")
 
 
 def roll(how: How, place: Place, step: str, *, force: bool = False) -> None:
@@ -145,8 +149,8 @@ def roll(how: How, place: Place, step: str, *, force: bool = False) -> None:
             if not force and (missing := await _missing(to.client, project, rolling.begun_at(state))):
                 raise Refused(
                     f"{', '.join(missing)} cannot know the new root yet",
-                    why="no connection and no login since `roll begin`: it would be locked out",
-                    fix="wait for them; or add --force, then `convoy kit invite NAME` and give each its new kit",
+                    why="no connection and no login since `roll begin`: they would be locked out",
+                    fix="wait for them; or add --force, then `convoy kit invite NAME` for each, and hand over the kits",
                 )
             await _lend(to, place)
         await _publish(to, place, rolling.step(step, project.name))
@@ -165,9 +169,9 @@ async def _missing(person: client.Client, project: Project, since: float) -> lis
 
 
 _NEXT = {
-    "begin": "both roots are trusted; once every site and every admin was connected since: convoy federation roll turn",
-    "turn": "the new root signs, sites renew now; days later: convoy federation roll finish",
-    "finish": "the old root is trusted no more",
+    "begin": "both roots are trusted; when all sites and admins have connected: convoy federation roll turn",
+    "turn": "the new root signs now, and sites renew their certificates; days later: convoy federation roll finish",
+    "finish": "the old root is no longer trusted",
 }
 
 
@@ -184,16 +188,16 @@ async def _publish(to: Asked, place: Place, step: Callable[[Path], None] | None 
     signed = kits.who_is_who(project, place.workspace, now=time.time(), step=step)
     found = await to.client.publish(signed)
     to.screen.data({"number": found.number, "sites": found.sites})
-    to.screen.line(f"federation.json number {found.number} counts now: {len(found.sites)} sites")
+    to.screen.line(f"federation.json number {found.number} is in effect: {len(found.sites)} sites")
 
 
 def _keep_in(project: Project, name: str) -> None:
     """Raise `Refused` for a project in which whoever publishes it could not publish the next one."""
     if not any(one.name == name and one.role == "project_admin" for one in project.admins):
         raise Refused(
-            f"{name} would be shut out",
+            f"{name} would be locked out",
             why="project.yml does not list this name as a project_admin",
-            fix="put it back, or let another project_admin publish this: --kit THEIRS",
+            fix="add it again, or let another project_admin publish this: --kit FOLDER",
         )
 
 
@@ -212,7 +216,7 @@ def _told(how: How, screen: Screen, project: Project, made: kits.Invitation) -> 
         if not made.server_has:
             raise
         screen.line(f"the server was not told: {problem.what}")
-        screen.line("it knows when it starts from its kit there; or run this again while it runs")
+        screen.line("run this command again while the server runs; or start the server from its new kit")
         return False
-    screen.line("the server knows")
+    screen.line("the server was told")
     return True

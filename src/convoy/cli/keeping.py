@@ -32,7 +32,7 @@ async def _keep(screen: Screen, prod: Path) -> None:
     loop = asyncio.get_running_loop()
     for sign in SIGNS:
         loop.add_signal_handler(sign, keeper.stopping.set)
-    screen.line("kept running: what dies is started again; Ctrl-C stops all")
+    screen.line("nodes that die are started again; Ctrl-C stops all of them")
     async with asyncio.TaskGroup() as group:
         for name in keeper.nodes:
             group.create_task(keeper.stay(name))
@@ -63,7 +63,7 @@ class Keeper:
                 return
             if await self._ready(name):
                 backoff.reset()
-                self._say(name, "runs again")
+                self._say(name, "was restarted")
 
     async def _ended(self, node: Node) -> bool:
         """Wait for a node's process to end; return False if all are to stop."""
@@ -88,7 +88,7 @@ class Keeper:
         try:
             started = up.begin(read_kit(Path(dead.kit)), dead.health_port)
         except (ConvoyError, OSError) as problem:  # its owner is at work on the kit: the next attempt may do
-            self._say(name, f"does not start: {errors.line(problem)}")
+            self._say(name, f"cannot be started: {errors.line(problem)}")
             return True
         self.nodes[name], self.pipes[name] = started.node, started.pipe
         up.record(self.prod, up.kits_of(self.prod), list(self.nodes.values()))

@@ -51,10 +51,12 @@ def _identity(kit: Kit, *, now: float) -> dict[str, str]:
     """Return what a kit says of its certificate; of a server's kit, that of its issuing authority."""
     file = kit.issuing_files[1] if kit.kind == "server" else kit.cert_file
     if not file.exists():
-        return {"identity": f"none yet: it joins with its token at its first start, or by: convoy kit enrol {kit.root}"}
+        return {
+            "identity": f"none yet: it joins with its token at its first start, or with: convoy kit enrol {kit.root}"
+        }
     cert = authority.read_certificate(file.read_bytes(), name=str(file))
     left = cert.not_valid_after_utc.timestamp() - now
-    until = f"{output.span(left)} left" if left > 0 else f"over for {output.span(-left)}"
+    until = f"{output.span(left)} left" if left > 0 else f"expired {output.span(-left)} ago"
     return {
         "identity": "an issuing authority" if kit.kind == "server" else ", ".join(_names(cert)),
         "valid until": f"{cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC ({until})",
@@ -62,7 +64,7 @@ def _identity(kit: Kit, *, now: float) -> dict[str, str]:
     }
 
 
-WHOLE: Final = "the kit is whole, what it proves itself with is private, and nobody else may write to it"
+WHOLE: Final = "the kit is complete, its key or token is private, and nobody else can write to it"
 
 
 def verify(folder: Path, *, now: float) -> list[Finding]:
@@ -74,17 +76,17 @@ def verify(folder: Path, *, now: float) -> list[Finding]:
     with contextlib.suppress(BadInput):  # settings that cannot be read are found below
         kit = at_home(kit)
     if kit.kind != "server" and not kit.enrolled:
-        proof = "it has a join token, with which it gets its certificate at its first start"
+        proof = "it has a join token, and gets its certificate at its first start"
     else:
-        proof = "the certificate is the project's, in time, for this participant"
+        proof = "the certificate is valid, of this project and for this participant"
     checks: list[tuple[str, Callable[[], object]]] = [
         (proof, lambda: peers.check_own(kit, now=now)),
-        *([("the private key is the certificate's", lambda: peers.check_pair(kit))] if kit.enrolled else []),
+        *([("the private key belongs to the certificate", lambda: peers.check_pair(kit))] if kit.enrolled else []),
         ("federation.json is signed by the root and lists this participant", lambda: _check_place(kit)),
     ]
     if kit.kind != "admin":
         checks.append(("local/node.yaml can be read", lambda: read_settings(kit)))
-        checks.append(("the data that local/node.yaml names was looked for", lambda: _look_for_data(kit)))
+        checks.append(("the data that local/node.yaml names is checked", lambda: _look_for_data(kit)))
     if kit.kind == "site":
         checks.append(("local/policy.yaml can be read", lambda: read_policy(kit.local / "policy.yaml")))
     return [Finding(WHOLE, ok=True), *(_run(what, check) for what, check in checks)]
@@ -110,7 +112,7 @@ def _look_for_data(kit: Kit) -> str:
         missing = read_settings(kit).missing_data
     except BadInput:  # the check before this one says so
         return ""
-    return f"warning: not there: {', '.join(missing)}" if missing else ""
+    return f"warning: missing: {', '.join(missing)}" if missing else ""
 
 
 def _check_place(kit: Kit) -> None:
@@ -118,7 +120,10 @@ def _check_place(kit: Kit) -> None:
     known, _ = roll.current(kit)
     listed = known.participants.get(kit.name)
     if known.project != kit.project or listed is None or listed.kind != kit.kind:
-        raise NotAllowed(f"federation.json number {known.number} has no {kit.kind} {kit.name}", fix="provision anew")
+        raise NotAllowed(
+            f"federation.json number {known.number} does not list {kit.kind} {kit.name}",
+            fix="run `convoy provision` again",
+        )
 
 
 def _names(cert: x509.Certificate) -> list[str]:

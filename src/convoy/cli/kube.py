@@ -17,9 +17,13 @@ def chosen(function: Any) -> Any:
     """Give a command the options that say which cluster, and what is to be different there."""
     file = click.Path(path_type=Path)
     for option in (
-        click.option("--values", type=file, help="What is to be different, as YAML: docs/kubernetes.md lists it"),
-        click.option("--image", default="", help="The image of server and sites, instead of that in the values"),
-        click.option("--namespace", "-n", default="", help="The namespace (default: the project's name)"),
+        click.option("--values", type=file, help="A YAML file with options (docs/kubernetes.md lists them)"),
+        click.option(
+            "--image", default="", help="The image of the server and the sites, instead of the one in the values file"
+        ),
+        click.option(
+            "--namespace", "-n", default="", help="The namespace of the federation (default: the project's name)"
+        ),
     ):
         function = option(function)
     return function
@@ -27,16 +31,20 @@ def chosen(function: Any) -> Any:
 
 def context_option(function: Any) -> Any:
     """Give a command the context of the person's kubeconfig."""
-    return click.option("--context", default="", help="Of your kubeconfig (default: the one of `up`, or the current)")(
-        function
-    )
+    return click.option(
+        "--context",
+        default="",
+        help="The context of your kubeconfig (default: the one that `up` used, or the current one)",
+    )(function)
 
 
 @app.command()
 @place_options
 @chosen
-@click.option("--with-kits", is_flag=True, help="With the Secrets that hold join tokens and keys: keep them safe")
-@click.option("--kits-alone", is_flag=True, help="Those Secrets and nothing else, beside a chart")
+@click.option(
+    "--with-kits", is_flag=True, help="Also print the Secrets with join tokens and keys; keep the output safe"
+)
+@click.option("--kits-alone", is_flag=True, help="Print only these Secrets, to apply together with a chart")
 @as_json
 def render(
     *,
@@ -49,7 +57,7 @@ def render(
     kits_alone: bool,
     json: bool,
 ) -> None:
-    """Print the objects of a federation as YAML, for kubectl apply or GitOps; no secret is in it."""
+    """Print the objects of a federation as YAML, for kubectl apply or GitOps; without secrets by default."""
     from convoy.cli import cluster as command
     from convoy.cli.output import Screen
 
@@ -60,12 +68,14 @@ def render(
 @app.command()
 @place_options
 @chosen
-@click.option("--output", "-o", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="The chart's")
+@click.option(
+    "--output", "-o", required=True, metavar="FOLDER", type=click.Path(path_type=Path), help="The folder of the chart"
+)
 @as_json
 def chart(
     *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, output: Path, json: bool
 ) -> None:
-    """Write a federation as a Helm chart: what `render` prints, with what may differ as values; no secret is in it."""
+    """Write a federation as a Helm chart: the objects of `render`, with values for what may differ; without secrets."""
     from convoy.cli import cluster as command
     from convoy.cli.output import Screen
 
@@ -74,12 +84,21 @@ def chart(
 
 @app.command()
 @click.option(
-    "--requirements", "-r", required=True, type=click.Path(path_type=Path), help="A file in this folder or below it"
+    "--requirements",
+    "-r",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The requirements file, in this folder or below it",
 )
-@click.option("--image", default="", help="Convoy's own image (default: that of this version)")
-@click.option("--base", default="docker.io/library/python:3.11-slim", show_default=True, help="What it was built on")
+@click.option("--image", default="", help="Convoy's own image (default: the one of this version)")
+@click.option(
+    "--base",
+    default="docker.io/library/python:3.11-slim",
+    show_default=True,
+    help="The image on which Convoy's image was built",
+)
 def image(requirements: Path, image: str, base: str) -> None:
-    """Print a Containerfile for sites that need what a requirements file lists, such as torch or MONAI."""
+    """Print a Containerfile for sites that need more packages, such as torch or MONAI, from a requirements file."""
     from convoy.cli.output import Screen
     from convoy.kube.image import containerfile
     from convoy.kube.options import Options
@@ -93,7 +112,7 @@ def image(requirements: Path, image: str, base: str) -> None:
 @place_options
 @chosen
 @context_option
-@click.option("--patience", default="5m", metavar="TIME", help="How long nothing may change before this gives up")
+@click.option("--patience", default="5m", metavar="TIME", help="Give up when nothing has changed for this time")
 @as_json
 def up(
     *,
@@ -106,7 +125,7 @@ def up(
     patience: str,
     json: bool,
 ) -> None:
-    """Bring a federation up in a cluster; ends when every site has registered. Twice is once."""
+    """Start a federation in a cluster; returns when every site has registered. A second run changes nothing."""
     from convoy.cli import cluster as command
     from convoy.cli.output import Screen
     from convoy.spec.units import duration_s
@@ -123,7 +142,7 @@ def up(
 def doctor(
     *, project: Path, workspace: Path, namespace: str, image: str, values: Path | None, context: str, json: bool
 ) -> None:
-    """Look at a cluster before `up`, and change nothing: what is there, what is missing, what to do about it."""
+    """Check a cluster before `up`, and change nothing: shows what is missing, and what to do about it."""
     from convoy.cli import cluster as command
     from convoy.cli.output import Screen
 
@@ -135,7 +154,7 @@ def doctor(
 @context_option
 @as_json
 def status(project: Path, workspace: Path, context: str, json: bool) -> None:
-    """Show the nodes of a federation in a cluster, and what each waits for."""
+    """Show the nodes of a federation in a cluster, and what each of them waits for."""
     from convoy.cli import cluster as command
     from convoy.cli.output import Screen
 
@@ -144,8 +163,10 @@ def status(project: Path, workspace: Path, context: str, json: bool) -> None:
 
 @app.command()
 @click.argument("node", metavar="NAME")
-@click.option("--follow", "-f", is_flag=True, help="Go on as it grows")
-@click.option("-n", "count", default=100, type=click.IntRange(1), metavar="COUNT", help="The last so many lines")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new lines")
+@click.option(
+    "-n", "count", default=100, type=click.IntRange(1), metavar="COUNT", help="Begin with this many of the last lines"
+)
 @place_options
 @context_option
 @as_json
@@ -158,7 +179,9 @@ def logs(*, node: str, follow: bool, count: int, project: Path, workspace: Path,
 
 
 @app.command()
-@click.option("--kit", default="", metavar="FOLDER", help="An admin's kit (or CONVOY_KIT; default: the one of `up`)")
+@click.option(
+    "--kit", default="", metavar="FOLDER", help="The admin kit to use (or CONVOY_KIT; default: the one that `up` used)"
+)
 @place_options
 def console(kit: str, project: Path, workspace: Path) -> None:
     """Open the console (`convoy console`) of this project's federation in a cluster."""
@@ -169,12 +192,12 @@ def console(kit: str, project: Path, workspace: Path) -> None:
 
 
 @app.command()
-@click.option("--volumes", is_flag=True, help="Also what was kept: jobs, results, identities, and the namespaces")
+@click.option("--volumes", is_flag=True, help="Also remove the volumes (jobs, results, identities) and the namespaces")
 @place_options
 @context_option
 @as_json
 def down(volumes: bool, project: Path, workspace: Path, context: str, json: bool) -> None:
-    """Take a federation out of a cluster; its volumes stay, and the next `up` goes on with them."""
+    """Remove a federation from a cluster; its volumes stay, and the next `up` continues with them."""
     from convoy.cli import cluster as command
     from convoy.cli.output import Screen
 

@@ -14,10 +14,10 @@ from convoy.cli.asking import How, as_json, asking, group, helped, kit_options, 
 
 
 @click.group("convoy", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--version", is_flag=True, help="Say the version")
+@click.option("--version", is_flag=True, help="Print the version")
 @click.pass_context
 def app(context: click.Context, version: bool) -> None:
-    """Federated learning: one model out of data that none of its owners may show."""
+    """Federated learning: train one model on data that never leaves its owners."""
     if version:
         import convoy
 
@@ -26,7 +26,7 @@ def app(context: click.Context, version: bool) -> None:
     helped(context)
 
 
-kits = group("kit", "Look into startup kits, and enrol them")
+kits = group("kit", "Inspect, verify and enrol startup kits")
 ABOUT_ALL = (sites.status, sites.problems, sites.restart, sites.shutdown)
 for words in (jobs.app, sites.app, sites.federation, policy.app, kits, audit.app, kube.app, eks.app, *ABOUT_ALL):
     app.add_command(words)
@@ -41,13 +41,18 @@ kit_argument = click.argument("kit", metavar="KIT", type=click.Path(path_type=Pa
     type=click.Path(path_type=Path),
     help="The project file (default: project.yml; a sample is written if there is none)",
 )
-@click.option("--offline", is_flag=True, help="Put ready keys into the kits, for networks where nobody can enrol")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Put ready keys into the kits, for networks where sites cannot reach the server to enrol",
+)
 @workspace_option
 @as_json
 def provision(project: Path | None, offline: bool, workspace: Path, json: bool) -> None:
     """Make a startup kit for each participant of a project.
 
-    A kit holds a join token, good once: its owner makes the key at the first start, and nobody else ever has it.
+    A kit holds a join token that works once. Its owner makes the private key at the first start; the key never leaves
+    that participant.
     """
     from convoy.cli import provision as command
     from convoy.cli.output import Screen
@@ -63,13 +68,15 @@ def provision(project: Path | None, offline: bool, workspace: Path, json: bool) 
 @app.command()
 @click.argument("prod", required=False, type=click.Path(path_type=Path))
 @click.option("--project", "-p", type=click.Path(path_type=Path), help="Run the newest kits of this project file")
-@click.option("--keep", is_flag=True, help="Stay, and start again what dies, until Ctrl-C or SIGTERM stops all")
+@click.option(
+    "--keep", is_flag=True, help="Stay in the foreground and restart nodes that die, until Ctrl-C or SIGTERM stops all"
+)
 @workspace_option
 @as_json
 def up(prod: Path | None, project: Path | None, keep: bool, workspace: Path, json: bool) -> None:
-    """Run a provisioned federation on this machine, a process for each node.
+    """Run a provisioned federation on this machine, with one process for each node.
 
-    PROD is a folder prod_NN; without it, the newest of the project in the workspace.
+    PROD is a folder prod_NN. Without it, the newest one of the project in the workspace is run.
     """
     from convoy.cli import up as command
     from convoy.cli.output import Screen
@@ -95,8 +102,10 @@ def ps(workspace: Path, json: bool) -> None:
 
 @app.command()
 @click.argument("node", metavar="NODE")
-@click.option("--follow", "-f", is_flag=True, help="Go on as it grows")
-@click.option("-n", "count", default=100, type=click.IntRange(1), metavar="COUNT", help="The last so many lines")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing new lines")
+@click.option(
+    "-n", "count", default=100, type=click.IntRange(1), metavar="COUNT", help="Begin with this many of the last lines"
+)
 @workspace_option
 @as_json
 def logs(node: str, follow: bool, count: int, workspace: Path, json: bool) -> None:
@@ -111,7 +120,7 @@ def logs(node: str, follow: bool, count: int, workspace: Path, json: bool) -> No
 @workspace_option
 @as_json
 def down(workspace: Path, json: bool) -> None:
-    """Stop what `up` started; jobs go on at the next `up`."""
+    """Stop the nodes that `up` started; their jobs continue at the next `up`."""
     from convoy.cli import up as command
     from convoy.cli.output import Screen
 
@@ -120,8 +129,10 @@ def down(workspace: Path, json: bool) -> None:
 
 @app.command()
 @kit_argument
-@click.option("--server", default="", metavar="HOST", help="The server's host, if not the kit's (sites)")
-@click.option("--health-port", type=click.IntRange(0, 65535), help="Instead of the one in node.yaml")
+@click.option(
+    "--server", default="", metavar="HOST", help="For a site: the server's host, if it differs from the one in the kit"
+)
+@click.option("--health-port", type=click.IntRange(0, 65535), help="The health port, instead of the one in node.yaml")
 @click.option("--ready-fd", type=int, hidden=True)
 def run(kit: Path, server: str, health_port: int | None, ready_fd: int | None) -> None:
     """Run the node that a kit describes, in the foreground, until SIGTERM."""
@@ -148,7 +159,7 @@ def console(kit: str, server: str, kube: bool) -> None:
 @kit_argument
 @as_json
 def inspect(kit: Path, json: bool) -> None:
-    """Show what a kit says: who, where, until when."""
+    """Show the content of a kit: participant, server address, expiry dates."""
     from convoy.cli import kit as command
     from convoy.cli.output import Screen
 
@@ -163,7 +174,7 @@ def inspect(kit: Path, json: bool) -> None:
 @as_json
 @click.pass_context
 def verify(context: click.Context, kit: Path, json: bool) -> None:
-    """Check that a kit is whole and can be started (exit code 4 if not)."""
+    """Check that a kit is complete and can be started (exit code 4 if not)."""
     from dataclasses import asdict
 
     from convoy.cli import kit as command
@@ -183,10 +194,12 @@ def verify(context: click.Context, kit: Path, json: bool) -> None:
 @kits.command()
 @kit_argument
 @click.option("--token", default="", help="A join token from a new invitation, instead of the kit's own")
-@click.option("--server", default="", metavar="HOST[:PORT]", help="Where the server answers, if not where the kit says")
+@click.option(
+    "--server", default="", metavar="HOST[:PORT]", help="The server's address, if it differs from the one in the kit"
+)
 @as_json
 def enrol(kit: Path, token: str, server: str, json: bool) -> None:
-    """Make a key and get its certificate, for a join token. A first start does this by itself."""
+    """Make a key and exchange a join token for its certificate. A first start does this by itself."""
     from convoy.cli import joining
     from convoy.cli.output import Screen
 
@@ -195,10 +208,12 @@ def enrol(kit: Path, token: str, server: str, json: bool) -> None:
 
 @kits.command()
 @kit_argument
-@click.option("--server", default="", metavar="HOST[:PORT]", help="Where the server answers, if not where the kit says")
+@click.option(
+    "--server", default="", metavar="HOST[:PORT]", help="The server's address, if it differs from the one in the kit"
+)
 @as_json
 def renew(kit: Path, server: str, json: bool) -> None:
-    """Get a certificate for another key; who has the project's root at hand may do so after the old one's end."""
+    """Get a certificate for a new key; with the root key on this machine, also after the old one has expired."""
     from convoy.cli import joining
     from convoy.cli.output import Screen
 
@@ -220,7 +235,7 @@ def invite(how: How, name: str, project: Path, workspace: Path) -> None:
 @click.argument("name", metavar="NAME")
 @asking
 def revoke(how: How, name: str) -> None:
-    """Take a person's certificates and open invitations back: who holds them is logged out, and in no more."""
+    """Revoke a person's certificates and invitations: whoever holds them is logged out and cannot log in again."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.revoke_admin(to.client, to.screen, name))
@@ -253,7 +268,7 @@ def main() -> None:
 
             traceback.print_exception(problem)
             why = f"{type(problem).__name__}: {problem}"
-            known = Bug("this is a bug of Convoy", why=why, fix="report it with the above")
+            known = Bug("this is a bug in Convoy", why=why, fix="report it, together with the text above")
         status = output.fail(known, as_json=in_json)
     sys.exit(status if isinstance(status, int) else 0)
 

@@ -9,34 +9,35 @@ from convoy.errors import BadInput
 from convoy.spec import names
 
 JOB: Final = """\
-# What this job is made of. `convoy job check {name}` checks it, `convoy job submit {name} --watch` runs it.
+# The settings of this job. `convoy job check {name}` checks it, `convoy job submit {name} --watch` runs it.
 name: {name}
 
-# The server's half: built in (fedavg), or a function of your own in this folder (flow.py:run).
+# The workflow runs at the server: built in (fedavg), or your own function in this folder (flow.py:run).
 workflow: fedavg
 with:
-  rounds: 5            # turns of: send the model out, train at the sites, average
-  min_sites: 1         # a round needs the updates of so many sites
+  rounds: 5            # in each round: send the model out, train at the sites, average
+  min_sites: 1         # a round needs the updates of at least this many sites
   evaluate: true       # sites also measure each round's model
-  best: min:loss       # keep the round whose loss is the least as the best model
+  best: min:loss       # keep the model with the lowest loss as the best model
   # deadline: 2m       # a round does not wait longer than this for its last site
-  # sample: 10         # ask so many sites, chosen anew in each round; 0 asks all
+  # sample: 10         # ask this many sites, drawn at random in each round; 0 asks all
 
-# The sites' half: a script with @convoy.train functions or a loop over convoy.tasks(), or train.py:function.
+# The trainer runs at the sites: a script with @convoy.train functions or a loop over convoy.tasks(), or
+# train.py:function.
 trainer: train.py
 
 # Where the first model comes from: a function that returns arrays, or a .safetensors file in this folder.
 model: train.py:initial
 
-# Your own settings, for the trainer: task.config.
+# Your own settings. The trainer reads them from task.config.
 config:
   learning_rate: 0.5
   epochs: 5
 
-# How long a site may show no sign of progress before the job goes on without it.
+# How long a site may make no progress before the job goes on without it.
 patience: 10m
 
-# What a site sets aside for this job.
+# What this job reserves at each site.
 # resources: {{cpu: 1, memory: 1Gi, gpu: 0}}
 
 # Only these sites, instead of all:
@@ -44,7 +45,7 @@ patience: 10m
 """
 
 TRAIN: Final = '''\
-"""Logistic regression, trained where the data is. Each site draws its own patients; none of them leaves it."""
+"""Logistic regression, trained where the data is. Each site generates its own patients; their data never leaves it."""
 
 import zlib
 
@@ -52,7 +53,7 @@ import convoy
 import numpy as np
 
 FEATURES = 8
-TRUTH = np.random.default_rng(7).normal(size=FEATURES)  # what every site's data follows, and nobody knows
+TRUTH = np.random.default_rng(7).normal(size=FEATURES)  # the unknown truth that every site's data follows
 
 
 def initial():
@@ -61,7 +62,7 @@ def initial():
 
 
 def patients(site, count=400):
-    """This site's data: its own case mix, the same at every call. Yours would come from task.data["name"]."""
+    """This site's data: its own mix of cases, the same at every call. Read real data from task.data["name"]."""
     random = np.random.default_rng(zlib.crc32(site.encode()))
     x = random.normal(loc=random.normal(scale=0.5, size=FEATURES), size=(count, FEATURES))
     y = (random.random(count) < 1 / (1 + np.exp(-(x @ TRUTH)))).astype(float)
@@ -103,12 +104,12 @@ def write(name: str, here: Path) -> Path:
     try:
         names.job(name)
     except ValueError as wanted:
-        raise BadInput(f"{name!r} is no name for a job", why=f"wanted {wanted}") from wanted
+        raise BadInput(f"{name!r} is not a valid name for a job", why=f"wanted {wanted}") from wanted
     folder = here / name
     try:
         folder.mkdir()
     except FileExistsError as problem:
-        raise BadInput(f"{folder} is there already", fix="choose another name, or remove it") from problem
+        raise BadInput(f"{folder} already exists", fix="choose another name, or remove it") from problem
     (folder / "job.yaml").write_text(JOB.format(name=name))
     (folder / "train.py").write_text(TRAIN)
     return folder

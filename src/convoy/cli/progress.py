@@ -51,7 +51,7 @@ def trained(rounds: list[views.RoundView]) -> list[views.RoundView]:
 
 def _seen(last: views.Progress | None) -> views.Progress:
     if last is None:
-        raise Unreachable("the server said nothing of the job")
+        raise Unreachable("the server reported nothing about the job")
     return last
 
 

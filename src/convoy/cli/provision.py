@@ -42,8 +42,8 @@ class Provisioned:
         """Return the run as a person reads it."""
         if self.folder is None:
             return [
-                f"There was no {self.project_file}: a sample of one is there now.",
-                "Look at it, change it, then run `convoy provision` again.",
+                f"Wrote a sample {self.project_file}, because there was none.",
+                "Edit it, then run `convoy provision` again.",
             ]
         count = f"{len(self.sites)} site{'' if len(self.sites) == 1 else 's'}"
         people = f"{len(self.admins)} admin{'' if len(self.admins) == 1 else 's'}"
@@ -54,7 +54,7 @@ class Provisioned:
             *(f"  site    {name}" for name in self.sites[:_SHOWN]),
             *([f"  …       and {len(self.sites) - _SHOWN} more sites"] if len(self.sites) > _SHOWN else []),
             *(f"  admin   {name}" for name in self.admins),
-            "Next: `convoy up` runs them all on this machine; or give each participant its folder.",
+            "Next: run all of them on this machine with `convoy up`, or give each participant its folder.",
         ]
 
 
@@ -77,7 +77,9 @@ def provision(
     except OSError as error:
         why = f"{error.filename or workspace}: {error.strerror}"
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull("no room for the kits", why=why, fix="make room and provision again") from error
+            raise StorageFull(
+                "there is no disk space for the kits", why=why, fix="free some disk space and provision again"
+            ) from error
         raise BadInput("the kits cannot be written", why=why, fix="choose another workspace with -w") from error
     return _told(project_file, project, folder, ignored)
 
@@ -101,4 +103,6 @@ def _write_sample(project_file: Path) -> None:
         with project_file.open("x") as file:
             file.write(PROJECT)
     except OSError as error:
-        raise BadInput("a sample cannot be written here", why=error.strerror or "", where=str(project_file)) from error
+        raise BadInput(
+            "a sample project file cannot be written here", why=error.strerror or "", where=str(project_file)
+        ) from error

@@ -55,8 +55,8 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
             return agent.run(kit, settings, server_host=server, ready_fd=ready_fd)
         case _:
             raise BadInput(
-                f"{kit.root} is the kit of an admin, not of a node",
-                why="servers and sites run; people ask",
+                f"{kit.root} is the kit of an admin, not of a server or a site",
+                why="only servers and sites can be run",
                 fix=f"convoy console --kit {kit.root}",
             )
 

@@ -9,8 +9,8 @@ import click
 
 from convoy.cli.asking import How, as_json, asking, group, place_options
 
-app = group("site", "See, switch, invite and revoke the sites")
-federation = group("federation", "Say who is who")
+app = group("site", "Show and manage sites")
+federation = group("federation", "Manage participants, the issuing authority and the root")
 site_argument = click.argument("site", metavar="SITE")
 targets = click.argument("who", metavar="WHO...", nargs=-1, required=True)
 
@@ -58,7 +58,7 @@ def disable(how: How, site: str) -> None:
 @site_argument
 @asking
 def revoke(how: How, site: str) -> None:
-    """Take a site's certificate back: it is cut off, and nothing of it counts in the rounds that are open."""
+    """Revoke a site's certificates: it is disconnected, and its answers in open rounds do not count."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.revoke(to.client, to.screen, site))
@@ -66,13 +66,13 @@ def revoke(how: How, site: str) -> None:
 
 @app.command()
 @site_argument
-@click.option("--org", default="", help="The organisation of a site that is new")
+@click.option("--org", default="", help="The organisation of a new site")
 @place_options
 @asking
 def invite(how: How, site: str, org: str, project: Path, workspace: Path) -> None:
-    """Make a join token for a site, and its kit if it has none; a new one is added to project.yml.
+    """Make a join token for a site, and its kit if it has none; a new site is added to project.yml.
 
-    A running federation takes it in at once. It needs the project's workspace, where the root's key is.
+    A running federation admits it at once. This needs the project's workspace, where the root key is.
     """
     from convoy.cli import joining
 
@@ -83,7 +83,7 @@ def invite(how: How, site: str, org: str, project: Path, workspace: Path) -> Non
 @place_options
 @asking
 def publish(how: How, project: Path, workspace: Path) -> None:
-    """Sign who is who as project.yml says it now, and give that to the running server: roles count at once."""
+    """Sign the list of participants in project.yml and send it to the running server: it takes effect at once."""
     from convoy.cli import joining
 
     joining.publish(how, joining.Place(project, workspace))
@@ -96,11 +96,11 @@ site_kit = click.option(
 
 @app.command()
 @click.argument("digest", metavar="DIGEST")  # or its first 12 digits or more, of a bundle that the site has refused
-@click.option("--note", default="", help="Why, for whoever reads local/approved.yaml")
+@click.option("--note", default="", help="The reason, for readers of local/approved.yaml")
 @site_kit
 @as_json
 def approve(digest: str, note: str, kit: Path, json: bool) -> None:
-    """Let one bundle run at a site whoever submitted it; said at the site, by its owner."""
+    """Allow one bundle to run at a site, whoever submitted it; for the site's owner, on its machine."""
     from convoy.cli import consent
     from convoy.cli.output import Screen
 
@@ -113,7 +113,7 @@ def approve(digest: str, note: str, kit: Path, json: bool) -> None:
 @site_kit
 @as_json
 def refused(digest: str, output: Path | None, kit: Path, json: bool) -> None:
-    """List the jobs that a site's policy refused and that may still be approved, or write one out to be read."""
+    """List the refused jobs that a site can still approve; with DIGEST, write the files of one for you to read."""
     from convoy.cli import consent
     from convoy.cli.output import Screen
 
@@ -127,7 +127,7 @@ def refused(digest: str, output: Path | None, kit: Path, json: bool) -> None:
 @place_options
 @asking
 def issue(how: How, project: Path, workspace: Path) -> None:
-    """Lend the running server another issuing authority; each is good for 90 days."""
+    """Give the running server a new issuing authority, which is valid for 90 days."""
     from convoy.cli import joining
 
     joining.issue(how, joining.Place(project, workspace))
@@ -135,11 +135,13 @@ def issue(how: How, project: Path, workspace: Path) -> None:
 
 @federation.command()
 @click.argument("step", type=click.Choice(["begin", "turn", "finish"]))
-@click.option("--force", is_flag=True, help="`turn` although somebody has not met the new root: they are locked out")
+@click.option(
+    "--force", is_flag=True, help="Run `turn` even if participants do not know the new root yet; it locks them out"
+)
 @place_options
 @asking
 def roll(how: How, step: str, force: bool, project: Path, workspace: Path) -> None:
-    """Put another root in the place of this one while everything runs: `begin`, `turn` and, days later, `finish`."""
+    """Replace the root while everything runs: `begin`, `turn` and, some days later, `finish`."""
     from convoy.cli import joining
 
     joining.roll(how, joining.Place(project, workspace), step, force=force)
@@ -148,14 +150,16 @@ def roll(how: How, step: str, force: bool, project: Path, workspace: Path) -> No
 @click.command()
 @asking
 def status(how: How) -> None:
-    """Show the server in one look."""
+    """Show the state of the server."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.status(to.client, to.screen))
 
 
 @click.command()
-@click.option("-n", "count", default=50, type=click.IntRange(1), metavar="COUNT", help="How many")
+@click.option(
+    "-n", "count", default=50, type=click.IntRange(1), metavar="COUNT", help="The largest number of lines to show"
+)
 @asking
 def problems(how: How, count: int) -> None:
     """Show the newest warnings and errors of the server."""
@@ -168,7 +172,7 @@ def problems(how: How, count: int) -> None:
 @targets
 @asking
 def restart(how: How, who: tuple[str, ...]) -> None:
-    """Drain and restart sites by name, `server`, or `all`, from afar."""
+    """Drain and restart sites by name, `server`, or `all`, through the server."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.leave(to.client, to.screen, list(who), restart=True))
@@ -178,7 +182,7 @@ def restart(how: How, who: tuple[str, ...]) -> None:
 @targets
 @asking
 def shutdown(how: How, who: tuple[str, ...]) -> None:
-    """Drain and stop sites by name, `server`, or `all`, from afar."""
+    """Drain and stop sites by name, `server`, or `all`, through the server."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.leave(to.client, to.screen, list(who), restart=False))

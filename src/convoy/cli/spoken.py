@@ -94,7 +94,9 @@ async def _look(client: Client, screen: Screen, _around: Around, words: list[str
     """Show the server, the sites, or both: what check_status, sys_info and report_resources have in common."""
     who = words[0] if words else "all"
     if who not in SIDE.split("|"):
-        raise BadInput(f"{who!r} is neither server nor client", fix="check_status server, or check_status client NAME")
+        raise BadInput(
+            f"{who!r} is neither `server` nor `client`", fix="check_status server, or check_status client NAME"
+        )
     if who in ("server", "all"):
         await verbs.status(client, screen)
     if who in ("client", "all"):
@@ -122,7 +124,7 @@ def _leave(*, restart: bool) -> Call:
         elif who in ("server", "all"):
             names = [who]
         else:
-            raise BadInput(f"{who!r} is neither server, client nor all", fix="shutdown client NAME")
+            raise BadInput(f"{who!r} is not `server`, `client` or `all`", fix="shutdown client NAME")
         await verbs.leave(client, screen, names, restart=restart)
 
     return call
@@ -138,7 +140,7 @@ def _job(call: Callable[[Client, Screen, str], Coroutine[Any, Any, None]]) -> Ca
 async def _clone(client: Client, screen: Screen, _around: Around, words: list[str]) -> None:
     named = [word for word in words if word != "--yes"]
     if len(named) != 1:
-        raise BadInput("clone_job takes one job", fix="clone_job JOB, or clone_job JOB --yes")
+        raise BadInput("clone_job takes exactly one job", fix="clone_job JOB, or clone_job JOB --yes")
     await verbs.clone(client, screen, named[0], yes=len(named) < len(words))
 
 
@@ -153,19 +155,19 @@ _MANY: Final = 1000
 JOB: Final = ("job",)
 _SIDES: Final = (SIDE, "site")
 _ROWS: Final = (
-    Verb("submit_job", "FOLDER", "Submit a job folder of transfer/", "convoy job submit", _submit, ("folder",), 1, 1),
+    Verb("submit_job", "FOLDER", "Submit a job folder from transfer/", "convoy job submit", _submit, ("folder",), 1, 1),
     Verb("list_jobs", "[-n NAME] [-m COUNT]", "List the jobs, newest first", "convoy job list", _list, JOB, 0, 5),
-    Verb("show_job", "JOB", "Rounds, who took part, what failed", "convoy job show", _job(verbs.show), JOB, 1, 1),
+    Verb("show_job", "JOB", "Show rounds, sites and failures", "convoy job show", _job(verbs.show), JOB, 1, 1),
     Verb("watch_job", "JOB", "Follow a job until it ends", "convoy job watch", _job(verbs.watch), JOB, 1, 1),
     Verb("abort_job", "JOB", "End a job", "convoy job abort", _job(verbs.abort), JOB, 1, 1, asks=True),
-    Verb("delete_job", "JOB", "Forget an ended job", "convoy job delete", _job(verbs.delete), JOB, 1, 1, asks=True),
-    Verb("clone_job", "JOB [--yes]", "Submit a job once more", "convoy job clone", _clone, JOB, 1, 2),
-    Verb("download_job", "JOB [FOLDER]", "Results into transfer/", "convoy job fetch", _download, JOB, 1, 2),
-    Verb("get_job_log", "JOB [SITE]", "What a job printed", "convoy job logs", _log, ("job", "site"), 1, 2),
-    Verb("check_status", "server|client [NAME]…", "Who is there", "convoy status", _status, _SIDES, 0, _MANY),
-    Verb("sys_info", "server|client [NAME]…", "What runs where", "convoy status", _look, _SIDES, 0, _MANY),
-    Verb("report_resources", "server|client [NAME]…", "Cores, memory", "convoy site list", _look, _SIDES, 0, _MANY),
-    Verb("show_errors", "", "The newest warnings and errors", "convoy problems", _errors, (), 0, _MANY),
+    Verb("delete_job", "JOB", "Delete an ended job", "convoy job delete", _job(verbs.delete), JOB, 1, 1, asks=True),
+    Verb("clone_job", "JOB [--yes]", "Submit a job again", "convoy job clone", _clone, JOB, 1, 2),
+    Verb("download_job", "JOB [FOLDER]", "Fetch its results", "convoy job fetch", _download, JOB, 1, 2),
+    Verb("get_job_log", "JOB [SITE]", "Print a job's log", "convoy job logs", _log, ("job", "site"), 1, 2),
+    Verb("check_status", "server|client [NAME]…", "Show who is up", "convoy status", _status, _SIDES, 0, _MANY),
+    Verb("sys_info", "server|client [NAME]…", "Show versions", "convoy status", _look, _SIDES, 0, _MANY),
+    Verb("report_resources", "server|client [NAME]…", "Show resources", "convoy site list", _look, _SIDES, 0, _MANY),
+    Verb("show_errors", "", "Show warnings and errors", "convoy problems", _errors, (), 0, _MANY),
     Verb("enable_client", "SITE", "Let a site take part", "convoy site enable", _switch(enabled=True), ("site",), 1, 1),
     Verb("disable_client", "SITE", "Keep a site out", "convoy site disable", _switch(enabled=False), ("site",), 1, 1),
     Verb(

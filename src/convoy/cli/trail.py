@@ -61,9 +61,9 @@ def verify(how: How, file: Path | None, witnesses: tuple[Path, ...]) -> None:
         return
     if kit.kind != "admin":
         raise BadInput(
-            f"the kit of a {kit.kind} cannot fetch the trail",
-            why="the server gives it to a project_admin and an org_admin",
-            fix="let one of them write it, `convoy audit save FILE`, and verify that FILE with this kit",
+            f"a {kit.kind}'s kit cannot fetch the trail",
+            why="the server gives the trail only to a project_admin or an org_admin",
+            fix="have one of them run `convoy audit save FILE`, and verify that FILE with this kit",
         )
 
     async def fetched(to: Asked) -> None:
@@ -115,8 +115,10 @@ def _say(screen: Screen, report: audit.Report, kept: Iterable[Path]) -> None:
             "witnesses": f"{report.witnessed} checkpoints of {', '.join(files)}" if files else "none",
         }
     )
-    screen.line(f"records 0 to {last} are whole and in order")
+    screen.line(f"records 0 to {last} are complete and in order")
     if loose:
         screen.line(f"the last {loose} are not signed yet: the server signs within 10 s")
     if not files:
-        screen.line("without a witness nobody can tell whether the server wrote it anew: name one with --witness")
+        screen.line(
+            "without a witness, a trail that the server rewrote cannot be detected: name a witness with --witness"
+        )

@@ -52,11 +52,11 @@ def up(screen: Screen, prod: Path) -> None:
     lacking: list[str] = []
     before = {node.name: node for node in nodes_in(prod.parent / whose.RUNNING, prod) if node.runs}
     if before:
-        screen.line("runs already: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
+        screen.line("already running: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
     fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
     for kit in fresh:  # one that cannot start stops the command before anything has started
         run.check(kit)
-        lacking += [f"{kit.name} has no data {missing}" for missing in read_settings(kit).missing_data]
+        lacking += [f"{kit.name} does not have the data {missing}" for missing in read_settings(kit).missing_data]
         if kit.kind == "site":
             read_policy(kit.local / "policy.yaml")
     for warning in lacking:
@@ -80,7 +80,7 @@ def up(screen: Screen, prod: Path) -> None:
     screen.data(_said(prod, kits, list(nodes.values())) | {"warnings": lacking})
     for older in sorted(prod.parent.glob("prod_*/server/work/convoy.sqlite")):
         if older.parents[2] < prod and not before:
-            screen.line(f"jobs of {older.parents[2].name} stay there: `convoy up {older.parents[2]}` shows them")
+            screen.line(f"jobs of {older.parents[2].name} stay there; `convoy up {older.parents[2]}` continues them")
     if fresh:
         names = ", ".join(kit.name for kit in fresh[:8]) + ("…" if len(fresh) > 8 else "")
         screen.line(f"{names} ready after {time.monotonic() - began:.1f} s")
@@ -93,7 +93,7 @@ def choose(prod: Path | None, project: Path | None, workspace: Path) -> Path:
 
     if prod is not None:
         if not prod.is_dir():
-            raise BadInput(f"there is no folder {prod}", fix="name a prod_NN that `convoy provision` made")
+            raise BadInput(f"there is no folder {prod}", fix="name a folder prod_NN that `convoy provision` made")
         return prod.resolve()
     if project is not None:
         from convoy.spec import yamls
@@ -104,10 +104,14 @@ def choose(prod: Path | None, project: Path | None, workspace: Path) -> Path:
         folders = sorted(folder.parent for folder in workspace.glob("*/state"))
     if len(folders) > 1:
         names = ", ".join(folder.name for folder in folders)
-        raise BadInput("there is more than one project here", why=names, fix="name a project.yml with -p, or a prod_NN")
+        raise BadInput(
+            "there is more than one project in this workspace",
+            why=names,
+            fix="name a project.yml with -p, or a folder prod_NN",
+        )
     found = newest(folders[0]) if folders and folders[0].is_dir() else None
     if found is None:
-        raise BadInput("nothing is provisioned here", why=f"looked in {workspace}", fix="convoy provision")
+        raise BadInput("no project is provisioned here", why=f"looked in {workspace}", fix="convoy provision")
     return found.resolve()
 
 
@@ -117,14 +121,14 @@ def kits_of(prod: Path) -> list[Kit]:
 
     kits = [read_kit(folder) for folder in sorted(prod.iterdir()) if (folder / "startup").is_dir()]
     if not kits:
-        raise BadInput(f"{prod} holds no kits", fix="give a prod_NN that `convoy provision` made")
+        raise BadInput(f"{prod} contains no kits", fix="name a folder prod_NN that `convoy provision` made")
     listed = roll.current(at_home(kits[0]))[0].participants
     missing = sorted(set(listed) - {kit.name for kit in kits})
     if missing:
         raise BadInput(
             f"the kit of {', '.join(missing)} is missing",
-            why=f"federation.json lists it and {prod} does not have it",
-            fix="provision anew (everybody keeps their keys), or put the kit back",
+            why=f"federation.json lists it, but {prod} does not contain it",
+            fix="provision again (all participants keep their keys), or put the kit back",
         )
     return sorted(kits, key=lambda kit: (("server", "site", "admin").index(kit.kind), kit.name))
 
@@ -138,15 +142,15 @@ def _check_ports(kits: list[Kit], fresh: list[Kit]) -> None:
             free = processes.is_free(port)
         except PermissionError as problem:
             raise BadInput(
-                f"port {port}, where the server would listen for {whom}, may not be opened by this user",
+                f"port {port}, on which the server would listen for {whom}, may not be opened by this user",
                 why=str(problem),
-                fix="change it to one from 1024 up in project.yml and provision anew, or let this user open it",
+                fix="choose a port from 1024 up in project.yml and provision again, or let this user open the port",
             ) from problem
         if not free:
             raise BadInput(
-                f"port {port}, where the server would listen for {whom}, is taken",
-                why=processes.listener(port) or "by a process that is not ours to see",
-                fix="stop it, or change the port in project.yml and provision anew",
+                f"port {port}, on which the server would listen for {whom}, is in use",
+                why=processes.listener(port) or "by a process that this user cannot see",
+                fix="stop that process, or change the port in project.yml and provision again",
             )
 
 
@@ -220,16 +224,18 @@ def _await_registered(sites: list[Node]) -> None:
         state = _state(site, within_s=max(deadline - time.monotonic(), 0))
         fix = f"convoy logs {site.name}"
         if not site.runs:
-            raise Refused(f"{site.name} ran before and has ended", why=state, fix=fix)
+            raise Refused(f"{site.name} was running and has ended", why=state, fix=fix)
         if state != "ready":
-            raise PatienceOut(f"{site.name} runs and is not registered after {READY_S:.0f} s", why=state, fix=fix)
+            raise PatienceOut(
+                f"{site.name} is running, but has not registered after {READY_S:.0f} s", why=state, fix=fix
+            )
 
 
 def _died(start: Start) -> Refused:
     return Refused(
         f"{start.node.name} died at its start",
-        why=_last_lines(start) or "it said nothing",
-        fix=f"the whole log: {start.node.log}; the others that had started were stopped again",
+        why=_last_lines(start) or "its log is empty",
+        fix=f"read the whole log: {start.node.log}; the other nodes were stopped again",
     )
 
 
@@ -265,9 +271,9 @@ def nodes_in(file: Path, prod: Path | None = None) -> list[Node]:
     if prod is not None and said["prod"] != str(prod):
         if any(node.runs for node in nodes):
             raise BadInput(
-                f"{said['prod']} runs here already",
+                f"{said['prod']} is already running here",
                 why=f"asked for {prod}",
-                fix="`convoy down` first, then `convoy up`",
+                fix="run `convoy down`, then `convoy up`",
             )
         return []
     return nodes
@@ -277,7 +283,7 @@ def running(workspace: Path) -> list[Node]:
     """Return the nodes of every federation that `up` started here. Raises `NotFound` if there are none."""
     nodes = [node for file in sorted(workspace.glob(f"*/{whose.RUNNING}")) for node in nodes_in(file)]
     if not nodes:
-        raise NotFound("nothing was started here", why=f"there is no {workspace}/*/{whose.RUNNING}", fix="convoy up")
+        raise NotFound("no nodes were started here", why=f"there is no {workspace}/*/{whose.RUNNING}", fix="convoy up")
     return nodes
 
 
@@ -364,6 +370,6 @@ def stop(screen: Screen, nodes: list[Node], files: list[Path]) -> None:
         file.unlink(missing_ok=True)
     screen.data({"stopped": [node.name for node in alive], "killed": [n.name for n in alive if n.pid in killed]})
     for node in nodes:
-        before = "had died before" if gone(node) != "stopped" else "had stopped before"
+        before = "had already died" if gone(node) != "stopped" else "had already stopped"
         how = before if node not in alive else "killed after 30 s" if node.pid in killed else "stopped"
         screen.line(f"{node.name}: {how}")

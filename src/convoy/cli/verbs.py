@@ -23,7 +23,7 @@ async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool =
     """Sign and submit a job's folder; with `follow`, watch it to its end."""
     sent = await client.send(await client.pack(folder))
     if folder.name not in ("", "..", sent.name):
-        screen.line(f"{folder.name} is called {sent.name} from here on: its job.yaml says so")
+        screen.line(f"{folder.name} is called {sent.name} from now on, as in its job.yaml")
     if follow:
         screen.line(f"submitted {sent.name} as {sent.id}")
         await watch(client, screen, sent.id)
@@ -56,7 +56,7 @@ async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = 0
     none = (
         f"no job's name or id begins with {name!r}"
         if name
-        else "no jobs yet: convoy job new NAME, convoy job submit NAME"
+        else "there are no jobs yet: convoy job new NAME, then convoy job submit NAME"
     )
     screen.table(heads, rows, empty=none)
 
@@ -91,7 +91,7 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         if made.round > 0  # round 0 is the model that the first one starts from
     ]
     heads = ("round", "metrics", "", "took part (weight)", "left out")
-    screen.table(heads, rows, empty="no round is committed yet")
+    screen.table(heads, rows, empty="no round has been committed yet")
     screen.line()
     members = [(member.site, member.state, isolation(member.missing), member.reason) for member in detail.members]
     screen.table(("site", "state", "isolation", "reason"), members, empty="no site has it yet")
@@ -99,7 +99,7 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         _failed(screen, detail.traceback)
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
         screen.line()
-        screen.line(f"what a site that was left out printed: convoy job logs {record.id[:8]} --site {out[0]}")
+        screen.line(f"for the log of a site that was left out: convoy job logs {record.id[:8]} --site {out[0]}")
 
 
 def _failed(screen: Screen, traceback: str) -> None:
@@ -176,12 +176,12 @@ async def clone(client: Client, screen: Screen, job: str, *, yes: bool = False) 
     if not (yes or found == job or _agreed(screen, "Sign these files as yours and submit them?")):
         raise Refused(
             f"{found[:8]} was not cloned",
-            why="its files are signed once somebody has looked at them",
-            fix=f"convoy job clone {found}; or answer y at a terminal; or say --yes",
+            why="its files are signed only after you have looked at them",
+            fix=f"convoy job clone {found}; or answer y at a terminal; or add --yes",
         )
     sent = await client.resubmit(bundle)
     screen.data({"id": sent.id, "name": sent.name, "files": digests})
-    screen.line(f"submitted {sent.name} once more as {sent.id}")
+    screen.line(f"submitted {sent.name} again as {sent.id}")
 
 
 def _agreed(screen: Screen, question: str) -> bool:

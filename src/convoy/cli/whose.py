@@ -56,23 +56,23 @@ def find(kit: str, server: str, *, kube: bool = False, here: Path) -> Whose:
     if len(running) == 1:
         return Whose(read_kit(Path(running[0]["admin"])), server or running[0]["server"])
     if running:
-        raise _choose("more than one federation runs here", [Path(said["admin"]) for said in running])
+        raise _choose("more than one federation is running here", [Path(said["admin"]) for said in running])
     kits = _newest_admins(here / "workspace")
     if len(kits) == 1:
         return Whose(read_kit(kits[0]), server, None if server else _in_cluster(kits[0].parent.parent))
     if kits:
-        raise _choose("there is more than one admin's kit here", kits)
+        raise _choose("there is more than one admin kit here", kits)
     raise BadInput(
-        "there is no admin's kit here",
+        "there is no admin kit here",
         why=f"looked in {here / 'workspace'}",
-        fix="name one with --kit FOLDER or CONVOY_KIT; or begin with `convoy provision` and `convoy up`",
+        fix="name one with --kit FOLDER or CONVOY_KIT; to start a new federation: `convoy provision`, then `convoy up`",
     )
 
 
 def _remembered(kit: str, server: str, here: Path) -> Whose:
     """Return whose kit it is where `convoy kube up` left word."""
     if server:
-        raise BadInput("--server and --kube are two ways to a server", fix="leave one of them out")
+        raise BadInput("--server and --kube cannot be used together", fix="use only one of them")
     if kit:
         return in_cluster(read_kit(Path(kit)).root.parent.parent, kit)
     folders = sorted(file.parent for file in here.glob(f"workspace/*/{IN_CLUSTER}"))
@@ -124,7 +124,7 @@ def read_running(file: Path) -> dict[str, Any]:
             return dict(said)
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    raise BadInput(f"{file} is not what `convoy up` writes", fix="remove it, and run `convoy up` again")
+    raise BadInput(f"{file} is not a file that `convoy up` wrote", fix="remove it, and run `convoy up` again")
 
 
 def _newest_admins(workspace: Path) -> list[Path]:

@@ -32,7 +32,7 @@ _STRANGER: Final = (
 )
 _GONE: Final = ("ResourceNotFoundException", "NoSuchResourceException", "NoSuchEntity")
 _SIGN_IN: Final = (
-    "aws sts get-caller-identity says whether AWS knows you; aws configure, or AWS_PROFILE, says who you are"
+    "check with `aws sts get-caller-identity` whether you are signed in; sign in with `aws configure` or AWS_PROFILE"
 )
 
 
@@ -85,7 +85,7 @@ class Account:
 
     def _reads(self, service: str, operation: str) -> Any:
         if not operation.startswith(READS):
-            raise AssertionError(f"{operation} might change something")
+            raise AssertionError(f"{operation} might change something and is not permitted here")
         return getattr(self.client(service), operation)
 
 
@@ -275,13 +275,15 @@ def _ours(service: str, operation: str) -> Iterator[None]:
     except theirs.ClientError as problem:
         raise _refusal(problem.response.get("Error", {}), doing) from problem
     except theirs.InvalidRegionError as problem:
-        raise BadInput("that is no region of AWS", why=str(problem), fix="--region us-west-2") from problem
+        raise BadInput("that is not an AWS region", why=str(problem), fix="--region us-west-2") from problem
     except (theirs.ConnectionError, theirs.HTTPClientError) as problem:
         raise Unreachable(
-            f"{doing}: AWS cannot be reached", why=str(problem), fix="is the region right, and the way out open?"
+            f"{doing}: AWS cannot be reached",
+            why=str(problem),
+            fix="check the region, and that this machine can reach AWS",
         ) from problem
     except theirs.ParamValidationError as problem:
-        raise BadInput(f"{doing}: AWS would not take it", why=str(problem)) from problem
+        raise BadInput(f"{doing}: AWS does not accept the parameters", why=str(problem)) from problem
     except theirs.BotoCoreError as problem:  # no credentials, half of them, a profile or a session that is no more
         raise NotAllowed("AWS does not know who you are", why=str(problem), fix=_SIGN_IN) from problem
 
@@ -289,9 +291,9 @@ def _ours(service: str, operation: str) -> Iterator[None]:
 def _refusal(said: Any, doing: str) -> ConvoyError:
     code, why = said.get("Code", ""), said.get("Message", "")
     if code in _DENIED:
-        return NotAllowed(f"you may not {doing}", why=why, fix="ask whoever looks after the account for this right")
+        return NotAllowed(f"you may not {doing}", why=why, fix="ask the administrator of the account for this right")
     if code in _STRANGER:
-        return NotAllowed("AWS does not take your credentials", why=f"{code}: {why}", fix=_SIGN_IN)
+        return NotAllowed("AWS does not accept your credentials", why=f"{code}: {why}", fix=_SIGN_IN)
     if code in _GONE:
-        return NotFound(f"{doing}: not there", why=why)
+        return NotFound(f"{doing}: not found", why=why)
     return RemoteFault(f"{doing} failed", why=f"{code}: {why}")

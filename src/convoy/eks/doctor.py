@@ -88,7 +88,7 @@ def _cluster(cluster: Control | None, which: Which) -> tuple[State, str, str]:
 
 def _version(version: Version | None, which: Which) -> tuple[State, str, str]:
     if version is None:
-        return State.TROUBLE, "AWS does not know this version of Kubernetes", repair.upgrade(which)
+        return State.TROUBLE, "AWS does not offer this version of Kubernetes", repair.upgrade(which)
     support = _SUPPORT.get(version.support)
     if support is None:
         return State.TROUBLE, f"{version.name} is {version.support.lower().replace('_', ' ')}", repair.upgrade(which)
@@ -119,7 +119,7 @@ def _nodes(machines: Sequence[Machine], groups: Sequence[Group] | Unseen, which:
     seen = f"{len(plain)} in {', '.join(zones) or 'no zone'}"
     if len(plain) >= NODES and len(zones) >= ZONES:
         return State.OK, seen, ""
-    seen += f"; wanted are {NODES} in {ZONES} zones"
+    seen += f"; {NODES} in {ZONES} zones are needed"
     known = () if isinstance(groups, Unseen) else groups
     fitting = [group.name for group in known if not any(map(gives_gpu, group.types))]
     if not fitting:
@@ -152,15 +152,19 @@ def _network(addon: Addon, seen: str, which: Which) -> tuple[State, str, str]:
         fix = repair.show_addon(which, "vpc-cni")
         return State.UNSEEN, f"{seen}; its configuration is neither JSON nor YAML", fix
     if str(addon.configuration.get(CONFIG, "")).lower() == "true":
-        return State.OK, f"{seen}, holds network policies", ""
+        return State.OK, f"{seen}, enforces network policies", ""
     fix = repair.update_addon(which, "vpc-cni", json.dumps({**addon.configuration, CONFIG: "true"}))
-    return State.TROUBLE, f"{seen}, and holds no network policy: {CONFIG} is not true", fix
+    return State.TROUBLE, f"{seen}, does not enforce network policies: {CONFIG} is not true", fix
 
 
 def _ebs(roles: Sequence[Role], inside: Inside | Unseen, which: Which) -> tuple[State, str, str]:
     if not roles:
         context = "" if isinstance(inside, Unseen) else inside.context
-        return State.TROUBLE, "the EBS CSI driver has no role: it can make no volume", repair.ebs_role(which, context)
+        return (
+            State.TROUBLE,
+            "the EBS CSI driver has no role, so it cannot make volumes",
+            repair.ebs_role(which, context),
+        )
     for role in roles:
         if not isinstance(role.policies, Unseen) and not lacking(role.policies, NEEDS):
             return State.OK, f"{role.name}, which may make and attach volumes", ""
@@ -184,7 +188,7 @@ def lacking(policies: Sequence[Any], actions: Sequence[str]) -> list[str]:
 
 def _oidc(providers: Sequence[str], cluster: Control | Unseen | None, which: Which) -> tuple[State, str, str]:
     if cluster is None or isinstance(cluster, Unseen):
-        return State.UNSEEN, "the cluster did not say who its issuer is", repair.show_cluster(which)
+        return State.UNSEEN, "the cluster did not report its issuer", repair.show_cluster(which)
     issuer = cluster.issuer.removeprefix("https://").rstrip("/")
     if issuer and any(provider.endswith(f"oidc-provider/{issuer}") for provider in providers):
         return State.OK, f"IAM knows {issuer}", ""
@@ -196,14 +200,14 @@ def _subnets(subnets: Sequence[Subnet], which: Which) -> tuple[State, str, str]:
     said = [f"{tag} in {', '.join(found)}" for tag, found in zones.items() if found]
     if zones[OUTSIDE] or zones[WITHIN]:
         lacks = [
-            f"`outside: {kind}` finds none"
+            f"`outside: {kind}` finds no subnet"
             for kind, tag in (("nlb", OUTSIDE), ("nlb-internal", WITHIN))
             if not zones[tag]
         ]
         return State.OK, "; ".join([*said, *lacks]), ""
     public = [subnet.name for subnet in subnets if subnet.public]
     chosen, tag = (public, OUTSIDE) if public else ([subnet.name for subnet in subnets], WITHIN)
-    return State.TROUBLE, f"none of {len(subnets)} has a tag for load balancers", repair.tag(which, chosen, tag)
+    return State.TROUBLE, f"none of {len(subnets)} subnets has a tag for load balancers", repair.tag(which, chosen, tag)
 
 
 def _classes(inside: Inside, which: Which) -> tuple[State, str, str]:
@@ -240,11 +244,11 @@ def _gpus(machines: Sequence[Machine], inside: Inside | Unseen, which: Which) ->
     if len(found) < which.gpu_nodes:
         return State.TROUBLE, seen, repair.add_group(which)
     if isinstance(inside, Unseen):
-        return State.UNSEEN, f"{seen} run; whether pods get their GPUs: {inside.why}", inside.fix
+        return State.UNSEEN, f"{seen} are running; whether pods get their GPUs: {inside.why}", inside.fix
     if not inside.gpus:
         return (
             State.TROUBLE,
-            f"{seen} run, and offer pods no GPU: the device plugin is not there",
+            f"{seen} are running, but offer no GPU to pods: the device plugin is missing",
             repair.plugin(inside.context),
         )
     return State.OK, f"{seen}, with {inside.gpus} GPUs for pods", ""
@@ -252,12 +256,12 @@ def _gpus(machines: Sequence[Machine], inside: Inside | Unseen, which: Which) ->
 
 def _quota(name: str, quota: repair.Quota, facts: Facts, which: Which) -> Finding:
     """Return whether the account may run what the cluster still lacks, and one machine more while it is upgraded."""
-    limit = facts.quotas.get(quota.code, Unseen("nobody asked"))
+    limit = facts.quotas.get(quota.code, Unseen("the quota was not read"))
     machines = facts.machines
     if isinstance(limit, Unseen):
         return Finding(name, State.UNSEEN, limit.why, limit.fix)
     if isinstance(machines, Unseen):
-        seen = f"{limit:.0f} are allowed in {which.region}; how many run: {machines.why}"
+        seen = f"{limit:.0f} are allowed in {which.region}; how many are running: {machines.why}"
         return Finding(name, State.UNSEEN, seen, machines.fix)
     used = sum(it.vcpus for it in machines if not it.spot and quota.counts(it.kind))
     here = [it for it in machines if it.cluster == which.name]
@@ -265,7 +269,7 @@ def _quota(name: str, quota: repair.Quota, facts: Facts, which: Which) -> Findin
         more = EACH_GPU * max(0, which.gpu_nodes - sum(gives_gpu(it.kind) for it in here))
     else:
         more = EACH * (max(0, NODES - sum(not gives_gpu(it.kind) for it in here)) + 1)
-    seen = f"{limit:.0f} are allowed in {which.region}, {used} run, {more} more are wanted"
+    seen = f"{limit:.0f} are allowed in {which.region}, {used} are running, {more} more are needed"
     if used + more <= limit:
         return Finding(name, State.OK, seen)
     return Finding(name, State.TROUBLE, seen, repair.raise_quota(which, quota, used + more))

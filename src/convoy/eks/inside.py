@@ -37,7 +37,7 @@ def _entries(said: Sequence[tuple[Path, dict[str, Any]]], key: str) -> list[dict
     for file, document in said:
         for one in document.get(key) or []:
             if not isinstance(one, dict) or not isinstance(one.get(inner), dict) or "name" not in one:
-                raise BadInput(f"{file} is no kubeconfig", why=f"one of its {key} has no name or no {inner}")
+                raise BadInput(f"{file} is not a kubeconfig", why=f"one of its {key} has no name or no {inner}")
             found.append(one)
     return found
 

@@ -48,9 +48,9 @@ _JOBS: Final = {
 _README: Final = """\
 # {name}
 
-The federation {name} as `convoy kube chart` wrote it. Who takes part, the namespace and the server's names stand in
-certificates: for another project.yml, write the chart anew. What may differ is in values.yaml, and values.schema.json
-refuses the rest.
+The federation {name}, written by `convoy kube chart`. The participants, the namespace and the server's names are part
+of certificates: for another project.yml, write the chart again. What may differ is in values.yaml, and
+values.schema.json refuses everything else.
 
     helm upgrade --install {release} FOLDER
 
@@ -76,7 +76,9 @@ def chart(project: Project, options: Options, kits: Mapping[str, Contents]) -> d
     Raises `BadInput` as `objects` does.
     """
     if options.kits == "volume":
-        raise BadInput("a chart fills no volume with kits", why="kits: volume", fix="kits: secrets, or convoy kube up")
+        raise BadInput(
+            "a chart cannot fill a volume with kits", why="kits: volume", fix="kits: secrets, or convoy kube up"
+        )
     place = Place(project, options.model_copy(update={"create_namespace": True}))  # whether is a value
     named = {slug(one.name): one for one in (project.server, *project.sites)}
     kits = {name: Contents(its.local) for name, its in kits.items()}
@@ -92,7 +94,7 @@ def chart(project: Project, options: Options, kits: Mapping[str, Contents]) -> d
     return {
         "Chart.yaml": _one(_about(project)),
         "README.md": _README.format_map(said) + notes,
-        "values.yaml": "# What may differ: README.md.\n" + _one(_values(project, options)),
+        "values.yaml": "# What may differ; README.md explains it.\n" + _one(_values(project, options)),
         "values.schema.json": json.dumps(_schema(project), indent=2) + "\n",
         "templates/_helpers.tpl": _helpers(),
         "templates/NOTES.txt": notes.replace("{{", '{{ "{{" }}'),
@@ -109,7 +111,8 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
     try:
         if folder.is_dir() and any(folder.iterdir()) and not (about.is_file() and MARK in about.read_text()):
             raise BadInput(
-                f"{folder} holds something else than a chart of ours", fix="name a folder that is empty or not there"
+                f"{folder} contains something other than a chart that Convoy wrote",
+                fix="name a folder that is empty or does not exist",
             )
         for old in (folder / "templates").rglob("*.yaml"):
             old.unlink()
@@ -118,7 +121,9 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
     except OSError as problem:
-        raise BadInput(f"{folder} cannot be written", why=str(problem), fix="choose another -o") from problem
+        raise BadInput(
+            f"{folder} cannot be written", why=str(problem), fix="choose another folder with -o"
+        ) from problem
 
 
 def _one(it: Object) -> str:

@@ -181,7 +181,7 @@ async def connect(context: str = "") -> AsyncIterator[Cluster]:
             raise BadInput(
                 f"there is no cluster{f' called {context}' if context else ''} in your kubeconfig",
                 why=str(problem),
-                fix="kubectl config get-contexts shows what there is; KUBECONFIG names another file",
+                fix="`kubectl config get-contexts` lists the contexts; KUBECONFIG names another file",
             ) from problem
         name = context or str(getattr(api.auth, "active_context", "") or "")
     yield Cluster(api, name)
@@ -204,23 +204,23 @@ def _ours(doing: str) -> Iterator[None]:
     except kr8s.ServerError as problem:
         raise _refusal(problem, doing) from problem
     except (kr8s.APITimeoutError, httpx.TimeoutException) as problem:
-        raise Unreachable(f"{doing}: the API server fell silent", why=f"for {ANSWER_S:.0f} s") from problem
+        raise Unreachable(f"{doing}: the API server does not answer", why=f"waited {ANSWER_S:.0f} s") from problem
     except httpx.TransportError as problem:
         raise Unreachable(
             f"{doing}: the API server cannot be reached",
             why=str(problem) or type(problem).__name__,
-            fix="kubectl cluster-info says whether it can from here",
+            fix="check the connection with `kubectl cluster-info`",
         ) from problem
 
 
 def _refusal(problem: Any, doing: str) -> ConvoyError:
     status = problem.response.status_code if problem.response is not None else 0
     if status == 404:
-        return NotFound(f"{doing}: not there", why=str(problem))
+        return NotFound(f"{doing}: not found", why=str(problem))
     if status in (401, 403):
         return NotAllowed(
-            f"{doing}: the cluster does not let you",
+            f"{doing}: the cluster does not permit it",
             why=str(problem),
-            fix="ask its owner for the right, or change context",
+            fix="ask the cluster's owner for the right, or choose another context",
         )
-    return Refused(f"{doing}: the cluster said no", why=str(problem))
+    return Refused(f"{doing}: the cluster refused", why=str(problem))

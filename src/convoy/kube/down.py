@@ -28,7 +28,7 @@ async def down(cluster: Cluster, place: Place, *, volumes: bool, say: Say) -> in
     for it in sets:
         await cluster.remove(it)
     if sets:
-        say(f"{len(sets)} nodes drain")
+        say(f"{len(sets)} nodes are draining")
     await sweep(cluster, place)
     for space in spaces:
         await _gone(cluster, "Pod", space, place.chosen())
@@ -66,7 +66,7 @@ async def _gone(cluster: Cluster, kind: str, namespace: str, selector: str) -> N
     except TimeoutError:
         stuck = ", ".join(left)
         raise PatienceOut(
-            f"still there after {PATIENCE_S:.0f} s: {kind} {stuck}",
+            f"{kind} {stuck} still exists after {PATIENCE_S:.0f} s",
             why=f"finalizers: {[it['metadata'].get('finalizers', []) for it in left.values()]}",
             fix=f"kubectl describe {kind.lower()} {stuck}",
         ) from None

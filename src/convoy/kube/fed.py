@@ -33,11 +33,13 @@ async def fed(dial: Dial, data: bytes, doing: str) -> None:
                 elif message[:1] == bytes([STATUS]) and len(message) > 1:
                     break
     except httpx_ws.WebSocketUpgradeError as problem:
-        raise Refused(f"{doing}: the cluster opens no line to the pod", why=str(problem)) from problem
+        raise Refused(f"{doing}: the cluster opens no connection to the pod", why=str(problem)) from problem
     except (httpx_ws.HTTPXWSException, httpx.HTTPError, OSError, ExceptionGroup) as problem:
         first = problem.exceptions[0] if isinstance(problem, ExceptionGroup) else problem
         why = complaint.decode(errors="replace") or str(first) or type(first).__name__
-        raise Unreachable(f"{doing}: the line to the pod broke", why=why, fix="convoy kube up, again") from problem
+        raise Unreachable(
+            f"{doing}: the connection to the pod was lost", why=why, fix="run `convoy kube up` again"
+        ) from problem
     said: dict[str, Any] = json.loads(message[1:])
     if said.get("status") != "Success":
         why = complaint.decode(errors="replace").strip() or str(said.get("message", ""))

@@ -42,9 +42,11 @@ async def fill(cluster: Cluster, place: Place, found: Mapping[str, Contents], *,
                 command = ["python3", "-m", "convoy.kube.unpack", f"{shared.FOLDER}/{folder}"]
                 async with asyncio.timeout(patience_s):
                     await cluster.feed(place.namespace, name, command, _tar(kits.get(folder, {})))
-                say(f"{folder}: its kit is {'on the volume' if folder in kits else 'gone from the volume'}")
+                say(f"{folder}: its kit is {'on the volume' if folder in kits else 'removed from the volume'}")
         except TimeoutError:
-            raise PatienceOut(f"{name} took no kit for {patience_s:.0f} s", fix="convoy kube up, again") from None
+            raise PatienceOut(
+                f"{name} has not taken a kit for {patience_s:.0f} s", fix="run `convoy kube up` again"
+            ) from None
         finally:
             await cluster.remove({"kind": "Pod", **pod})
     startup = found[place.project.server.name].startup
@@ -69,7 +71,7 @@ async def _running(cluster: Cluster, place: Place, name: str, *, say: Say, patie
                     continue
                 phase = it.get("status", {}).get("phase", "")
                 if what == "DELETED" or phase in ("Failed", "Succeeded"):
-                    raise Refused(f"{name}, which is to take the kits, ended", why=of_pod(it))
+                    raise Refused(f"{name}, which receives the kits, has ended", why=of_pod(it))
                 if phase == "Running":
                     return
                 if (now := of_pod(it)) != words:
@@ -77,7 +79,7 @@ async def _running(cluster: Cluster, place: Place, name: str, *, say: Say, patie
                     say(f"{name}: {words}")
     except TimeoutError:
         fix = f"kubectl -n {place.namespace} describe pod {name}; docs/kubernetes.md, `kits: volume`"
-        raise PatienceOut(f"{name}, which is to take the kits, does not run", why=words, fix=fix) from None
+        raise PatienceOut(f"{name}, which receives the kits, is not running", why=words, fix=fix) from None
 
 
 def _tar(files: Mapping[str, bytes]) -> bytes:

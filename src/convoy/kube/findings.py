@@ -25,7 +25,7 @@ class State(StrEnum):
     OK = "ok"
     ADVICE = "advice"  # it goes, and could be better
     TROUBLE = "trouble"  # a federation would not stand
-    UNSEEN = "not looked at"  # it cannot be seen from here
+    UNSEEN = "not checked"  # it cannot be seen from here
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +111,21 @@ def version(text: str, place: Place) -> list[Finding]:
     """Return what the cluster's version means for what a federation is made of."""
     at = _at(text)
     if at == (0, 0):
-        return [Finding("version", State.UNSEEN, f"the version {text!r} is none that can be read")]
+        return [Finding("version", State.UNSEEN, f"the version {text!r} cannot be parsed")]
     said = [Finding("version", State.OK, f"Kubernetes {text}")]
-    newer = "a newer cluster"
+    newer = "use a newer cluster"
     if at < FIRST:
-        seen = f"Kubernetes {text} is older than any that a federation was tried in (1.20)"
+        seen = f"Kubernetes {text} is older than the oldest version on which Convoy was tested (1.20)"
         said = [Finding("version", State.ADVICE, seen, newer)]
     if at < (1, 21):
-        seen = (
-            "no policy/v1 before 1.21: `up` leaves the PodDisruptionBudget out, and a drain may take all nodes at once"
-        )
+        seen = "policy/v1 exists from 1.21 on: `up` omits the PodDisruptionBudget, so a drain may stop all nodes"
         said.append(Finding("version", State.ADVICE, seen, newer))
     if at < (1, 25):
-        seen = "Pod Security admission is stable from 1.25 on: the namespace's labels may hold nobody back before"
+        seen = "Pod Security admission is stable from 1.25 on: before, the namespace's labels may have no effect"
         said.append(Finding("version", State.ADVICE, seen, newer))
     if at < (1, 29) and place.options.access_mode == "ReadWriteOncePod":
         seen = "access_mode: ReadWriteOncePod is stable from 1.29 on"
-        said.append(Finding("version", State.TROUBLE, seen, "access_mode: ReadWriteOnce in values.yml"))
+        said.append(Finding("version", State.TROUBLE, seen, "set access_mode: ReadWriteOnce in values.yml"))
     return said
 
 
@@ -138,13 +136,13 @@ def rights(denied: Collection[Access], place: Place) -> list[Finding]:
         missing = [str(one) for one in denied if one.namespace == namespace]
         where = f"in {namespace}" if namespace else "in the cluster"
         if missing and not namespace:
-            fix = "let its owner make the namespaces, and say create_namespace: false in values.yml"
+            fix = "ask the cluster's owner to make the namespaces, and set create_namespace: false in values.yml"
             said.append(Finding("rights", State.TROUBLE, f"you may not {', '.join(missing)} {where}", fix))
         elif missing:
             fix = f"kubectl create rolebinding convoy --clusterrole=admin --user=YOU -n {namespace}, by its owner"
             said.append(Finding("rights", State.TROUBLE, f"you may not {', '.join(missing)} {where}", fix))
         elif namespace:
-            said.append(Finding("rights", State.OK, f"you may do all that `up` does {where}"))
+            said.append(Finding("rights", State.OK, f"you have all rights that `up` needs {where}"))
     return said
 
 
@@ -164,36 +162,40 @@ def namespaces(there: Collection[str] | None, place: Place) -> list[Finding]:
 def storage(classes: Sequence[Object] | None, named: str) -> list[Finding]:
     """Return whether nodes' claims will get volumes, and where."""
     if classes is None:
-        fix = "kubectl get storageclass, by somebody who may"
+        fix = "ask somebody with this right to run: kubectl get storageclass"
         return [Finding("storage", State.UNSEEN, "you may not list StorageClasses", fix)]
     by_name = {it["metadata"]["name"]: it for it in classes}
     there = f"there: {', '.join(by_name) or 'none'}"
     defaults = [name for name, it in by_name.items() if is_default(it)]
     if named and named not in by_name:
-        fix = f"storage_class in values.yml: one that is {there}"
+        fix = f"name an existing class as storage_class in values.yml ({there})"
         return [Finding("storage", State.TROUBLE, f"there is no StorageClass {named}", fix)]
     if not named and not defaults:
-        fix = f"storage_class in values.yml ({there}); `convoy eks cluster` writes one for EKS"
-        return [Finding("storage", State.TROUBLE, "no StorageClass is the default: claims would wait for ever", fix)]
+        fix = f"set storage_class in values.yml ({there}); `convoy eks cluster` writes a class for EKS"
+        return [
+            Finding("storage", State.TROUBLE, "no StorageClass is the default: claims would never get a volume", fix)
+        ]
     if not named and len(defaults) > 1:
-        fix = "storage_class in values.yml"
-        return [Finding("storage", State.ADVICE, f"more than one StorageClass is default: {', '.join(defaults)}", fix)]
+        fix = "set storage_class in values.yml"
+        return [
+            Finding("storage", State.ADVICE, f"more than one StorageClass is the default: {', '.join(defaults)}", fix)
+        ]
     return [_makes_volumes(by_name[named or defaults[0]])]
 
 
 def _makes_volumes(it: Object) -> Finding:
     name, by = it["metadata"]["name"], it.get("provisioner", "")
     if by == "kubernetes.io/no-provisioner":
-        fix = "a volume for each node must be there already; or another storage_class in values.yml"
+        fix = "make a volume for each node first, or set another storage_class in values.yml"
         return Finding("storage", State.ADVICE, f"StorageClass {name} makes no volumes", fix)
     if it.get("volumeBindingMode", "Immediate") == "Immediate":
-        seen = f"StorageClass {name} ({by}) makes volumes before their pods have a machine, perhaps in another zone"
-        return Finding("storage", State.ADVICE, seen, "a class with volumeBindingMode: WaitForFirstConsumer")
+        seen = f"StorageClass {name} ({by}) makes volumes before their pods have a node, perhaps in another zone"
+        return Finding("storage", State.ADVICE, seen, "use a class with volumeBindingMode: WaitForFirstConsumer")
     return Finding("storage", State.OK, f"StorageClass {name} ({by}) makes volumes where their pods are")
 
 
 def data(claims: Collection[tuple[str, str]] | None, place: Place) -> list[Finding]:
-    """Return whether the claims with sites' data are there."""
+    """Return whether the claims with the sites' data exist."""
     wanted = {
         (place.namespace_of(site), claim) for site in place.project.sites for claim in place.node(site).data.values()
     }
@@ -203,19 +205,26 @@ def data(claims: Collection[tuple[str, str]] | None, place: Place) -> list[Findi
         return [Finding("data", State.UNSEEN, "you may not list claims")]
     missing = [f"{claim} in {namespace}" for namespace, claim in sorted(wanted - set(claims))]
     if not missing:
-        return [Finding("data", State.OK, "the claims with sites' data are there")]
-    fix = "make it, or take it out of `data` in values.yml"
-    return [Finding("data", State.TROUBLE, f"no claim {', no claim '.join(missing)}", fix)]
+        return [Finding("data", State.OK, "the claims with the sites' data exist")]
+    fix = "make the claim, or remove it from `data` in values.yml"
+    return [Finding("data", State.TROUBLE, f"there is no claim {', no claim '.join(missing)}", fix)]
 
 
 def machines(nodes: Sequence[Object] | None, pods: Sequence[Object] | None, sets: Sequence[Object]) -> list[Finding]:
     """Return whether there are machines with room, and GPUs, for every pod."""
     if nodes is None:
-        return [Finding("room", State.UNSEEN, "you may not list nodes", "kubectl describe nodes, by somebody who may")]
+        return [
+            Finding(
+                "room",
+                State.UNSEEN,
+                "you may not list nodes",
+                "ask somebody with this right to run: kubectl describe nodes",
+            )
+        ]
     up = [it for it in nodes if room.ready(it)]
     if not up:
-        fix = "kubectl get nodes; an autoscaler may add machines once pods wait"
-        return [Finding("room", State.TROUBLE, f"none of {len(nodes)} nodes is ready and takes pods", fix)]
+        fix = "look at `kubectl get nodes`; an autoscaler may add nodes once pods wait"
+        return [Finding("room", State.TROUBLE, f"none of {len(nodes)} nodes is ready and accepts pods", fix)]
     said = [Finding("room", State.OK, f"{len(up)} of {len(nodes)} nodes are ready")]
     if len(up) < len(nodes):
         away = ", ".join(it["metadata"]["name"] for it in nodes if not room.ready(it))
@@ -228,12 +237,12 @@ def machines(nodes: Sequence[Object] | None, pods: Sequence[Object] | None, sets
     said += _gpus(up, needs)
     for name, why in room.unplaced(needs, up, pods or ()).items():
         shown = [f"{machine}: {reason}" for machine, reason in list(why.items())[:_SHOWN]]
-        fix = "what it asks for, node_selector and tolerations in values.yml; or a machine more"
-        said.append(Finding("room", State.TROUBLE, f"no node takes {name} ({'; '.join(shown)})", fix))
+        fix = "change the resources, node_selector or tolerations in values.yml, or add a node"
+        said.append(Finding("room", State.TROUBLE, f"no node can run {name} ({'; '.join(shown)})", fix))
     if not any(one.state is State.TROUBLE for one in said):
-        said.append(Finding("room", State.OK, f"there is room for what {len(needs)} pods ask for"))
+        said.append(Finding("room", State.OK, f"there is room for the requests of {len(needs)} pods"))
     if pods is None:
-        said.append(Finding("room", State.UNSEEN, "what others' pods take of it: you may not list them"))
+        said.append(Finding("room", State.UNSEEN, "how much of it other pods use: you may not list them"))
     return said
 
 
@@ -243,8 +252,8 @@ def _gpus(up: Sequence[Object], needs: Sequence[room.Need]) -> list[Finding]:
         return []
     most = room.gpus(up)
     if most:
-        return [Finding("gpu", State.OK, f"NVIDIA's device plugin runs: up to {most} GPUs on one node")]
-    fix = "machines with GPUs (on EKS: `convoy eks cluster --gpu-nodes`), and NVIDIA's device plugin on them"
+        return [Finding("gpu", State.OK, f"NVIDIA's device plugin is running: up to {most} GPUs on one node")]
+    fix = "add nodes with GPUs (on EKS: `convoy eks cluster --gpu-nodes`) and NVIDIA's device plugin"
     return [Finding("gpu", State.TROUBLE, f"no node offers {room.GPU}, which {', '.join(asking)} asks for", fix)]
 
 
@@ -256,10 +265,12 @@ def images(sets: Iterable[Object]) -> list[Finding]:
         if "@sha256:" in name:
             said.append(Finding("image", State.OK, f"{name} is pinned by its digest"))
         else:
-            fix = "image: NAME@sha256:… in values.yml, as your registry shows it"
-            said.append(Finding("image", State.ADVICE, f"{name} may be another image tomorrow: a tag can move", fix))
-    seen = f"whether nodes can pull {', '.join(named)}: they alone know"
-    return [*said, Finding("image", State.UNSEEN, seen, "`convoy kube up` says what they say")]
+            fix = "set image: NAME@sha256:… in values.yml, with the digest that your registry shows"
+            said.append(
+                Finding("image", State.ADVICE, f"{name} is named by a tag, which can move to a different image", fix)
+            )
+    seen = f"whether the nodes can pull {', '.join(named)}: only they can tell"
+    return [*said, Finding("image", State.UNSEEN, seen, "`convoy kube up` reports it")]
 
 
 def launching(place: Place) -> list[Finding]:
@@ -268,19 +279,23 @@ def launching(place: Place) -> list[Finding]:
     beside = [one.name for one in place.launchers() if homes.count(place.namespace_of(one)) > 1]
     if not beside:
         return []
-    seen = f"{', '.join(beside)} may make pods where others' kits are: whoever takes such a node over may mount those"
-    return [Finding("pods", State.ADVICE, seen, "per_organisation_namespaces: true in values.yml")]
+    seen = (
+        f"{', '.join(beside)} may make pods in a namespace with other kits: an attacker at such a node can mount them"
+    )
+    return [Finding("pods", State.ADVICE, seen, "set per_organisation_namespaces: true in values.yml")]
 
 
 def network(place: Place) -> list[Finding]:
     """Return how to know what no API server tells: whether anything enforces NetworkPolicies."""
     server = f"{slug(place.project.server.name)}-0"
     fix = (
-        f"once it is up: kubectl -n {place.namespace} exec {server} -- python3 -c "
-        f'"{_REACH}" must time out; else: Calico, Cilium, or on EKS vpc-cni with enableNetworkPolicy'
+        f"when the federation is up, this must time out: kubectl -n {place.namespace} exec {server} -- python3 -c "
+        f'"{_REACH}"; if it does not, use Calico, Cilium, or on EKS vpc-cni with enableNetworkPolicy'
     )
     return [
-        Finding("network", State.UNSEEN, "whether NetworkPolicies are enforced: an API server takes them anyway", fix)
+        Finding(
+            "network", State.UNSEEN, "whether NetworkPolicies are enforced: an API server accepts them in any case", fix
+        )
     ]
 
 

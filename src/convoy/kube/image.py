@@ -8,8 +8,8 @@ from typing import Final
 from convoy.errors import BadInput
 
 _TEXT: Final = """\
-# Convoy's own image with what {name} lists. From the folder that holds {name}:
-#   podman build -f Containerfile -t NAME . ; then `image: NAME` in values.yml, for all or for one of `sites`.
+# Convoy's own image, with the packages of {name}. Build it in the folder that contains {name}:
+#   podman build -f Containerfile -t NAME . ; then set `image: NAME` in values.yml, for all sites or for one of them.
 ARG CONVOY_IMAGE={image}
 ARG BASE_IMAGE={base}
 
@@ -33,8 +33,8 @@ def containerfile(requirements: PurePath, *, image: str, base: str) -> str:
     """
     if requirements.is_absolute() or ".." in requirements.parts:
         raise BadInput(
-            f"{requirements} is not in this folder",
-            why="an image is built from a folder, and takes nothing from elsewhere",
-            fix="go to the folder that holds it",
+            f"{requirements} is not in this folder or below it",
+            why="an image is built from one folder and can use only files in it",
+            fix="change to the folder that contains it",
         )
     return _TEXT.format(name=requirements.as_posix(), image=image, base=base)

@@ -40,7 +40,7 @@ def objects(project: Project, options: Options, kits: Mapping[str, Contents]) ->
     check_sites(options, [site.name for site in project.sites])
     _distinct(project)
     if options.kits == "volume" and options.per_organisation_namespaces:
-        raise BadInput("one volume for all kits is in one namespace", fix="per_organisation_namespaces: false")
+        raise BadInput("`kits: volume` needs all nodes in one namespace", fix="per_organisation_namespaces: false")
     made: list[Object] = []
     for namespace in place.namespaces:
         if options.create_namespace:
@@ -81,7 +81,7 @@ def _distinct(project: Project) -> None:
     for participant in (project.server, *project.sites):
         name = slug(participant.name)
         if name in taken:
-            raise BadInput(f"{taken[name]} and {participant.name} would both be called {name} in a cluster")
+            raise BadInput(f"{taken[name]} and {participant.name} would have the same name {name} in a cluster")
         taken[name] = participant.name
 
 

@@ -19,7 +19,9 @@ _SHARED: Final = ("default", "kube-system", "kube-public", "kube-node-lease")
 
 def _namespace(value: str) -> str:
     if value in _SHARED or (value and not is_label(value)):
-        raise ValueError("a namespace of its own: small letters, digits and -, at most 63, and none that all share")
+        raise ValueError(
+            "a namespace of its own: small letters, digits and -, at most 63; not a shared one such as default"
+        )
     return value
 
 
@@ -120,7 +122,7 @@ def check_sites(options: Options, names: Collection[str], document: yamls.Docume
     for name in options.sites:
         if name not in names:
             raise BadInput(
-                f"values.yml says something of {name!r}, which is no site",
+                f"values.yml has settings for {name!r}, which is not a site",
                 why=f"project.yml has {', '.join(names)}",
                 where=document.where(("sites", name)) if document else "",
             )

@@ -16,6 +16,6 @@ async def server(folder: Path) -> AsyncIterator[str]:
     """Give HOST:PORT of the server of the project in a folder of the workspace, for as long as the context lasts."""
     said = remembered.read(folder)
     if said is None:
-        raise BadInput(f"{folder} remembers no cluster", fix="convoy kube up")
+        raise BadInput(f"{folder} does not remember a cluster", fix="convoy kube up")
     async with connect(said.context) as cluster, cluster.forward(said.namespace, said.pod, said.port) as port:
         yield f"localhost:{port}"

@@ -45,7 +45,7 @@ def read(folder: Path) -> Remembered | None:
         return Remembered(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as problem:
         fix = "remove it, and run `convoy kube up` again"
-        raise BadInput(f"{file} is not what `convoy kube up` writes", fix=fix) from problem
+        raise BadInput(f"{file} is not a file that `convoy kube up` wrote", fix=fix) from problem
 
 
 def forget(folder: Path) -> None:

@@ -57,7 +57,7 @@ class _Machine:
             if taint.get("effect") in _KEEPS_AWAY and not _tolerated(taint, need.spec.get("tolerations") or []):
                 return f"taint {taint['key']} is not tolerated"
         lacks = sorted(name for name, amount in need.amounts.items() if amount > self.free.get(name, 0))
-        return f"too little {' and '.join(lacks)}" if lacks else ""
+        return f"not enough {' and '.join(lacks)}" if lacks else ""
 
     def take(self, amounts: Amounts) -> None:
         """Count a pod in."""

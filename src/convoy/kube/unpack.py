@@ -22,9 +22,9 @@ def unpack(stream: IO[bytes], folder: Path) -> None:
     with tarfile.open(fileobj=stream, mode="r|") as tar:
         for member in tar:
             if not member.isreg() or "/" in member.name or member.name.startswith("."):
-                raise ValueError(f"{member.name!r} is no plain file")
+                raise ValueError(f"{member.name!r} is not a plain file")
             if member.size > MAX_BYTES or len(kept) >= MAX_FILES:
-                raise ValueError(f"{member.name!r} is more than a kit holds")
+                raise ValueError(f"{member.name!r} exceeds what a kit may contain")
             data = tar.extractfile(member)
             _write(folder / member.name, data.read() if data else b"")
             kept.add(member.name)

@@ -81,7 +81,7 @@ async def up(
         await fill(cluster, place, found, say=say, patience_s=patience_s)
     counts += await _applied(cluster, sets, before, say)
     for it in _left_over(wanted, before):
-        say(f"removes {it['kind']} {it['metadata']['name']}, which project.yml does not ask for any more")
+        say(f"removes {it['kind']} {it['metadata']['name']}, which project.yml no longer asks for")
         await cluster.remove(it)
         counts["removed"] += 1
     say(", ".join(f"{count} {what}" for what, count in counts.items()))
@@ -171,7 +171,10 @@ class _Dies(Refused):
     """A node whose container dies again and again; the pod is where its last words are."""
 
     def __init__(self, name: str, pod: Mapping[str, Any]) -> None:
-        super().__init__(f"{name} dies at its start, {deaths(pod)} times by now", fix="mend that, then: convoy kube up")
+        super().__init__(
+            f"{name} dies at its start; it has died {deaths(pod)} times",
+            fix="correct the cause, then run `convoy kube up` again",
+        )
         self.pod = pod
 
 
@@ -221,7 +224,7 @@ async def _registered(
         raise PatienceOut(
             f"not registered: {', '.join(late)}",
             why="\n".join(f"{name}: {state}" for name, state in late.items()),
-            fix=f"nothing has changed for {patience_s:.0f} s; `convoy kube logs NAME` shows what a node says",
+            fix=f"nothing has changed for {patience_s:.0f} s; `convoy kube logs NAME` shows the log of a node",
         ) from None
 
 
@@ -268,10 +271,12 @@ async def _told(
 ) -> None:
     """Tell the server that runs, by somebody who may. One that cannot be told reads its kit when it starts anew."""
     server = place.project.server
-    about = ", ".join(one.name for one in news.invites) or "who is who"
+    about = ", ".join(one.name for one in news.invites) or "the list of participants"
     try:
         if admin is None:
-            raise NotAllowed(f"nobody may tell the server of {about}", why="project.yml has no project_admin")
+            raise NotAllowed(
+                f"nobody has the right to tell the server about {about}", why="project.yml has no project_admin"
+            )
         await settled(cluster, place, [server], say=say, patience_s=patience_s)
         async with (
             cluster.forward(place.namespace, f"{slug(server.name)}-0", server.admin_port) as port,
@@ -281,6 +286,6 @@ async def _told(
             for one in news.invites:
                 await person.invite(one.hash, one.kind, one.name, one.expires_at)
     except ConvoyError as problem:
-        say(f"the server was not told of {about}: {problem.what}; it will know when it starts anew")
+        say(f"the server was not told about {about}: {problem.what}; it reads this at its next start")
         return
-    say(f"the server knows of {about}")
+    say(f"the server was told about {about}")

@@ -46,18 +46,18 @@ class Seen:
         if pod is None:
             return self.trouble.get(f"{namespace}/{name}", "its pod is not made yet")
         if pod["metadata"].get("deletionTimestamp"):
-            return "its old pod drains"
+            return "its old pod is draining"
         status = made.get("status", {})
         fresh = status.get("observedGeneration", 0) >= made["metadata"].get("generation", 0)
         revision = pod["metadata"].get("labels", {}).get("controller-revision-hash")
         ready = "ready" if made["metadata"].get("labels", {}).get(COMPONENT) == "server" else "registered"
         if not fresh or revision != status.get("updateRevision"):
-            return "its old pod is to be replaced" if status.get("observedGeneration", 0) else "its pod is new"
+            return "its old pod will be replaced" if status.get("observedGeneration", 0) else "its pod is new"
         if condition(pod, "Ready").get("status") == "True":
             return ready
         claim = self.trouble.get(f"{namespace}/state-{name}-0", "")
         trouble = self.trouble.get(pod["metadata"].get("uid", ""), "") or claim
-        return of_pod(pod, trouble) or f"runs, and is not {ready} yet"
+        return of_pod(pod, trouble) or f"is running, but not {ready} yet"
 
     def stuck(self, namespace: str, name: str) -> Object | None:
         """Return the pod of a node that is to be replaced and is not ready: a StatefulSet waits for it, for ever."""

@@ -89,7 +89,9 @@ def invite(project: Project, workspace: Path, name: str, *, now: float) -> Invit
     if prod is None:
         raise BadInput(f"{project.name} is not provisioned in {workspace}", fix="convoy provision")
     if invited is None:
-        raise BadInput(f"project.yml has no site and no admin {name!r}", fix="add it there, or: convoy site invite")
+        raise BadInput(
+            f"project.yml has no site and no admin {name!r}", fix="add it there, or run `convoy site invite`"
+        )
     with _alone(folder / "state"):
         authority = _root(project, folder, now)
         people = _who_is_who(project, folder / "state", authority)
@@ -176,8 +178,8 @@ def _refuse_other(project: Project, workspace: Path) -> None:
         if name != project.name:
             raise BadInput(
                 f"{workspace} holds the project {name}, not {project.name}",
-                why="a project with another name has another root: no kit in use would fit it any more",
-                fix=f"name it {name} again; or, for a new federation, provision into another workspace (-w)",
+                why="a project with a different name has a different root, and existing kits would not work with it",
+                fix=f"change the name back to {name}; or, for a new federation, provision into another workspace (-w)",
             )
 
 
@@ -189,9 +191,9 @@ def _root(project: Project, folder: Path, now: float) -> Authority:
         return _same(project, Authority.load(state), folder)
     if _next(folder) or (state / "federation.json").exists():
         raise BadInput(
-            f"{state / 'root.crt'} is gone, but kits were made from it",
-            why="a new root would shut out everybody who has one of these kits",
-            fix=f"put the state folder back from a copy; to begin anew, move {folder} away",
+            f"{state / 'root.crt'} is missing, but kits were made from it",
+            why="a new root would lock out every participant that has one of these kits",
+            fix=f"restore the state folder from a copy; to start again, move {folder} away",
         )
     return Authority.create(project.name, state, now=now)
 
@@ -201,7 +203,7 @@ def _same(project: Project, authority: Authority, folder: Path) -> Authority:
     if authority.project != project.name:
         raise BadInput(
             f"{folder} holds the root of {authority.project}, not of {project.name}",
-            why="the folder was renamed, or copied from another workspace; its certificates say the old name",
+            why="the folder was renamed, or copied from another workspace; its certificates have the old name",
             fix=f"name the project and its folder {authority.project} again, or provision into another workspace (-w)",
         )
     return authority
@@ -330,5 +332,7 @@ def _alone(state: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise BadInput(f"another provision is working on {state.parent}", fix="wait for it to end") from error
+            raise BadInput(
+                f"another `convoy provision` is working on {state.parent}", fix="wait until it has ended"
+            ) from error
         yield

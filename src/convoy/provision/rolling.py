@@ -77,13 +77,13 @@ def begun_at(state: Path) -> float:
 
 def _check_none_comes(state: Path) -> None:
     if (state / "next" / "root.crt").exists() or _retiring(state):
-        raise BadInput("another root is on its way already", fix="convoy federation roll turn, then finish")
+        raise BadInput("the root is already being replaced", fix="run `convoy federation roll turn`, then `finish`")
 
 
 def _coming(state: Path) -> Path:
     coming = state / "next"
     if not (coming / "root.crt").exists():
-        raise BadInput("no other root is on its way", fix="convoy federation roll begin")
+        raise BadInput("there is no new root yet", fix="convoy federation roll begin")
     return coming
 
 
@@ -98,7 +98,7 @@ def check(word: str, state: Path) -> None:
     elif word == "turn":
         _coming(state)
     elif not _retiring(state):
-        raise BadInput("no root retires", fix="convoy federation roll begin, then turn")
+        raise BadInput("no old root waits to be retired", fix="run `convoy federation roll begin`, then `turn`")
 
 
 def step(word: str, project: str) -> Callable[[Path], None]:

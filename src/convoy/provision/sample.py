@@ -7,24 +7,24 @@ from typing import Final
 PROJECT: Final = """\
 # A federation: one server, the sites that train, the people who run it.
 # `convoy provision` turns this file into one startup kit for each participant, in
-# workspace/example_project/prod_00/. Change it and provision again: keys stay with whoever made them.
+# workspace/example_project/prod_00/. You may change it and provision again: existing keys stay valid.
 api_version: 3
 name: example_project
 description: Convoy's sample project
 
 participants:
-  # The server. Sites reach it on fed_learn_port, people (console, CLI, web) on admin_port.
+  # The server. Sites connect to fed_learn_port, people (console, CLI, web) to admin_port.
   - name: server
     type: server
     org: nvidia
     fed_learn_port: 8002
     admin_port: 8003
-    # Where participants find it, if not under its name above:
+    # The address at which participants find it, if it is not the name above:
     # default_host: fl.example.org
-    # Other names and addresses that it may be reached at (they go into its certificate):
+    # Other names and addresses of the server (they are written into its certificate):
     # host_names: [fl.internal.example.org, 10.0.0.5]
 
-  # The sites: each trains on data that it never shows.
+  # The sites: each trains on its own data, which never leaves it.
   - name: site-1
     type: client
     org: nvidia
@@ -32,8 +32,8 @@ participants:
     type: client
     org: nvidia
 
-  # The people. Roles: project_admin (everything), org_admin (the own organisation's sites and jobs),
-  # lead (submits jobs, sees results), member (looks on).
+  # The people. Roles: project_admin (everything), org_admin (sites and jobs of the own organisation),
+  # lead (submits jobs, sees results), member (sees jobs and sites).
   - name: admin@nvidia.com
     type: admin
     org: nvidia
@@ -46,34 +46,34 @@ _HEAD: Final = """\
 
 _BOTH: Final = """\
 # workspace: work            # folder for state, logs and jobs; from the kit's own folder unless absolute
-# health_host: 127.0.0.1     # who may ask for /livez, /readyz, /metrics: this machine alone; 0.0.0.0 in a container
-# health_port: 8004          # TCP port of the health pages; 0 takes any free one
-# log_format: text           # text for people, json for machines: one object a line
-# disk_reserve: 256Mi        # bytes of disk left free: below it no new work is taken, so that what runs can end
-# launcher: processes        # where jobs run: as processes of this node; kubernetes: in a pod for each
-# workers_port: 8005         # TCP port where those pods find this node; nobody without a credential gets in
-# pods: {}                   # how those pods are made: image, cpu_limit, memory_limit, gpu, …; docs/kubernetes.md
-# isolation: {}              # what jobs may use beside their own files and data: read: [PATH], write: [PATH],
+# health_host: 127.0.0.1     # address of /livez, /readyz, /metrics: only this machine; 0.0.0.0 in a container
+# health_port: 8004          # TCP port of the health pages; 0 means any free port
+# log_format: text           # text for people, or json for programs: one object for each line
+# disk_reserve: 256Mi        # bytes of disk kept free: with less, no new work is accepted, so that running work can end
+# launcher: processes        # where jobs run: processes of this node; kubernetes: each in a pod of its own
+# workers_port: 8005         # TCP port to which those pods connect; each needs a credential
+# pods: {}                   # settings of those pods: image, cpu_limit, memory_limit, gpu, …; docs/kubernetes.md
+# isolation: {}              # what jobs may use in addition to their files and data: read: [PATH], write: [PATH],
 #                            # network: true, cache: FOLDER that all jobs share, for models that libraries download
 # env: {}                    # environment (name: value) of the processes that run jobs, such as OMP_NUM_THREADS
 """
 
 _SERVER: Final = """\
-# listen_host: "::"          # addresses to listen on for sites and people: all of IPv6 and IPv4; 0.0.0.0: IPv4 alone
-# custom_workflows: [project_admin]  # roles whose jobs may bring a workflow of their own, which runs here
-# max_jobs: 4                # jobs that run at once; the others wait, since each needs memory for its model
+# listen_host: "::"          # addresses to listen on for sites and people: all IPv6 and IPv4; 0.0.0.0: only IPv4
+# custom_workflows: [project_admin]  # roles that may submit jobs with their own workflow, which runs here
+# max_jobs: 4                # jobs that run at the same time; others wait, because each needs memory for its model
 # database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace
-# site_certificate_life: 24h # how long a site's certificate is good, and the server's own; renewed at half of it
-# admin_certificate_life: 8h # how long an admin's is good; whoever is away for longer needs a new invitation
-# results: ""                # where results go: s3://…, gs://…, az://…; empty: a folder in the workspace
+# site_certificate_life: 24h # lifetime of a certificate of a site or this server; renewed after half of it
+# admin_certificate_life: 8h # lifetime of an admin's certificate; after a longer absence an admin needs an invitation
+# results: ""                # where results are stored: s3://…, gs://…, az://…; empty: a folder in the workspace
 """
 
 _SITE: Final = """\
-# cpu:                       # cores that jobs may take together; empty: all of this machine's
-# memory:                    # bytes that jobs may take together, such as 16Gi; empty: all of this machine's
-# gpu:                       # GPUs that jobs may take together; empty: all that the kernel shows
-# artifacts: 1Gi             # bytes of what trainers left in artifacts/, of all jobs together; the oldest go first
-# data: {}                   # data that jobs see (name: path); paths from this folder; nothing else is theirs to know
+# cpu:                       # cores that all jobs together may use; empty: all of this machine
+# memory:                    # bytes that all jobs together may use, such as 16Gi; empty: all of this machine
+# gpu:                       # GPUs that all jobs together may use; empty: all that the kernel shows
+# artifacts: 1Gi             # bytes of all files in artifacts/ of all jobs; the oldest are removed first
+# data: {}                   # data that jobs see (name: path), relative to this folder; jobs see no other data
 """
 
 POLICY: Final = """\

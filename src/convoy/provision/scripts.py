@@ -61,7 +61,7 @@ def start(kind: str) -> str:
 
 def stop(kind: str) -> str:
     """Return stop.sh of a server or a site."""
-    return _HEAD.format(label=f"Asks this {kind} to finish what it is doing and stop (SIGTERM).") + _STOP
+    return _HEAD.format(label=f"Asks this {kind} to finish its current work and stop (SIGTERM).") + _STOP
 
 
 def console() -> str:

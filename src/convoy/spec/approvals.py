@@ -14,8 +14,8 @@ from convoy.spec import yamls
 
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _HEAD: Final = """\
-# Bundles that may run here whoever submitted them, each by the digest of all its bytes.
-# `convoy site approve` adds to it; take a line out and its bundle is asked about again.
+# Bundles that may run here, whoever submitted them. Each is named by the digest of all its bytes.
+# `convoy site approve` adds a line; if you remove a line, its bundle needs a new approval.
 """
 
 
@@ -35,7 +35,7 @@ def read_approvals(path: Path) -> tuple[Approval, ...]:
     document = yamls.load_file(path)
     listed = [] if document.data is None else document.data
     if not isinstance(listed, list):
-        raise BadInput(f"{yamls.seen(listed)} is no list of approved bundles", where=document.where(()))
+        raise BadInput(f"{yamls.seen(listed)} is not a list of approved bundles", where=document.where(()))
     return tuple(_approval(document, index, item) for index, item in enumerate(listed))
 
 
@@ -48,15 +48,15 @@ def _approval(document: yamls.Document, index: int, item: Any) -> Approval:
     """Return one approval, checked."""
     if not isinstance(item, dict) or not set(item) <= {"digest", "when", "note"}:
         raise BadInput(
-            f"{yamls.seen(item)} approves nothing",
-            fix='write `- {digest: "…", when: "…", note: "…"}`, or have `convoy site approve` write it',
+            f"{yamls.seen(item)} is not an approval",
+            fix='write `- {digest: "…", when: "…", note: "…"}`, or let `convoy site approve` write it',
             where=document.where((index,)),
         )
     digest = item.get("digest")
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise BadInput(
             f'"digest" is {yamls.seen(digest)}; wanted 64 hex digits in quotes',
-            fix="`convoy job show` of the refused job has it in full",
+            fix="`convoy job show` of the refused job shows it in full",
             where=document.where((index, "digest")),
         )
     return Approval(digest, str(item.get("when", "")), str(item.get("note", "")))

@@ -47,8 +47,8 @@ def read(document: yamls.Document, index: int, item: Any) -> Filter:
     path = ("filters", index)
     if not isinstance(item, dict) or len(item) != 1:
         raise BadInput(
-            f"{yamls.seen(item)} is no filter",
-            fix="write one filter in one item, such as `- clip: {norm: 1.0}`",
+            f"{yamls.seen(item)} is not a filter",
+            fix="write one filter for each item, such as `- clip: {norm: 1.0}`",
             where=document.where(path),
         )
     ((name, argument),) = item.items()

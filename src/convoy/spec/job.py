@@ -33,7 +33,7 @@ def _size(value: Any) -> int:
 def _no_repeats(sites: tuple[str, ...] | None) -> tuple[str, ...] | None:
     """Return the sites as they are. Raises `ValueError` if one stands twice, or none at all."""
     if sites is not None and (not sites or len(set(sites)) < len(sites)):
-        raise ValueError("a list of different sites, or no such line for all of them")
+        raise ValueError("a list of different sites; for all sites, remove this line")
     return sites
 
 
@@ -77,13 +77,13 @@ class Job(BaseModel):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            raise BadInput("not a job as we keep it", why=str(error)) from error
+            raise BadInput("not a stored job", why=str(error)) from error
 
 
 def text_of(files: Mapping[str, bytes | bytearray | memoryview]) -> str:
     """Return the text of a bundle's job.yaml. Raises `Refused` if it has none, or one that is not text."""
     if "job.yaml" not in files:
-        raise Refused("the bundle has no job.yaml", fix="submit a folder made by `convoy job new`")
+        raise Refused("the bundle has no job.yaml", fix="submit a job folder; `convoy job new` writes one")
     try:
         return bytes(files["job.yaml"]).decode()
     except UnicodeDecodeError as problem:

@@ -16,9 +16,9 @@ def load(data: bytes, *, most: int) -> Any:
     """
     found = data.count(b"[") + data.count(b"{")
     if found > most:
-        raise ValueError(f"it has {found:,} lists and mappings, and {most:,} are the limit")
+        raise ValueError(f"it has {found:,} lists and mappings; the limit is {most:,}")
     return json.loads(data.decode("ascii"), parse_constant=_refuse)
 
 
 def _refuse(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no number")
+    raise ValueError(f"{word} is not a number")

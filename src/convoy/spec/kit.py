@@ -126,9 +126,9 @@ def read_kit(path: Path) -> Kit:
     root = path.resolve()
     if not (root / "startup" / "convoy.yaml").is_file():
         raise BadInput(
-            f"{path} is no startup kit",
+            f"{path} is not a startup kit",
             why="it has no startup/convoy.yaml",
-            fix="give a participant's folder, such as workspace/example_project/prod_00/site-1",
+            fix="name a participant's folder, such as workspace/example_project/prod_00/site-1",
         )
     kit = _described(root, yamls.load_file(root / "startup" / "convoy.yaml"))
     for file in (kit.root_file, *_secrets(kit), kit.federation_file):
@@ -136,7 +136,7 @@ def read_kit(path: Path) -> Kit:
             raise BadInput(
                 f"the kit has no {file.relative_to(root)}",
                 why=f"looked in {root}",
-                fix="copy the whole kit again, or provision anew",
+                fix="copy the whole kit again, or provision again",
             )
     for file in _secrets(kit):
         if file.suffix != ".crt":
@@ -164,7 +164,7 @@ def check_closed(kit: Kit) -> None:
             mode = path.stat().st_mode
             if mode & stat.S_IWOTH and not os.statvfs(path).f_flag & os.ST_RDONLY:
                 raise BadInput(
-                    f"{path} can be written by everybody",
+                    f"{path} is writable for everybody",
                     why=f"its mode is {stat.S_IMODE(mode):04o}",
                     fix=f"chmod -R o-w {folder}",
                 )
@@ -179,7 +179,7 @@ def check_mode(key: Path) -> None:
     mode = said.st_mode & 0o777
     if mode & (0o077 if said.st_uid == os.geteuid() else 0o037):
         raise BadInput(
-            f"the {'join token' if key.name == 'join.token' else 'private key'} {key} is open to others",
+            f"the {'join token' if key.name == 'join.token' else 'private key'} {key} is readable for other users",
             why=f"its mode is {mode:04o}; wanted 0600",
             fix=f"chmod 600 {key}",
         )
@@ -196,7 +196,7 @@ def _described(root: Path, document: yamls.Document) -> Kit:
         raise BadInput(f'"kind" is "{kind}"; wanted server, site or admin', where=document.where(("kind",)))
     server = data.get("server")
     if not isinstance(server, dict):
-        raise BadInput('"server" is missing', fix="provision anew", where=document.where(("server",)))
+        raise BadInput('"server" is missing', fix="provision again", where=document.where(("server",)))
     hosts = data.get("hosts") or []
     if not isinstance(hosts, list) or not all(isinstance(host, str) for host in hosts):
         raise BadInput('"hosts" must be a list of names', where=document.where(("hosts",)))

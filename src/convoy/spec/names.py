@@ -40,7 +40,9 @@ person = _check(_EMAIL, 64, "an e-mail address of at most 64 characters, such as
 def job(name: str) -> str:
     """Return a job's name as it is. Raises `ValueError` with what was wanted: a name, and no beginning of an id."""
     if _ID.fullmatch(name):
-        raise ValueError("a shorter name, or one with a letter from g to z: this could be the beginning of a job's id")
+        raise ValueError(
+            "a shorter name, or a name with a letter from g to z: this one looks like the beginning of a job's id"
+        )
     return word(name)
 
 

@@ -19,13 +19,13 @@ _LABEL: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
 
 def _cpu(value: str) -> str:
     if not _CPU.fullmatch(value):
-        raise ValueError("cores as a quantity of Kubernetes, such as 250m, 2 or 1.5")
+        raise ValueError("cores as a Kubernetes quantity, such as 250m, 2 or 1.5")
     return value
 
 
 def _bytes(value: str) -> str:
     if not _BYTES.fullmatch(value):
-        raise ValueError("bytes as a quantity of Kubernetes, such as 512Mi or 10Gi")
+        raise ValueError("bytes as a Kubernetes quantity, such as 512Mi or 10Gi")
     return value
 
 
@@ -36,7 +36,7 @@ def is_label(value: str) -> bool:
 
 def _label(value: str) -> str:
     if not is_label(value):
-        raise ValueError("a name of Kubernetes: small letters, digits and -, at most 63")
+        raise ValueError("a Kubernetes name: small letters, digits and -, at most 63")
     return value
 
 
@@ -75,7 +75,7 @@ def read_pods(document: yamls.Document, value: Any) -> Pods:
     made = yamls.parse(document, Pods, value, at=("pods",))
     if not made.image:
         raise BadInput(
-            '"pods" names no image',
+            '"pods" does not name an image',
             why="`launcher: kubernetes` runs each job's worker in a pod of its own",
             fix="add `pods: {image: …}`; `convoy kube up` writes all of it",
             where=document.where(("pods",)),

@@ -73,9 +73,9 @@ def read_policy(path: Path) -> Policy:
     """Return the policy in a file. Raises `BadInput`; a missing file too, since it may have held filters."""
     if not path.is_file():
         raise BadInput(
-            f"there is no {path}",
-            why="a site without its policy would send what the policy holds back",
-            fix="put the file back; an empty one means the defaults: `convoy provision` writes them down",
+            f"{path} does not exist",
+            why="without its policy, a site would send what the policy keeps at the site",
+            fix="restore the file; an empty file means the defaults, which `convoy provision` writes as comments",
         )
     document = yamls.load_file(path)
     data = document.mapping()
@@ -89,7 +89,7 @@ def read_policy(path: Path) -> Policy:
 def _rules(document: yamls.Document, listed: Any) -> tuple[Rule, ...]:
     """Return who may run code; an empty list lets nobody."""
     if not isinstance(listed, list):
-        raise _wrong(document, ("run",), listed, "a list of rules; [] lets nobody run code without approval")
+        raise _wrong(document, ("run",), listed, "a list of rules; with [], nobody can run code without an approval")
     return tuple(_rule(document, ("run", index), item) for index, item in enumerate(listed))
 
 
@@ -97,8 +97,8 @@ def _rule(document: yamls.Document, path: tuple[str | int, ...], item: Any) -> R
     """Return one rule, checked."""
     if not isinstance(item, dict) or not item:
         raise BadInput(
-            f"{yamls.seen(item)} is no rule",
-            fix="write who may run code, such as `- {org: own}` or `- {org: clinic-b, role: lead}`",
+            f"{yamls.seen(item)} is not a rule",
+            fix="write a rule that says who may run code, such as `- {org: own}` or `- {org: clinic-b, role: lead}`",
             where=document.where(path),
         )
     for key, value in item.items():
@@ -161,7 +161,7 @@ def _limits(document: yamls.Document, given: Any) -> Limits:
 def _amount(value: Any) -> float:
     """Return a number from 0 up. Raises `BadInput`."""
     if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-        raise BadInput("no amount")
+        raise BadInput("no value")
     return float(value)
 
 

@@ -22,29 +22,29 @@ _IGNORED: Final = {
     "edge": "not supported",
     "connection_security": "always mutual TLS",
     "scheme": "always TLS over TCP",
-    "allow_log_streaming": "a job's log lines always stream",
-    "server_name": "the server's own name counts",
-    "app_location": "job folders travel as bundles",
+    "allow_log_streaming": "log lines of a job are always streamed",
+    "server_name": "the server's own name is used",
+    "app_location": "job folders are sent as bundles",
 }
 _IGNORED_OF_PARTICIPANTS: Final = {
     "connect_to": "sites reach the server by its default_host",
-    "listening_host": "sites listen to nobody",
+    "listening_host": "sites accept no connections",
     "connection_security": "always mutual TLS",
-    "custom_ca_cert": "the project's root alone is trusted",
-    "auth_identity": "identity comes from the certificate",
+    "custom_ca_cert": "only the project's root is trusted",
+    "auth_identity": "the certificate determines the identity",
     "capacity": "set it in the site's local/node.yaml",
-    "allow_log_streaming": "a job's log lines always stream",
+    "allow_log_streaming": "log lines of a job are always streamed",
     "use_aio": "always",
     "scheme": "always TLS over TCP",
     "edge_service_port": "not supported",
     "cc_config": "not supported",
-    "enable_byoc": "a site's local/policy.yaml says who may bring code",
-    "components": "a site's local/ decides",
+    "enable_byoc": "a site's local/policy.yaml says who may run code",
+    "components": "the site's local/ folder decides",
     "props": "not supported",
     "protocol": "always TLS over TCP",
     "api_root": "not supported",
 }
-_IGNORED_TYPES: Final = {"overseer": "one server needs none", "relay": "sites connect to the server themselves"}
+_IGNORED_TYPES: Final = {"overseer": "not needed with one server", "relay": "sites connect to the server themselves"}
 
 
 class Participant(BaseModel):
@@ -176,8 +176,8 @@ def with_site(text: str, name: str, org: str, *, file: str) -> str:
     if after.sites[:-1] != before.sites or after.sites[-1:] != (Site(name=name, org=org),):
         raise BadInput(
             f"{name} cannot be written into {file}",
-            why="its list of participants is not one participant after the other, or the name does not do",
-            fix=f"add `- {{name: {name}, type: client, org: {org}}}` there yourself, and invite it again",
+            why="its list of participants has an unusual form, or the name is not allowed",
+            fix=f"add `- {{name: {name}, type: client, org: {org}}}` to the file yourself, and invite the site again",
         )
     return changed
 
@@ -187,7 +187,7 @@ def _participant(document: yamls.Document, index: int, item: Any, ignored: list[
     path = ("participants", index)
     if not isinstance(item, dict):
         raise BadInput(
-            f"{yamls.seen(item)} is no participant", fix="write name, type and org", where=document.where(path)
+            f"{yamls.seen(item)} is not a participant", fix="write name, type and org", where=document.where(path)
         )
     kind = item.get("type")
     where = document.where((*path, "type"))
@@ -239,7 +239,7 @@ def _two_ports(document: yamls.Document, path: tuple[str | int, ...], data: dict
     if "admin_port" in data:
         ignored.append(
             f"{document.where((*path, 'admin_port'))}: admin_port {asked} "
-            f"(sites have it; people get a port of their own: {data['admin_port']})"
+            f"(sites use this port; people get a port of their own: {data['admin_port']})"
         )
 
 
@@ -251,9 +251,9 @@ def _check_unique(document: yamls.Document, participants: list[tuple[int, Partic
         if key in first:
             earlier = document.where(("participants", first[key], "name"))
             raise BadInput(
-                f'a second participant is called "{participant.name}"',
-                why=f"the first is at {earlier}; capitals make no difference",
-                fix="give each its own name",
+                f'a second participant has the name "{participant.name}"',
+                why=f"the first is at {earlier}; upper and lower case make no difference",
+                fix="give each participant a different name",
                 where=document.where(("participants", index, "name")),
             )
         first[key] = index
@@ -267,8 +267,8 @@ def _one_server(document: yamls.Document, participants: list[tuple[int, Particip
     if len(servers) > 1:
         raise BadInput(
             f'"{servers[1][1].name}" is a second server',
-            why=f'a project has exactly one, and "{servers[0][1].name}" is it',
-            fix="remove one of the two",
+            why=f'a project has exactly one server, and it already has "{servers[0][1].name}"',
+            fix="remove one of them",
             where=document.where(("participants", servers[1][0], "type")),
         )
     return servers[0][1]
@@ -276,8 +276,8 @@ def _one_server(document: yamls.Document, participants: list[tuple[int, Particip
 
 def _no_server(document: yamls.Document) -> BadInput:
     return BadInput(
-        "no participant is the server",
-        why="a project has exactly one",
+        "there is no server among the participants",
+        why="a project has exactly one server",
         fix="add one with `type: server`",
         where=document.where(("participants",)),
     )

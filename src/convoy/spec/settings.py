@@ -106,7 +106,7 @@ def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Set
         chosen["pods"] = read_pods(document, pods)
     elif pods:
         raise BadInput(
-            '"pods" says how pods are made, and there are none',
+            '"pods" has no effect without `launcher: kubernetes`',
             why="`launcher` is processes",
             fix="add `launcher: kubernetes`, or remove `pods`",
             where=document.where(("pods",)),
@@ -156,7 +156,10 @@ def _located(base: Path, place: str, where: str) -> Path:
         return (base / Path(place).expanduser()).absolute()
     except RuntimeError as problem:
         raise BadInput(
-            f'"{place}" has no home folder to begin in', why=str(problem), fix="write the whole path", where=where
+            f'"{place}" begins with a home folder that does not exist',
+            why=str(problem),
+            fix="write the absolute path",
+            where=where,
         ) from problem
 
 

@@ -41,7 +41,7 @@ def _seconds(text: str) -> float:
     written = text.strip()
     if not _DURATION.fullmatch(written):
         raise BadInput(
-            f'"{text}" is no duration',
+            f'"{text}" is not a duration',
             why="wanted a number and ms, s, m, h or d",
             fix="write it like 30s, 10m or 1h30m",
         )
@@ -61,7 +61,7 @@ def _bytes(text: str) -> int:
     match = _SIZE.fullmatch(text.strip())
     if not match or match[2] not in _BYTES:
         raise BadInput(
-            f'"{text}" is no size',
+            f'"{text}" is not a size',
             why="wanted a number and Ki, Mi, Gi, Ti (1024s) or k, M, G, T (1000s)",
             fix="write it like 512Mi or 1Gi",
         )

@@ -81,19 +81,19 @@ class _Reader:
         next(self.events)  # the document's end
         event = next(self.events)
         if not isinstance(event, yaml.StreamEndEvent):
-            self.refuse(event, "a second document begins here", "keep one document in one file: remove the `---`")
+            self.refuse(event, "a second document begins here", "write only one document in a file: remove the `---`")
         return data
 
     def value(self, event: Any, path: _Path) -> Any:
         """Return the value that begins with `event`."""
         if isinstance(event, yaml.AliasEvent):
-            self.refuse(event, f"aliases (`*{event.anchor}`) are not read", "write the value out")
+            self.refuse(event, f"aliases (`*{event.anchor}`) are not read", "write the value itself")
         if event.tag not in _TAGS:
-            self.refuse(event, f"the tag `{event.tag}` is not read", "remove it: plain values suffice")
+            self.refuse(event, f"the tag `{event.tag}` is not read", "remove the tag; write a plain value")
         if isinstance(event, yaml.ScalarEvent):
             return self.scalar(event)
         if len(path) >= MAX_DEPTH:
-            self.refuse(event, f"nested deeper than {MAX_DEPTH} levels", "flatten it")
+            self.refuse(event, f"nested deeper than {MAX_DEPTH} levels", "use fewer levels")
         return self.mapping(path) if isinstance(event, yaml.MappingStartEvent) else self.sequence(path)
 
     def mapping(self, path: _Path) -> dict[str, Any]:
@@ -101,12 +101,14 @@ class _Reader:
         entries: dict[str, Any] = {}
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent) or event.tag not in _TAGS:
-                self.refuse(event, "a key must be a plain word", "put quotes around it, or a key before the `:`")
+                self.refuse(
+                    event, "a key must be a plain word", "put the text in quotes, or write a key before the `:`"
+                )
             key = str(event.value)
             here = (*path, key)
             if key in entries:
                 first = self.places[here][0]
-                self.refuse(event, f'the key "{key}" stands here for the second time', f"it is already in line {first}")
+                self.refuse(event, f'the key "{key}" is here for the second time', f"it is already in line {first}")
             self.place(here, event)
             entries[key] = self.value(next(self.events), here)
         return entries
@@ -130,12 +132,14 @@ class _Reader:
         if text in _BOOL:
             return _BOOL[text]
         if _NOT_FINITE.fullmatch(text):
-            self.refuse(event, f"`{text}` is not a finite number", "write a number, or quotes around it if it is text")
+            self.refuse(event, f"`{text}` is not a finite number", "write a number; if it is text, put it in quotes")
         if len(text) <= MAX_DIGITS and _INT.fullmatch(text):
             return int(text)
         if len(text) <= MAX_DIGITS and _FLOAT.fullmatch(text):
             if not math.isfinite(float(text)):
-                self.refuse(event, f"{text} is larger than any number we can hold", "write a smaller one")
+                self.refuse(
+                    event, f"{text} is larger than the largest number that can be stored", "write a smaller one"
+                )
             return float(text)
         return text
 
@@ -158,7 +162,7 @@ def load(text: str, *, name: str) -> Document:
     `BadInput`.
     """
     if len(text) > MAX_BYTES:
-        raise BadInput(f"{len(text):,} characters are too many; at most {MAX_BYTES:,} are read", where=name)
+        raise BadInput(f"{len(text):,} characters are too many; the limit is {MAX_BYTES:,}", where=name)
     try:
         reader = _Reader(text, name)
         return Document(name, reader.document(), reader.places)
@@ -185,7 +189,7 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise BadInput("cannot be read", why=error.strerror or str(error), where=str(path)) from error
     if len(data) > MAX_BYTES:
-        raise BadInput(f"larger than the {MAX_BYTES:,} bytes that are read", where=str(path))
+        raise BadInput(f"larger than {MAX_BYTES:,} bytes, the limit", where=str(path))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -255,7 +259,7 @@ def unknown_key(key: str, known: Iterable[str], *, where: str) -> BadInput:
     """Return the error for a key that nobody knows, with the nearest known one as its hint."""
     names = sorted(known)
     near = difflib.get_close_matches(key, names, n=1)
-    fix = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(names)}" if names else "remove it"
+    fix = f'did you mean "{near[0]}"?' if near else f"known keys: {', '.join(names)}" if names else "remove it"
     return BadInput(f'unknown key "{key}"', fix=fix, where=where)
 
 

@@ -102,7 +102,8 @@ def check(checkpoint: Checkpoint, *, project: str, root_pem: bytes) -> None:
         signature = b""
     if not keys.signed_by(authority.read_certificate(pem).public_key(), signature, _signed(checkpoint, project)):
         raise NotAllowed(
-            f"the checkpoint of record {checkpoint.seq} is not as the server signed it", why="its signature is wrong"
+            f"the checkpoint of record {checkpoint.seq} differs from what the server signed",
+            why="its signature is wrong",
         )
 
 
@@ -122,7 +123,7 @@ def read(data: bytes, *, where: str) -> Entry:
             _check_value(name, value)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise RemoteFault(
-            f"{where} is no record and no checkpoint of an audit trail", why=f"{type(error).__name__}: {error}"
+            f"{where} is neither a record nor a checkpoint of an audit trail", why=f"{type(error).__name__}: {error}"
         ) from error
     return entry
 
@@ -135,9 +136,9 @@ def _check_size(data: bytes) -> None:
 def _check_value(name: str, value: object) -> None:
     if name in _NUMBERS:
         if type(value) is not int or not 0 <= value <= MAX_NUMBER:
-            raise ValueError(f"{name} is no whole number from 0 up")
+            raise ValueError(f"{name} is not a whole number from 0 up")
     elif not isinstance(value, str):
-        raise TypeError(f"{name} is no text")
+        raise TypeError(f"{name} is not text")
     else:
         value.encode()  # half a character has no bytes that could be hashed
 
@@ -178,7 +179,7 @@ class Verifier:
             if other.hash != checkpoint.hash:
                 raise _found(
                     f"the server signed two records of number {checkpoint.seq}",
-                    why=f"one at {clock(other.at)}, another at {clock(checkpoint.at)}: it told two histories",
+                    why=f"one at {clock(other.at)}, another at {clock(checkpoint.at)}: two histories",
                 )
         self._witnessed = len(self._awaited)
 
@@ -210,15 +211,15 @@ class Verifier:
         seq, prev = (0, beginning(self.project)) if last is None else (last.seq + 1, last.hash)
         if record.seq > seq:
             raise _found(
-                f"record {seq} is missing", why=f"record {record.seq} stands in its place: some were removed or moved"
+                f"record {seq} is missing", why=f"record {record.seq} is in its place: records were removed or moved"
             )
         if record.seq < seq:
-            raise _found(f"record {record.seq} stands in the place of record {seq}", why="it was moved or copied")
+            raise _found(f"record {record.seq} is in the place of record {seq}", why="it was moved or copied")
         if digest(record) != record.hash:
-            raise _found(f"record {seq} was changed", why="its hash is that of other words")
+            raise _found(f"record {seq} was changed", why="its hash does not match its content")
         if record.prev != prev:
             before = f"the hash of record {seq - 1}" if seq else f"the beginning of a trail of {self.project}"
-            raise _found(f"record {seq} was put in the place of another", why=f"it does not follow {before}")
+            raise _found(f"record {seq} was put in the place of a different record", why=f"it does not follow {before}")
         if last is None:
             self._began_at = record.at
 
@@ -235,13 +236,11 @@ class Verifier:
         """Raise unless the checkpoint is signed and stands behind its record."""
         at = -1 if self._last is None else self._last.seq
         if checkpoint.seq != at:
-            where = f"behind record {at}" if at >= 0 else "before the first record"
-            raise _found(
-                f"the checkpoint of record {checkpoint.seq} stands {where}", why="records were removed or moved"
-            )
+            where = f"after record {at}" if at >= 0 else "before the first record"
+            raise _found(f"the checkpoint of record {checkpoint.seq} is {where}", why="records were removed or moved")
         self._check(checkpoint)
         if self._last is not None and checkpoint.hash != self._last.hash:
-            raise self._rewritten(checkpoint, "stands in the trail")
+            raise self._rewritten(checkpoint, "is in the trail")
         self._checkpoints += 1
         self._signed_to = checkpoint.seq
 
@@ -255,7 +254,7 @@ class Verifier:
 
     def _rewritten(self, kept: Checkpoint, where: str) -> RemoteFault:
         first = self._signed_to + 1
-        which = f"record {kept.seq} is" if first == kept.seq else f"of the records {first} to {kept.seq} one is"
+        which = f"record {kept.seq} is" if first == kept.seq else f"one of the records {first} to {kept.seq} is"
         return _found(
             f"{which} not what the server signed",
             why=f"a checkpoint of {clock(kept.at)} that {where} has another hash: the trail was rewritten",
@@ -271,7 +270,9 @@ def clock(at: int) -> str:
 
 
 def _found(what: str, *, why: str) -> RemoteFault:
-    return RemoteFault(what, why=why, fix="keep this trail and every witness as they are, and ask who runs the server")
+    return RemoteFault(
+        what, why=why, fix="keep this trail and every witness file unchanged, and contact the operator of the server"
+    )
 
 
 def _signed(checkpoint: Checkpoint, project: str) -> bytes:

@@ -127,9 +127,9 @@ class Authority:
     ) -> x509.CertificateBuilder:
         """Return what every certificate has that this authority signs: it lives no longer than the authority."""
         if self.cert.not_valid_after_utc <= _instant(now):
-            what, fix = ("root", "provision into a new workspace and give everybody new kits")
+            what, fix = ("root", "provision into a new workspace and give every participant a new kit")
             if self.chain:
-                what, fix = ("issuing authority", "provision anew, and give the server its new kit")
+                what, fix = ("issuing authority", "provision again, and give the server its new kit")
             raise BadInput(f"the {what} of {self.project} expired on {self.cert.not_valid_after_utc:%Y-%m-%d}", fix=fix)
         own = self.cert.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
         return (
@@ -161,7 +161,7 @@ def read_certificate(pem: bytes, *, name: str = "the certificate") -> x509.Certi
     try:
         return x509.load_pem_x509_certificate(pem)
     except ValueError as error:
-        raise BadInput(f"{name} is no certificate", why=str(error).split("\n")[0]) from error
+        raise BadInput(f"{name} is not a certificate", why=str(error).split("\n")[0]) from error
 
 
 def read_chain(pem: bytes, *, name: str = "the certificate") -> list[x509.Certificate]:
@@ -170,7 +170,7 @@ def read_chain(pem: bytes, *, name: str = "the certificate") -> list[x509.Certif
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise BadInput(f"{name} is no certificate", why=str(error).split("\n")[0]) from error
+        raise BadInput(f"{name} is not a certificate", why=str(error).split("\n")[0]) from error
 
 
 def shown(pem: bytes) -> str:
@@ -190,8 +190,8 @@ def _pair(key_file: Path, cert_file: Path) -> tuple[keys.PrivateKey, x509.Certif
     if cert.public_key() != key.public_key():
         raise BadInput(
             f"{key_file.name} and {cert_file.name} in {key_file.parent} do not belong together",
-            why="every certificate of the project comes from such a pair",
-            fix="put the right pair back from a copy",
+            why="all certificates of the project depend on this pair",
+            fix="restore the matching pair from a copy",
         )
     return key, cert
 

@@ -67,12 +67,12 @@ def pack(
     problem = paths.problem(ordered)
     total = sum(len(files[path]) for path in ordered)
     if problem:
-        raise BadInput(f"a job cannot carry this file: {problem}", fix="rename it, or leave it out of the job folder")
+        raise BadInput(f"a job cannot carry this file: {problem}", fix="rename it, or remove it from the job folder")
     if len(ordered) > MAX_FILES or total > MAX_BYTES - _HEAD:
         raise BadInput(
             f"{len(ordered):,} files of {total:,} bytes are too many for a job",
             why=f"a job holds at most {MAX_FILES:,} files and {MAX_BYTES:,} bytes",
-            fix="leave data out of the job folder: sites name theirs in local/node.yaml",
+            fix="keep data out of the job folder: each site names its own data in local/node.yaml",
         )
     manifest = _json(
         {
@@ -90,7 +90,7 @@ def pack(
     envelope = _envelope(manifest, signature, authority.read_chain(cert_pem))
     data = b"".join([MAGIC, len(envelope).to_bytes(4, "little"), envelope, *(files[path] for path in ordered)])
     if len(data) > MAX_BYTES or len(envelope) > MAX_ENVELOPE:
-        raise BadInput(f"the bundle has {len(data):,} bytes; at most {MAX_BYTES:,} are taken")
+        raise BadInput(f"the bundle has {len(data):,} bytes; at most {MAX_BYTES:,} are accepted")
     return data
 
 
@@ -114,9 +114,9 @@ def verify(data: Bytes, *, root_pem: bytes, project: str, now: float) -> Bundle:
     chain = authority.read_chain(cert_pem)
     # 4. The signature, over the manifest's bytes; only then does what it says count.
     if not keys.signed_by(chain[0].public_key(), signature, _PREFIX + manifest):
-        raise NotAllowed("the bundle's list of files is not as its submitter signed it", fix="submit it again")
+        raise NotAllowed("the bundle's list of files differs from what its submitter signed", fix="submit it again")
     if _envelope(manifest, signature, chain) != bytes(envelope):
-        raise _damaged("its envelope is not written as we write it")
+        raise _damaged("its envelope is not in the canonical form")
     # 5. The manifest: this project, this submitter.
     _check_claims(said, signer=signer, project=project)
     # 6. The files: safe names, exact sizes, exact contents.
@@ -149,7 +149,9 @@ def unpack(bundle: Bundle, folder: Path) -> None:
     except OSError as error:
         shutil.rmtree(building, ignore_errors=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(f"no room for the code of job {bundle.id}", why=f"{folder.parent} is full") from error
+            raise StorageFull(
+                f"there is no disk space for the code of job {bundle.id}", why=f"{folder.parent} is full"
+            ) from error
         raise
     if folder.exists():
         shutil.rmtree(folder)
@@ -175,9 +177,11 @@ def _write(file: Path, content: memoryview) -> None:
 def _split(view: memoryview) -> tuple[memoryview, memoryview]:
     """Return the envelope's and the contents' bytes, by limits alone."""
     if len(view) > MAX_BYTES:
-        raise RemoteFault(f"the bundle has {len(view):,} bytes", why=f"at most {MAX_BYTES:,} are taken")
+        raise RemoteFault(f"the bundle has {len(view):,} bytes", why=f"at most {MAX_BYTES:,} are accepted")
     if len(view) < _HEAD or bytes(view[: len(MAGIC)]) != MAGIC:
-        raise RemoteFault("these bytes are no bundle", why="they do not begin as one does", fix="submit a job folder")
+        raise RemoteFault(
+            "these bytes are not a bundle", why="they do not begin like a bundle", fix="submit a job folder"
+        )
     length = int.from_bytes(view[len(MAGIC) : _HEAD], "little")
     if length > MAX_ENVELOPE or _HEAD + length > len(view):
         raise _damaged(f"it announces an envelope of {length:,} bytes")
@@ -216,7 +220,7 @@ def _read_manifest(manifest: bytes) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged("its list of files cannot be read") from error
     if not fits:
-        raise _damaged("its list of files is not one of this version")
+        raise _damaged("its list of files is not in the format of this version")
     return dict(said)
 
 
@@ -225,7 +229,9 @@ def _in_time(said: Mapping[str, Any], *, now: float) -> float:
     created, expires = said["created"], said["expires"]
     if not created - SKEW_S <= now:
         raise NotAllowed(
-            "the bundle is from the future", why=f"by {created - now:.0f} s", fix="set the submitter's clock"
+            "the bundle's time of signature is in the future",
+            why=f"by {created - now:.0f} s",
+            fix="correct the submitter's clock",
         )
     if not now <= expires or not expires - created <= MAX_DAYS * 86400:
         raise NotAllowed("the bundle's signature has expired", fix="submit the job folder again")
@@ -237,14 +243,16 @@ def _check_claims(said: Mapping[str, Any], *, signer: Any, project: str) -> None
     if said["project"] != project or signer.project != project:
         raise NotAllowed(f"the bundle is for {said['project']}", why=f"this is {project}")
     if said["submitter"] != signer.name:
-        raise NotAllowed(f"the bundle says {said['submitter']} but is signed by {signer.name}")
+        raise NotAllowed(f"the bundle names {said['submitter']} as submitter but is signed by {signer.name}")
 
 
 def _files(listed: list[tuple[str, int, str]], contents: memoryview) -> dict[str, memoryview]:
     """Return each file's bytes, checked against the signed list."""
     problem = paths.problem([path for path, _, _ in listed[: MAX_FILES + 1]])
     if problem or len(listed) > MAX_FILES:
-        raise RemoteFault("the bundle holds files that no bundle may hold", why=problem or f"{len(listed):,} of them")
+        raise RemoteFault(
+            "the bundle contains files that a bundle must not contain", why=problem or f"{len(listed):,} of them"
+        )
     if sum(size for _, size, _ in listed) != len(contents):
         raise _damaged(f"its files should have {sum(size for _, size, _ in listed):,} bytes, not {len(contents):,}")
     files, start = {}, 0
@@ -252,7 +260,7 @@ def _files(listed: list[tuple[str, int, str]], contents: memoryview) -> dict[str
         files[path] = contents[start : start + size]
         start += size
         if hashlib.sha256(files[path]).hexdigest() != digest:
-            raise _damaged(f"{path} is not the file that was signed")
+            raise _damaged(f"{path} differs from the file that was signed")
     return files
 
 

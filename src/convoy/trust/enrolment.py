@@ -42,7 +42,11 @@ def read_token(text: str) -> str:
     """Return the join token in a text. Raises `BadInput`, without saying the text."""
     found = text.strip()
     if _TOKEN.fullmatch(found) is None:
-        raise BadInput("this is no join token", why="one looks like convoy1.…, 51 characters", fix="copy it again")
+        raise BadInput(
+            "this is not a join token",
+            why="a join token has 51 characters and looks like convoy1.…",
+            fix="copy the token again",
+        )
     return found
 
 
@@ -76,7 +80,7 @@ def _invite(said: dict[str, object]) -> Invite:
     hashed, kind, name, expires_at = said["hash"], said["kind"], said["name"], said["expires_at"]
     known = kind in ("site", "admin")
     if not (isinstance(hashed, str) and len(hashed) == 64 and known and isinstance(name, str)):
-        raise ValueError("an invitation in it says no hash, kind or name")
+        raise ValueError("an invitation in it lacks a hash, kind or name")
     if not isinstance(expires_at, int | float):
         raise TypeError("an invitation in it does not say when it expires")
     return Invite(hashed, kind, name, float(expires_at))  # type: ignore[arg-type]
@@ -107,7 +111,7 @@ def requested_key(pem: bytes) -> PublicKey:
     except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as error:
         raise NotAllowed("the certificate request cannot be read", why=str(error).split("\n")[0]) from error
     if not fits or not isinstance(key, ec.EllipticCurvePublicKey):
-        raise NotAllowed("the certificate request is for no P-256 key")
+        raise NotAllowed("the certificate request is not for a P-256 key")
     if not signed:
         raise NotAllowed("the certificate request is not signed with its own key")
     return key

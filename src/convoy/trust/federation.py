@@ -57,9 +57,9 @@ class Federation:
         who = self.participants.get(name)
         if who is None or who.kind != "admin":
             raise NotAllowed(
-                f"{name} is no admin of {self.project}",
+                f"{name} is not an admin of {self.project}",
                 why=f"federation.json number {self.number} does not list this name",
-                fix="ask a project_admin to add you to project.yml: convoy federation publish",
+                fix="ask a project_admin to add you to project.yml and run `convoy federation publish`",
             )
         return who
 
@@ -126,8 +126,8 @@ def read(data: bytes, root_pem: bytes) -> Federation:
     roots, text = authority.read_chain(root_pem, name="the root certificate"), _signed(_said(federation))
     if not any(keys.signed_by(root.public_key(), signature, text) for root in roots):
         raise NotAllowed(
-            "federation.json is not as the project's root signed it",
-            why="somebody changed it, or it is another project's",
+            "federation.json differs from what the project's root signed",
+            why="it was changed, or it belongs to another project",
             fix="copy the kit's startup folder again",
         )
     return federation
@@ -157,14 +157,14 @@ def _heard(said: dict[str, Any]) -> Federation:
     for name, who in said["participants"].items():
         kind, org, role = who["kind"], who["org"], who["role"]
         if kind not in KINDS or not isinstance(org, str) or not isinstance(role, str):
-            raise ValueError(f"{name} is no participant")
+            raise ValueError(f"{name} is not a participant")
         participants[name] = Participant(kind, org, role)
     project, number, roots = said["project"], said["number"], said.get("roots", [])
     if not isinstance(project, str) or type(number) is not int:
         raise ValueError("project or number is missing")
     for found, most in ((roots, MAX_ROOTS), (retired := said.get("retired", []), MAX_RETIRED)):
         if not isinstance(found, list) or len(found) > most or not all(isinstance(root, str) for root in found):
-            raise ValueError("its roots are none")
+            raise ValueError("its list of roots is not valid")
     return Federation(project, number, participants, tuple(roots), tuple(retired))
 
 

@@ -23,7 +23,7 @@ def gather(folder: Path) -> dict[str, bytes]:
     Raises `BadInput` for a folder that is not there, links, and more than a bundle holds.
     """
     if not folder.is_dir():
-        raise BadInput(f"there is no folder {folder}", fix="`convoy job new` writes one that runs")
+        raise BadInput(f"there is no folder {folder}", fix="`convoy job new` writes a job folder that runs")
     files: dict[str, bytes] = {}
     total = 0
     for path in _walk(folder):
@@ -32,7 +32,7 @@ def gather(folder: Path) -> dict[str, bytes]:
             raise BadInput(
                 f"{folder} is too large for a job",
                 why=f"at {path.relative_to(folder)} it passed {MAX_FILES:,} files or {MAX_BYTES:,} bytes",
-                fix="leave data out of the job folder: sites name theirs in local/node.yaml",
+                fix="keep data out of the job folder: each site names its own data in local/node.yaml",
             )
         files[unicodedata.normalize("NFC", path.relative_to(folder).as_posix())] = path.read_bytes()
     return files
@@ -55,6 +55,8 @@ def _walk(folder: Path) -> list[Path]:
         if path.name in SKIPPED or path.suffix == ".pyc":
             continue
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
-            raise BadInput(f"{path} is no plain file", why="a job carries files, not links", fix="copy the file itself")
+            raise BadInput(
+                f"{path} is not a plain file", why="a job contains files, not links", fix="copy the file itself"
+            )
         found += _walk(path) if path.is_dir() else [path]
     return found

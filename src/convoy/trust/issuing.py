@@ -71,8 +71,8 @@ class Issuing:
         self.end()
         if self.cert != cert:
             raise BadInput(
-                "the issuing authority stays what it was",
-                why="the certificate is not for the key that was asked for last, or the kit has a newer one",
+                "the issuing authority was not changed",
+                why="the certificate is not for the key that was requested last, or the kit has a newer certificate",
                 fix="convoy federation issue",
             )
 
@@ -89,7 +89,7 @@ class Issuing:
                 check=True,
             )
         except (OSError, subprocess.SubprocessError) as problem:
-            raise Unreachable("no key for another issuing authority can be made now", why=str(problem)) from problem
+            raise Unreachable("a key for a new issuing authority cannot be made now", why=str(problem)) from problem
         return done.stdout
 
     def end(self) -> None:

@@ -34,9 +34,9 @@ def from_pem(pem: bytes, *, name: str = "the key") -> PrivateKey:
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise BadInput(f"{name} is no private key that we can read", why=str(error).split("\n")[0]) from error
+        raise BadInput(f"{name} is not a private key that can be read", why=str(error).split("\n")[0]) from error
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise BadInput(f"{name} is no P-256 key", fix="provision makes the right ones")
+        raise BadInput(f"{name} is not a P-256 key", fix="`convoy provision` makes the right keys")
     return key
 
 

@@ -44,7 +44,7 @@ def check(answered: Mapping[str, str], *, root_pem: bytes, project: str, nonce: 
     if not keys.signed_by(authority.read_certificate(cert_pem).public_key(), signature, challenge_text(project, nonce)):
         raise NotAllowed(
             f"the login of {identity.name} is not signed with the key of its certificate",
-            why="or the challenge it answers is another one",
-            fix="log in again with a whole kit",
+            why="or it answers a different challenge",
+            fix="log in again with a complete kit",
         )
     return identity

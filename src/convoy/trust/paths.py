@@ -24,13 +24,13 @@ def problem(listed: Sequence[str]) -> str:
         if why:
             return f"{path!r} {why}"
         if files and path <= previous:
-            return f"{path!r} stands after {previous!r}: the list is not sorted, or has it twice"
+            return f"{path!r} follows {previous!r}: the list is not sorted, or contains a path twice"
         previous = path
         folded = _folded(path)
         parts = folded.split("/")
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
         if folded in files or folded in folders or above & files:
-            return f"{path!r} stands there twice for a file system that ignores case or the form of letters"
+            return f"{path!r} is in the list twice for a file system that ignores case or Unicode forms"
         files.add(folded)
         folders |= above
     return ""
@@ -47,9 +47,9 @@ def _why_not(path: str) -> str:
     if not path or size > MAX_PATH:
         return f"has {size:,} bytes; a path has from 1 to {MAX_PATH:,}"
     if _BAD & set(path):
-        return "holds a character that file systems read in different ways"
+        return "contains a character that file systems treat differently"
     if not path.isprintable() or not _UNSEEN.isdisjoint(map(unicodedata.category, path)):
-        return "holds a character that nobody sees, or that changes the order of what is read"
+        return "contains a character that is invisible or changes the direction of text"
     if unicodedata.normalize("NFC", path) != path:
         return "is not in Unicode's composed form (NFC)"
     return next(filter(None, map(_why_no_part, path.split("/"))), "")

@@ -45,9 +45,11 @@ def identity_of(
     except (BadInput, ValueError, x509.InvalidVersion) as error:
         raise NotAllowed(f"{name} cannot be read", why=str(error)) from error
     if len(chain) > LONGEST:
-        raise NotAllowed(f"{name} brings {len(chain)} certificates", why=f"at most {LONGEST} have something to say")
+        raise NotAllowed(f"{name} contains {len(chain)} certificates", why=f"at most {LONGEST} are read")
     if identity.kind not in want:
-        raise NotAllowed(f"{name} is that of a {identity.kind}", why=f"only this kind may: {' or '.join(want)}")
+        raise NotAllowed(
+            f"{name} belongs to a {identity.kind}", why=f"only these kinds are accepted: {' or '.join(want)}"
+        )
     return identity
 
 
@@ -66,7 +68,7 @@ def check_own(kit: Kit, *, now: float) -> None:
     identity = identity_of(kit.certificate, kit.root_file.read_bytes(), now=now, name=str(kit.cert_file))
     if identity != Identity(kit.project, kit.kind, kit.name):
         raise NotAllowed(
-            f"the certificate is that of {identity.kind} {identity.name} of {identity.project}",
+            f"the certificate belongs to {identity.kind} {identity.name} of {identity.project}",
             why=f"startup/convoy.yaml says {kit.kind} {kit.name} of {kit.project}",
             fix="copy the whole kit again",
         )
@@ -120,7 +122,7 @@ def _checked(chain: list[x509.Certificate], roots: list[x509.Certificate], *, no
     identity = replace(identity, issued_at=cert.not_valid_before_utc.timestamp() + enrolment.BACKDATE_S)
     if constraints.ca or not usage.digital_signature or list(extended) != [authority.USAGE[identity.kind]]:
         raise NotAllowed(
-            f"{name} is not for the use of a {identity.kind}", why="its key usage is another; provision anew"
+            f"{name} is not for the use of a {identity.kind}", why="its key usage is wrong; provision again"
         )
     return identity
 
@@ -140,12 +142,12 @@ def _above(
     why = (
         f"its issuer is {issuer}; this project's is {ours}"
         if issuer != ours
-        else f"its issuer is called {issuer} too, but is another one, or the certificate has been changed"
+        else f"its issuer has the same name {issuer} but is a different one, or the certificate was changed"
     )
     raise NotAllowed(
         f"{name} is not from the root of {project}",
         why=why,
-        fix="use a kit that this project's provision made; after another root: convoy kit invite NAME",
+        fix="use a kit that was provisioned for this project; if the root was replaced: convoy kit invite NAME",
     )
 
 
@@ -153,7 +155,7 @@ def _issuer(cert: x509.Certificate) -> str:
     try:
         return cert.issuer.rfc4514_string()
     except (ValueError, TypeError, KeyError):  # what cryptography says to names of odd kinds of text
-        return "a name that cannot be read"
+        return "an unreadable name"
 
 
 def signed(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -182,14 +184,14 @@ def _in_time(cert: x509.Certificate, *, now: float, name: str) -> None:
         raise NotAllowed(
             f"{name} expired at {cert.not_valid_after_utc:%Y-%m-%d %H:%M} UTC",
             why=f"that was {_ago(instant - cert.not_valid_after_utc)} ago",
-            fix="look at this machine's clock; then ask the project's admin for `convoy kit invite NAME`, or, where "
-            "the root's key lies beside the kit: convoy kit renew KIT; of a kit with ready keys: provision anew",
+            fix="check this machine's clock; then ask the project's admin for `convoy kit invite NAME`, or, on the "
+            "machine with the root key: convoy kit renew KIT; for a kit with ready keys: provision again",
         )
     if instant < cert.not_valid_before_utc:
         raise NotAllowed(
             f"{name} is not valid before {cert.not_valid_before_utc:%Y-%m-%d %H:%M} UTC",
             why=f"that is {_ago(cert.not_valid_before_utc - instant)} from now",
-            fix="set this machine's clock",
+            fix="correct this machine's clock",
         )
 
 
@@ -202,7 +204,7 @@ def _named(uris: list[str], *, project: str, name: str) -> Identity:
                 return Identity(project, "server", "server")
             case ["site" | "admin" as kind, who] if who:
                 return Identity(project, kind, who)
-    raise NotAllowed(f"{name} names nobody of {project}", why=f"it says: {', '.join(uris) or 'nothing'}")
+    raise NotAllowed(f"{name} does not name a participant of {project}", why=f"it names {', '.join(uris) or 'nothing'}")
 
 
 def _ago(span: dt.timedelta) -> str:

@@ -39,7 +39,7 @@ def take(kit: Kit, signed: bytes) -> bool:
     known, _ = current(kit)
     new = federation.read(signed, kit.root_file.read_bytes())
     if new.project != known.project:
-        raise NotAllowed(f"this federation.json is of {new.project}", why=f"this is {known.project}")
+        raise NotAllowed(f"this federation.json belongs to {new.project}", why=f"this is {known.project}")
     if new.number <= known.number:
         return False
     if new.roots:

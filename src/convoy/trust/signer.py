@@ -64,16 +64,18 @@ class Signer:
         """
         number, point, now, padded = REQUEST.unpack(request)
         if number >= len(KINDS):
-            raise BadInput("the request is for no kind of participant", why=f"kind {number}; wanted 0, 1 or 2")
+            raise BadInput("the request does not name a kind of participant", why=f"kind {number}; wanted 0, 1 or 2")
         kind = KINDS[number]
         if kind == "server" and padded.strip(b"\0"):
-            raise BadInput("the request names a server", why="a server's certificate has the name of its own kit")
+            raise BadInput(
+                "the request names a server", why="a server's certificate takes its name from the server's kit"
+            )
         name, hosts = (self.kit.name, self.kit.hosts) if kind == "server" else (_name(kind, padded), ())
         life_s = self.settings.admin_certificate_life if kind == "admin" else self.settings.site_certificate_life
         begins = self.authority.cert.not_valid_before_utc.timestamp()
         if not math.isfinite(now) or not begins < math.floor(now + life_s) <= clock + AHEAD_S + life_s:
             raise BadInput(
-                "the request is for a time at which nothing is certified",
+                "the request is for a time at which the signer does not certify",
                 why=f"it says {now}; the clock says {clock:.0f}, and the issuing authority began at {begins:.0f}",
             )
         return self.authority.certify(kind, name, _key(point), now=now, hosts=hosts, days=life_s / DAY_S)
@@ -114,14 +116,14 @@ def _name(kind: Kind, padded: bytes) -> str:
     try:
         return _NAMED[kind](said.decode("ascii"))
     except ValueError as wrong:
-        raise BadInput(f"the request names no {kind}", why=f"{said!r}; wanted {wrong}") from wrong
+        raise BadInput(f"the request does not name a valid {kind}", why=f"{said!r}; wanted {wrong}") from wrong
 
 
 def _key(point: bytes) -> keys.PublicKey:
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), point)
     except ValueError as wrong:
-        raise BadInput("the request is for no P-256 key", why=str(wrong)) from wrong
+        raise BadInput("the request is not for a P-256 key", why=str(wrong)) from wrong
 
 
 def _take_over(kit: Kit) -> None:
