@@ -243,6 +243,13 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """The records of an ended job are durable, and nobody holds it: it need not be known any more."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class StorageChanged:
     """The server's disk is full (in words), or has room again (empty)."""
 
@@ -280,6 +287,7 @@ Event = (
     | AbortAsked
     | DeleteAsked
     | Broken
+    | Retired
     | StorageChanged
     | TimePassed
 )

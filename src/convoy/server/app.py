@@ -18,6 +18,7 @@ from convoy.control import events
 from convoy.control.machine import Machine
 from convoy.control.records import JobId
 from convoy.control.state import State
+from convoy.control.transitions import ENDED
 from convoy.pods.choice import chosen
 from convoy.server import start
 from convoy.server.auditor import Auditor
@@ -30,6 +31,7 @@ from convoy.server.intake import Intake
 from convoy.server.logs import JobLogs
 from convoy.server.loop import Loop
 from convoy.server.performer import Performer
+from convoy.server.reading import JobReader
 from convoy.server.registry import Registry
 from convoy.server.results import open_results
 from convoy.server.sessions import Sessions
@@ -123,7 +125,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
             group=group,
         )
         deciding = group.create_task(parts.loop.run())
-        await asyncio.to_thread(start.tidy, parts.state, Workspace(folder), found)
+        await asyncio.to_thread(start.tidy, parts.state, ledger.history, Workspace(folder), found)
         for lost in await asyncio.to_thread(start.lost_updates, parts.state, Workspace(folder), found):
             parts.loop.post(lost)
         for job, problem in found.broken.items():
@@ -155,7 +157,7 @@ def _load(kit: Kit, ledger: Ledger, workspace: Workspace, found: start.Found) ->
     """Return what the ledger holds, less the rounds whose model a power cut took; the kit's invitations go into it."""
     ledger.write(enrolment.invites_from_json(kit.invites_file.read_bytes()) if kit.invites_file.exists() else [])
     contents = ledger.load()
-    undone = start.undone(contents, workspace, found)
+    undone = start.undone(contents, ledger.history, workspace, found)
     if not undone:
         return contents
     for lost in undone:
@@ -191,8 +193,18 @@ def _build(
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
     loop.supervisor = supervisor = Supervisor(group, lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
-    free = partial(workspace.free, settings.disk_reserve)
-    flows = Flows(state, workspace, launcher, supervisor, loop.post, book.of, settings.env, loop.check_room, free)
+    flows = Flows(
+        state=state,
+        workspace=workspace,
+        launcher=launcher,
+        supervisor=supervisor,
+        post=loop.post,
+        logs=book.of,
+        env=settings.env,
+        check_room=loop.check_room,
+        free=partial(workspace.free, settings.disk_reserve),
+        past=ledger.history.past,
+    )
     pump = Pump()
     audit = _auditor(kit, loop, hub, ledger, contents)
     transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, supervisor, audit)
@@ -210,13 +222,15 @@ def _build(
         forget_logs=book.forget,
         note=structlog.get_logger(),
         audit=audit,
+        every_round=ledger.history.every_round,
     )
     service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry, audit)
     coordinator = ServerCoordinator(
         loop=loop,
+        reader=JobReader(state, ledger.history),
         audit=audit,
         workspace=workspace,
-        intake=Intake(state, workspace, registry.roll, settings.custom_workflows),
+        intake=Intake(state, workspace, registry.roll, settings.custom_workflows, ledger.history),
         hub=hub,
         results=results,
         roll=registry.roll,
@@ -294,11 +308,19 @@ def _metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Me
     yield health.Metric("convoy_sites_connected", "Sites with an open stream.", len(hub.lines))
     listed = sum(site.listed for site in state.sites.values())
     yield health.Metric("convoy_sites_known", "Sites of the federation.", listed)
-    for name in ("submitted", "running", "ending", "completed", "failed", "aborted"):
+    for name in ("submitted", "running", "ending"):
         count = sum(1 for job in state.jobs.values() if job.record.state == name)
-        yield health.Metric("convoy_jobs", "Jobs by state.", count, labels=(("state", name),))
-    rounds = sum(max(job.committed, 0) for job in state.jobs.values())
-    yield health.Metric("convoy_rounds_committed", "Rounds committed, of the jobs that are kept.", rounds)
+        yield health.Metric("convoy_jobs", "Jobs that have not ended, by state.", count, labels=(("state", name),))
+    for name in sorted(ENDED):
+        yield health.Metric(
+            "convoy_jobs_ended",
+            "Jobs that have ended since the start.",
+            state.ended[name],
+            "counter",
+            (("state", name),),
+        )
+    rounds = sum(max(job.committed, 0) for job in state.jobs.values() if not job.over)
+    yield health.Metric("convoy_rounds_committed", "Rounds committed, of the jobs that have not ended.", rounds)
     yield health.Metric("convoy_update_bytes_received", "Bytes of updates from sites.", transfers.received, "counter")
     yield health.Metric("convoy_model_bytes_sent", "Bytes of models to sites.", transfers.sent, "counter")
     yield health.Metric("convoy_storage_full", "1 while the disk is too full for new work.", bool(state.problem))

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from convoy.control import effects, events, holders
-from convoy.control.records import JobId, Question, SiteName, Task
+from convoy.control.records import JobId, Question, Round, SiteName, Task
 from convoy.control.state import State
-from convoy.errors import ConvoyError, StorageFull
+from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace, sync_file
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
-from convoy.server.results import Results
+from convoy.server.results import Results, write_rounds
 from convoy.server.transfers import Transfers
 from convoy.store.blobs import unlink
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.backoff import Backoff
 from convoy.worker.supervisor import Supervisor
 
 
@@ -42,6 +43,7 @@ class Performer:
     note: Any  # a structlog logger
     check_room: Callable[[], str]
     audit: Auditor
+    every_round: Callable[[str], Iterator[Round]]  # of a job, out of the ledger; blocks
     unkept: set[JobId] = field(default_factory=set)  # whose results wait for room on the disk
 
     def __call__(self, effect: effects.Effect) -> None:
@@ -87,6 +89,9 @@ class Performer:
             case effects.Sweep(job=job, models=models):
                 self.logs_of(job).wake()
                 self._go(job, asyncio.to_thread(self.workspace.job(job).sweep, models=models))
+            case effects.Retire(job=job):
+                self.forget_logs(job)
+                self.post(events.Retired(job))
             case effects.Forget(job=job):
                 self.forget_logs(job)
                 self._go(job, asyncio.to_thread(self.workspace.job(job).remove))
@@ -153,6 +158,7 @@ class Performer:
     async def _keep(self, job: JobId, *, again: bool = True) -> None:
         problem = ""
         try:
+            await self._write_rounds(job)
             await self.results.keep(self.state.jobs[job], self.workspace.job(job))
         except ConvoyError as failed:
             if isinstance(failed, StorageFull):
@@ -164,6 +170,18 @@ class Performer:
                     return
             problem = f"its results were not kept: {failed.what}, {failed.why}"
         self.post(events.ResultsKept(job, problem))
+
+    async def _write_rounds(self, job: JobId) -> None:
+        """Write what the ledger has of the job's rounds; a database that is away for a while is waited for."""
+        files, backoff, never = self.workspace.job(job), Backoff(), asyncio.Event()
+        while True:
+            try:
+                await asyncio.to_thread(lambda: write_rounds(self.every_round(job), files))
+            except Unreachable as problem:
+                self.note.warning("the results of a job wait for the ledger", job=job, reason=problem.what)
+                await backoff.wait(never)
+            else:
+                return
 
     def _take_up(self) -> None:
         """The disk has room again: take up what waited for it."""

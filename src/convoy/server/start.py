@@ -16,6 +16,7 @@ from convoy.control.state import LiveJob, LiveSite, Needs, State
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
 from convoy.store.blobs import BlobFolder
+from convoy.store.history import History
 from convoy.store.ledger import Contents, Switched, Undone
 
 NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job.yaml is not read any more
@@ -50,7 +51,7 @@ class Found:
 
 
 def state_from(contents: Contents, sites: Iterable[str], found: Found, *, max_jobs: int, now: float) -> State:
-    """Return the state that the ledger describes; sites of old jobs that left the federation stay known."""
+    """Return the state that the ledger describes; sites of open jobs that left the federation stay known."""
     known = set(sites)
     names = known | {member.site for member in contents.members}
     state = State(
@@ -68,10 +69,8 @@ def state_from(contents: Contents, sites: Iterable[str], found: Found, *, max_jo
         live.seen[member.site] = now
     for record in contents.rounds:
         live = state.jobs[record.job]
-        if record.model:
-            live.rounds.append(record)
-        else:
-            live.unfinished = record
+        live.last = record if record.round > live.committed else live.last
+        live.best = record if record.best else live.best
     for question in contents.questions:
         tasks = [task for task in contents.tasks if (task.job, task.question) == (question.job, question.question)]
         with found.job(question.job):
@@ -84,29 +83,29 @@ def _site(name: SiteName, known: set[str], contents: Contents) -> LiveSite:
     return LiveSite(name, listed=name in known, enabled=switched.enabled)
 
 
-def undone(contents: Contents, workspace: Workspace, found: Found) -> list[Undone]:
+def undone(contents: Contents, history: History, workspace: Workspace, found: Found) -> list[Undone]:
     """Return the newest rounds of running jobs whose model the disk has lost or changed: they are to be made again.
 
     A committed model is synced while the next round trains on it, and until that is done the sites keep their updates
     and the model before it stays: so a power cut costs one round at the most, which is folded again from the same bits.
     """
     lost: list[Undone] = []
+    newest = {record.job: record for record in sorted(contents.rounds, key=lambda record: record.round)}
     for job in [job.id for job in contents.jobs if job.state == "running"]:
-        folder = workspace.job(job).blobs
+        folder, record = workspace.job(job).blobs, newest.get(job)
         with found.job(job):
-            for record in sorted((r for r in contents.rounds if r.job == job), key=lambda r: -r.round):
-                if folder.verify(record.model):
-                    break
+            while record is not None and not folder.verify(record.model):
                 folder.condemn(record.model)
                 lost.append(Undone(job, record.round))
+                record = history.last_committed(job, below=record.round)
     return lost
 
 
-def tidy(state: State, workspace: Workspace, found: Found) -> None:
+def tidy(state: State, history: History, workspace: Workspace, found: Found) -> None:
     """Remove what nobody needs: what a killed server had not yet released, had half written or half taken."""
-    for left in (workspace.folder / "jobs").iterdir():
-        if left.name not in state.jobs:
-            shutil.rmtree(left, ignore_errors=True)
+    there = {path.name: path for path in (workspace.folder / "jobs").iterdir()}
+    for name in there.keys() - history.known(there):
+        shutil.rmtree(there[name], ignore_errors=True)
     for job in state.jobs.values():
         if job.record.state == "running":
             with found.job(job.record.id):
@@ -115,8 +114,8 @@ def tidy(state: State, workspace: Workspace, found: Found) -> None:
 
 def _tidy(job: LiveJob, folder: BlobFolder) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
-    if job.rounds:  # before the model that it was made of goes
-        sync_file(folder.path(job.rounds[-1].model))
+    if job.last is not None:  # before the model that it was made of goes
+        sync_file(folder.path(job.last.model))
     folder.recover(holders.needed(job), lambda holder, _: holders.stays(job, holder))
 
 

@@ -28,6 +28,9 @@ JOBS: Final = sa.Table(
     sa.Column("deaths", sa.Integer, nullable=False),
     sa.Column("traceback", sa.Text, nullable=False),
     sa.Column("faults", sa.Integer, nullable=False, server_default="0"),
+    sa.Index("jobs_by_time", "submitted_at", "id"),
+    sa.Index("jobs_by_name", "name"),
+    sa.Index("jobs_by_state", "state"),
 )
 MEMBERS: Final = sa.Table(
     "members",
@@ -51,6 +54,7 @@ QUESTIONS: Final = sa.Table(
     sa.Column("deadline_s", sa.Float, nullable=False),
     sa.Column("max_norm", sa.Float, nullable=False),
     sa.Column("numbers", sa.JSON, nullable=False),
+    sa.Index("questions_by_round", "job", "round"),
 )
 TASKS: Final = sa.Table(
     "tasks",
@@ -76,6 +80,7 @@ ROUNDS: Final = sa.Table(
     sa.Column("took_part", sa.JSON, nullable=False),
     sa.Column("left_out", sa.JSON, nullable=False),
     sa.Column("committed_at", sa.Float, nullable=False),
+    sa.Index("rounds_by_best", "job", "best", "round"),
 )
 AUDIT: Final = sa.Table(
     "audit",

@@ -92,10 +92,16 @@ class NodeAnswers:
 class NodeFleet:
     """The sites of a job, reached through the node that started this process."""
 
-    def __init__(self, begin: pb.BeginFlow, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take over the stream to the node, and what the node says of the job so far."""
+    def __init__(
+        self,
+        begin: pb.BeginFlow,
+        history: list[dict[str, Any]],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        """Take over the stream to the node, and what the node says of the job so far; `history`: as `Fleet` has it."""
         self.job = Job(begin.job, begin.name, json.loads(begin.config_json or "{}"))
-        self.history: list[dict[str, Any]] = json.loads(begin.history_json or "[]")
+        self.history = history
         self.uncounted: dict[str, str] = {}  # in this round: the sites whose answers the workflow left out, and why
         self._folder, self._out = BlobFolder(Path(begin.blobs)), Path(begin.out)
         self._reader = reader

@@ -19,7 +19,7 @@ from convoy.store.arrays import read_file
 from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
-from convoy.worker import code, hints, tasks
+from convoy.worker import code, hints, history, tasks
 from convoy.worker.fleet import NodeFleet, NodeGone
 from convoy.worker.tasks import Begin, Data, Session
 
@@ -35,9 +35,10 @@ async def _serve(sock: socket.socket) -> int:
     reader, writer = await asyncio.open_unix_connection(sock=sock, limit=frames.MAX_FRAME)
     try:
         down = await frames.read(reader, pb.WorkerDown)
-        if down is not None:
+        past = None if down is None else await history.read(reader, writer, down.flow.committed)
+        if down is not None and past is not None:
             async with asyncio.TaskGroup() as group:
-                fleet = NodeFleet(down.flow, reader, writer)
+                fleet = NodeFleet(down.flow, past, reader, writer)
                 listening = group.create_task(fleet.listen())
                 fleet.send(await _outcome(fleet, down.flow))
                 await writer.drain()
@@ -45,7 +46,7 @@ async def _serve(sock: socket.socket) -> int:
     except* NodeGone:
         gone = True
     else:
-        gone = down is None
+        gone = past is None
     finally:
         writer.close()
     return int(gone)
