@@ -8,6 +8,7 @@ import time
 import pytest
 import rest_api as api
 import sqlalchemy as sa
+from memory_coordinator import made_round
 
 from convoy import errors
 from convoy.admin import faults, link, routes
@@ -33,12 +34,14 @@ async def line(rest):
 async def job(rest, tmp_path):
     rest.fake.may_go.clear()
     async with rest.client(JOB_OWNER) as convoy:
-        return (await convoy.submit(api.job_folder(tmp_path))).id
+        job = (await convoy.submit(api.job_folder(tmp_path))).id
+    rest.fake.kept[job].rounds.append(made_round(1, ["site-1"], {}))
+    return job
 
 
 async def outcome(line, route, bearer, content=None, **parts):
     """Return "ok", or the kind of error that the route answers with."""
-    path = route.path.replace("{name:path}", "model.safetensors")
+    path = route.path.replace("{name:path}", "model.safetensors").replace("{round}", "1")
     for name, value in parts.items():
         path = path.replace(f"{{{name}}}", value)
     headers = {"authorization": f"Bearer {bearer}"} if bearer else {}

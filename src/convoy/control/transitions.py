@@ -33,6 +33,7 @@ TASK: Final[Mapping[str, tuple[str, ...]]] = {
     "left_out": (),
 }
 ENDED: Final = frozenset({"completed", "failed", "aborted"})
+OPEN: Final = frozenset(JOB) - ENDED
 
 R = TypeVar("R", Job, Member, Task)
 

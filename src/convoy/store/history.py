@@ -187,8 +187,7 @@ def _which(which: Which) -> sa.Select[Any]:
     if which.begins:
         asked = asked.where(_begins(jobs.name, which.begins) | _begins(jobs.id, which.begins))
     if which.before is not None:
-        at, job = which.before
-        asked = asked.where((jobs.submitted_at < at) | ((jobs.submitted_at == at) & (jobs.id < job)))
+        asked = asked.where(sa.tuple_(jobs.submitted_at, jobs.id) < sa.tuple_(*map(sa.literal, which.before)))
     newest = (jobs.submitted_at.desc(), jobs.id.desc())
     if which.meant:
         by_id = _begins(jobs.id, which.meant)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from convoy.control.records import Job, JobId, Member, Question, Round, Task
-from convoy.control.transitions import ENDED
+from convoy.control.transitions import OPEN
 from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
 from convoy.store import history, tables
 from convoy.trust import audit
@@ -135,7 +135,7 @@ class Ledger:
     def load(self) -> Contents:
         """Return all that a server must know at its start; what is over is not read. Raises `Unreachable`."""
         with self._connected() as connection:
-            open_jobs = sa.select(tables.JOBS).where(tables.JOBS.c.state.not_in(ENDED))
+            open_jobs = sa.select(tables.JOBS).where(tables.JOBS.c.state.in_(sorted(OPEN)))
             rows = connection.execute(open_jobs.order_by(tables.JOBS.c.submitted_at)).mappings()
             jobs = [Job(**row) for row in rows]
             members = [member for job in jobs for member in history.members(connection, job.id)]
@@ -326,11 +326,11 @@ def _rows(connection: sa.Connection, table: sa.Table, order: sa.Column[Any]) -> 
 
 def _open_questions(connection: sa.Connection, job: str, committed: int) -> list[Question]:
     """Return the questions that may still be asked for: before the first round, or after the last committed one."""
-    table = tables.QUESTIONS
-    of_open_rounds = (table.c.round == 0) | (table.c.round > committed)
-    asked = sa.select(table).where(table.c.job == job, of_open_rounds).order_by(table.c.question)
-    rows = connection.execute(asked).mappings()
-    return [Question(**{**row, "cohort": tuple(row["cohort"])}) for row in rows]
+    table, found = tables.QUESTIONS, list[Question]()
+    for open_round in (table.c.round == 0, table.c.round > max(committed, 0)):  # with OR, SQLite would read them all
+        rows = connection.execute(sa.select(table).where(table.c.job == job, open_round)).mappings()
+        found += [Question(**{**row, "cohort": tuple(row["cohort"])}) for row in rows]
+    return sorted(found, key=lambda question: question.question)
 
 
 def _tasks(connection: sa.Connection, question: Question) -> list[Task]:
