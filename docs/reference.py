@@ -622,6 +622,15 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "anybody",
         ("admin.reading.MAX_BODY", "admin.reading.SILENCE_S", "admin.reading.BODY_S", "admin.reading.SLOWEST"),
     ),
+    (
+        "a list of jobs or rounds",
+        "a person",
+        (
+            *("admin.routes.MAX_WORD", "server.reading.MAX_JOBS", "server.reading.MAX_ROUNDS", "server.reading.NEWEST"),
+            *("server.views.SHOWN_SITES", "server.views.SHOWN_WAITING", "store.history.PAGE_BYTES"),
+        ),
+    ),
+    ("the history of a workflow", "a workflow", ("server.flows.PAGE", "store.history.PAGE_BYTES")),
     ("logins", "anybody", ("admin.gate.NONCE_S", "admin.gate.BEARER_S", "admin.gate.MAX_BEARERS")),
     ("a login's certificate and signature", "anybody", ("trust.login.MAX_CHARACTERS",)),
     ("certificates", "anybody", ("trust.authority.MAX_PEM", "trust.peers.LONGEST", "site.identity.MAX_CERTIFICATE")),
@@ -689,6 +698,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES", "admin.faults.MAX_LINE")),
     ("a value in an answer of the server", "a server", ("admin.border.MAX_NUMBER", "admin.border.MAX_SHOWN")),
     ("the results of a job", "a server", ("admin.download.MAX_FILES",)),
+    ("a list of jobs", "a server", ("admin.pages.MAX_JOBS",)),
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),
     ("a server that does not answer a site", "a server", ("wire.dial.DIAL_S",)),
     ("an answer of a proxy", "a proxy", ("wire.proxy.MAX_ANSWER",)),

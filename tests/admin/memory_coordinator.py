@@ -90,7 +90,9 @@ class Fake:
     async def _run(self, job, spec):
         sites = [site for site in self.roll.now.sites() if site not in self.disabled]
         total = int(spec.with_.get("rounds", 3))
-        await self._change(job, state="running", started_at=time.time(), rounds=total, waiting_for=sites, waiting=len(sites))
+        await self._change(
+            job, state="running", started_at=time.time(), rounds=total, waiting_for=sites, waiting=len(sites)
+        )
         for number in range(1, total + 1):
             await self.may_go.wait()
             if spec.config.get("fail_at") == number:

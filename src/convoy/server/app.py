@@ -188,25 +188,13 @@ def _build(
     """Build every part and hand each what it needs."""
     kit, settings, ledger = registry.kit, registry.settings, registry.ledger
     workspace, hub = Workspace(settings.workspace), Hub()
-    sites = registry.roll.now.sites()
-    state = start.state_from(contents, sites, found, max_jobs=settings.max_jobs, now=time.monotonic())
+    state = start.state_from(contents, registry.roll.now.sites(), found, settings.max_jobs, now=time.monotonic())
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
     loop.supervisor = supervisor = Supervisor(group, lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
-    flows = Flows(
-        state=state,
-        workspace=workspace,
-        launcher=launcher,
-        supervisor=supervisor,
-        post=loop.post,
-        logs=book.of,
-        env=settings.env,
-        check_room=loop.check_room,
-        free=partial(workspace.free, settings.disk_reserve),
-        past=ledger.history.past,
-    )
-    pump = Pump()
-    audit = _auditor(kit, loop, hub, ledger, contents)
+    free, past = partial(workspace.free, settings.disk_reserve), ledger.history.past
+    flows = Flows(state, workspace, launcher, supervisor, loop.post, book.of, settings.env, loop.check_room, free, past)
+    pump, audit = Pump(), _auditor(kit, loop, hub, ledger, contents)
     transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, supervisor, audit)
     loop.perform = Performer(
         state=state,

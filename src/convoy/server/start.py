@@ -50,7 +50,7 @@ class Found:
             self.broken.setdefault(job, problem)
 
 
-def state_from(contents: Contents, sites: Iterable[str], found: Found, *, max_jobs: int, now: float) -> State:
+def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs: int, *, now: float) -> State:
     """Return the state that the ledger describes; sites of open jobs that left the federation stay known."""
     known = set(sites)
     names = known | {member.site for member in contents.members}

@@ -631,12 +631,6 @@ class SitesList(_message.Message):
     sites: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, sites: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class History(_message.Message):
-    __slots__ = ("rounds",)
-    ROUNDS_FIELD_NUMBER: _ClassVar[int]
-    rounds: _containers.RepeatedCompositeFieldContainer[PastRound]
-    def __init__(self, rounds: _Optional[_Iterable[_Union[PastRound, _Mapping]]] = ...) -> None: ...
-
 class PastRound(_message.Message):
     __slots__ = ("round", "metrics", "best")
     class MetricsEntry(_message.Message):
@@ -653,6 +647,12 @@ class PastRound(_message.Message):
     metrics: _containers.ScalarMap[str, float]
     best: bool
     def __init__(self, round: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ...) -> None: ...
+
+class History(_message.Message):
+    __slots__ = ("rounds",)
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    rounds: _containers.RepeatedCompositeFieldContainer[PastRound]
+    def __init__(self, rounds: _Optional[_Iterable[_Union[PastRound, _Mapping]]] = ...) -> None: ...
 
 class Bye(_message.Message):
     __slots__ = ()
