@@ -113,7 +113,10 @@ class JobDetail(View):
 
 
 class Progress(View):
-    """One item of a watch: the job now, and the rounds that are new since the item before; `more`: others follow."""
+    """One item of a watch: the job now, and the rounds that are new since the item before; `more`: others follow.
+
+    `traceback` stands where it is new, and in the last item.
+    """
 
     job: JobView
     rounds: list[RoundView]

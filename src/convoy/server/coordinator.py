@@ -124,18 +124,19 @@ class ServerCoordinator:
         """Yield the job at once and after each change, as long as it has not ended."""
         event = asyncio.Event()
         leave = self.loop.subscribe(live.record.id, event)
-        told, said = after, None
+        told = after
+        said: tuple[views.JobView | None, str] = (None, "")
         try:
             while not live.over:
                 event.clear()
                 line, traceback = self._view(live), live.record.traceback
                 rounds, more = await self.reader.news(live, told)
                 told = rounds[-1].round if rounds else told
-                shown = [round_view(record) for record in rounds]
-                now = views.Progress(job=line, rounds=shown, traceback=traceback, more=more)
-                if rounds or now != said:  # much happens to a job that nobody sees
-                    yield now
-                said = now
+                if rounds or (line, traceback) != said:  # much happens to a job that nobody sees
+                    shown = [round_view(record) for record in rounds]
+                    news = "" if traceback == said[1] else traceback
+                    yield views.Progress(job=line, rounds=shown, traceback=news, more=more)
+                said = (line, traceback)
                 if not more:
                     await event.wait()
         finally:

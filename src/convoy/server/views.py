@@ -16,6 +16,7 @@ from convoy.trust.federation import Roll
 
 SHOWN_SITES: Final = 100  # of a round that stands in a list of rounds
 SHOWN_WAITING: Final = 20  # sites that a job waits for, in one line
+SHOWN_CAUSE: Final = 4096  # characters of a job's cause, in which each of a thousand sites may have its reason
 
 
 def job_view(job: LiveJob, problem: str) -> views.JobView:
@@ -38,7 +39,7 @@ def _line(record: Job, *, cause: str, round_: int, metrics: dict[str, float], wa
         id=record.id,
         name=record.name,
         state=record.state,
-        cause=cause,
+        cause=cause if len(cause) <= SHOWN_CAUSE else f"{cause[:SHOWN_CAUSE]}…",
         submitter=record.submitter,
         org=record.org,
         submitted_at=record.submitted_at,
