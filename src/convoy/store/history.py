@@ -146,8 +146,8 @@ def last_round(connection: sa.Connection, job: str, *, below: int | None = None)
 
 
 def best_round(connection: sa.Connection, job: str) -> Round | None:
-    """Return the last round that was called best."""
-    return first_round(connection, job, tables.ROUNDS.c.best)
+    """Return the last committed round that was called best."""
+    return first_round(connection, job, tables.ROUNDS.c.best, tables.ROUNDS.c.model != "")
 
 
 def first_round(connection: sa.Connection, job: str, *conditions: sa.ColumnElement[bool]) -> Round | None:
