@@ -11,9 +11,11 @@ from convoy.control import effects, events
 from convoy.control.machine import Now
 from convoy.control.records import Job, JobId, Round, SiteName
 from convoy.control.state import LiveSite
-from convoy.errors import BadInput, NotFound, Refused
+from convoy.errors import BadInput, NotFound, Refused, RemoteFault, Unreachable
 from convoy.server import reading
+from convoy.server.flows import Flows
 from convoy.spec.job import read_job
+from convoy.store.history import Past
 
 J = JobId("a" * 32)
 ADA = Granted(lambda: Person("ada@a.org", "a", "lead"), lambda right: True)
@@ -203,3 +205,31 @@ async def test_what_a_name_may_mean_comes_with_ids_first_and_what_has_not_ended_
     assert [job.id for job in found[:2]] == ["b" * 32, old[-1].id]
     assert {job.name for job in found} == {"tumours"}
     assert [job.id for job in (await coordinator.jobs(meant="cafe")).jobs] == [by_id.id]
+
+
+class AwayOnce:
+    """A ledger whose database is away when it is asked first."""
+
+    def __init__(self, rounds):
+        self.rounds, self.asked = rounds, []
+
+    def __call__(self, job, *, after, limit):
+        self.asked.append(after)
+        if len(self.asked) == 1:
+            raise Unreachable("the ledger's database does not answer")
+        return [Past(number, {"loss": 0.5}, number == 2) for number in range(after + 1, self.rounds)][:2]
+
+
+async def test_a_workflow_is_told_each_page_of_its_history_once_and_a_database_that_is_away_is_waited_for(coordinator):
+    await running(coordinator)
+    for number in (1, 2, 3):
+        await commit(coordinator, number)
+    past, live = AwayOnce(4), coordinator.loop.machine.state.jobs[J]
+    flows = Flows(coordinator.loop.machine.state, coordinator.workspace, *[None] * 7, past)
+    assert [(one.round, one.best) for one in (await flows._history(live, -1)).rounds] == [(0, False), (1, False)]
+    assert [(one.round, one.best) for one in (await flows._history(live, 1)).rounds] == [(2, True), (3, False)]
+    assert past.asked == [-1, -1, 1]
+    for after in (1, -1, 4, -2):
+        with pytest.raises(RemoteFault, match="out of their order"):
+            await flows._history(live, after)
+    assert past.asked == [-1, -1, 1]

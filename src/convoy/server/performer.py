@@ -156,10 +156,12 @@ class Performer:
         self.post(events.ModelSynced(job, round_))
 
     async def _keep(self, job: JobId, *, again: bool = True) -> None:
-        problem = ""
+        problem, live = "", self.state.jobs.get(job)
+        if live is None:
+            return  # the server failed at it meanwhile, and it has ended so
         try:
             await self._write_rounds(job)
-            await self.results.keep(self.state.jobs[job], self.workspace.job(job))
+            await self.results.keep(live, self.workspace.job(job))
         except ConvoyError as failed:
             if isinstance(failed, StorageFull):
                 if self.check_room():
