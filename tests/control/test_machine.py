@@ -549,3 +549,25 @@ def test_a_site_that_fetches_the_model_while_its_worker_waits_still_waits():
 def test_what_a_member_waits_for_does_not_change_what_a_refusal_says(running):
     running(events.MemberRefused(J, B, "no"), events.MemberWaits(J, B, "its pod is new"))
     assert running.job.members[B].reason == "no"
+
+
+def test_a_job_that_has_ended_is_let_go_once_no_connected_site_holds_it(running):
+    running(events.FlowDone(J), *(events.MemberStopped(J, site) for site in (A, B)))
+    assert "Retire" not in kinds(running(events.TimePassed(), events.ResultsKept(J, ""), at=1e3))
+    assert running.job.over  # C has not said that it stopped
+    assert kinds(running(events.SiteLeft(C)))[-1] == "Retire"
+    running(events.Retired(J))
+    assert J not in running.machine.state.jobs
+    assert running.machine.state.ended == {"completed": 1}
+    assert kinds(running(events.DeleteAsked(J))) == ["Forget"]  # the ledger knows it still
+
+
+def test_a_job_that_has_not_ended_is_neither_let_go_nor_forgotten(running):
+    assert running(events.Retired(J), events.DeleteAsked(J)) == []
+    assert running.job.record.state == "running"
+
+
+def test_a_job_that_ends_while_its_site_is_away_is_let_go_at_once(running):
+    running(*(events.SiteLeft(site) for site in (A, B, C)), events.AbortAsked(J, "ada"))
+    found = running(events.ResultsKept(J, ""))
+    assert kinds(found) == ["Save", "Sweep", "Retire"]
