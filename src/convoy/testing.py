@@ -103,6 +103,7 @@ class Federation:
         """Start the job with every site ready; see `run`."""
         data = sites if isinstance(sites, Mapping) else {name: {} for name in sites}
         self.log: list[str] = []
+        self.rounds: list[Round] = []  # the committed ones
         self._initial, self._trainer, self._config = model, trainer, dict(config or {})
         self._models: dict[str, Model] = {"": Model({})}
         self._states: dict[tuple[str, str], str] = {}  # digests by site and question
@@ -133,8 +134,8 @@ class Federation:
                 raise BadInput(f'"{name}" is {parameters.get(name)!r}', fix=problem)
         if self.job.questions or self.job.pending:
             self._post(events.FlowDied(JOB, "it was run again"))
-        last = self.job.rounds[-1] if self.job.rounds else None
-        history = [{"round": it.round, "metrics": dict(it.metrics), "best": it.best} for it in self.job.rounds]
+        last = self.rounds[-1] if self.rounds else None
+        history = [{"round": it.round, "metrics": dict(it.metrics), "best": it.best} for it in self.rounds]
         past = Past(committed=self.job.committed, history=history, waiting=rounds.waiting(self.job))
         if last is not None:
             past = replace(past, model=self._models[last.model], state=self._models[last.state])
@@ -146,7 +147,7 @@ class Federation:
 
     def result(self, history: Sequence[Mapping[str, Any]] = ()) -> Result:
         """Return what is committed so far."""
-        made = self.job.rounds
+        made = self.rounds
         best = next((self._models[it.model] for it in reversed(made) if it.best), None)
         kept = {str(site): self._models[self._states[site, asked]] for site, asked in sorted(self.job.after.items())}
         return Result(
@@ -211,6 +212,8 @@ class Federation:
                 self._tellers[task.question](Heard(task.site, came or Answer(task.question), model, said, base))
             case effects.TellEnd(question=question_id, error=error):
                 self._tellers[question_id](Ended(question_id, error))
+            case effects.Save(record=Round() as made) if made.model:
+                self.rounds.append(made)
             case effects.Note(text=text):
                 self.log.append(text)
 

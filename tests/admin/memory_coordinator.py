@@ -18,6 +18,7 @@ from convoy.trust import audit
 from convoy.trust import bundle as bundles
 from convoy.trust.federation import Roll
 
+NEWEST = 100  # rounds in a job's detail
 ENDED = ("completed", "failed", "aborted")
 TRACEBACK = "at site-2, task 2.1:\nTraceback (most recent call last):\n  ...\nValueError: the scanner is off"
 
@@ -79,6 +80,7 @@ class Fake:
             round=0,
             rounds=0,
             waiting_for=[],
+            waiting=0,
             metrics={},
         )
         job = self.kept[checked.id] = FakeJob(view, json.loads(spec.to_json()), path)
@@ -88,7 +90,9 @@ class Fake:
     async def _run(self, job, spec):
         sites = [site for site in self.roll.now.sites() if site not in self.disabled]
         total = int(spec.with_.get("rounds", 3))
-        await self._change(job, state="running", started_at=time.time(), rounds=total, waiting_for=sites)
+        await self._change(
+            job, state="running", started_at=time.time(), rounds=total, waiting_for=sites, waiting=len(sites)
+        )
         for number in range(1, total + 1):
             await self.may_go.wait()
             if spec.config.get("fail_at") == number:
@@ -102,9 +106,9 @@ class Fake:
             for site in sites:
                 job.log.append(views.LogLine(site=site, text=f"round {number}: loss {1 / number:.3f}"))
             metrics = {"loss": 1 / number}
-            job.rounds.append(_round(number, sites, metrics))
+            job.rounds.append(made_round(number, sites, metrics))
             waiting = [] if number == total else sites[-1:]
-            await self._change(job, round=number, metrics=metrics, waiting_for=waiting)
+            await self._change(job, round=number, metrics=metrics, waiting_for=waiting, waiting=len(waiting))
         job.results = {"model.safetensors": bytes(range(256)) * 4096, "logs/site-1.log": b"round 1\n"}
         await self._change(job, state="completed", ended_at=time.time())
 
@@ -113,10 +117,18 @@ class Fake:
             job.view = job.view.model_copy(update=changes)
             job.changed.notify_all()
 
-    def jobs(self) -> list[views.JobView]:
-        return [job.view for job in reversed(self.kept.values())]
+    async def jobs(self, *, begins: str = "", meant: str = "", after: str = "", limit: int = 100) -> views.JobPage:
+        found = [job.view for job in reversed(self.kept.values())]
+        if begins:
+            found = [job for job in found if job.name.startswith(begins) or job.id.startswith(begins)]
+        if meant:
+            found = [job for job in found if job.name == meant or job.id.startswith(meant)]
+            found.sort(key=lambda job: (not job.id.startswith(meant), job.state in ENDED))
+        start = next((place + 1 for place, job in enumerate(found) if job.id == after), 0)
+        page, rest = found[start : start + limit], found[start + limit :]
+        return views.JobPage(jobs=page, next=page[-1].id if rest else "")
 
-    def owner(self, job: str) -> tuple[str, str]:
+    async def owner(self, job: str) -> tuple[str, str]:
         view = self._job(job).view
         return view.submitter, view.org
 
@@ -127,16 +139,26 @@ class Fake:
             job=found.view,
             traceback=found.traceback,
             members=members,
-            rounds=found.rounds,
+            rounds=found.rounds[-NEWEST:],
             spec=found.spec,
             results=sorted(found.results),
         )
 
-    async def watch(self, job: str) -> AsyncIterator[views.Progress]:
+    async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
+        found = [made for made in self._job(job).rounds if made.round > after]
+        return views.RoundPage(rounds=found[:limit], more=len(found) > limit)
+
+    async def round(self, job: str, number: int) -> views.RoundView:
+        for made in self._job(job).rounds:
+            if made.round == number:
+                return made
+        raise NotFound(f"there is no round {number}")
+
+    async def watch(self, job: str, after: int) -> AsyncIterator[views.Progress]:
         found, told = self._job(job), 0
         while True:
-            view, rounds = found.view, found.rounds[told:]
-            told += len(rounds)
+            view, rounds = found.view, [made for made in found.rounds[told:] if made.round > after]
+            told = len(found.rounds)
             yield views.Progress(job=view, rounds=rounds, traceback=found.traceback)
             if view.state in ENDED:
                 return
@@ -177,9 +199,10 @@ class Fake:
         yield self._job(job).path.read_bytes()
 
     async def result(self, job: str, name: str) -> AsyncIterator[bytes]:
-        if name not in self._job(job).results:
-            raise NotFound(f"job {job[:8]} left no {name!r}")
-        data = self._job(job).results[name]
+        found = self._job(job)
+        if name not in found.results:
+            raise NotFound(f"job {found.view.name} has no result {name!r}")
+        data = found.results[name]
         for start in range(0, len(data), 1 << 16):
             yield data[start : start + (1 << 16)]
 
@@ -259,7 +282,7 @@ class Fake:
         return self.kept[job]
 
 
-def _round(number, sites, metrics):
+def made_round(number, sites, metrics):
     took = [views.Share(site=site, weight=10.0) for site in sites[: 1 if number == 2 else None]]
     out = [views.LeftOut(site=site, reason="the deadline of 5 s passed") for site in sites[1:] if number == 2]
     return views.RoundView(
@@ -270,4 +293,6 @@ def _round(number, sites, metrics):
         took_part=took,
         left_out=out,
         committed_at=time.time(),
+        took_part_count=len(took),
+        left_out_count=len(out),
     )

@@ -10,7 +10,7 @@ from contextlib import aclosing
 
 import pytest
 
-from convoy.admin import Session, client, link, serve
+from convoy.admin import Session, client, link, pages, serve
 from convoy.errors import BadInput, NotAllowed, NotFound, Refused, RemoteFault, Unreachable
 from convoy.trust import login
 from convoy.trust.authority import Authority
@@ -321,3 +321,32 @@ async def test_a_server_on_every_address_answers_on_both_families(tmp_path, prod
     ):
         assert (await convoy.me()).name == "root@a.org"
         assert convoy.link.name == f"{host}:{rest.port}"
+
+
+async def test_rounds_and_jobs_come_in_pages_and_a_round_by_itself(rest, tmp_path, monkeypatch):
+    monkeypatch.setattr(pages, "PAGE", 4)
+    async with rest.client("lead@a.org") as convoy:
+        jobs = [(await convoy.submit(api.job_folder(tmp_path / name, name, rounds=10))).id for name in "mnopqrs"]
+        async for _ in convoy.watch(jobs[-1]):
+            pass
+        assert [made.round async for made in convoy.rounds(jobs[-1])] == list(range(1, 11))
+        assert [made.round async for made in convoy.rounds(jobs[-1], after=7)] == [8, 9, 10]
+        assert (await convoy.round(jobs[-1], 2)).left_out_count == 1
+        assert [job.id for job in await convoy.jobs()] == jobs[::-1]
+        assert [job.id for job in await convoy.jobs(count=5)] == jobs[:1:-1]
+        assert [job.name for job in await convoy.jobs(begins="o")] == ["o"]
+        assert await convoy.find("p") == jobs[3]
+        with pytest.raises(NotFound, match="there is no job 'nothing'") as refused:
+            await convoy.find("nothing")
+        assert refused.value.why == f"the newest: {', '.join(f'{id_[:8]} {name}' for id_, name in newest(jobs))}"
+
+
+def newest(jobs):
+    return [(jobs[6], "s"), (jobs[5], "r"), (jobs[4], "q")]
+
+
+async def test_a_watch_begins_after_a_round(rest, tmp_path):
+    async with rest.client("lead@a.org") as convoy:
+        job = (await convoy.submit(api.job_folder(tmp_path, rounds=6))).id
+        told = [made.round async for progress in convoy.watch(job, after=4) for made in progress.rounds]
+        assert told == [5, 6]

@@ -8,7 +8,16 @@ from convoy.errors import BadInput, NotFound
 
 def job(id_, name, state="completed"):
     times = {"submitted_at": 0, "started_at": 0, "ended_at": 0}
-    more = {"cause": "", "submitter": "", "org": "", "round": 0, "rounds": 0, "waiting_for": [], "metrics": {}}
+    more = {
+        "cause": "",
+        "submitter": "",
+        "org": "",
+        "round": 0,
+        "rounds": 0,
+        "waiting_for": [],
+        "waiting": 0,
+        "metrics": {},
+    }
     return views.JobView(id=id_.ljust(32, "0"), name=name, state=state, **times, **more)
 
 

@@ -17,6 +17,7 @@ from convoy.store import tables
 from convoy.trust import enrolment, keys
 from convoy.trust.federation import Federation, Participant
 from tests.admin import rest_api as api
+from tests.admin.memory_coordinator import made_round
 
 JOB_OWNER = "lead@a.org"
 SITE_ORGS = {"site-1": "a", "site-2": "b"}
@@ -33,12 +34,14 @@ async def line(rest):
 async def job(rest, tmp_path):
     rest.fake.may_go.clear()
     async with rest.client(JOB_OWNER) as convoy:
-        return (await convoy.submit(api.job_folder(tmp_path))).id
+        job = (await convoy.submit(api.job_folder(tmp_path))).id
+    rest.fake.kept[job].rounds.append(made_round(1, ["site-1"], {}))
+    return job
 
 
 async def outcome(line, route, bearer, content=None, **parts):
     """Return "ok", or the kind of error that the route answers with."""
-    path = route.path.replace("{name:path}", "model.safetensors")
+    path = route.path.replace("{name:path}", "model.safetensors").replace("{round}", "1")
     for name, value in parts.items():
         path = path.replace(f"{{{name}}}", value)
     headers = {"authorization": f"Bearer {bearer}"} if bearer else {}

@@ -32,10 +32,11 @@ JOB = {
     "round": 1,
     "rounds": 3,
     "waiting_for": ["site-1"],
+    "waiting": 1,
     "metrics": {"loss": 0.5},
     "patience_out": False,
 }
-OVER = JOB | {"state": "completed", "ended_at": 1.7e9 + 5, "waiting_for": []}
+OVER = JOB | {"state": "completed", "ended_at": 1.7e9 + 5, "waiting_for": [], "waiting": 0}
 ROUND = {
     "round": 1,
     "model": "ab" * 32,
@@ -44,6 +45,8 @@ ROUND = {
     "took_part": [{"site": "site-1", "weight": 3.0}],
     "left_out": [{"site": "site-2", "reason": "the deadline of 5 s passed"}],
     "committed_at": 1.7e9,
+    "took_part_count": 1,
+    "left_out_count": 1,
 }
 SITE = {
     "name": "site-1",
@@ -59,7 +62,7 @@ SITE = {
     "jobs": ["tumours"],
 }
 HONEST = {  # "METHOD path" -> what an honest server answers; a list of one in a tuple: a line each
-    "GET /jobs": [JOB],
+    "GET /jobs": {"jobs": [JOB], "next": ""},
     "POST /jobs": JOB,
     f"GET /jobs/{ID}": {
         "job": OVER,
@@ -69,6 +72,8 @@ HONEST = {  # "METHOD path" -> what an honest server answers; a list of one in a
         "spec": {"workflow": "fedavg", "with": {"rounds": 3}},
         "results": ["logs/site-1.log", "model.safetensors"],
     },
+    f"GET /jobs/{ID}/rounds": {"rounds": [ROUND], "more": False},
+    f"GET /jobs/{ID}/rounds/1": ROUND,
     f"GET /jobs/{ID}/watch": ({"job": OVER, "rounds": [ROUND], "traceback": ""},),
     f"GET /jobs/{ID}/logs": ({"site": "site-1", "text": "round 1"},),
     f"POST /jobs/{ID}/abort": OVER,
@@ -126,6 +131,8 @@ VERBS = {  # what a person types -> the route whose answer is then the hostile o
     "job show tumours": "GET /jobs",
     f"job show {ID}": f"GET /jobs/{ID}",
     f"job watch {ID}": f"GET /jobs/{ID}/watch",
+    f"job rounds {ID}": f"GET /jobs/{ID}/rounds",
+    f"job rounds {ID} 1": f"GET /jobs/{ID}/rounds/1",
     f"job logs {ID}": f"GET /jobs/{ID}/logs",
     f"job fetch {ID} -o out": f"GET /jobs/{ID}",
     f"job fetch {ID}": f"GET /jobs/{ID}",

@@ -114,7 +114,9 @@ def test_a_lie_begins_with_a_truth(world, words):
 
 @settings(max_examples=120, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(lies())
-@example(("job list", "GET /jobs", b'[{"id": 3}]'))
+@example(("job list", "GET /jobs", b'{"jobs": [{"id": 3}], "next": ""}'))
+@example(("job list -n 0", "GET /jobs", b'{"jobs": [], "next": "again"}'))
+@example((f"job rounds {ID}", f"GET /jobs/{ID}/rounds", b'{"rounds": [], "more": true}'))
 @example(("job list", "GET /jobs", b"[" * 100_000))
 @example(("job list", "GET /jobs", b"9" * 10_000))
 @example(("me", "GET /login", b'{"project": "clinics", "nonce": "a\\nb"}'))
@@ -212,7 +214,7 @@ def test_what_a_server_takes_a_name_for_is_shown_and_not_signed_unseen(world, na
     found = bundle.verify(data, root_pem=world.rest.gate.roll.root_pem, project="clinics", now=time.time())
     job = hostile.OVER | {"id": found.id, "submitter": "root@a.org", "submitted_at": time.time()}
     world.server.lies = {
-        "GET /jobs": (200, json.dumps([job]).encode()),
+        "GET /jobs": (200, json.dumps({"jobs": [job], "next": ""}).encode()),
         f"GET /jobs/{found.id}": (200, json.dumps(hostile.HONEST[f"GET /jobs/{ID}"] | {"job": job}).encode()),
         f"GET /jobs/{found.id}/bundle": (200, data),
     }
@@ -234,7 +236,7 @@ def test_a_line_of_a_log_forges_no_other_line(world):
 
 def test_json_for_programs_stays_json(world):
     job = hostile.JOB | {"cause": "\x1b\n\u202e", "metrics": {"a\nb": None}}
-    world.server.lie("GET /jobs", [job])
+    world.server.lie("GET /jobs", {"jobs": [job], "next": ""})
     said = world.typed("job list --json")
     assert json.loads(said.out)[0]["metrics"] == {"a\nb": None}
     assert hostile.RAW.search(said.out) is None

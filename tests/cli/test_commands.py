@@ -34,6 +34,26 @@ async def test_for_programs_a_watch_is_a_line_of_json_for_each_change(convoy, tm
     assert [made["round"] for item in items for made in item["rounds"]] == [1, 2, 3]
 
 
+async def test_rounds_are_listed_after_one_and_one_is_shown_with_every_site(convoy, tmp_path):
+    api.job_folder(tmp_path)
+    await convoy("job", "submit", "tumours", "--watch", who="lead@a.org")
+    said = await convoy("job", "rounds", "tumours", "--after", "1", "-n", "1")
+    assert said.out.splitlines() == [
+        "round 2/3  loss 0.5  1 took part  left out site-2: the deadline of 5 s passed  (best)"
+    ]
+    said = await convoy("job", "rounds", "tumours", "--json")
+    assert [json.loads(line)["round"] for line in said.out.splitlines()] == [1, 2, 3]
+    said = await convoy("job", "rounds", "tumours", "2")
+    words = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert words[0] == "round 2, the best so far"
+    assert "site-1 10" in words
+    assert "site-2 the deadline of 5 s passed" in words
+    said = await convoy("job", "rounds", "tumours", "9")
+    assert (said.code, "there is no round 9" in said.err) == (1, True)
+    said = await convoy("job", "watch", "tumours", "--after", "2")
+    assert [line.split("  ")[0] for line in said.out.splitlines()[:1]] == ["round 3/3"]
+
+
 async def test_a_watch_of_a_job_that_runs_already_says_its_state_before_its_rounds(rest, tmp_path, capsys):
     async with rest.client() as client:
         job = await client.submit(api.job_folder(tmp_path))

@@ -181,7 +181,7 @@ def signed(tmp_path, prod):
 
 async def ended(coordinator, job):
     """Return all that a watch says until the job has ended."""
-    async with aclosing(coordinator.watch(job)) as items:
+    async with aclosing(coordinator.watch(job, -1)) as items:
         return [item async for item in items]
 
 
@@ -195,8 +195,8 @@ async def test_a_job_is_taken_from_whoever_submits_it_and_once(coordinator, sign
     job = await coordinator.submit(LEAD, data)
     assert (job.name, job.submitter, job.org) == ("tumours", WHO, "a")
     assert (await coordinator.submit(LEAD, data)).id == job.id
-    assert [one.id for one in coordinator.jobs()] == [job.id]
-    assert coordinator.owner(job.id) == (WHO, "a")
+    assert [one.id for one in (await coordinator.jobs()).jobs] == [job.id]
+    assert await coordinator.owner(job.id) == (WHO, "a")
 
 
 async def test_a_bundle_comes_back_as_it_was_submitted(coordinator, signed):
@@ -208,12 +208,12 @@ async def test_a_bundle_comes_back_as_it_was_submitted(coordinator, signed):
 async def test_a_bundle_that_is_none_is_refused_and_leaves_nothing(coordinator):
     with pytest.raises(RemoteFault):
         await coordinator.submit(LEAD, b"no bundle")
-    assert coordinator.jobs() == []
+    assert (await coordinator.jobs()).jobs == []
 
 
 async def test_jobs_are_listed_newest_first(coordinator, signed):
     made = [(await coordinator.submit(LEAD, signed(name))).id for name in ("one", "two", "three")]
-    assert [job.id for job in coordinator.jobs()] == made[::-1]
+    assert [job.id for job in (await coordinator.jobs()).jobs] == made[::-1]
 
 
 async def test_a_job_that_is_not_there_is_not_found(coordinator):
@@ -222,12 +222,12 @@ async def test_a_job_that_is_not_there_is_not_found(coordinator):
             return await anext(items)
 
     with pytest.raises(NotFound):
-        coordinator.owner(UNKNOWN)
+        await coordinator.owner(UNKNOWN)
     for asked in (
         coordinator.job(UNKNOWN),
         coordinator.abort(LEAD, UNKNOWN),
         coordinator.delete(LEAD, UNKNOWN),
-        first(coordinator.watch(UNKNOWN)),
+        first(coordinator.watch(UNKNOWN, -1)),
         first(coordinator.logs(UNKNOWN, None, False)),
         first(coordinator.bundle(UNKNOWN)),
         first(coordinator.result(UNKNOWN, "model.safetensors")),
@@ -238,7 +238,7 @@ async def test_a_job_that_is_not_there_is_not_found(coordinator):
 
 async def test_a_watch_says_how_a_job_is_at_once_then_each_round_once_until_its_end(world, coordinator, signed):
     job = await coordinator.submit(LEAD, signed())
-    async with aclosing(coordinator.watch(job.id)) as items:
+    async with aclosing(coordinator.watch(job.id, -1)) as items:
         first = await anext(items)
         assert first.job.id == job.id
         world.may_go.set()
@@ -298,7 +298,7 @@ async def test_a_job_is_forgotten_once_it_has_ended_and_not_before(world, coordi
     world.may_go.set()
     await ended(coordinator, job.id)
     await coordinator.delete(LEAD, job.id)
-    assert coordinator.jobs() == []
+    assert (await coordinator.jobs()).jobs == []
     with pytest.raises(NotFound):
         await coordinator.job(job.id)
 
@@ -331,7 +331,7 @@ async def test_nothing_is_done_for_somebody_who_has_lost_the_right(world, coordi
     data = signed()
     with pytest.raises(NotAllowed):
         await coordinator.submit(LOST, data)
-    assert coordinator.jobs() == []
+    assert (await coordinator.jobs()).jobs == []
     job = await coordinator.submit(LEAD, data)
     for asked in (
         coordinator.abort(LOST, job.id),
@@ -346,7 +346,7 @@ async def test_nothing_is_done_for_somebody_who_has_lost_the_right(world, coordi
     assert (await ended(coordinator, job.id))[-1].job.state == "completed"
     with pytest.raises(NotAllowed):
         await coordinator.delete(LOST, job.id)
-    assert [one.id for one in coordinator.jobs()] == [job.id]
+    assert [one.id for one in (await coordinator.jobs()).jobs] == [job.id]
     assert [(site.enabled, site.revoked_at) for site in coordinator.sites()] == [(True, 0.0)] * 2
 
 

@@ -64,13 +64,13 @@ class JobAtNode:
 
     def task(self, value, size=10_000):
         """Return a task over a model of one value."""
-        task = pb.Task(job="ab" * 16, question="1.0", kind="train", round=1)
-        task.model.digest = arrays.save(self.blobs, "test", {"w": np.full(size, value, np.float32)})
-        return pb.WorkerDown(task=task)
+        digest = arrays.save(self.blobs, "test", {"w": np.full(size, value, np.float32)})
+        question = pb.Question(id="1.0", kind="train", round=1, model=digest)
+        return pb.WorkerDown(task=pb.Task(job="ab" * 16, question=question))
 
     def take(self, up):
         """Take what the worker hands over, as a node does."""
-        self.blobs.take("test", self.out, up.answer.digest, lambda *_: None, up.whole)
+        self.blobs.take("test", self.out, up.answer.digest, lambda *_: None, up.wholes.get(up.answer.digest, b""))
         return arrays.load(self.blobs, up.answer.digest)["w"]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from convoy.control.records import Answer, Job, Member, Question, Round, Task
 from convoy.errors import BadInput, NotAllowed, Unreachable
 from convoy.model.reply import Slot
+from convoy.store.history import Past, Which
 from convoy.store.ledger import AGAIN_S, Dropped, Switched, Undone, Withdrawn, open_ledger
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
@@ -57,7 +58,7 @@ def test_what_is_written_is_loaded_to_the_last_bit(ledger):
         [TASK],
     )
     ledger.write([ROUND])
-    assert ledger.load().rounds == [ROUND]
+    assert ledger.load().rounds == ledger.history.rounds(J, limit=9) == [ROUND]
 
 
 def test_it_is_still_there_when_the_ledger_is_opened_again(database):
@@ -100,7 +101,7 @@ def test_jobs_come_in_the_order_in_which_they_were_submitted(ledger):
 
 def test_rounds_come_in_their_own_order(ledger):
     ledger.write([JOB, *(replace(ROUND, round=number) for number in (10, 2, 1, 0))])
-    assert [done.round for done in ledger.load().rounds] == [0, 1, 2, 10]
+    assert [done.round for done in ledger.history.every_round(J)] == [0, 1, 2, 10]
 
 
 def test_of_steps_and_tasks_only_those_that_may_still_be_asked_for_are_loaded(ledger):
@@ -122,6 +123,70 @@ def test_a_round_that_was_undone_is_gone_and_its_steps_are_open_again(ledger):
     contents = ledger.load()
     assert [done.round for done in contents.rounds] == [0]
     assert (contents.questions, contents.tasks) == ([QUESTION], [TASK])
+
+
+def test_of_rounds_a_start_reads_the_last_committed_one_and_the_last_that_was_best(ledger):
+    rounds = [replace(ROUND, round=number, best=number in (1, 3)) for number in range(6)]
+    ledger.write([JOB, *rounds, replace(ROUND, round=6, model="")])
+    assert ledger.load().rounds == [rounds[3], rounds[5]]
+    assert ledger.history.last_committed(J) == rounds[5]
+    assert ledger.history.last_committed(J, below=5) == rounds[4]
+    assert ledger.history.last_committed(J, below=0) is None
+    ledger.write([replace(rounds[5], best=True)])
+    assert ledger.load().rounds == [replace(rounds[5], best=True)]
+
+
+def test_a_start_does_not_read_what_is_over(ledger):
+    ended = replace(JOB, id=K, state="failed")
+    theirs = [replace(record, job=K) for record in (MEMBER, QUESTION, TASK, ROUND)]
+    ledger.write([JOB, ended, *theirs])
+    contents = ledger.load()
+    assert (contents.jobs, contents.members, contents.questions, contents.rounds) == ([JOB], [], [], [])
+    assert (ledger.history.job(K), ledger.history.members(K)) == (ended, [theirs[0]])
+    assert ledger.history.owner(K) == ("ada@example.org", "org")
+    assert ledger.history.known([J, K, "c" * 32, "../x"]) == {J, K}
+    assert (ledger.history.job("c" * 32), ledger.history.owner("c" * 32)) == (None, None)
+
+
+def test_rounds_are_read_after_a_number_or_from_the_newest_with_or_without_their_sites(ledger):
+    rounds = [replace(ROUND, round=number, metrics={"loss": number / 3}) for number in range(9)]
+    unfinished = replace(ROUND, round=9, model="", metrics={})
+    ledger.write([JOB, *rounds, unfinished, replace(ROUND, job=K)])
+    assert ledger.history.rounds(J, after=3, limit=2) == rounds[4:6]
+    assert ledger.history.rounds(J, limit=2, newest=True) == [rounds[8], unfinished]
+    assert ledger.history.round(J, 7) == rounds[7]
+    assert ledger.history.round(J, 10) is None
+    assert ledger.history.past(J, after=6, limit=9) == [Past(7, {"loss": 7 / 3}, True), Past(8, {"loss": 8 / 3}, True)]
+
+
+def test_jobs_are_listed_newest_first_with_their_last_round_in_pages_without_long_texts(ledger):
+    jobs = [replace(JOB, id=f"{n:032x}", submitted_at=1e9 + n // 2 + 0.3, traceback="long") for n in range(6)]
+    rounds = [replace(ROUND, job=jobs[0].id, round=number, metrics={"n": number}) for number in range(3)]
+    ledger.write([*jobs, *rounds, replace(ROUND, job=jobs[0].id, round=3, model="", metrics={})])
+    first = ledger.history.jobs(Which(), 4)
+    assert [one.job.id for one in first] == [job.id for job in jobs[:1:-1]]
+    after = (first[-1].job.submitted_at, first[-1].job.id)
+    rest = ledger.history.jobs(Which(before=after), 4)
+    assert [(one.job.id, one.round, one.metrics) for one in rest] == [(jobs[1].id, -1, {}), (jobs[0].id, 2, {"n": 2})]
+    assert rest[1].job == replace(jobs[0], spec="", traceback="")
+
+
+def test_jobs_are_found_by_how_their_name_or_id_begins_and_by_what_a_person_may_mean(ledger):
+    called = {"c" * 32: ("failed", "Tumours"), "d" * 32: ("running", "tumours"), "e" * 32: ("failed", "tumours")}
+    called |= {"f" * 32: ("failed", "tum%urs"), "ab" * 16: ("failed", "x")}
+    ledger.write(
+        replace(JOB, id=id_, state=state, name=name, submitted_at=1e9 + at)
+        for at, (id_, (state, name)) in enumerate(called.items())
+    )
+
+    def found(**asked):
+        return [one.job.id[0] for one in ledger.history.jobs(Which(**asked), 9)]
+
+    assert found(begins="tum") == ["f", "e", "d"]
+    assert found(begins="tum%") == ["f"]
+    assert found(begins="ab") == ["a"]
+    assert found(meant="tumours") == ["d", "e"]
+    assert found(meant="ab") == ["a"]
 
 
 def test_a_dropped_job_leaves_nothing_and_the_others_stay(ledger):
@@ -287,7 +352,9 @@ def test_a_ledger_remembers_what_a_dictionary_would(ledger, writes):
     for entries in writes:
         ledger.write(entries)
     contents, kept = ledger.load(), remembered(entry for entries in writes for entry in entries)
-    assert sorted(map(repr, [*contents.jobs, *contents.members, *contents.rounds])) == sorted(map(repr, kept.values()))
+    rounds = [*ledger.history.every_round(J), *ledger.history.every_round(K)]
+    members = [member for job in (J, K) for member in ledger.history.members(job)]
+    assert sorted(map(repr, [*contents.jobs, *members, *rounds])) == sorted(map(repr, kept.values()))
 
 
 def test_a_database_that_goes_away_is_named_and_served_again_when_it_is_back(postgres):

@@ -12,7 +12,7 @@ from convoy.control.records import Job, Round
 from convoy.control.state import LiveJob
 from convoy.errors import NotFound, Unreachable
 from convoy.server.files import JobFiles
-from convoy.server.results import Results, open_results
+from convoy.server.results import Results, open_results, write_rounds
 from convoy.server.start import needs_of
 from convoy.spec.job import read_job
 from convoy.store import arrays
@@ -46,10 +46,13 @@ def files(tmp_path):
 def made(files, *rounds, job=J):
     """A job with rounds of (number, metrics, best), each with a model of its own."""
     record = Job(job, "tumours", "ada", "org", "d" * 64, 9, SPEC, "ending", "", 1.0)
-    live = LiveJob(record, needs_of(SPEC))
+    live, kept = LiveJob(record, needs_of(SPEC)), []
     for number, metrics, best in rounds:
         model = arrays.save(files.blobs, "test", {"w": np.full(400_000, number, np.float32)})
-        live.rounds.append(Round(job, number, model, metrics, best, (("site-1", 2.0),), (("site-2", "late"),), 5.0))
+        live.last = Round(job, number, model, metrics, best, (("site-1", 2.0),), (("site-2", "late"),), 5.0)
+        live.best = live.last if best else live.best
+        kept.append(live.last)
+    write_rounds(kept, files)
     return live
 
 

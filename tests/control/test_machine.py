@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from convoy.control import effects, events, questions
 from convoy.control.machine import Machine, Now
-from convoy.control.records import Answer, Job, JobId, Question, SiteName, Task
+from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName, Task
 from convoy.control.state import LiveSite, Needs, State
 from convoy.control.transitions import move
 from convoy.errors import Bug
@@ -129,7 +129,7 @@ def test_a_site_without_progress_for_the_patience_is_left_out_and_told_so(runnin
     assert "SendCancel" in kinds(found)
     assert running.job.questions["1.0"].tasks[C].reason == "no progress for 60 s, the job's patience"
     running(events.CommitAsked(J, 1, "m1", {}, False))
-    assert running.job.rounds[-1].left_out == ((C, "train: no progress for 60 s, the job's patience"),)
+    assert running.job.last.left_out == ((C, "train: no progress for 60 s, the job's patience"),)
     assert running.job.members[C].state == "away"
 
 
@@ -137,8 +137,8 @@ def test_an_answer_that_the_workflow_does_not_count_stands_in_the_round_with_its
     running(asked(), updated(A, "a"), updated(B, "b"), updated(C, "c"))
     why = {B: "train: too far away", "stranger": "train: was never asked"}
     running(events.CommitAsked(J, 1, "m1", {}, False, why))
-    assert [site for site, _ in running.job.rounds[-1].took_part] == [A, C]
-    assert running.job.rounds[-1].left_out == ((B, "train: too far away"),)
+    assert [site for site, _ in running.job.last.took_part] == [A, C]
+    assert running.job.last.left_out == ((B, "train: too far away"),)
 
 
 def test_a_site_that_was_away_takes_part_from_the_next_round_on(running):
@@ -253,19 +253,19 @@ def test_a_full_disk_keeps_new_jobs_waiting_until_there_is_room():
 
 def test_a_job_that_completes_keeps_the_traceback_of_a_site_that_failed_in_a_round(running):
     running(asked(), events.Unusable(J, "1.0", A, "ValueError: x", "Traceback A"), updated(B, "b"), updated(C, "c"))
-    running(events.CommitAsked(J, 1, "m1", {}, False), events.FlowDone(J))
+    found = running(events.CommitAsked(J, 1, "m1", {}, False), events.FlowDone(J))
     assert running.job.record.traceback == "at site-1, task 1.0:\nTraceback A"
-    assert running.job.unfinished is None
+    assert [it.record.model for it in found if isinstance(it, effects.Save) and isinstance(it.record, Round)] == ["m1"]
 
 
 def test_the_round_that_a_job_fails_in_says_who_had_answered_and_who_had_not(running):
     running(asked(at_least=3), updated(A, "a"), events.Unusable(J, "1.0", B, "ValueError: x"))
     found = running(events.FlowFailed(J, "NotEnough: 1 of the 3", ""))
-    kept = running.job.unfinished
+    (kept,) = [it.record for it in found if isinstance(it, effects.Save) and isinstance(it.record, Round)]
     assert (kept.round, kept.model, kept.took_part) == (1, "", ((A, 1.0),))
     assert kept.left_out == ((B, "train: ValueError: x"), (C, "train: had not answered"))
     assert effects.Save(kept, wait=False) in found
-    assert (running.job.committed, running.job.all_rounds[-1]) == (0, kept)
+    assert running.job.committed == 0
 
 
 def test_a_move_that_no_table_lists_raises_with_the_story():
@@ -432,7 +432,7 @@ def test_a_round_names_the_sites_that_never_came_and_those_that_were_kept_out():
     drive.machine.state.sites[E] = LiveSite(E, listed=False)
     drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False), asked())
     drive(updated(A, "a"), updated(B, "b"), events.CommitAsked(J, 1, "m1", {}, False))
-    assert drive.job.rounds[-1].left_out == ((C, "not connected"), (D, "disabled by an admin"))
+    assert drive.job.last.left_out == ((C, "not connected"), (D, "disabled by an admin"))
 
 
 def test_a_site_that_has_left_the_federation_takes_no_part_whoever_enables_it():
@@ -549,3 +549,25 @@ def test_a_site_that_fetches_the_model_while_its_worker_waits_still_waits():
 def test_what_a_member_waits_for_does_not_change_what_a_refusal_says(running):
     running(events.MemberRefused(J, B, "no"), events.MemberWaits(J, B, "its pod is new"))
     assert running.job.members[B].reason == "no"
+
+
+def test_a_job_that_has_ended_is_let_go_once_no_connected_site_holds_it(running):
+    running(events.FlowDone(J), *(events.MemberStopped(J, site) for site in (A, B)))
+    assert "Retire" not in kinds(running(events.TimePassed(), events.ResultsKept(J, ""), at=1e3))
+    assert running.job.over  # C has not said that it stopped
+    assert kinds(running(events.SiteLeft(C)))[-1] == "Retire"
+    running(events.Retired(J))
+    assert J not in running.machine.state.jobs
+    assert running.machine.state.ended == {"completed": 1}
+    assert kinds(running(events.DeleteAsked(J))) == ["Forget"]  # the ledger knows it still
+
+
+def test_a_job_that_has_not_ended_is_neither_let_go_nor_forgotten(running):
+    assert running(events.Retired(J), events.DeleteAsked(J)) == []
+    assert running.job.record.state == "running"
+
+
+def test_a_job_that_ends_while_its_site_is_away_is_let_go_at_once(running):
+    running(*(events.SiteLeft(site) for site in (A, B, C)), events.AbortAsked(J, "ada"))
+    found = running(events.ResultsKept(J, ""))
+    assert kinds(found) == ["Save", "Sweep", "Retire"]

@@ -132,6 +132,7 @@ def flows():
         {},
         lambda: "",
         lambda: 1 << 30,
+        lambda job, *, after, limit: [],
     )
     return lambda up: parts._said(machine.state.jobs[JobId(JOB)], Idle(), up)
 

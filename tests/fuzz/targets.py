@@ -463,6 +463,7 @@ def flows_():
         pb.WorkerUp(done=pb.Done()),
         pb.WorkerUp(failure=pb.Failure(error="no", traceback="why", full=True)),
         pb.WorkerUp(sites=pb.SitesAsk()),
+        pb.WorkerUp(history=pb.HistoryAsk(after=-1)),
     ):
         yield one.SerializeToString()
 

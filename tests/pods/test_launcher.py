@@ -361,6 +361,35 @@ async def test_a_workflow_in_a_pod_commits_what_it_makes(tmp_path):
         assert await worker.ended() == ""
 
 
+async def test_a_workflow_in_a_pod_that_goes_on_knows_a_history_of_many_pages(tmp_path):
+    code, blobs, last, page = tmp_path / "code", BlobFolder(tmp_path / "blobs"), 6_000, 500
+    code.mkdir()
+    blobs.folder.mkdir()
+    flow = (
+        "async def run(fleet):\n    async for turn in fleet.rounds(6001):\n"
+        "        known = sum(done['metrics']['m' * 500 + '0'] for done in fleet.history)\n"
+        "        await turn.commit(turn.model, metrics={'known': known})\n"
+    )
+    (code / "flow.py").write_text(flow)
+    begin = pb.BeginFlow(job=JOB, name="n", code=str(code), blobs=str(blobs.folder), out=str(tmp_path / "out"))
+    begin.workflow, begin.committed = "flow.py:run", last
+    begin.committed_model = arrays.save(blobs, "test", {"w": np.ones(3, np.float32)})
+    metrics = {"m" * 500 + str(number): 1.0 for number in range(5)}
+    printed, pages = [], 0
+    async with launching(tmp_path) as (launcher, _):
+        order = Order("convoy.worker.flow", pb.WorkerDown(flow=begin), code, {})
+        worker = await launcher.launch(order, printed.append, lambda _: None)
+        while (up := await worker.receive()).WhichOneof("it") == "history":
+            numbers = range(up.history.after + 1, min(up.history.after + 1 + page, last + 1))
+            rounds = [pb.PastRound(round=number, metrics=metrics) for number in numbers]
+            worker.send(pb.WorkerDown(history=pb.History(rounds=rounds)))
+            pages += 1
+        assert (up.commit.round, dict(up.commit.metrics)) == (last + 1, {"known": last + 1}), printed
+        assert pages == -(-(last + 1) // page)
+        worker.send(pb.WorkerDown(committed=pb.Committed(job=JOB, round=last + 1)))
+        assert (await worker.receive()).WhichOneof("it") == "done"
+
+
 async def test_the_worker_is_ended_when_its_node_is_gone(away, tmp_path):
     os.mkfifo(tmp_path / "gate")
     site, cluster = away(gate=str(tmp_path / "gate"))

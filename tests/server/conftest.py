@@ -19,6 +19,7 @@ from convoy.server.hub import Hub
 from convoy.server.intake import Intake
 from convoy.server.logs import Logbook
 from convoy.server.loop import Loop
+from convoy.server.reading import JobReader
 from convoy.server.results import open_results
 from convoy.store.ledger import open_ledger
 from convoy.trust.federation import Federation, Participant, Roll
@@ -50,9 +51,10 @@ async def coordinating(tmp_path, roll, perform):
         deciding = asyncio.create_task(loop.run())
         yield ServerCoordinator(
             loop=loop,
+            reader=JobReader(state, ledger.history),
             audit=Auditor("clinics", b"", lambda: (b"", ""), loop.keep, lambda down: None, ledger.trail, None, None),
             workspace=workspace,
-            intake=Intake(state, workspace, roll, ("project_admin",)),
+            intake=Intake(state, workspace, roll, ("project_admin",), ledger.history),
             hub=Hub(),
             results=open_results("", tmp_path / "results"),
             roll=roll,

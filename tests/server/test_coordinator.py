@@ -77,7 +77,7 @@ async def test_a_job_that_failed_of_something_else_does_not_blame_patience(coord
 async def test_a_running_job_says_that_it_stands_still_while_the_disk_is_full(coordinator):
     job = await running(coordinator)
     coordinator.loop.post(events.StorageChanged("the disk is full"))
-    assert coordinator.jobs()[0].cause == "stands still: the disk is full"
+    assert (await coordinator.jobs()).jobs[0].cause == "stands still: the disk is full"
     coordinator.loop.post(events.StorageChanged(""))
     assert coordinator._view(job).cause == ""
 
@@ -105,7 +105,7 @@ async def test_a_submit_to_a_full_disk_is_told_how_to_make_room(coordinator):
 
 async def test_a_watch_says_nothing_where_nothing_that_it_says_has_changed(coordinator):
     await running(coordinator)
-    async with aclosing(coordinator.watch(J)) as items:
+    async with aclosing(coordinator.watch(J, -1)) as items:
         assert (await anext(items)).job.state == "running"
         coming = asyncio.ensure_future(anext(items))
         for site in ("site-1", "site-2"):
@@ -119,7 +119,7 @@ async def test_a_watch_says_nothing_where_nothing_that_it_says_has_changed(coord
 
 async def test_a_watch_hears_that_the_disk_is_full_and_has_room_again(coordinator):
     await running(coordinator)
-    async with aclosing(coordinator.watch(J)) as items:
+    async with aclosing(coordinator.watch(J, -1)) as items:
         assert (await anext(items)).job.cause == ""
         coordinator.loop.post(events.StorageChanged("the disk is full"))
         assert (await anext(items)).job.cause == "stands still: the disk is full"

@@ -89,6 +89,15 @@ class Node:
         self.link.send(pb.WorkerDown(bye=pb.Bye()))
 
     # ---- to a workflow
+    def remembers(self, rounds: list[pb.PastRound], page: int = 2) -> None:
+        """Tell a workflow that goes on what was committed, as it asks for it page by page."""
+        while rounds:
+            up = self.hear()
+            assert up.WhichOneof("it") == "history", up
+            assert up.history.after < rounds[0].round
+            self.link.send(pb.WorkerDown(history=pb.History(rounds=rounds[:page])))
+            rounds = rounds[page:]
+
     def share(
         self, question: str, site: str, digest: str = "", *, weight: float = 1.0, left_out: str = "", **metrics: float
     ) -> None:
@@ -165,9 +174,12 @@ def flow(tmp_path: Path):
             workflow=workflow,
             with_json=json.dumps(with_ or {}),
             config_json=json.dumps(config or {}),
-            history_json=json.dumps(history or []),
             **{"committed": -1, **said},
         )
-        return _running(Node(tmp_path, "convoy.worker.flow", pb.WorkerDown(flow=begin)))
+        node = Node(tmp_path, "convoy.worker.flow", pb.WorkerDown(flow=begin))
+        if begin.committed >= 0:
+            known = history or [{"round": n, "metrics": {}, "best": False} for n in range(begin.committed + 1)]
+            node.remembers([pb.PastRound(**made) for made in known])
+        return _running(node)
 
     return run

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from convoy.wire import convoy_pb2 as pb
+
 BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(7, np.int64)}
 INITIAL = """
 import numpy as np
@@ -12,6 +14,9 @@ import numpy as np
 def initial():
     return {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(7)}
 """
+
+
+PAST = {"round": 0, "metrics": {}, "best": False}
 
 
 def moved(by: float) -> dict[str, np.ndarray]:
@@ -257,6 +262,16 @@ def test_a_training_script_that_is_imported_for_its_initial_model_finds_no_tasks
     with flow(model="train.py:initial") as node:
         commit(node, 0)
         ask(node, "1.0")
+
+
+def test_a_history_that_ends_before_the_last_committed_round_ends_the_process_and_says_so(job, flow, tmp_path) -> None:
+    job()
+    with flow(committed=3, committed_model=_save(flow, BASE), history=[PAST]) as node:
+        assert node.hear().history.after == 0
+        node.link.send(pb.WorkerDown(history=pb.History()))
+        status, said = node.end()
+        assert status == 1
+        assert "the node has no rounds after 0 of the 3 that were committed" in said
 
 
 def test_a_workflow_ends_when_its_node_is_gone(job, flow) -> None:

@@ -25,6 +25,7 @@ from convoy.control import rights
 from convoy.errors import Bug, ConvoyError, NotAllowed, NotFound
 
 NOBODY: Final = Person(name="", org="", role="")
+Owner = tuple[str, str] | NotFound | None  # of the job in a path; None: it names none
 HEADERS: Final = {
     "cache-control": "no-store",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -64,7 +65,8 @@ def _endpoint(services: Services, route: Route) -> Callable[[Request], Awaitable
         if route.needs != "public":
             bearer = services.gate.bearer(request.headers.get("authorization", ""))
             person = services.gate.who(bearer)
-        grant = _granted(services, route, bearer, request)
+        owner = await _owner(services, person, request)
+        grant = _granted(services, route, bearer, request, owner)
         try:
             grant.check()
             answer = await route.handler(Call(services, grant, request, bearer))
@@ -82,8 +84,28 @@ def _endpoint(services: Services, route: Route) -> Callable[[Request], Awaitable
     return endpoint
 
 
-def _granted(services: Services, route: Route, bearer: Bearer | None, request: Request) -> Granted:
-    """Return the right of whoever asks over what the route names."""
+async def _owner(services: Services, person: Person, request: Request) -> Owner:
+    """Return who submitted the job that the path names, and their organisation then: neither ever changes.
+
+    That there is no such job is said only to those who have the right over somebody's jobs.
+    """
+    job = request.path_params.get("job")
+    if job is None or person is NOBODY:
+        return None
+    try:
+        return await services.coordinator.owner(job)
+    except NotFound as problem:
+        return problem
+
+
+def _granted(
+    services: Services,
+    route: Route,
+    bearer: Bearer | None,
+    request: Request,
+    owner: Owner,
+) -> Granted:
+    """Return the right of whoever asks over what the route names; `owner` is that of the job in its path."""
 
     def who() -> Person:
         return NOBODY if bearer is None else services.gate.who(bearer)
@@ -91,22 +113,28 @@ def _granted(services: Services, route: Route, bearer: Bearer | None, request: R
     def judge() -> Person:
         person = who()
         if route.needs != "public" and route.needs != "known":  # noqa: PLR1714 - so mypy knows that it is a right
-            _demand(services, route.needs, person, request)
+            _demand(services, route.needs, person, request, owner)
         return person
 
     def may(right: rights.Right) -> bool:
         person = who()
-        own, same_org = _nearness(services, person, request)
+        own, same_org = _nearness(services, person, request, owner)
         return rights.allows(person.role, right, own=own, same_org=same_org)
 
     return Granted(judge, may)
 
 
-def _demand(services: Services, right: rights.Right, person: Person, request: Request) -> None:
+def _demand(
+    services: Services,
+    right: rights.Right,
+    person: Person,
+    request: Request,
+    owner: Owner,
+) -> None:
     """Raise `NotAllowed` unless the person has the right, `NotFound` for a job or site that is not there."""
     own = same_org = False
     if rights.reach(person.role, right) != "none":
-        own, same_org = _nearness(services, person, request)
+        own, same_org = _nearness(services, person, request, owner)
     if not rights.allows(person.role, right, own=own, same_org=same_org):
         how_far = rights.reach(person.role, right)
         meant = {"own": "only for their own jobs", "org": "only within their organisation"}.get(how_far, "for nothing")
@@ -117,11 +145,13 @@ def _demand(services: Services, right: rights.Right, person: Person, request: Re
         )
 
 
-def _nearness(services: Services, person: Person, request: Request) -> tuple[bool, bool]:
+def _nearness(services: Services, person: Person, request: Request, owner: Owner) -> tuple[bool, bool]:
     """Return whether what the path names is the person's own, and whether it is their organisation's."""
-    job, site = request.path_params.get("job"), request.path_params.get("site")
-    if job is not None:
-        submitter, org = services.coordinator.owner(job)
+    site = request.path_params.get("site")
+    if isinstance(owner, NotFound):
+        raise owner
+    if owner is not None:
+        submitter, org = owner
         return submitter == person.name, org == person.org
     if site is not None:
         federation = services.gate.roll.now

@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
-from convoy.admin import border, link, meant
+from convoy.admin import border, following, link, meant, pages
 from convoy.admin.faults import LoginNeeded
-from convoy.errors import BadInput, NotAllowed, Unreachable
+from convoy.errors import BadInput, NotAllowed
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
 from convoy.wire.backoff import PATIENCE_S, Patience
@@ -87,61 +86,47 @@ class Client:
         said = await self._ask("POST", "/jobs", content=bundle, again=True)
         return Sent(border.text(said, "id", border.JOB_ID), border.text(said, "name", border.WORD))
 
-    async def jobs(self) -> list[views.JobView]:
-        """Return every job, newest first."""
-        from convoy.admin import views
-
-        return border.each(views.JobView, await self._ask("GET", "/jobs"))
+    async def jobs(self, *, begins: str = "", count: int = 0) -> list[views.JobView]:
+        """Return the jobs, newest first: those whose name or id begins so, at most `count` unless that is 0."""
+        return await pages.jobs(self._ask, begins, count)
 
     async def find(self, text: str) -> str:
         """Return a job's id from its id, its unique prefix or its name: the one that has not ended, else the newest."""
-        return text if border.JOB_ID.fullmatch(text) else meant.job(text, await self.jobs())
+        if border.JOB_ID.fullmatch(text):
+            return text
+        found = await pages.meant(self._ask, text)
+        return meant.job(text, found or await self.jobs(count=meant.SHOWN))
+
+    def rounds(self, job: str, *, after: int = -1) -> AsyncGenerator[views.RoundView, None]:
+        """Yield the rounds of a job after a number, each with some of its sites; they are asked for page by page."""
+        return pages.rounds(self._ask, job, after)
+
+    async def round(self, job: str, number: int) -> views.RoundView:
+        """Return one round with all of its sites."""
+        from convoy.admin import views
+
+        made = border.one(views.RoundView, await self._ask("GET", _path("jobs", job, "rounds", str(number))))
+        border.same("the round", str(made.round), str(number))
+        return made
 
     async def job(self, job: str) -> views.JobDetail:
-        """Return one job in full."""
+        """Return one job with its newest rounds."""
         from convoy.admin import views
 
         detail = border.one(views.JobDetail, await self._ask("GET", _path("jobs", job)))
         border.same("the job", detail.job.id, job)
         return detail
 
-    async def watch(self, job: str) -> AsyncGenerator[views.Progress, None]:
-        """Yield the job at once and after each change until it has ended; each round once, over broken connections."""
-        from convoy.admin import views
+    def watch(self, job: str, *, after: int = -1) -> AsyncGenerator[views.Progress, None]:
+        """Yield the job at once and after each change until it has ended; each round once, over broken connections.
 
-        told = -1
-        async with aclosing(self._persistent(_path("jobs", job, "watch"))) as lines:
-            async for line in lines:
-                if line is None:
-                    continue
-                progress = border.line(views.Progress, line)
-                border.same("the job", progress.job.id, job)
-                fresh = [made for made in progress.rounds if made.round > told]
-                told = max([told, *(made.round for made in fresh)])
-                yield progress.model_copy(update={"rounds": fresh})
-                if progress.job.state in meant.ENDED:
-                    return
+        Of the rounds those after a number.
+        """
+        return following.watch(self._open, job, after, self.patience_s)
 
-    async def logs(
-        self, job: str, *, site: str | None = None, follow: bool = False
-    ) -> AsyncGenerator[views.LogLine, None]:
+    def logs(self, job: str, *, site: str | None = None, follow: bool = False) -> AsyncGenerator[views.LogLine, None]:
         """Yield the job's log lines; with `follow` until it has ended, each line once, over broken connections."""
-        from convoy.admin import views
-
-        query = urlencode({"follow": str(follow).lower()} | ({"site": site} if site else {}))
-        told: Counter[str] = Counter()
-        seen: Counter[str] = Counter()
-        path = f"{_path('jobs', job, 'logs')}?{query}"
-        async with aclosing(self._persistent(path, to_the_end=True)) as lines:
-            async for data in lines:
-                if data is None:
-                    seen.clear()
-                    continue
-                line = border.line(views.LogLine, data)
-                seen[line.site] += 1
-                if seen[line.site] > told[line.site]:
-                    told[line.site] += 1
-                    yield line
+        return following.logs(self._open, job, site=site, live=follow, patience_s=self.patience_s)
 
     async def abort(self, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more."""
@@ -345,27 +330,6 @@ class Client:
                 if attempt == 2 or not (again or method == "GET"):
                     raise
         raise AssertionError("two attempts end in an answer or an error")
-
-    async def _persistent(self, path: str, *, to_the_end: bool = False) -> AsyncGenerator[bytes | None, None]:
-        """Yield a stream's lines, and None whenever it begins anew after a break.
-
-        A stream that ends is over with `to_the_end`; without, it was cut and begins anew.
-        """
-        patience = Patience(self.patience_s)
-        while True:
-            try:
-                async with self._open("GET", path) as chunks:
-                    yield None
-                    async for line in link.lines(chunks):
-                        patience.success()
-                        yield line
-                if to_the_end:
-                    return
-                await patience.wait(link.Broken("the server cut the stream"))
-            except LoginNeeded as problem:
-                await patience.wait(Unreachable(problem.what, why=problem.why, fix=problem.fix))
-            except Unreachable as problem:
-                await patience.wait(problem)
 
 
 def _path(*parts: str) -> str:

@@ -10,17 +10,20 @@ from convoy.errors import BadInput, NotFound
 if TYPE_CHECKING:
     from convoy.admin.views import JobView
 
+SHOWN: Final = 3  # of the newest jobs, where none is meant
 ENDED: Final = frozenset({"completed", "failed", "aborted"})
 
 
 def job(text: str, jobs: Sequence[JobView]) -> str:
-    """Return the id that is meant, of jobs listed newest first: by name the one that has not ended, else the newest.
+    """Return the id that is meant: by name that of the job that has not ended, else of the newest.
+
+    The jobs come newest first, or those that have not ended before the others.
 
     Raises `NotFound` for none, and `BadInput` for more than one.
     """
     found = [job for job in jobs if job.name == text] or [job for job in jobs if job.id.startswith(text)]
     if not found or not text:
-        newest = ", ".join(f"{job.id[:8]} {job.name}" for job in jobs[:3])
+        newest = ", ".join(f"{job.id[:8]} {job.name}" for job in jobs[:SHOWN])
         raise NotFound(f"there is no job {text!r}", why=newest and f"the newest: {newest}", fix="convoy job list")
     named = found[0].name == text
     other = next((job for job in jobs if job.id.startswith(text) and job.name != text), None)

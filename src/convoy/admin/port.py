@@ -51,20 +51,32 @@ class Coordinator(Protocol):
         """Verify, check and keep a bundle; sending the same bundle again returns the same job."""
         ...
 
-    def jobs(self) -> list[views.JobView]:
-        """Return every job, newest first."""
+    async def jobs(self, *, begins: str = "", meant: str = "", after: str = "", limit: int = 100) -> views.JobPage:
+        """Return a page of jobs, newest first; `after` is `next` of the page before. Raises `BadInput`.
+
+        `begins`: of those whose name or id begins so. `meant`: of those whose id begins so or whose name this is, in
+        this order, and those that have not ended first; one page is all that there is of them.
+        """
         ...
 
-    def owner(self, job: str) -> tuple[str, str]:
+    async def owner(self, job: str) -> tuple[str, str]:
         """Return who submitted a job, and their organisation then."""
         ...
 
     async def job(self, job: str) -> views.JobDetail:
-        """Return one job in full."""
+        """Return one job with its newest rounds."""
         ...
 
-    def watch(self, job: str) -> AsyncGenerator[views.Progress, None]:
-        """Yield the job at once and after each change, until it has ended."""
+    async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
+        """Return a page of a job's rounds, those after a number."""
+        ...
+
+    async def round(self, job: str, number: int) -> views.RoundView:
+        """Return one round with all of its sites. Raises `NotFound` for one that is not there."""
+        ...
+
+    def watch(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:
+        """Yield the job at once and after each change, until it has ended; of its rounds those after a number."""
         ...
 
     def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:

@@ -54,11 +54,11 @@ async def body(request: Request, limit: int, check: Callable[[], None]) -> bytes
         ) from late
 
 
-def number(request: Request, name: str, default: int) -> int:
-    """Return a query parameter that is a whole number from 0 up."""
+def number(request: Request, name: str, default: int, *, least: int = 0) -> int:
+    """Return a query parameter that is a whole number from `least` (0 or -1) up."""
     text = request.query_params.get(name, str(default))
-    if not text.isdecimal() or len(text) > 18:
-        raise BadInput(f"{name} is {text[:40]!r}; wanted a whole number from 0 up")
+    if not (text.isdecimal() or text == str(least)) or len(text) > 18:
+        raise BadInput(f"{name} is {text[:40]!r}; wanted a whole number from {least} up")
     return int(text)
 
 

@@ -106,8 +106,9 @@ async def problems(call: Call) -> Answer:
 
 
 async def jobs(call: Call) -> Answer:
-    """List the jobs."""
-    return call.of.jobs()
+    """List the jobs, a page at a time."""
+    asked = {name: call.request.query_params.get(name, "")[:MAX_WORD] for name in ("begins", "meant", "after")}
+    return await call.of.jobs(**asked, limit=number(call.request, "limit", PAGE))
 
 
 async def submit(call: Call) -> Answer:
@@ -123,9 +124,25 @@ async def job(call: Call) -> Answer:
     return detail if call.grant.may("logs") else detail.model_copy(update={"traceback": ""})
 
 
+async def rounds(call: Call) -> Answer:
+    """List the rounds of a job, a page at a time."""
+    limit = number(call.request, "limit", PAGE)
+    return await call.of.rounds(call.path("job"), number(call.request, "after", -1, least=-1), limit)
+
+
+async def one_round(call: Call) -> Answer:
+    """Show a round with all of its sites."""
+    wanted = call.path("round")
+    if not wanted.isdecimal() or len(wanted) > len(str(1 << 31)):
+        raise NotFound(f"there is no round {wanted[:40]!r}", fix="give the number of a round")
+    return await call.of.round(call.path("job"), int(wanted))
+
+
 async def watch(call: Call) -> Answer:
     """Follow a job."""
-    return streams.lines(_told(call, call.of.watch(call.path("job"))), call.services.closing)
+    after = number(call.request, "after", -1, least=-1)
+    items = _told(call, call.of.watch(call.path("job"), after))
+    return streams.lines(items, call.services.closing, waiting=PAGES)
 
 
 async def _told(call: Call, items: AsyncGenerator[views.Progress, None]) -> AsyncGenerator[views.Progress, None]:
@@ -162,13 +179,8 @@ async def bundle(call: Call) -> Answer:
 
 async def result(call: Call) -> Answer:
     """Send a result file from an offset on."""
-    name = call.path("name")
-    detail = await call.of.job(call.path("job"))
-    if name not in detail.results:
-        there = ", ".join(detail.results) or f"none: the job is {detail.job.state}"
-        raise NotFound(f"job {detail.job.name} has no result {name!r}", why=f"its results: {there}")
-    offset = number(call.request, "offset", 0)
-    chunks = await streams.begun(streams.skipped(call.of.result(detail.job.id, name), offset))
+    name, offset = call.path("name"), number(call.request, "offset", 0)
+    chunks = await streams.begun(streams.skipped(call.of.result(call.path("job"), name), offset))
     if not offset:  # else it goes on with what broke off
         call.grant.act(lambda person: call.of.note(person.actor, "download", f"{call.thing}/{name}"))
     return streams.Stream(chunks, "application/octet-stream")
@@ -221,6 +233,11 @@ def leave(*, restart: bool) -> Handler:
 
 
 V1: Final = "/api/v1"
+PAGE: Final = 100  # of a list, where the request names no number
+PAGES: Final = 4  # of rounds that wait for somebody who watches and reads slowly
+MAX_WORD: Final = 256  # characters of a name, an id or a place in a list
+_LIMIT: Final = Query("limit", "integer", "at most so many, 500 at most; 100 if it is not given")
+_AFTER: Final = Query("after", "integer", "those after the round of this number")
 _FOLLOW: Final = Query("follow", "boolean", "go on until the job has ended")
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", f"{V1}/login", "public", challenge, views.NonceView, "A nonce to sign"),
@@ -287,11 +304,43 @@ ROUTES: Final[tuple[Route, ...]] = (
     ),
     Route("POST", f"{V1}/sites/{{site}}/stop", "operate_site", leave(restart=False), views.Done, "Stop a site"),
     Route("POST", f"{V1}/sites/{{site}}/restart", "operate_site", leave(restart=True), views.Done, "Restart a site"),
-    Route("GET", f"{V1}/jobs", "view", jobs, views.JobView, "Every job, newest first", shape="list"),
+    Route(
+        "GET",
+        f"{V1}/jobs",
+        "view",
+        jobs,
+        views.JobPage,
+        "A page of jobs, newest first",
+        query=(
+            _LIMIT,
+            Query("after", "string", "those after a page: its `next`"),
+            Query("begins", "string", "those whose name or id begins so"),
+            Query("meant", "string", "those that a person may mean by this: a name, or the beginning of an id"),
+        ),
+    ),
     Route("POST", f"{V1}/jobs", "submit", submit, views.JobView, "Submit a signed bundle", takes="bytes"),
-    Route("GET", f"{V1}/jobs/{{job}}", "view", job, views.JobDetail, "One job in full"),
+    Route("GET", f"{V1}/jobs/{{job}}", "view", job, views.JobDetail, "One job, with its newest rounds"),
+    Route(
+        "GET",
+        f"{V1}/jobs/{{job}}/rounds",
+        "view",
+        rounds,
+        views.RoundPage,
+        "A page of a job's rounds, oldest first; it may hold fewer than asked for",
+        query=(_LIMIT, _AFTER),
+    ),
+    Route("GET", f"{V1}/jobs/{{job}}/rounds/{{round}}", "view", one_round, views.RoundView, "A round and its sites"),
     Route("DELETE", f"{V1}/jobs/{{job}}", "delete", delete, views.Done, "Forget an ended job and its results"),
-    Route("GET", f"{V1}/jobs/{{job}}/watch", "view", watch, views.Progress, "A job until it ends", shape="lines"),
+    Route(
+        "GET",
+        f"{V1}/jobs/{{job}}/watch",
+        "view",
+        watch,
+        views.Progress,
+        "A job until it ends",
+        shape="lines",
+        query=(_AFTER,),
+    ),
     Route(
         "GET",
         f"{V1}/jobs/{{job}}/logs",

@@ -95,16 +95,21 @@ async def _left(receive: Any) -> None:
         pass
 
 
-def lines(items: AsyncIterator[View], closing: asyncio.Event, *, beat_s: float = BEAT_S) -> Stream:
+def lines(
+    items: AsyncIterator[View], closing: asyncio.Event, *, beat_s: float = BEAT_S, waiting: int = QUEUE
+) -> Stream:
     """Return an answer of a line of JSON for each item; an error on the way is the last line, `{"error": …}`.
 
-    Once `closing` is set the last line says that the server leaves, so that the reader comes back.
+    Once `closing` is set the last line says that the server leaves, so that the reader comes back. At most `waiting`
+    lines wait for a slow reader.
     """
-    return Stream(_lines(items, closing, beat_s), "application/x-ndjson", of_lines=True)
+    return Stream(_lines(items, closing, beat_s, waiting), "application/x-ndjson", of_lines=True)
 
 
-async def _lines(items: AsyncIterator[View], closing: asyncio.Event, beat_s: float) -> AsyncGenerator[bytes, None]:
-    queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
+async def _lines(
+    items: AsyncIterator[View], closing: asyncio.Event, beat_s: float, waiting: int
+) -> AsyncGenerator[bytes, None]:
+    queue: asyncio.Queue[bytes] = asyncio.Queue(waiting)
     pump = asyncio.create_task(_pump(items, queue))
     pump.add_done_callback(lambda _: None if queue.full() else queue.put_nowait(b""))  # whoever waits looks up
     leaving = asyncio.create_task(closing.wait())

@@ -63,23 +63,30 @@ class Session:
         """Return a job's id from its id, its unique prefix or its unique name."""
         return self._run(self._client.find(text))
 
-    def jobs(self) -> list[views.JobView]:
-        """Return every job, newest first."""
-        return self._run(self._client.jobs())
+    def jobs(self, *, begins: str = "", count: int = 0) -> list[views.JobView]:
+        """Return the jobs, newest first: those whose name or id begins so, at most `count` unless that is 0."""
+        return self._run(self._client.jobs(begins=begins, count=count))
 
     def job(self, job: str) -> views.JobDetail:
-        """Return one job in full."""
+        """Return one job with its newest rounds."""
         return self._run(self._client.job(job))
 
-    def watch(self, job: str) -> Iterator[views.Progress]:
-        """Yield the job at once and after each change until it has ended."""
-        return self._each(self._client.watch(job))
+    def rounds(self, job: str, *, after: int = -1) -> Iterator[views.RoundView]:
+        """Yield the rounds of a job after a number, each with some of its sites."""
+        return self._each(self._client.rounds(job, after=after))
+
+    def round(self, job: str, number: int) -> views.RoundView:
+        """Return one round with all of its sites."""
+        return self._run(self._client.round(job, number))
+
+    def watch(self, job: str, *, after: int = -1) -> Iterator[views.Progress]:
+        """Yield the job at once and after each change until it has ended; of its rounds those after a number."""
+        return self._each(self._client.watch(job, after=after))
 
     def wait(self, job: str) -> views.JobDetail:
-        """Return the job once it has ended."""
-        for _ in self.watch(job):
-            pass
-        return self.job(job)
+        """Return the job with all of its rounds once it has ended."""
+        rounds = [made for progress in self.watch(job) for made in progress.rounds]
+        return self.job(job).model_copy(update={"rounds": rounds})
 
     def logs(self, job: str, *, site: str | None = None, follow: bool = False) -> Iterator[views.LogLine]:
         """Yield the job's log lines; with `follow` until it has ended."""

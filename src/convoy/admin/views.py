@@ -48,7 +48,10 @@ class Share(View):
 
 
 class RoundView(View):
-    """A round; `committed_at` is seconds since the epoch. Without a `model` it is the one that the job ended in."""
+    """A round; `committed_at` is seconds since the epoch. Without a `model` it is the one that the job ended in.
+
+    In lists of rounds `took_part` and `left_out` have 100 sites at most; the counts are of all.
+    """
 
     round: Count
     model: Digest
@@ -57,10 +60,22 @@ class RoundView(View):
     took_part: list[Share]
     left_out: list[LeftOut]
     committed_at: Time
+    took_part_count: Count
+    left_out_count: Count
+
+
+class RoundPage(View):
+    """Some rounds of a job, in their order; `more`: others follow."""
+
+    rounds: list[RoundView]
+    more: bool
 
 
 class JobView(View):
-    """A job in one line; `rounds` is 0 while the workflow has not said how many; `patience_out`: it failed of that."""
+    """A job in one line; `rounds` is 0 while the workflow has not said how many; `patience_out`: it failed of that.
+
+    `waiting_for` has 20 sites at most, `waiting` counts all; `metrics` are those of the last committed round.
+    """
 
     id: JobId
     name: Name
@@ -74,12 +89,20 @@ class JobView(View):
     round: Count
     rounds: Count
     waiting_for: list[Name]
+    waiting: Count
     metrics: dict[str, Measured]
     patience_out: bool = False
 
 
+class JobPage(View):
+    """Some jobs; `next`, where it is not empty, asks for those that follow."""
+
+    jobs: list[JobView]
+    next: str
+
+
 class JobDetail(View):
-    """A job in full; `traceback` is the traceback of what failed, with the site that said it."""
+    """A job with its newest rounds; `traceback` is the traceback of what failed, with the site that said it."""
 
     job: JobView
     traceback: str
@@ -90,11 +113,15 @@ class JobDetail(View):
 
 
 class Progress(View):
-    """One item of a watch: the job now, and the rounds that are new since the item before."""
+    """One item of a watch: the job now, and the rounds that are new since the item before; `more`: others follow.
+
+    `traceback` stands where it is new, and in the last item.
+    """
 
     job: JobView
     rounds: list[RoundView]
     traceback: str = ""
+    more: bool = False
 
 
 class LogLine(View):

@@ -59,7 +59,12 @@ def submit(how: How, folder: Path, watch: bool) -> None:
 @app.command("list")
 @click.argument("name", default="")
 @click.option(
-    "-n", "count", default=0, type=click.IntRange(0), metavar="COUNT", help="The largest number of jobs to list; 0: all"
+    "-n",
+    "count",
+    default=100,
+    type=click.IntRange(0),
+    metavar="COUNT",
+    help="The largest number of jobs to list, 100 by default; 0: all",
 )
 @asking
 def list_(how: How, name: str, count: int) -> None:
@@ -73,7 +78,7 @@ def list_(how: How, name: str, count: int) -> None:
 @job_argument
 @asking
 def show(how: How, job: str) -> None:
-    """Show a job: its rounds, the sites that took part, the sites that were left out and why, and what failed."""
+    """Show a job: its newest rounds, the sites that took part or were left out and why, and what failed."""
     from convoy.cli import verbs
 
     how.ask(lambda to: verbs.show(to.client, to.screen, job))
@@ -81,12 +86,29 @@ def show(how: How, job: str) -> None:
 
 @app.command()
 @job_argument
+@click.argument("round", required=False, type=click.IntRange(0))
+@click.option("--after", default=0, type=click.IntRange(-1), metavar="ROUND", help="Begin after this round")
+@click.option("-n", "count", default=0, type=click.IntRange(0), metavar="COUNT", help="At most so many; 0: all")
 @asking
-def watch(how: How, job: str) -> None:
+def rounds(how: How, job: str, round: int | None, after: int, count: int) -> None:  # noqa: A002 - the field's word
+    """List the rounds of a job, a line each; with ROUND, show that one with every site."""
+    from convoy.cli import verbs
+
+    if round is None:
+        how.ask(lambda to: verbs.rounds(to.client, to.screen, job, after=after, count=count))
+    else:
+        how.ask(lambda to: verbs.show_round(to.client, to.screen, job, round))
+
+
+@app.command()
+@job_argument
+@click.option("--after", default=-1, type=click.IntRange(-1), metavar="ROUND", help="Leave out rounds up to this one")
+@asking
+def watch(how: How, job: str, after: int) -> None:
     """Follow a job until it ends (exit code 0 if it completed, 1 if not, 3 if its patience ran out)."""
     from convoy.cli import verbs
 
-    how.ask(lambda to: verbs.watch(to.client, to.screen, job))
+    how.ask(lambda to: verbs.watch(to.client, to.screen, job, after=after))
 
 
 @app.command()

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
-from convoy.admin import views
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
@@ -17,10 +16,12 @@ from convoy.spec.plain import one_line
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from convoy.admin import views
 
-async def follow(client: Client, screen: Screen, job: str) -> views.Progress:
-    """Show a job until it has ended; return the last that was said of it."""
-    async with aclosing(client.watch(job)) as items:
+
+async def follow(client: Client, screen: Screen, job: str, *, after: int = -1) -> views.Progress:
+    """Show a job until it has ended, of its rounds those after a number; return the last that was said of it."""
+    async with aclosing(client.watch(job, after=after)) as items:
         try:
             if screen.live:
                 return await _live(items)
@@ -36,7 +37,7 @@ async def _lines(items: AsyncIterator[views.Progress], screen: Screen) -> views.
     async for last in items:
         screen.data(last)
         state = state_line(last.job)
-        fresh = [state] if state != said and last.job.state != "ending" else []
+        fresh = [state] if state != said and last.job.state != "ending" and not last.more else []
         said = state if fresh else said
         rounds = [round_line(made, last.job.rounds) for made in trained(last.rounds)]
         for line in [*rounds, *fresh] if last.job.ended_at else [*fresh, *rounds]:
@@ -65,9 +66,20 @@ def round_line(made: views.RoundView, rounds: int) -> str:
     """Return a round in one line: metrics, how many took part, who was left out and why."""
     parts = [f"round {made.round}/{rounds or '?'}"] + ([] if made.model else ["not committed"])
     parts += [output.metrics(made.metrics)] if made.metrics else []
-    parts += [f"{len(made.took_part)} took part"] if made.took_part else []
+    parts += [f"{made.took_part_count} took part"] if made.took_part_count else []
     parts += [f"left out {out.site}: {out.reason}" for out in made.left_out]
+    parts += [f"left out {more} more" for more in [made.left_out_count - len(made.left_out)] if more]
     return "  ".join(parts) + ("  (best)" if made.best else "")
+
+
+def awaited(job: views.JobView) -> str:
+    """Return the sites whose answers are awaited."""
+    return some(job.waiting_for, job.waiting, ", ")
+
+
+def some(shown: Sequence[str], count: int, between: str) -> str:
+    """Return the first of many, and how many more there are."""
+    return between.join([*shown, *([f"{count - len(shown)} more"] if count > len(shown) else [])])
 
 
 async def _live(items: AsyncIterator[views.Progress]) -> views.Progress:
@@ -107,6 +119,6 @@ def _picture(job: views.JobView) -> RenderableType:
         Text(f"round {job.round}/{job.rounds or '?'}", no_wrap=True),
         Text(one_line(output.metrics(job.metrics)), style="bold", no_wrap=True, overflow="ellipsis"),
     )
-    waiting = f"waiting for {', '.join(job.waiting_for)}" if job.waiting_for else ""
+    waiting = f"waiting for {awaited(job)}" if job.waiting_for else ""
     state = waiting if job.state == "running" and not job.cause else state_line(job)
     return Group(line, Text(one_line(state), style=colour if job.ended_at else "dim", overflow="ellipsis"))

@@ -24,7 +24,7 @@ class Around:
 
     async def refresh(self, client: Client) -> None:
         """Learn the names of jobs and sites anew."""
-        self.jobs = [word for job in await client.jobs() for word in (job.name, job.id[:8])]
+        self.jobs = [word for job in await client.jobs(count=verbs.NEWEST) for word in (job.name, job.id[:8])]
         self.sites = [site.name for site in await client.sites()]
 
     def choices(self, kind: str) -> list[str]:
@@ -65,7 +65,7 @@ async def _submit(client: Client, screen: Screen, around: Around, words: list[st
 
 
 async def _list(client: Client, screen: Screen, _around: Around, words: list[str]) -> None:
-    count, name = 0, ""
+    count, name = verbs.NEWEST, ""
     rest = iter(words)
     for word in rest:
         if word == "-m":

@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
+from convoy.cli.progress import awaited, round_line, some
 from convoy.errors import JobFailed, NotFound, PatienceOut, Refused
 
 if TYPE_CHECKING:
     from convoy.admin import views
 
+NEWEST: Final = 100  # jobs that a list shows unless it is asked for more
+ROUND_HEADS: Final = ("round", "metrics", "", "took part (weight)", "left out")
 CAUSE: Final = 100  # characters of a job's cause in a row of the list; `show` has all of it
 
 
@@ -33,10 +37,9 @@ async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool =
     screen.line(f"follow it with: convoy job watch {sent.id[:8]}")
 
 
-async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = 0) -> None:
-    """List the jobs, newest first; of those whose name or id begins with `name`, at most `count`."""
-    found = [job for job in await client.jobs() if job.name.startswith(name) or job.id.startswith(name)]
-    found = found[:count] if count else found
+async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = NEWEST) -> None:
+    """List the newest jobs whose name or id begins with `name`: at most `count`, all of them if that is 0."""
+    found = await client.jobs(begins=name, count=count)
     screen.data(found)
     rows = [
         (
@@ -59,10 +62,12 @@ async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = 0
         else "there are no jobs yet: convoy job new NAME, then convoy job submit NAME"
     )
     screen.table(heads, rows, empty=none)
+    if count and len(found) == count:
+        screen.line(f"the newest {count}; all of them: convoy job list -n 0")
 
 
 async def show(client: Client, screen: Screen, job: str) -> None:
-    """Show a job in full: its rounds, who took part, who was left out and why, the traceback of a failure."""
+    """Show a job: its newest rounds, who took part, who was left out and why, the traceback of a failure."""
     detail = await client.job(await client.find(job))
     screen.data(detail)
     record = detail.job
@@ -74,24 +79,15 @@ async def show(client: Client, screen: Screen, job: str) -> None:
             "started": output.clock(record.started_at),
             "ended": output.clock(record.ended_at),
             "workflow": f"{detail.spec.get('workflow', '')} {detail.spec.get('with') or ''}",
-            "waiting for": ", ".join(record.waiting_for) or "-",
+            "waiting for": awaited(record) or "-",
             "results": ", ".join(detail.results) or "-",
         }
     )
     screen.line()
-    rows = [
-        (
-            made.round,
-            output.metrics(made.metrics) if made.model else "not committed",
-            "best" if made.best else "",
-            ", ".join(f"{share.site} ({share.weight:g})" for share in made.took_part) or "-",
-            "; ".join(f"{out.site}: {out.reason}" for out in made.left_out) or "-",
-        )
-        for made in detail.rounds
-        if made.round > 0  # round 0 is the model that the first one starts from
-    ]
-    heads = ("round", "metrics", "", "took part (weight)", "left out")
-    screen.table(heads, rows, empty="no round has been committed yet")
+    rows = [_row(made) for made in detail.rounds if made.round > 0]  # round 0 is the model that the first starts from
+    screen.table(ROUND_HEADS, rows, empty="no round has been committed yet")
+    if detail.rounds and detail.rounds[0].round > 1:
+        screen.line(f"earlier rounds, from the first: convoy job rounds {record.id[:8]}")
     screen.line()
     members = [(member.site, member.state, isolation(member.missing), member.reason) for member in detail.members]
     screen.table(("site", "state", "isolation", "reason"), members, empty="no site has it yet")
@@ -102,18 +98,67 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         screen.line(f"for the log of a site that was left out: convoy job logs {record.id[:8]} --site {out[0]}")
 
 
+async def rounds(client: Client, screen: Screen, job: str, *, after: int = 0, count: int = 0) -> None:
+    """List the rounds of a job after a number, in a line each; at most `count` unless that is 0."""
+    found, shown = await client.find(job), 0
+    total = (await client.job(found)).job.rounds
+    async with aclosing(client.rounds(found, after=after)) as items:
+        async for made in items:
+            screen.data(made)
+            screen.line(round_line(made, total))
+            shown += 1
+            if shown == count:
+                return
+    if not shown:
+        screen.line(f"no round after {after} is committed yet")
+
+
+async def show_round(client: Client, screen: Screen, job: str, number: int) -> None:
+    """Show one round with every site: who took part with which weight, who was left out and why."""
+    made = await client.round(await client.find(job), number)
+    screen.data(made)
+    screen.pairs(
+        {
+            "round": f"{made.round}{', the best so far' if made.best else ''}{'' if made.model else ', not committed'}",
+            "committed": output.clock(made.committed_at),
+            "model": made.model or "-",
+            "metrics": output.metrics(made.metrics) or "-",
+        }
+    )
+    screen.line()
+    screen.table(("took part", "weight"), [(share.site, f"{share.weight:g}") for share in made.took_part], empty="-")
+    screen.line()
+    screen.table(("left out", "reason"), [(out.site, out.reason) for out in made.left_out], empty="nobody was left out")
+
+
+def _row(made: views.RoundView) -> tuple[object, ...]:
+    """Return a round as a row of `show`."""
+    took = [f"{share.site} ({share.weight:g})" for share in made.took_part]
+    out = [f"{out.site}: {out.reason}" for out in made.left_out]
+    return (
+        made.round,
+        output.metrics(made.metrics) if made.model else "not committed",
+        "best" if made.best else "",
+        some(took, made.took_part_count, ", ") or "-",
+        some(out, made.left_out_count, "; ") or "-",
+    )
+
+
 def _failed(screen: Screen, traceback: str) -> None:
     screen.line()
     screen.line("what failed:")
     screen.block(traceback)
 
 
-async def watch(client: Client, screen: Screen, job: str) -> None:
-    """Follow a job until it has ended; raises `PatienceOut` or `JobFailed` unless it completed."""
+async def watch(client: Client, screen: Screen, job: str, *, after: int = -1) -> None:
+    """Follow a job until it has ended; raises `PatienceOut` or `JobFailed` unless it completed.
+
+    Of the rounds those after a number are told.
+    """
     from convoy.cli import progress
 
     found = await client.find(job)
-    last = await progress.follow(client, screen, found)
+    last = await progress.follow(client, screen, found, after=after)
     if last.job.state == "completed":
         screen.line(f"fetch its results with: convoy job fetch {found[:8]}")
         return

@@ -27,6 +27,13 @@ class Forget:
 
 
 @dataclass(frozen=True, slots=True)
+class Retire:
+    """Say `Retired` once all records of an ended job are durable: from then on the ledger alone knows of it."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class SendStart:
     """Tell a site to run the job."""
 
@@ -195,6 +202,7 @@ class Note:
 Effect = (
     Save
     | Forget
+    | Retire
     | SendStart
     | SendTask
     | SendStop

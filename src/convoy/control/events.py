@@ -236,6 +236,13 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True)
+class Retired:
+    """The records of an ended job are durable, and nobody holds it: it need not be known any more."""
+
+    job: JobId
+
+
+@dataclass(frozen=True, slots=True)
 class StorageChanged:
     """The server's disk is full (in words), or has room again (empty)."""
 
@@ -273,6 +280,7 @@ Event = (
     | AbortAsked
     | DeleteAsked
     | Broken
+    | Retired
     | StorageChanged
     | TimePassed
 )

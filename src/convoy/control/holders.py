@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from convoy.control.records import Round
 from convoy.control.state import LiveJob
 
 
@@ -30,11 +31,10 @@ def answer(question: str, site: str) -> str:
 def needed(job: LiveJob) -> Iterator[tuple[str, str]]:
     """Yield each holder that the job's records speak of, and the digest that it holds."""
     models = _models(job)
-    for record in job.rounds:
-        if record.round in models:
-            yield model(record.round), record.model
-        if record.round == job.committed and record.state:
-            yield state(record.round), record.state
+    for record in models:
+        yield model(record.round), record.model
+    if job.last is not None and job.last.state:
+        yield state(job.last.round), job.last.state
     for question in job.questions.values():
         yield asked(question.record.id), question.record.model
         for task in question.tasks.values():
@@ -47,7 +47,7 @@ def stays(job: LiveJob, holder: str) -> bool:
     kind, _, rest = holder.partition(".")
     match kind:
         case "model":
-            return int(rest) > job.committed or int(rest) in _models(job)
+            return int(rest) > job.committed or int(rest) in [record.round for record in _models(job)]
         case "state":
             return int(rest) >= job.committed
         case "question" | "answer":
@@ -62,7 +62,7 @@ def passing(holder: str) -> bool:
     return holder.partition(".")[0] not in ("model", "state", "question", "answer")
 
 
-def _models(job: LiveJob) -> set[int]:
-    """Return the rounds whose models are kept: the last, and the last that was called best."""
-    best = next((record.round for record in reversed(job.rounds) if record.best), job.committed)
-    return {job.committed, best}
+def _models(job: LiveJob) -> list[Round]:
+    """Return the rounds whose models are kept: the last that was called best, and the last."""
+    kept = {record.round: record for record in (job.best, job.last) if record is not None}
+    return list(kept.values())

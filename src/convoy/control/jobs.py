@@ -165,8 +165,9 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -
         took, out = rounds.contribution(state, job, event.round, event.left_out, event.folded)
         metrics = dict(event.metrics)
         record = Round(event.job, event.round, event.model, metrics, event.best, took, out, wall, event.state)
-        job.rounds.append(record)
-        job.unfinished = None
+        job.last = record
+        if record.best:
+            job.best = record
         job.record = replace(job.record, deaths=0, traceback=site_traceback(job) or job.record.traceback)
         yield from rounds.counted(job, event.round, event.left_out, event.folded)
         rounds.forget(job, event.round)
@@ -187,11 +188,6 @@ def synced(state: State, job: LiveJob, round_: int) -> Effects:
         if state.sites[site].connected:
             yield questions.settled(job, site, folded)
     yield effects.Release(job.record.id)
-
-
-def best_model(job: LiveJob) -> str:
-    """Return the digest of the best model so far; empty if no round was called best."""
-    return next((record.model for record in reversed(job.rounds) if record.best), "")
 
 
 def storage(state: State, problem: str, now: float, wall: float) -> Effects:
@@ -260,8 +256,7 @@ def _unfinished(state: State, job: LiveJob) -> Effects:
     round_ = max(asked, default=-1)
     if round_ > job.committed:
         took, out = rounds.contribution(state, job, round_)
-        job.unfinished = Round(job.record.id, round_, "", {}, False, took, out, 0.0)
-        yield effects.Save(job.unfinished, wait=False)
+        yield effects.Save(Round(job.record.id, round_, "", {}, False, took, out, 0.0), wait=False)
 
 
 def _stop_sites(job: LiveJob, finish_s: float = 0.0) -> Effects:
@@ -301,10 +296,11 @@ def stopped(job: LiveJob, site: SiteName) -> Effects:
 
 def settle(state: State, job: LiveJob, now: float, wall: float) -> Effects:
     """Go on ending a job: when no connected site holds it any more its results are kept, and then it has ended."""
+    if job.over and not _held(state, job):
+        yield effects.Retire(job.record.id)
     if job.record.state != "ending":
         return
-    busy = [m.site for m in job.members.values() if m.state != "ended" and state.sites[m.site].connected]
-    if not job.keeping and (not busy or now >= job.end_by):
+    if not job.keeping and (now >= job.end_by or not _held(state, job)):
         job.keeping, job.end_by = True, math.inf
         yield effects.KeepResults(job.record.id)  # now, for only now the logs have the sites' last words
     if not job.keeping or not job.kept:
@@ -313,7 +309,14 @@ def settle(state: State, job: LiveJob, now: float, wall: float) -> Effects:
     job.questions.clear()
     yield effects.Save(job.record)
     yield effects.Sweep(job.record.id, models=not job.unkept)
+    if not _held(state, job):
+        yield effects.Retire(job.record.id)
     yield from schedule(state, now, wall)
+
+
+def _held(state: State, job: LiveJob) -> bool:
+    """Whether a connected site still holds the job: its last words may be on their way."""
+    return any(one.state != "ended" and state.sites[one.site].connected for one in job.members.values())
 
 
 def results_kept(job: LiveJob, problem: str) -> Effects:

@@ -75,11 +75,26 @@ class Machine:
                 yield from jobs.storage(self.state, problem, now.mono, now.wall)
             case events.TimePassed():
                 yield from self._time(now)
+            case events.Retired(job=job_id):
+                self._ended(job_id)
+            case events.DeleteAsked(job=job_id):
+                if self._ended(job_id):
+                    yield effects.Forget(job_id)
             case _:
                 job = self.state.jobs.get(event.job)
-                if job is not None and _heeded(job, event):
+                if job is not None and job.record.faults < faults.MAX_FAULTS:  # else it is quarantined
                     yield from supervised(job, self._job(job, event, now), now.wall)
                     yield from self._settle(job, now)
+
+    def _ended(self, job: JobId) -> bool:
+        """Let go of a job that has ended; return whether it is one: what is not known here is in the ledger alone."""
+        live = self.state.jobs.get(job)
+        if live is not None and not live.over:
+            return False
+        if live is not None:
+            self.state.ended[live.record.state] += 1
+            del self.state.jobs[job]
+        return True
 
     def _site(
         self, event: events.SiteJoined | events.SiteLeft | events.SiteSwitched | events.SiteRevoked, now: Now
@@ -173,14 +188,5 @@ class Machine:
                 yield from jobs.schedule(self.state, now.mono, now.wall)
             case events.AbortAsked():
                 yield from jobs.abort(self.state, job, event.by, now.mono, now.wall)
-            case events.DeleteAsked():
-                if job.over:
-                    del self.state.jobs[JobId(event.job)]
-                    yield effects.Forget(job.record.id)
             case _:
                 raise Bug(f"the machine does not know {type(event).__name__}")
-
-
-def _heeded(job: LiveJob, event: events.Event) -> bool:
-    """Whether anything is done about an event: a job that is quarantined can be forgotten, and no more."""
-    return job.record.faults < faults.MAX_FAULTS or isinstance(event, events.DeleteAsked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -86,8 +87,8 @@ class LiveJob:
     needs: Needs
     members: dict[SiteName, Member] = field(default_factory=dict)
     questions: dict[str, OpenQuestion] = field(default_factory=dict)
-    rounds: list[Round] = field(default_factory=list)  # the committed ones
-    unfinished: Round | None = None  # the one that it ended in
+    last: Round | None = None  # the last committed round; those before it are in the ledger
+    best: Round | None = None  # the last one that was called best
     pending: dict[str, Pending] = field(default_factory=dict)  # questions that wait for enough sites
     places: int = 0  # answers that have come
     after: dict[SiteName, str] = field(default_factory=dict)  # the question of each site's last state that counts
@@ -105,12 +106,7 @@ class LiveJob:
     @property
     def committed(self) -> int:
         """The last committed round; -1: not even the initial model."""
-        return self.rounds[-1].round if self.rounds else -1
-
-    @property
-    def all_rounds(self) -> list[Round]:
-        """The committed rounds, and the one that the job ended in."""
-        return self.rounds if self.unfinished is None else [*self.rounds, self.unfinished]
+        return -1 if self.last is None else self.last.round
 
     @property
     def over(self) -> bool:
@@ -133,10 +129,11 @@ class LiveJob:
 
 @dataclass(slots=True)
 class State:
-    """Everything: jobs in the order they came in, sites by name."""
+    """Sites by name, and jobs in the order they came in: those that have not ended, or that a site still holds."""
 
     max_jobs: int
     sites: dict[SiteName, LiveSite]
     jobs: dict[JobId, LiveJob] = field(default_factory=dict)
+    ended: Counter[str] = field(default_factory=Counter)  # jobs that ended and were let go, by how, since the start
     problem: str = ""  # what keeps new work out, in words
     problem_since: float = 0.0  # seconds of the machine's clock

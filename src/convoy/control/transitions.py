@@ -35,6 +35,7 @@ TASK: Final[Mapping[str, tuple[str, ...]]] = {
     "left_out": (),
 }
 ENDED: Final = frozenset({"completed", "failed", "aborted"})
+OPEN: Final = frozenset(JOB) - ENDED
 
 R = TypeVar("R", Job, Member, Task)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from convoy.node.supervisor import Supervisor
 from convoy.pods.choice import chosen
 from convoy.server import start
 from convoy.server.auditor import Auditor
-from convoy.server.coordinator import ServerCoordinator, resident_bytes
+from convoy.server.coordinator import ServerCoordinator
 from convoy.server.files import Workspace
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
@@ -33,7 +33,9 @@ from convoy.server.identity import Identity
 from convoy.server.intake import Intake
 from convoy.server.logs import Logbook
 from convoy.server.loop import Loop
+from convoy.server.metrics import metrics
 from convoy.server.performer import Performer
+from convoy.server.reading import JobReader
 from convoy.server.registry import Registry
 from convoy.server.results import Results, open_results
 from convoy.server.sessions import Sessions
@@ -129,7 +131,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         )
         known.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
         deciding = group.create_task(core.loop.run())
-        await asyncio.to_thread(start.tidy, shared.state, shared.workspace, found)
+        await asyncio.to_thread(start.tidy, shared.state, ledger.history, shared.workspace, found)
         for lost in await asyncio.to_thread(start.lost_updates, shared.state, shared.workspace, found):
             core.loop.post(lost)
         for job, problem in found.broken.items():
@@ -166,7 +168,7 @@ def _load(kit: Kit, ledger: Ledger, workspace: Workspace, found: start.Found) ->
     """Return what the ledger holds, less the rounds whose model a power cut took; the kit's invitations go into it."""
     ledger.write(enrolment.invites_from_json(kit.invites_file.read_bytes()) if kit.invites_file.exists() else [])
     contents = ledger.load()
-    undone = start.undone(contents, workspace, found)
+    undone = start.undone(contents, ledger.history, workspace, found)
     if not undone:
         return contents
     for lost in undone:
@@ -227,6 +229,7 @@ def _core(
         env=settings.env,
         check_room=loop.check_room,
         free=partial(workspace.free, settings.disk_reserve),
+        past=ledger.history.past,
     )
     audit = _auditor(kit, loop, shared.hub, ledger, contents)
     transfers = Transfers(
@@ -253,6 +256,7 @@ def _core(
         forget_logs=shared.book.forget,
         note=structlog.get_logger(),
         audit=audit,
+        every_round=ledger.history.every_round,
     )
     return Core(supervisor=supervisor, loop=loop, flows=flows, transfers=transfers, audit=audit)
 
@@ -298,9 +302,10 @@ def _faces(
     )
     coordinator = ServerCoordinator(
         loop=core.loop,
+        reader=JobReader(shared.state, ledger.history),
         audit=core.audit,
         workspace=shared.workspace,
-        intake=Intake(shared.state, shared.workspace, roll, settings.custom_workflows),
+        intake=Intake(shared.state, shared.workspace, roll, settings.custom_workflows, ledger.history),
         hub=shared.hub,
         results=shared.results,
         roll=roll,
@@ -357,7 +362,7 @@ async def _doors(kit: Kit, settings: Settings, shared: Shared, core: Core, faces
     vitals = health.Vitals(
         ready=lambda: shared.state.problem,
         becomes_ready=core.loop.has_room,
-        metrics=lambda: _metrics(shared.state, shared.hub, core.transfers),
+        metrics=lambda: metrics(shared.state, shared.hub, core.transfers),
     )
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
     app = rest.app(faces.coordinator, faces.registry, faces.registry.roll)
@@ -375,18 +380,3 @@ async def _doors(kit: Kit, settings: Settings, shared: Shared, core: Core, faces
                 yield door
             finally:
                 faces.own.end()
-
-
-def _metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:
-    yield health.Metric("convoy_sites_connected", "Sites with an open stream.", len(hub.lines))
-    listed = sum(site.listed for site in state.sites.values())
-    yield health.Metric("convoy_sites_known", "Sites of the federation.", listed)
-    for name in ("submitted", "running", "ending", "completed", "failed", "aborted"):
-        count = sum(1 for job in state.jobs.values() if job.record.state == name)
-        yield health.Metric("convoy_jobs", "Jobs by state.", count, labels=(("state", name),))
-    rounds = sum(max(job.committed, 0) for job in state.jobs.values())
-    yield health.Metric("convoy_rounds_committed", "Rounds committed, of the jobs that are kept.", rounds)
-    yield health.Metric("convoy_update_bytes_received", "Bytes of updates from sites.", transfers.received, "counter")
-    yield health.Metric("convoy_model_bytes_sent", "Bytes of models to sites.", transfers.sent, "counter")
-    yield health.Metric("convoy_storage_full", "1 while the disk is too full for new work.", bool(state.problem))
-    yield health.Metric("convoy_resident_bytes", "Resident memory of the server process.", resident_bytes())

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
 import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from convoy.admin.port import Grant, Person
 from convoy.control import events
 from convoy.control.records import Job, JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite
+from convoy.control.transitions import ENDED
 from convoy.errors import ConvoyError, NotFound, Refused, StorageFull
 from convoy.node.process import Ending, Notes
 from convoy.server.auditor import Auditor
@@ -26,8 +27,9 @@ from convoy.server.hub import Hub
 from convoy.server.intake import Intake
 from convoy.server.logs import JobLogs, pages
 from convoy.server.loop import Loop
+from convoy.server.reading import JobReader
 from convoy.server.results import Results
-from convoy.server.views import audit_line, job_view, member_views, round_view, site_view
+from convoy.server.views import audit_line, job_view, round_view, site_view
 from convoy.store.ledger import Switched, Withdrawn
 from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
@@ -40,6 +42,7 @@ class ServerCoordinator:
     """Implements `admin.port.Coordinator` over the loop."""
 
     loop: Loop
+    reader: JobReader
     audit: Auditor
     workspace: Workspace
     intake: Intake
@@ -65,78 +68,89 @@ class ServerCoordinator:
                 fix="make room on the server's disk, or delete jobs that have ended: convoy job delete JOB",
             )
         async with self._taking:  # the same bundle may come twice, when a connection breaks
-            record = await asyncio.to_thread(self.intake.take, grant.act(lambda person: person), bundle)
+            person = grant.act(lambda person: person)
+            record, known = await asyncio.to_thread(self.intake.take, person, bundle)
             try:
-                grant.act(lambda person: self._submitted(person, record))
+                grant.act(lambda person: self._submitted(person, record, known=known))
             except ConvoyError:
-                if record.id not in self.loop.machine.state.jobs:
+                if not known:
                     await asyncio.to_thread(self.workspace.job(record.id).remove)
                 raise
         await self.loop.settled()
-        return self._view(self._job(record.id))
+        return await self.reader.line(record.id)
 
-    def _submitted(self, person: Person, record: Job) -> None:
+    def _submitted(self, person: Person, record: Job, *, known: bool) -> None:
         self.intake.check_workflow(person, record)
         self.log.info("submitted", by=person.name, job=record.id, name=record.name)
-        if record.id not in self.loop.machine.state.jobs:
+        if not known:
             self._did(person, "submit", f"job:{record.id}", f"accepted: {record.name}")
-        self.loop.post(events.Submitted(replace(record, org=person.org)))
+            self.loop.post(events.Submitted(replace(record, org=person.org)))
 
-    def jobs(self) -> list[views.JobView]:
-        """Return every job, newest first."""
-        found = sorted(self.loop.machine.state.jobs.values(), key=lambda job: -job.record.submitted_at)
-        return [self._view(job) for job in found]
+    async def jobs(self, *, begins: str = "", meant: str = "", after: str = "", limit: int = 100) -> views.JobPage:
+        """Return a page of jobs, newest first; see `port.Coordinator`."""
+        return await self.reader.page(begins, meant, after, limit)
 
-    def owner(self, job: str) -> tuple[str, str]:
+    async def owner(self, job: str) -> tuple[str, str]:
         """Return who submitted a job, and their organisation then."""
-        record = self._job(job).record
-        return record.submitter, record.org
+        return await self.reader.owner(job)
 
     async def job(self, job: str) -> views.JobDetail:
-        """Return one job in full."""
-        found = self._job(job)
-        return views.JobDetail(
-            job=self._view(found),
-            traceback=found.record.traceback,
-            members=member_views(self.loop.machine.state, found),
-            rounds=[round_view(record) for record in found.all_rounds],
-            spec=json.loads(found.record.spec),
-            results=await self.results.names(job) if found.over else [],
-        )
+        """Return one job with its newest rounds."""
+        over = (await self.reader.record(job)).state in ENDED
+        return await self.reader.detail(job, await self.results.names(job) if over else [])
 
-    async def watch(self, job: str) -> AsyncGenerator[views.Progress, None]:
-        """Yield the job at once and after each change, until it has ended."""
-        found = self._job(job)
+    async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
+        """Return a page of a job's rounds, those after a number."""
+        return await self.reader.rounds(job, after, limit)
+
+    async def round(self, job: str, number: int) -> views.RoundView:
+        """Return one round with all of its sites. Raises `NotFound` for one that is not there."""
+        return await self.reader.round(job, number)
+
+    async def watch(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:
+        """Yield the job at once and after each change, until it has ended; of its rounds those after a number."""
+        live = self.reader.live(job)
+        if live is not None:
+            async with aclosing(self._going(live, after)) as items:
+                async for item in items:
+                    after = max([after, *(made.round for made in item.rounds)])
+                    yield item
+            await self.loop.settled()
+        async with aclosing(self.reader.past(job, after)) as items:
+            async for item in items:
+                yield item
+
+    async def _going(self, live: LiveJob, after: int) -> AsyncGenerator[views.Progress, None]:
+        """Yield the job at once and after each change, as long as it has not ended."""
         event = asyncio.Event()
-        leave = self.loop.subscribe(job, event)
-        told, said = 0, None
+        leave = self.loop.subscribe(live.record.id, event)
+        told = after
+        said: tuple[views.JobView | None, str] = (None, "")
         try:
-            while True:
+            while not live.over:
                 event.clear()
-                over, rounds = found.over, found.all_rounds[told:]
-                told += len(rounds)
-                now = views.Progress(
-                    job=self._view(found),
-                    rounds=[round_view(record) for record in rounds],
-                    traceback=found.record.traceback,
-                )
-                if rounds or now != said:  # much happens to a job that nobody sees
-                    yield now
-                said = now
-                if over:
-                    return
-                await event.wait()
+                line, traceback = self._view(live), live.record.traceback
+                rounds, more = await self.reader.news(live, told)
+                told = rounds[-1].round if rounds else told
+                if rounds or (line, traceback) != said:  # much happens to a job that nobody sees
+                    shown = [round_view(record) for record in rounds]
+                    news = "" if traceback == said[1] else traceback
+                    yield views.Progress(job=line, rounds=shown, traceback=news, more=more)
+                said = (line, traceback)
+                if not more:
+                    await event.wait()
         finally:
             leave()
 
     async def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:
         """Yield the job's log lines; with `follow`, until the job has ended."""
-        found = self._job(job)
+        over = (await self.reader.record(job)).state in ENDED
+        live = self.reader.live(job)
         if site is not None and site != "server" and site not in self.loop.machine.state.sites:
             raise self._no_site(site)
         logs = self.logs_of(job)
-        if follow:
-            async for name, line in logs.follow(site, lambda: found.over):
+        if follow and live is not None and not over:
+            async for name, line in logs.follow(site, lambda: live.over):
                 yield views.LogLine(site=name, text=line)
         else:
             found_pages = pages(logs.lines(site))
@@ -146,11 +160,11 @@ class ServerCoordinator:
 
     async def abort(self, grant: Grant, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""
-        found = self._job(job)
-        if found.over:
+        record, found = await self.reader.record(job), self.reader.live(job)
+        if found is None or found.over:
             raise Refused(
-                f"job {found.record.name} has ended already",
-                why=f"it is {found.record.state}",
+                f"job {record.name} has ended already",
+                why=f"it is {record.state}",
                 fix=f"see how: convoy job show {job[:8]}; forget it: convoy job delete {job[:8]}",
             )
         event = asyncio.Event()
@@ -172,16 +186,14 @@ class ServerCoordinator:
 
     async def delete(self, grant: Grant, job: str) -> None:
         """Forget an ended job and its results. Raises `Refused` while it runs."""
-        found = self._job(job)
-        if not found.over:
+        record = await self.reader.record(job)
+        if record.state not in ENDED:
             raise Refused(
-                f"job {found.record.name} has not ended",
-                why=f"it is {found.record.state}",
-                fix=f"convoy job abort {job[:8]}",
+                f"job {record.name} has not ended", why=f"it is {record.state}", fix=f"convoy job abort {job[:8]}"
             )
         grant.act(lambda person: self._did(person, "delete", f"job:{job}"))
         await self.results.remove(job, grant.check)
-        grant.act(lambda person: self._deleted(person, found.record.id))
+        grant.act(lambda person: self._deleted(person, record.id))
         await self.loop.settled()
 
     def _deleted(self, person: Person, job: JobId) -> None:
@@ -190,7 +202,7 @@ class ServerCoordinator:
 
     async def bundle(self, job: str) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of the job's bundle as it was submitted. Raises `Refused` if it is not kept any more."""
-        self._job(job)
+        await self.reader.owner(job)
         try:
             file = await asyncio.to_thread(self.workspace.job(job).bundle.open, "rb")
         except FileNotFoundError as problem:
@@ -201,9 +213,11 @@ class ServerCoordinator:
 
     async def result(self, job: str, name: str) -> AsyncIterator[bytes]:
         """Yield the bytes of one result file, by its name in `JobDetail.results`."""
-        self._job(job)
-        if name not in await self.results.names(job):
-            raise NotFound(f"job {job[:8]} left no {name!r}", fix=f"see what it left: convoy job show {job[:8]}")
+        record = await self.reader.record(job)
+        there = await self.results.names(job) if record.state in ENDED else []
+        if name not in there:
+            why = f"its results: {', '.join(there) or f'none: the job is {record.state}'}"
+            raise NotFound(f"job {record.name} has no result {name!r}", why=why)
         async for chunk in self.results.read(job, name):
             yield chunk
 
@@ -331,12 +345,6 @@ class ServerCoordinator:
 
     def _view(self, job: LiveJob) -> views.JobView:
         return job_view(job, self.loop.machine.state.problem)
-
-    def _job(self, job: str) -> LiveJob:
-        found = self.loop.machine.state.jobs.get(JobId(job))
-        if found is None:
-            raise NotFound(f"there is no job {job!r}", fix="convoy job list")
-        return found
 
 
 def resident_bytes() -> int:

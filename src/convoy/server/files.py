@@ -39,6 +39,11 @@ class JobFiles:
         return self.folder / "out"
 
     @property
+    def drafts(self) -> Path:
+        """The folder for results that are written before they are kept."""
+        return self.folder / "drafts"
+
+    @property
     def blobs(self) -> BlobFolder:
         """The job's blobs."""
         return BlobFolder(self.folder / "blobs")
@@ -68,7 +73,7 @@ class JobFiles:
         """Remove the working files, and with `models` the blobs; bundle and logs stay until the job is deleted."""
         if models:
             shutil.rmtree(self.folder / "blobs", ignore_errors=True)
-        for folder in (self.code, self.out):
+        for folder in (self.code, self.out, self.drafts):
             shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self) -> None:

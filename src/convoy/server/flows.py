@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Protocol
 
 from convoy.control import cohort, events, holders, rounds
 from convoy.control.records import JobId, are_names
 from convoy.control.state import LiveJob, State
-from convoy.errors import ConvoyError, RemoteFault, StorageFull
+from convoy.errors import ConvoyError, RemoteFault, StorageFull, Unreachable
 from convoy.model.blob import SMALL, Layout
 from convoy.node.launcher import Launcher, Order, Wants, Worker
 from convoy.node.lines import Stamper
@@ -22,16 +22,27 @@ from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
 from convoy.spec.job import Job as JobSpec
 from convoy.store import handover
+from convoy.store.history import Past
 from convoy.store.holds import Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
+from convoy.wire.backoff import Backoff
 from convoy.wire.budget import Budget, Rate
 from convoy.worker import code
 
 TRACEBACK: Final = 4096  # bytes of a workflow's last words that a failed job shows
 WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once
+PAGE: Final = 1000  # committed rounds that a workflow is told at once, which bytes may end sooner
 TAKEN: Final = "taken"  # the holder of a model that is being taken from its workflow
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
+
+
+class ReadPast(Protocol):
+    """How the committed rounds of a job are read, page by page; blocks."""
+
+    def __call__(self, job: str, *, after: int, limit: int) -> list[Past]:
+        """Return at most so many rounds after a number. Raises `Unreachable`."""
+        ...
 
 
 @dataclass(slots=True)
@@ -47,9 +58,11 @@ class Flows:
     env: Mapping[str, str]  # of the server's node.yaml, for workflows
     check_room: Callable[[], str]
     free: Callable[[], int]  # bytes of the disk that a model may take
+    past: ReadPast
     _workers: dict[str, Worker] = field(default_factory=dict)
     _stopping: set[str] = field(default_factory=set)
     _restarting: set[str] = field(default_factory=set)
+    _told: dict[str, int] = field(default_factory=dict)  # the last round that a workflow has said it knows
     _closed: bool = False
 
     def run(self, job: str) -> None:
@@ -107,6 +120,7 @@ class Flows:
             self._stopping.add(key)
             self.supervisor.start(key, worker.stop(GRACE_S))
         self._workers[key] = worker
+        self._told.pop(key, None)
         ended = self.supervisor.start(key, worker.ended())
         said = await self._hear(job, worker)
         await asyncio.wait({ended}, timeout=GRACE_S)
@@ -159,6 +173,8 @@ class Flows:
                 await self._take(key, [(holders.asked(question.id), question.model)], events.Asked(question), up.wholes)
             case "commit":
                 await self._take(key, *_committed(key, up.commit), up.wholes)
+            case "history":
+                worker.send(pb.WorkerDown(history=await self._history(job, up.history.after)))
             case "sites":
                 names = cohort.eligible(self.state, job, ())
                 worker.send(pb.WorkerDown(sites=pb.SitesList(sites=names)))
@@ -173,6 +189,22 @@ class Flows:
             case other:
                 raise RemoteFault(f"a workflow said {other!r}, which is not a workflow's word")
         return False
+
+    async def _history(self, job: LiveJob, after: int) -> pb.History:
+        """Return the next page of a workflow's committed rounds; a ledger that is away for a while is waited for."""
+        key, backoff, never = job.record.id, Backoff(), asyncio.Event()
+        if not self._told.get(key, -2) < after <= job.committed:  # each page once: all of them are a whole history
+            raise RemoteFault(f"the workflow asks for the rounds after {after} out of their order")
+        self._told[key] = after
+        while True:
+            try:
+                found = await asyncio.to_thread(self.past, key, after=after, limit=PAGE)
+            except Unreachable:
+                await backoff.wait(never)
+            else:
+                return pb.History(
+                    rounds=[pb.PastRound(round=one.round, metrics=one.metrics, best=one.best) for one in found]
+                )
 
     def _failed(self, job: JobId, failure: pb.Failure) -> None:
         error, traceback = code.told(failure.error), code.told(failure.traceback, code.TRACEBACK)
@@ -226,9 +258,6 @@ def _committed(job: JobId, commit: pb.Commit) -> tuple[list[Hold], events.Commit
 
 def _begin(job: LiveJob, files: JobFiles) -> pb.WorkerDown:
     spec = JobSpec.from_json(job.record.spec)
-    history: list[Mapping[str, object]] = [
-        {"round": record.round, "metrics": dict(record.metrics), "best": record.best} for record in job.rounds
-    ]
     return pb.WorkerDown(
         flow=pb.BeginFlow(
             job=job.record.id,
@@ -241,9 +270,8 @@ def _begin(job: LiveJob, files: JobFiles) -> pb.WorkerDown:
             config_json=json.dumps(spec.config),
             model=spec.model or "",
             committed=job.committed,
-            committed_model=job.rounds[-1].model if job.rounds else "",
-            committed_state=job.rounds[-1].state if job.rounds else "",
+            committed_model="" if job.last is None else job.last.model,
+            committed_state="" if job.last is None else job.last.state,
             waiting=map(values.question_to, rounds.waiting(job)),
-            history_json=json.dumps(history),
         )
     )

@@ -15,6 +15,7 @@ from convoy.flows.check import check_job
 from convoy.server.files import Workspace
 from convoy.spec.job import Job as JobSpec
 from convoy.spec.job import read_job_document, text_of
+from convoy.store.history import History
 from convoy.trust import bundle as bundles
 from convoy.trust.federation import Roll
 
@@ -27,9 +28,13 @@ class Intake:
     workspace: Workspace
     roll: Roll
     custom_workflows: Collection[str]  # roles whose jobs may bring a workflow of their own
+    history: History
 
-    def take(self, person: Person, data: bytes) -> Job:
-        """Return a job whose files are kept. Raises `BadInput`, `NotAllowed`, `Refused`, `StorageFull`."""
+    def take(self, person: Person, data: bytes) -> tuple[Job, bool]:
+        """Return a job whose files are kept, and whether it was known before.
+
+        Raises `BadInput`, `NotAllowed`, `Refused`, `StorageFull`, `Unreachable`.
+        """
         checked = bundles.verify(data, root_pem=self.roll.root_pem, project=self.roll.now.project, now=time.time())
         if checked.submitter != person.name:
             raise Refused(
@@ -45,9 +50,10 @@ class Intake:
                 fix="submit the job folder again",
             )
         check_job(spec, document, checked.files, self.roll.now.sites(), self._room())
-        if JobId(checked.id) not in self.state.jobs:  # sent again, it lies there already, or has ended
+        known = JobId(checked.id) in self.state.jobs or self.history.owner(checked.id) is not None
+        if not known:  # sent again, it lies there already, or has ended
             self._keep(checked, data)
-        return Job(
+        record = Job(
             id=JobId(checked.id),
             name=spec.name,
             submitter=person.name,
@@ -59,6 +65,7 @@ class Intake:
             cause="",
             submitted_at=time.time(),
         )
+        return record, known
 
     def check_workflow(self, person: Person, job: Job) -> None:
         """Raise `NotAllowed` for a workflow that is code of the job, of somebody who may not bring one now."""

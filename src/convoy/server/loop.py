@@ -206,7 +206,9 @@ class Loop:
 
 
 def _waits(item: object) -> bool:
-    return isinstance(item, asyncio.Future | Kept | effects.Forget) or (isinstance(item, effects.Save) and item.wait)
+    return isinstance(item, asyncio.Future | Kept | effects.Forget | effects.Retire) or (
+        isinstance(item, effects.Save) and item.wait
+    )
 
 
 def _job_of(effect: effects.Effect) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from convoy.control import effects, events, holders
-from convoy.control.records import JobId, Question, SiteName, Task
+from convoy.control.records import JobId, Question, Round, SiteName, Task
 from convoy.control.state import State
-from convoy.errors import ConvoyError, StorageFull
+from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.node.supervisor import Supervisor
 from convoy.server.auditor import Auditor
@@ -19,11 +19,12 @@ from convoy.server.files import Workspace, sync_file
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
-from convoy.server.results import Results
+from convoy.server.results import Results, write_rounds
 from convoy.server.transfers import Transfers
 from convoy.store.holds import unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
+from convoy.wire.backoff import Backoff
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,7 @@ class Performer:
     note: Any  # a structlog logger
     check_room: Callable[[], str]
     audit: Auditor
+    every_round: Callable[[str], Iterator[Round]]  # of a job, out of the ledger; blocks
     unkept: set[JobId] = field(default_factory=set)  # whose results wait for room on the disk
 
     def __call__(self, effect: effects.Effect) -> None:
@@ -90,6 +92,9 @@ class Performer:
             case effects.Sweep(job=job, models=models):
                 self.logs_of(job).wake()
                 self._go(job, asyncio.to_thread(self.workspace.job(job).sweep, models=models))
+            case effects.Retire(job=job):
+                self.forget_logs(job)
+                self.post(events.Retired(job))
             case effects.Forget(job=job):
                 self.forget_logs(job)
                 self._go(job, asyncio.to_thread(self.workspace.job(job).remove))
@@ -152,9 +157,12 @@ class Performer:
         self.post(events.ModelSynced(job, round_))
 
     async def _keep(self, job: JobId, *, again: bool = True) -> None:
-        problem = ""
+        problem, live = "", self.state.jobs.get(job)
+        if live is None:
+            return  # the server failed at it meanwhile, and it has ended so
         try:
-            await self.results.keep(self.state.jobs[job], self.workspace.job(job))
+            await self._write_rounds(job)
+            await self.results.keep(live, self.workspace.job(job))
         except ConvoyError as failed:
             if isinstance(failed, StorageFull):
                 if self.check_room():
@@ -165,6 +173,18 @@ class Performer:
                     return
             problem = f"its results were not kept: {failed.what}, {failed.why}"
         self.post(events.ResultsKept(job, problem))
+
+    async def _write_rounds(self, job: JobId) -> None:
+        """Write what the ledger has of the job's rounds; a database that is away for a while is waited for."""
+        files, backoff, never = self.workspace.job(job), Backoff(), asyncio.Event()
+        while True:
+            try:
+                await asyncio.to_thread(lambda: write_rounds(self.every_round(job), files))
+            except Unreachable as problem:
+                self.note.warning("the results of a job wait for the ledger", job=job, reason=problem.what)
+                await backoff.wait(never)
+            else:
+                return
 
     def _take_up(self) -> None:
         """The disk has room again: take up what waited for it."""

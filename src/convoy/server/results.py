@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from convoy.control.jobs import best_model
+from convoy.control.records import Round
 from convoy.control.state import LiveJob
 from convoy.errors import NotFound, StorageFull, Unreachable
 from convoy.server.files import JobFiles
+from convoy.store.disk import FULL
+
+ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, and the metrics of those committed
 
 
 class Results:
@@ -29,22 +33,21 @@ class Results:
         self._folder = folder
 
     async def keep(self, job: LiveJob, files: JobFiles) -> None:
-        """Put everything that `names` lists. Raises `StorageFull`, `Unreachable`."""
+        """Put everything that `names` lists; `write_rounds` comes first. Raises `StorageFull`, `Unreachable`."""
         with _reached():
             await self._put(job, files)
 
     async def _put(self, job: LiveJob, files: JobFiles) -> None:
         key = job.record.id
-        for name, path in _models(job, files):
+        for name, path in [*_models(job, files), *((name, files.drafts / name) for name in ROUNDS)]:
             if path.exists() and not self._linked(path, f"{key}/{name}"):
                 await obstore.put_async(self._store, f"{key}/{name}", path)
-        for name, text in _texts(job):
-            await obstore.put_async(self._store, f"{key}/{name}", text.encode())
+        await obstore.put_async(self._store, f"{key}/job.json", _record(job).encode())
         for log in sorted(files.logs.glob("*.log")):
             await obstore.put_async(self._store, f"{key}/logs/{log.name}", log)
 
     def _linked(self, path: Path, name: str) -> bool:
-        """Give a blob, which never changes, a second name in our folder; return whether that could be done."""
+        """Give a file that never changes a second name in our folder; return whether that could be done."""
         if self._folder is None:
             return False
         target = self._folder / name
@@ -104,22 +107,38 @@ def open_results(url: str, folder: Path) -> Results:
 
 
 def _models(job: LiveJob, files: JobFiles) -> list[tuple[str, Path]]:
-    if not job.rounds:
+    if job.last is None:
         return []
-    last, best = job.rounds[-1].model, best_model(job)
-    found = [("model.safetensors", files.blobs.path(last))]
-    if best and best != last:
-        found.append(("best.safetensors", files.blobs.path(best)))
+    found = [("model.safetensors", files.blobs.path(job.last.model))]
+    if job.best is not None and job.best.model != job.last.model:
+        found.append(("best.safetensors", files.blobs.path(job.best.model)))
     return found
 
 
-def _texts(job: LiveJob) -> list[tuple[str, str]]:
-    rounds = [asdict(record) for record in job.all_rounds]
-    metrics = "".join(json.dumps({"round": r.round, **r.metrics}) + "\n" for r in job.rounds)
+def write_rounds(rounds: Iterable[Round], files: JobFiles) -> None:
+    """Write the files of `ROUNDS`, one round at a time: a long history does not fit into memory. Raises `StorageFull`.
+
+    They lie in a folder that goes when the results are kept.
+    """
+    try:
+        files.drafts.mkdir(exist_ok=True)
+        for name in ROUNDS:
+            (files.drafts / name).unlink(missing_ok=True)  # of an earlier attempt: it may be a second name of a result
+        with (files.drafts / ROUNDS[0]).open("w") as whole, (files.drafts / ROUNDS[1]).open("w") as metrics:
+            lead = "[\n"
+            for record in rounds:
+                whole.write(lead + json.dumps(asdict(record), indent=1))
+                lead = ",\n"
+                if record.model:
+                    metrics.write(json.dumps({"round": record.round, **record.metrics}) + "\n")
+            whole.write("\n]" if lead != "[\n" else "[]")
+    except OSError as problem:
+        if problem.errno not in FULL:
+            raise
+        raise StorageFull("no room for the results", why=str(problem)) from problem
+
+
+def _record(job: LiveJob) -> str:
     spec = json.loads(job.record.spec)  # it ends with these results: its state is its outcome
     record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}
-    return [
-        ("rounds.json", json.dumps(rounds, indent=1)),
-        ("metrics.jsonl", metrics),
-        ("job.json", json.dumps(record, indent=1)),
-    ]
+    return json.dumps(record, indent=1)

@@ -17,6 +17,7 @@ from convoy.flows import catalog
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
 from convoy.store.blobs import BlobFolder
+from convoy.store.history import History
 from convoy.store.ledger import Contents, Switched, Undone
 
 NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job.yaml is not read any more
@@ -50,8 +51,8 @@ class Found:
             self.broken.setdefault(job, problem)
 
 
-def state_from(contents: Contents, sites: Iterable[str], found: Found, *, max_jobs: int, now: float) -> State:
-    """Return the state that the ledger describes; sites of old jobs that left the federation stay known."""
+def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs: int, *, now: float) -> State:
+    """Return the state that the ledger describes; sites of open jobs that left the federation stay known."""
     known = set(sites)
     names = known | {member.site for member in contents.members}
     state = State(
@@ -69,10 +70,8 @@ def state_from(contents: Contents, sites: Iterable[str], found: Found, *, max_jo
         live.seen[member.site] = now
     for record in contents.rounds:
         live = state.jobs[record.job]
-        if record.model:
-            live.rounds.append(record)
-        else:
-            live.unfinished = record
+        live.last = record if record.round > live.committed else live.last
+        live.best = record if record.best else live.best
     for question in contents.questions:
         tasks = [task for task in contents.tasks if (task.job, task.question) == (question.job, question.id)]
         with found.job(question.job):
@@ -89,31 +88,33 @@ def _site(name: SiteName, known: set[str], contents: Contents) -> LiveSite:
     return LiveSite(name, listed=name in known, enabled=switched.enabled)
 
 
-def undone(contents: Contents, workspace: Workspace, found: Found) -> list[Undone]:
+def undone(contents: Contents, history: History, workspace: Workspace, found: Found) -> list[Undone]:
     """Return the newest rounds of running jobs whose model the disk has lost or changed: they are to be made again.
 
     A committed model is synced while the next round trains on it, and until that is done the sites keep their updates
     and the model before it stays: so a power cut costs one round at the most, which is folded again from the same bits.
     """
     lost: list[Undone] = []
+    newest = {record.job: record for record in sorted(contents.rounds, key=lambda record: record.round)}
     for job in [job.id for job in contents.jobs if job.state == "running"]:
-        folder = workspace.job(job).blobs
+        folder, record = workspace.job(job).blobs, newest.get(job)
         with found.job(job):
-            for record in sorted((r for r in contents.rounds if r.job == job), key=lambda r: -r.round):
-                if all(folder.verify(digest) for digest in (record.model, record.state) if digest):
+            while record is not None:
+                lacks = [digest for digest in (record.model, record.state) if digest and not folder.verify(digest)]
+                if not lacks:
                     break
-                for digest in (record.model, record.state):
-                    if digest and not folder.verify(digest):
-                        folder.condemn(digest)
+                for digest in lacks:
+                    folder.condemn(digest)
                 lost.append(Undone(job, record.round))
+                record = history.last_committed(job, below=record.round)
     return lost
 
 
-def tidy(state: State, workspace: Workspace, found: Found) -> None:
+def tidy(state: State, history: History, workspace: Workspace, found: Found) -> None:
     """Remove what nobody needs: what a killed server had not yet released, had half written or half taken."""
-    for left in (workspace.folder / "jobs").iterdir():
-        if left.name not in state.jobs:
-            shutil.rmtree(left, ignore_errors=True)
+    there = {path.name: path for path in (workspace.folder / "jobs").iterdir()}
+    for name in there.keys() - history.known(there):
+        shutil.rmtree(there[name], ignore_errors=True)
     for job in state.jobs.values():
         if job.record.state == "running":
             with found.job(job.record.id):
@@ -122,10 +123,9 @@ def tidy(state: State, workspace: Workspace, found: Found) -> None:
 
 def _tidy(job: LiveJob, folder: BlobFolder) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
-    if job.rounds:  # before the model that it was made of goes
-        for digest in (job.rounds[-1].model, job.rounds[-1].state):
-            if digest:
-                sync_file(folder.path(digest))
+    if job.last is not None:  # before the model that it was made of goes
+        for digest in filter(None, (job.last.model, job.last.state)):
+            sync_file(folder.path(digest))
     folder.recover(holders.needed(job), lambda holder, _: holders.stays(job, holder))
 
 

@@ -3,62 +3,83 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from convoy.admin import views
 from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
-from convoy.control.records import Round
+from convoy.control.records import Job, Member, Round
 from convoy.control.state import LiveJob, LiveSite, State
+from convoy.store.history import Listed
 from convoy.trust import audit
 from convoy.trust.federation import Roll
 
+SHOWN_SITES: Final = 100  # of a round that stands in a list of rounds
+SHOWN_WAITING: Final = 20  # sites that a job waits for, in one line
+SHOWN_CAUSE: Final = 4096  # characters of a job's cause, in which each of a thousand sites may have its reason
+
 
 def job_view(job: LiveJob, problem: str) -> views.JobView:
-    """Return a job in one line; `round` is the last committed one, `problem` what keeps the server from work."""
+    """Return a job in one line; `problem` is what keeps the server from work."""
     record = job.record
     stands = f"stands still: {problem}" if problem and record.state == "running" else ""
-    metrics = next((dict(done.metrics) for done in reversed(job.rounds) if done.metrics), {})
+    cause = stands or record.cause or stuck(job) or delayed(job)
+    metrics = {} if job.last is None else dict(job.last.metrics)
+    waiting = [] if job.over else job.waiting_for
+    return _line(record, cause=cause, round_=job.committed, metrics=metrics, waiting=waiting)
+
+
+def listed_view(listed: Listed) -> views.JobView:
+    """Return a job that the ledger alone knows, in one line."""
+    return _line(listed.job, cause=listed.job.cause, round_=listed.round, metrics=listed.metrics, waiting=[])
+
+
+def _line(record: Job, *, cause: str, round_: int, metrics: dict[str, float], waiting: Sequence[str]) -> views.JobView:
     return views.JobView(
         id=record.id,
         name=record.name,
         state=record.state,
-        cause=stands or record.cause or stuck(job) or delayed(job),
+        cause=cause if len(cause) <= SHOWN_CAUSE else f"{cause[:SHOWN_CAUSE]}…",
         submitter=record.submitter,
         org=record.org,
         submitted_at=record.submitted_at,
         started_at=record.started_at,
         ended_at=record.ended_at,
-        round=max(job.committed, 0),
+        round=max(round_, 0),
         rounds=record.rounds,
-        waiting_for=[] if job.over else job.waiting_for,
+        waiting_for=list(waiting[:SHOWN_WAITING]),
+        waiting=len(waiting),
         metrics=metrics,
         patience_out=record.state == "failed" and PATIENCE in record.cause,
     )
 
 
-def member_views(state: State, job: LiveJob) -> list[views.MemberView]:
-    """Return the job's sites by name; of a running job's each that is not asked now says why."""
-    members = sorted(job.members.values(), key=lambda member: member.site)
+def member_views(state: State, members: Iterable[Member], *, over: bool) -> list[views.MemberView]:
+    """Return a job's sites by name; of a running job's each that is not asked now says why."""
     return [
         views.MemberView(
             site=member.site,
             state=member.state,
-            reason=DISABLED if not (job.over or state.sites[member.site].enabled) else member.reason,
-            missing=dict(state.sites[member.site].missing),
+            reason=DISABLED if not (over or site.enabled) else member.reason,
+            missing=dict(site.missing),
         )
-        for member in members
+        for member in sorted(members, key=lambda member: member.site)
+        for site in [state.sites.get(member.site) or LiveSite(member.site)]  # of an old job it may have left since
     ]
 
 
-def round_view(record: Round) -> views.RoundView:
-    """Return a round."""
+def round_view(record: Round, *, sites: int = SHOWN_SITES) -> views.RoundView:
+    """Return a round with at most so many of its sites."""
     return views.RoundView(
         round=record.round,
         model=record.model,
         metrics=dict(record.metrics),
         best=record.best,
-        took_part=[views.Share(site=site, weight=weight) for site, weight in record.took_part],
-        left_out=[views.LeftOut(site=site, reason=reason) for site, reason in record.left_out],
+        took_part=[views.Share(site=site, weight=weight) for site, weight in record.took_part[:sites]],
+        left_out=[views.LeftOut(site=site, reason=reason) for site, reason in record.left_out[:sites]],
         committed_at=record.committed_at,
+        took_part_count=len(record.took_part),
+        left_out_count=len(record.left_out),
     )
 
 

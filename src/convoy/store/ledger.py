@@ -16,8 +16,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from convoy.control import plain
 from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
+from convoy.control.transitions import OPEN
 from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
-from convoy.store import tables
+from convoy.store import history, tables
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
@@ -27,7 +28,7 @@ FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: 
 LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
 AGAIN_S: Final = 600.0  # after its first use: whoever lost the answer may ask again with the same key
 INVITE: Final = "ask the project's admin for a new one: convoy kit invite NAME"
-HEAD: Final = "0003"  # the newest file in revisions/
+HEAD: Final = "0004"  # the newest file in revisions/
 TABLES: Final[Mapping[type, sa.Table]] = {
     Job: tables.JOBS,
     Member: tables.MEMBERS,
@@ -73,7 +74,10 @@ class Undone:
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """All that a server must know at its start: every job, and the open questions of those that have not ended."""
+    """All that a server must know at its start: the jobs that have not ended, and what is open of them.
+
+    `rounds` are the last round and the last best one of each job, once where they are the same.
+    """
 
     jobs: list[Job]
     members: list[Member]
@@ -95,6 +99,7 @@ class Ledger:
     def __init__(self, engine: sa.Engine) -> None:
         """Take an engine whose schema is at `HEAD`; see `open_ledger`."""
         self._engine = engine
+        self.history = history.History(self._connected)
         self._upserts = {kind: _upsert(engine, table) for kind, table in TABLES.items()}
         self._switch = _upsert(engine, tables.SITES)
         self._invite = _insert(engine, tables.INVITES).on_conflict_do_nothing()
@@ -124,26 +129,28 @@ class Ledger:
         else:
             connection.execute(self._upserts[type(record)], _row(record))
 
-    def load(self) -> Contents:
-        """Return all that a server must know at its start. Raises `Unreachable`."""
+    @contextmanager
+    def _connected(self) -> Iterator[sa.Connection]:
         with _reached(self._engine), self._engine.connect() as connection:
-            jobs = [Job(**row) for row in _rows(connection, tables.JOBS, tables.JOBS.c.submitted_at)]
-            members = [Member(**row) for row in _rows(connection, tables.MEMBERS, tables.MEMBERS.c.site)]
-            rounds = [_round(row) for row in _rows(connection, tables.ROUNDS, tables.ROUNDS.c.round)]
-            last = {record.job: record.round for record in rounds if record.model}  # in order: the last one stays
-            live = {job.id for job in jobs if job.state in ("running", "ending")}
-            questions = [
-                plain.question(row["question"])
-                for row in _rows(connection, tables.QUESTIONS, tables.QUESTIONS.c.id)
-                if row["job"] in live and _is_open(row, last.get(row["job"], -1))
-            ]
-            open_questions = {(question.job, question.id) for question in questions}
-            tasks = [
-                _task(row)
-                for row in _rows(connection, tables.TASKS, tables.TASKS.c.site)
-                if (row["job"], row["question"]) in open_questions
-            ]
-            after = _after(connection, {job: last.get(job, -1) for job in live})
+            yield connection
+
+    def load(self) -> Contents:
+        """Return all that a server must know at its start; what is over is not read. Raises `Unreachable`."""
+        with self._connected() as connection:
+            open_jobs = sa.select(tables.JOBS).where(tables.JOBS.c.state.in_(sorted(OPEN)))
+            rows = connection.execute(open_jobs.order_by(tables.JOBS.c.submitted_at)).mappings()
+            jobs = [Job(**row) for row in rows]
+            members = [member for job in jobs for member in history.members(connection, job.id)]
+            questions, tasks, rounds = list[Question](), list[Task](), list[Round]()
+            after: dict[tuple[JobId, SiteName], str] = {}
+            for job in (job for job in jobs if job.state != "submitted"):
+                last, best = history.last_round(connection, job.id), history.best_round(connection, job.id)
+                rounds += {record.round: record for record in (best, last) if record is not None}.values()
+                asked = _open_questions(connection, job.id, -1 if last is None else last.round)
+                tasks += [task for question in asked for task in _tasks(connection, question)]
+                questions += asked
+                states = history.states(connection, job.id, -1 if last is None else last.round)
+                after |= {(job.id, site): question for site, question in states.items()}
             switches = {row["name"]: Switched(**row) for row in _rows(connection, tables.SITES, tables.SITES.c.name)}
             record, seal = _newest(connection, tables.AUDIT), _newest(connection, tables.CHECKPOINTS)
         audited = None if record is None else audit.Record(**record)
@@ -330,41 +337,32 @@ def _rows(connection: sa.Connection, table: sa.Table, order: sa.Column[Any]) -> 
     return [dict(row) for row in connection.execute(sa.select(table).order_by(order)).mappings()]
 
 
-def _newest(connection: sa.Connection, table: sa.Table) -> dict[str, Any] | None:
-    row = connection.execute(sa.select(table).order_by(table.c.seq.desc()).limit(1)).mappings().first()
-    return None if row is None else dict(row)
+def _open_questions(connection: sa.Connection, job: str, committed: int) -> list[Question]:
+    """Return the questions that may still be asked for.
+
+    They are of before the first round, of after the last committed one, or outlive theirs and are not folded up to it.
+    """
+    table, found = tables.QUESTIONS, dict[str, Question]()
+    column = table.c
+    unfolded = column.outlives & ((column.folded == 0) | (column.folded > committed))
+    for open_ in (column.round == 0, column.round > max(committed, 0), unfolded):  # with OR, SQLite would read them all
+        rows = connection.execute(sa.select(table).where(column.job == job, open_)).mappings()
+        found |= {row["id"]: plain.question(row["question"]) for row in rows}
+    return [found[id_] for id_ in sorted(found)]
 
 
-def _round(row: dict[str, Any]) -> Round:
-    took = tuple((SiteName(site), weight) for site, weight in row["took_part"])
-    out = tuple((site, reason) for site, reason in row["left_out"])
-    return Round(**{**row, "took_part": took, "left_out": out})
+def _tasks(connection: sa.Connection, question: Question) -> list[Task]:
+    table = tables.TASKS
+    theirs = (table.c.job == question.job) & (table.c.question == question.id)
+    rows = connection.execute(sa.select(table).where(theirs).order_by(table.c.site)).mappings()
+    return [_task(dict(row)) for row in rows]
 
 
-def _task(row: dict[str, Any]) -> Task:
+def _task(row: Mapping[str, Any]) -> Task:
     answer = None if row["answer"] is None else plain.answer(row["answer"])
     return Task(**{name: row[name] for name in row if name != "stateful"} | {"answer": answer})
 
 
-def _is_open(row: Mapping[str, Any], last: int) -> bool:
-    """Whether a question may still be asked again, `last` being the last committed round of its job."""
-    if row["outlives"]:
-        return not 0 < row["folded"] <= last
-    return bool(row["round"] == 0 or row["round"] > last)
-
-
-def _after(connection: sa.Connection, last: Mapping[JobId, int]) -> dict[tuple[JobId, SiteName], str]:
-    """Return the question of each site's last counted answer with a state, for each job up to its last round."""
-    tasks, asked = tables.TASKS.c, tables.QUESTIONS.c
-    counted_in = sa.case((asked.outlives, asked.folded), else_=asked.round)
-    found: dict[tuple[JobId, SiteName], str] = {}
-    for job, round_ in last.items():
-        mine = (tasks.job == job) & tasks.stateful & (tasks.state == "received") & counted_in.between(1, round_)
-        rank = sa.func.rank().over(partition_by=tasks.site, order_by=counted_in.desc())
-        both = (asked.job == tasks.job) & (asked.id == tasks.question)
-        ranked = sa.select(tasks.site, tasks.question, rank.label("rank")).join(tables.QUESTIONS, both).where(mine)
-        newest = ranked.subquery()
-        rows = connection.execute(sa.select(newest.c.site, newest.c.question).where(newest.c.rank == 1)).all()
-        for site, question in sorted(rows, key=lambda row: [int(part) for part in row[1].split(".")]):
-            found[job, SiteName(site)] = question
-    return found
+def _newest(connection: sa.Connection, table: sa.Table) -> dict[str, Any] | None:
+    row = connection.execute(sa.select(table).order_by(table.c.seq.desc()).limit(1)).mappings().first()
+    return None if row is None else dict(row)

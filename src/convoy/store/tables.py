@@ -28,6 +28,9 @@ JOBS: Final = sa.Table(
     sa.Column("deaths", sa.Integer, nullable=False),
     sa.Column("traceback", sa.Text, nullable=False),
     sa.Column("faults", sa.Integer, nullable=False, server_default="0"),
+    sa.Index("jobs_by_time", "submitted_at", "id"),
+    sa.Index("jobs_by_name", "name"),
+    sa.Index("jobs_by_state", "state"),
 )
 MEMBERS: Final = sa.Table(
     "members",
@@ -46,6 +49,8 @@ QUESTIONS: Final = sa.Table(
     sa.Column("outlives", sa.Boolean, nullable=False),
     sa.Column("folded", sa.Integer, nullable=False),
     sa.Column("question", sa.JSON, nullable=False),
+    sa.Index("questions_by_round", "job", "round"),
+    sa.Index("questions_that_outlive", "job", "outlives", "folded"),
 )
 TASKS: Final = sa.Table(
     "tasks",
@@ -59,6 +64,7 @@ TASKS: Final = sa.Table(
     sa.Column("stateful", sa.Boolean, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("traceback", sa.Text, nullable=False),
+    sa.Index("tasks_with_state", "job", "stateful", "site"),
 )
 ROUNDS: Final = sa.Table(
     "rounds",
@@ -72,6 +78,7 @@ ROUNDS: Final = sa.Table(
     sa.Column("left_out", sa.JSON, nullable=False),
     sa.Column("committed_at", sa.Float, nullable=False),
     sa.Column("state", sa.String(64), nullable=False, server_default=""),
+    sa.Index("rounds_by_best", "job", "best", "round"),
 )
 AUDIT: Final = sa.Table(
     "audit",

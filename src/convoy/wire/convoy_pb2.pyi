@@ -454,7 +454,7 @@ class PushHead(_message.Message):
     def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
 
 class WorkerUp(_message.Message):
-    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "wholes")
+    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "history", "wholes")
     class WholesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -470,6 +470,7 @@ class WorkerUp(_message.Message):
     DONE_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
     WHOLES_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     answer: Answer
@@ -479,8 +480,9 @@ class WorkerUp(_message.Message):
     done: Done
     failure: Failure
     sites: SitesAsk
+    history: HistoryAsk
     wholes: _containers.ScalarMap[str, bytes]
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Question, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ..., wholes: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Question, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ..., history: _Optional[_Union[HistoryAsk, _Mapping]] = ..., wholes: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ()
@@ -536,8 +538,14 @@ class SitesAsk(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class HistoryAsk(_message.Message):
+    __slots__ = ("after",)
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    after: int
+    def __init__(self, after: _Optional[int] = ...) -> None: ...
+
 class WorkerDown(_message.Message):
-    __slots__ = ("flow", "trainer", "task", "answer", "end", "committed", "sites", "bye")
+    __slots__ = ("flow", "trainer", "task", "answer", "end", "committed", "sites", "bye", "history")
     FLOW_FIELD_NUMBER: _ClassVar[int]
     TRAINER_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -546,6 +554,7 @@ class WorkerDown(_message.Message):
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
+    HISTORY_FIELD_NUMBER: _ClassVar[int]
     flow: BeginFlow
     trainer: BeginTrainer
     task: Task
@@ -554,10 +563,11 @@ class WorkerDown(_message.Message):
     committed: Committed
     sites: SitesList
     bye: Bye
-    def __init__(self, flow: _Optional[_Union[BeginFlow, _Mapping]] = ..., trainer: _Optional[_Union[BeginTrainer, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., answer: _Optional[_Union[SiteAnswer, _Mapping]] = ..., end: _Optional[_Union[AskEnd, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., sites: _Optional[_Union[SitesList, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ...) -> None: ...
+    history: History
+    def __init__(self, flow: _Optional[_Union[BeginFlow, _Mapping]] = ..., trainer: _Optional[_Union[BeginTrainer, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., answer: _Optional[_Union[SiteAnswer, _Mapping]] = ..., end: _Optional[_Union[AskEnd, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., sites: _Optional[_Union[SitesList, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ...) -> None: ...
 
 class BeginFlow(_message.Message):
-    __slots__ = ("job", "name", "code", "blobs", "workflow", "with_json", "config_json", "model", "committed", "committed_model", "history_json", "out", "committed_state", "waiting")
+    __slots__ = ("job", "name", "code", "blobs", "workflow", "with_json", "config_json", "model", "committed", "committed_model", "out", "committed_state", "waiting")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     CODE_FIELD_NUMBER: _ClassVar[int]
@@ -568,7 +578,6 @@ class BeginFlow(_message.Message):
     MODEL_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_MODEL_FIELD_NUMBER: _ClassVar[int]
-    HISTORY_JSON_FIELD_NUMBER: _ClassVar[int]
     OUT_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_STATE_FIELD_NUMBER: _ClassVar[int]
     WAITING_FIELD_NUMBER: _ClassVar[int]
@@ -582,11 +591,10 @@ class BeginFlow(_message.Message):
     model: str
     committed: int
     committed_model: str
-    history_json: str
     out: str
     committed_state: str
     waiting: _containers.RepeatedCompositeFieldContainer[Question]
-    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., history_json: _Optional[str] = ..., out: _Optional[str] = ..., committed_state: _Optional[str] = ..., waiting: _Optional[_Iterable[_Union[Question, _Mapping]]] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., out: _Optional[str] = ..., committed_state: _Optional[str] = ..., waiting: _Optional[_Iterable[_Union[Question, _Mapping]]] = ...) -> None: ...
 
 class BeginTrainer(_message.Message):
     __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out")
@@ -633,6 +641,29 @@ class SitesList(_message.Message):
     SITES_FIELD_NUMBER: _ClassVar[int]
     sites: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, sites: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class PastRound(_message.Message):
+    __slots__ = ("round", "metrics", "best")
+    class MetricsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    METRICS_FIELD_NUMBER: _ClassVar[int]
+    BEST_FIELD_NUMBER: _ClassVar[int]
+    round: int
+    metrics: _containers.ScalarMap[str, float]
+    best: bool
+    def __init__(self, round: _Optional[int] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ...) -> None: ...
+
+class History(_message.Message):
+    __slots__ = ("rounds",)
+    ROUNDS_FIELD_NUMBER: _ClassVar[int]
+    rounds: _containers.RepeatedCompositeFieldContainer[PastRound]
+    def __init__(self, rounds: _Optional[_Iterable[_Union[PastRound, _Mapping]]] = ...) -> None: ...
 
 class Bye(_message.Message):
     __slots__ = ()

@@ -20,7 +20,7 @@ from convoy.store.arrays import read_file
 from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames, values
-from convoy.worker import code, hints, tasks
+from convoy.worker import code, hints, history, tasks
 from convoy.worker.fleet import NodeCarrier, NodeGone
 from convoy.worker.tasks import Begin, Data, NodeSession
 
@@ -36,26 +36,27 @@ async def _serve(sock: socket.socket) -> int:
     reader, writer = await asyncio.open_unix_connection(sock=sock, limit=frames.MAX_FRAME)
     try:
         down = await frames.read(reader, pb.WorkerDown)
-        if down is not None:
+        past = None if down is None else await history.read(reader, writer, down.flow.committed)
+        if down is not None and past is not None:
             async with asyncio.TaskGroup() as group:
                 carrier = NodeCarrier(down.flow, reader, writer)
                 listening = group.create_task(carrier.listen())
-                carrier.send(await _outcome(carrier, down.flow))
+                carrier.send(await _outcome(carrier, down.flow, past))
                 await writer.drain()
                 listening.cancel()
     except* NodeGone:
         gone = True
     else:
-        gone = down is None
+        gone = past is None
     finally:
         writer.close()
     return int(gone)
 
 
-async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow) -> pb.WorkerUp:
+async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[str, Any]]) -> pb.WorkerUp:
     """Run the workflow and return what to tell the node: done, or what failed."""
     try:
-        await _run(_fleet(carrier, begin), begin)
+        await _run(_fleet(carrier, begin, past), begin)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
         traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # its words say it all, by site
         sys.stderr.write((traceback or f"{code.line(error)}\n") + hints.of(error))
@@ -64,16 +65,16 @@ async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow) -> pb.WorkerUp:
     return pb.WorkerUp(done=pb.Done())
 
 
-def _fleet(carrier: NodeCarrier, begin: pb.BeginFlow) -> Turns:
+def _fleet(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[str, Any]]) -> Turns:
     """Return the fleet of this job, as it was committed last."""
-    past = Past(
+    found = Past(
         committed=begin.committed,
         model=carrier.load(begin.committed_model),
         state=carrier.load(begin.committed_state),
-        history=json.loads(begin.history_json or "[]"),
+        history=past,
         waiting=[values.question(asked, begin.job) for asked in begin.waiting],
     )
-    return Turns(Job(begin.job, begin.name, json.loads(begin.config_json or "{}")), carrier, past, tasks.log)
+    return Turns(Job(begin.job, begin.name, json.loads(begin.config_json or "{}")), carrier, found, tasks.log)
 
 
 async def _run(fleet: Turns, begin: pb.BeginFlow) -> None:

@@ -1,0 +1,89 @@
+"""Streams of a job that go on over broken connections: each round and each line of its log once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote, urlencode
+
+from convoy.admin import border, link, meant
+from convoy.admin.faults import LoginNeeded
+from convoy.errors import Unreachable
+from convoy.wire.backoff import Patience
+
+if TYPE_CHECKING:
+    from convoy.admin import views
+
+
+class Open(Protocol):
+    """How the client asks for bytes."""
+
+    def __call__(self, method: str, path: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the chunks of the answer."""
+        ...
+
+
+async def watch(ask: Open, job: str, after: int, patience_s: float) -> AsyncGenerator[views.Progress, None]:
+    """Yield the job at once and after each change until it has ended; of its rounds those after a number."""
+    from convoy.admin import views
+
+    told, path = after, f"/jobs/{quote(job, safe='', errors='replace')}/watch"
+    async with aclosing(_persistent(ask, lambda: f"{path}?after={told}", patience_s)) as lines:
+        async for line in lines:
+            if line is None:
+                continue
+            progress = border.line(views.Progress, line)
+            border.same("the job", progress.job.id, job)
+            fresh = [made for made in progress.rounds if made.round > told]
+            told = max([told, *(made.round for made in fresh)])
+            yield progress.model_copy(update={"rounds": fresh})
+            if progress.job.state in meant.ENDED and not progress.more:
+                return
+
+
+async def logs(
+    ask: Open, job: str, *, site: str | None, live: bool, patience_s: float
+) -> AsyncGenerator[views.LogLine, None]:
+    """Yield the job's log lines; those of a `live` log until the job has ended."""
+    from convoy.admin import views
+
+    query = urlencode({"follow": str(live).lower()} | ({"site": site} if site else {}))
+    told: Counter[str] = Counter()
+    seen: Counter[str] = Counter()
+    path = f"/jobs/{quote(job, safe='', errors='replace')}/logs?{query}"
+    async with aclosing(_persistent(ask, lambda: path, patience_s, to_the_end=True)) as lines:
+        async for data in lines:
+            if data is None:
+                seen.clear()
+                continue
+            line = border.line(views.LogLine, data)
+            seen[line.site] += 1
+            if seen[line.site] > told[line.site]:
+                told[line.site] += 1
+                yield line
+
+
+async def _persistent(
+    ask: Open, path: Callable[[], str], patience_s: float, *, to_the_end: bool = False
+) -> AsyncGenerator[bytes | None, None]:
+    """Yield a stream's lines, and None whenever it begins anew after a break, from what `path` says then.
+
+    A stream that ends is over with `to_the_end`; without, it was cut and begins anew.
+    """
+    patience = Patience(patience_s)
+    while True:
+        try:
+            async with ask("GET", path()) as chunks:
+                yield None
+                async for line in link.lines(chunks):
+                    patience.success()
+                    yield line
+            if to_the_end:
+                return
+            await patience.wait(link.Broken("the server cut the stream"))
+        except LoginNeeded as problem:
+            await patience.wait(Unreachable(problem.what, why=problem.why, fix=problem.fix))
+        except Unreachable as problem:
+            await patience.wait(problem)

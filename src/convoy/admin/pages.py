@@ -1,0 +1,69 @@
+"""Lists that a server gives in pages, read to their end: jobs and rounds."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import quote, urlencode
+
+from convoy.admin import border
+from convoy.errors import RemoteFault
+
+if TYPE_CHECKING:
+    from convoy.admin import views
+
+PAGE: Final = 500  # jobs or rounds that are asked for at once
+MAX_JOBS: Final = 1_000_000  # that one list may have
+
+
+class Ask(Protocol):
+    """How the client asks."""
+
+    async def __call__(self, method: str, path: str) -> Any:
+        """Return the JSON of an answer."""
+        ...
+
+
+async def jobs(ask: Ask, begins: str, count: int) -> list[views.JobView]:
+    """Return the jobs whose name or id begins so, newest first; at most `count` unless that is 0."""
+    from convoy.admin import views
+
+    found: list[views.JobView] = []
+    after, most = "", count or MAX_JOBS
+    while len(found) < most:
+        asked = {"begins": begins, "after": after, "limit": min(most - len(found), PAGE)}
+        page = border.one(views.JobPage, await ask("GET", f"/jobs?{_query(asked)}"))
+        found += page.jobs
+        if not page.next or (page.jobs and count and len(found) >= count):
+            return found[:most]
+        if not page.jobs or page.next == after:
+            raise RemoteFault("the server's list of jobs does not end")
+        after = page.next
+    raise RemoteFault(f"the server lists more than {MAX_JOBS:,} jobs")
+
+
+async def meant(ask: Ask, text: str) -> list[views.JobView]:
+    """Return the jobs that a person may mean by a text: some, with those that have not ended first."""
+    from convoy.admin import views
+
+    return border.one(views.JobPage, await ask("GET", f"/jobs?{_query({'meant': text})}")).jobs
+
+
+async def rounds(ask: Ask, job: str, after: int) -> AsyncGenerator[views.RoundView, None]:
+    """Yield the rounds of a job after a number, in their order."""
+    from convoy.admin import views
+
+    more = True
+    while more:
+        path = f"/jobs/{quote(job, safe='')}/rounds?{_query({'after': after, 'limit': PAGE})}"
+        page = border.one(views.RoundPage, await ask("GET", path))
+        for made in page.rounds:
+            if made.round <= after:
+                raise RemoteFault(f"the server's list of rounds goes from {after} to {made.round}")
+            after = made.round
+            yield made
+        more = page.more and bool(page.rounds)
+
+
+def _query(asked: dict[str, Any]) -> str:
+    return urlencode({name: value for name, value in asked.items() if value != ""})

@@ -1,0 +1,162 @@
+"""Jobs as people ask for them: open ones out of memory, ended ones and everything that grows out of the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Final
+
+from convoy.admin import views
+from convoy.control.records import Job, JobId, Round
+from convoy.control.state import LiveJob, State
+from convoy.errors import BadInput, NotFound
+from convoy.server.views import job_view, listed_view, member_views, round_view
+from convoy.store.history import History, Listed, Which
+
+MAX_JOBS: Final = 500  # in one page
+MAX_ROUNDS: Final = 500  # in one page, which bytes may end sooner
+NEWEST: Final = 100  # rounds that stand in a job's detail at most
+CURSOR: Final = re.compile(r"([0-9][0-9.e+]{0,30})~([0-9a-f]{32})")
+JOB: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True, slots=True)
+class JobReader:
+    """Reads jobs for people. Every method that takes a job id raises `NotFound` for an unknown one."""
+
+    state: State
+    history: History
+
+    def live(self, job: str) -> LiveJob | None:
+        """Return a job that is known in memory: one that is not has ended, and all of it is in the ledger."""
+        return self.state.jobs.get(JobId(job))
+
+    async def record(self, job: str) -> Job:
+        """Return a job's record."""
+        live = self.live(job)
+        if live is not None:
+            return live.record
+        found = await asyncio.to_thread(self.history.job, job) if JOB.fullmatch(job) else None
+        if found is None:
+            raise _no_job(job)
+        return found
+
+    async def owner(self, job: str) -> tuple[str, str]:
+        """Return who submitted a job, and their organisation then."""
+        live = self.live(job)
+        if live is not None:
+            return live.record.submitter, live.record.org
+        found = await asyncio.to_thread(self.history.owner, job) if JOB.fullmatch(job) else None
+        if found is None:
+            raise _no_job(job)
+        return found
+
+    async def line(self, job: str) -> views.JobView:
+        """Return a job in one line."""
+        live = self.live(job)
+        if live is not None:
+            return job_view(live, self.state.problem)
+        return await self._ended(await self.record(job))
+
+    async def _ended(self, record: Job) -> views.JobView:
+        last = await asyncio.to_thread(self.history.last_committed, record.id)
+        metrics = {} if last is None else dict(last.metrics)
+        return listed_view(Listed(record, -1 if last is None else last.round, metrics))
+
+    async def page(self, begins: str, meant: str, after: str, limit: int) -> views.JobPage:
+        """Return a page of jobs; see `Coordinator.jobs`."""
+        size = max(min(limit, MAX_JOBS), 1)
+        which = Which(begins, meant, _place(after) if after else None)
+        found = await asyncio.to_thread(self.history.jobs, which, size + 1)
+        seen = [(one, self.live(one.job.id)) for one in found[:size]]
+        lines = [listed_view(one) if live is None else job_view(live, self.state.problem) for one, live in seen]
+        last = found[size - 1].job if len(found) > size and not meant else None
+        return views.JobPage(jobs=lines, next="" if last is None else f"{last.submitted_at!r}~{last.id}")
+
+    async def detail(self, job: str, results: list[str]) -> views.JobDetail:
+        """Return a job with its newest rounds."""
+        live = self.live(job)
+        record = await self.record(job)
+        members = await asyncio.to_thread(self.history.members, job) if live is None else list(live.members.values())
+        line = await self._ended(record) if live is None else job_view(live, self.state.problem)
+        last = None if live is None else live.last
+        newest = await asyncio.to_thread(self.history.rounds, job, limit=NEWEST, newest=True)
+        return views.JobDetail(
+            job=line,
+            traceback=record.traceback,
+            members=member_views(self.state, members, over=live is None or live.over),
+            rounds=[round_view(one) for one in _with(newest, last)],
+            spec=json.loads(record.spec),
+            results=results,
+        )
+
+    async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
+        """Return a page of a job's rounds, those after a number."""
+        await self.owner(job)
+        size = max(min(limit, MAX_ROUNDS), 1)
+        found = await asyncio.to_thread(self.history.rounds, job, after=after, limit=size)
+        more = bool(found) and bool(await asyncio.to_thread(self.history.rounds, job, after=found[-1].round, limit=1))
+        return views.RoundPage(rounds=[round_view(one) for one in found], more=more)
+
+    async def round(self, job: str, number: int) -> views.RoundView:
+        """Return one round with all of its sites. Raises `NotFound` for one that is not there."""
+        await self.owner(job)
+        found = await asyncio.to_thread(self.history.round, job, number) if number < 1 << 31 else None
+        if found is None:
+            raise NotFound(f"job {job[:8]} has no round {number}", fix=f"see its rounds: convoy job rounds {job[:8]}")
+        return round_view(found, sites=len(found.took_part) + len(found.left_out))
+
+    async def news(self, live: LiveJob, after: int) -> tuple[list[Round], bool]:
+        """Return rounds of a running job after a number, and whether others follow at once.
+
+        The last round is in memory, so a watcher that keeps up reads nothing, and does not wait for the disk.
+        """
+        last = live.last
+        if last is None or last.round <= after:
+            return [], False
+        if last.round == after + 1:
+            return [last], False
+        found = await asyncio.to_thread(self.history.rounds, live.record.id, after=after, limit=MAX_ROUNDS)
+        end = found[-1].round if found else after
+        if end == last.round - 1:
+            return [*found, last], False
+        return found, bool(found) and end < last.round
+
+    async def past(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:
+        """Yield all that is to be said of a job that has ended, from a round on."""
+        record, line = await self.record(job), await self.line(job)
+        found = await asyncio.to_thread(self.history.rounds, job, after=after, limit=MAX_ROUNDS)
+        while True:
+            last = found[-1].round if found else after
+            following = await asyncio.to_thread(self.history.rounds, job, after=last, limit=MAX_ROUNDS) if found else []
+            yield views.Progress(
+                job=line,
+                rounds=[round_view(one) for one in found],
+                traceback=record.traceback,
+                more=bool(following),
+            )
+            if not following:
+                return
+            found = following
+
+
+def _with(found: list[Round], last: Round | None) -> list[Round]:
+    """Return rounds with the last one, which may not be durable yet."""
+    return found if last is None or (found and found[-1].round >= last.round) else [*found, last]
+
+
+def _place(cursor: str) -> tuple[float, str]:
+    found = CURSOR.fullmatch(cursor)
+    try:
+        return float(found[1]), found[2]  # type: ignore[index]
+    except (TypeError, ValueError) as problem:
+        raise BadInput(
+            f"after is {cursor[:40]!r}, which no page has given", fix="give `next` of the page before"
+        ) from problem
+
+
+def _no_job(job: str) -> NotFound:
+    return NotFound(f"there is no job {job!r}", fix="convoy job list")
