@@ -77,9 +77,10 @@ POLICY: Final = {  # key: default, wanted, meaning
     ),
     "limits": ("none", "mapping of `cpu`, `memory`, `gpu`", "the most that one job may ask for under `resources`"),
     "leave": (
-        "`{logs: true, metrics: true, weight: exact}`",
-        "mapping of `logs`, `metrics`, `weight`",
-        "whether a job's output, errors and metrics leave; weights leave `exact`, `rounded` (one digit) or `fixed`",
+        "`{logs: true, metrics: true, weight: exact, artifacts: 0}`",
+        "mapping of `logs`, `metrics`, `weight`, `artifacts`",
+        "whether a job's output, errors and metrics leave; weights leave `exact`, `rounded` (one digit) or `fixed`;"
+        + " how many bytes of a job's artifacts/ leave",
     ),
     "isolation": (
         "`[]`",
@@ -574,6 +575,14 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
     ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
+    (
+        "artifacts that are sent to the server",
+        "a job, a site",
+        (
+            *("wire.package.MAX_FILES", "wire.package.MAX_LIST", "wire.package.FIRST_S", "wire.package.SLOWEST"),
+            "server.artifacts.MAX_FILES",
+        ),
+    ),
     ("log lines of a job", "a job", ("worker.capped.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.QUESTION")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (

@@ -17,6 +17,8 @@ from convoy.errors import NotFound
 from convoy.trust import bundle as bundles
 from convoy.trust import federation as federations
 
+SHOWN: Final = 30  # names of results in an error
+
 
 async def challenge(call: Call) -> Answer:
     """Say what a login must sign."""
@@ -165,7 +167,7 @@ async def result(call: Call) -> Answer:
     name = call.path("name")
     detail = await call.of.job(call.path("job"))
     if name not in detail.results:
-        there = ", ".join(detail.results) or f"none: the job is {detail.job.state}"
+        there = ", ".join(detail.results[:SHOWN]) or f"none: the job is {detail.job.state}"
         raise NotFound(f"job {detail.job.name} has no result {name!r}", why=f"its results: {there}")
     offset = number(call.request, "offset", 0)
     chunks = await streams.begun(streams.skipped(call.of.result(detail.job.id, name), offset))

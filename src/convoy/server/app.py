@@ -20,6 +20,7 @@ from convoy.control.records import JobId
 from convoy.control.state import State
 from convoy.pods.choice import chosen
 from convoy.server import start
+from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
 from convoy.server.coordinator import ServerCoordinator, resident_bytes
 from convoy.server.files import Workspace
@@ -196,11 +197,13 @@ def _build(
     pump = Pump()
     audit = _auditor(kit, loop, hub, ledger, contents)
     transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, supervisor, audit)
+    artifacts = Artifacts(state, workspace, pump, settings.artifacts, free)
     loop.perform = Performer(
         state=state,
         workspace=workspace,
         hub=hub,
         transfers=transfers,
+        artifacts=artifacts,
         flows=flows,
         results=results,
         supervisor=supervisor,
@@ -211,7 +214,18 @@ def _build(
         note=structlog.get_logger(),
         audit=audit,
     )
-    service = Sessions(kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry, audit)
+    service = Sessions(
+        project=kit.project,
+        version=convoy.__version__,
+        state=state,
+        hub=hub,
+        transfers=transfers,
+        artifacts=artifacts,
+        post=loop.post,
+        logs=book.of,
+        registry=registry,
+        audit=audit,
+    )
     coordinator = ServerCoordinator(
         loop=loop,
         audit=audit,

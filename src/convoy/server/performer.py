@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from convoy.control.records import JobId, Question, SiteName, Task
 from convoy.control.state import State
 from convoy.errors import ConvoyError, StorageFull
 from convoy.model import blob
+from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace, sync_file
 from convoy.server.flows import Flows
@@ -22,6 +25,7 @@ from convoy.server.results import Results
 from convoy.server.transfers import Transfers
 from convoy.store.blobs import unlink
 from convoy.wire import convoy_pb2 as pb
+from convoy.worker.lines import Stamper
 from convoy.worker.supervisor import Supervisor
 
 
@@ -33,6 +37,7 @@ class Performer:
     workspace: Workspace
     hub: Hub
     transfers: Transfers
+    artifacts: Artifacts
     flows: Flows
     results: Results
     supervisor: Supervisor
@@ -151,9 +156,10 @@ class Performer:
         self.post(events.ModelSynced(job, round_))
 
     async def _keep(self, job: JobId, *, again: bool = True) -> None:
-        problem = ""
+        problem, live = "", self.state.jobs[job]
+        await self.artifacts.settled(job, cut=live.record.outcome == "aborted")
         try:
-            await self.results.keep(self.state.jobs[job], self.workspace.job(job))
+            await self.results.keep(live, self.workspace.job(job), partial(self._say, job))
         except ConvoyError as failed:
             if isinstance(failed, StorageFull):
                 if self.check_room():
@@ -164,6 +170,11 @@ class Performer:
                     return
             problem = f"its results were not kept: {failed.what}, {failed.why}"
         self.post(events.ResultsKept(job, problem))
+
+    def _say(self, job: JobId, text: str) -> None:
+        """Tell those who read the server's log, and those who read the job's."""
+        self.note.warning(text, job=job)
+        self.logs_of(job).own().append(Stamper(time.time).lines(f"convoy: {text}\n".encode()))
 
     def _take_up(self) -> None:
         """The disk has room again: take up what waited for it."""

@@ -78,11 +78,18 @@ class Line:
             await self.pump.receive(stream, sum(part.end - part.start for part in request.ranges), feed)
 
     async def push(self, head: pb.PushHead, path: str, ranges: Iterable[pb.Range]) -> None:
-        """Send byte ranges of a file. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
+        """Send byte ranges of a blob's file. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
+        await self._bring(pb.Opening(push=head), path, [(part.start, part.end) for part in ranges])
+
+    async def bring(self, head: pb.ArtifactsHead, path: str) -> None:
+        """Send a package of artifacts. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
+        await self._bring(pb.Opening(artifacts=head), path, [(0, head.size)])
+
+    async def _bring(self, opening: pb.Opening, path: str, ranges: Iterable[tuple[int, int]]) -> None:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            async with self._opened(pb.Opening(push=head)) as stream:
-                await self.pump.send(stream, file, [(part.start, part.end) for part in ranges])
+            async with self._opened(opening) as stream:
+                await self.pump.send(stream, file, ranges)
                 _demand(await stream.read(pb.Verdict))
         finally:
             os.close(file)

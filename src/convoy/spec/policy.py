@@ -40,6 +40,7 @@ class Leave:
 
     logs: bool = True  # what a job's code prints, its tracebacks and its errors' words
     metrics: bool = True
+    artifacts: int = 0  # bytes of one job's artifacts/ that go to the server
     weight: str = "exact"  # or "rounded" to one significant digit, or "fixed" to 1
 
     def weighed(self, weight: float) -> float:
@@ -146,14 +147,24 @@ def _isolation(document: yamls.Document, listed: Any) -> tuple[str, ...]:
 
 def _limits(document: yamls.Document, given: Any) -> Limits:
     """Return the most that one job may ask for."""
-    found = {}
+    found: dict[str, float] = {}
     for key, value in _mapping(document, "limits", given, ("cpu", "memory", "gpu")).items():
+        if key == "memory":
+            found[key] = _size(document, ("limits", key), value)
+            continue
         try:
-            found[key] = units.size_bytes(value) if key == "memory" else _amount(value)
+            found[key] = _amount(value)
         except BadInput as problem:
-            wanted = "a size such as 512Mi or 8Gi" if key == "memory" else "a number from 0 up"
-            raise _wrong(document, ("limits", key), value, wanted) from problem
+            raise _wrong(document, ("limits", key), value, "a number from 0 up") from problem
     return Limits(**found)
+
+
+def _size(document: yamls.Document, path: tuple[str, ...], value: Any) -> int:
+    """Return a number of bytes."""
+    try:
+        return units.size_bytes(value)
+    except BadInput as problem:
+        raise _wrong(document, path, value, "a size such as 512Mi or 8Gi") from problem
 
 
 def _amount(value: Any) -> float:
@@ -165,9 +176,11 @@ def _amount(value: Any) -> float:
 
 def _leave(document: yamls.Document, given: Any) -> Leave:
     """Return what may leave beside updates."""
-    found = _mapping(document, "leave", given, ("logs", "metrics", "weight"))
+    found = _mapping(document, "leave", given, ("logs", "metrics", "weight", "artifacts"))
     for key, value in found.items():
-        if key == "weight":
+        if key == "artifacts":
+            found[key] = _size(document, ("leave", key), value)
+        elif key == "weight":
             if value not in WEIGHTS:
                 raise _wrong(document, ("leave", key), value, " or ".join(WEIGHTS))
         elif not isinstance(value, bool):
