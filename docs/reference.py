@@ -79,8 +79,7 @@ POLICY: Final = {  # key: default, wanted, meaning
     "leave": (
         "`{logs: true, metrics: true, weight: exact, artifacts: 0}`",
         "mapping of `logs`, `metrics`, `weight`, `artifacts`",
-        "whether a job's output, errors and metrics leave; weights leave `exact`, `rounded` (one digit) or `fixed`;"
-        + " how many bytes of a job's artifacts/ leave",
+        "whether output, errors and metrics leave; `exact`, `rounded` or `fixed` weights; bytes of a job's artifacts/",
     ),
     "isolation": (
         "`[]`",
