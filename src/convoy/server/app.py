@@ -187,15 +187,13 @@ def _build(
     """Build every part and hand each what it needs."""
     kit, settings, ledger = registry.kit, registry.settings, registry.ledger
     workspace, hub = Workspace(settings.workspace), Hub()
-    sites = registry.roll.now.sites()
-    state = start.state_from(contents, sites, found, max_jobs=settings.max_jobs, now=time.monotonic())
+    state = _state(registry, contents, found)
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
     loop.supervisor = supervisor = Supervisor(group, lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
     free = partial(workspace.free, settings.disk_reserve)
     flows = Flows(state, workspace, launcher, supervisor, loop.post, book.of, settings.env, loop.check_room, free)
-    pump = Pump()
-    audit = _auditor(kit, loop, hub, ledger, contents)
+    pump, audit = Pump(), _auditor(kit, loop, hub, ledger, contents)
     transfers = Transfers(state, workspace, hub, loop.post, loop.check_room, pump, supervisor, audit)
     artifacts = Artifacts(state, workspace, pump, settings.artifacts, free)
     loop.perform = Performer(
@@ -214,17 +212,8 @@ def _build(
         note=structlog.get_logger(),
         audit=audit,
     )
-    service = Sessions(
-        project=kit.project,
-        version=convoy.__version__,
-        state=state,
-        hub=hub,
-        transfers=transfers,
-        artifacts=artifacts,
-        post=loop.post,
-        logs=book.of,
-        registry=registry,
-        audit=audit,
+    sites = Sessions(
+        kit.project, convoy.__version__, state, hub, transfers, loop.post, book.of, registry, audit, artifacts
     )
     coordinator = ServerCoordinator(
         loop=loop,
@@ -234,7 +223,7 @@ def _build(
         hub=hub,
         results=results,
         roll=registry.roll,
-        expel=service.expel,
+        expel=sites.expel,
         version=convoy.__version__,
         logs_of=book.of,
         notes=notes,
@@ -242,11 +231,17 @@ def _build(
         log=structlog.get_logger(),
     )
     own = Identity(kit, registry.issuing, settings.site_certificate_life)
-    registry.roll.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
-    _spread(registry, own, service, coordinator)
+    _spread(registry, own, sites, coordinator)
     return Parts(
-        kit, settings, state, loop, flows, transfers, hub, coordinator, service, pump, ending, registry, own, audit
+        kit, settings, state, loop, flows, transfers, hub, coordinator, sites, pump, ending, registry, own, audit
     )
+
+
+def _state(registry: Registry, contents: Contents, found: start.Found) -> State:
+    """Return the state that the ledger describes; whoever was revoked stays so."""
+    registry.roll.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
+    sites, jobs = registry.roll.now.sites(), registry.settings.max_jobs
+    return start.state_from(contents, sites, found, max_jobs=jobs, now=time.monotonic())
 
 
 def _spread(registry: Registry, own: Identity, sites: Sessions, coordinator: ServerCoordinator) -> None:
