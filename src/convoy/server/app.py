@@ -186,8 +186,7 @@ def _build(
 ) -> Parts:
     """Build every part and hand each what it needs."""
     kit, settings, ledger = registry.kit, registry.settings, registry.ledger
-    workspace, hub = Workspace(settings.workspace), Hub()
-    state = _state(registry, contents, found)
+    workspace, hub, state = Workspace(settings.workspace), Hub(), _state(registry, contents, found)
     results, book = open_results(settings.results, settings.workspace / "results"), Logbook(workspace, {})
     loop = Loop(Machine(state, start.needs_of), ledger, room=lambda: workspace.room(settings.disk_reserve))
     loop.supervisor = supervisor = Supervisor(group, lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
