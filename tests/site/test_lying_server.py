@@ -210,3 +210,27 @@ async def test_a_certificate_that_nobody_asked_for_ends_the_session_and_changes_
             liar.says.put_nowait(pb.Down(certificate=pb.Certificate(pem=pem)))
             await liar.hellos.get()  # it hung up, and came back with what it had
         assert not (federation.nodes["site-1"].kit / "work" / "identity.pem").exists()
+
+
+FOUL = {
+    "federation.json": pb.Down(federation=pb.Federation(json=b"{}")),
+    "pending.key": pb.Down(renew=pb.Renew()),
+}
+
+
+@pytest.mark.parametrize("file", FOUL)
+async def test_an_error_that_nobody_foresaw_ends_the_session_and_not_the_site(file, tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        site = federation.nodes["site-1"]
+        (site.kit / "work" / file).mkdir()  # a node's own files are not folders
+        for _ in range(2):
+            liar.says.put_nowait(FOUL[file])
+            await liar.hellos.get()  # it hung up, and came back
+        assert site.process.poll() is None
+        log = site.log.read_text()
+        assert "Traceback" in log
+        assert "IsADirectoryError" in log
+        assert "an error of this site" in log or file == "pending.key"
+        (site.kit / "work" / file).rmdir()
+        liar.says.put_nowait(pb.Down(renew=pb.Renew()))
+        assert (await liar.heard.get()).WhichOneof("it") == "request"
