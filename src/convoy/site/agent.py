@@ -134,8 +134,8 @@ class Agent:
                 self._trouble = f"{LOST}: {problem.why or problem.what}" if heard else self._absent(problem)
             except ConvoyError as problem:
                 self._trouble, wait = errors.line(problem), refused
-            except Exception as problem:  # noqa: BLE001 - the supervisor of the line: no word of a server ends its site
-                self.site.log.error("the connection failed by an error of this site", exc_info=problem)
+            except Exception as problem:  # the supervisor of the line: no word of a server ends its site
+                self.site.log.exception("the connection failed by an error of this site")
                 self._trouble, wait = f"this site failed at the connection: {type(problem).__name__}", failed
             if wait is not failed:
                 failed.reset()
