@@ -554,7 +554,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION", "server.sessions.MAX_MEMORY"),
     ),
     ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
-    ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD", "server.hub.MAX_UNREAD_BYTES")),
+    ("what a node leaves unread", "a site, a server", ("wire.words.MAX_UNREAD", "wire.words.MAX_UNREAD_BYTES")),
     ("what a worker leaves unread", "a worker", ("worker.launcher.MAX_UNREAD",)),
     ("words between a node and a pod that wait", "a pod", ("pods.worker.MAX_UPS", "pods.runner.MAX_WORDS")),
     ("a pull", "a site", ("server.transfers.MAX_RANGES",)),

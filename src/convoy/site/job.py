@@ -104,7 +104,7 @@ class SiteJob:
         with self.site.supervisor.over(self.id):
             await self._live()
         await self._stop.wait()  # also after it has failed here
-        self._log.close()  # a trainer may have said something on its way out
+        await self._log.close()  # a trainer may have said something on its way out
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
 
