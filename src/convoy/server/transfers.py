@@ -32,6 +32,7 @@ from convoy.worker.supervisor import Supervisor
 MAX_METRICS: Final = 1000  # of one update; they are kept for ever
 MAX_NAME: Final = 255  # characters of a metric's name
 MAX_RANGES: Final = blob.MAX_TENSORS // 2 + 1  # of one pull: every second tensor, for neighbours are joined
+LARGE: Final = 64 << 10  # bytes of a header: some 400 tensors, which take 20 ms to parse
 MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather
 
 
@@ -64,6 +65,7 @@ class Transfers:
     _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, question, site)
     _queued: dict[tuple[str, str], list[tuple[SiteName, pb.Offer]]] = field(default_factory=lambda: defaultdict(list))
     _stalled: list[tuple[SiteName, pb.Offer]] = field(default_factory=list)  # until the disk has room
+    _parsing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of a large header: one at a time
     _damaged: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))  # times, by arrival
 
     # ---- updates in ------------------------------------------------------------------------------------------
@@ -91,13 +93,7 @@ class Transfers:
             self._unforeseen(site, offer, problem)
 
     async def _judge(self, site: SiteName, offer: pb.Offer, question: Question) -> None:
-        if len(offer.metrics) > MAX_METRICS:
-            raise Refused(f"the update was refused: {len(offer.metrics)} metrics, {MAX_METRICS} are the limit")
-        if any(len(name) > MAX_NAME for name in offer.metrics):
-            raise Refused(f"the update was refused: {MAX_NAME} characters are the limit for a metric's name")
-        numbers = (offer.weight, *offer.metrics.values())
-        if not all(map(math.isfinite, numbers)) or offer.weight < 0:
-            raise Refused("the update was refused: weight and metrics must be finite and the weight not negative")
+        _check_numbers(offer)
         digest = offer.update.digest
         if not digest and question.kind == "train":
             raise Refused("the update was refused: training must answer with a model, this one has metrics only")
@@ -105,9 +101,10 @@ class Transfers:
             self._done(site, offer)
             return
         folder = self.workspace.job(offer.job).blobs
-        header = offer.update.whole or offer.update.header
-        layout = blob.parse(header[: blob.header_length(header[:8])], expect=digest)
-        schema.check_layout(layout, folder.read_header(question.model))
+        layout = await self._laid_out(offer.update, folder.read_header(question.model))
+        if not self._asks(site, offer, question):  # that may have changed meanwhile
+            await self.offer(site, offer)
+            return
         holder = holders.answer(offer.question, site)
         if folder.hold(holder, digest):
             await self._accept(site, offer, question)
@@ -133,6 +130,20 @@ class Transfers:
         self._arrivals[key] = Arrival(site, offer, question, receiver)
         ranges = [pb.Range(start=start, end=end) for start, end in receiver.ranges]
         self.hub.send(site, pb.Down(want=pb.Want(job=offer.job, question=offer.question, ranges=ranges)))
+
+    async def _laid_out(self, update: pb.Blob, base: blob.Layout) -> blob.Layout:
+        """Return the layout of an offered update; a large header is parsed beside everything else."""
+        if len(update.header) < LARGE:
+            return _layout(update, base)
+        async with self._parsing:
+            return await asyncio.to_thread(_layout, update, base)
+
+    def _asks(self, site: SiteName, offer: pb.Offer, record: Question) -> bool:
+        """Whether what an offer answers is still asked, of a site that is still there."""
+        job = self.state.jobs.get(JobId(offer.job))
+        question = None if job is None else job.questions.get(offer.question)
+        here = question is not None and question.record is record and site in self.hub.lines
+        return here and question is not None and question.tasks[site].state == "open"
 
     def wanted(self, site: SiteName, head: pb.PushHead) -> Arrival:
         """Return the update whose bytes a site brings. Raises `NotAllowed` for bytes that nobody wanted."""
@@ -291,6 +302,24 @@ class Transfers:
             self.sent += layout.size
             return pb.Blob(digest=digest, size=layout.size, whole=folder.path(digest).read_bytes())
         return pb.Blob(digest=digest, size=layout.size, header=layout.header)
+
+
+def _check_numbers(offer: pb.Offer) -> None:
+    if len(offer.metrics) > MAX_METRICS:
+        raise Refused(f"the update was refused: {len(offer.metrics)} metrics, {MAX_METRICS} are the limit")
+    if any(len(name) > MAX_NAME for name in offer.metrics):
+        raise Refused(f"the update was refused: {MAX_NAME} characters are the limit for a metric's name")
+    numbers = (offer.weight, *offer.metrics.values())
+    if not all(map(math.isfinite, numbers)) or offer.weight < 0:
+        raise Refused("the update was refused: weight and metrics must be finite and the weight not negative")
+
+
+def _layout(update: pb.Blob, base: blob.Layout) -> blob.Layout:
+    """Return the layout of an offered update. Raises `RemoteFault`, and `Refused` where it is not that of `base`."""
+    header = update.whole or update.header
+    layout = blob.parse(header[: blob.header_length(header[:8])], expect=update.digest)
+    schema.check_layout(layout, base)
+    return layout
 
 
 def _check_ranges(ranges: Collection[pb.Range]) -> None:
