@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import platform
 import shutil
@@ -26,7 +25,7 @@ from convoy.server.intake import Intake
 from convoy.server.logs import JobLogs, pages
 from convoy.server.loop import Loop
 from convoy.server.results import Results
-from convoy.server.views import audit_line, job_view, member_views, round_view, site_view
+from convoy.server.views import audit_line, job_view, member_views, round_view, site_view, spec_view
 from convoy.store.ledger import Switched, Withdrawn
 from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
@@ -100,7 +99,7 @@ class ServerCoordinator:
             traceback=found.record.traceback,
             members=member_views(self.loop.machine.state, found),
             rounds=[round_view(record) for record in found.all_rounds],
-            spec=json.loads(found.record.spec),
+            spec=spec_view(found.record.spec),
             results=await self.results.names(job) if found.over else [],
         )
 

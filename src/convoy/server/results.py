@@ -21,6 +21,7 @@ from convoy.control.jobs import best_model
 from convoy.control.state import LiveJob
 from convoy.errors import ConvoyError, NotFound, StorageFull, Unreachable
 from convoy.server.files import JobFiles
+from convoy.server.views import spec_view
 from convoy.wire import package
 
 PIECE: Final = 1 << 20  # bytes of an artifact that are in memory at once
@@ -150,8 +151,8 @@ def _models(job: LiveJob, files: JobFiles) -> list[tuple[str, Path]]:
 def _texts(job: LiveJob) -> list[tuple[str, str]]:
     rounds = [asdict(record) for record in job.all_rounds]
     metrics = "".join(json.dumps({"round": r.round, **r.metrics}) + "\n" for r in job.rounds)
-    spec = json.loads(job.record.spec)  # it ends with these results: its state is its outcome
-    record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}
+    spec = spec_view(job.record.spec)
+    record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}  # it ends now
     return [
         ("rounds.json", json.dumps(rounds, indent=1)),
         ("metrics.jsonl", metrics),

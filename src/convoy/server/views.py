@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 from convoy.admin import views
 from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
@@ -33,6 +34,15 @@ def job_view(job: LiveJob, problem: str) -> views.JobView:
         metrics=metrics,
         patience_out=record.state == "failed" and PATIENCE in record.cause,
     )
+
+
+def spec_view(text: str) -> dict[str, object]:
+    """Return a job.yaml as it is stored; nothing where that is not readable: the rest of the job is shown."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def member_views(state: State, job: LiveJob) -> list[views.MemberView]:
