@@ -31,6 +31,8 @@ here = Path("artifacts")
 (here / ".ssh" / "authorized_keys").write_text("ssh-ed25519 mallory")
 (here / "a\\u202etxt.exe").write_text("reads backwards")
 (here / "Empty").write_bytes(b"")
+open(b"artifacts/bytes\\xff", "w").close()
+open(b"elsewhere\\xff", "w").close()
 if not (here / "link").is_symlink():
     (here / "link").symlink_to("/etc/passwd")
 """
@@ -71,6 +73,8 @@ def test_artifacts_come_back_where_the_policy_lets_them_and_the_log_says_what_do
     assert "not sent of artifacts/: link: it is not a regular file" in log
     assert "not sent of artifacts/: zzz-too-much.bin: `leave: artifacts` in the policy of site-1 is 4194304" in log
     assert "not sent of artifacts/: .ssh/authorized_keys: its name has a part that begins with '.'" in log
+    assert "not sent of artifacts/: a\\u202etxt.exe, bytes\\udcff: its name holds a character that nobody sees" in log
+    assert "removed with the job: elsewhere\\udcff" in log
     assert "\u202e" not in log
     assert "not sent of artifacts/: empty: its name stands there twice" in log
     assert "4 files" in log

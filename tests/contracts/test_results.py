@@ -1,9 +1,11 @@
 """What a store of results has to do, whichever object store keeps it."""
 
+import errno
 import json
 from dataclasses import replace
 
 import numpy as np
+import obstore
 import pytest
 from obstore.store import MemoryStore
 from safetensors.numpy import load
@@ -131,6 +133,25 @@ async def test_artifacts_of_sites_are_kept_and_a_package_that_is_damaged_costs_t
     assert await whole(results, J, mine[2]) == large
     assert len(said) == 1
     assert said[0].startswith("the artifacts of site-2 are not among the results: the artifacts of site-2 are damaged")
+
+
+async def test_artifacts_that_cannot_be_kept_to_the_last_are_not_kept_at_all(results, files, monkeypatch):
+    files.artifacts.mkdir()
+    files.package("site-1").write_bytes(package.listing([("a", 1), ("b", 1), ("c", 1)]) + b"abc")
+    put = obstore.put_async
+
+    async def full(store, path, file):
+        if path.endswith("/c"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await put(store, path, file)
+
+    monkeypatch.setattr(obstore, "put_async", full)
+    said = []
+    await results.keep(made(files), files, said.append)
+    assert await results.names(J) == ["job.json", "logs/site-1.log", "metrics.jsonl", "rounds.json"]
+    assert said == [
+        "the artifacts of site-1 are not among the results: no room for the results: [Errno 28] No space left on device"
+    ]
 
 
 async def test_what_is_not_there_is_not_found(results, files):

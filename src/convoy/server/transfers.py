@@ -142,8 +142,10 @@ class Transfers:
         """Whether what an offer answers is still asked, of a site that is still there."""
         job = self.state.jobs.get(JobId(offer.job))
         question = None if job is None else job.questions.get(offer.question)
-        here = question is not None and question.record is record and site in self.hub.lines
-        return here and question is not None and question.tasks[site].state == "open"
+        if question is None or question.record is not record or site not in self.hub.lines:
+            return False
+        task = question.tasks.get(site)
+        return task is not None and task.state == "open"
 
     def wanted(self, site: SiteName, head: pb.PushHead) -> Arrival:
         """Return the update whose bytes a site brings. Raises `NotAllowed` for bytes that nobody wanted."""

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from convoy.spec.plain import one_line
+
 FOLDER: Final = "artifacts"  # in the folder that the trainer runs in, and in the node's workspace
 MAX_FILES: Final = 10_000  # of one job
 MAX_DEPTH: Final = 16  # folders below each other
@@ -102,5 +104,5 @@ def _make_room(home: Path, name: str, most: int | None = None) -> None:
 
 def some(names: Collection[str]) -> str:
     """Return the first of these names, and how many more there are."""
-    shown = ", ".join(list(names)[:SHOWN])
+    shown = ", ".join(map(one_line, list(names)[:SHOWN]))
     return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown

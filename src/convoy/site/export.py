@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from convoy.spec.policy import read_policy
 from convoy.trust import paths
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import package
+from convoy.worker.code import told
 
 FILE: Final = "artifacts.package"  # in the job's folder
 STEP: Final = 1 << 20  # bytes that are copied at once
@@ -62,12 +64,16 @@ async def send(job: str, folder: Path, kit: Kit, line: Line, say: Callable[[str]
     except TimeoutError:
         say(f"{artifacts.FOLDER}/ is not sent: the connection is slower than {package.SLOWEST >> 20} MiB a second")
     except (ConvoyError, OSError) as problem:
-        say(f"{artifacts.FOLDER}/ is not sent: {one_line(errors.line(problem))}")
+        say(f"{artifacts.FOLDER}/ is not sent: {one_line(told(errors.line(problem)))}")
 
 
 def choose(source: Path, site: str, most: int) -> Chosen:
-    """Choose the regular files in a folder whose names the server takes, as long as `most` bytes hold them."""
-    found = {str(path.relative_to(source)): artifacts.length(path) for path in artifacts.files(source)}
+    """Choose the regular files in a folder whose names the server takes, as long as `most` bytes hold them.
+
+    A folder of very many files is not looked at to its end.
+    """
+    seen = islice(artifacts.files(source), artifacts.MAX_FILES)
+    found = {str(path.relative_to(source)): artifacts.length(path) for path in seen}
     files: list[tuple[str, int]] = []
     left: list[tuple[str, str]] = []
     begin, size = package.folder(site), 0
