@@ -578,8 +578,8 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "artifacts that are sent to the server",
         "a job, a site",
         (
-            *("wire.package.MAX_FILES", "wire.package.MAX_LIST", "wire.package.FIRST_S", "wire.package.SLOWEST"),
-            "server.artifacts.MAX_FILES",
+            *("wire.package.MAX_FILES", "wire.package.MAX_PATH", "wire.package.MAX_NAME", "wire.package.MAX_LIST"),
+            *("wire.package.FIRST_S", "wire.package.SLOWEST", "server.artifacts.MAX_FILES"),
         ),
     ),
     ("log lines of a job", "a job", ("worker.capped.MAX_LOG", "worker.lines.MAX_LINE", "server.logs.QUESTION")),

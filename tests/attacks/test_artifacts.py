@@ -25,6 +25,8 @@ here = Path("artifacts")
 (here / "run.sh").write_text("#!/bin/sh")
 (here / "run.sh").chmod(0o755)
 (here / "empty").write_bytes(b"")
+(here / ("n" * 240)).write_bytes(b"long")
+(here / ("n" * 250)).write_bytes(b"too long")
 (here / "weights.bin").write_bytes(bytes([number]) * (3 << 20))
 (here / "zzz-too-much.bin").write_bytes(bytes(2 << 20))
 (here / ".ssh").mkdir(exist_ok=True)
@@ -64,7 +66,7 @@ def test_artifacts_come_back_where_the_policy_lets_them_and_the_log_says_what_do
         log = "\n".join(line.text for line in session.logs(detail.job.id))
         session.fetch(detail.job.id, tmp_path / "fetched")
     assert detail.job.state == "completed", detail.job.cause
-    mine = ["Empty", "plots/loss 1.txt", "run.sh", "weights.bin"]
+    mine = ["Empty", "n" * 240, "plots/loss 1.txt", "run.sh", "weights.bin"]
     assert came == [f"artifacts/site-1/{name}" for name in mine]
     folder = tmp_path / "fetched" / "artifacts" / "site-1"
     assert (folder / "plots" / "loss 1.txt").read_text() == "loss at site-1"
@@ -77,7 +79,8 @@ def test_artifacts_come_back_where_the_policy_lets_them_and_the_log_says_what_do
     assert "removed with the job: elsewhere\\udcff" in log
     assert "\u202e" not in log
     assert "not sent of artifacts/: empty: its name stands there twice" in log
-    assert "4 files" in log
+    assert "its name has a part of more than 240 bytes" in log
+    assert "5 files" in log
     assert "of artifacts/ are kept at site-2" in log
     assert "sent to the server" not in "\n".join(line for line in log.splitlines() if "site-2" in line)
 
@@ -101,6 +104,8 @@ LIES = {
     "an absolute name": packed(("/etc/cron.d/x", b"x")),
     "a hidden name": packed((".bashrc", b"x")),
     "a name twice": packed(("a", b"x"), ("A", b"y")),
+    "a long name": packed(("x" * 255, b"x")),
+    "a long path": packed(("/".join(["x" * 100] * 10), b"x")),
     "an empty name": packed(("", b"x")),
     "too many files": MANY,
     "another digest": (pb.ArtifactsHead(digest="0" * 64, size=GOOD[0].size), GOOD[1]),

@@ -19,7 +19,6 @@ from convoy.site.line import Line
 from convoy.spec.kit import Kit
 from convoy.spec.plain import one_line
 from convoy.spec.policy import read_policy
-from convoy.trust import paths
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import package
 from convoy.worker.code import told
@@ -76,10 +75,9 @@ def choose(source: Path, site: str, most: int) -> Chosen:
     found = {str(path.relative_to(source)): artifacts.length(path) for path in seen}
     files: list[tuple[str, int]] = []
     left: list[tuple[str, str]] = []
-    begin, size = package.folder(site), 0
-    refused = paths.refused([begin + path for path in sorted(found)])
+    size, refused = 0, package.refused(sorted(found), site)
     for path in sorted(found):
-        why = refused.get(begin + path, "")
+        why = refused.get(path, "")
         if why:
             left.append((path, f"its name {why}"))
         elif found[path] < 0:
