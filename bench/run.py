@@ -76,8 +76,10 @@ class Bench:
 
     def first_task(self) -> Row:
         """From typing `convoy job submit` to the first line of the first task at a site."""
-        with federation(self.place()) as made:
-            mark = made.folder / "first"
+        marks = self.place()
+        marks.mkdir(parents=True)
+        with federation(self.place(), settings=f"isolation: {{write: [{marks}]}}") as made:
+            mark = marks / "first"
             job = jobs.write(self.place(), 10_000, rounds=1, sites=2, mark=mark)
             command = [str(Path(sys.executable).with_name("convoy")), "job", "submit", str(job)]
             command += ["--kit", str(made.prod / ADMIN), "--server", "localhost", "--json"]

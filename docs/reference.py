@@ -85,11 +85,12 @@ POLICY: Final = {  # key: default, wanted, meaning
         "the most that one job may ask for under `resources`, and the bytes that its trainer may keep between tasks",
     ),
     "leave": (
-        "`{logs: true, metrics: true, values: true, weight: exact, arrays: 16Mi}`",
-        "mapping of `logs`, `metrics`, `values`, `weight`, `arrays`",
+        "`{logs: true, metrics: true, values: true, weight: exact, arrays: 16Mi, artifacts: 0}`",
+        "mapping of `logs`, `metrics`, `values`, `weight`, `arrays`, `artifacts`",
         (
             "whether a job's output and errors, its metrics, and its values (JSON beside the arrays) leave; weights "
-            "leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like the model"
+            "leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like the model; "
+            "`artifacts`: bytes of a job's artifacts/"
         ),
     ),
     "isolation": (
@@ -576,7 +577,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION", "server.sessions.MAX_MEMORY"),
     ),
     ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
-    ("what a site leaves unread", "a site", ("server.hub.MAX_UNREAD", "server.hub.MAX_UNREAD_BYTES")),
+    ("what a node leaves unread", "a site, a server", ("wire.words.MAX_UNREAD", "wire.words.MAX_UNREAD_BYTES")),
     ("what a worker leaves unread", "a worker", ("node.launcher.MAX_UNREAD",)),
     (
         "words between a node and a pod that wait",
@@ -600,6 +601,14 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
     ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
+    (
+        "artifacts that are sent to the server",
+        "a job, a site",
+        (
+            *("wire.package.MAX_FILES", "wire.package.MAX_PATH", "wire.package.MAX_NAME", "wire.package.MAX_LIST"),
+            *("wire.package.FIRST_S", "wire.package.SLOWEST", "server.artifacts.MAX_FILES"),
+        ),
+    ),
     ("log lines of a job", "a job", ("node.capped.MAX_LOG", "node.lines.MAX_LINE", "server.logs.PIECE")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (

@@ -226,9 +226,12 @@ def test_a_job_whose_records_cannot_be_read_fails_and_the_others_go_on(gated, tm
         bad = session.job(jobs["bad"]).job
         assert bad.state == "failed"
         assert "the server failed at this job" in bad.cause
-        for _ in range(4):  # and so it stays, over restarts
+        for spec in ("not JSON", "[1]", "[" * 100_000, '{"name": 1}'):  # and so it stays, over restarts
             federation.server.kill()
+            with sqlite3.connect(federation.server.kit / "work" / "convoy.sqlite") as ledger:
+                ledger.execute("UPDATE jobs SET spec = ? WHERE id = ?", (spec, jobs["bad"]))
             federation.server.start()
+            assert session.job(jobs["bad"]).job.cause == bad.cause
         for gate in gates.values():
             gate.wait()
             gate.open()

@@ -1,9 +1,11 @@
 """What a store of results has to do, whichever object store keeps it."""
 
+import errno
 import json
 from dataclasses import replace
 
 import numpy as np
+import obstore
 import pytest
 from obstore.store import MemoryStore
 from safetensors.numpy import load
@@ -16,6 +18,7 @@ from convoy.server.results import Results, open_results, write_rounds
 from convoy.server.start import needs_of
 from convoy.spec.job import read_job
 from convoy.store import arrays
+from convoy.wire import package
 
 J, K = "a" * 32, "ab" * 16
 SPEC = read_job("name: tumours\ntrainer: train.py\n", "job.yaml").to_json()
@@ -63,7 +66,7 @@ async def whole(results, job, name):
 
 async def test_a_job_leaves_its_last_and_its_best_model_rounds_metrics_settings_and_logs(results, files):
     job = made(files, (0, {}, False), (1, {"auc": 0.9}, True), (2, {"auc": 0.8}, False))
-    await results.keep(job, files)
+    await results.keep(job, files, print)
     names = ["best.safetensors", "job.json", "logs/site-1.log", "metrics.jsonl", "model.safetensors", "rounds.json"]
     assert await results.names(J) == names
     assert load(await whole(results, J, "model.safetensors"))["w"][0] == 2
@@ -77,49 +80,86 @@ async def test_a_job_leaves_its_last_and_its_best_model_rounds_metrics_settings_
 
 
 async def test_a_best_model_that_is_the_last_is_kept_once(results, files):
-    await results.keep(made(files, (0, {}, False), (1, {}, True)), files)
+    await results.keep(made(files, (0, {}, False), (1, {}, True)), files, print)
     assert "best.safetensors" not in await results.names(J)
 
 
 async def test_a_job_that_never_had_a_model_leaves_none(results, files):
-    await results.keep(made(files), files)
+    await results.keep(made(files), files, print)
     assert await results.names(J) == ["job.json", "logs/site-1.log", "metrics.jsonl", "rounds.json"]
 
 
 async def test_results_outlive_the_working_files(results, files):
-    await results.keep(made(files, (0, {}, False)), files)
+    await results.keep(made(files, (0, {}, False)), files, print)
     files.remove()
     assert load(await whole(results, J, "model.safetensors"))["w"].shape == (400_000,)
 
 
 async def test_keeping_a_job_again_changes_what_is_new_and_nothing_else(results, files):
     job = made(files, (0, {}, False))
-    await results.keep(job, files)
+    await results.keep(job, files, print)
     job.record = replace(job.record, cause="once more")
-    await results.keep(job, files)
+    await results.keep(job, files, print)
     assert len(await results.names(J)) == 5
     assert json.loads(await whole(results, J, "job.json"))["cause"] == "once more"
 
 
 async def test_a_large_file_comes_in_pieces(results, files):
-    await results.keep(made(files, (0, {}, False)), files)
+    await results.keep(made(files, (0, {}, False)), files, print)
     pieces = [len(piece) async for piece in results.read(J, "model.safetensors")]
     assert sum(pieces) > 1_600_000
     assert max(pieces) < 8 << 20
 
 
 async def test_jobs_are_told_apart_even_if_one_name_begins_with_the_other(results, files):
-    await results.keep(made(files, job=J), files)
-    await results.keep(made(files, (0, {}, False), job=K), files)
+    await results.keep(made(files, job=J), files, print)
+    await results.keep(made(files, (0, {}, False), job=K), files, print)
     assert "model.safetensors" not in await results.names(J)
     await results.remove(J, lambda: None)
     assert await results.names(J) == []
     assert "model.safetensors" in await results.names(K)
 
 
+async def test_artifacts_of_sites_are_kept_and_a_package_that_is_damaged_costs_that_site_alone(results, files):
+    files.artifacts.mkdir()
+    large = bytes(range(256)) * 12_000
+    listed = package.listing([("a b/loss.txt", 2), ("empty", 0), ("large.bin", len(large))])
+    files.package("site-1").write_bytes(listed + b"ok" + large)
+    files.package("site-2").write_bytes(package.listing([("good.txt", 3), ("zz.txt", 9)]) + b"short")
+    (files.artifacts / ".site-3.part").write_bytes(b"half")
+    said = []
+    await results.keep(made(files), files, said.append)
+    mine = [f"artifacts/site-1/{name}" for name in ("a b/loss.txt", "empty", "large.bin")]
+    assert await results.names(J) == [*mine, "job.json", "logs/site-1.log", "metrics.jsonl", "rounds.json"]
+    assert await whole(results, J, mine[0]) == b"ok"
+    assert await whole(results, J, mine[1]) == b""
+    assert await whole(results, J, mine[2]) == large
+    assert len(said) == 1
+    assert said[0].startswith("the artifacts of site-2 are not among the results: the artifacts of site-2 are damaged")
+
+
+async def test_artifacts_that_cannot_be_kept_to_the_last_are_not_kept_at_all(results, files, monkeypatch):
+    files.artifacts.mkdir()
+    files.package("site-1").write_bytes(package.listing([("a", 1), ("b", 1), ("c", 1)]) + b"abc")
+    put = obstore.put_async
+
+    async def full(store, path, file):
+        if path.endswith("/c"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        await put(store, path, file)
+
+    monkeypatch.setattr(obstore, "put_async", full)
+    said = []
+    await results.keep(made(files), files, said.append)
+    assert await results.names(J) == ["job.json", "logs/site-1.log", "metrics.jsonl", "rounds.json"]
+    assert said == [
+        "the artifacts of site-1 are not among the results: no room for the results: [Errno 28] No space left on device"
+    ]
+
+
 async def test_what_is_not_there_is_not_found(results, files):
     assert await results.names(J) == []
-    await results.keep(made(files), files)
+    await results.keep(made(files), files, print)
     for job, name in ((J, "model.safetensors"), (K, "job.json"), (J, "logs")):
         with pytest.raises(NotFound):
             await whole(results, job, name)
@@ -136,4 +176,4 @@ async def test_a_store_that_takes_nothing_is_named(files, tmp_path):
     place.rmdir()
     place.write_text("a file where the folder was")
     with pytest.raises(Unreachable, match="the store of results does not answer"):
-        await results.keep(made(files, (0, {}, False)), files)
+        await results.keep(made(files, (0, {}, False)), files, print)

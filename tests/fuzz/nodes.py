@@ -17,6 +17,7 @@ from convoy.node.process import Ending
 from convoy.node.supervisor import Supervisor
 from convoy.pods.link import PodLink
 from convoy.pods.worker import POD, PodWorker
+from convoy.server.artifacts import Artifacts
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
@@ -113,7 +114,8 @@ def server():
     roll = Roll(Federation(PROJECT, 1, {}), world()[1].pem)
     peer = Peer(HERE, 1.0, 2e9, renews=False)
     registry = SimpleNamespace(roll=roll, renewed=lambda _, request: (enrolment.requested_key(request), (peer, b""))[1])
-    made = Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, registry, idle)
+    artifacts = Artifacts(machine.state, made, transfers.pump, 1 << 20, lambda: 1 << 30)
+    made = Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, registry, idle, artifacts)
     return made, line, Standing(machine.state, roll, peer)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import io
 import json
 import tempfile
 import zipfile
@@ -359,8 +360,23 @@ def ups():
         pb.Opening(hello=pb.Hello(version="1", cpu=1.0, memory=1, gpu=0.0, jobs=[JOB], process="p")),
         pb.Opening(pull=pb.PullRequest(job=JOB, digest=model, ranges=[pb.Range(start=0, end=9)])),
         pb.Opening(push=pb.PushHead(job=JOB, question="1.0", digest="0" * 64)),
+        pb.Opening(artifacts=pb.ArtifactsHead(job=JOB, digest="0" * 64, size=9)),
     ):
         yield b"\xff" + first.SerializeToString()
+
+
+def artifacts(data: bytes) -> None:
+    """The package of what a trainer left, as a server gets it from a site."""
+    from convoy.wire import package
+
+    package.files_of(io.BytesIO(data), len(data), SITE)
+
+
+def packages():
+    from convoy.wire import package
+
+    yield package.listing([])
+    yield package.listing([("a/b.txt", 3), ("c", 0)]) + b"abc"
 
 
 def down(data: bytes) -> None:
@@ -518,6 +534,7 @@ TARGETS = {
     "federation": Target(federation, federations_),
     "audit": Target(entry, entries),
     "up": Target(up, ups),
+    "artifacts": Target(artifacts, packages),
     "down": Target(down, downs),
     "flow": Target(flow, flows_),
     "pod": Target(pod, pods_),

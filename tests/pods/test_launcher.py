@@ -13,6 +13,7 @@ from convoy.errors import JobFailed, NotAllowed, Refused, Unreachable
 from convoy.node.launcher import Order
 from convoy.pods import worker as workers
 from convoy.pods.api import Gone
+from convoy.pods.objects import LAUNCH
 from convoy.pods.runner import Pass
 from convoy.site.trainer import Trainer
 from convoy.store import arrays
@@ -282,6 +283,28 @@ async def test_whatever_the_api_server_says_to_a_watch_the_node_and_its_workers_
     (pod,) = cluster.processes
     cluster.tell(pod, {"phase": "Failed", "reason": "Evicted"})
     assert (await site.train(site.model(2), 2)).answer.weight == 7, "what comes after the fault is heard"
+    assert len(cluster.processes) == 2
+
+
+FOUL = {
+    "no metadata": {},
+    "metadata that is a list": {"metadata": []},
+    "labels that are a text": {"metadata": {"resourceVersion": "1", "labels": "x"}},
+    "a status that is a number": {"status": 3},
+    "states that are texts": {"status": {"phase": "Failed", "containerStatuses": ["x"], "conditions": "x"}},
+}
+
+
+@pytest.mark.parametrize("said", FOUL)
+async def test_whatever_the_api_server_shows_of_a_pod_the_node_and_its_workers_go_on(away, said):
+    site, cluster = away()
+    assert (await site.train(site.model(1))).answer.weight == 7
+    (pod,) = cluster.processes
+    meta = {"resourceVersion": "1", "labels": {LAUNCH: pod}}
+    cluster.told.put_nowait(("MODIFIED", {"metadata": meta, **FOUL[said]}))
+    cluster.tell(pod, {"phase": "Failed", "reason": "Evicted"})
+    assert await cluster.removed.get() == pod, "what comes after the fault is heard"
+    assert (await site.train(site.model(2), 2)).answer.weight == 7
     assert len(cluster.processes) == 2
 
 

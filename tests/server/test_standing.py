@@ -32,6 +32,7 @@ OPENINGS = {
     "hello": pb.Opening(hello=pb.Hello(process="p")),
     "pull": pb.Opening(pull=pb.PullRequest(job=JOB, digest="0" * 64)),
     "push": pb.Opening(push=pb.PushHead(job=JOB, question="1.0", digest="0" * 64)),
+    "artifacts": pb.Opening(artifacts=pb.ArtifactsHead(job=JOB, digest="0" * 64, size=9)),
 }
 LOSSES = {
     "revoked": lambda world: world.roll.revoke(SITE, time.time()),
@@ -72,7 +73,8 @@ def world():
     transfers = SimpleNamespace(**{name: notes(name) for name in ("offer", "pull", "push", "pullable", "wanted")})
     registry = SimpleNamespace(roll=roll, renewed=notes("certificate"), signed=b"")
     audit = SimpleNamespace(note=notes("audit"), note_some=lambda *_: None)
-    made = Sessions("clinics", "1", state, Hub(), transfers, notes("event"), notes("log"), registry, audit)
+    artifacts = SimpleNamespace(take=notes("artifacts"))
+    made = Sessions("clinics", "1", state, Hub(), transfers, notes("event"), notes("log"), registry, audit, artifacts)
     standing = Standing(state, roll, Peer(SITE, 1.0, 2e9, renews=True))
     return SimpleNamespace(sessions=made, state=state, roll=roll, standing=standing, done=done)
 

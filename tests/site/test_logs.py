@@ -24,10 +24,10 @@ def sent(line) -> bytes:
 async def test_nothing_leaves_before_the_policy_has_been_asked(line, tmp_path):
     log = JobLog("j", "site-1", tmp_path, line)
     log.print(b"early\n")
-    log.close()
+    await log.close()
     assert sent(line) == b""
     log.open(leaves=True)
-    log.close()
+    await log.close()
     assert sent(line).endswith(b" early\n")
 
 
@@ -35,7 +35,7 @@ async def test_what_is_not_gone_yet_stays_when_the_policy_has_changed_and_that_i
     log = JobLog("j", "site-1", tmp_path, line)
     log.open(leaves=True)
     log.print(b"one\n")
-    log.close()
+    await log.close()
     first = sent(line)
     log.print(b"two\n")  # while the server is away
     for _ in range(2):  # and the site starts anew
@@ -43,7 +43,7 @@ async def test_what_is_not_gone_yet_stays_when_the_policy_has_changed_and_that_i
         log.resumed(len(first))
         log.open(leaves=False)
         log.print(b"three\n")
-        log.close()
+        await log.close()
         said = sent(line)
         assert said.endswith(b"convoy: the log stays at site-1\n")
         assert said.count(b"\n") == 1

@@ -1,6 +1,7 @@
 """A site keeps its own word when the server lies: real TLS, a real site process, a server that is not ours."""
 
 import asyncio
+import os
 import time
 from contextlib import asynccontextmanager
 
@@ -14,6 +15,7 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import tls
 from convoy.wire.door import Door, bound
 from convoy.wire.stream import speak
+from tests.attacks.test_floods import resident
 from tests.federation import Federation
 from tests.trust.tampered import WAYS, nine_ways
 
@@ -39,6 +41,8 @@ class Liar:
         self.heard: asyncio.Queue[pb.Up] = asyncio.Queue()
         self.hellos: asyncio.Queue[pb.Hello] = asyncio.Queue()
         self.says: asyncio.Queue[pb.Down | None] = asyncio.Queue()
+        self.listens = asyncio.Event()
+        self.listens.set()
 
     async def serve(self, stream):
         opening = await stream.read(pb.Opening)
@@ -53,7 +57,7 @@ class Liar:
         await stream.write(pb.Verdict(), pb.Down(welcome=pb.Welcome(version="lies")))
         async with asyncio.TaskGroup() as group:
             speaking = group.create_task(speak(stream, self.says, pb.Down(ping=pb.Ping())))
-            while (up := await stream.read(pb.Up)) is not None:
+            while await self.listens.wait() and (up := await stream.read(pb.Up)) is not None:
                 self.heard.put_nowait(up)
             speaking.cancel()
 
@@ -62,9 +66,9 @@ class Liar:
 
 
 @asynccontextmanager
-async def lied_to(tmp_path):
+async def lied_to(tmp_path, settings=""):
     """A site whose server lies."""
-    federation = Federation(tmp_path / "fed", sites=1)
+    federation = Federation(tmp_path / "fed", sites=1, settings=settings)
     kit, liar, site = read_kit(federation.prod / "server"), Liar(), federation.nodes["site-1"]
     kit.work.mkdir()
     issuing = Issuing(kit, print)
@@ -210,3 +214,63 @@ async def test_a_certificate_that_nobody_asked_for_ends_the_session_and_changes_
             liar.says.put_nowait(pb.Down(certificate=pb.Certificate(pem=pem)))
             await liar.hellos.get()  # it hung up, and came back with what it had
         assert not (federation.nodes["site-1"].kit / "work" / "identity.pem").exists()
+
+
+FOUL = {
+    "federation.json": pb.Down(federation=pb.Federation(json=b"{}")),
+    "pending.key": pb.Down(renew=pb.Renew()),
+}
+
+
+@pytest.mark.parametrize("file", FOUL)
+async def test_an_error_that_nobody_foresaw_ends_the_session_and_not_the_site(file, tmp_path):
+    async with lied_to(tmp_path) as (federation, liar):
+        site = federation.nodes["site-1"]
+        (site.kit / "work" / file).mkdir()  # a node's own files are not folders
+        for _ in range(2):
+            liar.says.put_nowait(FOUL[file])
+            await liar.hellos.get()  # it hung up, and came back
+        assert site.process.poll() is None
+        log = site.log.read_text()
+        assert "Traceback" in log
+        assert "IsADirectoryError" in log
+        assert "an error of this site" in log or file == "pending.key"
+        (site.kit / "work" / file).rmdir()
+        liar.says.put_nowait(pb.Down(renew=pb.Renew()))
+        assert (await liar.heard.get()).WhichOneof("it") == "request"
+
+
+LINES, WIDE = 200_000, 200  # 40 MB that a trainer prints: a log has some more
+TALKS = f"""
+for number in range({LINES}):
+    print(f"{{number:0{WIDE}}}")
+with open("GATE", "w") as arrived:
+    arrived.write("here")
+def train(task):
+    return task.model
+"""
+
+
+async def test_a_server_that_does_not_listen_has_the_log_later_and_costs_the_site_no_memory(tmp_path):
+    async with lied_to(tmp_path, "isolation: {write: [arrived]}") as (federation, liar):
+        site = federation.nodes["site-1"]
+        arrived = site.kit / "local" / "arrived"
+        os.mkfifo(arrived)
+        train = TALKS.replace("GATE", str(arrived)).encode()
+        data = packed(federation, files={"job.yaml": b"name: x\ntrainer: train.py:train\n", "train.py": train})
+        before = resident(site)
+        liar.listens.clear()
+        liar.says.put_nowait(start(data, job_of(federation, data)))
+        assert await asyncio.to_thread(arrived.read_text) == "here"
+        assert resident(site) - before < 32 << 20, "what is not sent yet is in the file"
+        liar.listens.set()
+        size, lines = 0, 0
+        while lines < LINES:
+            up = await liar.heard.get()
+            if up.HasField("log"):
+                assert up.log.offset == size, "no piece is missing"
+                size += len(up.log.data)
+                lines += up.log.data.count(b"\n")
+        liar.says.put_nowait(pb.Down(stop=pb.Stop(job=job_of(federation, data))))
+        while (await liar.heard.get()).WhichOneof("it") != "stopped":
+            pass

@@ -76,6 +76,13 @@ def test_what_a_file_does_not_say_is_the_default(tmp_path):
     assert (made.workflows, made.limits, made.leave) == (None, Limits(), Leave(logs=True, metrics=True))
 
 
+def test_artifacts_leave_up_to_a_number_of_bytes(tmp_path):
+    file = tmp_path / "policy.yaml"
+    for text, size in (("50Mi", 50 << 20), ("0", 0), ("1000", 1000)):
+        file.write_text(f"leave: {{artifacts: {text}}}\n")
+        assert read_policy(file).leave.artifacts == size
+
+
 def test_the_sample_says_the_defaults(tmp_path):
     made = policy(tmp_path, sample.POLICY)
     assert (made.run, made.workflows, made.limits, made.leave, made.filters) == (
@@ -126,6 +133,7 @@ def test_every_key_has_its_place(tmp_path):
         ("limits: {memory: lots}", "wanted a size"),
         ("leave: false", "wanted a mapping with logs, metrics"),
         ("leave: {logs: 'no'}", "wanted true or false"),
+        ("leave: {artifacts: true}", "wanted a size such as 512Mi or 8Gi"),
         ("leave: {log: true}", 'unknown key "log"'),
     ],
 )

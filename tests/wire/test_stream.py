@@ -217,6 +217,24 @@ async def test_a_bug_behind_the_door_ends_its_own_connection_alone(door):
         second.close()
 
 
+async def test_a_bug_in_front_of_the_door_costs_one_connection_and_the_next_is_let_in(door, monkeypatch):
+    enter, stumbles = doors.Waiting.enter, [KeyError("a bug")]
+
+    def stumble(self, who, end, where):
+        if stumbles:
+            raise stumbles.pop()
+        enter(self, who, end, where)
+
+    monkeypatch.setattr(doors.Waiting, "enter", stumble)
+    async with door(echo) as way:
+        with pytest.raises(Unreachable):
+            await way.dial()
+        stream = await way.dial()
+        await stream.write(pb.Up())
+        assert await stream.read(pb.Up) == pb.Up()
+        stream.close()
+
+
 async def test_a_door_that_nobody_can_come_to_any_more_ends_who_opened_it(identities):
     sock = doors.bound("127.0.0.1", 0, setting="none")
     with pytest.raises(ExceptionGroup) as told:  # noqa: PT012 - it comes out of the context

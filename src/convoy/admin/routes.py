@@ -17,6 +17,8 @@ from convoy.errors import NotFound
 from convoy.trust import bundle as bundles
 from convoy.trust import federation as federations
 
+SHOWN: Final = 30  # names of results in an error
+
 
 async def challenge(call: Call) -> Answer:
     """Say what a login must sign."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 NEWEST: Final = 100  # jobs that a list shows unless it is asked for more
 ROUND_HEADS: Final = ("round", "metrics", "", "took part (weight)", "left out")
 CAUSE: Final = 100  # characters of a job's cause in a row of the list; `show` has all of it
+SHOWN: Final = 30  # names of results; the model, the rounds and the logs of some sites
 
 
 async def submit(client: Client, screen: Screen, folder: Path, *, follow: bool = False) -> None:
@@ -66,6 +67,13 @@ async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = N
         screen.line(f"the newest {count}; all of them: convoy job list -n 0")
 
 
+def _listed(results: list[str]) -> str:
+    """Return the names of results for people: artifacts, of which there may be thousands, come last."""
+    ordered = sorted(results, key=lambda name: name.startswith("artifacts/"))
+    more = [f"and {len(ordered) - SHOWN} more (--json has all)"] if len(ordered) > SHOWN else []
+    return ", ".join(ordered[:SHOWN] + more)
+
+
 async def show(client: Client, screen: Screen, job: str) -> None:
     """Show a job: its newest rounds, who took part, who was left out and why, the traceback of a failure."""
     detail = await client.job(await client.find(job))
@@ -80,7 +88,7 @@ async def show(client: Client, screen: Screen, job: str) -> None:
             "ended": output.clock(record.ended_at),
             "workflow": f"{detail.spec.get('workflow', '')} {detail.spec.get('with') or ''}",
             "waiting for": awaited(record) or "-",
-            "results": ", ".join(detail.results) or "-",
+            "results": _listed(detail.results) or "-",
         }
     )
     screen.line()

@@ -94,9 +94,12 @@ class PodLauncher:
                         self._one(what, it)
                         backoff.reset()
                     await backoff.wait(self.leaving)
-            except (ConvoyError, KeyError, TypeError) as problem:
+            except ConvoyError as problem:
                 if not isinstance(problem, Gone):
                     structlog.get_logger().warning("pods are not watched", reason=errors.line(problem))
+                await backoff.wait(self.leaving)
+            except Exception as problem:  # noqa: BLE001 - the supervisor of the watch: no word of a cluster ends a node
+                structlog.get_logger().error("the watch over pods failed", exc_info=problem)
                 await backoff.wait(self.leaving)
 
     def _all(self, found: list[Any]) -> None:

@@ -65,6 +65,7 @@ _SERVER: Final = """\
 # database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace
 # site_certificate_life: 24h # lifetime of a certificate of a site or this server; renewed after half of it
 # admin_certificate_life: 8h # lifetime of an admin's certificate; after a longer absence an admin needs an invitation
+# artifacts: 1Gi             # bytes of artifacts/ that sites may send of one job, in equal parts for its sites
 # results: ""                # where results are stored: s3://…, gs://…, az://…; empty: a folder in the workspace
 """
 
@@ -102,8 +103,9 @@ run:
 # not do what is listed, no job runs.
 # isolation: [files, processes, network]
 
-# What may leave beside updates and their weights. logs: what a job prints, and its tracebacks.
-leave: {logs: true, metrics: true}
+# What may leave beside updates and their weights. logs: what a job prints, and its tracebacks. artifacts: bytes of what
+# a job wrote into its artifacts/, such as 50Mi, which then come with its results: whatever its code chose to write.
+leave: {logs: true, metrics: true, artifacts: 0}
 
 # Every update of every job passes these filters, from top to bottom. The default lets updates pass as they are.
 filters: []

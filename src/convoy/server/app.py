@@ -24,6 +24,7 @@ from convoy.node.process import Ending, Notes, say_ready, set_up, signals
 from convoy.node.supervisor import Supervisor
 from convoy.pods.choice import chosen
 from convoy.server import start
+from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
 from convoy.server.coordinator import ServerCoordinator
 from convoy.server.files import Workspace
@@ -72,6 +73,7 @@ class Shared:
     results: Results
     hub: Hub
     pump: Pump
+    artifacts: Artifacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,14 +190,30 @@ def _signing(kit: Kit) -> Issuing:
 
 def _shared(settings: Settings, state: State) -> Shared:
     """Build what the parts share."""
-    workspace = Workspace(settings.workspace)
+    workspace, pump = Workspace(settings.workspace), Pump()
+    free = partial(workspace.free, settings.disk_reserve)
     return Shared(
         state=state,
         workspace=workspace,
         book=Logbook(workspace),
         results=open_results(settings.results, settings.workspace / "results"),
         hub=Hub(),
-        pump=Pump(),
+        pump=pump,
+        artifacts=Artifacts(state, workspace, pump, settings.artifacts, free),
+    )
+
+
+def _transfers(shared: Shared, loop: Loop, supervisor: Supervisor, audit: Auditor) -> Transfers:
+    """Build what moves blobs."""
+    return Transfers(
+        state=shared.state,
+        workspace=shared.workspace,
+        hub=shared.hub,
+        post=loop.post,
+        check_room=loop.check_room,
+        pump=shared.pump,
+        supervisor=supervisor,
+        audit=audit,
     )
 
 
@@ -232,21 +250,13 @@ def _core(
         past=ledger.history.past,
     )
     audit = _auditor(kit, loop, shared.hub, ledger, contents)
-    transfers = Transfers(
-        state=shared.state,
-        workspace=workspace,
-        hub=shared.hub,
-        post=loop.post,
-        check_room=loop.check_room,
-        pump=shared.pump,
-        supervisor=supervisor,
-        audit=audit,
-    )
+    transfers = _transfers(shared, loop, supervisor, audit)
     performer = Performer(
         state=shared.state,
         workspace=workspace,
         hub=shared.hub,
         transfers=transfers,
+        artifacts=shared.artifacts,
         flows=flows,
         results=shared.results,
         supervisor=supervisor,
@@ -299,6 +309,7 @@ def _faces(
         logs=shared.book.of,
         registry=registry,
         audit=core.audit,
+        artifacts=shared.artifacts,
     )
     coordinator = ServerCoordinator(
         loop=core.loop,

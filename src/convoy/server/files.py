@@ -44,6 +44,15 @@ class JobFiles:
         return self.folder / "drafts"
 
     @property
+    def artifacts(self) -> Path:
+        """A package for each site whose trainer left something that came back."""
+        return self.folder / "artifacts"
+
+    def package(self, site: str) -> Path:
+        """The artifacts of one site."""
+        return self.artifacts / site
+
+    @property
     def blobs(self) -> BlobFolder:
         """The job's blobs."""
         return BlobFolder(self.folder / "blobs")
@@ -70,9 +79,10 @@ class JobFiles:
             sync_folder(folder)
 
     def sweep(self, *, models: bool = True) -> None:
-        """Remove the working files, and with `models` the blobs; bundle and logs stay until the job is deleted."""
+        """Remove the working files, with `models` blobs and packages too; bundle and logs stay until it is deleted."""
         if models:
             shutil.rmtree(self.folder / "blobs", ignore_errors=True)
+            shutil.rmtree(self.artifacts, ignore_errors=True)
         for folder in (self.code, self.out, self.drafts):
             shutil.rmtree(folder, ignore_errors=True)
 

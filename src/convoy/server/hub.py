@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Final
-
 import structlog
 
 from convoy.errors import NotAllowed
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.stream import Stream
-
-MAX_UNREAD: Final = 10_000  # messages for a site that does not read: it may hear them anew when it is back
-MAX_UNREAD_BYTES: Final = 64 << 20  # of these messages: a thousand tasks with small models
-
-
-class _Words(asyncio.Queue["pb.Down | None"]):
-    """A queue that knows how many bytes wait in it."""
-
-    size = 0
-
-    def _put(self, item: pb.Down | None) -> None:
-        super()._put(item)  # asyncio's own seam for other kinds of queues
-        self.size += 0 if item is None else item.ByteSize()
-
-    def _get(self) -> pb.Down | None:
-        item = super()._get()
-        self.size -= 0 if item is None else item.ByteSize()
-        return item
+from convoy.wire.words import Words
 
 
 class Line:
@@ -38,17 +18,17 @@ class Line:
         self.site = site
         self.process = process
         self.stream = stream
-        self.downs = _Words()
+        self.downs: Words[pb.Down] = Words()
         self._full = False
 
     def send(self, down: pb.Down) -> None:
         """Put a message on the line; a site that asks and asks and never reads loses it."""
-        count, size = self.downs.qsize(), self.downs.size
-        if count < MAX_UNREAD and size < MAX_UNREAD_BYTES:
+        if not self.downs.unread:
             self.downs.put_nowait(down)
         elif not self._full:
             self._full = True
-            structlog.get_logger().warning("a site is cut off", site=self.site, reason=f"{count} messages unread")
+            reason = f"{self.downs.qsize()} messages unread"
+            structlog.get_logger().warning("a site is cut off", site=self.site, reason=reason)
             self.stream.cut()
 
     def hang_up(self) -> None:

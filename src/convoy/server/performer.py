@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ from convoy.control.records import JobId, Question, Round, SiteName, Task
 from convoy.control.state import State
 from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.model import blob
+from convoy.node.lines import Stamper
 from convoy.node.supervisor import Supervisor
+from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace, sync_file
 from convoy.server.flows import Flows
@@ -35,6 +39,7 @@ class Performer:
     workspace: Workspace
     hub: Hub
     transfers: Transfers
+    artifacts: Artifacts
     flows: Flows
     results: Results
     supervisor: Supervisor
@@ -160,9 +165,10 @@ class Performer:
         problem, live = "", self.state.jobs.get(job)
         if live is None:
             return  # the server failed at it meanwhile, and it has ended so
+        await self.artifacts.settled(job, cut=live.record.outcome == "aborted")
         try:
             await self._write_rounds(job)
-            await self.results.keep(live, self.workspace.job(job))
+            await self.results.keep(live, self.workspace.job(job), partial(self._say, job))
         except ConvoyError as failed:
             if isinstance(failed, StorageFull):
                 if self.check_room():
@@ -185,6 +191,11 @@ class Performer:
                 await backoff.wait(never)
             else:
                 return
+
+    def _say(self, job: JobId, text: str) -> None:
+        """Tell those who read the server's log, and those who read the job's."""
+        self.note.warning(text, job=job)
+        self.logs_of(job).own().append(Stamper(time.time).lines(f"convoy: {text}\n".encode()))
 
     def _take_up(self) -> None:
         """The disk has room again: take up what waited for it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import time
@@ -9,19 +10,23 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import obstore
 from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from convoy import errors
 from convoy.control.records import Round
 from convoy.control.state import LiveJob
-from convoy.errors import NotFound, StorageFull, Unreachable
+from convoy.errors import ConvoyError, NotFound, StorageFull, Unreachable
 from convoy.server.files import JobFiles
+from convoy.server.views import spec_view
 from convoy.store.disk import FULL
+from convoy.wire import package
 
 ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, and the metrics of those committed
+PIECE: Final = 1 << 20  # bytes of an artifact that are in memory at once
 
 
 class Results:
@@ -32,10 +37,37 @@ class Results:
         self._store = store
         self._folder = folder
 
-    async def keep(self, job: LiveJob, files: JobFiles) -> None:
-        """Put everything that `names` lists; `write_rounds` comes first. Raises `StorageFull`, `Unreachable`."""
+    async def keep(self, job: LiveJob, files: JobFiles, say: Callable[[str], None]) -> None:
+        """Put everything that `names` lists; `write_rounds` comes first, and `say` hears which artifacts cannot be.
+
+        Raises `StorageFull`, `Unreachable`.
+        """
         with _reached():
             await self._put(job, files)
+        for site in sorted(path.name for path in files.artifacts.glob("[!.]*")):
+            try:
+                with _reached():
+                    await self._put_artifacts(job.record.id, site, files.package(site))
+            except ConvoyError as problem:
+                say(f"the artifacts of {site} are not among the results: {errors.line(problem)}")
+                await self._drop(f"{job.record.id}/{package.folder(site)}")
+        with _reached():
+            for log in sorted(files.logs.glob("*.log")):
+                await obstore.put_async(self._store, f"{job.record.id}/logs/{log.name}", log)
+
+    async def _put_artifacts(self, key: str, site: str, path: Path) -> None:
+        with path.open("rb") as file:
+            found = await asyncio.to_thread(package.files_of, file, os.fstat(file.fileno()).st_size, site)
+            for one in found:
+                pieces = _pieces(file, one) if one.size > PIECE else os.pread(file.fileno(), one.size, one.start)
+                await obstore.put_async(self._store, f"{key}/{package.folder(site)}{one.path}", pieces)
+
+    async def _drop(self, prefix: str) -> None:
+        """Remove what was put under a prefix, as far as that can be done."""
+        with suppress(ConvoyError), _reached():
+            async for page in obstore.list(self._store, prefix=prefix):
+                for item in page:
+                    await obstore.delete_async(self._store, item["path"])
 
     async def _put(self, job: LiveJob, files: JobFiles) -> None:
         key = job.record.id
@@ -43,8 +75,6 @@ class Results:
             if path.exists() and not self._linked(path, f"{key}/{name}"):
                 await obstore.put_async(self._store, f"{key}/{name}", path)
         await obstore.put_async(self._store, f"{key}/job.json", _record(job).encode())
-        for log in sorted(files.logs.glob("*.log")):
-            await obstore.put_async(self._store, f"{key}/logs/{log.name}", log)
 
     def _linked(self, path: Path, name: str) -> bool:
         """Give a file that never changes a second name in our folder; return whether that could be done."""
@@ -106,6 +136,12 @@ def open_results(url: str, folder: Path) -> Results:
     return Results(LocalStore(folder), folder)
 
 
+async def _pieces(file: BinaryIO, one: package.File) -> AsyncIterator[bytes]:
+    for start in range(one.start, one.start + one.size, PIECE):
+        size = min(PIECE, one.start + one.size - start)
+        yield await asyncio.to_thread(os.pread, file.fileno(), size, start)
+
+
 def _models(job: LiveJob, files: JobFiles) -> list[tuple[str, Path]]:
     if job.last is None:
         return []
@@ -139,6 +175,6 @@ def write_rounds(rounds: Iterable[Round], files: JobFiles) -> None:
 
 
 def _record(job: LiveJob) -> str:
-    spec = json.loads(job.record.spec)  # it ends with these results: its state is its outcome
-    record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}
+    spec = spec_view(job.record.spec)
+    record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}  # it ends now
     return json.dumps(record, indent=1)

@@ -17,6 +17,7 @@ from convoy.control import events
 from convoy.control.records import JobId, SiteName, are_names
 from convoy.control.state import State
 from convoy.errors import ConvoyError, NotAllowed, RemoteFault
+from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
 from convoy.server.hub import Hub, Line
 from convoy.server.lease import Lease
@@ -70,6 +71,7 @@ class Sessions:
     logs: Callable[[str], JobLogs]
     registry: Registry
     audit: Auditor
+    artifacts: Artifacts
     open: dict[SiteName, set[Stream]] = field(default_factory=dict)
     budgets: dict[SiteName, Budgeted] = field(default_factory=dict)  # over all connections of each
 
@@ -167,8 +169,10 @@ class Sessions:
                 return self.transfers.pull(site, opening.pull, self.transfers.pullable(site, opening.pull), stream)
             case "push":
                 return self.transfers.push(self.transfers.wanted(site, opening.push), stream)
+            case "artifacts":
+                return self.artifacts.take(site, opening.artifacts, stream)
             case _:
-                raise RemoteFault("a connection opens with hello, pull or push")
+                raise RemoteFault("a connection opens with hello, pull, push or artifacts")
 
     async def _session(self, line: Line, standing: Standing, joined: events.SiteJoined) -> bool:
         """Hold one site's line until either side hangs up."""

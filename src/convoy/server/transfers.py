@@ -30,6 +30,7 @@ from convoy.wire.pump import Moved, Pump
 from convoy.wire.stream import Stream
 
 MAX_RANGES: Final = blob.MAX_TENSORS // 2 + 1  # of one pull: every second tensor, for neighbours are joined
+LARGE: Final = 64 << 10  # bytes of a header: some 400 tensors, which take 20 ms to parse
 MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather
 
 
@@ -84,6 +85,7 @@ class Transfers:
     _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, question, site)
     _queued: dict[tuple[str, str], list[tuple[SiteName, Offer]]] = field(default_factory=lambda: defaultdict(list))
     _stalled: list[tuple[SiteName, Offer]] = field(default_factory=list)  # until the disk has room
+    _parsing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of a large header: one at a time
     _damaged: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))  # times, by arrival
 
     # ---- updates in ------------------------------------------------------------------------------------------
@@ -126,12 +128,10 @@ class Transfers:
             self._done(site, offer)
             return
         folder = self.workspace.job(offer.job).blobs
-        header = offer.update.whole or offer.update.header
-        layout = blob.parse(header[: blob.header_length(header[:8])], expect=digest)
-        if question.reply is None:
-            schema.check_layout(layout, folder.read_header(question.model))
-        else:
-            reply.check_layout(layout, question.reply, question.reply_bytes)
+        layout = await self._laid_out(offer.update, folder.read_header(question.model), question)
+        if not self._asks(site, offer, question):  # that may have changed meanwhile
+            await self._offered(site, offer)
+            return
         holder = holders.answer(offer.question, site)
         if folder.hold(holder, digest):
             await self._accept(site, offer, question)
@@ -157,6 +157,22 @@ class Transfers:
         self._arrivals[key] = Arrival(site, offer, question, receiver)
         ranges = [pb.Range(start=start, end=end) for start, end in receiver.ranges]
         self.hub.send(site, pb.Down(want=pb.Want(job=offer.job, question=offer.question, ranges=ranges)))
+
+    async def _laid_out(self, update: pb.Blob, base: blob.Layout, question: Question) -> blob.Layout:
+        """Return the layout of an offered update; a large header is parsed beside everything else."""
+        if len(update.header) < LARGE:
+            return _layout(update, base, question)
+        async with self._parsing:
+            return await asyncio.to_thread(_layout, update, base, question)
+
+    def _asks(self, site: SiteName, offer: Offer, record: Question) -> bool:
+        """Whether what an offer answers is still asked, of a site that is still there."""
+        job = self.state.jobs.get(JobId(offer.job))
+        question = None if job is None else job.questions.get(offer.question)
+        if question is None or question.record is not record or site not in self.hub.lines:
+            return False
+        task = question.tasks.get(site)
+        return task is not None and task.state == "open"
 
     def wanted(self, site: SiteName, head: pb.PushHead) -> Arrival:
         """Return the update whose bytes a site brings. Raises `NotAllowed` for bytes that nobody wanted."""
@@ -314,6 +330,17 @@ class Transfers:
             self.sent += layout.size
             return pb.Blob(digest=digest, size=layout.size, whole=folder.path(digest).read_bytes())
         return pb.Blob(digest=digest, size=layout.size, header=layout.header)
+
+
+def _layout(update: pb.Blob, base: blob.Layout, question: Question) -> blob.Layout:
+    """Return the layout of an offered update. Raises `RemoteFault`, and `Refused` where it is not what is asked for."""
+    header = update.whole or update.header
+    layout = blob.parse(header[: blob.header_length(header[:8])], expect=update.digest)
+    if question.reply is None:
+        schema.check_layout(layout, base)
+    else:
+        reply.check_layout(layout, question.reply, question.reply_bytes)
+    return layout
 
 
 def _check_ranges(ranges: Collection[pb.Range]) -> None:

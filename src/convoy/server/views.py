@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -52,6 +53,15 @@ def _line(record: Job, *, cause: str, round_: int, metrics: dict[str, float], wa
         metrics=metrics,
         patience_out=record.state == "failed" and PATIENCE in record.cause,
     )
+
+
+def spec_view(text: str) -> dict[str, object]:
+    """Return a job.yaml as it is stored; nothing where that is not readable: the rest of the job is shown."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def member_views(state: State, members: Iterable[Member], *, over: bool) -> list[views.MemberView]:

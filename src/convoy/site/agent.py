@@ -123,7 +123,7 @@ class Agent:
     async def stay_connected(self) -> None:
         """Hold the line; when it breaks, open it again after a jittered wait that doubles while that is in vain."""
         self._find()
-        absent, refused = Backoff(), Backoff(REFUSED_S)
+        absent, refused, failed = Backoff(), Backoff(REFUSED_S), Backoff(REFUSED_S)
         while not self.site.kit.enrolled and not self.ending.event.is_set():
             await self._enrol(absent)
         while not self.ending.event.is_set():  # a site that leaves does not come back
@@ -140,6 +140,11 @@ class Agent:
                 self._trouble = f"{LOST}: {problem.why or problem.what}" if heard else self._absent(problem)
             except ConvoyError as problem:
                 self._trouble, wait = errors.line(problem), refused
+            except Exception as problem:  # the supervisor of the line: no word of a server ends its site
+                self.site.log.exception("the connection failed by an error of this site")
+                self._trouble, wait = f"this site failed at the connection: {type(problem).__name__}", failed
+            if wait is not failed:
+                failed.reset()
             self.site.log.warning("not connected", reason=self._trouble)
             await wait.wait(self.ending.event)
 
@@ -239,7 +244,7 @@ class Agent:
         """Hear what concerns who is who, and what can be proven."""
         match kind:
             case "renew":
-                self.group.create_task(self._renew())
+                await self._renew()  # one at a time, however often the server asks
             case "certificate":
                 self._certified(down.certificate.pem)
             case "federation":

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from convoy.spec.plain import one_line
+
 FOLDER: Final = "artifacts"  # in the folder that the trainer runs in, and in the node's workspace
 MAX_FILES: Final = 10_000  # of one job
 MAX_DEPTH: Final = 16  # folders below each other
@@ -31,9 +33,9 @@ class Left:
         if self.files:
             yield f"{self.files} files ({self.size} bytes) of {FOLDER}/ are kept at {site}: {target}"
         if self.refused:
-            yield f"not kept of {FOLDER}/: {_some(self.refused)}: not a regular file, or beyond the site's `artifacts`"
+            yield f"not kept of {FOLDER}/: {some(self.refused)}: not a regular file, or beyond the site's `artifacts`"
         if self.gone:
-            yield f"removed with the job: {_some(self.gone)}; what a trainer writes to {FOLDER}/ stays at {site}"
+            yield f"removed with the job: {some(self.gone)}; what a trainer writes to {FOLDER}/ stays at {site}"
 
 
 def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -> Left:
@@ -43,10 +45,10 @@ def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -
     opened but regular files.
     """
     kept, size, refused = 0, 0, []
-    for path in _files(code / FOLDER):
+    for path in files(code / FOLDER):
         shown = str(path.relative_to(code / FOLDER))
-        length = _length(path)
-        if length < 0 or size + length > most or kept == MAX_FILES:
+        here = length(path)
+        if here < 0 or size + here > most or kept == MAX_FILES:
             refused.append(shown)
             continue
         if not kept:
@@ -54,25 +56,25 @@ def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -
         target = home / name / shown
         target.parent.mkdir(parents=True, exist_ok=True)
         _copy(path, target)
-        kept, size = kept + 1, size + length
+        kept, size = kept + 1, size + here
     _make_room(home, name, most)
-    gone = (str(path.relative_to(code)) for path in _files(code) if FOLDER not in path.relative_to(code).parts[:1])
+    gone = (str(path.relative_to(code)) for path in files(code) if FOLDER not in path.relative_to(code).parts[:1])
     return Left(kept, size, tuple(refused), tuple(path for path in gone if path not in known))
 
 
-def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
+def files(folder: Path, depth: int = 0) -> Iterator[Path]:
     """Yield what is not a folder in a folder, in order; links are not followed."""
     if depth > MAX_DEPTH or folder.is_symlink() or not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():
             if path.name not in _CACHES:
-                yield from _files(path, depth + 1)
+                yield from files(path, depth + 1)
         else:
             yield path
 
 
-def _length(path: Path) -> int:
+def length(path: Path) -> int:
     """Return a regular file's length, -1 for anything else."""
     found = path.lstat()
     return found.st_size if stat.S_ISREG(found.st_mode) else -1
@@ -92,7 +94,7 @@ def _make_room(home: Path, name: str, most: int | None = None) -> None:
     if not home.is_dir():
         return
     folders = sorted((it for it in home.iterdir() if it.name != name), key=lambda it: it.stat().st_mtime)
-    sizes = {it: sum(_length(path) for path in _files(it)) for it in (*folders, home / name)}
+    sizes = {it: sum(length(path) for path in files(it)) for it in (*folders, home / name)}
     for folder in folders:
         if sum(sizes.values()) <= most:
             return
@@ -100,6 +102,7 @@ def _make_room(home: Path, name: str, most: int | None = None) -> None:
         del sizes[folder]
 
 
-def _some(names: Collection[str]) -> str:
-    shown = ", ".join(list(names)[:SHOWN])
+def some(names: Collection[str]) -> str:
+    """Return the first of these names, and how many more there are."""
+    shown = ", ".join(map(one_line, list(names)[:SHOWN]))
     return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown

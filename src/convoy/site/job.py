@@ -17,7 +17,7 @@ from convoy.errors import ConvoyError, NotAllowed, Refused, StorageFull
 from convoy.model import blob
 from convoy.node.launcher import Launcher, Order, Wants
 from convoy.node.supervisor import Supervisor
-from convoy.site import admission, artifacts, states
+from convoy.site import admission, artifacts, export, states
 from convoy.site.given import Given
 from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
@@ -112,7 +112,7 @@ class SiteJob:
         with self.site.supervisor.over(self.id):
             await self._live()
         await self._stop.wait()  # also after it has failed here
-        self._log.close()  # a trainer may have said something on its way out
+        await self._log.close()  # a trainer may have said something on its way out
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
 
@@ -126,6 +126,7 @@ class SiteJob:
             if self._trainer is not None:
                 await self._finish(self._trainer)
                 await self._keep_artifacts()
+                await export.send(self.id, self.folder, self.site.kit, self.site.line, self._say)
 
     async def _finish(self, trainer: Trainer) -> None:
         """End the trainer: of a completed job, what comes after its loop of tasks has the job's patience."""
@@ -138,10 +139,13 @@ class SiteJob:
         try:
             left = await asyncio.to_thread(artifacts.keep, self.folder / "code", home, self.id, self._files, most)
         except OSError as problem:  # a full disk, or a name that this file system does not take
-            self._log.print(f"convoy: the artifacts are not kept: {problem}\n".encode())
+            self._say(f"the artifacts are not kept: {problem}")
             return
         for line in left.lines(self.site.kit.name, home / self.id):
-            self._log.print(f"convoy: {line}\n".encode())
+            self._say(line)
+
+    def _say(self, line: str) -> None:
+        self._log.print(f"convoy: {line}\n".encode())
 
     def stop(self, finish_s: float = 0.0) -> None:
         """End the job here and remove its files; a trainer that has no task may work on for `finish_s`, once."""

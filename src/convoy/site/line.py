@@ -12,12 +12,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from convoy.errors import NotAllowed, RemoteFault, Unreachable
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.budget import Budget, Rate
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
 from convoy.wire.stream import Stream, hear, speak
+from convoy.wire.words import Words
 
 SERVER: Final = Rate(5000, 256 << 20, 4)  # 5,000 messages and 256 MiB a second of a server, 4 s of that at once
 
@@ -29,16 +32,28 @@ class Line:
     way: Way
     pump: Pump
     connected: asyncio.Event = field(default_factory=asyncio.Event)
-    _ups: asyncio.Queue[pb.Up | None] = field(default_factory=asyncio.Queue)
+    _ups: Words[pb.Up] = field(default_factory=Words)
+    _stream: Stream | None = None  # the line's own
     _open: set[Stream] = field(default_factory=set)  # in use
     _idle: list[Stream] = field(default_factory=list)
     _retired: int = 0  # times that what there was went out of use
     _budget: Budget = field(default_factory=lambda: Budget(SERVER))
 
     def send(self, up: pb.Up) -> None:
-        """Say something if the server listens."""
-        if self.connected.is_set():
+        """Say something if the server listens; one that does not read for long is left, and hears it all on return."""
+        if not self.connected.is_set() or (up.HasField("progress") and not self._ups.roomy):
+            return
+        if not self._ups.unread:
             self._ups.put_nowait(up)
+        elif self._stream is not None:
+            reason = f"the server has left {self._ups.qsize()} messages unread"
+            structlog.get_logger().warning("the line is cut", reason=reason)
+            self._stream.cut()
+            self._stream = None
+
+    async def room(self) -> None:
+        """Wait until the server has heard most of what was said, or does not listen any more."""
+        await self._ups.room()
 
     async def session(self, hello: pb.Hello) -> AsyncGenerator[pb.Down, None]:
         """Hold the line: yield what the server says until it hangs up.
@@ -46,7 +61,7 @@ class Line:
         Raises `Unreachable` when it is not there or gone, and `NotAllowed` or `RemoteFault` when it does not want us.
         """
         async with self._opened(pb.Opening(hello=hello)) as stream:
-            self._ups = asyncio.Queue()
+            self._ups, self._stream = Words(), stream
             self.connected.set()
             writer = asyncio.create_task(self._write(stream))
             try:
@@ -55,6 +70,8 @@ class Line:
                         yield down
             finally:
                 self.connected.clear()
+                self._stream = None
+                self._ups.end()
                 writer.cancel()
                 await asyncio.wait({writer})
                 for transfer in self._open:
@@ -78,11 +95,18 @@ class Line:
             await self.pump.receive(stream, sum(part.end - part.start for part in request.ranges), feed)
 
     async def push(self, head: pb.PushHead, path: str, ranges: Iterable[pb.Range]) -> None:
-        """Send byte ranges of a file. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
+        """Send byte ranges of a blob's file. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
+        await self._bring(pb.Opening(push=head), path, [(part.start, part.end) for part in ranges])
+
+    async def bring(self, head: pb.ArtifactsHead, path: str) -> None:
+        """Send a package of artifacts. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
+        await self._bring(pb.Opening(artifacts=head), path, [(0, head.size)])
+
+    async def _bring(self, opening: pb.Opening, path: str, ranges: Iterable[tuple[int, int]]) -> None:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            async with self._opened(pb.Opening(push=head)) as stream:
-                await self.pump.send(stream, file, [(part.start, part.end) for part in ranges])
+            async with self._opened(opening) as stream:
+                await self.pump.send(stream, file, ranges)
                 _demand(await stream.read(pb.Verdict))
         finally:
             os.close(file)

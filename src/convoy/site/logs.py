@@ -16,6 +16,7 @@ from convoy.site.line import Line
 from convoy.wire import convoy_pb2 as pb
 
 CHUNK: Final = 64 << 10  # bytes of log in one message
+LAST_S: Final = 30.0  # for the last words
 
 
 @dataclass(slots=True)
@@ -55,11 +56,13 @@ class JobLog:
         """Add what was printed, each line with its time."""
         self._write(self._stamp.lines(data))
 
-    def close(self) -> None:
-        """Send the last words."""
+    async def close(self) -> None:
+        """Send the last words, as far as the server takes them in time."""
         self._write(self._stamp.flush())
         self._target.close(self._stamp.now())
-        self._send()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_S):
+                await self._send()
 
     def resumed(self, offset: int) -> None:
         """The line is open again, and the server has so many bytes."""
@@ -71,7 +74,7 @@ class JobLog:
         while True:
             await self._news.wait()
             self._news.clear()
-            self._send()
+            await self._send()
 
     @property
     def _target(self) -> CappedLog:
@@ -81,10 +84,11 @@ class JobLog:
         self._target.append(lines)
         self._news.set()
 
-    def _send(self) -> None:
+    async def _send(self) -> None:
         while self._leaves is not None and self.line.connected.is_set() and (data := self._unsent()):
             self.line.send(pb.Up(log=pb.Log(job=self.job, offset=self.sent, data=data)))
             self.sent += len(data)
+            await self.line.room()  # the file holds what the server has no time for
 
     def _unsent(self) -> bytes:
         try:

@@ -44,6 +44,7 @@ class Leave:
 
     logs: bool = True  # what a job's code prints, its tracebacks and its errors' words
     metrics: bool = True
+    artifacts: int = 0  # bytes of one job's artifacts/ that go to the server
     weight: str = "exact"  # or "rounded" to one significant digit, or "fixed" to 1
     values: bool = True  # what a job's code says beside its arrays: text, JSON
     arrays: int = ARRAYS  # bytes of arrays that are not shaped like the model, such as the counts of a histogram
@@ -148,14 +149,24 @@ def _isolation(document: yamls.Document, listed: Any) -> tuple[str, ...]:
 
 def _limits(document: yamls.Document, given: Any) -> Limits:
     """Return the most that one job may ask for."""
-    found = {}
+    found: dict[str, float] = {}
     for key, value in _mapping(document, "limits", given, ("cpu", "memory", "gpu", "state")).items():
+        if key in _SIZES:
+            found[key] = _size(document, ("limits", key), value)
+            continue
         try:
-            found[key] = units.size_bytes(value) if key in _SIZES else _amount(value)
+            found[key] = _amount(value)
         except BadInput as problem:
-            wanted = "a size such as 512Mi or 8Gi" if key in _SIZES else "a number from 0 up"
-            raise _wrong(document, ("limits", key), value, wanted) from problem
+            raise _wrong(document, ("limits", key), value, "a number from 0 up") from problem
     return Limits(**found)
+
+
+def _size(document: yamls.Document, path: tuple[str, ...], value: Any) -> int:
+    """Return a number of bytes."""
+    try:
+        return units.size_bytes(value)
+    except BadInput as problem:
+        raise _wrong(document, path, value, "a size such as 512Mi or 8Gi") from problem
 
 
 def _amount(value: Any) -> float:
@@ -167,15 +178,11 @@ def _amount(value: Any) -> float:
 
 def _leave(document: yamls.Document, given: Any) -> Leave:
     """Return what may leave beside updates."""
-    found = dict(_mapping(document, "leave", given, ("logs", "metrics", "weight", "values", "arrays")))
+    found = _mapping(document, "leave", given, ("logs", "metrics", "weight", "values", "arrays", "artifacts"))
     for key, value in found.items():
-        if key == "arrays":
-            try:
-                found[key] = units.size_bytes(value)
-            except BadInput as problem:
-                raise _wrong(document, ("leave", key), value, "a size such as 64Ki or 16Mi; 0: nothing") from problem
-            continue
-        if key == "weight":
+        if key in {"arrays", "artifacts"}:
+            found[key] = _size(document, ("leave", key), value)
+        elif key == "weight":
             if value not in WEIGHTS:
                 raise _wrong(document, ("leave", key), value, " or ".join(WEIGHTS))
         elif not isinstance(value, bool):

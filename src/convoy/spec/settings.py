@@ -46,7 +46,7 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=dict)
     log_format: LogFormat = "text"
     disk_reserve: int = 256 << 20
-    artifacts: int = 1 << 30  # bytes of what trainers left in artifacts/, of all jobs together: the oldest go first
+    artifacts: int = 1 << 30  # bytes of artifacts/: a site keeps them of all jobs, a server takes them of each job
     site_certificate_life: float = 24 * 3600.0  # seconds
     admin_certificate_life: float = 8 * 3600.0
     launcher: str = "processes"  # where jobs' workers run: as this node's own processes, or as Kubernetes Jobs
@@ -246,7 +246,7 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "env": (_NODES, _words),
     "log_format": (_NODES, _format),
     "disk_reserve": (_NODES, units.size_bytes),
-    "artifacts": (("site",), units.size_bytes),
+    "artifacts": (_NODES, units.size_bytes),
     "isolation": (_NODES, _mapping),
     "custom_workflows": (("server",), _roles),
     "launcher": (_NODES, _launcher),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 MAX_PATH: Final = 1024  # bytes in UTF-8, of a whole path: a quarter of what Linux takes, below any folder of ours
@@ -16,24 +16,37 @@ _DEVICES: Final = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0
 
 def problem(listed: Sequence[str]) -> str:
     """Return what is wrong with a bundle's sorted list of paths, or "" if it is safe to unpack."""
+    return next((f"{path!r} {why}" for path, why in _judged(listed) if why), "")
+
+
+def refused(listed: Sequence[str]) -> dict[str, str]:
+    """Return why paths of a sorted list are not safe to unpack; without them the others are."""
+    return {path: why for path, why in _judged(listed) if why}
+
+
+def _judged(listed: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield each path and why it is not safe beside the safe ones before it, or ""."""
     folders: set[str] = set()
     files: set[str] = set()
     previous = ""
     for path in listed:
         why = _why_not(path)
         if why:
-            return f"{path!r} {why}"
+            yield path, why
+            continue
         if files and path <= previous:
-            return f"{path!r} follows {previous!r}: the list is not sorted, or contains a path twice"
+            yield path, f"follows {previous!r}: the list is not sorted, or contains it twice"
+            continue
         previous = path
         folded = _folded(path)
         parts = folded.split("/")
         above = {"/".join(parts[:depth]) for depth in range(1, len(parts))}
         if folded in files or folded in folders or above & files:
-            return f"{path!r} is in the list twice for a file system that ignores case or Unicode forms"
+            yield path, "is in the list twice for a file system that ignores case or Unicode forms"
+            continue
         files.add(folded)
         folders |= above
-    return ""
+        yield path, ""
 
 
 def _folded(path: str) -> str:

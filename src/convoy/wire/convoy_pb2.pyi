@@ -105,14 +105,16 @@ class Answer(_message.Message):
     def __init__(self, question: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., value: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ...) -> None: ...
 
 class Opening(_message.Message):
-    __slots__ = ("hello", "pull", "push")
+    __slots__ = ("hello", "pull", "push", "artifacts")
     HELLO_FIELD_NUMBER: _ClassVar[int]
     PULL_FIELD_NUMBER: _ClassVar[int]
     PUSH_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     pull: PullRequest
     push: PushHead
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pull: _Optional[_Union[PullRequest, _Mapping]] = ..., push: _Optional[_Union[PushHead, _Mapping]] = ...) -> None: ...
+    artifacts: ArtifactsHead
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pull: _Optional[_Union[PullRequest, _Mapping]] = ..., push: _Optional[_Union[PushHead, _Mapping]] = ..., artifacts: _Optional[_Union[ArtifactsHead, _Mapping]] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("fault", "reason")
@@ -452,6 +454,30 @@ class PushHead(_message.Message):
     question: str
     digest: str
     def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+
+class ArtifactsHead(_message.Message):
+    __slots__ = ("job", "digest", "size")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    digest: str
+    size: int
+    def __init__(self, job: _Optional[str] = ..., digest: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
+
+class ArtifactList(_message.Message):
+    __slots__ = ("files",)
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    files: _containers.RepeatedCompositeFieldContainer[Artifact]
+    def __init__(self, files: _Optional[_Iterable[_Union[Artifact, _Mapping]]] = ...) -> None: ...
+
+class Artifact(_message.Message):
+    __slots__ = ("path", "size")
+    PATH_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    path: str
+    size: int
+    def __init__(self, path: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class WorkerUp(_message.Message):
     __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "history", "wholes")

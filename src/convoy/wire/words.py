@@ -1,0 +1,62 @@
+"""What waits to be said to a peer: a queue that knows its bytes, for a peer may read slowly or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol, TypeVar
+
+MAX_UNREAD: Final = 10_000  # messages for a peer that does not read: it may hear them anew when it is back
+MAX_UNREAD_BYTES: Final = 64 << 20  # of these messages: a thousand tasks with small models
+ROOM: Final = 1 << 20  # bytes that wait at the most before what can wait elsewhere joins them
+
+
+class _Sized(Protocol):
+    def ByteSize(self) -> int: ...  # noqa: N802 - protobuf's name
+
+
+M = TypeVar("M", bound=_Sized)
+
+
+class Words(asyncio.Queue["M | None"]):
+    """A queue of messages; None ends it."""
+
+    def __init__(self) -> None:
+        """Begin with nothing to say."""
+        super().__init__()
+        self.size = 0  # bytes
+        self._room = asyncio.Event()
+        self._room.set()
+
+    @property
+    def unread(self) -> bool:
+        """Whether more waits than a peer may leave unread."""
+        return self.qsize() >= MAX_UNREAD or self.size >= MAX_UNREAD_BYTES
+
+    @property
+    def roomy(self) -> bool:
+        """Whether so little waits that something less important may join it."""
+        return self._room.is_set()
+
+    async def room(self) -> None:
+        """Wait until little waits, or nobody speaks any more."""
+        await self._room.wait()
+
+    def end(self) -> None:
+        """Nobody speaks any more."""
+        self._room.set()
+
+    def _put(self, item: M | None) -> None:
+        super()._put(item)  # asyncio's own seam for other kinds of queues
+        self._count(0 if item is None else item.ByteSize())
+
+    def _get(self) -> M | None:
+        item = super()._get()
+        self._count(0 if item is None else -item.ByteSize())
+        return item
+
+    def _count(self, size: int) -> None:
+        self.size += size
+        if self.size < ROOM:
+            self._room.set()
+        else:
+            self._room.clear()
