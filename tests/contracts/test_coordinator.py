@@ -12,6 +12,7 @@ from convoy.admin.port import Person
 from convoy.control import effects, events
 from convoy.control.records import SiteName
 from convoy.errors import NotAllowed, NotFound, Refused, RemoteFault
+from convoy.server.results import write_rounds
 from convoy.spec.kit import read_kit
 from convoy.store import arrays
 from convoy.trust import audit, bundle, folders, roll
@@ -82,6 +83,8 @@ class Server:
                 self._flows["results", job] = asyncio.create_task(self._keep(job))
             case effects.Sweep(job=job):
                 self.coordinator.logs_of(job).wake()
+            case effects.Retire(job=job):
+                self._soon(events.Retired(job))
 
     def _soon(self, event):
         asyncio.get_running_loop().call_soon(self.coordinator.loop.post, event)
@@ -101,7 +104,9 @@ class Server:
 
     async def _keep(self, job):
         made = self.coordinator
-        await made.results.keep(made.loop.machine.state.jobs[job], made.workspace.job(job))
+        files = made.workspace.job(job)
+        write_rounds(made.reader.history.every_round(job), files)
+        await made.results.keep(made.loop.machine.state.jobs[job], files, print)
         made.loop.post(events.ResultsKept(job))
 
     async def note(self, count):

@@ -42,10 +42,10 @@ async def test_a_server_that_leaves_too_much_unread_loses_the_line_once_and_noth
     session = asyncio.create_task(anext(line.session(pb.Hello()), None))
     await line.connected.wait()
     for _ in range(MAX_UNREAD):
-        line.send(pb.Up(offer=pb.Offer(job="j", question="1.0")))
+        line.send(pb.Up(offer=pb.Offer(job="j", answer=pb.Answer(question="1.0"))))
     assert (way.cuts, line._ups.qsize()) == (0, MAX_UNREAD)
-    line.send(pb.Up(offer=pb.Offer(job="j", question="1.0")))
-    line.send(pb.Up(offer=pb.Offer(job="j", question="1.0")))
+    line.send(pb.Up(offer=pb.Offer(job="j", answer=pb.Answer(question="1.0"))))
+    line.send(pb.Up(offer=pb.Offer(job="j", answer=pb.Answer(question="1.0"))))
     assert (way.cuts, line._ups.qsize()) == (1, MAX_UNREAD)
     assert await session is None
     assert not line.connected.is_set()
@@ -57,7 +57,7 @@ async def test_what_can_be_left_out_is_and_answers_are_not():
     line.send(pb.Up(log=pb.Log(job="j", data=bytes(ROOM))))
     waiting = asyncio.create_task(line.room())
     line.send(pb.Up(progress=pb.Progress(job="j")))
-    line.send(pb.Up(offer=pb.Offer(job="j", question="1.0")))
+    line.send(pb.Up(offer=pb.Offer(job="j", answer=pb.Answer(question="1.0"))))
     assert line._ups.qsize() == 2
     assert not waiting.done()
     line._ups.get_nowait()
