@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import operator
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -47,6 +48,7 @@ class Turns:
         self.uncounted: dict[str, str] = {}  # in this round: the sites whose answers the workflow left out, and why
         self.folded: list[str] = []  # in this round: the questions that outlive their rounds and were answered
         self.waiting = list(past.waiting)
+        self._used = _used(past.waiting)
         self.carrier = carrier
         self._say = log
         self._committed, self._model, self._state = past.committed, past.model, past.state
@@ -66,7 +68,7 @@ class Turns:
         self._total = count
         for number in range(self._committed + 1, count + 1):
             self._round = number
-            self._asked = self._numbers_used(number)
+            self._asked = self._used.get(number, 0)
             self.uncounted.clear()
             self.folded.clear()
             turn = Round(number, count, self._model, self._state, self._keep)
@@ -76,11 +78,6 @@ class Turns:
                     f"the workflow left round {number} without a commit",
                     fix="end each round with `await round.commit(arrays)`; round.model, if nothing is to change",
                 )
-
-    def _numbers_used(self, number: int) -> int:
-        """Return how many questions of this round an earlier process has asked that may still be open."""
-        mine = [one.id.split(".") for one in self.waiting if one.round == number]
-        return max((int(place) + 1 for _, place in mine), default=0)
 
     async def _keep(self, turn: Round, arrays: Any, state: Any, metrics: Mapping[str, float], best: bool) -> None:
         if turn.number != self._committed + 1:
@@ -189,6 +186,7 @@ class TurnStream:
         self._turns, self._kind, self._options = turns, kind, options
         self._open: dict[str, Question] = {}  # by id
         self._heard: asyncio.Queue[Heard | Ended] = asyncio.Queue()
+        self._come: deque[tuple[Question, Heard]] = deque()  # answers that are not taken yet
         _question((turns.job.id, "0.0", 0, 0), kind, **options)  # options that cannot be are told at once
         mine = [one for one in turns.waiting if one.kind == kind]
         turns.waiting = [one for one in turns.waiting if one.kind != kind]
@@ -201,30 +199,40 @@ class TurnStream:
         A site that fails is asked again in the next round. Raises `NotEnough` once no site is left that works.
         """
         self.left_out.clear()
+        while not self._heard.empty():
+            self._hear(self._heard.get_nowait())
         await self._busy(model, [])
         while count > 0:
-            if not self._open and self._heard.empty():
-                said = "; ".join(f"{site}: {why}" for site, why in sorted(self.left_out.items()))
-                raise NotEnough(f"no site works on {self._kind!r} questions any more" + (f" ({said})" if said else ""))
-            heard = await self._heard.get()
-            if isinstance(heard, Ended):
-                unanswered = self._open.pop(heard.question, None)
-                if unanswered is not None:
-                    self.left_out[unanswered.sites[0]] = heard.error
-                continue
-            question = self._open.pop(heard.answer.question)
-            if heard.left_out:
-                self.left_out[heard.site] = heard.left_out
-                continue
+            while not self._come:
+                if not self._open and self._heard.empty():
+                    said = "; ".join(f"{site}: {why}" for site, why in sorted(self.left_out.items()))
+                    more = f" ({said})" if said else ""
+                    raise NotEnough(f"no site works on {self._kind!r} questions any more{more}")
+                self._hear(await self._heard.get())
+            question, heard = self._come.popleft()
             count -= 1
             self._turns.folded.append(question.id)
             if count:
                 await self._busy(model, [heard.site])
             yield self._turns.update(question, heard, self.left_out)
 
+    def _hear(self, heard: Heard | Ended) -> None:
+        """Sort what has come: an answer waits for its turn, a site that failed has nothing to do."""
+        if isinstance(heard, Ended):
+            unanswered = self._open.pop(heard.question, None)
+            if unanswered is not None:
+                self.left_out[unanswered.sites[0]] = heard.error
+            return
+        question = self._open.pop(heard.answer.question)
+        if heard.left_out:
+            self.left_out[heard.site] = heard.left_out
+        else:
+            self._come.append((question, heard))
+
     async def _busy(self, model: Any, only: Sequence[str]) -> None:
         """Give each site a question that has none; `only`: these sites, else all."""
-        working = {site for question in self._open.values() for site in question.sites}
+        asked = [*self._open.values(), *(question for question, _ in self._come)]
+        working = {site for question in asked for site in question.sites}
         for site in only or await self._turns.sites():
             if site not in working:
                 question = self._turns.question(
@@ -235,6 +243,14 @@ class TurnStream:
     def _ask(self, question: Question, model: Any) -> None:
         self._open[question.id] = question
         self._turns.carrier.ask(question, model, self._heard.put_nowait)
+
+
+def _used(waiting: Sequence[Question]) -> dict[int, int]:
+    """Return for each round the first number that no question of an earlier process has."""
+    used: dict[int, int] = {}
+    for question in waiting:
+        used[question.round] = max(used.get(question.round, 0), int(question.id.partition(".")[2]) + 1)
+    return used
 
 
 def _model(arrays: Any, what: str) -> Model:
