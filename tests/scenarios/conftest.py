@@ -21,7 +21,7 @@ import convoy
 
 
 def initial():
-    return {"w": np.zeros(SIZE, np.float32), "questions": np.zeros(1, np.int64)}
+    return {"w": np.zeros(SIZE, np.float32), "steps": np.zeros(1, np.int64)}
 
 
 @convoy.train
@@ -35,7 +35,7 @@ def train(task):
     dice = np.random.default_rng([task.round, sum(map(ord, task.site))])
     w = task.model["w"] + dice.standard_normal(len(task.model["w"]), dtype=np.float32)
     return convoy.Reply(
-        {"w": w, "questions": task.model["questions"] + 1}, weight=1 + len(task.site), metrics={"mean": float(w.mean())}
+        {"w": w, "steps": task.model["steps"] + 1}, weight=1 + len(task.site), metrics={"mean": float(w.mean())}
     )
 '''
 ADD = '''
