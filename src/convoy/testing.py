@@ -149,7 +149,7 @@ class Federation:
         """Return what is committed so far."""
         made = self.rounds
         best = next((self._models[it.model] for it in reversed(made) if it.best), None)
-        kept = {str(site): self._models[self._states[site, asked]] for site, asked in sorted(self.job.after.items())}
+        kept = {str(site): self._models[self._states[site, it.question]] for site, it in sorted(self.job.after.items())}
         return Result(
             self._models[made[-1].model if made else ""],
             self._models[made[-1].state if made else ""],

@@ -381,3 +381,19 @@ def test_a_database_whose_driver_is_missing_or_whose_url_is_none_is_named():
         open_ledger("nonsense://x")
     with pytest.raises(BadInput, match="database"):
         open_ledger("not a url")
+
+
+def test_each_sites_last_counted_answer_with_a_state_is_known_at_a_start(ledger):
+    asked = [replace(QUESTION, id=f"{number}.0", round=number, outlives=False) for number in (1, 2, 3)]
+    asked.append(replace(QUESTION, id="1.1", round=1, outlives=True, folded=3))
+    tasks = [
+        replace(TASK, question=it.id, answer=replace(ANSWER, question=it.id, state_bytes=it.round)) for it in asked
+    ]
+    tasks[1] = replace(tasks[1], state="uncounted")
+    other = [replace(task, site="site-2") for task in tasks[:2]]
+    ledger.write([JOB, *asked, *tasks, *other, *(replace(ROUND, round=number) for number in (1, 2, 3))])
+    found = {site: (kept.question, kept.size) for (_, site), kept in ledger.load().after.items()}
+    assert found == {"site-1": ("3.0", 3), "site-2": ("1.0", 1)}
+    ledger.write([Undone(J, 3)])
+    found = {site: (kept.question, kept.size) for (_, site), kept in ledger.load().after.items()}
+    assert found == {"site-1": ("1.0", 1), "site-2": ("1.0", 1)}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from convoy.control import effects, events, rounds
 from convoy.control.questions import reopen
 from convoy.control.records import Answer, Question, Task
-from convoy.control.state import LiveJob
+from convoy.control.state import Kept, LiveJob
 from tests.control.test_machine import A, B, C, Drive, J, asked, joined, kinds, submitted, updated
 
 
@@ -112,7 +112,7 @@ def test_a_question_that_outlives_its_round_stays_until_a_commit_counts_it(runni
     assert [question.id for question in rounds.waiting(running.job)] == ["1.0", "1.1"]  # as they came, then the others
     running(updated(B, "b", "1.1"), events.CommitAsked(J, 2, "m2", {}, False, folded=("1.0", "1.1")))
     assert running.job.last.took_part == ((A, 1.0), (B, 1.0))
-    assert (rounds.waiting(running.job), running.job.after) == ([], {A: "1.0"})
+    assert (rounds.waiting(running.job), running.job.after) == ([], {A: Kept("1.0", 3)})
 
 
 def test_a_site_that_offers_an_answer_that_was_folded_is_told_to_forget_it(running):

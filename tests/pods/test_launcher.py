@@ -32,7 +32,8 @@ def train(task):
     print("round", task.round, flush=True)
     if "gate" in task.data:
         open(task.data["gate"]).read()
-    return convoy.Reply({"w": task.model["w"] + ADD}, weight=7, metrics={"round": task.round})
+    keep = {"n": task.state.get("n", 0 * task.model["w"]) + 1} if task.settings.get("keep") else None
+    return convoy.Reply({"w": task.model["w"] + ADD}, weight=7, metrics={"round": task.round}, state=keep)
 """
 JOB = "ab" * 16
 
@@ -67,11 +68,11 @@ class Site:
     def model(self, value, size=100_000):
         return arrays.save(self.blobs, "test", {"w": np.full(size, value, np.float32)})
 
-    async def train(self, digest, round_=1):
-        question = pb.Question(id=f"{round_}.0", kind="train", round=round_, model=digest)
-        said = await self.trainer.train(pb.Task(job=JOB, question=question))
-        for whole in said.wholes.values():  # as its site does
-            self.blobs.put(HANDED, whole, expect=said.answer.digest)
+    async def train(self, digest, round_=1, settings="{}", **more):
+        question = pb.Question(id=f"{round_}.0", kind="train", round=round_, model=digest, settings=settings)
+        said = await self.trainer.train(pb.Task(job=JOB, question=question, **more))
+        for name, whole in said.wholes.items():  # as its site does
+            self.blobs.put(HANDED, whole, expect=name)
         return said
 
 
@@ -106,6 +107,18 @@ async def test_a_trainer_in_a_pod_trains_as_it_does_at_home(away, size):
     assert site.blobs.verify(said.answer.digest)
     assert site.ready.is_set()
     assert b"round 1" in site.printed
+
+
+@pytest.mark.parametrize("size", [100, 1_000_000], ids=["a small state", "a large state"])
+async def test_a_state_goes_to_a_pod_with_the_task_and_comes_back_with_the_answer(away, size):
+    site, _ = away()
+    how = {"settings": '{"keep": 1}', "state_bytes": 1 << 30}
+    first = await site.train(site.model(1, size), **how)
+    second = await site.train(site.model(2, size), 2, state=first.answer.state, **how)
+    for said, count in ((first, 1), (second, 2)):
+        np.testing.assert_array_equal(arrays.load(site.blobs, said.answer.state)["n"], np.full(size, count, np.float32))
+    refused = await site.train(site.model(3, size), 3, settings='{"keep": 1}', state_bytes=8)
+    assert "this site allows 8" in refused.failed.error
 
 
 async def test_it_stays_from_task_to_task_and_drops_what_its_node_drops(away, tmp_path):

@@ -106,6 +106,10 @@ def test_a_state_is_that_of_the_last_answer_that_counts_exactly_once(started, tm
     spec = {"workflow": "flow.py:run", "with_": {"rounds": rounds}, "patience": "60s"}
     with federation.session(300) as session:
         job = session.submit(put_job(tmp_path / "counting", files, **spec)).id
+        next(it for it in session.watch(job) if it.rounds and it.rounds[-1].round > 2)
+        detail = session.job(job)
+        assert all(member.state_bytes > 0 for member in detail.members)
+        assert detail.state_bytes > 0
         done = disturbed(federation, session, job, rounds=rounds, seed=5)
     counts, total = {"site-1": 0, "site-2": 0}, 0.0
     for made in done.rounds[1:]:

@@ -51,7 +51,7 @@ async def coordinating(tmp_path, roll, perform):
         deciding = asyncio.create_task(loop.run())
         yield ServerCoordinator(
             loop=loop,
-            reader=JobReader(state, ledger.history),
+            reader=JobReader(state, ledger.history, workspace),
             audit=Auditor("clinics", b"", lambda: (b"", ""), loop.keep, lambda down: None, ledger.trail, None, None),
             workspace=workspace,
             intake=Intake(state, workspace, roll, ("project_admin",), ledger.history),

@@ -31,6 +31,7 @@ class MemberView(View):
     state: MemberState
     reason: str = ""
     missing: dict[str, str] = {}
+    state_bytes: int = 0  # that its trainer keeps there from task to task
 
 
 class LeftOut(View):
@@ -110,6 +111,7 @@ class JobDetail(View):
     rounds: list[RoundView]
     spec: dict[str, object]
     results: list[str]
+    state_bytes: int = 0  # that the workflow keeps beside its model
 
 
 class Progress(View):

@@ -67,6 +67,11 @@ async def jobs(client: Client, screen: Screen, *, name: str = "", count: int = N
         screen.line(f"the newest {count}; all of them: convoy job list -n 0")
 
 
+def _kept(size: int) -> str:
+    """Return how much a trainer or a workflow keeps from round to round; nothing for nothing."""
+    return output.size(size) if size else ""
+
+
 def _listed(results: list[str]) -> str:
     """Return the names of results for people: artifacts, of which there may be thousands, come last."""
     ordered = sorted(results, key=lambda name: name.startswith("artifacts/"))
@@ -88,6 +93,7 @@ async def show(client: Client, screen: Screen, job: str) -> None:
             "ended": output.clock(record.ended_at),
             "workflow": f"{detail.spec.get('workflow', '')} {detail.spec.get('with') or ''}",
             "waiting for": awaited(record) or "-",
+            **({"workflow keeps": _kept(detail.state_bytes)} if detail.state_bytes else {}),
             "results": _listed(detail.results) or "-",
         }
     )
@@ -97,8 +103,17 @@ async def show(client: Client, screen: Screen, job: str) -> None:
     if detail.rounds and detail.rounds[0].round > 1:
         screen.line(f"earlier rounds, from the first: convoy job rounds {record.id[:8]}")
     screen.line()
-    members = [(member.site, member.state, isolation(member.missing), member.reason) for member in detail.members]
-    screen.table(("site", "state", "isolation", "reason"), members, empty="no site has it yet")
+    members = [
+        (
+            member.site,
+            member.state,
+            isolation(member.missing),
+            output.size(member.state_bytes) if member.state_bytes else "",
+            member.reason,
+        )
+        for member in detail.members
+    ]
+    screen.table(("site", "state", "isolation", "keeps", "reason"), members, empty="no site has it yet")
     if detail.traceback:
         _failed(screen, detail.traceback)
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):

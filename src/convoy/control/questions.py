@@ -49,7 +49,12 @@ def ask(state: State, job: LiveJob, question: Question, now: float) -> Effects:
 
 
 def _given(job: LiveJob, site: SiteName, question: Question) -> effects.SendTask:
-    return effects.SendTask(site, question, job.after.get(site, ""))
+    return effects.SendTask(site, question, _after(job, site))
+
+
+def _after(job: LiveJob, site: SiteName) -> str:
+    kept = job.after.get(site)
+    return "" if kept is None else kept.question
 
 
 def _never(job: LiveJob, ask: Question) -> str:
@@ -187,7 +192,7 @@ def _unknown(job: LiveJob, site: SiteName, question: str) -> Effects:
 
 def settled(job: LiveJob, site: SiteName, folded: tuple[str, ...] = ()) -> effects.SendCommitted:
     """Return what lets a site forget what the federation has for good."""
-    return effects.SendCommitted(site, job.record.id, job.synced, folded, job.after.get(site, ""))
+    return effects.SendCommitted(site, job.record.id, job.synced, folded, _after(job, site))
 
 
 def unusable(job: LiveJob, event: events.Unusable) -> Effects:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from convoy.control import cohort, effects
 from convoy.control.questions import DISABLED, absent
 from convoy.control.records import Question, Task
-from convoy.control.state import LiveJob, LiveSite, OpenQuestion, State
+from convoy.control.state import Kept, LiveJob, LiveSite, OpenQuestion, State
 from convoy.control.transitions import move
 
 Effects = Iterator[effects.Effect]
@@ -81,7 +81,7 @@ def counted(job: LiveJob, round_: int, uncounted: Mapping[str, str], folded: Col
                 question.tasks[site] = out = move(task, "uncounted", reason=uncounted[site])
                 yield effects.Save(out, wait=False)
             elif task.answer.state_bytes:
-                job.after[site] = question.record.id
+                job.after[site] = Kept(question.record.id, task.answer.state_bytes)
 
 
 def waiting(job: LiveJob) -> list[Question]:

@@ -71,6 +71,14 @@ class OpenQuestion:
         return sum(1 for task in self.tasks.values() if task.state == state)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A site's last answer with a state that counts: its question, and the bytes that the site keeps."""
+
+    question: str
+    size: int
+
+
 @dataclass(slots=True)
 class Pending:
     """A question for which too few sites are there; `since` is on the machine's clock."""
@@ -91,7 +99,7 @@ class LiveJob:
     best: Round | None = None  # the last one that was called best
     pending: dict[str, Pending] = field(default_factory=dict)  # questions that wait for enough sites
     places: int = 0  # answers that have come
-    after: dict[SiteName, str] = field(default_factory=dict)  # the question of each site's last state that counts
+    after: dict[SiteName, Kept] = field(default_factory=dict)  # each site's last answer with a state that counts
     untold: dict[SiteName, list[str]] = field(default_factory=dict)  # folded questions that it has not heard of
     synced: int = -1  # the last round whose model is on the disk for good
     seen: dict[SiteName, float] = field(default_factory=dict)  # last progress, seconds of the machine's clock

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from convoy.admin import views
 from convoy.control.records import Job, JobId, Round
 from convoy.control.state import LiveJob, State
 from convoy.errors import BadInput, NotFound
-from convoy.server.views import job_view, listed_view, member_views, round_view
+from convoy.server.files import Workspace
+from convoy.server.views import job_view, listed_view, member_views, round_view, spec_view
 from convoy.store.history import History, Listed, Which
 
 MAX_JOBS: Final = 500  # in one page
@@ -29,6 +29,7 @@ class JobReader:
 
     state: State
     history: History
+    workspace: Workspace
 
     def live(self, job: str) -> LiveJob | None:
         """Return a job that is known in memory: one that is not has ended, and all of it is in the ledger."""
@@ -87,11 +88,17 @@ class JobReader:
         return views.JobDetail(
             job=line,
             traceback=record.traceback,
-            members=member_views(self.state, members, over=live is None or live.over),
+            members=member_views(self.state, members, over=live is None or live.over, kept=live.after if live else {}),
             rounds=[round_view(one) for one in _with(newest, last)],
-            spec=json.loads(record.spec),
+            spec=spec_view(record.spec),
             results=results,
+            state_bytes=await asyncio.to_thread(self._state_bytes, job, last),
         )
+
+    def _state_bytes(self, job: str, last: Round | None) -> int:
+        """Return how large what a workflow keeps beside its model is; 0 where it keeps nothing, or has ended."""
+        path = self.workspace.job(job).blobs.path(last.state) if last is not None and last.state else None
+        return path.stat().st_size if path is not None and path.exists() else 0
 
     async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
         """Return a page of a job's rounds, those after a number."""

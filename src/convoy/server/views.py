@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from convoy.admin import views
 from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
-from convoy.control.records import Job, Member, Round
-from convoy.control.state import LiveJob, LiveSite, State
+from convoy.control.records import Job, Member, Round, SiteName
+from convoy.control.state import Kept, LiveJob, LiveSite, State
 from convoy.store.history import Listed
 from convoy.trust import audit
 from convoy.trust.federation import Roll
@@ -64,7 +64,9 @@ def spec_view(text: str) -> dict[str, object]:
     return found if isinstance(found, dict) else {}
 
 
-def member_views(state: State, members: Iterable[Member], *, over: bool) -> list[views.MemberView]:
+def member_views(
+    state: State, members: Iterable[Member], *, over: bool, kept: Mapping[SiteName, Kept]
+) -> list[views.MemberView]:
     """Return a job's sites by name; of a running job's each that is not asked now says why."""
     return [
         views.MemberView(
@@ -72,6 +74,7 @@ def member_views(state: State, members: Iterable[Member], *, over: bool) -> list
             state=member.state,
             reason=DISABLED if not (over or site.enabled) else member.reason,
             missing=dict(site.missing),
+            state_bytes=kept[member.site].size if member.site in kept else 0,
         )
         for member in sorted(members, key=lambda member: member.site)
         for site in [state.sites.get(member.site) or LiveSite(member.site)]  # of an old job it may have left since

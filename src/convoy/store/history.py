@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from convoy.control.records import Job, Member, Round, SiteName
+from convoy.control.state import Kept
 from convoy.control.transitions import ENDED
 from convoy.store import tables
 
@@ -206,15 +207,15 @@ def _listed(row: Any) -> Listed:
     return Listed(Job(**record), last, json.loads(row["measured"] or "{}"))
 
 
-def states(connection: sa.Connection, job: str, committed: int) -> dict[SiteName, str]:
-    """Return the question of each site's last answer with a state that counts, up to a committed round."""
+def states(connection: sa.Connection, job: str, committed: int) -> dict[SiteName, Kept]:
+    """Return each site's last answer with a state that counts, up to a committed round."""
     tasks, asked = tables.TASKS.c, tables.QUESTIONS.c
     counted_in = sa.case((asked.outlives, asked.folded), else_=asked.round)
     mine = (tasks.job == job) & tasks.stateful & (tasks.state == "received") & counted_in.between(1, committed)
     rank = sa.func.rank().over(partition_by=tasks.site, order_by=counted_in.desc())
     both = (asked.job == tasks.job) & (asked.id == tasks.question)
-    ranked = sa.select(tasks.site, tasks.question, rank.label("rank")).join(tables.QUESTIONS, both).where(mine)
-    newest = ranked.subquery()
-    rows = connection.execute(sa.select(newest.c.site, newest.c.question).where(newest.c.rank == 1)).all()
-    ordered = sorted(rows, key=lambda row: [int(part) for part in row[1].split(".")])
-    return {SiteName(site): question for site, question in ordered}
+    columns = (tasks.site, tasks.question, tasks.answer, rank.label("rank"))
+    newest = sa.select(*columns).join(tables.QUESTIONS, both).where(mine).subquery()
+    chosen = sa.select(newest.c.site, newest.c.question, newest.c.answer).where(newest.c.rank == 1)
+    ordered = sorted(connection.execute(chosen).all(), key=lambda row: [int(part) for part in row[1].split(".")])
+    return {SiteName(site): Kept(question, answer["state_bytes"]) for site, question, answer in ordered}

@@ -16,6 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from convoy.control import plain
 from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
+from convoy.control.state import Kept
 from convoy.control.transitions import OPEN
 from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
 from convoy.store import history, tables
@@ -84,7 +85,7 @@ class Contents:
     questions: list[Question]
     tasks: list[Task]
     rounds: list[Round]
-    after: Mapping[tuple[JobId, SiteName], str]  # the question whose answer was a site's last with a state that counts
+    after: Mapping[tuple[JobId, SiteName], Kept]  # each site's last answer with a state that counts
     switches: Mapping[str, Switched]
     audited: audit.Record | None = None  # the newest of the trail
     signed: audit.Checkpoint | None = None
@@ -142,7 +143,7 @@ class Ledger:
             jobs = [Job(**row) for row in rows]
             members = [member for job in jobs for member in history.members(connection, job.id)]
             questions, tasks, rounds = list[Question](), list[Task](), list[Round]()
-            after: dict[tuple[JobId, SiteName], str] = {}
+            after: dict[tuple[JobId, SiteName], Kept] = {}
             for job in (job for job in jobs if job.state != "submitted"):
                 last, best = history.last_round(connection, job.id), history.best_round(connection, job.id)
                 rounds += {record.round: record for record in (best, last) if record is not None}.values()
@@ -150,7 +151,7 @@ class Ledger:
                 tasks += [task for question in asked for task in _tasks(connection, question)]
                 questions += asked
                 states = history.states(connection, job.id, -1 if last is None else last.round)
-                after |= {(job.id, site): question for site, question in states.items()}
+                after |= {(job.id, site): kept for site, kept in states.items()}
             switches = {row["name"]: Switched(**row) for row in _rows(connection, tables.SITES, tables.SITES.c.name)}
             record, seal = _newest(connection, tables.AUDIT), _newest(connection, tables.CHECKPOINTS)
         audited = None if record is None else audit.Record(**record)
