@@ -22,9 +22,10 @@ async def standardisation(fleet, model, min_sites):
 
     The sums go into the model, so that a workflow that is started again in a later round finds them there.
     """
-    zeros = np.zeros_like(model["mean"])
+    zeros, each = np.zeros_like(model["mean"]), ("f8", model["mean"].shape)
     total = {"count": np.zeros(1), "sum": zeros, "squares": zeros}
-    async for update in fleet.ask("statistics", total, at_least=min_sites):
+    wanted = {"count": ("f8", (1,)), "sum": each, "squares": each}
+    async for update in fleet.ask("statistics", {}, at_least=min_sites, reply=wanted):
         total = {name: total[name] + update.model[name] for name in total}
     mean = total["sum"] / total["count"]
     scale = np.sqrt(np.maximum(total["squares"] / total["count"] - mean**2, 1e-12))
