@@ -191,7 +191,7 @@ def test_an_update_that_the_servers_disk_lost_is_pulled_again_and_changes_no_bit
         work = federation.server.kit / "work"
         with closing(open_ledger(sqlite_url(work / "convoy.sqlite"))) as ledger:
             (kept,) = [task for task in ledger.load().tasks if task.state == "received"]
-        update = work / "jobs" / job / "blobs" / f"{kept.digest}.safetensors"
+        update = work / "jobs" / job / "blobs" / f"{kept.answer.digest}.safetensors"
         data = bytearray(update.read_bytes())
         data[-1] ^= 1
         match loss:

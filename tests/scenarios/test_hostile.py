@@ -140,7 +140,7 @@ DEEDS = {
     "huge": "raise ValueError('too much to say ' * 700_000)",
     "no text": "raise ValueError('half a character \\udc80 and \\0 nothing')",
     "kind": "[one async for one in fleet.ask('x' * 300, {'w': np.ones(3)})]",
-    "not finite": "[one async for one in fleet.ask('train', {'w': np.ones(3)}, factor=float('nan'))]",
+    "not finite": "[one async for one in fleet.ask('train', {'w': np.ones(3)}, settings={'factor': float('nan')})]",
     "nowhere": "[one async for one in fleet.ask('train', {}, sites=['nowhere', '../x'])]",
 }
 

@@ -301,7 +301,7 @@ async def run(fleet, *, turns: int, at_least: int = 1) -> None:
     async for round in fleet.rounds(turns):
         sites = await fleet.sites()
         found = {}
-        async for update in fleet.ask("measure", round.model, at_least=at_least, factor=round.number):
+        async for update in fleet.ask("measure", round.model, at_least=at_least, settings={"factor": round.number}):
             found[update.site] = update.metrics["size"]
         fleet.log(f"round {round.number}: {sites} say {found}")
         arrays = {"w": round.model["w"] + max(found.values())}
@@ -315,7 +315,7 @@ def initial(config):
     return {"w": np.full(3, config["start"], np.float64)}
 
 def measure(task):
-    return convoy.Reply(metrics={"size": int(task.site[-1]) * task.numbers["factor"]})
+    return convoy.Reply(metrics={"size": int(task.site[-1]) * task.settings["factor"]})
 """
 
 
