@@ -283,7 +283,7 @@ class Fake:
 
 
 def made_round(number, sites, metrics):
-    took = [views.Share(site=site, weight=10.0) for site in sites[: 1 if number == 2 else None]]
+    took = [views.Contribution(site=site, weight=10.0) for site in sites[: 1 if number == 2 else None]]
     out = [views.LeftOut(site=site, reason="the deadline of 5 s passed") for site in sites[1:] if number == 2]
     return views.RoundView(
         round=number,

@@ -41,7 +41,7 @@ class LeftOut(View):
     reason: str
 
 
-class Share(View):
+class Contribution(View):
     """A site that took part in a round."""
 
     site: Name
@@ -58,7 +58,7 @@ class RoundView(View):
     model: Digest
     metrics: dict[str, Measured]
     best: bool
-    took_part: list[Share]
+    took_part: list[Contribution]
     left_out: list[LeftOut]
     committed_at: Time
     took_part_count: Count

@@ -149,14 +149,14 @@ async def show_round(client: Client, screen: Screen, job: str, number: int) -> N
         }
     )
     screen.line()
-    screen.table(("took part", "weight"), [(share.site, f"{share.weight:g}") for share in made.took_part], empty="-")
+    screen.table(("took part", "weight"), [(one.site, f"{one.weight:g}") for one in made.took_part], empty="-")
     screen.line()
     screen.table(("left out", "reason"), [(out.site, out.reason) for out in made.left_out], empty="nobody was left out")
 
 
 def _row(made: views.RoundView) -> tuple[object, ...]:
     """Return a round as a row of `show`."""
-    took = [f"{share.site} ({share.weight:g})" for share in made.took_part]
+    took = [f"{one.site} ({one.weight:g})" for one in made.took_part]
     out = [f"{out.site}: {out.reason}" for out in made.left_out]
     return (
         made.round,

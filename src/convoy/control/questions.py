@@ -1,4 +1,4 @@
-"""Steps: a workflow's question to a cohort, its answers told in site order, its deadline and the patience."""
+"""A workflow's question to a cohort: its tasks, the order of its answers, its deadline, quorum and patience."""
 
 from __future__ import annotations
 

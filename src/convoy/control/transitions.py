@@ -1,4 +1,4 @@
-"""The lives of a job, a member and a task as tables; a move that is not listed raises, with the traceback so far."""
+"""The lives of a job, a member and a task as tables; a move that is not listed raises, with the record."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def round_view(record: Round, *, sites: int = SHOWN_SITES) -> views.RoundView:
         model=record.model,
         metrics=dict(record.metrics),
         best=record.best,
-        took_part=[views.Share(site=site, weight=weight) for site, weight in record.took_part[:sites]],
+        took_part=[views.Contribution(site=site, weight=weight) for site, weight in record.took_part[:sites]],
         left_out=[views.LeftOut(site=site, reason=reason) for site, reason in record.left_out[:sites]],
         committed_at=record.committed_at,
         took_part_count=len(record.took_part),

@@ -1,4 +1,4 @@
-"""A job's own code, loaded from its folder: as the script that it is, or as a module with functions in it."""
+"""A job's own code, loaded from its folder as a script or a module; and its errors as text of bounded length."""
 
 from __future__ import annotations
 
