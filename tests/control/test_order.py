@@ -124,6 +124,17 @@ def test_a_site_that_offers_an_answer_that_was_folded_is_told_to_forget_it(runni
     assert (type(found), found.folded) == (effects.SendCommitted, ("1.0",))
 
 
+def test_a_question_whose_round_was_undone_is_open_again_and_one_that_counts_is_not(running):
+    stream(running, 0, A)
+    running(updated(A, "a", "1.0"), events.CommitAsked(J, 1, "m1", {}, False, folded=("1.0",)))
+    (*_, record) = [e.record for e in running.done if isinstance(e, effects.Save) and isinstance(e.record, Question)]
+    assert record.folded == 1
+    for last, waiting in ((running.job.last, []), (None, ["1.0"])):
+        fresh = LiveJob(running.job.record, running.job.needs, members=running.job.members, last=last)
+        reopen(fresh, record, [], 5.0)
+        assert [question.id for question in rounds.waiting(fresh)] == waiting
+
+
 def test_several_questions_may_wait_for_their_sites(running):
     running(events.MemberRefused(J, A, "no"), events.MemberRefused(J, B, "no"))
     stream(running, 0, A)

@@ -95,7 +95,7 @@ def test_a_question_goes_from_a_workflow_to_a_trainer_whole(tmp_path):
         order="arrival",
         outlives=True,
     )
-    assert same(QUESTION, made, OF_SERVER | {"model"})
+    assert same(QUESTION, made, OF_SERVER | {"model", "id"})
     asked = values.question(pb.Question.FromString(values.question_to(QUESTION).SerializeToString()), J)
     assert same(QUESTION, asked, {"folded"})
     drive = Drive()

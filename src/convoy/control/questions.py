@@ -105,6 +105,9 @@ def delayed(job: LiveJob) -> str:
 
 def reopen(job: LiveJob, record: Question, tasks: list[Task], now: float) -> None:
     """Take up a question that was open when the server went: tasks without a record are open."""
+    if 0 < record.folded <= job.committed:
+        return
+    record = replace(record, folded=0)  # the round that counted its answer was undone
     known = {task.site: _counted_anew(task) for task in tasks}
     order = {site: known.get(site) or Task(record.job, record.id, site, "open") for site in record.cohort}
     come = sorted((task for task in order.values() if task.state != "open"), key=lambda task: task.place or math.inf)

@@ -111,5 +111,6 @@ def forget(job: LiveJob, round_: int) -> None:
     for question in list(job.questions.values()):
         record = question.record
         awaited = any(task.state in ("open", "received") for task in question.tasks.values())
-        if 0 < record.round <= round_ and (not record.outlives or record.folded or not awaited):
+        past = 0 < record.round <= round_ and (not record.outlives or not awaited)
+        if past or record.folded:
             del job.questions[record.id]

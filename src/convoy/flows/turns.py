@@ -23,6 +23,7 @@ from convoy.model.update import Update, finite
 from convoy.spec.units import duration_s, size_bytes
 
 ORDERS: Final = ("site", "arrival")
+STREAMED: Final = 1_000_000  # the first number in its round of a question that outlives it
 
 N = TypeVar("N", int, float)
 
@@ -53,6 +54,7 @@ class Turns:
         self._say = log
         self._committed, self._model, self._state = past.committed, past.model, past.state
         self._round = self._total = self._asked = 0
+        self._streamed = self._used.get(0, STREAMED)
 
     @property
     def begun(self) -> bool:
@@ -68,7 +70,7 @@ class Turns:
         self._total = count
         for number in range(self._committed + 1, count + 1):
             self._round = number
-            self._asked = self._used.get(number, 0)
+            self._asked, self._streamed = 0, self._used.get(number, STREAMED)
             self.uncounted.clear()
             self.folded.clear()
             turn = Round(number, count, self._model, self._state, self._keep)
@@ -99,8 +101,10 @@ class Turns:
 
     def question(self, kind: str, **options: Any) -> Question:
         """Return the next question of this round. Raises `JobFailed` for an option that it cannot have."""
-        number = self._asked
-        self._asked += 1
+        if options.get("outlives"):  # numbers of their own: those of others are the same after a restart
+            number, self._streamed = self._streamed, self._streamed + 1
+        else:
+            number, self._asked = self._asked, self._asked + 1
         place = (self.job.id, f"{self._round}.{number}", self._round, self._total)
         return _question(place, kind, **options)
 
