@@ -13,6 +13,7 @@ from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName
 from convoy.control.state import LiveSite, Needs, State
 from convoy.control.transitions import move
 from convoy.errors import Bug
+from tests.control.invariants import check
 
 A, B, C, D, E = (SiteName(f"site-{number}") for number in range(1, 6))
 J = JobId("j" * 32)
@@ -32,7 +33,10 @@ class Drive:
 
     def __call__(self, *happened: events.Event, at: float | None = None) -> list[effects.Effect]:
         self.at = self.at if at is None else at
-        found = [effect for event in happened for effect in self.machine.step(event, Now(self.at, 1e9 + self.at))]
+        found = []
+        for event in happened:
+            found += self.machine.step(event, Now(self.at, 1e9 + self.at))
+            check(self.machine.state)
         self.done += found
         assert not [it.text for it in found if isinstance(it, effects.Note) and "a decision about job" in it.text]
         return found

@@ -220,11 +220,21 @@ def lost(state: State, job: LiveJob, event: events.Lost) -> Effects:
     task = None if question is None else question.tasks.get(event.site)
     if question is None or task is None or task.state != "received":
         return
+    heard = event.site in _told(question)
     question.tasks[event.site] = task = move(task, "open")
     question.arrived.remove(event.site)
+    if heard:  # by a workflow that must not fold what nobody has any more
+        question.told = 0
+        unheard(job)
+        yield effects.RestartFlow(job.record.id)
     question.wake = _next_wake(job, question)
     yield effects.Save(task, wait=False)
     yield from resend(state, job, event.site)
+
+
+def _told(question: OpenQuestion) -> list[SiteName]:
+    """Return the sites of which the workflow has heard."""
+    return [task.site for task in question.order[: question.told]]
 
 
 def leave_out(job: LiveJob, site: SiteName, reason: str) -> Effects:
@@ -240,8 +250,7 @@ def drop(job: LiveJob, site: SiteName, reason: str) -> Effects:
     for question in job.questions.values():
         task = question.tasks.get(site)
         if task is not None and task.state != "left_out":
-            told = [one.site for one in question.order[: question.told]]
-            heard = heard or (task.state == "received" and site in told)
+            heard = heard or (task.state == "received" and site in _told(question))
             gone = _left(question, move(task, "left_out", reason=reason))
             yield effects.Save(gone)
     if heard:
