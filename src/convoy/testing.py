@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from convoy.control import cohort, effects, events, rounds
-from convoy.control.machine import Machine, Now
+from convoy.control.clock import Now
+from convoy.control.machine import Machine
 from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
 from convoy.errors import BadInput, JobFailed

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convoy.control import effects, events, questions
-from convoy.control.machine import Machine, Now
+from convoy.control.clock import Now
+from convoy.control.machine import Machine
 from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName, Task
 from convoy.control.state import LiveSite, Needs, State
 from convoy.control.transitions import move

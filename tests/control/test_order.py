@@ -1,12 +1,13 @@
 """Order, quorum, states, and questions that outlive their rounds, decided with plain values."""
 
 import math
+import typing
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convoy.control import effects, events, rounds
+from convoy.control import effects, events, reactions, rounds
 from convoy.control.questions import reopen
 from convoy.control.records import Answer, Question, Task
 from convoy.control.state import Kept, LiveJob
@@ -143,6 +144,11 @@ def test_several_questions_may_wait_for_their_sites(running):
     assert running.machine.wake() == 60.0
     running(events.TimePassed(), at=60.0)
     assert "0 of the 1 sites that 'train' needs" in running.job.record.cause
+
+
+def test_every_event_of_a_job_has_its_rule():
+    about_jobs = {kind for kind in typing.get_args(events.Event) if "job" in dir(kind) or "job" in kind.__annotations__}
+    assert about_jobs - {events.Submitted, events.DeleteAsked, events.Retired} == set(reactions.RULES)
 
 
 def test_an_answer_has_its_place_and_a_state_its_size():

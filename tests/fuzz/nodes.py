@@ -8,7 +8,8 @@ import numpy as np
 import structlog
 
 from convoy.control import events
-from convoy.control.machine import Machine, Now
+from convoy.control.clock import Now
+from convoy.control.machine import Machine
 from convoy.control.records import Job, JobId, Question, SiteName
 from convoy.control.state import LiveSite, Needs, State
 from convoy.errors import Unreachable

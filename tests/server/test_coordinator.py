@@ -8,7 +8,7 @@ import pytest
 from convoy.admin.grant import Granted
 from convoy.admin.port import Person
 from convoy.control import effects, events
-from convoy.control.machine import Now
+from convoy.control.clock import Now
 from convoy.control.records import Job, JobId, Question
 from convoy.errors import NotAllowed, NotFound, Refused, StorageFull
 from convoy.server.coordinator import ServerCoordinator

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from convoy.control import cohort, effects, events, questions, rounds
+from convoy.control.clock import Now
 from convoy.control.faults import supervised
 from convoy.control.records import JobState, Member, Round, SiteName
 from convoy.control.state import LiveJob, LiveSite, State
@@ -20,17 +21,17 @@ MAX_TRACEBACK: Final = 65_536  # characters: a round that is committed writes it
 STOP_S: Final = 8.0  # how long an ending job waits for connected sites to say that they have stopped
 
 
-def schedule(state: State, now: float, wall: float) -> Effects:
+def schedule(state: State, now: Now) -> Effects:
     """Start what can start, in the order it came in, with every site that has room; say what the others wait for."""
     for job in list(state.jobs.values()):
-        yield from supervised(job, _scheduled(state, job, now, wall), wall)
+        yield from supervised(job, _scheduled(state, job, now), now.wall)
 
 
-def _scheduled(state: State, job: LiveJob, now: float, wall: float) -> Effects:
+def _scheduled(state: State, job: LiveJob, now: Now) -> Effects:
     if job.record.state == "running" and not state.problem:
         for site in _fitting(state, job):
             if site.name not in job.members or site.name in job.willing:
-                yield from enlist(state, job, site, now)
+                yield from enlist(state, job, site, now.mono)
     if job.record.state != "submitted":
         return
     reason, sites = _startable(state, job)
@@ -39,11 +40,11 @@ def _scheduled(state: State, job: LiveJob, now: float, wall: float) -> Effects:
             job.record = replace(job.record, cause=reason)
             yield effects.Save(job.record, wait=False)
         return
-    job.record = move(job.record, "running", cause="", started_at=wall)
+    job.record = move(job.record, "running", cause="", started_at=now.wall)
     yield effects.Save(job.record)
     yield effects.RunFlow(job.record.id)
     for site in sites:
-        yield from enlist(state, job, site, now)
+        yield from enlist(state, job, site, now.mono)
 
 
 def _startable(state: State, job: LiveJob) -> tuple[str, list[LiveSite]]:
@@ -190,20 +191,20 @@ def synced(state: State, job: LiveJob, round_: int) -> Effects:
     yield effects.Release(job.record.id)
 
 
-def storage(state: State, problem: str, now: float, wall: float) -> Effects:
+def storage(state: State, problem: str, now: Now) -> Effects:
     """The disk is full, or has room again: what waited for it goes on, and no clock has moved meanwhile."""
     since, before, state.problem = state.problem_since, state.problem, problem
     yield effects.Note("error" if problem else "info", problem or f"over: {before}")
     if problem:
-        state.problem_since = now
+        state.problem_since = now.mono
         return
     for job in state.jobs.values():
-        questions.shift(job, now - since, now)
+        questions.shift(job, now.mono - since, now.mono)
         if job.stalled and job.record.state == "running":
             yield effects.RunFlow(job.record.id)
         job.stalled = False
     yield effects.TakeUp()
-    yield from schedule(state, now, wall)
+    yield from schedule(state, now)
 
 
 def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) -> Effects:
@@ -294,24 +295,24 @@ def stopped(job: LiveJob, site: SiteName) -> Effects:
         job.willing.add(site)
 
 
-def settle(state: State, job: LiveJob, now: float, wall: float) -> Effects:
+def settle(state: State, job: LiveJob, now: Now) -> Effects:
     """Go on ending a job: when no connected site holds it any more its results are kept, and then it has ended."""
     if job.over and not _held(state, job):
         yield effects.Retire(job.record.id)
     if job.record.state != "ending":
         return
-    if not job.keeping and (now >= job.end_by or not _held(state, job)):
+    if not job.keeping and (now.mono >= job.end_by or not _held(state, job)):
         job.keeping, job.end_by = True, math.inf
         yield effects.KeepResults(job.record.id)  # now, for only now the logs have the sites' last words
     if not job.keeping or not job.kept:
         return
-    job.record = move(job.record, job.record.outcome, ended_at=wall)
+    job.record = move(job.record, job.record.outcome, ended_at=now.wall)
     job.questions.clear()
     yield effects.Save(job.record)
     yield effects.Sweep(job.record.id, models=not job.unkept)
     if not _held(state, job):
         yield effects.Retire(job.record.id)
-    yield from schedule(state, now, wall)
+    yield from schedule(state, now)
 
 
 def _held(state: State, job: LiveJob) -> bool:
@@ -328,15 +329,15 @@ def results_kept(job: LiveJob, problem: str) -> Effects:
         job.record = replace(job.record, outcome="failed", cause=problem)
 
 
-def abort(state: State, job: LiveJob, by: str, now: float, wall: float) -> Effects:
+def abort(state: State, job: LiveJob, by: str, now: Now) -> Effects:
     """End a job because a person says so; one that ends already ends sooner."""
     cause = f"aborted by {by}"
     if job.record.state == "submitted":
-        job.record = move(job.record, "aborted", cause=cause, ended_at=wall)
+        job.record = move(job.record, "aborted", cause=cause, ended_at=now.wall)
         yield effects.Save(job.record)
         yield effects.Sweep(job.record.id)
     elif job.record.state == "ending":  # what trainers do after their last task is not waited for
-        job.end_by = min(job.end_by, now + STOP_S)
+        job.end_by = min(job.end_by, now.mono + STOP_S)
         yield from _stop_sites(job)
     else:
-        yield from end(state, job, Outcome("aborted", cause), now)
+        yield from end(state, job, Outcome("aborted", cause), now.mono)

@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from convoy.control import effects, events, faults, jobs, questions
+from convoy.control.clock import Now
 from convoy.control.faults import supervised
 from convoy.control.jobs import Outcome
+from convoy.control.reactions import react
 from convoy.control.records import JobId
 from convoy.control.state import LiveJob, Needs, State
-from convoy.errors import Bug
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """An instant on two clocks: `mono` decides, `wall` (seconds since the epoch) is for people."""
-
-    mono: float
-    wall: float
 
 
 class Machine:
@@ -65,14 +57,14 @@ class Machine:
                 if record.id not in self.state.jobs:
                     self.state.jobs[record.id] = LiveJob(record, self._needs_of(record.spec))
                     yield effects.Save(record)
-                yield from jobs.schedule(self.state, now.mono, now.wall)
+                yield from jobs.schedule(self.state, now)
             case events.SiteJoined() | events.SiteLeft() | events.SiteSwitched() | events.SiteRevoked():
                 yield from self._site(event, now)
             case events.SitesListed(sites=names):
                 yield from jobs.listed(self.state, names, now.wall)
-                yield from jobs.schedule(self.state, now.mono, now.wall)
+                yield from jobs.schedule(self.state, now)
             case events.StorageChanged(problem=problem):
-                yield from jobs.storage(self.state, problem, now.mono, now.wall)
+                yield from jobs.storage(self.state, problem, now)
             case events.TimePassed():
                 yield from self._time(now)
             case events.Retired(job=job_id):
@@ -83,7 +75,7 @@ class Machine:
             case _:
                 job = self.state.jobs.get(event.job)
                 if job is not None and job.record.faults < faults.MAX_FAULTS:  # else it is quarantined
-                    yield from supervised(job, self._job(job, event, now), now.wall)
+                    yield from supervised(job, react(self.state, job, event, now), now.wall)
                     yield from self._settle(job, now)
 
     def _ended(self, job: JobId) -> bool:
@@ -107,7 +99,7 @@ class Machine:
                 for job in self.state.jobs.values():
                     work = jobs.welcome(self.state, job, site, event.holds, now.mono)
                     yield from supervised(job, work, now.wall)
-                yield from jobs.schedule(self.state, now.mono, now.wall)
+                yield from jobs.schedule(self.state, now)
             case events.SiteLeft():
                 site.connected, site.seen_at = False, now.wall
                 for job in self.state.jobs.values():
@@ -122,7 +114,7 @@ class Machine:
                 if not event.enabled:
                     for job in self.state.jobs.values():
                         yield from supervised(job, questions.leave_out(job, site.name, questions.DISABLED), now.wall)
-                yield from jobs.schedule(self.state, now.mono, now.wall)
+                yield from jobs.schedule(self.state, now)
 
     def _time(self, now: Now) -> Iterator[effects.Effect]:
         for job in list(self.state.jobs.values()):
@@ -131,7 +123,7 @@ class Machine:
             yield from self._settle(job, now)
 
     def _settle(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
-        return supervised(job, jobs.settle(self.state, job, now.mono, now.wall), now.wall)
+        return supervised(job, jobs.settle(self.state, job, now), now.wall)
 
     def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
         yield from questions.expire(job, now.mono)
@@ -139,54 +131,3 @@ class Machine:
             if now.mono >= waiting.since + job.needs.patience_s:
                 why = questions.too_few_there(self.state, job, waiting.question)
                 yield from jobs.end(self.state, job, Outcome("failed", why), now.mono)
-
-    def _job(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
-        mono = now.mono
-        match event:
-            case events.Asked():
-                yield from questions.ask(self.state, job, event.question, mono)
-            case events.Answered():
-                yield from questions.back(job, event.site)
-                yield from questions.answered(job, event, mono)
-            case events.Unusable():
-                yield from questions.unusable(job, event)
-            case events.Lost():
-                yield from questions.lost(self.state, job, event)
-            case events.Progressed():
-                yield from jobs.progressed(job, event.site, mono)
-            case events.MemberReady():
-                yield from jobs.ready(self.state, job, event.site, mono)
-            case events.MemberWaits() | events.FlowWaits():
-                jobs.waits(job, event)
-            case events.MemberRefused():
-                yield from jobs.refused(job, event.site, event.reason)
-                yield from jobs.schedule(self.state, mono, now.wall)
-            case events.MemberStopped():
-                yield from jobs.stopped(job, event.site)
-                yield from jobs.schedule(self.state, mono, now.wall)
-            case events.CommitAsked():
-                yield from jobs.commit(self.state, job, event, now.wall)
-            case events.ModelSynced():
-                yield from jobs.synced(self.state, job, event.round)
-            case _:
-                yield from self._end(job, event, now)
-
-    def _end(self, job: LiveJob, event: events.Event, now: Now) -> Iterator[effects.Effect]:
-        match event:
-            case events.FlowDone():
-                yield from jobs.end(self.state, job, Outcome("completed"), now.mono)
-            case events.FlowFailed():
-                told = jobs.site_traceback(job)
-                traceback = f"{told}\n\n{event.traceback}" if told and event.traceback else told or event.traceback
-                yield from jobs.end(self.state, job, Outcome("failed", event.error, traceback), now.mono)
-            case events.FlowDied():
-                yield from jobs.flow_died(self.state, job, event, now.mono)
-            case events.ResultsKept():
-                yield from jobs.results_kept(job, event.problem)
-            case events.Broken():
-                yield from faults.broken(job, event.error, event.traceback, now.wall)
-                yield from jobs.schedule(self.state, now.mono, now.wall)
-            case events.AbortAsked():
-                yield from jobs.abort(self.state, job, event.by, now.mono, now.wall)
-            case _:
-                raise Bug(f"the machine does not know {type(event).__name__}")

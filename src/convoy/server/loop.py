@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from convoy.control import effects, events
-from convoy.control.machine import Machine, Now
+from convoy.control.clock import Now
+from convoy.control.machine import Machine
 from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.node.supervisor import Supervisor
 from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
