@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convoy.control import effects, events, reactions, rounds
+from convoy.control.clock import Now
 from convoy.control.questions import reopen
 from convoy.control.records import Answer, Question, Task
 from convoy.control.state import Kept, LiveJob
@@ -154,3 +155,13 @@ def test_every_event_of_a_job_has_its_rule():
 def test_an_answer_has_its_place_and_a_state_its_size():
     assert Answer("1.0").state_bytes == Task(J, "1.0", A, "open").place == 0
     assert math.isinf(Drive().machine.wake())
+
+
+def test_an_error_in_a_decision_shows_what_has_happened_to_the_job(running):
+    running(asked())
+    running.job.questions["1.0"].record = None
+    found = running.machine.step(updated(A, "a"), Now(7.25, 1e9))
+    (note,) = [effect.text for effect in found if isinstance(effect, effects.Note)]
+    assert "7.250 Answered(" in note
+    assert note.index("Asked(question=Question(") < note.index("Answered(") < note.index("Traceback")
+    assert running.job.record.state == "failed"

@@ -14,6 +14,7 @@ from convoy.control.transitions import ENDED, move
 Effects = Iterator[effects.Effect]
 
 MAX_FAULTS: Final = 3  # of one job, restarts included: then the server does nothing for it any more
+SHOWN: Final = 300  # characters of an event in it
 MAX_TRACEBACK: Final = 32_000  # characters of a traceback, its end
 
 
@@ -22,7 +23,8 @@ def supervised(job: LiveJob, work: Effects, wall: float) -> Effects:
     try:
         yield from work
     except Exception as problem:  # noqa: BLE001 - the supervisor of decisions: one job must not end its server
-        text = "".join(traceback.format_exception(problem))
+        last = "".join(f"  {at:.3f} {str(event)[:SHOWN]}\n" for at, event in job.happened)
+        text = f"the last events of the job (seconds, event):\n{last}{''.join(traceback.format_exception(problem))}"
         yield effects.Note("error", f"a decision about job {job.record.id} failed:\n{text}")
         yield from broken(job, f"{type(problem).__name__}: {problem}", text, wall)
 

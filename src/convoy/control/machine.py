@@ -75,6 +75,7 @@ class Machine:
             case _:
                 job = self.state.jobs.get(event.job)
                 if job is not None and job.record.faults < faults.MAX_FAULTS:  # else it is quarantined
+                    job.happened.append((now.mono, event))
                     yield from supervised(job, react(self.state, job, event, now), now.wall)
                     yield from self._settle(job, now)
 

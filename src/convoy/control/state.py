@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from convoy.control.events import Capacity
+from convoy.control.events import Capacity, Event
 from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
 from convoy.control.transitions import ENDED
+
+REMEMBERED: Final = 30  # events of a job that an error in a decision about it shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ class LiveJob:
     willing: set[SiteName] = field(default_factory=set)  # refused it, and may be asked once more when they have room
     stalled: bool = False  # its workflow is to be started when the disk has room
     keeping: bool = False  # its results are on their way into the object store
+    happened: deque[tuple[float, Event]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # the last events
     flow_waits: str = ""  # what its workflow waits for, before it runs
     kept: bool = False  # its results are in the object store, or cannot be kept there
     unkept: bool = False  # they cannot
