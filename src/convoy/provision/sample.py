@@ -96,18 +96,21 @@ run:
 # none, so that every job gets the site's own.
 # images: ["registry.example.org/convoy-torch@sha256:*"]
 
-# The most that one job may ask for here under `resources`; left out: no limit.
-# limits: {cpu: 4, memory: 8Gi, gpu: 1}
+# The most that one job may ask for here under `resources`, and that its trainer may keep from task to task (state); left
+# out: no limit.
+# limits: {cpu: 4, memory: 8Gi, gpu: 1, state: 1Gi}
 
 # What jobs must be isolated from here: files, processes, network. Left out: whatever this machine can do; where it can
 # not do what is listed, no job runs.
 # isolation: [files, processes, network]
 
-# What may leave beside updates and their weights. logs: what a job prints, and its tracebacks. artifacts: bytes of what
+# What may leave beside updates and their weights. logs: what a job prints, and its tracebacks. values: text and JSON of
+# an answer. arrays: the most bytes of arrays that are not shaped like the model, such as counts. artifacts: bytes of what
 # a job wrote into its artifacts/, such as 50Mi, which then come with its results: whatever its code chose to write.
-leave: {logs: true, metrics: true, artifacts: 0}
+leave: {logs: true, metrics: true, values: true, arrays: 16Mi, artifacts: 0}
 
-# Every update of every job passes these filters, from top to bottom. The default lets updates pass as they are.
+# Every answer of every job passes these filters, from top to bottom. The default lets answers pass as they are. With
+# `kinds: [train]` in it a filter is for answers to such questions alone.
 filters: []
 # filters:
 #   - exclude: ["head.*"]    # tensors that stay here, by patterns of their names; the global model's go instead
