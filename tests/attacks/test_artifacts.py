@@ -75,10 +75,12 @@ def test_artifacts_come_back_where_the_policy_lets_them_and_the_log_says_what_do
     assert "not sent of artifacts/: link: it is not a regular file" in log
     assert "not sent of artifacts/: zzz-too-much.bin: `leave: artifacts` in the policy of site-1 is 4194304" in log
     assert "not sent of artifacts/: .ssh/authorized_keys: its name has a part that begins with '.'" in log
-    assert "not sent of artifacts/: a\\u202etxt.exe, bytes\\udcff: its name holds a character that nobody sees" in log
+    assert (
+        "not sent of artifacts/: a\\u202etxt.exe, bytes\\udcff: its name contains a character that is invisible" in log
+    )
     assert "removed with the job: elsewhere\\udcff" in log
     assert "\u202e" not in log
-    assert "not sent of artifacts/: empty: its name stands there twice" in log
+    assert "not sent of artifacts/: empty: its name is in the list twice" in log
     assert "its name has a part of more than 240 bytes" in log
     assert "5 files" in log
     assert "of artifacts/ are kept at site-2" in log

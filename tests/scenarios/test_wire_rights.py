@@ -128,7 +128,7 @@ BROADCAST = {"ping", "checkpoint", "federation", "renew", "committed"}  # what i
 
 def test_every_message_that_names_a_job_is_in_this_matrix():
     assert {field.name for field in pb.Up.DESCRIPTOR.fields} == {*SAID, *OF_NO_JOB}
-    assert {field.name for field in pb.Opening.DESCRIPTOR.fields} == {"hello", "pull", "push"}
+    assert {field.name for field in pb.Opening.DESCRIPTOR.fields} == {"hello", "pull", "push", "artifacts"}
 
 
 def seen(made, job):
@@ -170,6 +170,14 @@ async def test_who_says_that_it_holds_a_job_is_told_nothing_of_it(made, jobs):
     async with mallory.line(jobs["foreign"], UNKNOWN, own=jobs["theirs"]):
         assert [held.job for held in mallory.greeting.jobs] in ([], [jobs["theirs"]])
         assert all(down.WhichOneof("it") in ("start", "task") for down in await mallory.says(pb.Up(ping=pb.Ping())))
+
+
+async def test_artifacts_are_taken_of_no_job_that_does_not_wait_for_them(made, jobs):
+    mallory = Mallory(made)
+    async with mallory.line(own=jobs["theirs"]):
+        for job in (*jobs.values(), UNKNOWN):
+            verdict = await mallory.verdict(artifacts=pb.ArtifactsHead(job=job, digest="0" * 64, size=1))
+            assert (verdict.fault, "does not wait for artifacts" in verdict.reason) == (pb.Verdict.NOT_ALLOWED, True)
 
 
 async def test_a_site_pulls_and_pushes_what_it_was_asked_for_and_nothing_else(made, jobs):
