@@ -96,8 +96,8 @@ run:
 # none, so that every job gets the site's own.
 # images: ["registry.example.org/convoy-torch@sha256:*"]
 
-# The most that one job may ask for here under `resources`, and that its trainer may keep from task to task (state); left
-# out: no limit.
+# The most that one job may ask for here under `resources`, and that its trainer may keep from task to task (state).
+# Left out: no limit.
 # limits: {cpu: 4, memory: 8Gi, gpu: 1, state: 1Gi}
 
 # What jobs must be isolated from here: files, processes, network. Left out: whatever this machine can do; where it can
@@ -105,8 +105,9 @@ run:
 # isolation: [files, processes, network]
 
 # What may leave beside updates and their weights. logs: what a job prints, and its tracebacks. values: text and JSON of
-# an answer. arrays: the most bytes of arrays that are not shaped like the model, such as counts. artifacts: bytes of what
-# a job wrote into its artifacts/, such as 50Mi, which then come with its results: whatever its code chose to write.
+# an answer. arrays: the most bytes of arrays that are not shaped like the model, such as counts. artifacts: bytes of
+# what a job wrote into its artifacts/, such as 50Mi, which then come with its results: whatever its code chose to
+# write.
 leave: {logs: true, metrics: true, values: true, arrays: 16Mi, artifacts: 0}
 
 # Every answer of every job passes these filters, from top to bottom. The default lets answers pass as they are. With
