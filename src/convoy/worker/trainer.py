@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import json
 import os
@@ -103,6 +102,8 @@ def _loop(session: NodeSession, choose: Callable[[str], Callable[..., Any] | Non
         try:
             result = _function(choose, task, trainer)(task)
             if inspect.iscoroutine(result):  # an `async def` function
+                import asyncio  # 35 ms that most trainers do not need
+
                 result = asyncio.run(result)
             if session.open is task:  # it may have called task.reply() itself
                 session.answer(task, as_reply(task, result))
