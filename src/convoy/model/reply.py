@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from convoy.errors import BadInput, Refused
+from convoy.model import schema
 from convoy.model.blob import Layout
 
 MAX_SLOTS: Final = 4096  # arrays that a question may ask for by name
@@ -114,8 +115,11 @@ def check(
         raise Refused(f"the answer has {size} bytes of arrays", why=f"{most:.0f} are the limit")
 
 
-def check_layout(layout: Layout, slots: tuple[Slot, ...], most: float) -> None:
-    """Compare a blob with what was asked for, order included. Raises `Refused`."""
+def check_layout(layout: Layout, base: Layout, slots: tuple[Slot, ...] | None, most: float) -> None:
+    """Compare a blob with what was asked for, order included: slots, or without them its base. Raises `Refused`."""
+    if slots is None:
+        schema.check_layout(layout, base)
+        return
     came = {tensor.name: (tensor.dtype, tensor.shape) for tensor in layout.ordered}
     check(came, slots, size=layout.size, most=most)
     if list(came) != [slot.name for slot in slots]:

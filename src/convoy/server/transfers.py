@@ -336,10 +336,7 @@ def _layout(update: pb.Blob, base: blob.Layout, question: Question) -> blob.Layo
     """Return the layout of an offered update. Raises `RemoteFault`, and `Refused` where it is not what is asked for."""
     header = update.whole or update.header
     layout = blob.parse(header[: blob.header_length(header[:8])], expect=update.digest)
-    if question.reply is None:
-        schema.check_layout(layout, base)
-    else:
-        reply.check_layout(layout, question.reply, question.reply_bytes)
+    reply.check_layout(layout, base, question.reply, question.reply_bytes)
     return layout
 
 

@@ -16,7 +16,6 @@ from convoy.control.records import Answer, Question
 from convoy.errors import BadInput, JobFailed, NotAllowed, Refused
 from convoy.model import reply
 from convoy.model.blob import MAX_HEADER, Layout
-from convoy.model.schema import check_layout
 from convoy.site import refusals, states
 from convoy.spec.approvals import read_approvals
 from convoy.spec.filters import for_kind
@@ -152,11 +151,7 @@ def released(kit: Kit, blobs: BlobFolder, out: Path, up: pb.WorkerUp, question: 
             most = min(question.reply_bytes, policy.leave.arrays) if reply.varies(slots) else policy.leave.arrays
         whole = up.wholes.get(answer.digest, b"")
         blobs.take(mine, out, answer.digest, lambda layout, _: _demand_size(layout, most), whole)
-        layout = blobs.read_header(answer.digest)
-        if slots is None:
-            check_layout(layout, base)
-        else:
-            reply.check_layout(layout, slots, most)
+        reply.check_layout(blobs.read_header(answer.digest), base, slots, most)
     answer = _filtered(kit, policy, blobs, answer, question)
     return replace(
         answer,
