@@ -83,7 +83,7 @@ def hello(version: int) -> bytes:
 
 def answer(port: int, said: bytes) -> tuple[int, bytes]:
     """Return the kind and the contents of the first record that comes back; 0 if none does."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as sock, suppress(ConnectionResetError):
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock, suppress(ConnectionResetError):
         sock.sendall(said)
         with sock.makefile("rb") as reading:
             if head := reading.read(5):
@@ -111,7 +111,9 @@ def test_a_door_that_opened_to_an_older_version_would_be_found(made):
 
 
 def test_what_is_no_tls_at_all_is_told_nothing(port):
-    for said in (b"GET / HTTP/1.1\r\n\r\n", b"\x80\x2e\x01\x00\x02" + b"\0" * 43, os.urandom(64)):
+    # No byte by chance: one string in 500 begins as a record that is yet to end, and the server rightly waits for it.
+    noise = bytes(range(251, 187, -1))
+    for said in (b"GET / HTTP/1.1\r\n\r\n", b"\x80\x2e\x01\x00\x02" + b"\0" * 43, noise):
         kind, _ = answer(port, said)
         assert kind in (0, ALERT)
 

@@ -102,7 +102,7 @@ def test_what_the_sample_shows_as_a_comment_is_read_too(tmp_path):
     )
     made = policy(tmp_path, shown)
     assert made.run[2:] == (Rule(person="ada@clinic.org"), Rule(org="clinic-b", role="lead"))
-    assert (made.workflows, made.limits) == (("fedavg",), Limits(cpu=4, memory=8 << 30, gpu=1))
+    assert (made.workflows, made.limits) == (("fedavg",), Limits(cpu=4, memory=8 << 30, gpu=1, state=1 << 30))
 
 
 def test_every_key_has_its_place(tmp_path):
