@@ -397,6 +397,8 @@ def _workflows() -> Iterator[str]:
     yield "# Built-in workflows"
     yield ""
     yield "`with:` in a job.yaml gives these parameters. They are checked at `convoy job check` and at submit."
+    yield "`Training` stands for the parameters that [every training workflow"
+    yield "takes](#what-every-training-workflow-takes)."
     yield ""
     for name, entry in BUILT_IN.items():
         yield f"## {name}"
@@ -412,9 +414,13 @@ def _workflows() -> Iterator[str]:
 
 
 def _parameters(parameters: Iterable[inspect.Parameter]) -> Iterator[str]:
-    rows = [(code(it.name), code(it.annotation), code(repr(it.default))) for it in parameters]
+    rows = [(code(it.name), code(it.annotation), _given(it.default)) for it in parameters]
     if rows:
         yield from table(("parameter", "type", "default"), rows)
+
+
+def _given(default: object) -> str:
+    return "must be given" if default is inspect.Parameter.empty else code(repr(default))
 
 
 def _python() -> Iterator[str]:
@@ -485,8 +491,8 @@ def _paragraph(thing: Any) -> str:
 def _errors() -> Iterator[str]:
     yield "# Errors and exit codes"
     yield ""
-    yield "Every command ends with one of these. An error says three things on standard error: what, why, what to do"
-    yield "next. `0` is success, `130` is Ctrl-C."
+    yield "Every command ends with one of these. An error prints up to three lines on standard error: what failed, why,"
+    yield "and what to do next. `0` is success, `130` is Ctrl-C."
     yield ""
     yield "```text"
     yield inspect.cleandoc(errors.__doc__ or "").split("\n\n", 1)[1]
@@ -502,7 +508,7 @@ def _errors() -> Iterator[str]:
 def _states() -> Iterator[str]:
     yield "# States"
     yield ""
-    yield "Drawn from the tables in `src/convoy/control/transitions.py`. A move that is not drawn raises."
+    yield "Drawn from the tables in `src/convoy/control/transitions.py`. Any other move is an error."
     yield ""
     lives = (
         ("A job", transitions.JOB, "`convoy job list` shows it. It has ended in `completed`, `failed` or `aborted`."),
@@ -510,7 +516,7 @@ def _states() -> Iterator[str]:
         (
             "A task",
             transitions.TASK,
-            "One question of a workflow at one site; its id is (job, question, site) for ever.",
+            "One question of a workflow at one site. Its id is (job, question, site) and never changes.",
         ),
     )
     for title, moves, said in lives:
@@ -553,7 +559,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ("wire.frames.MAX_FRAME", "wire.frames.MAX_BARE", "wire.stream.SILENCE_S"),
     ),
     (
-        "how much a peer says",
+        "the rate of messages",
         "a site, a server, a worker, a pod",
         (
             "server.sessions.SITE",
@@ -572,15 +578,19 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("transfers at a time", "a site", ("wire.pump.QUICK", "wire.pump.OF_ONE")),
     (
-        "who a site says it is",
+        "what a site reports about itself",
         "a site",
         ("server.sessions.MAX_JOBS", "server.sessions.MAX_VERSION", "server.sessions.MAX_MEMORY"),
     ),
-    ("what a server has of a log", "a server", ("site.agent.MAX_OFFSET",)),
-    ("what a node leaves unread", "a site, a server", ("wire.words.MAX_UNREAD", "wire.words.MAX_UNREAD_BYTES")),
-    ("what a worker leaves unread", "a worker", ("node.launcher.MAX_UNREAD",)),
+    ("the length of a log that a server reports", "a server", ("site.agent.MAX_OFFSET",)),
     (
-        "words between a node and a pod that wait",
+        "messages that wait for a node that does not read",
+        "a site, a server",
+        ("wire.words.MAX_UNREAD", "wire.words.MAX_UNREAD_BYTES"),
+    ),
+    ("messages that wait for a worker that does not read", "a worker", ("node.launcher.MAX_UNREAD",)),
+    (
+        "messages that wait between a node and a pod",
         "a pod",
         ("pods.worker.MAX_UPS", "pods.runner.MAX_WORDS", "pods.link.MAX_UNNAMED"),
     ),
@@ -612,7 +622,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("log lines of a job", "a job", ("node.capped.MAX_LOG", "node.lines.MAX_LINE", "server.logs.PIECE")),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (
-        "a job at which a node fails",
+        "a job whose handling fails at a node",
         "a job",
         (
             "control.faults.MAX_FAULTS",
@@ -659,7 +669,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     (
-        "requests of strangers",
+        "requests of people who have not logged in",
         "anybody",
         ("admin.admission.MAX_STRANGERS", "admin.admission.MAX_OF_ORIGIN", "admin.admission.STRANGER"),
     ),
@@ -709,7 +719,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("file names in a bundle", "a submitter", ("trust.paths.MAX_PATH", "trust.paths.MAX_PART")),
-    ("Python that is read before it runs", "a submitter", ("flows.source.MAX_PYTHON", "flows.source.MAX_READ")),
+    ("Python code that is checked before it runs", "a submitter", ("flows.source.MAX_PYTHON", "flows.source.MAX_READ")),
     (
         "every YAML file",
         "a submitter, a kit's owner",
@@ -739,7 +749,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a submitter, an owner",
         ("spec.units.MAX_DURATION_S", "spec.units.MAX_SIZE"),
     ),
-    ("what a job takes of a node", "a submitter", ("spec.job.MAX_AMOUNT",)),
+    ("what a job requests from a node", "a submitter", ("spec.job.MAX_AMOUNT",)),
     ("an image that a job names", "a submitter", ("spec.job.MAX_IMAGE",)),
     ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
     ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES", "admin.faults.MAX_LINE")),
@@ -749,8 +759,12 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),
     ("a server that does not answer a site", "a server", ("wire.dial.DIAL_S",)),
     ("an answer of a proxy", "a proxy", ("wire.proxy.MAX_ANSWER",)),
-    ("a kit for the volume of `kits: volume`", "who runs `up`", ("kube.unpack.MAX_FILES", "kube.unpack.MAX_BYTES")),
-    ("a wait for readiness at 8004", "anybody there", ("wire.health.LONGEST_S",)),
+    (
+        "a kit for the volume of `kits: volume`",
+        "the person who runs `up`",
+        ("kube.unpack.MAX_FILES", "kube.unpack.MAX_BYTES"),
+    ),
+    ("a wait for readiness at 8004", "anybody on the machine", ("wire.health.LONGEST_S",)),
 )
 CONSTANT: Final = re.compile(r"^([A-Z]\w*)(?:: Final)? = ([^#\n]+?)(?:  # (.+))?$", re.MULTILINE)
 
@@ -758,8 +772,9 @@ CONSTANT: Final = re.compile(r"^([A-Z]\w*)(?:: Final)? = ([^#\n]+?)(?:  # (.+))?
 def _limits() -> Iterator[str]:
     yield "# Limits"
     yield ""
-    yield "What comes from outside meets a limit before it is taken apart. Here is each input, from whom it comes, and"
-    yield "what bounds it. Where a number has no unit, it counts things."
+    yield "Every input from outside is checked against a limit before it is parsed. This table lists each input, who"
+    yield "sends it, and the limits on it. A number without a unit is a count. A `Rate` has the number of messages a"
+    yield "second, the number of bytes a second, and the number of seconds' worth that may come at once."
     yield ""
     found = {name: row for file in sorted(SOURCE.rglob("*.py")) for name, row in _constants(file).items()}
     named = [name for _, _, names in INPUTS for name in names]
@@ -770,7 +785,7 @@ def _limits() -> Iterator[str]:
             f"docs/reference.py: limits without an input: {unnamed}; without a value or a reason: {unknown}"
         )
     rows = ((what, who, code(name), *found[name]) for what, who, names in INPUTS for name in names)
-    yield from table(("input", "from", "limit", "value", "why"), rows)
+    yield from table(("input", "sent by", "limit", "value", "meaning and reason"), rows)
 
 
 def _constants(file: Path) -> dict[str, tuple[str, str]]:

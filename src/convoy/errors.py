@@ -1,16 +1,16 @@
-"""The one tree of exceptions, drawn; each with an exit code and a hint.
+"""The tree of exceptions; each has an exit code and a hint.
 
-ConvoyError                 what happened, why, what to do next
+ConvoyError                 what failed, why, what to do next
 ├── BadInput          4     a file or an argument is wrong (with file and line where there is one)
-├── Refused           1     a server, a site or a job said no
+├── Refused           1     a server or a site refused, or a job failed
 │   ├── JobFailed     1     the job ended without its result
-│   └── NotFound      1     no such thing (or not yours to see)
-├── NotAllowed        2     who you are, or what you may do, does not suffice
-├── Unreachable       2     nobody answers there
+│   └── NotFound      1     it does not exist (or you may not see it)
+├── NotAllowed        2     your identity or your rights do not suffice
+├── Unreachable       2     nothing answers at that address
 ├── PatienceOut       3     no progress for longer than the patience given
-├── StorageFull       1     no room on the disk; work goes on when there is
+├── StorageFull       1     the disk is full; work continues when there is space
 ├── RemoteFault       1     what another party sent is wrong: bytes, digests, protocol
-└── Bug               5     ours
+└── Bug               5     an error in Convoy itself
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _FIXES: Final[Mapping[int, str]] = {
 
 
 class ConvoyError(Exception):
-    """The root: a sentence that says what, one that says why, one that says what to do next."""
+    """The base of all errors: one sentence each for what failed, why, and what to do next."""
 
     exit_code: ClassVar[int] = 5
 
@@ -56,7 +56,7 @@ class BadInput(ConvoyError):
 
 
 class Refused(ConvoyError):
-    """A server, a site or a job said no."""
+    """A server or a site refused, or a job failed."""
 
     exit_code = 1
 
@@ -66,17 +66,17 @@ class JobFailed(Refused):
 
 
 class NotFound(Refused):
-    """No such thing, or not yours to see."""
+    """It does not exist, or you may not see it."""
 
 
 class NotAllowed(ConvoyError):
-    """Who you are, or what you may do, does not suffice."""
+    """Your identity or your rights do not suffice."""
 
     exit_code = 2
 
 
 class Unreachable(ConvoyError):
-    """Nobody answers there."""
+    """Nothing answers at that address."""
 
     exit_code = 2
 
@@ -88,7 +88,7 @@ class PatienceOut(ConvoyError):
 
 
 class StorageFull(ConvoyError):
-    """No room on the disk; work goes on when there is."""
+    """The disk is full; work continues when there is space."""
 
     exit_code = 1
 
@@ -100,7 +100,7 @@ class RemoteFault(ConvoyError):
 
 
 class Bug(ConvoyError):
-    """Ours: report it."""
+    """An error in Convoy itself: report it."""
 
     exit_code = 5
 

@@ -18,13 +18,13 @@ from convoy.errors import ConvoyError, NotAllowed
 from convoy.wire.budget import Budgets, Rate
 from convoy.wire.door import origin
 
-MAX_REQUESTS: Final = 1000  # that are answered at a time, streams among them: those of some hundred people
-MAX_OF_ONE: Final = 64  # of them of one person: a notebook that follows some fifty jobs
-OPERATORS: Final = 100  # of them for people who may revoke a site: whatever others do, they get in
-MAX_STRANGERS: Final = 256  # requests of people who have not logged in, that are answered at a time
+MAX_REQUESTS: Final = 1000  # requests that are answered at a time, with streams: those of about a hundred people
+MAX_OF_ONE: Final = 64  # of them from one person: a notebook that follows about fifty jobs
+OPERATORS: Final = 100  # of them reserved for people who may revoke a site
+MAX_STRANGERS: Final = 256  # requests of people who have not logged in that are answered at a time
 MAX_OF_ORIGIN: Final = 192  # of them from one origin
-PERSON: Final = Rate(50, 1 << 30, 4, math.inf)  # 50 requests a second of one person, 200 at once; more of them wait
-STRANGER: Final = Rate(50, 1 << 30, 10, math.inf)  # the same of strangers from one origin, 500 at once
+PERSON: Final = Rate(50, 1 << 30, 4, math.inf)  # 50 requests a second from one person, 200 at once; further ones wait
+STRANGER: Final = Rate(50, 1 << 30, 10, math.inf)  # 50 requests a second from one origin, 500 at once
 MAX_KNOWN: Final = 4096  # people and origins whose requests are counted
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # pydantic costs as much as a whole submit: what a submit nee
 
     V = TypeVar("V", bound=View)
 
-MAX_SHOWN: Final = 80  # characters of a value that is not what it should be
+MAX_SHOWN: Final = 80  # characters that are shown of a value that is wrong
 MAX_NUMBER: Final = 2**53 - 1  # the largest that every reader of JSON holds exactly
 JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
 WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convoy.wire.backoff import Patience
 
 
-MAX_FILES: Final = 20_000  # of a job's results: a log of each site, and a few more
+MAX_FILES: Final = 20_000  # of a job's results: a log for each site, and a few more
 OWNER: Final = ".convoy-job"  # says whose results a folder holds
 
 

@@ -18,8 +18,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from convoy.wire.door import HANDSHAKE_S, Reception, Waiting, origin
 
-REQUEST_S: Final = 10.0  # for the head of a request, from the connection or its own first byte on
-WAITING: Final = 512  # handshakes and connections without a whole request, seven eighths of them from one origin
+REQUEST_S: Final = 10.0  # for the head of a request, from the connection or from its first byte
+WAITING: Final = 512  # handshakes and incomplete requests, at most seven eighths of them from one origin
 
 
 class Caller(H11Protocol):

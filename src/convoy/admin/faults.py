@@ -26,8 +26,8 @@ STATUS: Final[Mapping[type[errors.ConvoyError], int]] = {
     errors.StorageFull: 507,
     errors.ConvoyError: 500,
 }
-MAX_BYTES: Final = 1 << 20  # of an error that is read: one with a traceback has some 64 KiB
-MAX_LINE: Final = 100_000  # characters of what, why or fix
+MAX_BYTES: Final = 1 << 20  # of an error that is read; one with a traceback has about 64 KiB
+MAX_LINE: Final = 100_000  # characters of each line of an error
 _BY_NAME: Final = {kind.__name__: kind for kind in STATUS}
 
 

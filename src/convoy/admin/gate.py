@@ -19,9 +19,9 @@ from convoy.errors import NotAllowed
 from convoy.trust import login
 from convoy.trust.federation import Roll
 
-NONCE_S: Final = 60.0  # to sign a nonce and come back with it
-BEARER_S: Final = 1800.0  # then a program logs in again, by itself
-MAX_BEARERS: Final = 256  # of one person at a time; the oldest goes
+NONCE_S: Final = 60.0  # to sign a nonce and send it back
+BEARER_S: Final = 1800.0  # after that a program logs in again by itself
+MAX_BEARERS: Final = 256  # bearer tokens of one person; one more removes the oldest
 
 
 @dataclass(slots=True)

@@ -17,8 +17,8 @@ from convoy.spec.kit import Kit
 from convoy.wire.proxy import proxy_for
 
 CONNECT_S: Final = 10.0  # from nothing to TLS, over the slowest link
-READ_S: Final = 45.0  # three beats of a quiet stream
-MAX_ANSWER: Final = 64 << 20  # bytes of one answer that is read whole: the largest bundle
+READ_S: Final = 45.0  # three intervals of an idle stream's keep-alive lines
+MAX_ANSWER: Final = 64 << 20  # bytes of an answer that is read as a whole: the largest bundle
 V1: Final = "/api/v1"  # where the paths of every request begin
 MAX_LINE: Final = 16 << 20  # bytes of one line of a stream: a job of a thousand sites and rounds
 

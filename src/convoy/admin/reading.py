@@ -11,10 +11,10 @@ from starlette.requests import ClientDisconnect, Request
 from convoy.admin import views
 from convoy.errors import BadInput
 
-MAX_BODY: Final = 64 << 10  # bytes of a request that is a view: two certificates and a signature, with room
-SILENCE_S: Final = 30.0  # between two pieces of a request, over the slowest link
-BODY_S: Final = 30.0  # for the whole body of a small request; a larger one has as long as it takes at `SLOWEST`
-SLOWEST: Final = 128 << 10  # bytes a second: a megabit, so that the largest bundle has some ten minutes
+MAX_BODY: Final = 64 << 10  # bytes of a request in JSON: two certificates and a signature, with room
+SILENCE_S: Final = 30.0  # between two parts of a request, over the slowest link
+BODY_S: Final = 30.0  # for the body of a small request; a larger one may take as long as it takes at `SLOWEST`
+SLOWEST: Final = 128 << 10  # bytes a second (one megabit): the largest bundle may take about ten minutes
 
 V = TypeVar("V", bound=views.View)
 

@@ -17,8 +17,8 @@ from convoy.admin.places import Places
 from convoy.admin.port import Coordinator, Registrar
 from convoy.control.rights import Right
 
-UPLOADS: Final = 4  # bundles at a time in memory, one of each person; more of them wait
-UPLOADS_KEPT: Final = 1  # of them for people who may revoke a site
+UPLOADS: Final = 4  # bundles in memory at a time, one for each person; further ones wait
+UPLOADS_KEPT: Final = 1  # of them reserved for people who may revoke a site
 
 Needs = Right | Literal["public", "known"]  # known: logged in, whatever the role
 V = TypeVar("V", bound=views.View)

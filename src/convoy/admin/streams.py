@@ -13,7 +13,7 @@ from convoy.admin.views import View
 from convoy.errors import ConvoyError, Unreachable
 
 BEAT_S: Final = 15.0  # an empty line this often keeps load balancers from cutting a quiet stream
-QUEUE: Final = 64  # lines that wait for a slow reader, up to 16 KiB each; then their source waits
+QUEUE: Final = 64  # lines of up to 16 KiB that wait for a slow reader; then their source waits
 LAST_WORDS_S: Final = 1.0  # for a reader to take the line that says why the rest is missing
 
 Message = Mapping[str, Any]

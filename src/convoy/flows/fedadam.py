@@ -32,12 +32,12 @@ async def fedadam(
     tau: float = 0.001,
     **training: Any,
 ) -> None:
-    """Train for some rounds; the moments are the workflow's state, so a workflow that is started anew goes on.
+    """Train for `rounds` rounds; the moments are the workflow's state, so that a restarted workflow continues.
 
-    `server_lr`: the step; `beta1`, `beta2`: how slowly the moments forget; `tau`: the smallest divisor. The others are
-    those of `Training`. Integers and truth values take the mean, as in FedAvg.
+    `server_lr`: the step size; `beta1`, `beta2`: the decay of the moments; `tau`: the smallest divisor. The others are
+    those of `Training`. Integers and booleans take the mean, as in FedAvg.
 
-    Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2: the moments are not corrected for their start.
+    Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2: without bias correction of the moments.
     """
     plan, moments = Training(**training), Moments(beta1, beta2, tau)
 

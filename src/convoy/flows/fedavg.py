@@ -9,7 +9,7 @@ from convoy.flows.training import Training, Turned
 
 
 async def fedavg(fleet: Fleet, **training: Any) -> None:
-    """Train for some rounds; the parameters are those of `Training`.
+    """Train for `rounds` rounds; the parameters are those of `Training`.
 
     McMahan et al.: Communication-Efficient Learning of Deep Networks from Decentralized Data, 2017, algorithm 1.
     """

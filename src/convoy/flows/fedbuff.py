@@ -15,7 +15,7 @@ from convoy.model.update import Update
 
 
 async def fedbuff(fleet: Fleet, *, buffer: int = 2, server_lr: float = 1.0, **training: Any) -> None:
-    """Commit a round as soon as `buffer` answers have come; a site that has answered is asked again at once.
+    """Commit a round as soon as `buffer` answers have arrived; a site that has answered is asked again at once.
 
     An answer to a model that is s rounds old counts as 1 / sqrt(1 + s). `server_lr`: how far the model moves along the
     mean of the differences. The others are those of `Training`; `min_sites` and `sample` have no meaning here.

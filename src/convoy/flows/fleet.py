@@ -14,7 +14,7 @@ __all__ = ["Answers", "Fleet", "Job", "NotEnough", "Round", "Stream", "Update"]
 
 
 class NotEnough(JobFailed):
-    """Fewer sites answered a question than it needs; a workflow may catch it and ask otherwise."""
+    """Fewer sites answered a question than it needs; a workflow may catch this and ask a different question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class Job:
 
 @dataclass(slots=True)
 class Round:
-    """One turn of a workflow; `model` is what the round before committed."""
+    """One round of a workflow; `model` is the model that the previous round committed."""
 
     number: int  # from 1 to `total`
     total: int
     model: Model
-    state: Model  # what the round before kept beside its model; empty at first
+    state: Model  # the workflow's own arrays that the previous round committed; empty at first
     keep: Callable[[Round, Any, Any, Mapping[str, float], bool], Awaitable[None]] = field(repr=False)
     committed: bool = False
 
@@ -45,25 +45,25 @@ class Round:
     async def commit(
         self, arrays: Any, *, state: Any = None, metrics: Mapping[str, float] | None = None, best: bool = False
     ) -> None:
-        """Make these arrays the model of this round, for good; `best` marks it as the best model so far.
+        """Commit these arrays as the model of this round, durably; `best` marks it as the best model so far.
 
         `state`: arrays of the workflow's own, such as a momentum, which are the `state` of the next round and are never
-        sent to a site; None keeps those of this round. It returns when the server's disk has both: a workflow that is
-        started again goes on from here.
+        sent to a site; None keeps those of this round. It returns when both are on the server's disk: a workflow that
+        is started again continues from here.
         """
         await self.keep(self, arrays, state, dict(metrics or {}), best)
         self.committed = True
 
 
 class Answers(Protocol):
-    """The updates to one question, in its order; raises `NotEnough` after the last if there were too few.
+    """The updates that answer one question, in its order; raises `NotEnough` after the last if there were too few.
 
-    What a workflow says with `update.leave_out(reason)` stands in the round's record and in the job's log.
+    The reason of `update.leave_out(reason)` is in the round's record and in the job's log.
     """
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """The sites that gave no update, or one that was left out, and why; complete once the iteration has ended."""
+        """The sites whose update is missing or was left out, with the reason; complete when the iteration has ended."""
         ...
 
     def __aiter__(self) -> AsyncIterator[Update]: ...
@@ -76,20 +76,20 @@ class Stream(Protocol):
 
     @property
     def left_out(self) -> Mapping[str, str]:
-        """The sites that failed in this round, and why; they are asked again in the next one."""
+        """The sites that failed in this round, with the reason; they are asked again in the next round."""
         ...
 
     def take(self, count: int, model: Any) -> AsyncIterator[Update]:
-        """Yield the next `count` answers as they come, and ask sites that are free with this model meanwhile.
+        """Yield the next `count` answers in the order of arrival; meanwhile, ask idle sites with this model.
 
-        An answer may be to a question of an earlier round: `update.staleness` says how many rounds lie between. The
-        commit of the round counts the answers that it has yielded. Raises `NotEnough` when no site is left that works.
+        An answer may be to a question of an earlier round: `update.staleness` is the number of rounds in between. The
+        commit of the round counts the answers that were yielded. Raises `NotEnough` when no site is left.
         """
         ...
 
 
 class Fleet(Protocol):
-    """The sites of a job, as its workflow asks them."""
+    """The sites of a job, to which its workflow sends questions."""
 
     @property
     def job(self) -> Job:
@@ -100,12 +100,12 @@ class Fleet(Protocol):
     def history(self) -> Sequence[Mapping[str, Any]]:
         """The committed rounds: `{"round": 3, "metrics": {...}, "best": False}`, the initial model's (0) first.
 
-        It outlives the workflow's process; so do arrays of an algorithm's own, as the round's `state`.
+        It survives a restart of the workflow's process, as does the `state` of a round.
         """
         ...
 
     def rounds(self, count: int) -> AsyncIterator[Round]:
-        """Yield rounds up to number `count`, beginning after the last committed one; each must be committed."""
+        """Yield the rounds up to number `count`, starting after the last committed one; commit each of them."""
         ...
 
     def ask(
@@ -125,19 +125,19 @@ class Fleet(Protocol):
         quorum: int = 0,
         grace: float | str = 0.0,
     ) -> Answers:
-        """Ask sites a question and return their answers as they may be folded.
+        """Ask sites a question and return their answers.
 
-        `kind` is "train", "evaluate" or a word of your own; `model` the arrays that go with it. `sites` None: all of
-        them; `sample` > 0: so many, drawn by the job and the question; `deadline_s` 0: none but the job's patience;
+        `kind` is "train", "evaluate" or a kind of your own; `model` is sent with it. `sites` None: all of them;
+        `sample` > 0: so many, drawn from the job and the question; `deadline_s` 0: only the job's patience applies;
         `max_norm` > 0: the largest L2 norm of (update - model).
 
         `reply`: the arrays of an answer where they are not shaped like the model's, by name: a dtype and a shape, in
         which None is any length, such as `{"counts": ("i8", (None, 32))}`; `reply_limit`: the most bytes of an answer
-        whose shapes may vary. `settings`: what trainers find as `task.settings`, JSON of at most 64 KiB.
+        whose shapes may vary. `settings`: JSON of at most 64 KiB, which trainers find as `task.settings`.
 
-        `order`: "site", which is the same whatever the network does, or "arrival": as they come; a workflow that is
-        started again gets them in the same order. `quorum` > 0: once so many have answered, the others have `grace`
-        seconds (or `30s`), then they are left out.
+        `order`: "site" is by name and does not depend on the network; "arrival" is as they arrive, and a workflow that
+        is started again gets the same order. `quorum` > 0: once so many sites have answered, the others have `grace`
+        (seconds, or text such as `30s`) before they are left out.
         """
         ...
 
@@ -151,9 +151,9 @@ class Fleet(Protocol):
         reply_limit: int | str = "1Mi",
         settings: Mapping[str, Any] | None = None,
     ) -> Stream:
-        """Return what keeps every site busy with one question at a time, across rounds: for asynchronous workflows.
+        """Return a stream of answers in which each site has one question at a time, across rounds (asynchronous).
 
-        Make it once, before the rounds. `deadline_s` and the others are those of `ask`, for each question.
+        Make it once, before the rounds. The options are those of `ask`, for each question.
         """
         ...
 

@@ -12,7 +12,7 @@ from convoy.errors import BadInput
 from convoy.flows.fleet import Fleet
 from convoy.spec.units import duration_s
 
-MAX_COUNT: Final = 1 << 53  # values of one site in one bin: no site has as many, and a sum of them cannot overflow
+MAX_COUNT: Final = 1 << 53  # values of one site in one bin: no site has as many, and their sum cannot overflow
 MAX_BINS: Final = 100_000  # of each column
 
 
@@ -21,7 +21,7 @@ async def histogram(
 ) -> None:
     """Count in one round; trainers answer with `convoy.histogram(task, {"age": values, ...})`.
 
-    `columns`: the range of each, such as `{age: [0, 100]}`; `bins`: of the same width, in each range. The result's
+    `columns`: the range of each, such as `{age: [0, 100]}`; `bins`: how many, of equal width, for each. The result's
     arrays: `counts` int64 (columns, bins), `outside` int64 (columns, 2) of values below and above, `missing` int64
     (columns,), `edges` float64 (columns, bins + 1); the order of columns is that of the parameter.
     """

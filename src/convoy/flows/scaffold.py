@@ -14,7 +14,7 @@ from convoy.model.variates import join, split
 
 
 async def scaffold(fleet: Fleet, *, server_lr: float = 1.0, **training: Any) -> None:
-    """Train for some rounds; trainers use `convoy.Scaffold(task)`, which keeps each site's variate at that site.
+    """Train for `rounds` rounds; trainers use `convoy.Scaffold(task)`, which keeps each site's variate at that site.
 
     `server_lr`: how far the model moves towards the mean. The others are those of `Training`.
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from convoy.errors import BadInput
 
-MAX_PYTHON: Final = 96 << 10  # bytes of one file, some 2,500 lines: its tree takes up to 500 times as much
-MAX_READ: Final = 2 << 20  # bytes of all of them together, for what is looked for in every file
+MAX_PYTHON: Final = 96 << 10  # bytes of one file, about 2,500 lines: its syntax tree takes up to 500 times as much
+MAX_READ: Final = 2 << 20  # bytes of all files together, for checks that read every file
 
 
 class Files:

@@ -73,13 +73,13 @@ def since_best(history: Sequence[Mapping[str, Any]]) -> int:
 class Training:
     """The parameters of a training workflow, as `with` of a job.yaml gives them.
 
-    `min_sites`: fewer answers fail the job. `sample`: ask so many sites, drawn anew each round; 0: all. `deadline`: of
-    each question, such as `10m`. `evaluate`: have the sites measure each new model before it is committed; its
-    metrics then stand in place of training's of the same name. `best`: the metric that marks the best model.
-    `stop_after`: end after so many rounds without a better one. `max_norm`: refuse updates farther away (L2).
-    `max_norm_ratio`: leave out updates that are farther from the model than so many times the median of the round, of
-    three or more; 0: none. `max_share`: the most that one site's weight may be of the sum of a round's, from three
-    sites on; of two each may have 0.99; 1: no bound.
+    `min_sites`: the job fails with fewer answers. `sample`: ask this many sites, drawn at random in each round; 0: all.
+    `deadline`: of each question, such as `10m`. `evaluate`: sites measure each new model before it is committed; these
+    metrics replace training metrics of the same name. `best`: the metric that decides which model is the best.
+    `stop_after`: end after this many rounds without a better model; 0: never. `max_norm`: refuse updates whose distance
+    from the model is larger (L2); 0: no bound. `max_norm_ratio`: if three or more answer, leave out updates that are
+    this many times farther from the model than the median of the round; 0: no bound. `max_share`: if three or more
+    answer, the largest share of the sum that one weight counts for (of two: 0.99); 1: no bound.
     """
 
     rounds: int = 5

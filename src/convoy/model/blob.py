@@ -21,13 +21,13 @@ from convoy.errors import BadInput, RemoteFault
 SMALL: Final = 64 << 10  # bytes; a blob below this travels inside a message
 MAX_HEADER: Final = 16 << 20  # bytes: 65,536 tensors with names of some 40 characters
 MAX_TENSORS: Final = 65_536  # a mixture of 128 experts in 94 layers has 36,000
-MAX_LISTS: Final = 3 * MAX_TENSORS + 16  # lists and mappings of a header: three of each tensor
-MAX_KEYS: Final = 5 * MAX_TENSORS + 64  # in a header: of each tensor dtype, shape and place, its name and its digest
-MAX_COMMAS: Final = 12 * MAX_TENSORS  # in a header: 7 of a matrix, so there may be 7 dimensions on average
-MAX_NAME: Final = 1024  # characters of a tensor's name; it stands in messages
-MAX_RANK: Final = 32  # dimensions; numpy itself long had no more
-MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that no product of dimensions grows without end
-MAX_SPAN: Final = (1 << 63) - 1  # bytes that the dimensions of an array may span, those of no size left out
+MAX_LISTS: Final = 3 * MAX_TENSORS + 16  # lists and mappings of a header: three for each tensor
+MAX_KEYS: Final = 5 * MAX_TENSORS + 64  # keys of a header: dtype, shape, place, name and digest of each tensor
+MAX_COMMAS: Final = 12 * MAX_TENSORS  # commas of a header: 7 for a matrix, so there may be 7 dimensions on average
+MAX_NAME: Final = 1024  # characters of a tensor's name, which appears in messages
+MAX_RANK: Final = 32  # dimensions; older versions of numpy have no more
+MAX_BYTES: Final = 1 << 44  # of one tensor: 16 TiB, so that products of dimensions stay bounded
+MAX_SPAN: Final = (1 << 63) - 1  # bytes that the dimensions of an array may span, without those of length 0
 ALIGN: Final = 8  # bytes; the largest item size
 ITEM_SIZE: Final[Mapping[str, int]] = {  # bytes of one item, by safetensors' names
     "F64": 8, "I64": 8, "U64": 8,

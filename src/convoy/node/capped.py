@@ -9,7 +9,7 @@ from typing import Final
 
 HEAD: Final = 44 << 20  # bytes that are appended as they come
 TAIL: Final = 8 << 20  # and of what follows the last one or two of these
-MAX_LOG: Final = HEAD + 2 * TAIL + (1 << 20)  # bytes of one job's log at one site, with what is said of the gap
+MAX_LOG: Final = HEAD + 2 * TAIL + (1 << 20)  # bytes of one job's log at one site, with the line about the gap
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Final
 
 from convoy.spec.plain import blanked
 
-MAX_LINE: Final = 16 << 10  # bytes; a longer line is broken, so that no print can fill the memory
+MAX_LINE: Final = 16 << 10  # bytes; a longer line is split, so that output without newlines cannot fill the memory
 BAR_S: Final = 5.0  # between two looks at a progress bar, which draws over itself and ends no line
 
 

@@ -19,7 +19,7 @@ Object = dict[str, Any]
 ACCOUNT: Final = Path("/var/run/secrets/convoy/cluster")  # token, ca.crt, namespace
 ANSWER_S: Final = 30.0  # for the API server to answer one request
 WATCH_S: Final = 300  # a watch ends by itself after so long and begins anew: a broken line is noticed
-MAX_ANSWER: Final = 64 << 20  # bytes of one answer, or of one line of a watch: some thousand pods
+MAX_ANSWER: Final = 64 << 20  # bytes of one answer, or of one line of a watch: about a thousand pods
 _PATHS: Final = {"Job": "apis/batch/v1", "Secret": "api/v1", "Pod": "api/v1"}
 
 

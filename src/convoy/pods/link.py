@@ -20,7 +20,7 @@ from convoy.wire.budget import Budget
 from convoy.wire.stream import SILENCE_S, Stream, hear
 
 NAMING: Final = ("word", "launch")  # what may name a blob
-MAX_UNNAMED: Final = 2  # blobs that one word names: a model or an update, and a state
+MAX_UNNAMED: Final = 2  # blobs that one message names: a model or an update, and a state
 CHUNK: Final = 1 << 18  # bytes between two turns of the event loop: all else that a node does waits no longer than this
 
 Out = TypeVar("Out", pods_pb2.PodDown, pods_pb2.PodUp)

@@ -16,7 +16,7 @@ LAUNCHER: Final = "convoy/launcher"  # and of everything that one node has launc
 DATA: Final = "/data"  # where a worker finds the data of its site
 KEEP_S: Final = 600  # for somebody to look at a pod that has ended; a node that lives removes it at once
 GRACE_S: Final = 5  # a worker keeps nothing that is not with its node
-LONGEST_S: Final = 86400.0  # a pod that its node has lost leaves by itself; this is the net below that
+LONGEST_S: Final = 86400.0  # a pod that lost its node ends by itself; this limit removes it if it does not
 LONG: Final = 100  # times its job's patience
 
 POD_SECURITY: Final = {  # of every pod of ours: what the standard "restricted" asks for, and no user of any node

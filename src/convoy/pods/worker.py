@@ -27,11 +27,11 @@ from convoy.wire.backoff import Backoff
 from convoy.wire.budget import Budget, Rate
 from convoy.wire.stream import PING_S, Stream
 
-CREDENTIAL_S: Final = 3600.0  # for a pod to find a machine, get its image and open its line; then it may try no more
+CREDENTIAL_S: Final = 3600.0  # for a pod to get a machine, pull its image and connect; after that it cannot
 PIECE: Final = 1 << 20  # bytes of code in one message
 ENDS: Final = re.compile(r"|exit code [0-9]{1,3}|killed by SIG[A-Z0-9]{2,10}")
 POD: Final = Rate(1000, 64 << 20, 4)  # 1,000 messages and 64 MiB a second of one pod, 4 s of that at once
-MAX_UPS: Final = 256  # words of one worker that its node has not acted on yet: a trainer has one task at a time
+MAX_UPS: Final = 256  # messages of one worker that its node has not handled yet: a trainer has one task at a time
 LAST_S: Final = 5.0  # after a line broke, for the cluster to say why; and for a pod to say its last word
 
 

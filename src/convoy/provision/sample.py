@@ -53,8 +53,7 @@ _BOTH: Final = """\
 # launcher: processes        # where jobs run: processes of this node; kubernetes: each in a pod of its own
 # workers_port: 8005         # TCP port to which those pods connect; each needs a credential
 # pods: {}                   # settings of those pods: image, cpu_limit, memory_limit, gpu, …; docs/kubernetes.md
-# isolation: {}              # what jobs may use in addition to their files and data: read: [PATH], write: [PATH],
-#                            # network: true, cache: FOLDER that all jobs share, for models that libraries download
+# isolation: {}              # more that jobs may use, such as read: [PATH], write: [PATH], network: true, cache: FOLDER
 # env: {}                    # environment (name: value) of the processes that run jobs, such as OMP_NUM_THREADS
 """
 
@@ -78,11 +77,11 @@ _SITE: Final = """\
 """
 
 POLICY: Final = """\
-# The site's last word: who may run code here, what a job may ask for, what leaves. A job cannot change or skip it.
-# Read for each job that comes and for each answer that leaves. What is written out below are the defaults.
+# The site's policy: who may run code here, what a job may ask for, what leaves. A job cannot change or bypass it.
+# It is read for each job that arrives and for each answer that leaves. The values below are the defaults.
 
-# Who may run code here: whoever fits all of one line. `own` is this site's organisation. Everybody else's job is
-# refused until somebody says here: convoy site approve DIGEST --kit KIT
+# Who may run code here: people who match everything in one line. `own` is this site's organisation. Jobs of all other
+# people are refused until somebody runs on this machine: convoy site approve DIGEST --kit KIT
 run:
   - {org: own}
   - {role: project_admin}
@@ -100,18 +99,18 @@ run:
 # Left out: no limit.
 # limits: {cpu: 4, memory: 8Gi, gpu: 1, state: 1Gi}
 
-# What jobs must be isolated from here: files, processes, network. Left out: whatever this machine can do; where it can
-# not do what is listed, no job runs.
+# The parts of isolation that jobs must have here: files, processes, network. Left out: whatever this machine can do.
+# If it lacks a listed part, no job runs.
 # isolation: [files, processes, network]
 
-# What may leave beside updates and their weights. logs: what a job prints, and its tracebacks. values: text and JSON of
-# an answer. arrays: the most bytes of arrays that are not shaped like the model, such as counts. artifacts: bytes of
-# what a job wrote into its artifacts/, such as 50Mi, which then come with its results: whatever its code chose to
-# write.
+# What may leave in addition to updates. logs: what a job prints, and its tracebacks. metrics: numbers by name. values:
+# JSON beside the arrays. weight: exact, rounded to one digit, or fixed to 1. arrays: the most bytes of arrays that are
+# not shaped like the model, such as counts. artifacts: the most bytes of a job's artifacts/, such as 50Mi, which then
+# come back with its results: the job's code decides what is in them.
 leave: {logs: true, metrics: true, values: true, arrays: 16Mi, artifacts: 0}
 
-# Every answer of every job passes these filters, from top to bottom. The default lets answers pass as they are. With
-# `kinds: [train]` in it a filter is for answers to such questions alone.
+# Every answer of every job passes these filters, from top to bottom. By default there are none. A filter with
+# `kinds: [train]` applies only to answers to questions of that kind.
 filters: []
 # filters:
 #   - exclude: ["head.*"]    # tensors that stay here, by patterns of their names; the global model's go instead

@@ -22,7 +22,7 @@ from convoy.wire import package
 from convoy.wire.pump import Pump
 from convoy.wire.stream import Stream
 
-MAX_FILES: Final = 4000  # of one job, in equal parts for its sites; people fetch them one by one
+MAX_FILES: Final = 4000  # of one job, in equal parts for its sites; people download them one by one
 
 
 @dataclass(frozen=True, slots=True)

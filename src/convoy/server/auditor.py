@@ -18,13 +18,13 @@ from convoy.worker.code import told
 
 EVERY: Final = 100  # records under one signature at the most
 SIGN_S: Final = 10.0  # after the first record that is not signed yet
-SOME: Final = 20  # refusals of one actor within `WINDOW_S` have a record each, the others are a number in one more
-OFTEN: Final = 20  # of one actor's logins, renewals and enrolments within `WINDOW_S`: programs do them by themselves
-MANY: Final = 300  # of each other thing that one actor does within `WINDOW_S`
-WINDOW_S: Final = 600.0  # so that whoever knocks all day leaves some hundred records
+SOME: Final = 20  # refusals of one actor within `WINDOW_S` that have a record each; one more record counts the others
+OFTEN: Final = 20  # logins, renewals and enrolments of one actor within `WINDOW_S`, which programs do by themselves
+MANY: Final = 300  # actions of each other kind by one actor within `WINDOW_S`
+WINDOW_S: Final = 600.0  # so that an actor who is refused all day leaves a few hundred records
 REFUSED: Final = "refused"
 BY_PROGRAMS: Final = frozenset({"login", "logout", "renew", "enrol"})
-MAX_TEXT: Final = 300  # characters of each part of a record: people read them, and nothing in it is ever removed
+MAX_TEXT: Final = 300  # characters of each part of a record: people read records, and none is ever removed
 PAGE: Final = 1000  # records that are read at once
 
 

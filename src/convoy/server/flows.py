@@ -32,7 +32,7 @@ from convoy.worker import code
 
 TRACEBACK: Final = 4096  # bytes of a workflow's last words that a failed job shows
 WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once
-PAGE: Final = 1000  # committed rounds that a workflow is told at once, which bytes may end sooner
+PAGE: Final = 1000  # committed rounds that a workflow gets at once; a page may end sooner because of its bytes
 TAKEN: Final = "taken"  # the holder of a model that is being taken from its workflow
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
 

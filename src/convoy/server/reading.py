@@ -16,9 +16,9 @@ from convoy.server.files import Workspace
 from convoy.server.views import job_view, listed_view, member_views, round_view, spec_view
 from convoy.store.history import History, Listed, Which
 
-MAX_JOBS: Final = 500  # in one page
-MAX_ROUNDS: Final = 500  # in one page, which bytes may end sooner
-NEWEST: Final = 100  # rounds that stand in a job's detail at most
+MAX_JOBS: Final = 500  # jobs in one page
+MAX_ROUNDS: Final = 500  # rounds in one page; a page may end sooner because of its size in bytes
+NEWEST: Final = 100  # rounds in a job's detail
 CURSOR: Final = re.compile(r"([0-9][0-9.e+]{0,30})~([0-9a-f]{32})")
 JOB: Final = re.compile(r"[0-9a-f]{32}")
 

@@ -36,17 +36,17 @@ from convoy.worker.code import TRACEBACK, told
 
 LAST_WORDS_S: Final = 1.0  # for a site to hear that it is expelled
 SPREAD_S: Final = 0.01  # between two sites that are told to renew
-KEEP_S: Final = 60.0  # for a connection's first word, and for a site's next transfer on the connection of its last
-MAX_CONNECTIONS: Final = 64  # of one site: its line, and transfers of a few dozen jobs at the same moment
-MAX_JOBS: Final = 10_000  # that a site says it holds
-MAX_MEMORY: Final = 1 << 60  # bytes that a site says it has: no machine of ours has a thousandth of it
+KEEP_S: Final = 60.0  # for a connection's first message, and for a site's next transfer on the same connection
+MAX_CONNECTIONS: Final = 64  # of one site: its main connection, and transfers of a few dozen jobs at the same moment
+MAX_JOBS: Final = 10_000  # jobs that a site reports that it holds
+MAX_MEMORY: Final = 1 << 60  # bytes of memory that a site reports; no machine has a thousandth of it
 MAX_VERSION: Final = 64  # characters; it is shown in lists
 SITE: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one site, 4 s of that at once
-PINGS: Final = Rate(1, 1 << 20, 20, 0.0, "pings")  # one a second, 20 at once; a site of ours sends one in 20 s
+PINGS: Final = Rate(1, 1 << 20, 20, 0.0, "pings")  # one a second, 20 at once; a site of ours sends one every 20 s
 RENEWALS: Final = Rate(1, 1 << 20, 60, 0.0, "certificate requests")  # one a second, 60 at once; one a day is usual
-OPENING: Final = 20  # messages that a new connection costs as much as: its handshake
-TRANSFER: Final = 5  # messages that one more transfer on a connection costs as much as: a file, a thread
-PAUSE: Final = 4  # times as long as an offer with a header took: so one site's offers take a fifth of the server's time
+OPENING: Final = 20  # messages that a new connection counts as, because of its handshake
+TRANSFER: Final = 5  # messages that one more transfer on a connection counts as: a file, a thread
+PAUSE: Final = 4  # times as long as an offer with a header took: one site's offers take a fifth of the server's time
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from convoy.store.history import Listed
 from convoy.trust import audit
 from convoy.trust.federation import Roll
 
-SHOWN_SITES: Final = 100  # of a round that stands in a list of rounds
+SHOWN_SITES: Final = 100  # sites of each round in a list of rounds
 SHOWN_WAITING: Final = 20  # sites that a job waits for, in one line
 SHOWN_CAUSE: Final = 4096  # characters of a job's cause, in which each of a thousand sites may have its reason
 

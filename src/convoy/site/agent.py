@@ -41,7 +41,7 @@ from convoy.wire.pump import Pump
 
 REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
 
-MAX_OFFSET: Final = 1 << 40  # bytes of a job's log that the server says it has; a log has some MiB
+MAX_OFFSET: Final = 1 << 40  # bytes of a job's log that the server reports that it has; a log has some MiB
 LOST: Final = "the connection to the server was lost"
 
 

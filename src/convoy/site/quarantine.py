@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 FILE: Final = "faults.json"
-MAX_FAULTS: Final = 3  # of one job
-MAX_JOBS: Final = 1000  # that are remembered, the newest
+MAX_FAULTS: Final = 3  # failures of this node in one job
+MAX_JOBS: Final = 1000  # jobs that are remembered, the newest
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from convoy.store import handover
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.budget import Budget, Rate
 
-MAX_TRIES: Final = 3  # of one task at which the trainer dies
+MAX_TRIES: Final = 3  # times that the trainer may die in one task
 GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
 TRAINER: Final = Rate(1000, 64 << 20, 4)  # 1,000 messages and 64 MiB a second of one trainer, 4 s of that at once
 

@@ -11,8 +11,8 @@ from convoy.errors import RemoteFault
 from convoy.trust import audit
 
 FILE: Final = "witness.jsonl"  # in the site's working folder
-MAX_BYTES: Final = 8 << 20  # some 6,000 checkpoints; beyond that the older ones are thinned out to half of it or less
-DENSE: Final = 200  # some 3,500 checkpoints of a billion records
+MAX_BYTES: Final = 8 << 20  # about 6,000 checkpoints; beyond that the older ones are thinned out to half or less
+DENSE: Final = 200  # checkpoints that are all kept, the newest; about 3,500 remain of a billion records
 TAIL: Final = 2 * (audit.MAX_LINE + 1)  # bytes in which the last whole line lies, whatever was cut off behind it
 
 

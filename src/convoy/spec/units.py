@@ -18,8 +18,8 @@ _BYTES: Final[dict[str, int]] = {"": 1, "B": 1} | {
     for suffix in ("", "B")
 }
 
-MAX_DURATION_S: Final = 10 * 365 * 86400.0  # ten years: every clock and every database can take it
-MAX_SIZE: Final = 1 << 62  # bytes, likewise
+MAX_DURATION_S: Final = 10 * 365 * 86400.0  # ten years, which every clock and every database can represent
+MAX_SIZE: Final = 1 << 62  # bytes, for the same reason
 
 _LARGEST: Final = 1e300  # a whole number may be larger than any float
 _NUMBER = r"(\d{1,15}(?:\.\d{1,15})?)"

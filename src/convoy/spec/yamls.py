@@ -21,8 +21,8 @@ if TYPE_CHECKING:  # an idle site reads its settings without pydantic
 
 MAX_BYTES: Final = 1 << 20  # of a settings file: a larger one is a mistake or an attack
 MAX_DEPTH: Final = 20  # levels; ours have 4
-MAX_VALUES: Final = 50_000  # some 5,000 participants; each takes up to 400 bytes and 5 us while it is read
-MAX_DIGITS: Final = 40  # a longer number stays text: int() on megabytes of digits takes minutes
+MAX_VALUES: Final = 50_000  # about 5,000 participants; each value takes up to 400 bytes and 5 µs to read
+MAX_DIGITS: Final = 40  # a longer number stays text, because int() takes minutes for megabytes of digits
 
 _Loader: Any = yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
 _Path = tuple[str | int, ...]

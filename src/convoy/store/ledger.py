@@ -27,7 +27,7 @@ Record = Job | Member | Question | Task | Round
 
 FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: no room for the log's index
 LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
-AGAIN_S: Final = 600.0  # after its first use: whoever lost the answer may ask again with the same key
+AGAIN_S: Final = 600.0  # after the first use: whoever lost the answer may ask again with the same key
 INVITE: Final = "ask the project's admin for a new one: convoy kit invite NAME"
 HEAD: Final = "0004"  # the newest file in revisions/
 TABLES: Final[Mapping[type, sa.Table]] = {

@@ -26,9 +26,9 @@ MAX_BYTES: Final = 64 << 20  # of a whole bundle: it carries code, not data
 MAX_FILES: Final = 10_000  # as many as a large repository has
 MAX_ENVELOPE: Final = 4 << 20  # bytes: 10,000 files with names of 200 characters
 MAX_LISTS: Final = 40_000  # lists in its JSON: one for each file, and brackets in their names
-MAX_DAYS: Final = 90  # a signature is for a job of these weeks, not for ever
-MAX_TIME: Final = 1e12  # seconds since the epoch, in 30,000 years: no number is too large to be reckoned with
-SKEW_S: Final = 300  # a submitter's clock may be five minutes ahead of ours
+MAX_DAYS: Final = 90  # the longest validity of a signature
+MAX_TIME: Final = 1e12  # seconds since the epoch, in 30,000 years: dates stay within what can be calculated
+SKEW_S: Final = 300  # by which a submitter's clock may be ahead of ours
 _PREFIX: Final = b"convoy bundle 1\n"  # a signature for one purpose is no good for another
 _HEAD: Final = len(MAGIC) + 4
 

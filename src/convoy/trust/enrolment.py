@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from convoy.trust.keys import PrivateKey, PublicKey
 
 BACKDATE_S: Final = 60  # a certificate is good a minute before it was made: for peers whose clocks are behind
-TOKEN_DAYS: Final = 14  # for a kit to reach its owner and be started
+TOKEN_DAYS: Final = 14  # for a kit to reach its owner and be started for the first time
 MAX_CSR: Final = 8 << 10  # bytes; one of ours has some 400
 MAX_INVITES: Final = 4 << 20  # bytes of invites.json: some 20,000, as federation.json has participants
 _TOKEN: Final = re.compile(r"convoy1\.[A-Za-z0-9_-]{43}")

@@ -18,10 +18,10 @@ if TYPE_CHECKING:  # an idle site reads this file without loading cryptography
     from convoy.trust.keys import PrivateKey
 
 _PREFIX: Final = b"convoy federation 1\n"  # a signature for one purpose is no good for another
-MAX_ROOTS: Final = 2  # one that comes and one that goes
-MAX_RETIRED: Final = 64  # roots of former days: one a year for a lifetime
-MAX_BYTES: Final = 3 << 20  # it travels to each site in one frame
-MAX_PARTICIPANTS: Final = 20_000  # some 150 bytes each
+MAX_ROOTS: Final = 2  # the new one and the old one, while a root is replaced
+MAX_RETIRED: Final = 64  # former roots; one a year for a lifetime
+MAX_BYTES: Final = 3 << 20  # it is sent to each site in one message
+MAX_PARTICIPANTS: Final = 20_000  # about 150 bytes each
 
 
 @dataclass(frozen=True, slots=True)

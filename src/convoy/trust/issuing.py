@@ -18,7 +18,7 @@ from convoy.errors import BadInput, ConvoyError, Unreachable
 from convoy.spec.kit import Kind, Kit
 from convoy.trust import authority, files, keys, peers, signer
 
-START_S: Final = 30.0  # for a process to start on a busy machine and say its certificate; it takes 0.2 s
+START_S: Final = 30.0  # for the signer to start on a busy machine and send its certificate; it takes 0.2 s
 ANSWER_S: Final = 5.0  # for one certificate; it takes 1 ms
 KEPT: Final = ("HOME", "LD_LIBRARY_PATH", "PYTHONPATH")  # where Python finds its libraries; nothing else is needed
 NAME: Final = "the issuing authority's certificate"

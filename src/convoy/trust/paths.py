@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-MAX_PATH: Final = 1024  # bytes in UTF-8, of a whole path: a quarter of what Linux takes, below any folder of ours
+MAX_PATH: Final = 1024  # bytes in UTF-8 of a whole path: a quarter of what Linux accepts, so it fits below any folder
 MAX_PART: Final = 255  # bytes in UTF-8; the file systems' own limit
 _BAD: Final = frozenset('\\:*?"<>|')  # what some system reads as something else
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})  # categories: nobody sees what they do to a name

@@ -33,8 +33,8 @@ from convoy.trust.authority import DAY_S, Authority
 MODULE: Final = "convoy.trust.signer"
 REQUEST: Final = struct.Struct("!B65sd64s")  # kind, point on P-256, wall seconds, name with zeros behind it
 ANSWER: Final = struct.Struct("!BH")  # whether it is granted, bytes of what follows: certificates, or why not
-AHEAD_S: Final = 60.0  # a certificate may begin later than now: after the second of a revocation
-MAX_WORDS: Final = 1000  # characters of each of the three sentences of a refusal
+AHEAD_S: Final = 60.0  # by which a certificate may begin later than now, after the second of a revocation
+MAX_WORDS: Final = 1000  # characters of each line of a refusal
 _NAMED: Final[dict[Kind, Callable[[str], str]]] = {"site": names.site, "admin": names.person}
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38  # prctl(2)
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from convoy.errors import RemoteFault
 
-PATIENCE_S: Final = 30.0  # of saying more than a peer may without a break: then it is cut off
-REST_S: Final = 10.0  # for which a peer that was cut off is told why, and not heard
+PATIENCE_S: Final = 30.0  # of exceeding the rate without a break: then the peer is disconnected
+REST_S: Final = 10.0  # for which a disconnected peer is told why and not admitted
 
 
 @dataclass(frozen=True, slots=True)

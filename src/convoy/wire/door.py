@@ -23,11 +23,11 @@ from convoy.wire.budget import Budgets, Rate
 from convoy.wire.stream import Stream
 
 EVERY: Final = "::"  # the host that means every address of this machine
-BACKLOG: Final = 1024  # a thousand sites may come back at the same moment
-HANDSHAKE_S: Final = 10.0  # for the whole of it, over the slowest link
-HANDSHAKES: Final = 512  # at a time, seven eighths of them from one origin; one more, and the oldest goes
-COMERS: Final = Rate(200, 1 << 30, 5, math.inf)  # 200 connections a second of one origin, 1,000 at once
-MAX_ORIGINS: Final = 4096  # whose connections are counted
+BACKLOG: Final = 1024  # a thousand sites may reconnect at the same moment
+HANDSHAKE_S: Final = 10.0  # for the whole handshake, over the slowest link
+HANDSHAKES: Final = 512  # at a time, at most seven eighths of them from one origin; one more closes the oldest
+COMERS: Final = Rate(200, 1 << 30, 5, math.inf)  # 200 connections a second from one origin, 1,000 at once
+MAX_ORIGINS: Final = 4096  # origins whose connections are counted
 BROKEN: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)  # a socket that does not listen
 FULL_S: Final = 1.0  # until we try again when this process can open nothing more, and none of our guests leaves
 

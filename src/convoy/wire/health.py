@@ -15,7 +15,7 @@ import uvicorn
 from convoy.wire.door import bound
 
 PORT: Final = "health_port in local/node.yaml"
-LONGEST_S: Final = 300.0  # for a question to wait until the node is ready
+LONGEST_S: Final = 300.0  # for a request to wait until the node is ready
 
 
 @dataclass(frozen=True, slots=True)

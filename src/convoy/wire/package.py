@@ -12,11 +12,11 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import LENGTH, length_of, pack, parsed
 
 MAX_FILES: Final = 1000  # of one site and job
-MAX_PATH: Final = 960  # bytes of a path among the results: object stores take 1,024 with the job's id before it
-MAX_NAME: Final = 240  # bytes of a name: a store that is a folder first writes beside it, under a longer one
+MAX_PATH: Final = 960  # bytes of a path among the results: object stores take 1,024, including the job's id
+MAX_NAME: Final = 240  # bytes of a name: a store in a folder first writes a temporary file with a longer name
 MAX_LIST: Final = 2 << 20  # bytes: 1,000 paths of 1,024 bytes, twice over
 FIRST_S: Final = 60.0  # for a package of any size
-SLOWEST: Final = 1 << 20  # bytes a second: a slower package does not keep its job from ending
+SLOWEST: Final = 1 << 20  # bytes a second: a slower package does not delay the end of its job
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from convoy.errors import RemoteFault, Unreachable
 from convoy.wire.stream import SILENCE_S, Stream, lost
 
 QUICK: Final = 3  # transfers at a time in each direction
-OF_ONE: Final = 2  # of them of one peer: whatever it pulls or pushes, there is a thread for others
+OF_ONE: Final = 2  # of them of one peer: whatever it transfers, there is a thread for others
 CHUNK: Final = 1 << 20  # bytes between two looks at the disk and the hash
 LATE_S: Final = 0.02  # a round trip of this length fills no window faster than this process empties it
 TELL_S: Final = 0.25  # bytes are progress; to say so four times a second is enough for any patience

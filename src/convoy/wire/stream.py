@@ -22,7 +22,7 @@ M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
 PING_S: Final = 20.0  # who has nothing to say for so long says so: load balancers and proxies keep the line
-SILENCE_S: Final = 30.0  # who is not heard for so long is gone
+SILENCE_S: Final = 30.0  # a peer that sends nothing for so long is considered gone
 
 
 class Stream:

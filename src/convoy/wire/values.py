@@ -16,9 +16,9 @@ from convoy.spec.units import MAX_DURATION_S
 from convoy.wire import convoy_pb2 as pb
 
 MAX_KIND: Final = 255  # characters
-MAX_NUMBER: Final = (1 << 31) - 1  # of a round, and of answers that a question wants
-MAX_SITES: Final = 100_000  # that a question names
-MAX_METRICS: Final = 1000  # of one answer; they are kept for ever
+MAX_NUMBER: Final = (1 << 31) - 1  # the highest number of a round, or of answers that a question waits for
+MAX_SITES: Final = 100_000  # sites that a question names
+MAX_METRICS: Final = 1000  # metrics of one answer; they are kept as long as the job
 MAX_NAME: Final = 255  # characters of a metric's name
 MAX_BYTES: Final = 1 << 50  # of one answer, and of a site's state
 

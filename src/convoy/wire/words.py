@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final, Protocol, TypeVar
 
-MAX_UNREAD: Final = 10_000  # messages for a peer that does not read: it may hear them anew when it is back
+MAX_UNREAD: Final = 10_000  # messages for a peer that does not read; it may receive them again when it reconnects
 MAX_UNREAD_BYTES: Final = 64 << 20  # of these messages: a thousand tasks with small models
 ROOM: Final = 1 << 20  # bytes that wait at the most before what can wait elsewhere joins them
 

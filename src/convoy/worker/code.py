@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from convoy.errors import BadInput
 
-LINE: Final = 2_000  # characters of an error that are told
-TRACEBACK: Final = 32_000  # and of its traceback
+LINE: Final = 2_000  # characters of an error that are sent
+TRACEBACK: Final = 32_000  # characters of its traceback
 
 
 def split(reference: str) -> tuple[str, str]:

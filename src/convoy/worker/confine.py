@@ -13,7 +13,7 @@ from typing import Final
 from convoy.worker import linux, syscalls
 from convoy.worker.sandbox import Sandbox, exists
 
-MAX_PROCESSES: Final = 8192  # of one worker and everything it starts: torchrun with loaders takes hundreds
+MAX_PROCESSES: Final = 8192  # of one worker and everything it starts: torchrun with data loaders takes hundreds
 OOM_SCORE: Final = 500  # of 1000: where memory runs out, a job ends before its node
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8  # Landlock's rights, bit by bit
