@@ -226,6 +226,12 @@ async def test_help_is_shown_where_no_command_is_named(tmp_path):
         assert said.out.startswith("Usage: convoy")
 
 
+async def test_help_shows_the_first_line_of_each_command_in_full(tmp_path):
+    said = await typed("job", "--help", cwd=tmp_path)
+    assert "..." not in said.out
+    assert "List the rounds of a job, a line each; with ROUND, show that one with every site" in " ".join(said.out.split())
+
+
 async def loaded_by(code, cwd):
     import asyncio
 

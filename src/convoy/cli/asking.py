@@ -95,10 +95,25 @@ def place_options(function: Callable[..., None]) -> Callable[..., None]:
     return project_option(workspace_option(function))  # type: ignore[no-any-return]
 
 
-def group(name: str, said: str) -> click.Group:
+class Group(click.Group):
+    """A group of commands whose help shows the first line of each command in full; click cuts it after 45 letters."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a row for each command that is not hidden."""
+        found = ((name, self.get_command(ctx, name)) for name in self.list_commands(ctx))
+        rows = [
+            (name, (command.help or "").split("\n")[0].rstrip("."))
+            for name, command in found
+            if command is not None and not command.hidden
+        ]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
+
+def group(name: str, said: str) -> Group:
     """Return a group of commands that shows its help when none is named."""
 
-    @click.group(name, help=said, invoke_without_command=True)
+    @click.group(name, cls=Group, help=said, invoke_without_command=True)
     @click.pass_context
     def made(context: click.Context) -> None:
         helped(context)

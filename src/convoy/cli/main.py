@@ -10,10 +10,10 @@ from pathlib import Path
 import click
 
 from convoy.cli import audit, eks, jobs, kube, policy, sites
-from convoy.cli.asking import How, as_json, asking, group, helped, kit_options, place_options, workspace_option
+from convoy.cli.asking import Group, How, as_json, asking, group, helped, kit_options, place_options, workspace_option
 
 
-@click.group("convoy", invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group("convoy", cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--version", is_flag=True, help="Print the version")
 @click.pass_context
 def app(context: click.Context, version: bool) -> None:
