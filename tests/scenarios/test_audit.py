@@ -151,7 +151,7 @@ def test_strangers_who_do_not_get_through_the_door_are_in_the_trail(started, tmp
         said = [it.outcome for it in session.audit() if isinstance(it, audit.Record) and it.actor == "stranger"]
     assert len(said) == 2
     assert "shows no certificate" in said[0]
-    assert "is not one of this project" in said[1]
+    assert "does not belong to this project" in said[1]
 
 
 def forge(file):

@@ -143,7 +143,7 @@ def test_a_second_process_in_the_same_folder_is_turned_away_at_once(gated, tmp_p
         job = session.submit(write_job(tmp_path / "job", gate=2)).id
         for gate in gates.values():
             gate.wait()
-        with pytest.raises(RuntimeError, match="another process runs in"):
+        with pytest.raises(RuntimeError, match="another process uses"):
             second.start()
         assert second.process.wait() == 4
         assert (second.kit / "work" / "node.pid").read_text() == f"{federation.nodes['site-1'].pid}\n"

@@ -55,7 +55,7 @@ def test_a_digest_that_is_a_path_is_refused_at_its_site(session, tmp_path):
         """
     )
     reasons = without_site_two(session, tmp_path / "path", train)
-    assert all("names a blob that cannot be" in reason for reason in reasons)
+    assert all("names a blob with an invalid digest" in reason for reason in reasons)
 
 
 @pytest.mark.parametrize(

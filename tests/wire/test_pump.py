@@ -119,7 +119,7 @@ async def test_a_range_beyond_the_file_is_a_fault_and_not_a_wait(door, file, pum
 
     async with door(serve) as way:
         stream = await way.dial()
-        assert "there are no bytes" in str(await fault)
+        assert "has no bytes" in str(await fault)
         stream.close()
 
 

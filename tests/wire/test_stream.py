@@ -175,7 +175,7 @@ async def test_a_servers_certificate_does_not_open_the_door(door):
 
 async def test_a_server_that_the_root_does_not_know_is_not_spoken_to(door):
     async with door(echo, server="impostor") as way:
-        with pytest.raises(NotAllowed, match="not one of this project"):
+        with pytest.raises(NotAllowed, match="does not belong to this project"):
             await way.dial()
 
 
@@ -301,7 +301,7 @@ async def test_a_site_reaches_its_server_through_the_proxy_of_its_environment(do
         stream.close()
         assert proxy.asked == [f"CONNECT server:{way.port} HTTP/1.1"]
         monkeypatch.setenv("https_proxy", f"http://it:wrong@{address}")
-        with pytest.raises(Unreachable, match=r"opens no tunnel.*\n.*407"):
+        with pytest.raises(Unreachable, match=r"refuses a tunnel.*\n.*407"):
             await far.dial()
         monkeypatch.setenv("no_proxy", "server")
         with pytest.raises(Unreachable, match="is not reached"):

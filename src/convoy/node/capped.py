@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-HEAD: Final = 44 << 20  # bytes that are appended as they come
-TAIL: Final = 8 << 20  # and of what follows the last one or two of these
+HEAD: Final = 44 << 20  # bytes that are appended directly
+TAIL: Final = 8 << 20  # bytes; the last one or two pieces of this size are kept of the rest
 MAX_LOG: Final = HEAD + 2 * TAIL + (1 << 20)  # bytes of one job's log at one site, with the line about the gap
 
 
 @dataclass(slots=True)
 class CappedLog:
-    """Appends to `path`; what goes beyond the head waits in two files beside it until `close` puts it at the end.
+    """Appends to `path`; output beyond the head goes to two other files until `close` appends it.
 
-    It keeps no state but the files, so a log that was not closed goes on where it was. A disk that is full costs lines.
+    The files are the only state, so a log that was not closed continues where it was. On a full disk, lines are lost.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class CappedLog:
             _append(newer, lines[-self.tail :])
 
     def close(self, stamp: bytes = b"") -> None:
-        """Put the tail behind the head, with a line between them that says how much is missing."""
+        """Append the tail to the head, with a line in between that says how much is missing."""
         older, newer = self._tails
         if not newer.exists():
             return

@@ -1,4 +1,4 @@
-"""What this machine can do to isolate workers, found by trying it once, and what a node's owner grants beyond that."""
+"""What this machine can do to isolate workers, found by trying it once, and what a node's owner grants to jobs."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from convoy.spec.settings import Grants
 from convoy.worker import confine, linux, sandbox, syscalls
 from convoy.worker.sandbox import Sandbox
 
-FILES, PROCESSES, NETWORK = ISOLATED  # it sees its own files alone; its own processes alone; and connects to nobody
+FILES, PROCESSES, NETWORK = ISOLATED  # what a worker can reach: its own files, its own processes, no connections
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """Which means are at hand; `missing` says in words what is not isolated for want of them, and why."""
+    """Which mechanisms work; `missing` has the parts that are not isolated, each with the reason."""
 
     namespaces: bool
-    landlock: int  # version, 0: not here
+    landlock: int  # version, 0: not available
     seccomp: bool
     missing: Mapping[str, str]  # by part: files, processes, network
 
@@ -33,9 +33,9 @@ OWN_MACHINE: Final = Isolation(namespaces=True, landlock=0, seccomp=True, missin
 
 
 def probe(folder: Path) -> Isolation:
-    """Try in child processes what this machine allows; `folder` exists, and nothing in it changes."""
+    """Try in child processes what this machine allows; `folder` must exist, and is not changed."""
     if not linux.known:
-        why = "workers are isolated on Linux alone, on x86_64 and aarch64"
+        why = "workers are isolated only on Linux, on x86_64 and aarch64"
         return Isolation(namespaces=False, landlock=0, seccomp=False, missing=dict.fromkeys(ISOLATED, why))
     no_namespaces = _attempt(lambda: _try_namespaces(str(folder)))
     no_seccomp = _attempt(_try_seccomp)
@@ -55,7 +55,7 @@ def probe(folder: Path) -> Isolation:
 
 @dataclass(frozen=True, slots=True)
 class Walls:
-    """How the workers of one node are isolated: what the machine can do, what its owner grants, what nobody may see."""
+    """How one node isolates workers: what the machine can do, what its owner grants, what is always hidden."""
 
     isolation: Isolation
     grants: Grants
@@ -64,13 +64,13 @@ class Walls:
 
     @classmethod
     def build(cls, isolation: Isolation, grants: Grants, hidden: Iterable[Path]) -> Self:
-        """Look at the machine once. `hidden`: folders of which a worker sees what is its own alone."""
+        """Examine the machine once. `hidden`: folders in which a worker sees only its own files."""
         secrets = tuple(os.path.realpath(path) for path in hidden)
         granted = tuple(it for path in grants.read for it in sandbox.visible(path, secrets))
         return cls(isolation, grants, (*sandbox.system(secrets), *granted), sandbox.devices())
 
     def sandbox(self, *, read: Iterable[str], write: Iterable[str], scratch: Path) -> Sandbox:
-        """Return the surroundings of a worker that reads and writes these paths beside what all may."""
+        """Return the sandbox of a worker that may read and write these paths in addition to the usual ones."""
         cache = (self.grants.cache,) if self.grants.cache else ()
         return Sandbox(
             read=(*self.system, *sandbox.both(read)),
@@ -84,7 +84,7 @@ class Walls:
         )
 
     def environment(self, scratch: Path) -> dict[str, str]:
-        """Return the variables that lead a worker's files to where it may write."""
+        """Return the environment variables that point to the folders that a worker may write to."""
         home, cache = str(scratch), self.grants.cache
         temporary = "/tmp" if self.isolation.namespaces else home  # noqa: S108 - the worker's own there
         caches = {"XDG_CACHE_HOME": cache, "HF_HOME": f"{cache}/huggingface", "TORCH_HOME": f"{cache}/torch"}
@@ -92,7 +92,7 @@ class Walls:
 
 
 def _attempt(what: Callable[[], None]) -> str:
-    """Do something in a child process; return why it failed, or nothing."""
+    """Call a function in a child process; return why it failed, or ""."""
     ours, theirs = os.pipe()
     child = os.fork()
     if child == 0:

@@ -1,4 +1,4 @@
-"""How a node starts, hears, stops and buries a worker process of its own, isolated from everything else here."""
+"""How a node starts an isolated worker process, reads its messages, stops it, and waits for its end."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHO
 KEEPER_S = 5.0  # for a worker's keeper to end whatever the worker has started
 MAX_UNREAD = 64 << 20  # bytes for a worker that does not read them
 PRINTED = Rate(1, 8 << 20, 4)  # 8 MiB a second of what one worker prints, 4 s of that at once
-PIPE_S = 1.0  # for the last words of a worker whose pipe somebody outside its session still holds
+PIPE_S = 1.0  # to read the last output of a worker whose pipe a process outside its session still holds
 MARK = "CONVOY_NODE_FOLDER"
-SCRATCH = "scratch"  # a worker's home and temporary files, beside its code: it goes with the job
+SCRATCH = "scratch"  # a worker's home and temporary files, beside its code; it is removed with the job
 KEPT_PREFIXES = ("OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "SSL_CERT_")
 
 
 @dataclass(frozen=True, slots=True)
 class Wants:
-    """What a worker's job asks for, where a launcher can give it; memory is bytes, 0 and "" mean whatever is usual."""
+    """What a worker's job asks for, where a launcher can give it; memory is in bytes; 0 and "" mean the default."""
 
     image: str = ""
     cpu: float = 0.0
@@ -57,7 +57,7 @@ class Worker(Protocol):
     """A started worker, as its node sees it."""
 
     async def receive(self) -> pb.WorkerUp | None:
-        """Return its next message, or None once it has hung up."""
+        """Return its next message, or None once it has disconnected."""
         ...
 
     def send(self, message: pb.WorkerDown) -> None:
@@ -65,11 +65,11 @@ class Worker(Protocol):
         ...
 
     async def ended(self) -> str:
-        """Wait for its end; return "" for exit 0, else how it ended in words."""
+        """Wait for its end; return "" for exit code 0, else a description of how it ended."""
         ...
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds that it has used, for signs of life."""
+        """Return the CPU seconds that it has used, which show progress."""
         ...
 
     async def stop(self, grace_s: float) -> None:
@@ -86,7 +86,7 @@ class Launcher(Protocol):
         ...
 
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> Worker:
-        """Start a worker; `output` gets what it prints, `waits` what it waits for before it runs, "" at last."""
+        """Start a worker; `output` gets what it prints, `waits` gets what it waits for before it runs, finally ""."""
         ...
 
 
@@ -94,7 +94,7 @@ class ProcessLauncher:
     """Workers as child processes that share the folders of their job with the node, and nothing else."""
 
     def __init__(self, home: Path, walls: Walls) -> None:
-        """`home` is the node's working folder, which it alone holds: workers and their children bear its mark."""
+        """`home` is the node's working folder; workers and their children have it in their environment."""
         self._mark = str(home.resolve())
         self._walls = walls
 
@@ -104,7 +104,7 @@ class ProcessLauncher:
         return self._walls.isolation
 
     def bury(self) -> int:
-        """End what a killed node of this folder has left: children of its workers. Returns how many there were."""
+        """End processes that a killed node of this folder has left; return how many there were."""
         mark = f"{MARK}={self._mark}".encode()
         found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _environ(path)]
         for pid in found:
@@ -115,9 +115,9 @@ class ProcessLauncher:
     async def launch(
         self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None] | None = None
     ) -> ProcessWorker:
-        """Start a worker process in a session of its own, one end of a socket pair in its hand; it waits for nothing.
+        """Start a worker process in a session of its own, with one end of a socket pair; `waits` gets only "".
 
-        The process is the last thing that is waited for: a caller who is cancelled has none on its hands.
+        Starting the process is the last await, so a cancelled caller never leaves a process behind.
         """
         del waits
         scratch = order.folder.parent / SCRATCH
@@ -133,7 +133,7 @@ class ProcessLauncher:
             try:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
-                    "-P",  # the job's folder is not where the interpreter looks for its own modules
+                    "-P",  # the interpreter must not look for its own modules in the job's folder
                     "-m",
                     "convoy.worker.start",
                     order.module,
@@ -161,7 +161,7 @@ class ProcessLauncher:
 
 
 class ProcessWorker:
-    """A worker process; whoever launched it must see `ended` through."""
+    """A worker process; its launcher must await `ended`."""
 
     def __init__(
         self,
@@ -186,18 +186,18 @@ class ProcessWorker:
         return await frames.read(self._reader, pb.WorkerUp)
 
     def send(self, message: pb.WorkerDown) -> None:
-        """Send it a message; nothing happens if it is gone, and one that reads nothing is ended."""
+        """Send it a message; nothing happens if it is gone, and a worker that reads nothing is ended."""
         if self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
             self._kill(signal.SIGKILL)
         elif not self._writer.is_closing():
             self._writer.write(frames.pack(message))
 
     async def ended(self) -> str:
-        """Hand on its output until it ends; return "" for exit 0, else how it ended in words."""
+        """Pass on its output until it ends; return "" for exit code 0, else a description of how it ended."""
         async with asyncio.TaskGroup() as group:
             handing = group.create_task(self._hand_on())
             await self._exited()
-            self._kill(signal.SIGKILL)  # what it started and left, which may hold the pipe open
+            self._kill(signal.SIGKILL)  # end the processes that it left, which may hold the pipe open
             code = await self._buried()
             handing.cancel()
         self._writer.close()
@@ -206,16 +206,16 @@ class ProcessWorker:
         return f"exit code {code}" if code else ""
 
     async def _buried(self) -> int:
-        """Return its exit code; asyncio tells it when the pipe is closed, and somebody else may hold that for ever."""
+        """Return its exit code; asyncio reports it only when the pipe closes, which another process may hold open."""
         try:
             async with asyncio.timeout(PIPE_S):
                 return await self._process.wait()
         except TimeoutError:
-            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no other door
+            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
             return await self._process.wait()
 
     async def _exited(self) -> None:
-        """Wait for the end of the process itself, whoever holds its pipes."""
+        """Wait for the end of the process itself, even if others hold its pipes."""
         try:
             descriptor = os.pidfd_open(self.pid)
         except ProcessLookupError:
@@ -230,7 +230,7 @@ class ProcessWorker:
 
     async def _hand_on(self) -> None:
         assert self._process.stdout is not None  # noqa: S101 - we asked for the pipe
-        budget = Budget(PRINTED)  # the pipe is full meanwhile, and the worker waits
+        budget = Budget(PRINTED)  # meanwhile the pipe is full, and the worker waits
         while data := await self._process.stdout.read(1 << 16):
             await budget.spend(len(data), frames=0)
             self._output(data)
@@ -268,7 +268,7 @@ def _environment(extra: Mapping[str, str], home: Mapping[str, str]) -> dict[str,
     return {
         **kept,
         **home,
-        "PYTHONFAULTHANDLER": "1",  # what dies in foreign code says where, in the job's log; its owner may say no
+        "PYTHONFAULTHANDLER": "1",  # a crash in native code prints its place to the job's log
         **extra,
         "PYTHONUNBUFFERED": "1",
         "CONVOY_NODE_PID": str(os.getpid()),
@@ -276,7 +276,7 @@ def _environment(extra: Mapping[str, str], home: Mapping[str, str]) -> dict[str,
 
 
 def _environ(path: Path) -> list[bytes]:
-    """Return a process's environment; nothing if it is another user's, or gone."""
+    """Return a process's environment; nothing if it is another user's, or has ended."""
     try:
         return path.read_bytes().split(b"\0")
     except OSError:

@@ -10,13 +10,13 @@ from typing import Final
 from convoy.spec.plain import blanked
 
 MAX_LINE: Final = 16 << 10  # bytes; a longer line is split, so that output without newlines cannot fill the memory
-BAR_S: Final = 5.0  # between two looks at a progress bar, which draws over itself and ends no line
+BAR_S: Final = 5.0  # between two samples of a progress bar, which overwrites its own line
 
 
 class Stamper:
-    """Turns a stream of bytes into stamped lines; of one that goes back to its beginning, the last that was drawn.
+    """Turns a stream of bytes into lines with a time; of a line that is overwritten, the last version.
 
-    An unfinished line waits for its end; one that draws over itself, as a progress bar does, is told now and then.
+    An unfinished line waits for its end; one that overwrites itself, as a progress bar does, is sampled.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -37,7 +37,7 @@ class Stamper:
         return b"".join(b"%s %s\n" % (stamp, _visible(part)) for part in parts)
 
     def _drawn(self) -> list[bytes]:
-        """Drop what the unfinished line has drawn over; return the last of it, if a look at it is due."""
+        """Drop the overwritten part of the unfinished line; return its last version if a sample is due."""
         cut = self._rest.rstrip(b"\r").rfind(b"\r")
         if cut < 0:
             return []
@@ -53,7 +53,7 @@ class Stamper:
         return b"%s %s\n" % (self._stamp(), _visible(rest)) if rest else b""
 
     def now(self) -> bytes:
-        """Return the time as lines begin with it."""
+        """Return the time in the form in which lines begin."""
         return self._stamp() + b" "
 
     def _stamp(self) -> bytes:
@@ -62,6 +62,6 @@ class Stamper:
 
 
 def _visible(line: bytes) -> bytes:
-    """Return what was drawn last in a line that goes back to its beginning; blanks, which wipe it, are passed over."""
+    """Return the last version of a line that was overwritten; blanks, which only erase, are skipped."""
     *before, last = line.rstrip(b"\r").split(b"\r")
     return blanked(next((part for part in (last, *reversed(before)) if part.strip()), last))

@@ -1,4 +1,4 @@
-"""What server and site share as processes: signals, readiness, logs, a fresh start."""
+"""What server and site share as processes: signals, readiness, logs, and restarting themselves."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from convoy.errors import BadInput, ConvoyError
 from convoy.spec.plain import many_lines, one_line
 
 KEEP: Final = 200  # warnings and errors that a node shows to its admins
-SWITCH_S: Final = 0.0005  # how soon a thread that syncs or hashes gives the interpreter back; 5 ms is a whole round
-M_ARENA_MAX: Final = -8  # glibc's mallopt(3): two heaps instead of one a thread, which would keep what they freed
-RESTART: Final = 75  # exit status by which a node asks itself to start anew (EX_TEMPFAIL)
+SWITCH_S: Final = 0.0005  # how soon a thread that hashes releases the interpreter; the default, 5 ms, is a whole round
+M_ARENA_MAX: Final = -8  # glibc's mallopt(3): two heaps instead of one for each thread, which keep freed memory
+RESTART: Final = 75  # exit status with which a node requests its own restart (EX_TEMPFAIL)
 
 
-KNOWN: Final = ("timestamp", "level", "event", "reason", "exc_info", "exception")  # the others are what it is about
+KNOWN: Final = ("timestamp", "level", "event", "reason", "exc_info", "exception")  # the other keys are the subject
 
 
 @dataclass(slots=True)
@@ -38,7 +38,7 @@ class Notes:
     newest: deque[str] = field(default_factory=lambda: deque(maxlen=KEEP))
 
     def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        """Remember what is a warning or worse (a structlog processor)."""
+        """Store the entry if it is a warning or worse (a structlog processor)."""
         if method in ("warning", "error", "critical", "exception"):
             said = [str(event[key]) for key in ("event", "reason") if event.get(key)]
             more = ", ".join(f"{key}={value}" for key, value in event.items() if key not in KNOWN)
@@ -49,7 +49,7 @@ class Notes:
 
 
 def shown(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Escape what came from elsewhere, so that no value of a log line forges another (a structlog processor)."""
+    """Escape foreign text, so that no value of a log line can forge another line (a structlog processor)."""
     for key, value in event.items():
         if key == "exception":
             event[key] = "\n".join(f"  {part}" for part in many_lines(str(value)).split("\n"))
@@ -59,10 +59,10 @@ def shown(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mut
 
 
 def set_up(form: str, notes: Notes) -> None:
-    """Write structured lines to standard error, as text for people or as JSON for machines; make threads share well.
+    """Write structured lines to standard error, as text for people or as JSON for programs; tune threads and limits.
 
-    A process may open as many files as the system lets it: 1,024, the usual number, is less than those who may wait at
-    a server's two doors.
+    The limit of open files is raised to the hard one: the usual 1,024 are fewer than the connections that may wait at
+    a server's two ports.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
@@ -86,25 +86,25 @@ def set_up(form: str, notes: Notes) -> None:
 
 @dataclass(slots=True)
 class Ending:
-    """Set when the node shall drain and leave; `restart` when it shall come back."""
+    """Set when the node must drain and stop; `restart` if it must then start again."""
 
     event: asyncio.Event = field(default_factory=asyncio.Event)
     restart: bool = False
 
     def ask(self, *, restart: bool = False) -> None:
-        """Ask the node to leave."""
+        """Request the node's stop."""
         self.restart = restart
         self.event.set()
 
     @property
     def status(self) -> int:
-        """The exit status to leave with."""
+        """The exit status of the process."""
         return RESTART if self.restart else 0
 
 
 @contextmanager
 def signals(ending: Ending) -> Iterator[None]:
-    """Let SIGTERM and SIGINT ask the node to leave."""
+    """Make SIGTERM and SIGINT request the node's stop."""
     loop = asyncio.get_running_loop()
     caught = (signal.SIGTERM, signal.SIGINT)
     for sign in caught:
@@ -117,18 +117,18 @@ def signals(ending: Ending) -> Iterator[None]:
 
 
 def say_ready(descriptor: int | None) -> None:
-    """Tell whoever started us, over the pipe that it gave us, that we are ready."""
+    """Report readiness to the process that started this one, over the pipe that it passed."""
     if descriptor is not None:
-        with suppress(BrokenPipeError):  # whoever started us does not wait any more
+        with suppress(BrokenPipeError):  # the starting process does not wait any more
             os.write(descriptor, b"ready\n")
         os.close(descriptor)
 
 
 @contextmanager
 def held(folder: Path, pid_file: Path) -> Iterator[None]:
-    """Hold a node's working folder for this process and say its number in a file, unless the kit cannot be written.
+    """Lock a node's working folder and write the process id to a file, unless the kit cannot be written.
 
-    Raises `BadInput` if another process has the folder; the system lets go of it when this one ends.
+    Raises `BadInput` if another process has the lock; the system releases it when this process ends.
     """
     descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -137,22 +137,22 @@ def held(folder: Path, pid_file: Path) -> Iterator[None]:
         os.close(descriptor)
         other = pid_file.read_text().strip() if pid_file.exists() else ""
         why = f"{f'process {other}' if other else 'it'} holds {folder / 'lock'}"
-        raise BadInput(f"another process runs in {folder}", why=why, fix="stop it first") from problem
+        raise BadInput(f"another process uses {folder}", why=why, fix="stop it first") from problem
     with suppress(OSError):
         pid_file.parent.mkdir(exist_ok=True)
         pid_file.write_text(f"{os.getpid()}\n")
     try:
         yield
         with suppress(OSError):
-            pid_file.unlink()  # so that of one that died it stays
+            pid_file.unlink()  # so that the file of a dead process stays
     finally:
         os.close(descriptor)
 
 
 def run(main: Coroutine[Any, Any, int]) -> int:
-    """Run a node to its end and return its exit status, or start this very process anew if it asked for that.
+    """Run a node to its end and return its exit status, or restart this process if that was requested.
 
-    Raises the `ConvoyError` that ended it as it is, without the groups of the tasks that it came through.
+    Raises the `ConvoyError` that ended the node, taken out of the exception groups of its tasks.
     """
     try:
         status = asyncio.run(main)

@@ -1,7 +1,7 @@
-"""A job's supervisor on a node: whatever goes wrong with one job ends that job there, and nothing else.
+"""A job's supervisor on a node: any error in the handling of one job ends that job there, and nothing else.
 
-What a job's bytes raise is not always an error of ours: numpy, protobuf, JSON, SQL and Unicode have their own, and so
-have our bugs. All that a node does for one job therefore runs in here.
+A job's bytes do not always raise an error of Convoy: numpy, protobuf, JSON, SQL and Unicode have their own, and Convoy
+may have bugs. Everything that a node does for one job therefore runs in a supervisor.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class Supervisor:
     end: Callable[[str, str, str], None]
 
     def start(self, job: str, work: Coroutine[Any, Any, T]) -> asyncio.Task[T | None]:
-        """Do something for a job in a task of its own, which raises nothing: it returns None where the job fails."""
+        """Run a coroutine for a job in a task that never raises: it returns None if the job fails."""
         task = self.group.create_task(self._run(job, work))
-        task.add_done_callback(lambda _: work.close())  # of a task that is cancelled before it begins
+        task.add_done_callback(lambda _: work.close())  # for a task that is cancelled before it begins
         return task
 
     async def _run(self, job: str, work: Coroutine[Any, Any, T]) -> T | None:
@@ -39,9 +39,9 @@ class Supervisor:
 
     @contextmanager
     def over(self, job: str, *, own: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-        """Do something for a job; an error that leaves the block ends the job, and goes no further.
+        """Run a block for a job; an error that leaves the block ends the job and is not raised further.
 
-        Errors of the kinds `own` pass: who asks has an answer to them.
+        Errors of the kinds `own` are raised: the caller handles them.
         """
         try:
             yield
@@ -52,11 +52,11 @@ class Supervisor:
 
     def failed(self, job: str, problem: Exception) -> None:
         """End a job because of an error, with the traceback in the node's log."""
-        structlog.get_logger().error("a job failed by an error of this node", job=job, exc_info=problem)
+        structlog.get_logger().error("a job failed because of an error in this node", job=job, exc_info=problem)
         first = _first(problem)
         self.end(job, code.line(first), code.traceback(first))
 
 
 def _first(problem: Exception) -> Exception:
-    """Return an error without the groups of the tasks that it came through."""
+    """Return an error taken out of the exception groups of its tasks."""
     return _first(problem.exceptions[0]) if isinstance(problem, ExceptionGroup) else problem

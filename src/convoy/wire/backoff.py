@@ -1,4 +1,4 @@
-"""The wait between two attempts: jittered and doubling to a limit, so that a thousand sites do not come at once."""
+"""The wait between two attempts: jittered and doubling to a limit, so that sites do not reconnect at once."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convoy.errors import Unreachable
 
 FIRST_S: Final = 0.1
 LONGEST_S: Final = 5.0
-PATIENCE_S: Final = 60.0  # how long a client tries again without any success, unless it is told otherwise
+PATIENCE_S: Final = 60.0  # how long a client tries again without success, by default
 
 
 @dataclass(slots=True)
@@ -30,13 +30,13 @@ class Backoff:
         return pause_s
 
     async def wait(self, over: asyncio.Event) -> None:
-        """Wait for the next attempt, or until it is no use any more."""
+        """Wait for the next attempt, or until trying has no use any more."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.pause_s()):
                 await over.wait()
 
     def reset(self) -> None:
-        """Begin anew after an attempt that went well."""
+        """Start again after a successful attempt."""
         self._next_s = FIRST_S
 
 
@@ -60,4 +60,4 @@ class Patience:
             self._since = now
         if now + pause_s - self._since > self.limit_s:
             raise problem
-        await asyncio.sleep(pause_s)  # nobody tells when a server that is gone is back
+        await asyncio.sleep(pause_s)  # nothing reports when a lost server is back

@@ -1,4 +1,4 @@
-"""How much one peer may say: messages and bytes a second; who says more is heard more slowly, then not at all."""
+"""The budget of a peer: messages and bytes a second; a peer that exceeds it is slowed down, then disconnected."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ REST_S: Final = 10.0  # for which a disconnected peer is told why and not admitt
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """Messages and bytes a second; so many seconds' worth may come at once."""
+    """Messages and bytes a second; `burst_s` seconds' worth may come at once."""
 
     frames_s: float
     bytes_s: float
@@ -27,27 +27,27 @@ class Rate:
 
 
 class Budget:
-    """What one peer may still say. Every loop that reads from a peer spends before it acts on a message."""
+    """The budget of one peer. Every loop that reads from a peer spends before it handles a message."""
 
     def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin with a full burst."""
+        """Start with a full burst."""
         self._rate = rate
         self._clock = clock
         self._at = clock()
         self._frames = rate.frames_s * rate.burst_s
         self._bytes = rate.bytes_s * rate.burst_s
-        self._since: float | None = None  # it has said more than it may ever since
-        self._shut = -math.inf  # until when it is not heard
+        self._since: float | None = None  # since when it exceeds its rate
+        self._shut = -math.inf  # until when it is not admitted
 
     async def spend(self, size: int, *, frames: float = 1.0) -> None:
-        """Pay for a message of `size` bytes that costs as much as so many; give everybody else a turn meanwhile.
+        """Pay for a message of `size` bytes that counts as `frames` messages; let other tasks run meanwhile.
 
-        Waits while the peer is over its budget. Raises `RemoteFault` for one that has been so for `patience_s`.
+        Waits while the peer is over its budget. Raises `RemoteFault` after `patience_s` of that.
         """
         await asyncio.sleep(self.pay(size, frames=frames))
 
     def pay(self, size: int, *, frames: float = 1.0) -> float:
-        """Pay, and return how many seconds to wait until the peer may say more. Raises as `spend` does."""
+        """Pay, and return how many seconds to wait before the peer's next message. Raises as `spend` does."""
         now, rate = self._clock(), self._rate
         if now < self._shut:
             raise self._exceeded()
@@ -64,7 +64,7 @@ class Budget:
         return max(-self._frames / rate.frames_s, -self._bytes / rate.bytes_s, 0.0)
 
     def takes(self, *, within_s: float) -> float | None:
-        """Pay for one message that need not be heard; None, and nothing is paid, if it would wait for longer."""
+        """Pay for one message that may be dropped; None, and nothing is paid, if it would have to wait for longer."""
         wait = self.pay(0)
         if wait <= within_s:
             return wait
@@ -74,17 +74,17 @@ class Budget:
     def _exceeded(self) -> RemoteFault:
         rate = self._rate
         return RemoteFault(
-            f"more than {rate.frames_s:g} {rate.what} a second came",
-            why=f"allowed are {rate.frames_s * rate.burst_s:g} at once, and more than that for {rate.patience_s:g} s",
-            fix=f"send less; a connection is taken again after {REST_S:g} s",
+            f"more than {rate.frames_s:g} {rate.what} a second arrived",
+            why=f"{rate.frames_s * rate.burst_s:g} at once are allowed, and more than that for {rate.patience_s:g} s",
+            fix=f"send less; a new connection is accepted after {REST_S:g} s",
         )
 
 
 class Budgets:
-    """A budget for each of many peers by name; of too many, those that were not asked for longest are forgotten."""
+    """A budget for each of many peers by name; if there are too many, the least recently used are forgotten."""
 
     def __init__(self, rate: Rate, most: int) -> None:
-        """Begin with nobody."""
+        """Start without budgets."""
         self._rate = rate
         self._most = most
         self._of: dict[str, Budget] = {}
@@ -92,7 +92,7 @@ class Budgets:
     def of(self, peer: str) -> Budget:
         """Return a peer's budget."""
         found = self._of.pop(peer, None) or Budget(self._rate)
-        self._of[peer] = found  # the last one now
+        self._of[peer] = found  # the most recently used
         if len(self._of) > self._most:
             del self._of[next(iter(self._of))]
         return found

@@ -1,4 +1,4 @@
-"""A site's way to its server: a TCP connection, through a proxy where the environment names one, then TLS."""
+"""Connects a site to its server: TCP, through a proxy if the environment names one, then TLS."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ DIAL_S: Final = 10.0  # from nothing to TLS, over the slowest link
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """Where the server is."""
+    """The server's address and how to reach it."""
 
     host: str
     port: int
-    files: tls.Files  # with the certificate that the site has when it dials
+    files: tls.Files  # with the certificate that the site has when it connects
 
     async def dial(self) -> Stream:
-        """Return a connection to the server. Raises `Unreachable`, and `NotAllowed` for a foreign server."""
+        """Return a connection to the server. Raises `Unreachable`, and `NotAllowed` for a server of another project."""
         try:
             async with asyncio.timeout(DIAL_S):
                 sock = await self._connected()
@@ -61,7 +61,7 @@ class Way:
 
 
 async def _tcp(host: str, port: int) -> socket.socket:
-    """Return a connection to the first of a host's addresses that answers. Raises `OSError`: what the last one said."""
+    """Return a connection to the first of a host's addresses that answers. Raises the `OSError` of the last one."""
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     problem: OSError | None = None

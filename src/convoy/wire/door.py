@@ -1,4 +1,4 @@
-"""The server's door for sites: it shakes hands, a bounded number at a time, and hands each connection on."""
+"""The server's port for sites: accepts connections, does a bounded number of handshakes, passes each one on."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HANDSHAKES: Final = 512  # at a time, at most seven eighths of them from one ori
 COMERS: Final = Rate(200, 1 << 30, 5, math.inf)  # 200 connections a second from one origin, 1,000 at once
 MAX_ORIGINS: Final = 4096  # origins whose connections are counted
 BROKEN: Final = (errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EOPNOTSUPP)  # a socket that does not listen
-FULL_S: Final = 1.0  # until we try again when this process can open nothing more, and none of our guests leaves
+FULL_S: Final = 1.0  # until the next attempt, when this process has no free descriptor and no client disconnects
 
 
 def bound(host: str, port: int, *, setting: str) -> socket.socket:
@@ -91,14 +91,14 @@ def origin(address: str) -> str:
 
 
 class Waiting:
-    """Everybody who waits at a door, by where they come from, oldest first, each with what ends it.
+    """The clients that are not admitted yet, by origin, oldest first, each with a function that disconnects it.
 
-    One origin has at most seven eighths of the places. Of one too many the oldest of that origin goes; when all places
-    are taken, the oldest of the origin that has the most: strangers of one address keep nobody else out.
+    One origin has at most seven eighths of the places; one more disconnects the oldest of that origin. When all places
+    are taken, the oldest of the origin with the most is disconnected: one address cannot keep others out.
     """
 
     def __init__(self, most: int) -> None:
-        """Begin with nobody."""
+        """Start without clients."""
         self._most = most
         self._each = most - most // 8
         self._origins: dict[object, str] = {}
@@ -108,7 +108,7 @@ class Waiting:
         return len(self._origins)
 
     def enter(self, who: object, end: Callable[[], object], where: str) -> None:
-        """Let somebody wait; who waits already keeps its place."""
+        """Add a client; one that waits already keeps its place."""
         if who in self._origins:
             return
         self._origins[who] = where
@@ -124,7 +124,7 @@ class Waiting:
         end()
 
     def leave(self, who: object) -> None:
-        """Somebody waits no more."""
+        """Remove a client."""
         where = self._origins.pop(who, None)
         if where is not None:
             del self._waiting[where][who]
@@ -133,14 +133,14 @@ class Waiting:
 
 
 class Reception(ABC):
-    """Listens on a socket that is bound, and gives each who comes a task of its own.
+    """Listens on a bound socket, and handles each connection in a task of its own.
 
-    A bug in one of these ends that one alone. A socket that no longer listens ends the context: better than a door
-    that nobody opens.
+    A bug in one task ends only that connection. If the socket stops listening, the context ends: that is better than a
+    port that silently accepts nobody.
     """
 
     def __init__(self, sock: socket.socket, waiting: Waiting) -> None:
-        """Take the socket over; who comes is among the `waiting` until it left them, or has left."""
+        """Take the socket over; a client is in `waiting` until it is admitted or disconnects."""
         self._sock = sock
         self._waiting = waiting
         self._guests: set[asyncio.Task[None]] = set()
@@ -162,7 +162,7 @@ class Reception(ABC):
         await self._group.__aexit__(kind, problem, trace)
 
     async def shut(self, grace_s: float) -> None:
-        """Let nobody in any more; cut who has not left after a while."""
+        """Accept no more connections; after a while, abort those that are still open."""
         self._accepting.cancel()
         await asyncio.wait({self._accepting})
         self._sock.close()
@@ -175,7 +175,7 @@ class Reception(ABC):
 
     @abstractmethod
     async def _welcome(self, sock: socket.socket) -> None:
-        """Have the connection until this returns; the socket is ours to close."""
+        """Handle a connection until this returns; the caller closes the socket."""
 
     async def _accept(self) -> None:
         async for sock, address in self._arrivals():
@@ -186,7 +186,7 @@ class Reception(ABC):
                 self._waiting.enter(guest, guest.cancel, origin(address))
             except Exception:  # noqa: BLE001 - the supervisor of the door: our bug at one connection is not all others'
                 guest.cancel()
-                structlog.get_logger().exception("a connection was not let in because of a bug")
+                structlog.get_logger().exception("a connection was not accepted because of a bug")
 
     async def _arrivals(self) -> AsyncIterator[tuple[socket.socket, str]]:
         loop = asyncio.get_running_loop()
@@ -197,8 +197,8 @@ class Reception(ABC):
             except OSError as problem:
                 if problem.errno in BROKEN:
                     raise
-                structlog.get_logger().error("a connection cannot be taken", reason=str(problem))
-                with suppress(TimeoutError):  # no descriptors, no memory: there are some again when somebody leaves
+                structlog.get_logger().error("a connection cannot be accepted", reason=str(problem))
+                with suppress(TimeoutError):  # no descriptors or no memory: some are freed when a client disconnects
                     async with asyncio.timeout(FULL_S):
                         await self._some_left.wait()
                 continue
@@ -207,7 +207,7 @@ class Reception(ABC):
     async def _guest(self, sock: socket.socket, address: str) -> None:
         try:
             wait = self._paces.of(origin(address)).takes(within_s=HANDSHAKE_S / 10)
-            if wait is None:  # it may try again: so nobody waits behind a flood without end
+            if wait is None:  # the client may try again; so no client waits endlessly behind a flood
                 sock.close()
                 return
             await asyncio.sleep(wait)
@@ -217,14 +217,14 @@ class Reception(ABC):
 
     def _left(self, sock: socket.socket, guest: asyncio.Task[None]) -> None:
         if guest.cancelled():
-            sock.close()  # of one that went before it was heard; TLS has taken over all others
+            sock.close()  # close it if it ended before its task ran; TLS owns all others
         self._guests.discard(guest)
         self._waiting.leave(guest)
         self._some_left.set()
 
 
 class Door(Reception):
-    """The door for sites: every connection shakes hands, and then has a task as long as it lasts."""
+    """The port for sites: every connection does a handshake, and then has a task for as long as it lasts."""
 
     def __init__(
         self,
@@ -233,9 +233,9 @@ class Door(Reception):
         serve: Callable[[Stream], Awaitable[None]],
         refused: Callable[[NotAllowed], None],
     ) -> None:
-        """`context` is asked for with each connection; `serve` has the stream until it returns.
+        """`context` is called for each connection; `serve` has the stream until it returns.
 
-        `refused` is told of whoever shows no certificate, or a foreign one.
+        `refused` is called for a client without a certificate of the root.
         """
         super().__init__(sock, Waiting(HANDSHAKES))
         self._refused = refused
@@ -254,21 +254,21 @@ class Door(Reception):
             self._waiting.leave(me)
             await self._serve(stream)
         except NotAllowed as problem:
-            structlog.get_logger().warning("refused behind the door", reason=errors.line(problem))
+            structlog.get_logger().warning("a connection was refused after the handshake", reason=errors.line(problem))
         except (ConvoyError, OSError) as problem:
             structlog.get_logger().debug("a connection ended", reason=str(problem))
         finally:
-            sock.close()  # unless TLS has taken it over
+            sock.close()  # unless TLS owns it
             if stream is not None:
                 stream.close()
 
     async def _known(self, stream: Stream) -> bool:
-        """Shake hands; return whether the other end showed a certificate of the root."""
+        """Do the handshake; return whether the client showed a certificate of the root."""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
                 await stream.handshake()
         except NotAllowed as problem:
-            structlog.get_logger().warning("refused at the door", reason=errors.line(problem))
+            structlog.get_logger().warning("a connection was refused in the handshake", reason=errors.line(problem))
             self._refused(problem)
             return False
         return True

@@ -1,6 +1,6 @@
 """Length-prefixed protobuf frames: between a node and its workers over a socket pair, and inside TLS.
 
-A frame is 4 bytes of length (little endian) and one message. The trainer's side is blocking and holds no thread, so
+A frame is 4 bytes of length (little endian) and one message. The trainer's side is blocking and has no thread, so
 that a training script may fork; the workflow's side and the node's side are asyncio streams.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LENGTH: Final = struct.Struct("<I")
 MAX_FRAME: Final = 17 << 20  # bytes of a message: a header of 16 MiB, with room
 MAX_BARE: Final = 4 << 20  # bytes of a message without the header: a federation.json of 3 MiB, with room
-HEADERS: Final[Mapping[str, tuple[int, ...]]] = {  # where a blob's header is in a message: numbers of fields
+HEADERS: Final[Mapping[str, tuple[int, ...]]] = {  # where a blob's header is in a message: field numbers
     "Up": (4, 2, 3),
     "Down": (3, 2, 3),
     "PodUp": (2, 3),
@@ -56,7 +56,7 @@ def length_of(head: bytes, limit: int = MAX_FRAME) -> int:
 
 def parsed(kind: type[M], body: bytes) -> M:
     """Return the message in a frame's body. Raises `RemoteFault` if it is none."""
-    from google.protobuf.message import DecodeError  # whoever has a message has it loaded
+    from google.protobuf.message import DecodeError  # the caller has loaded it already
 
     if len(body) > MAX_BARE and len(body) - _header_size(body, HEADERS.get(kind.__name__, ())) > MAX_BARE:
         raise RemoteFault(f"a message of {len(body)} bytes", why=f"{MAX_BARE} are the limit without a blob's header")
@@ -64,14 +64,14 @@ def parsed(kind: type[M], body: bytes) -> M:
     try:
         message.ParseFromString(body)
     except DecodeError as problem:
-        raise RemoteFault("a frame holds no message", why=str(problem)) from problem
+        raise RemoteFault("a frame contains no valid message", why=str(problem)) from problem
     return message
 
 
 def _header_size(body: bytes, path: tuple[int, ...]) -> int:
-    """Return how many bytes of a message are the header at a path; 0 if there is none near the message's begin.
+    """Return how many bytes of a message are the header at a path; 0 if there is none near its beginning.
 
-    A message in repeated fields takes up to 40 times its bytes when it is parsed, and a header none beside its own.
+    A message in repeated fields takes up to 40 times its bytes when it is parsed, but a header only its own size.
     """
     place, end = 0, len(body)
     for number in path:
@@ -106,7 +106,7 @@ async def read(stream: asyncio.StreamReader, kind: type[M]) -> M | None:
 
     Raises `RemoteFault` for a frame over the limit, or one that is no message.
     """
-    from asyncio import IncompleteReadError  # a trainer never reads so, and starts a tenth sooner without asyncio
+    from asyncio import IncompleteReadError  # a trainer never reads this way, and starts 10 % faster without asyncio
 
     try:
         head = await stream.readexactly(LENGTH.size)
@@ -117,7 +117,7 @@ async def read(stream: asyncio.StreamReader, kind: type[M]) -> M | None:
 
 
 class Blocking:
-    """The trainer's end: one message at a time, no thread."""
+    """The trainer's end of the socket pair: one message at a time, no thread."""
 
     def __init__(self, sock: socket.socket) -> None:
         """Take the socket over."""

@@ -31,7 +31,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True)
 class Vitals:
-    """What a node says of itself; `ready` returns why it is not, or nothing, `becomes_ready` once it is."""
+    """A node's health; `ready` returns why it is not ready, or ""; `becomes_ready` returns once it is."""
 
     ready: Callable[[], str]
     becomes_ready: Callable[[], Awaitable[object]]
@@ -39,7 +39,7 @@ class Vitals:
 
 
 def app(vitals: Vitals) -> Callable[..., Awaitable[None]]:
-    """Return the ASGI application of a node's vitals."""
+    """Return the ASGI application of a node's health pages."""
 
     async def answer(scope: dict[str, Any], _receive: object, send: Callable[..., Awaitable[None]]) -> None:
         if scope["type"] != "http":
@@ -74,12 +74,12 @@ def _page(path: str, vitals: Vitals) -> tuple[int, str, bytes]:
         return (503, text, f"{problem}\n".encode()) if problem else (200, text, b"ready\n")
     if path == "/metrics":
         return 200, "text/plain; version=0.0.4; charset=utf-8", exposition(vitals.metrics())
-    return 404, text, b"here are /livez, /readyz and /metrics\n"
+    return 404, text, b"the pages are /livez, /readyz and /metrics\n"
 
 
 def exposition(metrics: Iterable[Metric]) -> bytes:
     """Return the metrics in Prometheus' text format."""
-    from prometheus_client import CollectorRegistry, generate_latest  # a scrape pays for it, not an idle site
+    from prometheus_client import CollectorRegistry, generate_latest  # loaded by the first scrape, not by an idle site
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
     families: dict[str, Any] = {}
@@ -118,7 +118,7 @@ async def serving(config: uvicorn.Config, *, setting: str) -> AsyncIterator[uvic
     sock = bound(config.host, config.port, setting=setting)
     config.load()
     made.lifespan = config.lifespan_class(config)
-    await made.startup(sockets=[sock])  # and not its main loop, which wakes ten times a second to look at the clock
+    await made.startup(sockets=[sock])  # and not its main loop, which wakes ten times a second
     try:
         yield made
     finally:

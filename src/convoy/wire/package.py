@@ -1,4 +1,4 @@
-"""The package that a site's artifacts travel in: the frame of a list of paths and sizes, then the files' bytes."""
+"""The package in which a site's artifacts are sent: a frame with paths and sizes, then the bytes of the files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def longest_s(size: int) -> float:
 
 
 def folder(site: str) -> str:
-    """Return what the names of a site's artifacts begin with among the results of a job."""
+    """Return the prefix of a site's artifacts among the results of a job."""
     return f"artifacts/{site}/"
 
 
@@ -51,15 +51,15 @@ def refused(listed: Sequence[str], site: str) -> dict[str, str]:
 
 
 def listing(files: Sequence[tuple[str, int]]) -> bytes:
-    """Return what a package of these files, given as (path, size) and sorted by path, begins with."""
+    """Return the first bytes of a package of these files, given as (path, size) and sorted by path."""
     return pack(pb.ArtifactList(files=[pb.Artifact(path=path, size=size) for path, size in files]))
 
 
 def files_of(package: BinaryIO, size: int, site: str, most: int = MAX_FILES) -> list[File]:
-    """Return the files of a package of `size` bytes, as it says at its beginning.
+    """Return the files of a package of `size` bytes, as its list describes them.
 
-    Raises `RemoteFault` for what is not a package, for more than `most` files, for paths that may not come from
-    elsewhere, and for sizes that are not the package's.
+    Raises `RemoteFault` for what is not a package, for more than `most` files, for paths that are not
+    allowed, and for sizes that are not the package's.
     """
     head = package.read(LENGTH.size)
     if len(head) < LENGTH.size:
@@ -67,9 +67,9 @@ def files_of(package: BinaryIO, size: int, site: str, most: int = MAX_FILES) -> 
     listed = package.read(length_of(head, MAX_LIST))
     found, start = parsed(pb.ArtifactList, listed).files, len(head) + len(listed)
     if len(found) > most:
-        raise RemoteFault(f"{len(found)} artifacts of {site}", why=f"this job has room for {most} of each of its sites")
+        raise RemoteFault(f"{len(found)} artifacts of {site}", why=f"this job accepts {most} from each of its sites")
     for path, why in refused([one.path for one in found], site).items():
-        raise RemoteFault(f"the artifacts of {site} have a name that cannot be taken", why=f"{path!r} {why}")
+        raise RemoteFault(f"the artifacts of {site} have a name that is not allowed", why=f"{path!r} {why}")
     files = []
     for one in found:
         files.append(File(one.path, start, one.size))

@@ -1,4 +1,4 @@
-"""An HTTP proxy that opens tunnels, where the environment names one."""
+"""The HTTP proxy that the environment names, and its tunnels."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ class Proxy:
 
 
 def proxy_for(host: str) -> Proxy | None:
-    """Return the proxy that `https_proxy` names for this host, and `no_proxy` does not except.
+    """Return the proxy that `https_proxy` names for this host, and `no_proxy` does not exclude.
 
     A proxy elsewhere cannot reach this machine's loopback: nothing for it goes there.
     """
     said = os.environ.get("https_proxy") or os.environ.get("HTTPS_PROXY")
     if not said or is_loopback(host):
         return None
-    from urllib.parse import unquote, urlsplit  # few sites have a proxy
+    from urllib.parse import unquote, urlsplit  # loaded only here, because few sites have a proxy
     from urllib.request import proxy_bypass
 
     if proxy_bypass(host):
         return None
     parts = urlsplit(said if "://" in said else f"http://{said}")
     if not parts.hostname:
-        raise Unreachable("https_proxy of the environment names no host", why="wanted: http://NAME:PASSWORD@HOST:PORT")
+        raise Unreachable("the variable https_proxy names no host", why="wanted: http://NAME:PASSWORD@HOST:PORT")
     secret = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     login = f"Basic {base64.b64encode(secret.encode()).decode()}" if parts.username else ""
     return Proxy(parts.hostname, parts.port or 80, login)
@@ -55,7 +55,7 @@ def is_loopback(host: str) -> bool:
 
 
 async def through(sock: socket.socket, target: str, proxy: Proxy) -> None:
-    """Ask a proxy for a tunnel (RFC 9110, section 9.3.6). Raises `Unreachable` if it says no."""
+    """Ask a proxy for a tunnel (RFC 9110, section 9.3.6). Raises `Unreachable` if it refuses."""
     loop = asyncio.get_running_loop()
     login = f"Proxy-Authorization: {proxy.authorization}\r\n" if proxy.authorization else ""
     await loop.sock_sendall(sock, f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{login}\r\n".encode())
@@ -64,7 +64,9 @@ async def through(sock: socket.socket, target: str, proxy: Proxy) -> None:
         more = await loop.sock_recv(sock, 1)  # not a byte more: what follows is TLS
         answer += more
         if not more or len(answer) > MAX_ANSWER:
-            raise Unreachable(f"the proxy {proxy.host}:{proxy.port} hung up", why=f"it was asked for {target}")
+            raise Unreachable(
+                f"the proxy {proxy.host}:{proxy.port} closed the connection", why=f"it was asked for {target}"
+            )
     status = answer.split(b"\r\n", 1)[0].decode("latin-1")
     if status.split(" ")[1:2] != ["200"]:
-        raise Unreachable(f"the proxy {proxy.host}:{proxy.port} opens no tunnel to {target}", why=f"it says: {status}")
+        raise Unreachable(f"the proxy {proxy.host}:{proxy.port} refuses a tunnel to {target}", why=f"it says: {status}")

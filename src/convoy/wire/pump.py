@@ -1,9 +1,9 @@
-"""Raw bytes between streams and files, moved in a few threads: ciphers, hashes and the disk leave the event loop alone.
+"""Transfers raw bytes between streams and files in a few threads, so that they do not block the event loop.
 
-When many sites on a fast network pull and push at once, they would all finish together at the end. A quick peer stays
-in its thread until everything is moved: so they finish one after the other, the first train while the last still wait,
-and memory does not grow with their number. A peer that keeps a thread waiting for `LATE_S` leaves it to the next and
-is waited for on the event loop: there the network is the limit, not this process.
+If many sites on a fast network transferred at once, all would finish at the same late time. A fast peer therefore keeps
+its thread until everything is transferred: sites finish one after the other, the first ones train while the last ones
+wait, and memory does not grow with their number. A peer that keeps a thread waiting for `LATE_S` loses it and is waited
+for on the event loop, because then the network is the bottleneck, not this process.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from convoy.wire.stream import SILENCE_S, Stream, lost
 
 QUICK: Final = 3  # transfers at a time in each direction
 OF_ONE: Final = 2  # of them of one peer: whatever it transfers, there is a thread for others
-CHUNK: Final = 1 << 20  # bytes between two looks at the disk and the hash
+CHUNK: Final = 1 << 20  # bytes that are read, hashed and written at once
 LATE_S: Final = 0.02  # a round trip of this length fills no window faster than this process empties it
-TELL_S: Final = 0.25  # bytes are progress; to say so four times a second is enough for any patience
+TELL_S: Final = 0.25  # transferred bytes count as progress; reporting it four times a second is enough
 
-Moved = Callable[[int], None]  # told on the event loop how many bytes have moved since it was last told
+Moved = Callable[[int], None]  # called on the event loop with the number of bytes since the last call
 
 
 class Pump:
     """A few threads for each direction, first come, first served."""
 
     def __init__(self, threads: int = QUICK) -> None:
-        """Begin with no thread: each comes when it is first needed."""
+        """Start without threads: each is started when it is first needed."""
         self._out = ThreadPoolExecutor(threads, "pump-out")
         self._in = ThreadPoolExecutor(threads, "pump-in")
-        self._buffers = threading.local()  # one for each thread, as long as that lives
+        self._buffers = threading.local()  # one buffer for each thread
         self._turns: WeakValueDictionary[tuple[int, str], asyncio.Semaphore] = WeakValueDictionary()
 
     async def send(
@@ -63,16 +63,18 @@ class Pump:
                 async with asyncio.timeout(SILENCE_S):
                     await ready()
             except TimeoutError:
-                raise Unreachable("the transfer stands still", why=f"no byte moved for {SILENCE_S:g} s") from None
+                raise Unreachable(
+                    "the transfer is stalled", why=f"no byte was transferred for {SILENCE_S:g} s"
+                ) from None
 
     async def _step(self, pool: ThreadPoolExecutor, stream: Stream, move: _Move) -> bool:
-        """Move bytes in a thread for as long as the peer is quick; return whether all are moved."""
+        """Transfer in a thread for as long as the peer is fast; return whether everything is transferred."""
         step = asyncio.get_running_loop().run_in_executor(pool, self._with_buffer, move)
         try:
             return await asyncio.shield(step)
         except asyncio.CancelledError:
             stream.cut()
-            await asyncio.gather(step, return_exceptions=True)  # it uses the socket and the file until its end
+            await asyncio.gather(step, return_exceptions=True)  # the thread uses the socket and the file until its end
             raise
 
     def _with_buffer(self, move: _Move) -> bool:
@@ -81,19 +83,19 @@ class Pump:
         return move(self._buffers.view)
 
     def close(self) -> None:
-        """Let the threads go."""
+        """End the threads."""
         self._out.shutdown(wait=False)
         self._in.shutdown(wait=False)
 
 
 class _Move(Protocol):
     def __call__(self, buffer: memoryview, /) -> bool:
-        """Move bytes in a thread, through its buffer; return whether all are moved: if not, the peer is late."""
+        """Transfer through this thread's buffer; return whether everything is transferred: if not, the peer is slow."""
         ...
 
 
 class _Teller:
-    """Tells the event loop of bytes, now and then."""
+    """Reports transferred bytes to the event loop, at intervals."""
 
     def __init__(self, moved: Moved | None) -> None:
         self._moved = moved
@@ -108,7 +110,7 @@ class _Teller:
             self.tell()
 
     def tell(self) -> None:
-        """Tell what has not been told."""
+        """Report the bytes that are not reported yet."""
         count, self._count = self._count, 0
         self._told = time.monotonic()
         if count and self._moved is not None:
@@ -116,7 +118,7 @@ class _Teller:
 
 
 class _Sending:
-    """Bytes on their way out. What TLS has taken only in part is read once more and given again, as OpenSSL wants."""
+    """Outgoing bytes. A piece that TLS accepted only in part is read and passed again, as OpenSSL demands."""
 
     def __init__(self, stream: Stream, file: int, ranges: Iterable[tuple[int, int]], moved: Moved | None) -> None:
         self._stream = stream
@@ -151,12 +153,12 @@ class _Sending:
             self._piece = next(self._pieces, (0, 0))
         place, size = self._piece
         if size and os.preadv(self._file, [buffer[:size]], place) < size:
-            raise RemoteFault(f"there are no bytes {place} to {place + size} in that blob")
+            raise RemoteFault(f"that blob has no bytes {place} to {place + size}")
         return size > 0
 
 
 class _Receiving:
-    """Bytes on their way in."""
+    """Incoming bytes."""
 
     def __init__(self, stream: Stream, count: int, feed: Callable[[memoryview], None], moved: Moved | None) -> None:
         self._stream = stream
@@ -177,7 +179,7 @@ class _Receiving:
         return True
 
     def _take(self, view: memoryview) -> bool:
-        """Fill the view and feed it, and what came of it before a fault, too; return False when the peer is late."""
+        """Fill the view and feed it, also the part before a fault; return False when the peer is slow."""
         filled, late, fault = 0, False, None
         try:
             while filled < len(view):

@@ -21,37 +21,37 @@ from convoy.wire.frames import LENGTH, MAX_FRAME, Message, length_of, pack, pars
 M = TypeVar("M", bound=Message)
 T = TypeVar("T")
 
-PING_S: Final = 20.0  # who has nothing to say for so long says so: load balancers and proxies keep the line
+PING_S: Final = 20.0  # of silence, after which a ping is sent: so load balancers and proxies keep the connection
 SILENCE_S: Final = 30.0  # a peer that sends nothing for so long is considered gone
 
 
 class Stream:
-    """A connection; whoever has it closes it. Every method raises `Unreachable` once the other end is gone."""
+    """A connection; its owner closes it. Every method raises `Unreachable` once the other end is gone."""
 
     def __init__(self, sock: ssl.SSLSocket) -> None:
         """Take over a connected socket."""
         sock.settimeout(0)
         self.sock = sock
         self.heard = 0  # bytes of messages so far
-        self.peer = ""  # whose it is, once that is known
+        self.peer = ""  # the site at the other end, once it is known
         self._loop = asyncio.get_running_loop()
         self._reading = _Side(sock.fileno(), self._loop.add_reader, self._loop.remove_reader)
         self._writing = _Side(sock.fileno(), self._loop.add_writer, self._loop.remove_writer)
 
     async def handshake(self) -> None:
-        """Agree on keys and check the peer's certificate. Raises `NotAllowed` for one that the root does not know."""
+        """Do the handshake and check the peer's certificate. Raises `NotAllowed` for one of another root."""
         try:
             await self._do(self.sock.do_handshake)
         except Unreachable as problem:
             cause = problem.__cause__
             if isinstance(cause, ssl.SSLCertVerificationError):
-                raise NotAllowed("the other end is not one of this project", why=cause.verify_message) from problem
+                raise NotAllowed("the other end does not belong to this project", why=cause.verify_message) from problem
             if isinstance(cause, ssl.SSLError) and cause.reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
                 raise NotAllowed("the other end shows no certificate") from problem
             raise
 
     async def read(self, kind: type[M], limit: int = MAX_FRAME) -> M | None:
-        """Return the next message, or None when the other end has closed. Raises `RemoteFault` for what is none."""
+        """Return the next message, or None when the other end has closed. Raises `RemoteFault` for an invalid one."""
         head = await self._exactly(LENGTH.size)
         if head is None:
             return None
@@ -88,11 +88,11 @@ class Stream:
         return count
 
     async def readable(self) -> None:
-        """Wait until bytes have come."""
+        """Wait until bytes can be read."""
         await self._reading.ready()
 
     async def writable(self) -> None:
-        """Wait until bytes can go."""
+        """Wait until bytes can be written."""
         await self._writing.ready()
 
     async def _do(self, operation: Callable[[], T]) -> T:
@@ -107,19 +107,21 @@ class Stream:
                 raise lost(problem) from problem
 
     def cut(self) -> None:
-        """End the connection under whoever uses it, in whatever thread: they see it lost."""
+        """End the connection while others use it, in any thread: they get an error."""
         with suppress(OSError):
-            socket.socket.shutdown(self.sock, socket.SHUT_RDWR)  # the TLS socket's own would go on in clear text
+            socket.socket.shutdown(
+                self.sock, socket.SHUT_RDWR
+            )  # the TLS socket's own method would continue in clear text
 
     def close(self) -> None:
-        """Close it; nobody may be using it."""
+        """Close it; no one may be using it."""
         self._reading.close()
         self._writing.close()
         self.sock.close()
 
 
 class _Side:
-    """One direction of a socket: wakes everybody who waits for it."""
+    """One direction of a socket: wakes every task that waits for it."""
 
     def __init__(self, descriptor: int, watch: Callable[..., object], forget: Callable[[int], object]) -> None:
         self._descriptor = descriptor
@@ -152,12 +154,12 @@ class _Side:
 
 
 def lost(problem: OSError) -> Unreachable:
-    """Return the error for a connection that broke; OpenSSL's words come without the line of its source."""
+    """Return the error for a connection that broke; OpenSSL's text comes without its source line."""
     return Unreachable("the connection was lost", why=words(problem))
 
 
 def words(problem: OSError) -> str:
-    """Return what a system call or OpenSSL says, without addresses and source lines."""
+    """Return the text of a system call's or OpenSSL's error, without addresses and source lines."""
     if isinstance(problem, ssl.SSLError):
         return problem.reason.replace("_", " ").lower() if problem.reason else str(problem)
     number = problem.errno or 0  # getaddrinfo counts its own below 0
@@ -165,16 +167,16 @@ def words(problem: OSError) -> str:
 
 
 async def hear(stream: Stream, kind: type[M], budget: Budget) -> M | None:
-    """Return the next message, once the budget of the other end allows for it; others get a turn in between.
+    """Return the next message, once the other end's budget allows it; other tasks run in between.
 
-    Raises `Unreachable` when the other end has been silent for too long, and `RemoteFault` when it says too much.
+    Raises `Unreachable` when the other end has been silent for too long, and `RemoteFault` when it sends too much.
     """
     before = stream.heard
     try:
         async with asyncio.timeout(SILENCE_S):
             message = await stream.read(kind)
     except TimeoutError:
-        raise Unreachable("the other end is gone", why=f"it said nothing for {SILENCE_S:g} s") from None
+        raise Unreachable("the other end is gone", why=f"it sent nothing for {SILENCE_S:g} s") from None
     await budget.spend(stream.heard - before)
     return message
 

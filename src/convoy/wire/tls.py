@@ -1,4 +1,4 @@
-"""TLS 1.3 between sites and their server: contexts, and who the peer is."""
+"""TLS 1.3 between sites and their server: contexts, and the identity of the peer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Files(Protocol):
 
     @property
     def root_file(self) -> Path:
-        """Whom it trusts."""
+        """The certificates that it trusts."""
         ...
 
     @property
@@ -34,7 +34,7 @@ def server_context(files: Files) -> ssl.SSLContext:
     """Return a context that demands a certificate of the project's root from every peer."""
     context = _context(ssl.PROTOCOL_TLS_SERVER, files)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.num_tickets = 0  # nobody comes back without showing its certificate again
+    context.num_tickets = 0  # no session resumption: each connection must show its certificate
     return context
 
 
@@ -60,7 +60,7 @@ def _context(protocol: ssl._SSLMethod, files: Files) -> ssl.SSLContext:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A site, as its certificate says it; times are seconds since the epoch. What the root itself signed stays."""
+    """A site, as its certificate describes it; times are seconds since the epoch."""
 
     name: str
     issued_at: float

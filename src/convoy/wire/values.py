@@ -54,26 +54,26 @@ def question_to(question: Question) -> pb.Question:
 
 
 def to_site(question: Question) -> pb.Question:
-    """Return a question as a site hears it: who else is asked does not concern it."""
+    """Return a question as a site receives it: without the other sites of the cohort."""
     return question_to(replace(question, sites=(), cohort=()))
 
 
 def question(said: pb.Question, job: str) -> Question:
-    """Return the question that a message asks. Raises `RemoteFault` for what no question can say."""
+    """Return the question that a message asks. Raises `RemoteFault` for an invalid one."""
     if not are_names(job, said.id):
-        raise RemoteFault("a question has an id that cannot be", why=repr(said.id[:80]))
+        raise RemoteFault("a question has an invalid id", why=repr(said.id[:80]))
     if not 0 < len(said.kind) <= MAX_KIND or "\0" in said.kind:
         raise RemoteFault(f"a question is of the kind {said.kind[:20]!r}…", why=f"wanted 1 to {MAX_KIND} characters")
     times = (said.deadline_s, said.grace_s)
     if not all(math.isfinite(number) and number >= 0 for number in (*times, said.max_norm)):
-        raise RemoteFault(f"question {said.id} has a number that cannot be", why="wanted finite numbers from 0 up")
+        raise RemoteFault(f"question {said.id} has an invalid number", why="wanted finite numbers from 0 up")
     whole = (said.round, said.rounds, said.at_least, said.sample, said.quorum)
     if max(whole) > MAX_NUMBER or max(times) > MAX_DURATION_S or said.reply_bytes > MAX_BYTES:
         raise RemoteFault(f"question {said.id} has a number that is too large", why=f"{max(*whole, *times):g}")
     if max(len(said.sites), len(said.cohort)) > MAX_SITES:
         raise RemoteFault(f"question {said.id} names too many sites", why=f"{MAX_SITES} are the limit")
     if said.model and not _DIGEST.fullmatch(said.model):
-        raise RemoteFault(f"question {said.id} names a model that cannot be", why=repr(said.model[:80]))
+        raise RemoteFault(f"question {said.id} names a model with an invalid digest", why=repr(said.model[:80]))
     if not isinstance(plain.read_json(said.settings or "{}", f"the settings of question {said.id}"), dict):
         raise RemoteFault(f"the settings of question {said.id} are not a mapping")
     return Question(
@@ -127,22 +127,22 @@ def answer_to(answer: Answer) -> pb.Answer:
 
 
 def to_server(answer: Answer) -> pb.Answer:
-    """Return an answer as the server hears it: the digest of a site's state says something about its data."""
+    """Return an answer as the server receives it: without the digest of the site's state, which depends on its data."""
     return answer_to(replace(answer, state=""))
 
 
 def answer(said: pb.Answer) -> Answer:
-    """Return the answer that a message gives. Raises `RemoteFault` for what no answer can say."""
+    """Return the answer that a message gives. Raises `RemoteFault` for an invalid one."""
     for digest in filter(None, (said.digest, said.state)):
         if not _DIGEST.fullmatch(digest):
-            raise RemoteFault("an answer names a blob that cannot be", why=repr(digest[:80]))
+            raise RemoteFault("an answer names a blob with an invalid digest", why=repr(digest[:80]))
     if len(said.metrics) > MAX_METRICS:
         raise RemoteFault(f"an answer has {len(said.metrics)} metrics", why=f"{MAX_METRICS} are the limit")
     if any(len(name) > MAX_NAME for name in said.metrics):
         raise RemoteFault("an answer has a metric with a long name", why=f"{MAX_NAME} characters are the limit")
     if not all(map(math.isfinite, (said.weight, *said.metrics.values()))) or said.weight < 0:
         why = "the weight and the metrics must be finite, and the weight not negative"
-        raise RemoteFault("an answer has a number that cannot be", why=why)
+        raise RemoteFault("an answer has an invalid number", why=why)
     if said.state_bytes > MAX_BYTES:
         raise RemoteFault("an answer has a state that is too large", why=f"{said.state_bytes} bytes")
     if said.value:

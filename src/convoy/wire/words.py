@@ -1,4 +1,4 @@
-"""What waits to be said to a peer: a queue that knows its bytes, for a peer may read slowly or not at all."""
+"""A queue of messages to a peer, bounded in messages and bytes, because a peer may read slowly or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeVar
 
 MAX_UNREAD: Final = 10_000  # messages for a peer that does not read; it may receive them again when it reconnects
 MAX_UNREAD_BYTES: Final = 64 << 20  # of these messages: a thousand tasks with small models
-ROOM: Final = 1 << 20  # bytes that wait at the most before what can wait elsewhere joins them
+ROOM: Final = 1 << 20  # bytes in the queue, up to which less important messages are added
 
 
 class _Sized(Protocol):
@@ -21,7 +21,7 @@ class Words(asyncio.Queue["M | None"]):
     """A queue of messages; None ends it."""
 
     def __init__(self) -> None:
-        """Begin with nothing to say."""
+        """Start empty."""
         super().__init__()
         self.size = 0  # bytes
         self._room = asyncio.Event()
@@ -38,15 +38,15 @@ class Words(asyncio.Queue["M | None"]):
         return self._room.is_set()
 
     async def room(self) -> None:
-        """Wait until little waits, or nobody speaks any more."""
+        """Wait until the queue is short, or is closed."""
         await self._room.wait()
 
     def end(self) -> None:
-        """Nobody speaks any more."""
+        """Close the queue."""
         self._room.set()
 
     def _put(self, item: M | None) -> None:
-        super()._put(item)  # asyncio's own seam for other kinds of queues
+        super()._put(item)  # the methods that asyncio provides for other kinds of queues
         self._count(0 if item is None else item.ByteSize())
 
     def _get(self) -> M | None:
