@@ -216,7 +216,7 @@ async def test_a_credential_is_good_for_its_time_alone(away, monkeypatch):
     cluster.pending = True
     with pytest.raises(JobFailed) as failed:
         await site.train(site.model(1))
-    assert "did not come within" in failed.value.why
+    assert "did not connect within" in failed.value.why
 
 
 async def test_an_api_server_that_is_not_there_for_a_while_costs_nothing_but_time(away):
@@ -338,7 +338,7 @@ async def test_a_task_that_is_cancelled_while_its_pod_is_awaited_does_not_end_th
     training = asyncio.create_task(site.train(site.model(1)))
     pod = await cluster.made.get()
     await site.trainer.cancel()
-    assert (await training).failed.error == "nobody waits for it any more"
+    assert (await training).failed.error == "its answer is not needed any more"
     second = asyncio.create_task(site.train(site.model(2), 2))
     await cluster.start(pod)
     assert (await second).answer.question == "2.0"
@@ -352,7 +352,7 @@ async def test_a_task_that_is_cancelled_is_given_to_nobody_and_the_next_one_once
     training = asyncio.create_task(site.train(site.model(1)))
     gate = await asyncio.to_thread((tmp_path / "gate").open, "w")
     cancelling = asyncio.create_task(site.trainer.cancel())
-    assert (await training).failed.error == "nobody waits for it any more"
+    assert (await training).failed.error == "its answer is not needed any more"
     second = asyncio.create_task(site.train(site.model(2), 2))
     (tmp_path / "gate").unlink()
     (tmp_path / "gate").touch()

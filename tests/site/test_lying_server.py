@@ -234,7 +234,7 @@ async def test_an_error_that_nobody_foresaw_ends_the_session_and_not_the_site(fi
         log = site.log.read_text()
         assert "Traceback" in log
         assert "IsADirectoryError" in log
-        assert "an error of this site" in log or file == "pending.key"
+        assert "an error in this site" in log or file == "pending.key"
         (site.kit / "work" / file).rmdir()
         liar.says.put_nowait(pb.Down(renew=pb.Renew()))
         assert (await liar.heard.get()).WhichOneof("it") == "request"

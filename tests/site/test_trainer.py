@@ -85,5 +85,5 @@ async def test_a_cancelled_task_ends_its_process_and_is_not_tried_again(trainer,
         reply = await training
         pipe.close()
         await made.stop()  # the fresh one
-    assert reply.failed.error == "nobody waits for it any more"
+    assert reply.failed.error == "its answer is not needed any more"
     assert (tmp_path / "lives").read_text() == "x"

@@ -1,4 +1,4 @@
-"""The door to a cluster for a node in a pod: Jobs and Secrets made and removed, pods watched, no Secret read."""
+"""The cluster's API for a node in a pod: makes and removes Jobs and Secrets, watches pods, reads no Secret."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, Refused, 
 Object = dict[str, Any]
 ACCOUNT: Final = Path("/var/run/secrets/convoy/cluster")  # token, ca.crt, namespace
 ANSWER_S: Final = 30.0  # for the API server to answer one request
-WATCH_S: Final = 300  # a watch ends by itself after so long and begins anew: a broken line is noticed
+WATCH_S: Final = 300  # a watch ends after so long and is started again, so that a broken connection is noticed
 MAX_ANSWER: Final = 64 << 20  # bytes of one answer, or of one line of a watch: about a thousand pods
 _PATHS: Final = {"Job": "apis/batch/v1", "Secret": "api/v1", "Pod": "api/v1"}
 
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The API server, asked as this pod's ServiceAccount; its token is read anew each time, since it is renewed."""
+    """The API server, with the identity of this pod's ServiceAccount; its token is read each time, as it changes."""
 
     url: httpcore.URL
     namespace: str
@@ -33,7 +33,7 @@ class Api:
     pool: httpcore.AsyncConnectionPool
 
     async def create(self, it: Object) -> str:
-        """Make an object and return its uid; of one that is there already, "".
+        """Make an object and return its uid; "" if it exists already.
 
         Raises `NotAllowed`, `Refused`, `Unreachable`.
         """
@@ -44,20 +44,20 @@ class Api:
         return str(made["metadata"]["uid"])
 
     async def remove(self, kind: str, name: str) -> None:
-        """Remove an object and what belongs to it; one that is gone already is no error."""
+        """Remove an object and what belongs to it; a missing one is no error."""
         content = json.dumps({"propagationPolicy": "Background"}).encode()
         with suppress(NotFound):
             await self._ask("DELETE", kind, name, content=content)
 
     async def list(self, kind: str, labels: Mapping[str, str]) -> tuple[list[Object], str]:
-        """Return the objects of a kind with these labels, and the version of that answer."""
+        """Return the objects of a kind with these labels, and the resource version of the list."""
         said = await self._ask("GET", kind, query={"labelSelector": _selector(labels)})
         return said.get("items") or [], said["metadata"]["resourceVersion"]
 
     async def watch(self, labels: Mapping[str, str], since: str) -> AsyncIterator[tuple[str, Object]]:
         """Yield each change of the pods with these labels since a version; the API server ends it after a while.
 
-        Raises `Gone` where the version is too old: list again.
+        Raises `Gone` if the version is too old: list again.
         """
         query = {
             "watch": "true",
@@ -69,7 +69,7 @@ class Api:
             async for line in _lines(response):
                 said = _read(line)
                 if said.get("type") == "ERROR":
-                    raise Gone("the watch began too far in the past", why=str(said.get("object", {}).get("message")))
+                    raise Gone("the watch starts too far in the past", why=str(said.get("object", {}).get("message")))
                 yield said["type"], said["object"]
 
     async def _ask(self, method: str, kind: str, name: str = "", **more: Any) -> Object:
@@ -113,16 +113,16 @@ class Api:
 
 
 class Gone(Unreachable):
-    """A watch began too far in the past: list again."""
+    """The version at which a watch starts is too old: list again."""
 
 
 class AlreadyThere(Refused):
-    """An object of that name is there."""
+    """An object of that name exists."""
 
 
 @asynccontextmanager
 async def connected(env: Mapping[str, str] = os.environ, account: Path = ACCOUNT) -> AsyncIterator[Api]:
-    """Give the API of the cluster that this pod is in. Raises `BadInput` outside of a pod that may ask it."""
+    """Give the API of the cluster that this pod is in. Raises `BadInput` outside of a pod with access to it."""
     try:
         host, port = env["KUBERNETES_SERVICE_HOST"], int(env["KUBERNETES_SERVICE_PORT"])
         namespace = (account / "namespace").read_text().strip()
@@ -131,7 +131,7 @@ async def connected(env: Mapping[str, str] = os.environ, account: Path = ACCOUNT
         raise BadInput(
             "`launcher: kubernetes` works inside a pod that may make Jobs",
             why=f"{type(problem).__name__}: {problem}",
-            fix="let `convoy kube up` make the pod, or say `launcher: processes` in local/node.yaml",
+            fix="let `convoy kube up` make the pod, or set `launcher: processes` in local/node.yaml",
         ) from problem
     url = httpcore.URL(scheme=b"https", host=host.encode(), port=port, target=b"/")
     async with httpcore.AsyncConnectionPool(ssl_context=context, max_connections=8) as pool:
@@ -182,18 +182,18 @@ def _refusal(doing: str, status: int, body: bytes) -> ConvoyError:  # noqa: PLR0
     why = str(said.get("message", "")) or body[:200].decode(errors="replace")
     match status:
         case 404:
-            return NotFound(f"the cluster has no such thing ({doing})", why=why)
+            return NotFound(f"the cluster does not have this object ({doing})", why=why)
         case 409 if said.get("reason") == "AlreadyExists":
-            return AlreadyThere(f"it is there already ({doing})", why=why)
-        case 409:  # a quota that changes under many hands, say
+            return AlreadyThere(f"it exists already ({doing})", why=why)
+        case 409:  # such as a quota that others change at the same time
             return Unreachable(f"the cluster's API server asks to try again ({doing})", why=why)
         case 410:
-            return Gone(f"that is too long ago ({doing})", why=why)
+            return Gone(f"that version is too old ({doing})", why=why)
         case 401 | 403:
             return NotAllowed(
-                f"the cluster does not let this node ({doing})", why=why, fix="`convoy kube up` makes the Role for it"
+                f"the cluster does not allow this ({doing})", why=why, fix="`convoy kube up` makes the Role for it"
             )
         case status if status == 429 or status >= 500:
             return Unreachable(f"the cluster's API server cannot answer now ({doing})", why=why)
         case _:
-            return Refused(f"the cluster said no ({doing})", why=why)
+            return Refused(f"the cluster refused ({doing})", why=why)

@@ -15,9 +15,9 @@ from convoy.spec.settings import Settings
 
 @asynccontextmanager
 async def chosen(settings: Settings, hidden: Sequence[Path]) -> AsyncIterator[Launcher]:
-    """Give the launcher that `launcher` in node.yaml names; what a killed process of this node left is ended first.
+    """Give the launcher that `launcher` in node.yaml names; processes that a killed node left are ended first.
 
-    `hidden`: folders of which a worker sees what is its own alone.
+    `hidden`: folders in which a worker sees only its own files.
     """
     if settings.pods is None:
         isolation = probe(settings.workspace)
@@ -27,7 +27,7 @@ async def chosen(settings: Settings, hidden: Sequence[Path]) -> AsyncIterator[La
         processes.bury()
         yield processes
         return
-    from convoy.pods.launcher import opened  # cryptography and a client for the cluster come with the choice
+    from convoy.pods.launcher import opened  # cryptography and the cluster's API are loaded only if they are chosen
 
     async with opened(settings) as pods:
         yield pods

@@ -1,4 +1,4 @@
-"""Workers as Kubernetes Jobs: a pod for each, a credential good once, one watch over all, a door that they call at."""
+"""Workers as Kubernetes Jobs: a pod and a single-use credential for each, one watch, one port for their connections."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PORT: Final = "`workers_port` in local/node.yaml"
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """The node's own credential towards its pods."""
+    """The node's own credential for connections of its pods."""
 
     root_file: Path
     cert_file: Path
@@ -61,7 +61,7 @@ class PodLauncher:
         return OWN_MACHINE
 
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> PodWorker:
-        """Start a worker and return at once; `waits` tells why it does not run yet."""
+        """Start a worker and return at once; `waits` is called with the reason why it does not run yet."""
         name = f"{self.home.owner}-{secrets.token_hex(5)}"
         made = (job(name, self.home, self.pods, order.wants), secret(name, self.home, self._credential(name)))
         self.workers[name] = worker = PodWorker(self.api, made, order, output=output, waits=waits, leaving=self.leaving)
@@ -69,20 +69,22 @@ class PodLauncher:
         return worker
 
     def _credential(self, name: str) -> Mapping[str, bytes]:
-        """Return a key and a certificate for one pod: to its node it is what a site is to a server."""
+        """Return a key and a certificate for one pod, which uses it as a site does towards a server."""
         key, cert = self.authority.issue("site", name, now=time.time(), days=CREDENTIAL_S / DAY_S)
         return {"ca.crt": self.authority.pem, "tls.crt": cert, "tls.key": key}
 
     async def serve(self, stream: Stream) -> None:
-        """Hand a connection to the worker whose pod has opened it. Raises `NotAllowed` for anybody else."""
+        """Pass a connection to the worker whose pod has opened it. Raises `NotAllowed` for any other one."""
         name = tls.peer_of(stream.sock, REALM).name
         worker = self.workers.get(name)
         if worker is None or not worker.expected():
-            raise NotAllowed(f"nobody waits for {name}", why="a worker's credential is good once, and for an hour")
+            raise NotAllowed(
+                f"the node does not wait for {name}", why="a worker's credential is valid once, for an hour"
+            )
         await worker.serve(stream)
 
     async def watch(self) -> None:
-        """Tell each worker how its pod is, for ever; what an API server may answer is no reason for a node to end."""
+        """Report to each worker the state of its pod, for ever; no answer of an API server ends the node."""
         backoff = Backoff()
         while not self.leaving.is_set():
             try:
@@ -130,7 +132,7 @@ class PodLauncher:
 
 @asynccontextmanager
 async def opened(settings: Settings, env: Mapping[str, str] = os.environ) -> AsyncIterator[PodLauncher]:
-    """Give the launcher of a node that runs in a pod; when the context ends, its pods are gone.
+    """Give the launcher of a node that runs in a pod; when the context ends, its pods are removed.
 
     Raises `BadInput` outside of a pod made for it, `NotAllowed` without the right to look at pods, `Unreachable`.
     """
@@ -141,7 +143,7 @@ async def opened(settings: Settings, env: Mapping[str, str] = os.environ) -> Asy
         raise BadInput(
             "`launcher: kubernetes` works inside a pod that knows its name",
             why=f"the environment has no {problem}",
-            fix="let `convoy kube up` make the pod, or say `launcher: processes` in local/node.yaml",
+            fix="let `convoy kube up` make the pod, or set `launcher: processes` in local/node.yaml",
         ) from problem
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)

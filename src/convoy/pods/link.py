@@ -1,6 +1,6 @@
-"""One end of the line between a node and the pod of a worker: words in order, each blob before the word that names it.
+"""One end of the connection between a node and a worker's pod: messages in order, each after the blobs that it names.
 
-Both ends have a folder of blobs. The node knows which of them the pod has, and tells it which to let go.
+Both ends have a folder of blobs. The node knows which of them the pod has, and tells it which to drop.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from convoy.wire import pods_pb2
 from convoy.wire.budget import Budget
 from convoy.wire.stream import SILENCE_S, Stream, hear
 
-NAMING: Final = ("word", "launch")  # what may name a blob
+NAMING: Final = ("word", "launch")  # messages that may name a blob
 MAX_UNNAMED: Final = 2  # blobs that one message names: a model or an update, and a state
-CHUNK: Final = 1 << 18  # bytes between two turns of the event loop: all else that a node does waits no longer than this
+CHUNK: Final = 1 << 18  # bytes after which other tasks of the event loop may run
 
 Out = TypeVar("Out", pods_pb2.PodDown, pods_pb2.PodUp)
 In = TypeVar("In", pods_pb2.PodDown, pods_pb2.PodUp)
@@ -42,16 +42,16 @@ class PodLink(Generic[In, Out]):
         holder: str = HANDED,
         came: set[str] | None = None,
     ) -> None:
-        """`words` holds what is to be said, each with the blobs that go before it; None is the end of it.
+        """`words` holds the messages to send, each with the blobs to send first; None ends it.
 
-        `holder` holds what comes, and `came` is told. `budget`: how much the other end may say.
-        `most`: the bytes that a blob may have which comes now.
+        `holder` holds received blobs, and `came` is called for them. `budget`: that of the other end.
+        `most`: the largest size of the next blob in bytes.
         """
         self.came: set[str] = set() if came is None else came
         self._most = most
         self._budget = budget
-        self.moved = 0  # bytes of blobs that have come
-        self._unnamed: list[str] = []  # the blobs that came last, until a word names them
+        self.moved = 0  # bytes of received blobs
+        self._unnamed: list[str] = []  # the last received blobs, until a message names them
         self._stream = stream
         self._blobs = blobs
         self._holder = holder
@@ -60,7 +60,7 @@ class PodLink(Generic[In, Out]):
         self._out: type[Out] = kinds[1]
 
     async def write(self, pulse_s: float, pulse: Callable[[], Out]) -> None:
-        """Say what is in the queue, and `pulse()` each time that so long has gone by; return at None.
+        """Send the queued messages, and `pulse()` at each interval; return at None.
 
         Raises `Unreachable` once the other end is gone.
         """
@@ -73,7 +73,7 @@ class PodLink(Generic[In, Out]):
                     said = await self._words.get()
                     if said is None:
                         return
-            if loop.time() >= due:  # by the clock, however much else there is to say
+            if loop.time() >= due:  # by the clock, even if many messages wait
                 await self._stream.write(pulse())
                 due = loop.time() + pulse_s
             if said is None:
@@ -84,7 +84,7 @@ class PodLink(Generic[In, Out]):
             await self._stream.write(word)
 
     async def read(self) -> In | None:
-        """Return the next word, None when the other end has closed; the blobs that came before it are kept.
+        """Return the next message, None when the other end has closed; the blobs before it are stored.
 
         Raises `Unreachable`, `RemoteFault` for a blob that is not what its digest says, and `StorageFull`.
         """
@@ -100,7 +100,7 @@ class PodLink(Generic[In, Out]):
             return word
 
     async def _ship(self, digest: str) -> None:
-        """Send a blob. One that is not here any more nobody waits for: its word says so."""
+        """Send a blob; skip one that has been dropped, because then its message is not needed any more."""
         try:
             found = self._blobs.open(digest)
         except NotFound:
@@ -114,19 +114,19 @@ class PodLink(Generic[In, Out]):
             for start in range(len(layout.header), layout.size, CHUNK):
                 with view[start : start + CHUNK] as chunk:
                     await self._stream.give(chunk)
-                await asyncio.sleep(0)  # a socket that takes everything at once suspends nobody
+                await asyncio.sleep(0)  # a socket that accepts everything at once never suspends this task
 
     async def _take(self, said: pb.Blob) -> None:
         if len(self._unnamed) >= MAX_UNNAMED:
-            raise RemoteFault(f"blob {said.digest[:12]} came where a word was due that names {self._unnamed[0][:12]}")
+            raise RemoteFault(f"blob {said.digest[:12]} arrived before a message that names {self._unnamed[0][:12]}")
         if max(said.size, len(said.whole)) > self._most():
-            raise RemoteFault(f"a blob of {said.size} bytes is announced", why=f"at most {self._most():.0f} are wanted")
+            raise RemoteFault(f"a blob of {said.size} bytes is announced", why=f"the limit is {self._most():.0f}")
         self._unnamed.append(said.digest)
         await self._kept(said)
-        self.came.add(said.digest)  # not before: it must be here
+        self.came.add(said.digest)  # only now, because it must be complete
 
     async def _kept(self, said: pb.Blob) -> None:
-        here = self._blobs.hold(self._holder, said.digest)  # what is here is right, and stays as it is
+        here = self._blobs.hold(self._holder, said.digest)  # the stored blob is correct and stays
         if said.whole:
             if not here:
                 self._blobs.put(self._holder, said.whole, expect=said.digest)
@@ -145,7 +145,7 @@ class PodLink(Generic[In, Out]):
                 await self._receive(count, receiver.feed)
                 receiver.finish()
         except BaseException:
-            self._blobs.release(self._holder, said.digest)  # nobody goes on with half of it
+            self._blobs.release(self._holder, said.digest)  # half of it is useless
             raise
 
     async def _receive(self, count: int, feed: Callable[[memoryview], None]) -> None:
@@ -155,15 +155,15 @@ class PodLink(Generic[In, Out]):
                 async with asyncio.timeout(SILENCE_S):
                     got = await self._stream.take(buffer[: min(CHUNK, count)])
             except TimeoutError:
-                raise Unreachable("a blob stands still", why=f"no byte of it came for {SILENCE_S:g} s") from None
+                raise Unreachable("a transfer is stalled", why=f"no byte was received for {SILENCE_S:g} s") from None
             feed(buffer[:got])
             count -= got
             self.moved += got
-            await asyncio.sleep(0)  # a socket that always has bytes suspends nobody
+            await asyncio.sleep(0)  # a socket that always has bytes never suspends this task
 
 
 def named(word: pb.WorkerDown | pb.WorkerUp) -> tuple[str, ...]:
-    """Return the digests of the blobs that a word between a node and its worker speaks of."""
+    """Return the digests of the blobs that a message between a node and its worker names."""
     kind = word.WhichOneof("it")
     said: Any = getattr(word, kind) if kind else None
     match kind:

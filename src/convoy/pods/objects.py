@@ -1,4 +1,4 @@
-"""The Job and the Secret of one worker as Kubernetes objects, from what its job asks for and what its node gives."""
+"""The Job and the Secret of one worker as Kubernetes objects, from the job's resources and the node's settings."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from convoy.spec.pods import UID, Pods
 LAUNCH: Final = "convoy/launch"  # the label of a worker's pod: the name of its Job
 LAUNCHER: Final = "convoy/launcher"  # and of everything that one node has launched
 DATA: Final = "/data"  # where a worker finds the data of its site
-KEEP_S: Final = 600  # for somebody to look at a pod that has ended; a node that lives removes it at once
-GRACE_S: Final = 5  # a worker keeps nothing that is not with its node
+KEEP_S: Final = 600  # to inspect a pod that has ended; a running node removes it at once
+GRACE_S: Final = 5  # a worker has no data that its node does not have
 LONGEST_S: Final = 86400.0  # a pod that lost its node ends by itself; this limit removes it if it does not
 LONG: Final = 100  # times its job's patience
 
-POD_SECURITY: Final = {  # of every pod of ours: what the standard "restricted" asks for, and no user of any node
+POD_SECURITY: Final = {  # of every pod: what the standard "restricted" demands, and a user that no machine has
     "runAsNonRoot": True,
     "runAsUser": UID,
     "runAsGroup": UID,
@@ -39,7 +39,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The pod of the node that launches: its pods belong to it, and go with it."""
+    """The pod of the node that launches: its workers' pods belong to it, and are removed with it."""
 
     name: str
     uid: str
@@ -53,7 +53,7 @@ class Home:
 
 
 def secret(name: str, home: Home, credential: Mapping[str, bytes]) -> Object:
-    """Return the Secret with a worker's credential: good once, and for an hour."""
+    """Return the Secret with a worker's credential, which is valid once, for an hour."""
     text = {key: value.decode() for key, value in credential.items()}
     return {
         "apiVersion": "v1",
@@ -91,7 +91,7 @@ def _meta(name: str, home: Home, labels: Mapping[str, str]) -> Object:
 
 
 def owner(version: str, kind: str, name: str, uid: str) -> Object:
-    """Return the reference to what an object belongs to, and goes with."""
+    """Return the reference to the owner of an object, with which it is removed."""
     return {"apiVersion": version, "kind": kind, "name": name, "uid": uid, "controller": False}
 
 
@@ -145,9 +145,9 @@ def _container(home: Home, pods: Pods, wants: Wants) -> Object:
 
 
 def _resources(pods: Pods, wants: Wants) -> Object:
-    """Return what the pod asks for and the most that it gets: what its job says it takes is both."""
+    """Return the requests and limits of a pod; what the job reserves is both."""
     cpu, memory, gpu = f"{wants.cpu:g}", str(wants.memory), math.ceil(wants.gpu) or pods.gpu
-    devices = {"nvidia.com/gpu": str(gpu)} if gpu else {}  # whole ones: Kubernetes knows no others
+    devices = {"nvidia.com/gpu": str(gpu)} if gpu else {}  # whole ones: Kubernetes has no fractions
     return {
         "requests": {"cpu": cpu if wants.cpu else pods.cpu, "memory": memory if wants.memory else pods.memory},
         "limits": {

@@ -1,8 +1,8 @@
-"""What runs in the pod of a worker: it dials its node, keeps code and blobs, and starts the worker as a node does.
+"""The pod runner: in the pod of a worker, it connects to its node, stores code and blobs, and starts the worker.
 
     python -m convoy.pods.runner
 
-Its credential is good once and for an hour. When the line to the node breaks, the pod is over: the node makes another.
+Its credential is valid once, for an hour. If the connection to the node breaks, the pod ends; the node makes a new one.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from convoy.wire.stream import Stream
 NODE: Final = "CONVOY_NODE"  # HOST:PORT of the node
 PASS: Final = Path("/pass")  # the credential, as the pod's Secret has it
 WORK: Final = Path("/work")
-NETWORK: Final = Grants(network=True)  # whom a pod reaches is its NetworkPolicy's to say; torchrun needs loopback
-PULSE_S: Final = 1.0  # how often the node hears of CPU seconds: as often as a node looks at a process of its own
+NETWORK: Final = Grants(network=True)  # the NetworkPolicy decides what a pod reaches; torchrun needs loopback
+PULSE_S: Final = 1.0  # how often CPU seconds are reported: as often as a node checks a process of its own
 DIAL_S: Final = 60.0  # for the network to let a new pod through to its node
-LAST_S: Final = 5.0  # for the last words to arrive
+LAST_S: Final = 5.0  # for the last messages to arrive
 NODE_SAYS: Final = Rate(5000, 256 << 20, 4)  # 5,000 messages and 256 MiB a second of a node, 4 s of that at once
 MAX_WORDS: Final = 256  # messages that wait for the connection to the node; each line of output has at most 64 KiB
-FAILED: Final = 74  # exit status (EX_IOERR) where the pod could not keep what came
-LINE: Final = "line"  # the holder of what the node knows to be here
+FAILED: Final = 74  # exit status (EX_IOERR) of a pod that could not store its files
+LINE: Final = "line"  # the holder of blobs that the node knows to be here
 UNREACHED: Final = 69  # exit status (EX_UNAVAILABLE)
 
 
@@ -56,7 +56,7 @@ class Pass:
 
     @property
     def root_file(self) -> Path:
-        """Whom it trusts: its node, and nobody else."""
+        """The root of its node, the only one that it trusts."""
         return self.folder / "ca.crt"
 
     @property
@@ -71,7 +71,7 @@ class Pass:
 
 
 def main(env: Mapping[str, str] = os.environ) -> None:
-    """Serve one worker, then leave with exit status 0, whatever became of it: the node has heard that."""
+    """Serve one worker, then end with exit status 0: how the worker ended is reported to the node."""
     host, _, port = env[NODE].rpartition(":")
     folder = Path(env.get("CONVOY_WORK", WORK))
     way = Way(host.strip("[]"), int(port), Pass(Path(env.get("CONVOY_PASS", PASS))))
@@ -92,7 +92,7 @@ async def _serve(way: Way, folder: Path) -> None:
 
 
 async def _dialled(way: Way) -> Stream:
-    """Return the line to the node. Raises `NotAllowed`, and `Unreachable` when it is not reached in time."""
+    """Return the connection to the node. Raises `NotAllowed`, and `Unreachable` if it is not reached in time."""
     backoff, never = Backoff(), asyncio.Event()
     over = asyncio.get_running_loop().time() + DIAL_S
     while True:
@@ -106,14 +106,14 @@ async def _dialled(way: Way) -> Stream:
 
 @dataclass(slots=True)
 class PodRunner:
-    """One worker's home away from its node."""
+    """Does for one worker in a pod what its node does for workers on its own machine."""
 
     stream: Stream
     folder: Path
     _words: asyncio.Queue[tuple[pods_pb2.PodUp, tuple[str, ...]] | None] = field(
         default_factory=lambda: asyncio.Queue(MAX_WORDS)
     )
-    _missing: int = 0  # bytes of output for which there was no room
+    _missing: int = 0  # bytes of output that were left out
     _worker: ProcessWorker | None = None
 
     @property
@@ -125,7 +125,7 @@ class PodRunner:
         return BlobFolder(self.folder / "blobs")
 
     async def run(self) -> None:
-        """Serve until the worker has ended and the node knows, or until the node is gone: then the worker goes, too."""
+        """Serve until the worker has ended and the node knows, or until the node is gone: then end the worker, too."""
         kinds, budget = (pods_pb2.PodDown, pods_pb2.PodUp), Budget(NODE_SAYS)
         link = PodLink(self.stream, self._blobs, self._words, kinds, budget=budget, holder=LINE)
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._leave)
@@ -135,16 +135,18 @@ class PodRunner:
             await asyncio.wait({writing, listening}, return_when=asyncio.FIRST_COMPLETED)
             if self._worker is not None:
                 await self._worker.stop(0)
-            with suppress(asyncio.QueueFull):  # then the line is cut in the middle of what it did not take
+            with suppress(asyncio.QueueFull):  # then close the connection in mid-message
                 self._words.put_nowait(None)
-            await asyncio.wait({writing, listening}, timeout=LAST_S)  # the node hangs up when it has heard all
+            await asyncio.wait(
+                {writing, listening}, timeout=LAST_S
+            )  # the node disconnects when it has received everything
             self.stream.cut()
             await asyncio.wait({listening})
-            if self._worker is not None:  # it may have been on its way when the line broke
+            if self._worker is not None:  # it may have arrived when the connection broke
                 await self._worker.stop(0)
 
     def _leave(self) -> None:
-        """The pod is to go: the line ends, and the node sees it."""
+        """The pod is to end: close the connection, so that the node notices."""
         self.stream.cut()
 
     async def _write(self, link: PodLink[pods_pb2.PodDown, pods_pb2.PodUp]) -> None:
@@ -162,7 +164,7 @@ class PodRunner:
                 await self._said(down, group)
         except Unreachable:
             return
-        except ConvoyError as problem:  # no room for what came, or what came is wrong
+        except ConvoyError as problem:  # no space for the data, or wrong data
             self._printed(f"convoy: {errors.line(problem)}\n".encode())
             await self._words.put((pods_pb2.PodUp(ended=pods_pb2.Ended(how=f"exit code {FAILED}")), ()))
             await self._words.put(None)
@@ -183,18 +185,18 @@ class PodRunner:
             case "end" if self._worker is not None:
                 await self._worker.stop(down.end.grace_s)
             case other:
-                raise RemoteFault(f"the node said {other!r} out of its turn")
+                raise RemoteFault(f"the node sent {other!r} at the wrong time")
 
     def _keep(self, piece: pods_pb2.Piece) -> None:
         if why := paths.problem([piece.path]):
-            raise RemoteFault(f"the job's code cannot be kept: {why}")
+            raise RemoteFault(f"the job's code cannot be stored: {why}")
         path = self.folder / "code" / piece.path
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab") as file:
             file.write(piece.data)
 
     async def _launched(self, launch: pods_pb2.Launch) -> ProcessWorker:
-        """Start the worker; it finds here what the node would have given it there."""
+        """Start the worker, with the folders that a node would give it."""
         begin = launch.begin
         told = begin.flow if begin.WhichOneof("it") == "flow" else begin.trainer
         code = self.folder / "code"
@@ -206,7 +208,7 @@ class PodRunner:
         return await ProcessLauncher(self.folder, walls).launch(order, self._printed)
 
     def _printed(self, data: bytes) -> None:
-        """Queue what the worker prints; what the line cannot take in time is counted and left out."""
+        """Queue the worker's output; what cannot be sent in time is counted and left out."""
         if self._words.full():
             self._missing += len(data)
             return
@@ -216,8 +218,8 @@ class PodRunner:
         self._words.put_nowait((pods_pb2.PodUp(output=data), ()))
 
     async def _taken(self, up: pb.WorkerUp) -> tuple[str, ...]:
-        """Take what the worker has written for this word, and return it; what it has not, the node has."""
-        for digest, whole in up.wholes.items():  # they go with the word
+        """Copy the blobs that the worker has written for this message, and return them; the node has the others."""
+        for digest, whole in up.wholes.items():  # they are in the message
             self._blobs.take(LINE, self._out, digest, lambda *_: None, whole)
         digests = [digest for digest in named(up) if digest and digest not in up.wholes]
         written = tuple(digest for digest in digests if handover.size(self._out, digest))
@@ -227,7 +229,7 @@ class PodRunner:
         return written
 
     async def _hear(self, worker: ProcessWorker) -> None:
-        """Hand on what the worker says, and how it ended."""
+        """Pass on the worker's messages, and how it ended."""
         ended = asyncio.create_task(worker.ended())
         try:
             while (up := await worker.receive()) is not None:

@@ -1,4 +1,4 @@
-"""What a pod waits for, and how it ended, in words: from what the cluster says of it."""
+"""Text for people about what a pod waits for and how it ended, from the cluster's description of it."""
 
 from __future__ import annotations
 
@@ -70,9 +70,9 @@ def short(message: str) -> str:
 
 
 def end_of(pod: Object, *, called: bool) -> str:
-    """Return how a pod that is over ended, "" for one that is not, or that ended well.
+    """Return how a pod ended, "" for one that has not ended, or that ended well.
 
-    What its container wrote last is told of one that has not `called`: later that may be a job's own text.
+    The container's last output is added only if the pod has not `called`: later it may be a job's own text.
     """
     status = pod.get("status", {})
     disrupted = condition(pod, "DisruptionTarget")

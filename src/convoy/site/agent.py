@@ -1,4 +1,4 @@
-"""The site's composition root: one outbound stream, a job for each that runs here, a drain at the end."""
+"""The site's composition root: one outbound connection, an object for each running job, a drain at the end."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from convoy.wire.backoff import Backoff
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
 
-REFUSED_S: Final = 30.0  # the longest wait for a server that does not want us; one that is not there may be back soon
+REFUSED_S: Final = 30.0  # the longest wait for a server that refuses us; one that does not answer is tried sooner
 
 MAX_OFFSET: Final = 1 << 40  # bytes of a job's log that the server reports that it has; a log has some MiB
 LOST: Final = "the connection to the server was lost"
 
 
 def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | None = None) -> int:
-    """Run the site in the foreground until it is told to leave; return the exit status."""
+    """Run the site in the foreground until it is told to stop; return the exit status."""
     notes = Notes()
     set_up(settings.log_format, notes)
     return process.run(_main(kit, settings, server_host or kit.host, ready_fd))
@@ -56,14 +56,14 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     folder = settings.workspace
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "jobs").mkdir(exist_ok=True)
-    signal.signal(refusals.AGAIN, signal.SIG_IGN)  # before anybody can read our number; a start looks by itself
+    signal.signal(refusals.AGAIN, signal.SIG_IGN)  # before our process id can be read; a start checks by itself
     with process.held(folder, kit.pid_file):
         return await _stay(kit, settings, host, ready_fd)
 
 
 async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
     folder = settings.workspace
-    read_policy(kit.local / "policy.yaml")  # a broken one is told now, not when the first job comes
+    read_policy(kit.local / "policy.yaml")  # an invalid one is reported now, not at the first job
     admission.approved(kit)
     pump = Pump()
     line = Line(Way(host, kit.fed_port, kit), pump)
@@ -98,7 +98,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
 
 @dataclass(slots=True)
 class Agent:
-    """What the site does with what the server says."""
+    """Handles the messages of the server."""
 
     site: Site
     group: asyncio.TaskGroup
@@ -106,27 +106,29 @@ class Agent:
     ready_fd: int | None
     witness: Witness
     jobs: dict[str, SiteJob] = field(default_factory=dict)
-    process: str = field(default_factory=lambda: secrets.token_hex(8))  # its name, should a second one come
+    process: str = field(
+        default_factory=lambda: secrets.token_hex(8)
+    )  # the name of this process, to recognise a second one
     _runs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
     _trouble: str = "not registered with the server yet"
 
     def problem(self) -> str:
-        """Say why the site is not ready, or nothing: ready is registered with the server."""
+        """Return why the site is not ready, or ""; a site is ready when it is registered with the server."""
         return "" if self.site.line.connected.is_set() else self._trouble
 
     def metrics(self) -> Iterator[health.Metric]:
-        """Return the numbers for Prometheus."""
+        """Return the metrics for Prometheus."""
         connected = self.site.line.connected.is_set()
         yield health.Metric("convoy_site_connected", "1 while registered with the server.", connected)
         yield health.Metric("convoy_site_jobs", "Jobs at this site.", len(self.jobs))
 
     async def stay_connected(self) -> None:
-        """Hold the line; when it breaks, open it again after a jittered wait that doubles while that is in vain."""
+        """Keep the connection; if it breaks, reconnect after a jittered wait that doubles with each failed attempt."""
         self._find()
         absent, refused, failed = Backoff(), Backoff(REFUSED_S), Backoff(REFUSED_S)
         while not self.site.kit.enrolled and not self.ending.event.is_set():
             await self._enrol(absent)
-        while not self.ending.event.is_set():  # a site that leaves does not come back
+        while not self.ending.event.is_set():  # a site that stops does not reconnect
             heard, wait = False, absent
             try:
                 async with aclosing(self.site.line.session(self._hello())) as downs:
@@ -135,21 +137,21 @@ class Agent:
                         absent.reset()
                         refused.reset()
                         await self._said(down)
-                self._trouble = f"{LOST}: it hung up"
+                self._trouble = f"{LOST}: it closed the connection"
             except Unreachable as problem:
                 self._trouble = f"{LOST}: {problem.why or problem.what}" if heard else self._absent(problem)
             except ConvoyError as problem:
                 self._trouble, wait = errors.line(problem), refused
-            except Exception as problem:  # the supervisor of the line: no word of a server ends its site
-                self.site.log.exception("the connection failed by an error of this site")
-                self._trouble, wait = f"this site failed at the connection: {type(problem).__name__}", failed
+            except Exception as problem:  # the supervisor of the connection: no message of a server ends its site
+                self.site.log.exception("the connection failed because of an error in this site")
+                self._trouble, wait = f"an error in this site ended the connection: {type(problem).__name__}", failed
             if wait is not failed:
                 failed.reset()
             self.site.log.warning("not connected", reason=self._trouble)
             await wait.wait(self.ending.event)
 
     async def _enrol(self, absent: Backoff) -> None:
-        """Get the first certificate. Raises `NotAllowed` for a join token that is no good any more."""
+        """Get the first certificate. Raises `NotAllowed` for a join token that is not valid any more."""
         try:
             await identity.enrol(self.site.kit, self.site.line.way.host)
         except Unreachable as problem:
@@ -163,9 +165,9 @@ class Agent:
         self.site.line.send(pb.Up(request=pb.CertificateRequest(pem=await identity.request(self.site.kit))))
 
     def _certified(self, certificate: bytes) -> None:
-        identity.take(self.site.kit, certificate)  # not in a thread: nothing dials with half of a new pair
+        identity.take(self.site.kit, certificate)  # not in a thread: no connection may start with half of a new pair
         self.site.line.retire()
-        self.site.log.info("the site's certificate is new")
+        self.site.log.info("the site's certificate was renewed")
 
     async def _federation(self, signed: bytes) -> None:
         try:
@@ -174,9 +176,9 @@ class Agent:
             self.site.log.warning("the server's federation.json is refused", reason=errors.line(problem))
 
     def _absent(self, problem: Unreachable) -> str:
-        """Say why the server is not reached. One that refuses our certificate only hangs up, so we look at it."""
+        """Log why the server is not reached. It refuses a certificate by closing the connection, so check ours."""
         if not isinstance(problem.__cause__, ConnectionRefusedError):
-            from convoy.trust import peers  # cryptography comes with this trouble, not before
+            from convoy.trust import peers  # cryptography is loaded only for this case
 
             kit = self.site.kit
             try:
@@ -187,7 +189,7 @@ class Agent:
         return errors.line(problem)
 
     def _find(self) -> None:
-        """Take up the jobs that an earlier process of this site left on the disk."""
+        """Continue the jobs that an earlier process of this site left on the disk."""
         for folder in sorted((self.site.folder / "jobs").iterdir()):
             if (folder / "bundle").exists():
                 with self.site.supervisor.over(folder.name):
@@ -214,9 +216,7 @@ class Agent:
         task = Given.read(down.task) if kind == "task" else None
         offsets = [down.start.log_offset, *(held.log_offset for held in down.welcome.jobs)]
         if max(offsets) > MAX_OFFSET:
-            raise RemoteFault(
-                "the server says that it has more of a log than there can be", why=f"{max(offsets)} bytes"
-            )
+            raise RemoteFault("the server reports an impossible length of a log", why=f"{max(offsets)} bytes")
         match kind:
             case "welcome":
                 await self._welcome(down.welcome)
@@ -230,7 +230,7 @@ class Agent:
             case "stop" if down.stop.job not in self.jobs:
                 self.site.line.send(pb.Up(stopped=pb.JobStopped(job=down.stop.job)))
             case None:
-                self.site.log.warning("the server said something that this site does not know")
+                self.site.log.warning("the server sent a message that this site does not know")
             case _:
                 job = self.jobs.get(getattr(down, kind).job)
                 if job is not None:
@@ -241,7 +241,7 @@ class Agent:
                             self._for_job(job, kind, down)
 
     async def _trusted(self, kind: str, down: pb.Down) -> None:
-        """Hear what concerns who is who, and what can be proven."""
+        """Handle messages about certificates, participants and checkpoints."""
         match kind:
             case "renew":
                 await self._renew()  # one at a time, however often the server asks
@@ -274,7 +274,7 @@ class Agent:
         try:
             problem = self.witness.keep(kept)
         except OSError as failed:
-            problem = f"it could not be written down: {failed}"
+            problem = f"it could not be stored: {failed}"
         if problem:
             self.site.log.warning("a checkpoint of the server's audit trail", problem=problem)
 
@@ -300,7 +300,7 @@ class Agent:
             self.ready_fd = None
 
     def reconsider(self) -> None:
-        """Put away the jobs that this site refused: the server offers them anew, and the policy of then decides."""
+        """Forget the jobs that this site refused: the server offers them again, and the current policy decides."""
         for job in self.jobs.values():
             if job.refused:
                 job.stop()
@@ -309,7 +309,7 @@ class Agent:
         try:
             with self.site.supervisor.over(start.job, own=(OSError,)):
                 self._run(SiteJob(self.site, start.job, start))
-        except OSError as problem:  # no room for one more job: the others go on
+        except OSError as problem:  # no space for one more job: the others continue
             reason = f"the site cannot keep the job: {problem}"
             self.site.line.send(pb.Up(refused=pb.JobRefused(job=start.job, reason=reason)))
 
@@ -319,7 +319,7 @@ class Agent:
         run.add_done_callback(lambda _: self._gone(job.id))
 
     def fail(self, job: str, error: str) -> None:
-        """Something that this site did for a job raised an error that is not the job's."""
+        """End a job whose handling at this site raised an unexpected error."""
         if job in self.jobs:
             self.jobs[job].fail(error)
         else:  # it was about to begin
@@ -332,18 +332,18 @@ class Agent:
         self._runs.pop(job, None)
 
     async def drain(self) -> None:
-        """End the trainers; what they answered is on the disk and is offered when the site is back."""
+        """End the trainers; their answers are on the disk and are offered when the site is back."""
         await asyncio.gather(*(job.drain() for job in self.jobs.values()))
         for run in list(self._runs.values()):
             run.cancel()
 
 
 def _check_names(kind: str | None, said: Any) -> None:
-    """Raise `RemoteFault` for a job or a question that cannot be: they become names of files."""
+    """Raise `RemoteFault` for an invalid id of a job or a question, because ids become file names."""
     if not hasattr(said, "job"):
         return
     names = [said.question.id if kind == "task" else getattr(said, "question", "0.0")]
     if kind == "committed":
         names += [*said.folded, said.after or "0.0"]
     if not all(are_names(said.job, name) for name in names):
-        raise RemoteFault("the server speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
+        raise RemoteFault("the server names a job or a task with an invalid id", why=f"{kind} of {said.job[:80]!r}")

@@ -1,4 +1,4 @@
-"""What a trainer leaves for its site's own people: the regular files of its artifacts/ folder, kept within a bound."""
+"""Artifacts of a trainer for the people of its site: regular files of its artifacts/ folder, of limited total size."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ FOLDER: Final = "artifacts"  # in the folder that the trainer runs in, and in th
 MAX_FILES: Final = 10_000  # of one job
 MAX_DEPTH: Final = 16  # folders below each other
 SHOWN: Final = 5  # names in one line of a log
-_CACHES: Final = frozenset({"__pycache__", ".cache"})  # what Python and libraries write on their own account
+_CACHES: Final = frozenset({"__pycache__", ".cache"})  # what Python and libraries write by themselves
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a job wrote: files and bytes of artifacts/ that are kept, those that are not, and what goes with the job."""
+    """Files that a job wrote: artifacts that are kept, those that are not, and files removed with the job."""
 
     files: int
     size: int
     refused: tuple[str, ...]  # artifacts that are not regular files, or beyond the bound
-    gone: tuple[str, ...]  # files that lie elsewhere
+    gone: tuple[str, ...]  # files outside artifacts/
 
     def lines(self, site: str, target: Path) -> Iterator[str]:
-        """Yield what the job's log is to say."""
+        """Yield the lines for the job's log."""
         if self.files:
             yield f"{self.files} files ({self.size} bytes) of {FOLDER}/ are kept at {site}: {target}"
         if self.refused:
@@ -39,10 +39,10 @@ class Left:
 
 
 def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -> Left:
-    """Copy the artifacts of the job in `code` into `home`/`name`; `most` bytes for those of all jobs, the oldest go.
+    """Copy the artifacts of the job in `code` into `home`/`name`; at most `most` bytes for all jobs together.
 
-    `known` are the files of the job's bundle. The job's processes have ended; nothing that they left is followed or
-    opened but regular files.
+    `known` are the files of the job's bundle. The oldest artifacts are removed first. The job's processes
+    have ended; links are not followed, and only regular files are opened.
     """
     kept, size, refused = 0, 0, []
     for path in files(code / FOLDER):

@@ -1,4 +1,4 @@
-"""What of a job's artifacts leaves its site: chosen by the site's policy, packed into one file, sent to the server."""
+"""Sends a job's artifacts to the server, as far as the site's policy allows, in one package."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ class Chosen:
 
 
 async def send(job: str, folder: Path, kit: Kit, line: Line, say: Callable[[str], None]) -> None:
-    """Send the artifacts of the job in `folder` as far as the policy lets them leave; `say` what does not, and why.
+    """Send the artifacts of the job in `folder` as far as the policy allows; `say` is told which are not sent, and why.
 
-    The job's processes have ended. What goes wrong here costs the artifacts at the server and nothing else.
+    The job's processes have ended. An error here loses the artifacts at the server and nothing else.
     """
     try:
         most = read_policy(kit.local / "policy.yaml").leave.artifacts
@@ -67,9 +67,9 @@ async def send(job: str, folder: Path, kit: Kit, line: Line, say: Callable[[str]
 
 
 def choose(source: Path, site: str, most: int) -> Chosen:
-    """Choose the regular files in a folder whose names the server takes, as long as `most` bytes hold them.
+    """Choose the regular files in a folder whose names the server takes, up to `most` bytes.
 
-    A folder of very many files is not looked at to its end.
+    Of very many files only the first are considered.
     """
     seen = islice(artifacts.files(source), artifacts.MAX_FILES)
     found = {str(path.relative_to(source)): artifacts.length(path) for path in seen}
@@ -93,7 +93,7 @@ def choose(source: Path, site: str, most: int) -> Chosen:
 
 
 def pack(job: str, chosen: Chosen, source: Path, target: Path) -> pb.ArtifactsHead:
-    """Write the package of the chosen files; return what it is announced with. Raises `OSError`, `Refused`."""
+    """Write the package of the chosen files; return its announcement. Raises `OSError`, `Refused`."""
     listed, digest = package.listing(chosen.files), blake3()
     with target.open("wb") as writing:
         digest.update(listed)

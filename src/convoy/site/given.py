@@ -23,7 +23,7 @@ class Given:
         """Return the task that a message gives. Raises `RemoteFault`."""
         question = values.question(said.question, said.job)
         if said.model.digest != question.model:
-            raise RemoteFault(f"task {question.id} names one model and brings another")
+            raise RemoteFault(f"task {question.id} names one model and contains another")
         if said.after and not are_names(said.job, said.after):
-            raise RemoteFault(f"task {question.id} follows one that cannot be", why=repr(said.after[:80]))
+            raise RemoteFault(f"task {question.id} continues from an invalid question id", why=repr(said.after[:80]))
         return cls(question, said.model, said.after)

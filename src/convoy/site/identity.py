@@ -1,4 +1,4 @@
-"""The site's certificate: made at its first start, renewed when the server says so; each in a process that leaves."""
+"""The site's certificate: requested at the first start, renewed when the server asks; each in a short-lived process."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from convoy.errors import Bug, NotAllowed, RemoteFault, Unreachable
 from convoy.spec.kit import PENDING, Kit
 from convoy.trust import files
 
-MAX_CERTIFICATE: Final = 16 << 10  # bytes, with what stands between it and the root; ours have some 1,500
+MAX_CERTIFICATE: Final = 16 << 10  # bytes, including the issuing authority's certificate; ours have about 1,500
 
 
 async def enrol(kit: Kit, host: str) -> None:
     """Get the site's first certificate for its join token.
 
-    Raises `Unreachable` while the server is not there, `NotAllowed` for a token that is no good any more.
+    Raises `Unreachable` if the server does not answer, `NotAllowed` for a token that is not valid any more.
     """
     said = await _told("convoy.cli.enrol", str(kit.root), str(kit.work), host)
     if said:
@@ -28,7 +28,7 @@ async def enrol(kit: Kit, host: str) -> None:
 
 
 async def request(kit: Kit) -> bytes:
-    """Make a new key, and return the request for its certificate; an idle site has no memory of cryptography."""
+    """Make a new key, and return the request for its certificate; an idle site does not load cryptography."""
     if "cryptography.x509" in sys.modules:
         from convoy.trust import request
 
@@ -37,20 +37,20 @@ async def request(kit: Kit) -> bytes:
 
 
 def take(kit: Kit, certificate: bytes) -> None:
-    """Keep the certificate of the key that was made last, and use both from now on.
+    """Store the certificate of the newest key, and use both from now on.
 
-    Raises `RemoteFault` for one that was not asked for, or is another key's: the old pair stays. Whether others accept
-    it is for TLS to find out.
+    Raises `RemoteFault` for a certificate that was not requested or is for a different key: the old pair stays. Whether
+    the server accepts it is checked by TLS.
     """
     pending, draft = kit.work / PENDING, kit.identity_file.with_suffix(".draft")
     if not pending.exists() or len(certificate) > MAX_CERTIFICATE:
-        raise RemoteFault("the server sent a certificate that this site did not ask for")
+        raise RemoteFault("the server sent a certificate that this site did not request")
     files.write(draft, pending.read_bytes() + certificate, mode=0o600)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(draft)
     except ssl.SSLError as problem:
         draft.unlink()
-        raise RemoteFault("the server certified another key than this site's", why=problem.reason or "") from problem
+        raise RemoteFault("the server certified a key that is not this site's", why=problem.reason or "") from problem
     draft.replace(kit.identity_file)
     pending.unlink()
 

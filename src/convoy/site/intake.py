@@ -16,23 +16,23 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire.backoff import Backoff
 
 T = TypeVar("T")
-MODEL: Final = "model"  # the holder of the newest model: its tensors may not travel again
+MODEL: Final = "model"  # the holder of the newest model, so that its tensors need not be sent again
 MAX_BUNDLE: Final = 72 << 20  # bytes: 64 MiB of files and their signed list
 
 
 @dataclass(slots=True)
 class Intake:
-    """One job's way in."""
+    """Fetches the files of one job."""
 
     job: str
     folder: Path
     blobs: BlobFolder
     line: Line
     stop: asyncio.Event  # of the job
-    newest: str = ""  # the digest of the model that came last
+    newest: str = ""  # the digest of the newest model
 
     async def bundle(self, start: pb.Start | None) -> bytes:
-        """Return the bundle; without a start it is on the disk. Raises `Refused` for one that is too large."""
+        """Return the bundle; without `start` it is on the disk. Raises `Refused` for one that is too large."""
         path = self.folder / "bundle"
         if start is None:
             return path.read_bytes()
@@ -47,7 +47,7 @@ class Intake:
         return bytes(data)
 
     async def model(self, holder: str, model: pb.Blob) -> None:
-        """Have a model here, and held. Raises `NotAllowed` if the server denies it, `RemoteFault`, `StorageFull`."""
+        """Fetch and hold a model. Raises `NotAllowed` if the server denies it, `RemoteFault`, `StorageFull`."""
         blobs = self.blobs
         if not blobs.hold(holder, model.digest):
             await self._fetch(blobs, holder, model)
@@ -67,7 +67,7 @@ class Intake:
     async def _pull(
         self, digest: str, ranges: Callable[[], Iterable[tuple[int, int]]], feed: Callable[[memoryview], None]
     ) -> None:
-        """Fetch the ranges of a blob that are missing; a transfer that breaks goes on where it broke."""
+        """Fetch the ranges of a blob that are missing; an interrupted transfer continues where it stopped."""
         backoff = Backoff()
         while True:
             await self.line.connected.wait()
@@ -81,7 +81,7 @@ class Intake:
 
 
 async def in_thread(function: Callable[..., T], *args: object) -> T:
-    """Run something that writes files; whoever is cancelled here waits for its end, so that none comes after that."""
+    """Run a function that writes files; if cancelled, wait for its end first, so that no write follows."""
     work = asyncio.ensure_future(asyncio.to_thread(function, *args))
     try:
         return await asyncio.shield(work)

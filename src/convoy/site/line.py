@@ -1,6 +1,6 @@
-"""The site's line to its server: what is said while nobody listens is not kept, it is said anew on return.
+"""The site's connection to its server (its line); messages while it is closed are dropped and repeated later.
 
-The line is one connection that stays. Transfers have connections of their own, which end with the line.
+The line is one connection that stays open. Transfers have connections of their own, which end with it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SERVER: Final = Rate(5000, 256 << 20, 4)  # 5,000 messages and 256 MiB a second 
 
 @dataclass(slots=True)
 class Line:
-    """The way to the server, and the line when there is one."""
+    """Connects to the server, and holds the line while it is open."""
 
     way: Way
     pump: Pump
@@ -36,29 +36,29 @@ class Line:
     _stream: Stream | None = None  # the line's own
     _open: set[Stream] = field(default_factory=set)  # in use
     _idle: list[Stream] = field(default_factory=list)
-    _retired: int = 0  # times that what there was went out of use
+    _retired: int = 0  # how often all connections were retired
     _budget: Budget = field(default_factory=lambda: Budget(SERVER))
 
     def send(self, up: pb.Up) -> None:
-        """Say something if the server listens; one that does not read for long is left, and hears it all on return."""
+        """Send a message if the line is open; close a line whose server does not read, and repeat everything later."""
         if not self.connected.is_set() or (up.HasField("progress") and not self._ups.roomy):
             return
         if not self._ups.unread:
             self._ups.put_nowait(up)
         elif self._stream is not None:
             reason = f"the server has left {self._ups.qsize()} messages unread"
-            structlog.get_logger().warning("the line is cut", reason=reason)
+            structlog.get_logger().warning("the connection is closed", reason=reason)
             self._stream.cut()
             self._stream = None
 
     async def room(self) -> None:
-        """Wait until the server has heard most of what was said, or does not listen any more."""
+        """Wait until most queued messages are sent, or the line is closed."""
         await self._ups.room()
 
     async def session(self, hello: pb.Hello) -> AsyncGenerator[pb.Down, None]:
-        """Hold the line: yield what the server says until it hangs up.
+        """Open the line and yield the server's messages until it closes the connection.
 
-        Raises `Unreachable` when it is not there or gone, and `NotAllowed` or `RemoteFault` when it does not want us.
+        Raises `Unreachable` if it does not answer or is lost, and `NotAllowed` or `RemoteFault` if it refuses us.
         """
         async with self._opened(pb.Opening(hello=hello)) as stream:
             self._ups, self._stream = Words(), stream
@@ -79,14 +79,14 @@ class Line:
                 self.retire()
 
     def retire(self) -> None:
-        """Use no connection for one more transfer that there is now: the next ones show the certificate of then."""
+        """Do not reuse the present connections: the next transfers open new ones with the new certificate."""
         self._retired += 1
         for transfer in self._idle:
             transfer.close()
         self._idle.clear()
 
     async def _write(self, stream: Stream) -> None:
-        with suppress(Unreachable):  # the reader of the same line sees its end, and why
+        with suppress(Unreachable):  # the reader of the same connection gets its end and the reason
             await speak(stream, self._ups, pb.Up(ping=pb.Ping()))
 
     async def pull(self, request: pb.PullRequest, feed: Callable[[memoryview], None]) -> None:
@@ -113,7 +113,7 @@ class Line:
 
     @asynccontextmanager
     async def _opened(self, opening: pb.Opening) -> AsyncIterator[Stream]:
-        """Give a connection on which the server has agreed; a transfer that ends in order leaves it to the next."""
+        """Give a connection that the server has accepted; after a complete transfer it is reused."""
         retired, in_order = self._retired, False
         stream = await self._agreed(opening)
         try:
@@ -137,7 +137,7 @@ class Line:
                 _demand(await hear(stream, pb.Verdict, self._budget))
             except Unreachable:
                 self._close(stream)
-                if not used:  # one that has been used the server may have let go meanwhile
+                if not used:  # the server may have closed a reused connection in the meantime
                     raise
             except BaseException:
                 self._close(stream)
@@ -151,13 +151,13 @@ class Line:
 
 
 def _demand(verdict: pb.Verdict | None) -> None:
-    """Raise what the server says."""
+    """Raise the server's refusal."""
     if verdict is None:
-        raise Unreachable("the server hung up")
+        raise Unreachable("the server closed the connection")
     match verdict.fault:
         case pb.Verdict.NONE:
             return
         case pb.Verdict.NOT_ALLOWED:
             raise NotAllowed("the server refused this site", why=verdict.reason)
         case _:
-            raise RemoteFault("the server gave up", why=verdict.reason)
+            raise RemoteFault("the server reported an error", why=verdict.reason)

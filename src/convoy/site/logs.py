@@ -16,12 +16,12 @@ from convoy.site.line import Line
 from convoy.wire import convoy_pb2 as pb
 
 CHUNK: Final = 64 << 10  # bytes of log in one message
-LAST_S: Final = 30.0  # for the last words
+LAST_S: Final = 30.0  # for the last lines to be sent
 
 
 @dataclass(slots=True)
 class JobLog:
-    """What the job's code prints; nothing of it leaves before the job is admitted."""
+    """The output of the job's code; nothing of it leaves before the job is accepted."""
 
     job: str
     site: str
@@ -34,16 +34,16 @@ class JobLog:
 
     @property
     def file(self) -> Path:
-        """What leaves."""
+        """The file of lines that are sent to the server."""
         return self.folder / "log.txt"
 
     @property
     def kept(self) -> Path:
-        """What stays: it goes with the job's other files."""
+        """The file of lines that stay at the site; it is removed with the job."""
         return self.folder / "kept.txt"
 
     def open(self, *, leaves: bool) -> None:
-        """Send the log from now on; or keep here what is not gone yet, and say once that it stays."""
+        """Send the log from now on; or keep here what is not sent yet, and send one line that says so."""
         self._leaves = leaves
         if not leaves and not self.kept.exists():
             with suppress(OSError):
@@ -57,7 +57,7 @@ class JobLog:
         self._write(self._stamp.lines(data))
 
     async def close(self) -> None:
-        """Send the last words, as far as the server takes them in time."""
+        """Send the last lines, as far as the server accepts them in time."""
         self._write(self._stamp.flush())
         self._target.close(self._stamp.now())
         with suppress(TimeoutError):
@@ -65,12 +65,12 @@ class JobLog:
                 await self._send()
 
     def resumed(self, offset: int) -> None:
-        """The line is open again, and the server has so many bytes."""
+        """Continue after a reconnect; the server has so many bytes."""
         self.sent = offset
         self._news.set()
 
     async def pump(self) -> None:
-        """Send what is new, for ever."""
+        """Send new lines, until cancelled."""
         while True:
             await self._news.wait()
             self._news.clear()
@@ -88,7 +88,7 @@ class JobLog:
         while self._leaves is not None and self.line.connected.is_set() and (data := self._unsent()):
             self.line.send(pb.Up(log=pb.Log(job=self.job, offset=self.sent, data=data)))
             self.sent += len(data)
-            await self.line.room()  # the file holds what the server has no time for
+            await self.line.room()  # unsent lines stay in the file
 
     def _unsent(self) -> bytes:
         try:

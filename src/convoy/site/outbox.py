@@ -1,4 +1,4 @@
-"""What a site has answered and the federation has not yet committed: kept on disk, offered again until it counts."""
+"""Answers that the federation has not committed yet: kept on disk, and offered again until they count."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Kept:
 
     answer: Answer
     round: int
-    outlives: bool = False  # its question outlives its round: the commit of that one does not settle it
+    outlives: bool = False  # its question outlives its round: that round's commit does not settle it
     error: str = ""
     traceback: str = ""
 
@@ -52,27 +52,27 @@ ASKED: Final = "asked"  # in the folder: a line of each question that an update 
 
 
 def asked(question: Question) -> str:
-    """Return the digest of what a question asks of a site: all of it that a trainer or a filter sees."""
+    """Return the digest of everything in a question that a trainer or a filter sees."""
     said = plain.of_question(question)
     return blake3(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 class Outbox:
-    """The answers of one job, a small file each, written whole or not at all.
+    """The answers of one job, a small file each, which is written completely or not at all.
 
-    What was asked is kept for as long as the job is: a question that has its answer gets no second one for another
-    question, or whoever asks could take the difference of two answers that are to be seen only apart.
+    The digests of questions are kept as long as the job: a different question under an answered id gets no answer,
+    because the difference of two answers could reveal what the noise should hide.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read what is there."""
+        """Read the files."""
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.answers: dict[str, Kept] = {}
         for path in sorted(folder.glob("*.json")):
             try:
                 kept = Kept.from_json(path.read_text())
-            except (ValueError, TypeError, KeyError):  # a power cut left half of it: the task comes again
+            except (ValueError, TypeError, KeyError):  # incomplete after a power cut: the task is sent again
                 path.unlink()
             else:
                 self.answers[kept.question] = kept
@@ -87,12 +87,12 @@ class Outbox:
         return found
 
     def may_answer(self, question: Question) -> bool:
-        """Whether this question has no answer yet, or one to this very question."""
+        """Whether this question has no answer yet, or the stored answer is for exactly this question."""
         said = asked(question)
         return self._asked.get(question.id, said) == said
 
     def put(self, kept: Kept, question: Question) -> None:
-        """Keep an answer, and what was asked."""
+        """Store an answer, and the digest of its question."""
         if kept.digest and question.id not in self._asked:
             self._asked[question.id] = asked(question)
             with (self._folder / ASKED).open("a") as file:

@@ -1,4 +1,4 @@
-"""Updates on their way to the server: one push of each at a time, again with patience where a line breaks."""
+"""Sends updates to the server: one transfer of each at a time, repeated if a connection breaks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from convoy.wire.backoff import Backoff
 
 @dataclass(frozen=True, slots=True)
 class Pushes:
-    """One job's way out for bytes."""
+    """Sends the updates of one job."""
 
     job: str
     line: Line
@@ -30,7 +30,7 @@ class Pushes:
     _wants: dict[str, pb.Want] = field(default_factory=dict)  # the newest of each question that is being pushed
 
     async def push(self, want: pb.Want) -> None:
-        """Send the bytes of an update that the server wants; one push of each at a time, the newest wish counts."""
+        """Send the bytes of an update that the server wants; one transfer of each at a time, for the newest request."""
         question, waits = want.question, want.question in self._wants
         self._wants[question] = want
         if waits:
@@ -48,7 +48,9 @@ class Pushes:
                 head = pb.PushHead(job=self.job, question=question, digest=kept.digest)
                 await self.line.push(head, str(self.blobs.path(kept.digest)), sent.ranges)
             except (Unreachable, NotAllowed, RemoteFault, OSError) as problem:
-                self.log.warning("update not taken", job=self.job, question=question, reason=errors.line(problem))
+                self.log.warning(
+                    "the server did not accept the update", job=self.job, question=question, reason=errors.line(problem)
+                )
                 await backoff.wait(self.stop)
                 if question in self.outbox.answers and self._wants[question] is sent:
-                    self.offer(kept)  # the server says what it lacks; if the line broke, too, this is said on return
+                    self.offer(kept)  # the server repeats what it lacks; after a reconnect the answer is offered again

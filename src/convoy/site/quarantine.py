@@ -1,4 +1,4 @@
-"""Jobs at which this site has failed, counted in a small file over restarts: three times, and it runs them no more."""
+"""Counts in a small file how often this site has failed at a job; after three times the job is quarantined."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_JOBS: Final = 1000  # jobs that are remembered, the newest
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """The file, read anew each time: it is asked for when a job begins and written when one fails."""
+    """The file; it is read when a job begins and written when one fails."""
 
     file: Path
 
@@ -24,7 +24,7 @@ class Quarantine:
         return self._counts().get(job, 0) >= MAX_FAULTS
 
     def add(self, job: str) -> None:
-        """Count a failure; on a full disk it counts for nothing."""
+        """Count a failure; on a full disk it is not counted."""
         counts = self._counts()
         counts[job] = counts.pop(job, 0) + 1
         draft = self.file.with_suffix(".tmp")
@@ -35,6 +35,6 @@ class Quarantine:
     def _counts(self) -> dict[str, int]:
         try:
             found = json.loads(self.file.read_text())
-        except (OSError, ValueError):  # there is none, or a power cut left half of it
+        except (OSError, ValueError):  # it is missing, or incomplete after a power cut
             return {}
         return {str(job): count for job, count in found.items() if isinstance(count, int)}

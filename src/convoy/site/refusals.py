@@ -1,4 +1,4 @@
-"""What a site has refused and still holds: kept beside the job for its owner, who may approve it."""
+"""Refused jobs that a site still holds: stored beside the job for the site's owner, who may approve them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-AGAIN: Final = signal.SIGUSR1  # tells a running agent to look again at what it refused; a closed terminal sends SIGHUP
+AGAIN: Final = signal.SIGUSR1  # makes a running agent check refused jobs again; a closed terminal sends SIGHUP
 NAME: Final = "refused.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """One refused job; `reason` is the rule that said no, in one line."""
+    """One refused job; `reason` names the rule that refused it, in one line."""
 
     job: str
     digest: str  # BLAKE3 of the bundle
@@ -26,23 +26,23 @@ class Refusal:
 
 
 def note(folder: Path, refusal: Refusal) -> None:
-    """Keep a refusal in its job's folder, whole or not at all."""
+    """Store a refusal in its job's folder, completely or not at all."""
     draft = folder / f"{NAME}.tmp"
     draft.write_text(json.dumps(asdict(refusal)))
     draft.replace(folder / NAME)
 
 
 def forget(folder: Path) -> None:
-    """The job runs after all."""
+    """Remove the refusal, because the job runs after all."""
     (folder / NAME).unlink(missing_ok=True)
 
 
 def held(workspace: Path) -> list[Refusal]:
-    """Return what a site's policy refused of the jobs that it holds, by name."""
+    """Return the refused jobs that a site holds, by name."""
     found = []
     for path in (workspace / "jobs").glob(f"*/{NAME}"):
         try:
             found.append(Refusal(**json.loads(path.read_text())))
-        except (OSError, ValueError, TypeError):  # the job ended just now, or a power cut left half of it
+        except (OSError, ValueError, TypeError):  # the job has just ended, or the file is incomplete after a power cut
             continue
     return sorted(found, key=lambda refusal: (refusal.name, refusal.job))

@@ -1,4 +1,4 @@
-"""What a trainer keeps at its site from task to task: held under the question that it was kept with."""
+"""The states that a trainer keeps at its site, each stored under the id of the question that it was returned for."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ HOLDER: Final = "state."  # and the question
 
 
 def hold(answer: Answer) -> Hold:
-    """Return who holds the state that goes with an answer, and its digest, which is empty where there is none."""
+    """Return the holder and the digest of an answer's state; the digest is empty if there is none."""
     return f"{HOLDER}{answer.question}", answer.state
 
 
 def of(blobs: BlobFolder, after: str) -> str:
-    """Return the digest of the state that was kept with the answer to a question; no question, no state.
+    """Return the digest of the state that was stored with the answer to a question; "" without a question.
 
-    Raises `NotFound` if this site has it no more.
+    Raises `NotFound` if this site does not have it any more.
     """
     if not after:
         return ""
@@ -35,5 +35,5 @@ def of(blobs: BlobFolder, after: str) -> str:
 
 
 def past(blobs: BlobFolder, open_: Collection[str]) -> list[Hold]:
-    """Return the states of questions that are not `open_`: they will never be those of a next task."""
+    """Return the states of questions that are not `open_`, which no later task can continue from."""
     return [one for one in blobs.holds() if one[0].startswith(HOLDER) and one[0].removeprefix(HOLDER) not in open_]

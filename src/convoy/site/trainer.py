@@ -1,4 +1,4 @@
-"""The job's trainer process at a site: started, given tasks, heard, started again when it dies."""
+"""The job's trainer process at a site: starts it, gives it tasks, reads its answers, restarts it if it dies."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Trainer:
     launcher: Launcher
     group: asyncio.TaskGroup
     output: Callable[[bytes], None]
-    waits: Callable[[str], None]  # why it does not run yet, "" at last
+    waits: Callable[[str], None]  # called with why it does not run yet, finally with ""
     ready: Callable[[], None]  # its code is loaded
-    alive: Callable[[], None]  # it has used the CPU since the last look
-    pulse_s: float  # how often to look for a sign of life
+    alive: Callable[[], None]  # it has used the CPU since the last check
+    pulse_s: float  # how often to check for progress
     _worker: Worker | None = None
     _reply: asyncio.Future[pb.WorkerUp | str] | None = None
     _question: str = ""  # of the task that it has, or had last
@@ -40,24 +40,24 @@ class Trainer:
     _over: bool = False
     _broken: pb.Failure | None = None
     _launching: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _is_ready: bool = False  # it has said so: before that it is given nothing, so that nothing need be taken back
+    _is_ready: bool = False  # it is ready: before that it gets no task, so that no task must be taken back
     _given: pb.Task | None = None  # once it is ready
     _hurry: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def start(self) -> Worker:
-        """Start the process unless it is there. Raises `Refused` after `stop`, `OSError`."""
+        """Start the process unless it runs. Raises `Refused` after `stop`, `OSError`."""
         async with self._launching:
             if self._worker is None:
                 if self._over:
-                    raise Refused("the job is over at this site")
+                    raise Refused("the job has ended at this site")
                 self._broken, self._is_ready = None, False
-                handover.empty(Path(self.order.begin.trainer.out))  # of what one that died has left there
+                handover.empty(Path(self.order.begin.trainer.out))  # from files that a dead one has left
                 self._worker = await self.launcher.launch(self.order, self.output, self.waits)
                 self._listening = self.group.create_task(self._listen(self._worker))
             return self._worker
 
     async def train(self, task: pb.Task) -> pb.WorkerUp:
-        """Give the trainer a task and return its `answer` or `failed`. Raises `JobFailed` when it keeps dying."""
+        """Give the trainer a task and return `answer` or `failed`. Raises `JobFailed` if it dies `MAX_TRIES` times."""
         how = ""
         for _ in range(MAX_TRIES):
             worker = await self.start()
@@ -71,7 +71,9 @@ class Trainer:
             if not isinstance(reply, str):
                 return reply if reply.WhichOneof("it") != "failure" else _failed(task, reply.failure)
             how = reply
-        raise JobFailed(f"the trainer died {MAX_TRIES} times at this task", why=how)  # our words, not the trainer's
+        raise JobFailed(
+            f"the trainer died {MAX_TRIES} times at this task", why=how
+        )  # this node's text, not the trainer's
 
     def _give(self, worker: Worker) -> None:
         if self._is_ready and self._given is not None:
@@ -79,7 +81,7 @@ class Trainer:
             self._given = None
 
     async def _wait(self, worker: Worker, reply: asyncio.Future[pb.WorkerUp | str]) -> pb.WorkerUp | str:
-        used = -1.0  # most answers come before the first look, which walks over all processes
+        used = -1.0  # most answers arrive before the first check, which walks over all processes
         while True:
             await asyncio.wait({reply}, timeout=self.pulse_s)
             if reply.done():
@@ -94,30 +96,30 @@ class Trainer:
         try:
             while (up := await worker.receive()) is not None:
                 await budget.spend(up.ByteSize())
-                if self._worker is worker:  # what one says that was sent away concerns nobody
+                if self._worker is worker:  # messages of a process that is being ended are ignored
                     self._heard(up)
             await asyncio.wait({ended}, timeout=GRACE_S)
         except RemoteFault as problem:
             why = errors.line(problem)
-        if not ended.done():  # it has hung up on us, or talks nonsense: whatever it does there, it is not our job
+        if not ended.done():  # it closed its connection or sent an invalid message: end it
             await worker.stop(GRACE_S)
         how = await ended
         if self._worker is worker:
             self._worker = None
-            self._say(why or how or "it left in the middle of a task")
+            self._say(why or how or "it ended in the middle of a task")
 
     def _heard(self, up: pb.WorkerUp) -> None:
         match up.WhichOneof("it"):
             case "ready":
                 if self._is_ready:
-                    raise RemoteFault("it said once more that it is ready")
+                    raise RemoteFault("it sent `ready` twice")
                 self._is_ready = True
                 self.ready()
                 if self._worker is not None:
                     self._give(self._worker)
             case "failure":
                 if self._broken is not None:
-                    raise RemoteFault("it said once more that it cannot work")
+                    raise RemoteFault("it sent `failure` twice")
                 self._broken = up.failure
                 self._say(up)
             case "answer" | "failed" as kind:
@@ -127,24 +129,24 @@ class Trainer:
                     raise RemoteFault(f"it answered task {self._question[:80]!r} once more")
                 self._say(up)
             case other:
-                raise RemoteFault(f"it said {other!r}, which is not a trainer's word")
+                raise RemoteFault(f"it sent {other!r}, which is not a message of trainers")
 
     def _say(self, reply: pb.WorkerUp | str) -> None:
         if self._reply is not None and not self._reply.done():
             self._reply.set_result(reply)
 
     async def cancel(self) -> None:
-        """End the process because nobody waits for its task, and start a fresh one, which says that it is ready.
+        """End the process because its task is not needed any more, and start a new one.
 
-        One that is not ready yet has not begun: it stays, without the task.
+        A process that is not ready yet has not begun the task: it stays.
         """
         worker, self._given = self._worker, None
         if self._is_ready:
             self._worker = None
-        self._say(pb.WorkerUp(failed=pb.TaskFailed(question=self._question, error="nobody waits for it any more")))
+        self._say(pb.WorkerUp(failed=pb.TaskFailed(question=self._question, error="its answer is not needed any more")))
         if worker is not None and self._worker is None:
             await worker.stop(GRACE_S)
-            with suppress(Refused, OSError):  # if it cannot be started, the next task says so
+            with suppress(Refused, OSError):  # if it cannot be started, the next task reports it
                 await self.start()
 
     async def stop(self, finish_s: float = GRACE_S) -> bool:
@@ -168,7 +170,7 @@ class Trainer:
         return False
 
     def hurry(self) -> None:
-        """Give a process that is being stopped no more time."""
+        """Kill a process that is being stopped."""
         self._hurry.set()
 
 
