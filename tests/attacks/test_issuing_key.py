@@ -84,7 +84,7 @@ def test_the_servers_memory_never_has_the_issuing_key(reads_memory, tmp_path):
         place = Place(tmp_path / "project.yml", made.folder)
         place.project_file.write_text(made.project_yml)
         words.issue(How(str(made.prod / ADMIN), "localhost", json=True), place)
-        renewed([made.server.log], 1, "there is another issuing authority")
+        renewed([made.server.log], 1, "the issuing authority has changed")
         lent = forms(kit.lent_file.read_bytes())
         (signer,) = made.server.signers()
         assert "number, little end first" in found(signer, lent) or "number" in found(signer, lent)
@@ -118,7 +118,7 @@ def test_a_signer_that_is_killed_costs_no_enrolment_and_no_job(tmp_path):
             detail = session.wait(submitted.id)
         assert detail.job.state == "completed"
         assert [len(done.took_part) for done in detail.rounds[1:]] == [2, 2, 2]
-        assert made.server.log.read_text().count("the process that has the issuing key is lost") == 3
+        assert made.server.log.read_text().count("the signer died") == 3
 
 
 def test_the_signer_ends_with_a_server_that_is_killed(tmp_path):

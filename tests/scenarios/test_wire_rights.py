@@ -306,7 +306,7 @@ async def test_an_update_that_is_sent_again_counts_once_and_another_body_is_refu
             async for it in convoy.audit()
             if isinstance(it, Record) and it.object == f"task:{job}/{task.question.id}"
         ]
-        assert [it.outcome for it in told] == ["refused: another body for a task that was answered before"]
+        assert [it.outcome for it in told] == ["refused: a different body for a task that was answered before"]
 
 
 def offered(folder, task, value):

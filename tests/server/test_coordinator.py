@@ -77,7 +77,7 @@ async def test_a_job_that_failed_of_something_else_does_not_blame_patience(coord
 async def test_a_running_job_says_that_it_stands_still_while_the_disk_is_full(coordinator):
     job = await running(coordinator)
     coordinator.loop.post(events.StorageChanged("the disk is full"))
-    assert (await coordinator.jobs()).jobs[0].cause == "stands still: the disk is full"
+    assert (await coordinator.jobs()).jobs[0].cause == "paused: the disk is full"
     coordinator.loop.post(events.StorageChanged(""))
     assert coordinator._view(job).cause == ""
 
@@ -122,7 +122,7 @@ async def test_a_watch_hears_that_the_disk_is_full_and_has_room_again(coordinato
     async with aclosing(coordinator.watch(J, -1)) as items:
         assert (await anext(items)).job.cause == ""
         coordinator.loop.post(events.StorageChanged("the disk is full"))
-        assert (await anext(items)).job.cause == "stands still: the disk is full"
+        assert (await anext(items)).job.cause == "paused: the disk is full"
         waiting = asyncio.ensure_future(coordinator.loop.has_room())
         coordinator.loop.post(events.StorageChanged(""))
         assert (await anext(items)).job.cause == ""
@@ -175,7 +175,7 @@ class Lost:
     """A right that is there when a call begins, and gone at its effect."""
 
     def act(self, effect):
-        raise NotAllowed("ada@a.org may not do this")
+        raise NotAllowed("ada@a.org does not have the right to do this")
 
     check = act
 

@@ -192,7 +192,7 @@ async def test_jobs_come_in_pages_that_do_not_overlap_whatever_comes_in_meanwhil
         after = page.next
     assert seen == [job.id for job in reversed(jobs)]
     for cursor in ("x", "1.5~", f"{'9' * 40}~{J}", f"1.5~{J[:-1]}"):
-        with pytest.raises(BadInput, match="no page has given"):
+        with pytest.raises(BadInput, match="not the `next` of any page"):
             await coordinator.jobs(after=cursor)
 
 

@@ -1,4 +1,4 @@
-"""The server's composition root: builds every part, hands it on, and drains at the end."""
+"""The server's composition root: it builds every part, passes it to the others, and drains at the end."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ from convoy.wire.door import Door, bound
 from convoy.wire.pump import Pump
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
-FED_PORT: Final = "fed_learn_port in project.yml, and provision anew"
-LAST_WORDS_S: Final = 0.5  # for sites to hear that we leave
+FED_PORT: Final = "fed_learn_port in project.yml, then run `convoy provision` again"
+LAST_WORDS_S: Final = 0.5  # for sites to receive the message that the server stops
 
 
 def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
-    """Run the server in the foreground until it is told to leave; return the exit status."""
+    """Run the server in the foreground until it is told to stop; return the exit status."""
     notes = Notes()
     set_up(settings.log_format, notes)
     return process.run(_main(kit, settings, notes, ready_fd))
@@ -78,7 +78,7 @@ class Shared:
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What decides, and what does what is decided."""
+    """The state machine and the parts that perform its effects."""
 
     supervisor: Supervisor
     loop: Loop
@@ -89,7 +89,7 @@ class Core:
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """Whom sites and people talk to."""
+    """The parts that talk to sites and to people."""
 
     registry: Registry
     own: Identity
@@ -105,7 +105,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
     async with AsyncExitStack() as stack:
         stack.enter_context(process.held(folder, kit.pid_file))
         launcher = await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace)))
-        issuing = _signing(kit)  # starts beside all that follows
+        issuing = _signing(kit)  # starts in parallel with everything below
         stack.callback(issuing.end)
         ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
         stack.callback(ledger.close)
@@ -146,14 +146,14 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         with signals(ending):
             say_ready(ready_fd)
             await ending.event.wait()
-        log.info("server leaves", restart=ending.restart)
+        log.info("server stops", restart=ending.restart)
         await _drain(shared, core, door, ending)
         deciding.cancel()
     return ending.status
 
 
 async def _drain(shared: Shared, core: Core, door: Door, ending: Ending) -> None:
-    """Let sites hear the last words, and what was decided become durable."""
+    """Send the last messages to the sites, and make every decision durable."""
     core.audit.leave("restarts" if ending.restart else "done")
     with suppress(TimeoutError):  # so that the sites hear the last checkpoint
         async with asyncio.timeout(LAST_WORDS_S):
@@ -161,20 +161,20 @@ async def _drain(shared: Shared, core: Core, door: Door, ending: Ending) -> None
     shared.hub.close_all()
     await door.shut(LAST_WORDS_S)
     core.flows.stop_all()
-    with suppress(TimeoutError):  # a disk that is full: nothing was said that is not durable
+    with suppress(TimeoutError):  # the disk is full; nothing was sent that is not durable
         async with asyncio.timeout(DRAIN_S):
             await core.loop.settled()
 
 
 def _load(kit: Kit, ledger: Ledger, workspace: Workspace, found: start.Found) -> Contents:
-    """Return what the ledger holds, less the rounds whose model a power cut took; the kit's invitations go into it."""
+    """Return the ledger's state without rounds whose model was lost in a power cut; add the kit's invitations to it."""
     ledger.write(enrolment.invites_from_json(kit.invites_file.read_bytes()) if kit.invites_file.exists() else [])
     contents = ledger.load()
     undone = start.undone(contents, ledger.history, workspace, found)
     if not undone:
         return contents
     for lost in undone:
-        structlog.get_logger().warning("a round is made again: its model is lost", job=lost.job, round=lost.round)
+        structlog.get_logger().warning("a round is repeated because its model is lost", job=lost.job, round=lost.round)
     ledger.write(undone)
     return ledger.load()
 
@@ -183,13 +183,13 @@ def _signing(kit: Kit) -> Issuing:
     """Start the process that has the issuing key."""
 
     def tell(lost: str) -> None:
-        structlog.get_logger().warning("the process that has the issuing key is lost, and starts anew", reason=lost)
+        structlog.get_logger().warning("the signer died and is started again", reason=lost)
 
     return Issuing(kit, tell)
 
 
 def _shared(settings: Settings, state: State) -> Shared:
-    """Build what the parts share."""
+    """Build the parts that all others share."""
     workspace, pump = Workspace(settings.workspace), Pump()
     free = partial(workspace.free, settings.disk_reserve)
     return Shared(
@@ -204,7 +204,7 @@ def _shared(settings: Settings, state: State) -> Shared:
 
 
 def _transfers(shared: Shared, loop: Loop, supervisor: Supervisor, audit: Auditor) -> Transfers:
-    """Build what moves blobs."""
+    """Build the parts that transfer blobs."""
     return Transfers(
         state=shared.state,
         workspace=shared.workspace,
@@ -227,7 +227,7 @@ def _core(
     launcher: Launcher,
     group: asyncio.TaskGroup,
 ) -> Core:
-    """Build what decides and what does it: events lead to effects, and effects to events, so each knows the other."""
+    """Build the state machine's loop and the performer; effects can cause events, so each knows the other."""
     workspace = shared.workspace
     supervisor = Supervisor(group, end=lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
     loop = Loop(
@@ -284,7 +284,7 @@ def _faces(
     notes: Notes,
     ending: Ending,
 ) -> Faces:
-    """Build whom sites and people talk to: news of who is who go from one of them to all."""
+    """Build the parts that talk to sites and people; changes of participants or roles are passed to all of them."""
     own = Identity(kit, issuing, settings.site_certificate_life)
     registry = Registry(
         project=kit.project,
@@ -339,21 +339,21 @@ def _announce(
     sites: Sessions,
     coordinator: ServerCoordinator,
 ) -> None:
-    """Let everybody know of a newer federation.json."""
-    for name in gone:  # who comes back needs an invitation
+    """Pass a newer federation.json to every part that uses it."""
+    for name in gone:  # a participant that is listed again needs an invitation
         coordinator.take_back(name, time.time())
     own.trust_anew()
     sites.published(new, signed)
 
 
 def _renew_all(own: Identity, sites: Sessions) -> None:
-    """Let everybody get another certificate: the issuing authority is another one."""
+    """Have all certificates renewed, because the issuing authority has changed."""
     own.renew()
     sites.renew_all()
 
 
 def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents) -> Auditor:
-    """Return who goes on with the audit trail that the ledger holds."""
+    """Return the auditor that continues the audit trail in the ledger."""
     return Auditor(
         project=kit.project,
         root_pem=lambda: kit.root_file.read_bytes(),  # noqa: PLW0108 - later it is another file
@@ -368,7 +368,7 @@ def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents)
 
 @asynccontextmanager
 async def _doors(kit: Kit, settings: Settings, shared: Shared, core: Core, faces: Faces) -> AsyncIterator[Door]:
-    """Open the three doors for as long as the context lasts: sites on 8002 (given), people on 8003, health on 8004."""
+    """Serve the three ports for as long as the context lasts: sites on 8002 (given), people on 8003, health on 8004."""
     sock = bound(settings.listen_host, kit.fed_port, setting=FED_PORT)
     vitals = health.Vitals(
         ready=lambda: shared.state.problem,

@@ -1,4 +1,4 @@
-"""Artifacts that come back from sites: one package of each site and job, within a bound, while the job ends."""
+"""Artifacts that sites send: one package for each site and job, of limited size, while the job ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_FILES: Final = 4000  # of one job, in equal parts for its sites; people down
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """A package on its way in."""
+    """A package that is being received."""
 
     size: int
     stream: Stream
@@ -36,7 +36,7 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Artifacts:
-    """Every package that comes from a site."""
+    """Receives the packages of all sites."""
 
     state: State
     workspace: Workspace
@@ -46,9 +46,9 @@ class Artifacts:
     _coming: dict[tuple[str, SiteName], Arrival] = field(default_factory=dict)
 
     def take(self, site: SiteName, head: pb.ArtifactsHead, stream: Stream) -> Coroutine[Any, Any, bool]:
-        """Judge an announced package; return what takes it, which returns whether the connection may serve again.
+        """Check an announced package; return the function that receives it and returns whether to reuse the connection.
 
-        Raises `NotAllowed` for one that nobody waits for, `Refused` for a large one, and `StorageFull`.
+        Raises `NotAllowed` for one that is not expected, `Refused` for a large one, and `StorageFull`.
         """
         job, files, key = self._awaited(site, head.job), self.workspace.job(head.job), (head.job, site)
         if key in self._coming or files.package(site).exists():
@@ -85,7 +85,9 @@ class Artifacts:
         except Unreachable:
             return False
         except TimeoutError:
-            problem = Refused("the artifacts came too slowly", why=f"{package.SLOWEST} bytes a second are the least")
+            problem = Refused(
+                "the artifacts arrived too slowly", why=f"at least {package.SLOWEST} bytes a second are required"
+            )
         except (Refused, RemoteFault, StorageFull) as found:
             problem = found
         finally:
@@ -101,7 +103,7 @@ class Artifacts:
         return True
 
     async def _feed(self, stream: Stream, head: pb.ArtifactsHead, draft: Path) -> None:
-        """Write the package as it comes. Raises `RemoteFault` for bytes that are not those of its digest."""
+        """Write the package as it arrives. Raises `RemoteFault` for bytes that are not those of its digest."""
         digest = blake3()
         with storage(draft):
             draft.parent.mkdir(exist_ok=True)
@@ -111,7 +113,7 @@ class Artifacts:
             raise RemoteFault("the artifacts arrived damaged", why="their bytes are not those of their digest")
 
     async def settled(self, job: str, *, cut: bool) -> None:
-        """Wait until no package of a job is on its way any more; with `cut`, those that are do not arrive."""
+        """Wait until no package of a job is being received; with `cut`, abort those that are."""
         for arrival in [one for (key, _), one in self._coming.items() if key == job]:
             if cut:
                 arrival.stream.cut()
@@ -119,7 +121,7 @@ class Artifacts:
 
 
 def verdict(problem: ConvoyError) -> pb.Verdict:
-    """Return what a site is told of artifacts that are not taken."""
+    """Return the verdict that tells a site why its artifacts are refused."""
     fault = pb.Verdict.FAULTY if isinstance(problem, RemoteFault) else pb.Verdict.OTHER
     return pb.Verdict(fault=fault, reason=str(problem))
 
@@ -133,7 +135,7 @@ def _writer(file: BinaryIO, digest: blake3) -> Callable[[memoryview], None]:
 
 
 def _finish(draft: Path, target: Path, head: pb.ArtifactsHead, site: str, most: int) -> None:
-    """Give a whole package its name. Raises `RemoteFault` for a list that cannot be taken, `StorageFull`."""
+    """Give a complete package its name. Raises `RemoteFault` for a list that is not acceptable, `StorageFull`."""
     with draft.open("rb") as file:
         package.files_of(file, head.size, site, most)
     with storage(draft):

@@ -1,4 +1,4 @@
-"""The server's audit trail as it grows: records into the ledger, checkpoints signed, kept and sent to the sites."""
+"""The server's audit trail: writes records into the ledger, signs checkpoints, stores them and sends them to sites."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from convoy.trust import audit, keys
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker.code import told
 
-EVERY: Final = 100  # records under one signature at the most
+EVERY: Final = 100  # the most records under one signature
 SIGN_S: Final = 10.0  # after the first record that is not signed yet
 SOME: Final = 20  # refusals of one actor within `WINDOW_S` that have a record each; one more record counts the others
 OFTEN: Final = 20  # logins, renewals and enrolments of one actor within `WINDOW_S`, which programs do by themselves
@@ -38,7 +38,7 @@ class Keep(Protocol):
 
 @dataclass(slots=True)
 class Auditor:
-    """Owns the end of the chain. Nobody else may write a record."""
+    """Owns the end of the chain; only this class writes records."""
 
     project: str
     root_pem: Callable[[], bytes]  # the roots, as they are now
@@ -54,20 +54,20 @@ class Auditor:
     _some: dict[tuple[str, str], int] = field(default_factory=dict)  # by actor and action, within the window of each
 
     def note(self, actor: str, action: str, thing: str = "", outcome: str = "done") -> None:
-        """Write down what somebody did, in one transaction with what the caller posts right after.
+        """Record an action, in one transaction with the records that the caller posts right after.
 
-        What one actor does very often is written down the first times; then follows how many more there were.
+        If one actor does the same very often, the first times are recorded, and then the number of further times.
         """
         if actor == "server" or self._counts(actor, action):
             self._write(actor, action, thing, outcome)
 
     def note_some(self, actor: str, action: str, thing: str, outcome: str) -> None:
-        """Write down a refusal, which anybody can bring about as often as they like: the first times, then how many."""
+        """Record a refusal: the first ones of an actor, then only their number, because anybody can cause refusals."""
         if self._counts(actor, REFUSED):
             self._write(actor, action, thing, outcome)
 
     def _counts(self, actor: str, action: str) -> bool:
-        """Count what somebody did within a window; return whether it is one of the first."""
+        """Count an action within its window; return whether it is one of the first."""
         key = actor, action
         if key not in self._some:
             asyncio.get_running_loop().call_later(WINDOW_S, self._close, key)
@@ -75,7 +75,7 @@ class Auditor:
         return self._some[key] <= _most(action)
 
     def _close(self, key: tuple[str, str]) -> None:
-        """End a window: say how many there were that have no record."""
+        """End a window: record how many actions in it have no record of their own."""
         (actor, action), more = key, self._some.pop(key, 0) - _most(key[1])
         if more > 0:
             self._write(actor, "more", outcome=f"{action}: {more} times more within {WINDOW_S:.0f} s")
@@ -98,7 +98,7 @@ class Auditor:
             self._timer = asyncio.get_running_loop().call_later(SIGN_S, self.sign)
 
     def sign(self) -> None:
-        """Sign what is not signed yet, and send the checkpoint to the sites once it is durable."""
+        """Sign the newest record if it is not signed yet, and send the checkpoint to the sites once it is durable."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer, self._unsigned = None, 0
@@ -114,7 +114,7 @@ class Auditor:
             self.keep(checkpoint, lambda: self._tell(checkpoint))
 
     def leave(self, outcome: str) -> None:
-        """Write down that the server leaves, and sign: the last words that the sites hear of it."""
+        """Record that the server stops, and sign; this is the last checkpoint that the sites receive."""
         for key in list(self._some):
             self._close(key)
         self.note("server", "stop", outcome=outcome)
@@ -128,11 +128,11 @@ class Auditor:
             since = page[-1].seq + 1
 
     def greeting(self) -> pb.Down | None:
-        """Return what a site that connects is told: the newest checkpoint."""
+        """Return the message with the newest checkpoint, for a site that connects."""
         return None if self.signed is None else _down(self.signed)
 
     def _checkpoint(self, record: audit.Record) -> audit.Checkpoint:
-        """Return the signed checkpoint of a record. Raises `ConvoyError` for one that no verifier would take."""
+        """Return the signed checkpoint of a record. Raises `ConvoyError` for one that no verifier would accept."""
         key_pem, certificate = self.identity()
         made = audit.sign(
             record,

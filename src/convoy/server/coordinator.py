@@ -65,9 +65,9 @@ class ServerCoordinator:
             raise StorageFull(
                 "the server takes no new jobs now",
                 why=problem,
-                fix="make room on the server's disk, or delete jobs that have ended: convoy job delete JOB",
+                fix="free space on the server's disk, or delete jobs that have ended: convoy job delete JOB",
             )
-        async with self._taking:  # the same bundle may come twice, when a connection breaks
+        async with self._taking:  # the same bundle may arrive twice, if a connection breaks
             person = grant.act(lambda person: person)
             record, known = await asyncio.to_thread(self.intake.take, person, bundle)
             try:
@@ -132,7 +132,7 @@ class ServerCoordinator:
                 line, traceback = self._view(live), live.record.traceback
                 rounds, more = await self.reader.news(live, told)
                 told = rounds[-1].round if rounds else told
-                if rounds or (line, traceback) != said:  # much happens to a job that nobody sees
+                if rounds or (line, traceback) != said:  # many changes of a job are not visible to people
                     shown = [round_view(record) for record in rounds]
                     news = "" if traceback == said[1] else traceback
                     yield views.Progress(job=line, rounds=shown, traceback=news, more=more)
@@ -165,7 +165,7 @@ class ServerCoordinator:
             raise Refused(
                 f"job {record.name} has ended already",
                 why=f"it is {record.state}",
-                fix=f"see how: convoy job show {job[:8]}; forget it: convoy job delete {job[:8]}",
+                fix=f"see the details: convoy job show {job[:8]}; remove it: convoy job delete {job[:8]}",
             )
         event = asyncio.Event()
         leave = self.loop.subscribe(job, event)
@@ -185,7 +185,7 @@ class ServerCoordinator:
         self.loop.post(events.AbortAsked(job, person.name))
 
     async def delete(self, grant: Grant, job: str) -> None:
-        """Forget an ended job and its results. Raises `Refused` while it runs."""
+        """Delete an ended job and its results. Raises `Refused` while it runs."""
         record = await self.reader.record(job)
         if record.state not in ENDED:
             raise Refused(
@@ -243,7 +243,7 @@ class ServerCoordinator:
             self.expel(site)
 
     async def revoke_site(self, grant: Grant, site: str) -> views.SiteView:
-        """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
+        """Revoke all certificates of a site that were issued so far. Raises `NotFound` for an unknown site."""
         known = self._site(site)
         grant.act(lambda person: self._revoked(person, known.name))
         await self.loop.settled()
@@ -257,10 +257,12 @@ class ServerCoordinator:
         self.expel(site)
 
     async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:
-        """Let nobody log in with what a person was certified for so far. Raises `NotFound` for an unknown person."""
+        """Revoke all certificates of a person that were issued so far. Raises `NotFound` for an unknown person."""
         known = self.roll.now.participants.get(admin)
         if known is None or known.kind != "admin":
-            raise NotFound(f"{admin} is no admin of {self.roll.now.project}", fix="its admins are those of project.yml")
+            raise NotFound(
+                f"{admin} is not an admin of {self.roll.now.project}", fix="its admins are those of project.yml"
+            )
         grant.act(lambda person: self._logged_out(person, admin))
         await self.loop.settled()
         return views.Done()
@@ -271,7 +273,7 @@ class ServerCoordinator:
         self.take_back(admin, time.time())
 
     def take_back(self, name: str, now: float) -> None:
-        """Let no certificate and no open invitation that somebody got so far be good, now and after a restart."""
+        """Invalidate durably all certificates and open invitations that a name got so far."""
         site = self.loop.machine.state.sites.get(SiteName(name))
         self.roll.revoke(name, now)
         self.loop.keep(Switched(name, site.enabled if site else True, now))
@@ -284,7 +286,7 @@ class ServerCoordinator:
         return known
 
     def status(self) -> views.ServerView:
-        """Return the server in one look."""
+        """Return the state of the server."""
         self.loop.check_room()
         state = self.loop.machine.state
         states = [job.record.state for job in state.jobs.values()]
@@ -312,7 +314,7 @@ class ServerCoordinator:
         if target != "server" and target not in self.loop.machine.state.sites:
             raise self._no_site(target)
         if target != "server" and target not in self.hub.lines:
-            raise Refused(f"{target} is not connected", fix=f"start it where it lives: convoy run KIT of {target}")
+            raise Refused(f"{target} is not connected", fix=f"start it on its own machine: convoy run KIT of {target}")
         grant.act(lambda person: self._left(person, target, restart=restart))
 
     def _left(self, person: Person, target: str, *, restart: bool) -> None:
@@ -324,7 +326,7 @@ class ServerCoordinator:
             self.hub.send(target, pb.Down(leave=pb.Leave(restart=restart)))
 
     def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
-        """Write into the audit trail what the REST API did, or refused, by itself."""
+        """Record in the audit trail what the REST API did or refused."""
         if refusal:
             self.audit.note_some(actor, action, thing, f"refused: {refusal}")
         else:

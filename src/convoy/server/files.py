@@ -14,7 +14,7 @@ from convoy.store.disk import FULL
 
 @dataclass(frozen=True, slots=True)
 class JobFiles:
-    """The folder of one job; made when the job comes in, swept when it has ended."""
+    """The folder of one job; made when the job arrives, cleaned up when it has ended."""
 
     folder: Path
 
@@ -45,7 +45,7 @@ class JobFiles:
 
     @property
     def artifacts(self) -> Path:
-        """A package for each site whose trainer left something that came back."""
+        """A package for each site that sent artifacts."""
         return self.folder / "artifacts"
 
     def package(self, site: str) -> Path:
@@ -58,7 +58,7 @@ class JobFiles:
         return BlobFolder(self.folder / "blobs")
 
     def make(self, bundle: bytes) -> None:
-        """Write the bundle and bring it to the disk for good. Raises `StorageFull`."""
+        """Write the bundle and sync it to the disk. Raises `StorageFull`."""
         try:
             self._make(bundle)
         except OSError as problem:
@@ -106,7 +106,7 @@ class Workspace:
         return shutil.disk_usage(self.folder).free - reserve
 
     def room(self, reserve: int) -> str:
-        """Say in words that less than `reserve` bytes are free, or nothing."""
+        """Return a sentence if less than `reserve` bytes are free, else an empty text."""
         free = shutil.disk_usage(self.folder).free
         if free >= reserve:
             return ""
@@ -114,7 +114,7 @@ class Workspace:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk for good."""
+    """Sync a folder's names to the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -123,6 +123,6 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_file(path: Path) -> None:
-    """Bring a file and its name to the disk for good."""
+    """Sync a file and its name to the disk."""
     sync_folder(path)
     sync_folder(path.parent)

@@ -1,4 +1,4 @@
-"""Workflow workers on the server: started, heard, told, stopped; one process for each running job."""
+"""Workflow workers on the server: one process for each running job, with its start, messages and end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from convoy.wire.backoff import Backoff
 from convoy.wire.budget import Budget, Rate
 from convoy.worker import code
 
-TRACEBACK: Final = 4096  # bytes of a workflow's last words that a failed job shows
+TRACEBACK: Final = 4096  # bytes from the end of a workflow's output that a failed job shows
 WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once
 PAGE: Final = 1000  # committed rounds that a workflow gets at once; a page may end sooner because of its bytes
 TAKEN: Final = "taken"  # the holder of a model that is being taken from its workflow
@@ -62,7 +62,7 @@ class Flows:
     _workers: dict[str, Worker] = field(default_factory=dict)
     _stopping: set[str] = field(default_factory=set)
     _restarting: set[str] = field(default_factory=set)
-    _told: dict[str, int] = field(default_factory=dict)  # the last round that a workflow has said it knows
+    _told: dict[str, int] = field(default_factory=dict)  # the last round that a workflow reports that it knows
     _closed: bool = False
 
     def run(self, job: str) -> None:
@@ -79,20 +79,20 @@ class Flows:
             self.supervisor.start(job, worker.stop(GRACE_S))
 
     def restart(self, job: str) -> None:
-        """End the job's workflow process at once, hear nothing more of it, and start another."""
+        """End the job's workflow process at once, ignore its further messages, and start a new one."""
         worker = self._workers.get(job)
         if worker is not None and job not in self._stopping:
             self._restarting.add(job)
             self.supervisor.start(job, worker.stop(0))
 
     def stop_all(self) -> None:
-        """End every workflow process, and any that is just being started; their jobs go on when the server is back."""
+        """End every workflow process, also those being started; their jobs continue when the server is back."""
         self._closed = True
         for job in list(self._workers):
             self.stop(job)
 
     def tell(self, job: str, message: pb.WorkerDown) -> None:
-        """Send to the job's workflow, if it is there."""
+        """Send a message to the job's workflow, if it runs."""
         worker = self._workers.get(job)
         if worker is not None:
             worker.send(message)
@@ -113,7 +113,7 @@ class Flows:
         try:
             handover.empty(files.out)
             worker = await self.launcher.launch(order, output, lambda why: self.post(events.FlowWaits(key, why)))
-        except OSError as problem:  # its folder is gone, or the machine has no room for one more process
+        except OSError as problem:  # its folder is missing, or the machine cannot start one more process
             self.post(events.FlowDied(key, f"it could not be started: {problem}"))
             return
         if key in self._stopping or self._closed:
@@ -124,7 +124,7 @@ class Flows:
         ended = self.supervisor.start(key, worker.ended())
         said = await self._hear(job, worker)
         await asyncio.wait({ended}, timeout=GRACE_S)
-        if not ended.done():  # it has hung up on us and stays
+        if not ended.done():  # it closed its connection but still runs
             await worker.stop(GRACE_S)
         how = await ended
         log.own().append(stamp.flush())
@@ -140,13 +140,13 @@ class Flows:
             self.post(
                 events.FlowDied(
                     key,
-                    code.told(how or "") or "it left without a word",
+                    code.told(how or "") or "it ended without a message",
                     code.told(printed.decode(errors="replace"), TRACEBACK),
                 )
             )
 
     async def _hear(self, job: LiveJob, worker: Worker) -> bool:
-        """Handle what a workflow says until it hangs up; return whether it came to its end."""
+        """Handle the messages of a workflow until it disconnects; return whether it ended properly."""
         said, budget = False, Budget(WORKFLOW)
         try:
             with self.supervisor.over(job.record.id, own=(ConvoyError,)):
@@ -157,13 +157,13 @@ class Flows:
             self.check_room()
             self.post(events.FlowDied(job.record.id, full.what, full.why, full=True))
             return True
-        except ConvoyError as problem:  # the code of one job: it ends there, and the server goes on
+        except ConvoyError as problem:  # caused by one job's code: that job ends, and the server continues
             self.post(events.FlowFailed(job.record.id, code.told(problem.what), code.told(problem.why)))
             return True
         return said
 
     async def _said(self, job: LiveJob, worker: Worker, up: pb.WorkerUp) -> bool:
-        """Handle one message; return whether it was the workflow's last word."""
+        """Handle one message; return whether it was the workflow's last one."""
         key = job.record.id
         if key in self._restarting:
             return False
@@ -187,11 +187,11 @@ class Flows:
             case "ready":
                 return False
             case other:
-                raise RemoteFault(f"a workflow said {other!r}, which is not a workflow's word")
+                raise RemoteFault(f"a workflow sent {other!r}, which is not a message of workflows")
         return False
 
     async def _history(self, job: LiveJob, after: int) -> pb.History:
-        """Return the next page of a workflow's committed rounds; a ledger that is away for a while is waited for."""
+        """Return the next page of a workflow's committed rounds; wait while the ledger is not available."""
         key, backoff, never = job.record.id, Backoff(), asyncio.Event()
         if not self._told.get(key, -2) < after <= job.committed:  # each page once: all of them are a whole history
             raise RemoteFault(f"the workflow asks for the rounds after {after} out of their order")
@@ -217,17 +217,17 @@ class Flows:
     async def _take(
         self, job: JobId, holds: list[Hold], said: events.Asked | events.CommitAsked, wholes: Mapping[str, bytes]
     ) -> None:
-        """Take the blobs that a workflow speaks of out of its hands, then tell the machine what it said."""
+        """Copy the blobs that a workflow's message names, then pass the message to the state machine."""
         files, large = self.workspace.job(job), []
         for holder, digest in holds:
             whole = wholes.get(digest, b"")
-            if whole or handover.size(files.out, digest) < SMALL:  # most questions: not worth a thread
+            if whole or handover.size(files.out, digest) < SMALL:  # most questions name no blobs that need a thread
                 files.blobs.take(holder, files.out, digest, _is_small, whole)
                 continue
             fits = handover.room(self.free())
             await asyncio.to_thread(files.blobs.take, TAKEN, files.out, digest, fits)
             large.append((holder, digest))
-        if job not in self._restarting:  # nobody speaks for a workflow that was sent away meanwhile
+        if job not in self._restarting:  # the workflow was ended in the meantime: ignore its message
             for holder, digest in large:
                 files.blobs.hold(holder, digest)
             self.post(said)
@@ -244,7 +244,7 @@ def _committed(job: JobId, commit: pb.Commit) -> tuple[list[Hold], events.Commit
     if commit.round > values.MAX_NUMBER:
         raise RemoteFault(f"the workflow commits round {commit.round}", why=f"the limit is {values.MAX_NUMBER}")
     if not all(are_names(job, question) for question in commit.folded):
-        raise RemoteFault("the workflow commits the answer to a question that cannot be")
+        raise RemoteFault("the workflow commits the answer to a question with an invalid id")
     metrics = {name: value for name, value in sorted(commit.metrics.items()) if math.isfinite(value)}
     left_out = {site: code.told(why) for site, why in commit.left_out.items()}  # of sites that did answer
     holds = [(holders.model(commit.round), commit.model)]

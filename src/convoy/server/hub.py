@@ -1,4 +1,4 @@
-"""The open lines to sites: one queue each; what is sent to a site that is away is not kept, it is asked for anew."""
+"""The open connections to sites, each with a queue; messages to a disconnected site are dropped, not stored."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Line:
     """One site's open stream, from our side."""
 
     def __init__(self, site: str, process: str, stream: Stream) -> None:
-        """Begin with nothing to say."""
+        """Start with an empty queue."""
         self.site = site
         self.process = process
         self.stream = stream
@@ -22,39 +22,39 @@ class Line:
         self._full = False
 
     def send(self, down: pb.Down) -> None:
-        """Put a message on the line; a site that asks and asks and never reads loses it."""
+        """Queue a message; a site that leaves too many messages unread is disconnected."""
         if not self.downs.unread:
             self.downs.put_nowait(down)
         elif not self._full:
             self._full = True
             reason = f"{self.downs.qsize()} messages unread"
-            structlog.get_logger().warning("a site is cut off", site=self.site, reason=reason)
+            structlog.get_logger().warning("a site is disconnected", site=self.site, reason=reason)
             self.stream.cut()
 
     def hang_up(self) -> None:
-        """End the line after what has been sent."""
+        """End the connection after the queued messages."""
         self.downs.put_nowait(None)
 
 
 class Hub:
-    """Sites that are connected now."""
+    """The sites that are connected now."""
 
     def __init__(self) -> None:
-        """Begin with nobody."""
+        """Start without connections."""
         self.lines: dict[str, Line] = {}
-        self.behind: set[str] = set()  # sites whose words were lost to a full disk
+        self.behind: set[str] = set()  # sites whose messages were dropped because the disk was full
 
     def open(self, site: str, process: str, stream: Stream) -> Line:
-        """Open a line; an older one of the same process is hung up, for a site has one stream.
+        """Open a connection; an older one of the same process is closed, because a site has one stream.
 
-        Raises `NotAllowed` while another process of that site is connected: one that is gone without a word is noticed
-        within 30 s, by keepalive.
+        Raises `NotAllowed` while another process of that site is connected: one that died silently is noticed within
+        30 s, by keepalive.
         """
         older = self.lines.get(site)
         if older is not None and older.process != process:
             raise NotAllowed(
                 f"another process of {site} is connected",
-                why="two with the same kit would do each task twice",
+                why="two processes with the same kit would do each task twice",
                 fix="stop one of them",
             )
         if older is not None:
@@ -63,7 +63,7 @@ class Hub:
         return line
 
     def close(self, line: Line) -> bool:
-        """Forget a line; return whether it was the site's current one."""
+        """Forget a connection; return whether it was the site's current one."""
         if self.lines.get(line.site) is line:
             del self.lines[line.site]
             return True
@@ -81,12 +81,12 @@ class Hub:
             line.send(down)
 
     def catch_up(self) -> None:
-        """Hang up on the sites that are behind: they come back at once, and say again what is missing."""
+        """Disconnect the sites whose messages were dropped: they reconnect at once and send them again."""
         for site in self.behind & self.lines.keys():
             self.lines[site].hang_up()
         self.behind.clear()
 
     def close_all(self) -> None:
-        """Hang up on everybody."""
+        """Close all connections."""
         for line in self.lines.values():
             line.hang_up()

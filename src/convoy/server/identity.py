@@ -1,4 +1,4 @@
-"""The server's own certificate: it makes a key, certifies it, and does so again at half its life, without a restart."""
+"""The server's own certificate: made at the start, and renewed with a new key after half its lifetime."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from convoy.trust.authority import DAY_S
 from convoy.trust.issuing import Issuing
 from convoy.wire import tls
 
-WARN_DAYS: Final = 22.5  # a quarter of an issuing authority's life
-AGAIN: Final = 0.05  # of a certificate's life, until one that could not be renewed is tried again
+WARN_DAYS: Final = 22.5  # a quarter of an issuing authority's lifetime
+AGAIN: Final = 0.05  # of a certificate's lifetime, after which a failed renewal is tried again
 
 
 class Identity:
-    """Keeps the TLS contexts of both doors fresh."""
+    """Keeps the certificates in the TLS contexts of both ports up to date."""
 
     def __init__(self, kit: Kit, issuing: Issuing, life_s: float) -> None:
         """Make the first key and certificate. Raises `BadInput` once the issuing authority has expired."""
@@ -34,22 +34,22 @@ class Identity:
         make(kit, issuing)
 
     def for_sites(self) -> ssl.SSLContext:
-        """Return the context of the door for sites, with the roots and the certificate of now."""
+        """Return the TLS context for sites, with the current roots and certificate."""
         if self._sites is None:
             self._sites = tls.server_context(self._kit)
         return self._sites
 
     def keep_fresh(self, people: ssl.SSLContext | None) -> None:
-        """Renew from now on, also in the context of the door for people."""
+        """Start to renew, also in the TLS context for people."""
         self._people = people
         self._arm(self._half_life_s())
 
     def trust_anew(self) -> None:
-        """There may be other roots."""
+        """Use the roots of the current federation.json."""
         self._sites = None
 
     def renew(self) -> None:
-        """Have another certificate, now and at half its life; tried again before it ends if it cannot be had."""
+        """Renew now and after half of each lifetime; a failed renewal is tried again before the certificate expires."""
         try:
             make(self._kit, self._issuing)
         except ConvoyError as problem:
@@ -63,7 +63,7 @@ class Identity:
         self._arm(self._half_life_s())
 
     def end(self) -> None:
-        """Renew no more."""
+        """Stop renewing."""
         if self._timer is not None:
             self._timer.cancel()
 
@@ -81,8 +81,8 @@ def make(kit: Kit, issuing: Issuing) -> None:
     now = time.time()
     left = (issuing.cert.not_valid_after_utc.timestamp() - now) / DAY_S
     if left < WARN_DAYS:
-        fix = "convoy federation issue, where the root's key is"
-        structlog.get_logger().warning(f"the issuing authority is over in {left:.1f} days: {fix}")
+        fix = "run `convoy federation issue` on the machine with the root key"
+        structlog.get_logger().warning(f"the issuing authority expires in {left:.1f} days: {fix}")
     key = keys.make()
     chain_pem = issuing.certify("server", kit.name, key.public_key(), now=now)
     keys.save(kit.identity_file, keys.to_pem(key) + chain_pem)

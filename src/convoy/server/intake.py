@@ -1,4 +1,4 @@
-"""A bundle that comes in: verified, checked, and kept as the files of a job, before anybody knows of it."""
+"""A submitted bundle: verified, checked and stored as the files of a job, before the state machine learns of it."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from convoy.trust.federation import Roll
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """Takes bundles for one server."""
+    """Accepts bundles for one server."""
 
     state: State
     workspace: Workspace
     roll: Roll
-    custom_workflows: Collection[str]  # roles whose jobs may bring a workflow of their own
+    custom_workflows: Collection[str]  # roles whose jobs may contain a workflow of their own
     history: History
 
     def take(self, person: Person, data: bytes) -> tuple[Job, bool]:
-        """Return a job whose files are kept, and whether it was known before.
+        """Return a job whose files are stored, and whether it was known before.
 
         Raises `BadInput`, `NotAllowed`, `Refused`, `StorageFull`, `Unreachable`.
         """
@@ -51,7 +51,7 @@ class Intake:
             )
         check_job(spec, document, checked.files, self.roll.now.sites(), self._room())
         known = JobId(checked.id) in self.state.jobs or self.history.owner(checked.id) is not None
-        if not known:  # sent again, it lies there already, or has ended
+        if not known:  # submitted again: it is stored already, or has ended
             self._keep(checked, data)
         record = Job(
             id=JobId(checked.id),
@@ -68,7 +68,7 @@ class Intake:
         return record, known
 
     def check_workflow(self, person: Person, job: Job) -> None:
-        """Raise `NotAllowed` for a workflow that is code of the job, of somebody who may not bring one now."""
+        """Raise `NotAllowed` if the workflow is code of the job and the person may not submit one now."""
         workflow = JobSpec.from_json(job.spec).workflow
         if ":" in workflow and person.role not in self.custom_workflows:
             listed = ", ".join(self.custom_workflows) or "no role"
@@ -76,7 +76,7 @@ class Intake:
                 f"{person.name} may not run a workflow of their own at this server",
                 why=f"{workflow} is code of the job; `custom_workflows` in the server's node.yaml lists {listed}, "
                 f"and you are {person.role}",
-                fix="use a built-in workflow, or ask whoever runs the server to add your role",
+                fix="use a built-in workflow, or ask the server's owner to add your role",
             )
 
     def _keep(self, checked: bundles.Bundle, data: bytes) -> None:
@@ -92,7 +92,7 @@ class Intake:
             raise
 
     def _room(self) -> dict[str, tuple[float, float, float]]:
-        """Return what each connected site can give to jobs in all; one that is away may come back with more."""
+        """Return the total resources of each connected site; a disconnected one may come back with more."""
         there = [site for site in list(self.state.sites.values()) if site.connected]
         return {site.name: (site.capacity.cpu, site.capacity.memory, site.capacity.gpu) for site in there}
 

@@ -1,4 +1,4 @@
-"""How long a site's line may last: its certificate is renewed at half its life, and without that the line ends."""
+"""How long a site's connection may last: it ends with its certificate, which is renewed after half its lifetime."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from convoy.server.hub import Line
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.tls import Peer
 
-JITTER: Final = 0.1  # of half a life, so that a thousand sites do not come at once
+JITTER: Final = 0.1  # of half a lifetime, so that a thousand sites do not renew at once
 
 
 def half_life_s(issued_at: float, ends_at: float, *, now: float) -> float:
-    """Return in how many seconds a certificate has lived half its life, give or take the jitter; 0: it has."""
+    """Return the seconds until half of a certificate's lifetime is over, with jitter; 0 if it is."""
     half = (ends_at - issued_at) / 2 * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load, no secret
     return max(issued_at + half - now, 0.0)
 
 
 class Lease:
-    """The timers of one line."""
+    """The timers of one connection."""
 
     def __init__(self, line: Line, peer: Peer) -> None:
-        """Begin with the certificate that the site showed when it came."""
+        """Start with the certificate that the site showed when it connected."""
         self._line = line
         self._timers: list[asyncio.TimerHandle] = []
         self.extend(peer)
 
     def extend(self, peer: Peer) -> None:
-        """The site has another certificate now, or its first."""
+        """Restart the timers for the site's new certificate."""
         self.end()
         loop, now = asyncio.get_running_loop(), time.time()
         self._timers.append(loop.call_later(max(peer.ends_at - now, 0.0), self._over))

@@ -34,9 +34,9 @@ class JobLogs:
         return path.stat().st_size if path.exists() else 0
 
     def append(self, site: str, offset: int, data: bytes) -> bool:
-        """Append what is new of `data`, which begins at `offset` of the site's log; return whether it is here now.
+        """Append the new part of `data`, which begins at `offset` of the site's log; return whether it is stored now.
 
-        A gap is not filled, and a disk that takes no more costs lines, not the job.
+        Data behind a gap is not stored. If the disk is full, lines are lost, but the job continues.
         """
         have = self.size(site)
         if have >= MAX_LOG or offset > have:
@@ -54,7 +54,7 @@ class JobLogs:
         return True
 
     def own(self) -> CappedLog:
-        """Return the log of the server's own worker, which comes from no site."""
+        """Return the log of the server's own worker, the workflow."""
         return CappedLog(self._folder / "server.log")
 
     def lines(self, site: str | None) -> Iterator[tuple[str, str]]:
@@ -63,7 +63,7 @@ class JobLogs:
         return heapq.merge(*(_read(file) for file in files), key=lambda pair: pair[1][:STAMP])
 
     async def follow(self, site: str | None, over: Callable[[], bool]) -> AsyncIterator[tuple[str, str]]:
-        """Yield (site, line): what is there, then what comes, until `over()`; woken by `wake` too."""
+        """Yield (site, line): stored lines, then new ones, until `over()`; `wake` wakes it too."""
         told: dict[str, int] = {}
         event = asyncio.Event()
         self._followers.add(event)
@@ -81,7 +81,7 @@ class JobLogs:
             self._followers.discard(event)
 
     def wake(self) -> None:
-        """Let followers look whether the job is over."""
+        """Wake followers, so that they check whether the job has ended."""
         for event in self._followers:
             event.set()
 
@@ -112,12 +112,12 @@ class Logbook:
         return self.open[job]
 
     def forget(self, job: str) -> None:
-        """Let a deleted job's logs go."""
+        """Forget the logs of a deleted job."""
         self.open.pop(job, None)
 
 
 def pages(lines: Iterator[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
-    """Yield lines by the thousand."""
+    """Yield lists of up to a thousand lines."""
     while page := list(islice(lines, PAGE)):
         yield page
 

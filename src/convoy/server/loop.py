@@ -1,4 +1,4 @@
-"""The server's heart: events in, decisions, one transaction for what came together, then the effects."""
+"""The server's main loop: passes events to the state machine, stores its records, then performs its effects."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
-LOOK_AGAIN_S = 5.0  # no kernel tells us that a full disk has room again: while it is full, look this often
+LOOK_AGAIN_S = 5.0  # no kernel event says that a full disk has space again: while it is full, check this often
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """An entry of the ledger that the machine knows nothing of, and what to do once it is durable."""
+    """An entry of the ledger that is not the state machine's, and what to do once it is durable."""
 
     entry: Switched | Withdrawn | Invite | audit.Entry
     then: Callable[[], None] | None = None
 
 
 class Loop:
-    """Owns the machine and the order of things: nothing is said before what it rests on is durable."""
+    """Owns the state machine; no message is sent before the records that it depends on are durable."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Loop:
         perform: Callable[[effects.Effect], None],
         supervisor: Supervisor,
     ) -> None:
-        """`room` says in words that the disk is full, or nothing; `perform` does one effect and must not block.
+        """`room` returns a sentence if the disk is full, else ""; `perform` performs one effect and must not block.
 
         `supervisor` ends jobs, by an event.
         """
@@ -55,7 +55,7 @@ class Loop:
         self._some = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
-        self._unwritten = ""  # why the ledger could not be written
+        self._unwritten = ""  # why the ledger cannot be written
         self._due = math.inf
         self._watchers: set[tuple[str, asyncio.Event]] = set()
 
@@ -69,30 +69,30 @@ class Loop:
             else:
                 later.append(effect)
         if isinstance(event, events.Progressed) and not found:
-            return  # many a second, and nothing that anybody sees
+            return  # many a second, and not visible to people
         self._enqueue(later)
         self._arm()
         self.changed(getattr(event, "job", None))
 
     def resume(self) -> None:
-        """Take up what a former server left."""
+        """Continue the work that an earlier process of this server left."""
         self._enqueue(self.machine.resume())
         self._arm()
 
     def keep(self, entry: Switched | Withdrawn | Invite | audit.Entry, then: Callable[[], None] | None = None) -> None:
-        """Make an entry durable in one transaction with whatever comes together; then do `then`."""
+        """Make an entry durable, in one transaction with others of the same moment; then call `then`."""
         self._queue.append(Kept(entry, then))
         self._some.set()
 
     async def settled(self) -> None:
-        """Wait until everything decided so far is durable and done."""
+        """Wait until all decisions so far are durable and performed."""
         done = asyncio.get_running_loop().create_future()
         self._queue.append(done)
         self._some.set()
         await done
 
     def check_room(self) -> str:
-        """Look at the disk, tell the machine of a change, and return in words what is wrong; look again while it is."""
+        """Check the disk, tell the state machine of a change, and return the problem; repeat while there is one."""
         problem = self._room() or self._unwritten
         if bool(problem) != bool(self.machine.state.problem):
             self.post(events.StorageChanged(problem))
@@ -108,14 +108,14 @@ class Loop:
         return lambda: self._watchers.discard(watcher)
 
     def changed(self, job: object) -> None:
-        """Tell whoever watches a job; with None, everybody."""
+        """Wake the watchers of a job; with None, all watchers."""
         key = getattr(job, "id", job)
         for watched, event in self._watchers:
             if key in (None, watched):
                 event.set()
 
     async def has_room(self) -> None:
-        """Wait until nothing keeps new work out."""
+        """Wait until new work is accepted."""
         event = asyncio.Event()
         leave = self.subscribe("", event)
         try:
@@ -126,7 +126,7 @@ class Loop:
             leave()
 
     async def run(self) -> None:
-        """Make durable and perform, for ever."""
+        """Store records and perform effects, until cancelled."""
         while True:
             await self._some.wait()
             self._some.clear()
@@ -147,13 +147,13 @@ class Loop:
                             then()
                     case _:
                         self._do(item)
-            if records:  # nothing waits for them, but a question that is lost costs its answers
+            if records:  # nothing waits for them, but losing a question would lose its answers
                 await self._write(records)
 
     def _do(self, effect: effects.Effect) -> None:
         try:
             self._perform(effect)
-        except (ConvoyError, OSError) as problem:  # one job's trouble is not the federation's
+        except (ConvoyError, OSError) as problem:  # an error of one job must not affect the others
             structlog.get_logger().error("an effect failed", effect=repr(effect)[:500], problem=str(problem))
         except Exception as problem:  # noqa: BLE001 - the supervisor of effects: one job must not end its server
             self._supervisor.failed(_job_of(effect), problem)
@@ -163,7 +163,7 @@ class Loop:
             try:
                 await asyncio.to_thread(self._ledger.write, records)
             except (StorageFull, Unreachable) as full:
-                if not self._unwritten:  # notes are effects, too, and wait
+                if not self._unwritten:  # notes are effects too, and must wait
                     structlog.get_logger().error(full.what, why=full.why)
                 self._unwritten = full.what
                 self.check_room()

@@ -1,4 +1,4 @@
-"""What a server counts of itself, for the page of its metrics."""
+"""The server's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from convoy.wire import health
 
 
 def metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:
-    """Yield every number of this server as it is now."""
+    """Yield the current value of each metric."""
     yield health.Metric("convoy_sites_connected", "Sites with an open stream.", len(hub.lines))
     listed = sum(site.listed for site in state.sites.values())
     yield health.Metric("convoy_sites_known", "Sites of the federation.", listed)

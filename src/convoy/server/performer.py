@@ -1,4 +1,4 @@
-"""One effect of the machine, done: words to sites and workflows, files kept and swept."""
+"""Performs the effects of the state machine: messages to sites and workflows, files stored and removed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from convoy.wire.backoff import Backoff
 
 @dataclass(frozen=True, slots=True)
 class Performer:
-    """Does what the machine wants done; never blocks."""
+    """Performs effects; never blocks."""
 
     state: State
     workspace: Workspace
@@ -53,7 +53,7 @@ class Performer:
     unkept: set[JobId] = field(default_factory=set)  # whose results wait for room on the disk
 
     def __call__(self, effect: effects.Effect) -> None:
-        """Do one effect."""
+        """Perform one effect."""
         match effect:
             case effects.SendStart(site=site, job=job):
                 self._start(site, job)
@@ -106,7 +106,7 @@ class Performer:
             case effects.TakeUp():
                 self._take_up()
             case effects.Conflict(site=site, job=job, question=question):
-                said = "refused: another body for a task that was answered before"
+                said = "refused: a different body for a task that was answered before"
                 self.note.warning(said, site=site, job=job, task=question)
                 self.audit.note_some(f"site:{site}", "update", f"task:{job}/{question}", said)
             case effects.Note(level=level, text=text):
@@ -148,23 +148,23 @@ class Performer:
             try:
                 await work
             except (ConvoyError, OSError) as problem:
-                self.note.error("something could not be done", problem=str(problem))
+                self.note.error("a background task of a job failed", problem=str(problem))
 
         self.supervisor.start(job, owned())
 
     async def _sync(self, job: JobId, round_: int, files: list[Path]) -> None:
-        """Bring a model to the disk for good while its sites train on it; until then they keep their updates."""
+        """Sync a model to the disk while sites train on it; until then they keep their updates."""
         try:
             for path in files:
                 await asyncio.to_thread(sync_file, path)
         except FileNotFoundError:
-            return  # the job ended meanwhile, or a later round took its place
+            return  # the job has ended, or a later round replaced this one
         self.post(events.ModelSynced(job, round_))
 
     async def _keep(self, job: JobId, *, again: bool = True) -> None:
         problem, live = "", self.state.jobs.get(job)
         if live is None:
-            return  # the server failed at it meanwhile, and it has ended so
+            return  # the handling of the job has failed in the meantime, and ended it
         await self.artifacts.settled(job, cut=live.record.outcome == "aborted")
         try:
             await self._write_rounds(job)
@@ -174,14 +174,14 @@ class Performer:
                 if self.check_room():
                     self.unkept.add(job)
                     return
-                if again:  # there is room again already
+                if again:  # there is space again already
                     await self._keep(job, again=False)
                     return
             problem = f"its results were not kept: {failed.what}, {failed.why}"
         self.post(events.ResultsKept(job, problem))
 
     async def _write_rounds(self, job: JobId) -> None:
-        """Write what the ledger has of the job's rounds; a database that is away for a while is waited for."""
+        """Write what the ledger has of the job's rounds; wait while the database is not available."""
         files, backoff, never = self.workspace.job(job), Backoff(), asyncio.Event()
         while True:
             try:
@@ -193,12 +193,12 @@ class Performer:
                 return
 
     def _say(self, job: JobId, text: str) -> None:
-        """Tell those who read the server's log, and those who read the job's."""
+        """Write a line into the server's log and into the job's."""
         self.note.warning(text, job=job)
         self.logs_of(job).own().append(Stamper(time.time).lines(f"convoy: {text}\n".encode()))
 
     def _take_up(self) -> None:
-        """The disk has room again: take up what waited for it."""
+        """Continue the work that waited for disk space."""
         self._go("", self.transfers.room())
         for job in list(self.unkept):
             self.unkept.discard(job)

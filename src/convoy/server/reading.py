@@ -1,4 +1,4 @@
-"""Jobs as people ask for them: open ones out of memory, ended ones and everything that grows out of the ledger."""
+"""Reads jobs for people: open ones from memory, ended ones and histories from the ledger."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class JobReader:
     workspace: Workspace
 
     def live(self, job: str) -> LiveJob | None:
-        """Return a job that is known in memory: one that is not has ended, and all of it is in the ledger."""
+        """Return a job from memory, or None: then it has ended and is only in the ledger."""
         return self.state.jobs.get(JobId(job))
 
     async def record(self, job: str) -> Job:
@@ -96,7 +96,7 @@ class JobReader:
         )
 
     def _state_bytes(self, job: str, last: Round | None) -> int:
-        """Return how large what a workflow keeps beside its model is; 0 where it keeps nothing, or has ended."""
+        """Return the size of a workflow's state in bytes; 0 if it has none or has ended."""
         path = self.workspace.job(job).blobs.path(last.state) if last is not None and last.state else None
         return path.stat().st_size if path is not None and path.exists() else 0
 
@@ -117,7 +117,7 @@ class JobReader:
         return round_view(found, sites=len(found.took_part) + len(found.left_out))
 
     async def news(self, live: LiveJob, after: int) -> tuple[list[Round], bool]:
-        """Return rounds of a running job after a number, and whether others follow at once.
+        """Return rounds of a running job after a number, and whether more are available.
 
         The last round is in memory, so a watcher that keeps up reads nothing, and does not wait for the disk.
         """
@@ -133,7 +133,7 @@ class JobReader:
         return found, bool(found) and end < last.round
 
     async def past(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:
-        """Yield all that is to be said of a job that has ended, from a round on."""
+        """Yield the progress of an ended job, from a round on."""
         record, line = await self.record(job), await self.line(job)
         found = await asyncio.to_thread(self.history.rounds, job, after=after, limit=MAX_ROUNDS)
         while True:
@@ -161,7 +161,7 @@ def _place(cursor: str) -> tuple[float, str]:
         return float(found[1]), found[2]  # type: ignore[index]
     except (TypeError, ValueError) as problem:
         raise BadInput(
-            f"after is {cursor[:40]!r}, which no page has given", fix="give `next` of the page before"
+            f"after is {cursor[:40]!r}, which is not the `next` of any page", fix="give `next` of the previous page"
         ) from problem
 
 

@@ -1,4 +1,4 @@
-"""Who is who, and what they prove it with: invitations, certificates, federation.json, all while the server runs."""
+"""Participants and their certificates while the server runs: invitations, renewals, federation.json."""
 
 from __future__ import annotations
 
@@ -32,38 +32,40 @@ class Registry:
     issuing: Issuing
     ledger: Ledger
     roll: Roll
-    signed: bytes  # the federation.json that the roll stands in
+    signed: bytes  # the file that holds the current federation.json
     kit: Kit
     settings: Settings
-    keep: Callable[[Invite | Withdrawn], None]  # the loop's: durable in order with all else
-    settled: Callable[[], Awaitable[None]]  # the loop's: once all that was kept is durable
-    announce: Callable[[Federation, bytes, frozenset[str]], None]  # gets each newer federation.json, and who left it
-    renew_all: Callable[[], None]  # called when there is another issuing authority
+    keep: Callable[[Invite | Withdrawn], None]  # the loop's: makes an entry durable in order with all others
+    settled: Callable[[], Awaitable[None]]  # the loop's: waits until everything so far is durable
+    announce: Callable[
+        [Federation, bytes, frozenset[str]], None
+    ]  # called with each newer federation.json and those who are not in it any more
+    renew_all: Callable[[], None]  # called when the issuing authority has changed
 
     async def enrol(self, ask: views.EnrolAsk) -> views.CertificateView:
         """Certify the key of whoever holds a join token, from the token's first use on. Raises `NotAllowed`."""
         key = enrolment.requested_key(ask.request.encode())
         token = enrolment.token_hash(ask.token, project=self.project, kind=ask.kind, name=ask.name)
         self._listed("site" if ask.kind == "site" else "admin", ask.name)
-        await self.settled()  # so that what was withdrawn up to now is withdrawn in the ledger, too
+        await self.settled()  # so that withdrawals up to now are in the ledger, too
         before = self.roll.revoked.get(ask.name)
         invite, used_at = await asyncio.to_thread(self.ledger.redeem, token, key=enrolment.key_id(key), now=time.time())
         self._listed(invite.kind, invite.name)
         if self.roll.revoked.get(invite.name) != before:
-            raise NotAllowed(f"{invite.name} was revoked while it joined", fix=f"convoy kit invite {invite.name}")
+            raise NotAllowed(f"{invite.name} was revoked while it enrolled", fix=f"convoy kit invite {invite.name}")
         structlog.get_logger().info("enrolled", kind=invite.kind, name=invite.name)
         return views.CertificateView(certificate=self._certify(invite.kind, invite.name, key, used_at).decode())
 
     def renew(self, grant: Grant, request: str) -> views.CertificateView:
-        """Certify another key of somebody who has logged in. Raises `NotAllowed`."""
+        """Certify a new key of a person who has logged in. Raises `NotAllowed`."""
         key = enrolment.requested_key(request.encode())
         pem = grant.act(lambda person: self._certify("admin", person.name, key, time.time()))
         return views.CertificateView(certificate=pem.decode())
 
     def renewed(self, site: str, request: bytes) -> tuple[Peer, bytes]:
-        """Certify another key of a site that is connected; return it as its peer will see it, and the certificates.
+        """Certify a new key of a connected site; return the site with its new certificate, and the certificates.
 
-        The caller judges in the same step that the site may go on.
+        The caller checks in the same step that the site may continue.
         """
         now = time.time()
         pem = self._certify("site", site, enrolment.requested_key(request), now)
@@ -76,10 +78,12 @@ class Registry:
         known = self.roll.now.participants.get(name)
         if known is None or known.kind != kind:
             number = self.roll.now.number
-            raise NotAllowed(f"{name} is no {kind} of {self.project}", why=f"federation.json number {number} says so")
+            raise NotAllowed(
+                f"{name} is not a {kind} of {self.project}", why=f"federation.json number {number} says so"
+            )
 
     async def invite(self, grant: Grant, ask: views.InviteAsk) -> None:
-        """Let a join token be used, and none that was made before. Raises `NotAllowed` for whom nobody lists."""
+        """Register a join token, and withdraw older ones. Raises `NotAllowed` for a name that is not listed."""
         grant.act(lambda person: self._invited(person, ask))
         await self.settled()
 
@@ -90,17 +94,17 @@ class Registry:
         self.keep(Invite(ask.hash, ask.kind, ask.name, min(ask.expires_at, time.time() + 366 * DAY_S)))
 
     async def publish(self, grant: Grant, new: Federation, signed: bytes) -> views.FederationView:
-        """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`."""
+        """Accept a newer federation.json and pass it on; the same one again changes nothing. Raises `Refused`."""
         grant.act(lambda person: self._published(person, new, signed))
         return views.FederationView(number=new.number, sites=[SiteName(name) for name in new.sites()])
 
     def _published(self, person: Person, new: Federation, signed: bytes) -> None:
-        """Put it in force before anybody else gets a turn: the file is small, and written with the list that counts."""
+        """Apply it without an await in between; the file is small and is written in the same step."""
         old = self.roll.now
         if new.project != self.project or new.number < old.number or (new.number == old.number and new != old):
             raise Refused(
-                f"federation.json number {new.number} of {new.project} is not newer than what is known",
-                why=f"this is {self.project}, and it knows number {old.number}",
+                f"federation.json number {new.number} of {new.project} is not newer than the current one",
+                why=f"this is {self.project}, and its current one has number {old.number}",
                 fix="publish the newest one",
             )
         if new == old:
@@ -113,19 +117,19 @@ class Registry:
 
     async def ask_for_authority(self, grant: Grant) -> views.RequestView:
         """Make a key for another issuing authority, and ask the holder of the root to certify it."""
-        grant.act(lambda person: structlog.get_logger().info("an issuing authority is asked for", by=person.name))
+        grant.act(lambda person: structlog.get_logger().info("a new issuing authority was requested", by=person.name))
         return views.RequestView(request=(await asyncio.to_thread(self.issuing.request)).decode())
 
     async def take_authority(self, grant: Grant, certificate: str) -> None:
-        """Issue with the key that was made last from now on: everybody renews. Raises `NotAllowed`, `BadInput`."""
+        """Issue with the newest key from now on; all participants renew. Raises `NotAllowed`, `BadInput`."""
         grant.act(lambda person: self._issues_with(person, certificate.encode()))
 
     def _issues_with(self, person: Person, pem: bytes) -> None:
         if not (self.kit.work / PENDING).exists():
-            raise Refused("no issuing authority was asked for", fix="convoy federation issue")
+            raise Refused("no issuing authority was requested", fix="convoy federation issue")
         new = read_certificate(pem, name=issuing.NAME)
         root_pem, now = self.roll.root_pem, time.time()
         peers.check_issuing(new, root_pem, project=self.project, now=now, name=issuing.NAME)
         self.issuing.take(new)
-        structlog.get_logger().info("there is another issuing authority", by=person.name)
+        structlog.get_logger().info("the issuing authority has changed", by=person.name)
         self.renew_all()

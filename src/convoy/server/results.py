@@ -1,4 +1,4 @@
-"""What a job leaves behind, in an object store: its models, rounds, settings and logs."""
+"""The results of a job in an object store: its models, rounds, settings and logs."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Results:
     """The object store of one server."""
 
     def __init__(self, store: ObjectStore, folder: Path | None = None) -> None:
-        """Take the store over; `folder` is where it keeps its files, if it is a folder here. See `open_results`."""
+        """Use this store; `folder` is its folder if it is a local one. See `open_results`."""
         self._store = store
         self._folder = folder
 
     async def keep(self, job: LiveJob, files: JobFiles, say: Callable[[str], None]) -> None:
-        """Put everything that `names` lists; `write_rounds` comes first, and `say` hears which artifacts cannot be.
+        """Store everything that `names` lists, after `write_rounds`; `say` gets artifacts that cannot be stored.
 
         Raises `StorageFull`, `Unreachable`.
         """
@@ -63,7 +63,7 @@ class Results:
                 await obstore.put_async(self._store, f"{key}/{package.folder(site)}{one.path}", pieces)
 
     async def _drop(self, prefix: str) -> None:
-        """Remove what was put under a prefix, as far as that can be done."""
+        """Remove the files under a prefix, as far as possible."""
         with suppress(ConvoyError), _reached():
             async for page in obstore.list(self._store, prefix=prefix):
                 for item in page:
@@ -77,7 +77,7 @@ class Results:
         await obstore.put_async(self._store, f"{key}/job.json", _record(job).encode())
 
     def _linked(self, path: Path, name: str) -> bool:
-        """Give a file that never changes a second name in our folder; return whether that could be done."""
+        """Give an immutable file a second name in the local store; return whether that worked."""
         if self._folder is None:
             return False
         target = self._folder / name
@@ -89,7 +89,7 @@ class Results:
         return False
 
     async def names(self, job: str) -> list[str]:
-        """Return the names of the files that a job left, sorted. Raises `Unreachable`."""
+        """Return the names of the result files of a job, sorted. Raises `Unreachable`."""
         found: list[str] = []
         with _reached():
             async for page in obstore.list(self._store, prefix=job):
@@ -102,12 +102,12 @@ class Results:
             try:
                 got = await obstore.get_async(self._store, f"{job}/{name}")
             except (NotFoundError, FileNotFoundError) as problem:
-                raise NotFound(f"job {job} left no {name}") from problem
+                raise NotFound(f"job {job} has no result {name}") from problem
             async for chunk in got.stream(min_chunk_size=1 << 20):
                 yield bytes(chunk)
 
     async def remove(self, job: str, check: Callable[[], None]) -> None:
-        """Delete all that a job left. Raises `Unreachable`, and what `check` raises before each file."""
+        """Delete all results of a job. Raises `Unreachable`, and what `check` raises before each file."""
         for name in await self.names(job):
             check()
             with _reached():
@@ -116,7 +116,7 @@ class Results:
 
 @contextmanager
 def _reached() -> Iterator[None]:
-    """Turn the errors of an object store into ours."""
+    """Turn the errors of an object store into Convoy's."""
     try:
         yield
     except (BaseError, OSError) as problem:
@@ -154,7 +154,7 @@ def _models(job: LiveJob, files: JobFiles) -> list[tuple[str, Path]]:
 def write_rounds(rounds: Iterable[Round], files: JobFiles) -> None:
     """Write the files of `ROUNDS`, one round at a time: a long history does not fit into memory. Raises `StorageFull`.
 
-    They lie in a folder that goes when the results are kept.
+    They are in a folder that is removed when the results are stored.
     """
     try:
         files.drafts.mkdir(exist_ok=True)

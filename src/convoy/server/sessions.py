@@ -1,4 +1,4 @@
-"""The server's face to sites: who connects, what it is for, what a site says, where it goes."""
+"""Connections of sites: admits them, receives their messages, and passes them on."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from convoy.wire.frames import MAX_FIRST
 from convoy.wire.stream import Stream, hear, speak
 from convoy.worker.code import TRACEBACK, told
 
-LAST_WORDS_S: Final = 1.0  # for a site to hear that it is expelled
+LAST_WORDS_S: Final = 1.0  # for a site to receive the reason before it is disconnected
 SPREAD_S: Final = 0.01  # between two sites that are told to renew
 KEEP_S: Final = 60.0  # for a connection's first message, and for a site's next transfer on the same connection
 MAX_CONNECTIONS: Final = 64  # of one site: its main connection, and transfers of a few dozen jobs at the same moment
@@ -51,7 +51,7 @@ PAUSE: Final = 4  # times as long as an offer with a header took: one site's off
 
 @dataclass(frozen=True, slots=True)
 class Budgeted:
-    """What one site may still say."""
+    """The budgets of one site."""
 
     messages: Budget = field(default_factory=lambda: Budget(SITE))
     pings: Budget = field(default_factory=lambda: Budget(PINGS))
@@ -60,7 +60,7 @@ class Budgeted:
 
 @dataclass(frozen=True, slots=True)
 class Sessions:
-    """What the door for sites hands its connections to."""
+    """Handles the connections that the port for sites accepts."""
 
     project: str
     version: str
@@ -76,7 +76,7 @@ class Sessions:
     budgets: dict[SiteName, Budgeted] = field(default_factory=dict)  # over all connections of each
 
     def refused(self, problem: NotAllowed) -> None:
-        """Note a stranger who did not get through the door."""
+        """Record a client that was refused during the handshake."""
         self.audit.note_some("stranger", "join", "", f"refused: {errors.line(problem)}")
 
     async def serve(self, stream: Stream) -> None:
@@ -107,7 +107,7 @@ class Sessions:
                 standing.check()
                 budgets = self.budgets.setdefault(site, Budgeted())
                 await budgets.messages.spend(0, frames=cost)
-                for budget in (budgets.pings, budgets.renewals):  # raises while the site rests
+                for budget in (budgets.pings, budgets.renewals):  # raises while the site is not admitted
                     budget.pay(0, frames=0)
                 cost = TRANSFER
                 work = standing.act(partial(self._begun, standing, stream, opening))
@@ -122,7 +122,7 @@ class Sessions:
                 return
 
     def published(self, new: Federation, signed: bytes) -> None:
-        """There is a newer federation.json: every site gets it, and who has left it is expelled."""
+        """Send a newer federation.json to every site, and disconnect sites that it does not list."""
         self.post(events.SitesListed(frozenset(map(SiteName, new.sites()))))
         for site in list(self.hub.lines):
             self.hub.send(site, pb.Down(federation=pb.Federation(json=signed)))
@@ -130,7 +130,7 @@ class Sessions:
                 self.expel(SiteName(site))
 
     def renew_all(self) -> None:
-        """Let every site get another certificate, a few at a time."""
+        """Have every site renew its certificate, a few at a time."""
         for count, line in enumerate(list(self.hub.lines.values())):
             asyncio.get_running_loop().call_later(count * SPREAD_S, line.send, pb.Down(renew=pb.Renew()))
 
@@ -156,9 +156,9 @@ class Sessions:
         return None
 
     def _begun(self, standing: Standing, stream: Stream, opening: pb.Opening) -> Awaitable[bool]:
-        """Judge what a connection is for; return what is to be done, which returns whether more may follow.
+        """Check the first message of a connection; return what to do, which returns whether to reuse the connection.
 
-        Raises what the site is to be told.
+        Raises the error that the site is told.
         """
         site = SiteName(standing.peer.name)
         match opening.WhichOneof("it"):
@@ -175,7 +175,7 @@ class Sessions:
                 raise RemoteFault("a connection opens with hello, pull, push or artifacts")
 
     async def _session(self, line: Line, standing: Standing, joined: events.SiteJoined) -> bool:
-        """Hold one site's line until either side hangs up."""
+        """Serve one site's main connection until either side closes it."""
         site = SiteName(line.site)
         lease = Lease(line, standing.peer)
         line.send(pb.Down(welcome=self._welcome(site)))
@@ -189,7 +189,7 @@ class Sessions:
                 reading = group.create_task(self._read(line, lease, standing))
                 await speak(line.stream, line.downs, pb.Down(ping=pb.Ping()))
                 reading.cancel()
-        except* ConvoyError as problems:  # it is gone, or talks nonsense: it comes back, and says anew what counts
+        except* ConvoyError as problems:  # it is gone or sent an invalid message; it reconnects and repeats itself
             structlog.get_logger().info("site lost", site=site, reason=errors.line(problems.exceptions[0]))
         finally:
             lease.end()
@@ -199,7 +199,7 @@ class Sessions:
         return False
 
     async def _read(self, line: Line, lease: Lease, standing: Standing) -> None:
-        """Hear a site: each message costs it, and is acted on in the step in which the site is judged once more."""
+        """Handle a site's messages; each costs budget and is handled in one step with a check of the site's rights."""
         budgets = self.budgets.setdefault(SiteName(line.site), Budgeted())
         while (up := await hear(line.stream, pb.Up, budgets.messages)) is not None:
             match up.WhichOneof("it"):
@@ -220,12 +220,12 @@ class Sessions:
         line.hang_up()
 
     def _said(self, line: Line, lease: Lease, standing: Standing, up: pb.Up) -> Awaitable[None] | None:
-        """Act on one message; return what takes longer."""
+        """Handle one message; return a coroutine for work that takes longer."""
         site, kind = SiteName(line.site), up.WhichOneof("it")
         said: Any = getattr(up, kind) if kind else None
         asked = said.answer.question if kind == "offer" else getattr(said, "question", "0.0")
         if hasattr(said, "job") and not are_names(said.job, asked):
-            raise RemoteFault(f"{site} speaks of a job or a task that cannot be", why=f"{kind} of {said.job[:80]!r}")
+            raise RemoteFault(f"{site} names a job or a task with an invalid id", why=f"{kind} of {said.job[:80]!r}")
         match kind:
             case "request":
                 standing.peer, pem = self.registry.renewed(line.site, up.request.pem)
@@ -251,7 +251,7 @@ class Sessions:
             case "stopped":
                 self.post(events.MemberStopped(JobId(up.stopped.job), site))
             case _:
-                raise RemoteFault(f"{site} said something that this server does not know")
+                raise RemoteFault(f"{site} sent a message that this server does not know")
         return None
 
     def _refused(self, site: SiteName, job: JobId, reason: str) -> None:
@@ -275,15 +275,15 @@ class Sessions:
 
 
 def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:
-    """Return what a site says of itself. Raises `RemoteFault` for numbers that are none, and for too many jobs."""
+    """Return what a site reports about itself. Raises `RemoteFault` for invalid numbers and for too many jobs."""
     if not all(math.isfinite(number) and number >= 0 for number in (hello.cpu, hello.gpu)):
         raise RemoteFault(f"{site} offers {hello.cpu:g} cores and {hello.gpu:g} GPUs", why="wanted numbers from 0 up")
     if hello.memory > MAX_MEMORY:
         raise RemoteFault(f"{site} offers {hello.memory} bytes of memory", why=f"{MAX_MEMORY} are the limit")
     if not all(are_names(job) for job in hello.jobs[:MAX_JOBS]):
-        raise RemoteFault(f"{site} says that it holds jobs whose ids cannot be")
+        raise RemoteFault(f"{site} reports jobs with invalid ids")
     if len(hello.jobs) > MAX_JOBS:
-        raise RemoteFault(f"{site} says that it holds {len(hello.jobs)} jobs", why=f"{MAX_JOBS} are the limit")
+        raise RemoteFault(f"{site} reports that it holds {len(hello.jobs)} jobs", why=f"{MAX_JOBS} are the limit")
     capacity = events.Capacity(hello.cpu, hello.memory, hello.gpu)
     missing = {part: told(hello.missing[part]) for part in ISOLATED if part in hello.missing}
     return events.SiteJoined(site, capacity, hello.version[:MAX_VERSION], frozenset(hello.jobs), missing)
@@ -296,5 +296,5 @@ _FAULTS: Mapping[type, pb.Verdict.Fault] = {
 
 
 def verdict(problem: ConvoyError) -> pb.Verdict:
-    """Return what a site is told of a refusal."""
+    """Return the verdict that tells a site why it is refused."""
     return pb.Verdict(fault=_FAULTS.get(type(problem), pb.Verdict.OTHER), reason=str(problem))

@@ -1,4 +1,4 @@
-"""Whether a site may do anything now: judged again for each connection, each message and each certificate."""
+"""Whether a site may act now: checked again for each connection, each message and each certificate."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class Standing:
-    """One connection's site. It keeps what its certificate says, and nothing of what was found when it came."""
+    """The site of one connection. It stores the certificate's content, but no result of an earlier check."""
 
     state: State
     roll: Roll
     peer: Peer
 
     def act(self, effect: Callable[[], T]) -> T:
-        """Judge, then do the effect in the same step: `effect` is a plain function, so nothing comes in between."""
+        """Check, then call `effect` in the same step: it is a plain function, so no await comes in between."""
         self.check()
         return effect()
 
     def check(self) -> None:
-        """Raise `NotAllowed` unless this site may do anything now."""
+        """Raise `NotAllowed` unless this site may act now."""
         site, again = self.peer.name, f"ask for a new invitation: convoy site invite {self.peer.name}"
         known = self.state.sites.get(SiteName(site))
         if known is None or not known.listed:
             fix = "add it to project.yml, then: convoy federation publish"
             raise NotAllowed(f"{site} is not a site of this federation", fix=fix)
         if not known.enabled:
-            raise NotAllowed(f"{site} is disabled", fix=f"an admin may say `convoy site enable {site}`")
+            raise NotAllowed(f"{site} is disabled", fix=f"an admin can run `convoy site enable {site}`")
         self.roll.check_certified(site, self.peer.issued_at)
-        if self.peer.ends_at <= time.time():  # it was good when this connection was made
+        if self.peer.ends_at <= time.time():  # it was valid when this connection was opened
             raise NotAllowed(f"the certificate of {site} has expired", fix=again)

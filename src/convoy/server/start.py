@@ -1,4 +1,4 @@
-"""What a server finds when it starts: its ledger, its jobs, and whether the disk still has what it promised."""
+"""The start of a server: loads the ledger, and checks that the files of its jobs are complete."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from convoy.store.blobs import BlobFolder
 from convoy.store.history import History
 from convoy.store.ledger import Contents, Switched, Undone
 
-NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job.yaml is not read any more
+NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job.yaml is not needed any more
 
 
 def needs_of(spec: str) -> Needs:
-    """Return what the machine must know of a job.yaml (as JSON)."""
+    """Return what the state machine needs from a job.yaml (as JSON)."""
     job = JobSpec.from_json(spec)
     return Needs(
         min_sites=catalog.least_sites(job.with_),
@@ -38,13 +38,13 @@ def needs_of(spec: str) -> Needs:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a start runs into, job by job: an error that one job's records or files bring about is that job's."""
+    """Collects the errors of a start job by job: an error in one job's records or files fails only that job."""
 
     broken: dict[JobId, Exception] = field(default_factory=dict)  # the first of each
 
     @contextmanager
     def job(self, job: JobId) -> Iterator[None]:
-        """Look at one job."""
+        """Check one job."""
         try:
             yield
         except Exception as problem:  # noqa: BLE001 - the supervisor of jobs before there is a machine to end them
@@ -79,7 +79,7 @@ def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs:
     for (job_id, site), asked in contents.after.items():
         state.jobs[job_id].after[site] = asked
     for live in state.jobs.values():
-        live.synced = live.committed  # `tidy` has seen to it
+        live.synced = live.committed  # `tidy` has handled it
     return state
 
 
@@ -89,10 +89,11 @@ def _site(name: SiteName, known: set[str], contents: Contents) -> LiveSite:
 
 
 def undone(contents: Contents, history: History, workspace: Workspace, found: Found) -> list[Undone]:
-    """Return the newest rounds of running jobs whose model the disk has lost or changed: they are to be made again.
+    """Return the newest rounds of running jobs whose model the disk has lost or changed: they must be repeated.
 
-    A committed model is synced while the next round trains on it, and until that is done the sites keep their updates
-    and the model before it stays: so a power cut costs one round at the most, which is folded again from the same bits.
+    A committed model is synced while the next round trains on it, and until then the sites
+    keep their updates, and the previous model stays: a power cut costs at most one round, which is folded again from
+    the same bits.
     """
     lost: list[Undone] = []
     newest = {record.job: record for record in sorted(contents.rounds, key=lambda record: record.round)}
@@ -111,7 +112,7 @@ def undone(contents: Contents, history: History, workspace: Workspace, found: Fo
 
 
 def tidy(state: State, history: History, workspace: Workspace, found: Found) -> None:
-    """Remove what nobody needs: what a killed server had not yet released, had half written or half taken."""
+    """Remove files that nobody needs: those that a killed server did not release or did not complete."""
     there = {path.name: path for path in (workspace.folder / "jobs").iterdir()}
     for name in there.keys() - history.known(there):
         shutil.rmtree(there[name], ignore_errors=True)
@@ -123,7 +124,7 @@ def tidy(state: State, history: History, workspace: Workspace, found: Found) -> 
 
 def _tidy(job: LiveJob, folder: BlobFolder) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
-    if job.last is not None:  # before the model that it was made of goes
+    if job.last is not None:  # before the model from which it was made is removed
         for digest in filter(None, (job.last.model, job.last.state)):
             sync_file(folder.path(digest))
     folder.recover(holders.needed(job), lambda holder, _: holders.stays(job, holder))

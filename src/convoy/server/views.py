@@ -1,4 +1,4 @@
-"""From what the machine knows to what the REST API says."""
+"""Converts the state machine's records to the views of the REST API."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ SHOWN_CAUSE: Final = 4096  # characters of a job's cause, in which each of a tho
 
 
 def job_view(job: LiveJob, problem: str) -> views.JobView:
-    """Return a job in one line; `problem` is what keeps the server from work."""
+    """Return a job in one line; `problem` is why the server does no work, if it does not."""
     record = job.record
-    stands = f"stands still: {problem}" if problem and record.state == "running" else ""
+    stands = f"paused: {problem}" if problem and record.state == "running" else ""
     cause = stands or record.cause or stuck(job) or delayed(job)
     metrics = {} if job.last is None else dict(job.last.metrics)
     waiting = [] if job.over else job.waiting_for
@@ -31,7 +31,7 @@ def job_view(job: LiveJob, problem: str) -> views.JobView:
 
 
 def listed_view(listed: Listed) -> views.JobView:
-    """Return a job that the ledger alone knows, in one line."""
+    """Return an ended job, which only the ledger has, in one line."""
     return _line(listed.job, cause=listed.job.cause, round_=listed.round, metrics=listed.metrics, waiting=[])
 
 
@@ -56,7 +56,7 @@ def _line(record: Job, *, cause: str, round_: int, metrics: dict[str, float], wa
 
 
 def spec_view(text: str) -> dict[str, object]:
-    """Return a job.yaml as it is stored; nothing where that is not readable: the rest of the job is shown."""
+    """Return the stored job.yaml; empty if it cannot be read, so that the rest of the job can be shown."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -67,7 +67,7 @@ def spec_view(text: str) -> dict[str, object]:
 def member_views(
     state: State, members: Iterable[Member], *, over: bool, kept: Mapping[SiteName, Kept]
 ) -> list[views.MemberView]:
-    """Return a job's sites by name; of a running job's each that is not asked now says why."""
+    """Return a job's sites by name; while it runs, each site that is not asked now has the reason."""
     return [
         views.MemberView(
             site=member.site,
@@ -77,7 +77,9 @@ def member_views(
             state_bytes=kept[member.site].size if member.site in kept else 0,
         )
         for member in sorted(members, key=lambda member: member.site)
-        for site in [state.sites.get(member.site) or LiveSite(member.site)]  # of an old job it may have left since
+        for site in [
+            state.sites.get(member.site) or LiveSite(member.site)
+        ]  # a site of an old job may have left the federation since
     ]
 
 
