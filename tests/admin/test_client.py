@@ -141,7 +141,7 @@ async def test_patience_runs_out_on_a_server_that_stays_away(tmp_path, prod):
             job = await convoy.submit(api.job_folder(tmp_path))
             watch = convoy.watch(job.id)
             await anext(watch)
-        with pytest.raises(Unreachable, match="nobody answers at localhost"):
+        with pytest.raises(Unreachable, match="no server answers at localhost"):
             await anext(watch)
         rest.fake.running[job.id].cancel()
 
@@ -233,7 +233,7 @@ async def test_a_certificate_out_of_its_time_points_at_the_clocks(tmp_path, prod
 async def test_nobody_there_is_told_with_what_to_do(tmp_path, prod):
     rest = api.make(tmp_path, prod)
     async with rest.client() as convoy:
-        with pytest.raises(Unreachable, match="nobody answers") as problem:
+        with pytest.raises(Unreachable, match="no server answers") as problem:
             await convoy.status()
         assert "convoy up" in problem.value.fix
 
@@ -295,7 +295,7 @@ def test_an_address_may_leave_out_the_port(tmp_path, prod, server, wanted):
 
 @pytest.mark.parametrize("server", ["fl.org:x", "fl.org:0", "fl.org:70000", ":80"])
 def test_a_wrong_address_is_refused(tmp_path, prod, server):
-    with pytest.raises(BadInput, match="is no address"):
+    with pytest.raises(BadInput, match="is not an address"):
         link.address(server, api.make(tmp_path, prod).kit("root@a.org"))
 
 

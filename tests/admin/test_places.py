@@ -22,7 +22,7 @@ def test_one_holder_has_its_places_and_the_last_ones_are_for_operators():
         with pytest.raises(Refused, match="a has too many requests open"), places.taken("a", operator=False):
             pass
         with places.taken("b", operator=False):
-            with pytest.raises(Unreachable, match="no place for more"), places.taken("c", operator=False):
+            with pytest.raises(Unreachable, match="accepts no more"), places.taken("c", operator=False):
                 pass
             with places.taken("c", operator=True):
                 pass

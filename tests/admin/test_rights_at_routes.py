@@ -221,11 +221,11 @@ async def test_what_is_refused_and_what_the_api_does_by_itself_goes_into_the_aud
     noted = [(actor, action, thing, refusal.split(":")[0]) for actor, action, thing, refusal in rest.fake.noted]
     assert noted == [
         ("admin:lead@a.org", "login", "from:127.0.0.1", ""),
-        ("admin:look@a.org", "logs", f"job:{job}", "look@a.org may not do this"),
-        ("admin:lead@b.org", "stop", "site:site-1", "lead@b.org may not do this"),
+        ("admin:look@a.org", "logs", f"job:{job}", "look@a.org does not have the right to do this"),
+        ("admin:lead@b.org", "stop", "site:site-1", "lead@b.org does not have the right to do this"),
         ("admin:lead@a.org", "submit", "from:127.0.0.1", noted[3][3]),
         ("admin:lead@a.org", "clone", f"job:{job}", ""),
-        ("stranger", "login", "from:127.0.0.1", "this is no login request"),
+        ("stranger", "login", "from:127.0.0.1", "this is not a valid login request"),
     ]
     assert noted[3][3]
 

@@ -154,7 +154,7 @@ async def test_errors_have_three_lines_and_a_code_each(convoy, tmp_path):
     said = await convoy("job", "submit", "tumours", who="look@a.org")
     assert said.code == 2
     assert said.err.splitlines() == [
-        "error: look@a.org may not do this",
+        "error: look@a.org does not have the right to do this",
         "  why: a member has the right 'submit' for nothing",
         "  fix: ask a project_admin",
     ]
@@ -183,7 +183,7 @@ async def test_a_server_that_is_not_there_is_told(tmp_path):
     env = {"CONVOY_KIT": str(rest.prod / "root@a.org")}
     said = await typed("status", cwd=tmp_path, env=env)
     assert said.code == 2
-    assert said.err.startswith(f"error: nobody answers at localhost:{rest.port}")
+    assert said.err.startswith(f"error: no server answers at localhost:{rest.port}")
 
 
 async def test_no_kit_here_is_told(tmp_path):
@@ -229,7 +229,9 @@ async def test_help_is_shown_where_no_command_is_named(tmp_path):
 async def test_help_shows_the_first_line_of_each_command_in_full(tmp_path):
     said = await typed("job", "--help", cwd=tmp_path)
     assert "..." not in said.out.partition("Commands:")[2]
-    assert "List the rounds of a job, a line each; with ROUND, show that one with every site" in " ".join(said.out.split())
+    assert "List the rounds of a job, a line each; with ROUND, show that one with every site" in " ".join(
+        said.out.split()
+    )
 
 
 async def loaded_by(code, cwd):

@@ -41,7 +41,7 @@ class Lost:
     """A right that is there when a call begins, and gone at its effect."""
 
     def act(self, effect):
-        raise NotAllowed(f"{WHO} may not do this")
+        raise NotAllowed(f"{WHO} does not have the right to do this")
 
     check = act
 

@@ -107,7 +107,7 @@ def test_a_site_that_cannot_join_yet_says_so_and_joins_when_the_server_is_there(
     try:
         with overheard(made.nodes["site-1"]) as until:
             until("not enrolled")
-            assert "not enrolled yet: nobody answers at localhost" in readyz(made.nodes["site-1"])[1]
+            assert "not enrolled yet: no server answers at localhost" in readyz(made.nodes["site-1"])[1]
             made.server.start()
             until("registered")
     finally:
@@ -275,9 +275,9 @@ def test_a_role_that_changes_counts_at_once_and_an_older_list_never_again(two):
     signed = kits.who_is_who(project, made.folder, now=time.time())
     with made.session() as session:
         session.publish(signed)
-        with pytest.raises(NotAllowed, match="may not do this"):
+        with pytest.raises(NotAllowed, match="does not have the right to do this"):
             session.enable("site-1", enabled=False)
-        with pytest.raises(Refused, match="is not newer than what is known"):
+        with pytest.raises(Refused, match="is not newer than the current one"):
             session.publish(before)
         changed = signed.replace(b'"member"', b'"lead"')
         with pytest.raises(NotAllowed, match="differs from what the project's root signed"):
@@ -368,7 +368,7 @@ def test_a_hundred_renewals_and_another_root_in_one_job_cost_no_round(tmp_path):
             assert session.status().sites_known == 5
 
 
-def renewed(logs, count, word="the site's certificate is new"):
+def renewed(logs, count, word="the site's certificate was renewed"):
     """Wait until nodes have renewed so often together."""
     with subprocess.Popen(["tail", "-n", "+1", "-f", *map(str, logs)], stdout=subprocess.PIPE, text=True) as reading:
         lines = (line for line in reading.stdout if word in line)

@@ -15,7 +15,7 @@ _HOME = {"Client": "convoy.admin.client", "connect": "convoy.admin.client", "Ses
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name when it is first asked for, so that a server does not load the client."""
+    """Load a public name when it is first used, so that a server does not load the client."""
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOME[name]), name)

@@ -1,4 +1,4 @@
-"""Who is answered at the REST API now: each person and each address has places and turns of their own."""
+"""Admission to the REST API: limits of simultaneous requests and of rates, for each person and each address."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAX_KNOWN: Final = 4096  # people and origins whose requests are counted
 
 
 class Admission:
-    """What every request passes first; its place is kept until its answer is sent, to the end of a stream."""
+    """The first step of every request; its place is held until its answer is sent, to the end of a stream."""
 
     def __init__(self, app: Any, gate: Gate) -> None:
         """Stand in front of an ASGI application."""
@@ -39,7 +39,7 @@ class Admission:
         self._strangers = Places("requests", MAX_STRANGERS, MAX_OF_ORIGIN, 0), Budgets(STRANGER, MAX_KNOWN)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request when it is its turn; refuse it where there is no place, and hang up on who goes on."""
+        """Answer a request when there is a place for it; refuse it otherwise, and disconnect clients that continue."""
         person, caller = self._who(scope), scope["state"]["caller"]
         places, budgets = self._strangers if person is None else self._people
         where = origin(scope["client"][0]) if scope["client"] else ""
@@ -61,7 +61,7 @@ class Admission:
             await self._app(scope, receive, send)
 
     def _who(self, scope: Any) -> Person | None:
-        """Return who has logged in, None for a stranger."""
+        """Return the person who has logged in, else None."""
         try:
             return self._gate.who(self._gate.bearer(Headers(scope=scope).get("authorization", "")))
         except NotAllowed:

@@ -1,4 +1,4 @@
-"""The REST API as an ASGI application: the gate and the rights in front of each route, errors as JSON behind."""
+"""The REST API as an ASGI application: it checks login and rights before each route, and returns errors as JSON."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _endpoint(services: Services, route: Route) -> Callable[[Request], Awaitable
         try:
             grant.check()
             answer = await route.handler(Call(services, grant, request, bearer))
-            if route.method == "GET":  # what is read leaves now
+            if route.method == "GET":  # for a GET, sending the answer is the effect
                 grant.check()
         except ConvoyError as problem:
             if route.audited or isinstance(problem, NotAllowed):
@@ -87,7 +87,7 @@ def _endpoint(services: Services, route: Route) -> Callable[[Request], Awaitable
 async def _owner(services: Services, person: Person, request: Request) -> Owner:
     """Return who submitted the job that the path names, and their organisation then: neither ever changes.
 
-    That there is no such job is said only to those who have the right over somebody's jobs.
+    Only people who have the right over other people's jobs learn that a job does not exist.
     """
     job = request.path_params.get("job")
     if job is None or person is NOBODY:
@@ -105,7 +105,7 @@ def _granted(
     request: Request,
     owner: Owner,
 ) -> Granted:
-    """Return the right of whoever asks over what the route names; `owner` is that of the job in its path."""
+    """Return the caller's grant for what the route names; `owner` is that of the job in its path."""
 
     def who() -> Person:
         return NOBODY if bearer is None else services.gate.who(bearer)
@@ -139,7 +139,7 @@ def _demand(
         how_far = rights.reach(person.role, right)
         meant = {"own": "only for their own jobs", "org": "only within their organisation"}.get(how_far, "for nothing")
         raise NotAllowed(
-            f"{person.name} may not do this",
+            f"{person.name} does not have the right to do this",
             why=f"{'an' if person.role.startswith('o') else 'a'} {person.role} has the right {right!r} {meant}",
             fix="ask a project_admin",
         )

@@ -1,4 +1,4 @@
-"""The client's border: what the other side said, parsed into its type; anything else is a `RemoteFault`."""
+"""The client's parser of answers: each becomes its type; anything else is a `RemoteFault`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 from convoy.errors import RemoteFault
 from convoy.spec.plain import one_line
 
-if TYPE_CHECKING:  # pydantic costs as much as a whole submit: what a submit needs is read without it
+if TYPE_CHECKING:  # loading pydantic takes as long as a whole submit: what a submit needs is parsed without it
     from convoy.admin.views import View
 
     V = TypeVar("V", bound=View)
@@ -18,8 +18,10 @@ MAX_SHOWN: Final = 80  # characters that are shown of a value that is wrong
 MAX_NUMBER: Final = 2**53 - 1  # the largest that every reader of JSON holds exactly
 JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
 WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-SECRET: Final = re.compile(r"[A-Za-z0-9_.~+/=-]{1,512}")  # a nonce that is signed, a bearer that goes into a header
-PEM: Final = re.compile(r"[A-Za-z0-9+/= \r\n-]{1,65536}")  # certificates and requests, with what stands between them
+SECRET: Final = re.compile(
+    r"[A-Za-z0-9_.~+/=-]{1,512}"
+)  # a nonce that is signed, a bearer token that is sent in a header
+PEM: Final = re.compile(r"[A-Za-z0-9+/= \r\n-]{1,65536}")  # PEM: certificates and requests, and the text between them
 
 
 def one(kind: type[V], said: object) -> V:
@@ -37,7 +39,7 @@ def one(kind: type[V], said: object) -> V:
 def each(kind: type[V], said: object) -> list[V]:
     """Return the views that a JSON list describes."""
     if not isinstance(said, list):
-        _refuse(kind.__name__.removesuffix("View"), said, "a list is wanted")
+        _refuse(kind.__name__.removesuffix("View"), said, "wanted a list")
     return [one(kind, item) for item in said]
 
 
@@ -47,7 +49,7 @@ def line(kind: type[V], data: bytes) -> V:
 
 
 def parsed(data: bytes) -> Any:
-    """Return what JSON says; `None` for anything else."""
+    """Return the value of a JSON text; `None` for anything else."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -55,18 +57,18 @@ def parsed(data: bytes) -> Any:
 
 
 def text(said: object, key: str, form: re.Pattern[str]) -> str:
-    """Return a text of this form out of a JSON object."""
+    """Return a text of this form from a JSON object."""
     value = _of(said, key)
     if not isinstance(value, str) or not form.fullmatch(value):
-        _refuse(key, value, "it does not have the form that is wanted")
+        _refuse(key, value, "it does not have the form that is required")
     return value
 
 
 def number(said: object, key: str) -> int:
-    """Return a whole number from 0 up out of a JSON object."""
+    """Return a whole number from 0 up from a JSON object."""
     value = _of(said, key)
     if type(value) is not int or not 0 <= value <= MAX_NUMBER:
-        _refuse(key, value, "a whole number from 0 up is wanted")
+        _refuse(key, value, "wanted a whole number from 0 up")
     return value
 
 
@@ -84,7 +86,7 @@ def _refuse(where: str, value: object, wanted: str) -> NoReturn:
     shown = one_line(repr(value))
     shown = shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}…"
     raise RemoteFault(
-        f"the server's answer is not one: {where} is {shown}",
+        f"the server's answer is not valid: {where} is {shown}",
         why=one_line(wanted),
         fix="compare its version with `convoy --version`; if they are the same, do not trust this server",
     )

@@ -28,7 +28,7 @@ FIRST_S: Final = 5.0  # how long a first login waits for a server that does not 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A job as the server took it."""
+    """A job as the server accepted it."""
 
     id: str
     name: str
@@ -36,7 +36,7 @@ class Sent:
 
 @dataclass(slots=True)
 class Client:
-    """One person at one server; `connect` makes one. Logs in when needed, and again when the bearer is over."""
+    """One person at one server; `connect` makes one. Logs in when needed, and again when the bearer token expires."""
 
     name: str
     project: str
@@ -82,12 +82,12 @@ class Client:
         )
 
     async def send(self, bundle: bytes) -> Sent:
-        """Submit a signed bundle; sending it again is the same job, so a broken connection is tried again."""
+        """Submit a signed bundle; sending it again is the same job, so it is repeated after a broken connection."""
         said = await self._ask("POST", "/jobs", content=bundle, again=True)
         return Sent(border.text(said, "id", border.JOB_ID), border.text(said, "name", border.WORD))
 
     async def jobs(self, *, begins: str = "", count: int = 0) -> list[views.JobView]:
-        """Return the jobs, newest first: those whose name or id begins so, at most `count` unless that is 0."""
+        """Return the jobs, newest first: those whose name or id begins with `begins`, at most `count` (0: all)."""
         return await pages.jobs(self._ask, begins, count)
 
     async def find(self, text: str) -> str:
@@ -98,7 +98,7 @@ class Client:
         return meant.job(text, found or await self.jobs(count=meant.SHOWN))
 
     def rounds(self, job: str, *, after: int = -1) -> AsyncGenerator[views.RoundView, None]:
-        """Yield the rounds of a job after a number, each with some of its sites; they are asked for page by page."""
+        """Yield the rounds of a job after a number, each with at most 100 of its sites, page by page."""
         return pages.rounds(self._ask, job, after)
 
     async def round(self, job: str, number: int) -> views.RoundView:
@@ -118,49 +118,49 @@ class Client:
         return detail
 
     def watch(self, job: str, *, after: int = -1) -> AsyncGenerator[views.Progress, None]:
-        """Yield the job at once and after each change until it has ended; each round once, over broken connections.
+        """Yield the job at once and after each change until it has ended; each round once, also after a break.
 
-        Of the rounds those after a number.
+        `after`: only rounds after this number.
         """
         return following.watch(self._open, job, after, self.patience_s)
 
     def logs(self, job: str, *, site: str | None = None, follow: bool = False) -> AsyncGenerator[views.LogLine, None]:
-        """Yield the job's log lines; with `follow` until it has ended, each line once, over broken connections."""
+        """Yield the job's log lines; with `follow` until it has ended, each line once, also after a break."""
         return following.logs(self._open, job, site=site, live=follow, patience_s=self.patience_s)
 
     async def abort(self, job: str) -> views.JobView:
-        """End a job; returns when nothing of it runs any more."""
+        """End a job; return when all its processes have ended."""
         from convoy.admin import views
 
         return border.one(views.JobView, await self._ask("POST", _path("jobs", job, "abort")))
 
     async def delete(self, job: str) -> None:
-        """Forget an ended job and its results."""
+        """Delete an ended job and its results."""
         await self._ask("DELETE", _path("jobs", job))
 
     async def bundle(self, job: str) -> Bundle:
-        """Return a job's bundle as its submitter signed it: of this id, with whoever submitted it by the record."""
+        """Return a job's bundle as its submitter signed it, checked against the id and the submitter of the job."""
         from convoy.trust import bundle
 
         record = (await self.job(job)).job
         async with self._open("GET", _path("jobs", job, "bundle")) as chunks:
             data = b"".join([chunk async for chunk in link.limited(chunks, bundle.MAX_BYTES)])
-        then = record.submitted_at  # its signature may have expired since: it counted when the server took it
+        then = record.submitted_at  # its signature may have expired since the server accepted it
         found = bundle.verify(data, root_pem=self.root_pem, project=self.project, now=then)
         border.same("the bundle", found.id, job)  # an id is the digest of the signed list of files
         border.same("the bundle's submitter", found.submitter, record.submitter)
         return found
 
     async def resubmit(self, found: Bundle) -> Sent:
-        """Submit a bundle's files once more, signed by oneself, as a new job; look at them before you sign."""
+        """Submit a bundle's files as a new job, signed by this person; check the files first."""
         return await self.send(await asyncio.to_thread(self._signed, found.files))
 
     async def clone(self, job: str) -> Sent:
-        """Submit the files of the job of this id once more, signed by oneself, as a new job."""
+        """Submit the files of the job with this id as a new job, signed by this person."""
         return await self.resubmit(await self.bundle(job))
 
     async def fetch(self, job: str, folder: Path | str) -> list[Path]:
-        """Write the results of a job into a folder; goes on where it broke off, each file whole or not at all."""
+        """Write the results of a job into a folder; continue an interrupted download. No file is ever incomplete."""
         from convoy.admin.download import fetch
 
         return await fetch(self._open, await self.job(job), Path(folder), Patience(self.patience_s))
@@ -168,13 +168,13 @@ class Client:
     # the federation
 
     async def me(self) -> views.PersonView:
-        """Return who one is, as the server knows it."""
+        """Return the name, organisation and role of this person."""
         from convoy.admin import views
 
         return border.one(views.PersonView, await self._ask("GET", "/me"))
 
     async def status(self) -> views.ServerView:
-        """Return the server in one look."""
+        """Return the state of the server."""
         from convoy.admin import views
 
         return border.one(views.ServerView, await self._ask("GET", "/status"))
@@ -196,7 +196,7 @@ class Client:
         return await self._site("GET", site)
 
     async def enable(self, site: str, *, enabled: bool = True) -> views.SiteView:
-        """Let a site take part, or not."""
+        """Enable or disable a site."""
         return await self._site("POST", site, "enable" if enabled else "disable")
 
     async def leave(self, target: str, *, restart: bool) -> None:
@@ -205,7 +205,7 @@ class Client:
         await self._ask("POST", _path(*place, "restart" if restart else "stop"))
 
     async def revoke(self, site: str) -> views.SiteView:
-        """Let nothing count that a site was certified for so far."""
+        """Revoke all certificates of a site that were issued so far."""
         return await self._site("POST", site, "revoke")
 
     async def _site(self, method: str, site: str, *verb: str) -> views.SiteView:
@@ -216,26 +216,26 @@ class Client:
         return found
 
     async def revoke_admin(self, name: str) -> None:
-        """Let nobody log in with what a person was certified for so far."""
+        """Revoke all certificates of a person that were issued so far."""
         await self._ask("POST", _path("admins", name, "revoke"))
 
     # who is who
 
     async def ask_for_authority(self) -> str:
-        """Return the request (PEM) for another issuing authority, of which the server keeps the key."""
+        """Return the request (PEM) for a new issuing authority; the server keeps the key."""
         return border.text(await self._ask("POST", "/authority/request"), "request", border.PEM)
 
     async def give_authority(self, certificate: str) -> None:
-        """Give the server the certificate (PEM) that it has asked for."""
+        """Give the server the certificate (PEM) of its new issuing authority."""
         await self._ask("POST", "/authority", content=json.dumps({"certificate": certificate}).encode())
 
     async def renew(self, request: str) -> str:
-        """Return the certificate (PEM) for another key of this person, which a request (PEM) proves."""
+        """Return the certificate (PEM) for a new key of this person; `request` (PEM) proves the key."""
         said = await self._ask("POST", "/renew", content=json.dumps({"request": request}).encode())
         return border.text(said, "certificate", border.PEM)
 
     async def invite(self, token_hash: str, kind: str, name: str, expires_at: float) -> None:
-        """Let a join token be used, of which the server gets the hash."""
+        """Register a join token; the server gets only its hash."""
         ask = {"hash": token_hash, "kind": kind, "name": name, "expires_at": expires_at}
         await self._ask("POST", "/invites", content=json.dumps(ask).encode())
 
@@ -247,7 +247,7 @@ class Client:
 
     async def audit(self, since: int = 0) -> AsyncGenerator[trail.Entry, None]:
         """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
-        await self.me()  # a login that is over is renewed here
+        await self.me()  # an expired login is renewed here
         async with self._open("GET", f"/audit?since={since}") as chunks:
             async for line in link.lines(chunks):
                 yield trail.read(line, where="what the server sent")
@@ -255,7 +255,7 @@ class Client:
     # logging in, asking
 
     async def log_in(self) -> None:
-        """Prove the key of the kit and keep the bearer; does nothing while there is one."""
+        """Log in with the key of the kit and keep the bearer token; does nothing while there is one."""
         async with self._login:
             if self._bearer:
                 return
@@ -278,7 +278,7 @@ class Client:
         await self._renew_in_time()
 
     async def _hear_news(self, number: int) -> None:
-        """Keep a newer federation.json: the roots in it may be others."""
+        """Store a newer federation.json, which may list other roots."""
         from convoy.trust import federation, roll
 
         if number > roll.known(self.kit):
@@ -288,8 +288,8 @@ class Client:
             self.root_pem = self.kit.root_file.read_bytes()
 
     async def _renew_in_time(self) -> None:
-        """Get another certificate once this one has lived half its life, while it is still good for that."""
-        from convoy.admin import joining  # cryptography comes with the login, not before
+        """Renew the certificate after half of its lifetime, while it is still valid."""
+        from convoy.admin import joining  # cryptography is loaded at the login, not before
 
         if joining.is_due(self.cert_pem, self.root_pem, now=time.time()):
             await joining.renew(self.kit, self.renew)
@@ -313,7 +313,7 @@ class Client:
             raise
 
     async def _ask(self, method: str, path: str, *, content: bytes | None = None, again: bool = False) -> Any:
-        """Return the JSON of an answer; asks again once after a lost login or, where it is safe, a broken line."""
+        """Return the JSON of an answer; repeats once after a lost login or, where it is safe, a lost connection."""
         patience_s = 10 * link.READ_S if path.endswith("/abort") or content else link.READ_S
         for attempt in (1, 2):
             await self.log_in()
@@ -329,7 +329,7 @@ class Client:
             except link.Broken:
                 if attempt == 2 or not (again or method == "GET"):
                     raise
-        raise AssertionError("two attempts end in an answer or an error")
+        raise AssertionError("both attempts ended without an answer or an error")
 
 
 def _path(*parts: str) -> str:
@@ -341,10 +341,10 @@ async def connect(kit: Kit | Path | str, *, server: str = "", patience_s: float 
     """Give a client for an admin's kit; `server` is HOST or HOST:PORT where it is not what the kit says."""
     found = kit if isinstance(kit, Kit) else read_kit(Path(kit))
     if found.kind != "admin":
-        raise NotAllowed(f"{found.root} is the kit of a {found.kind}", why="people use an admin's kit")
+        raise NotAllowed(f"{found.root} is the kit of a {found.kind}", why="use an admin's kit")
     host, port = link.address(server, found)
     if not found.enrolled:
-        from convoy.admin import joining  # cryptography comes with a first start, or with the login
+        from convoy.admin import joining  # cryptography is loaded for a first start or a login
 
         await joining.enrol(found, server=server, patience_s=min(patience_s, FIRST_S))
     root_pem = found.root_file.read_bytes()

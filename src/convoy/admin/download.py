@@ -1,4 +1,4 @@
-"""Fetching a job's results: resumable, each file whole or not at all."""
+"""Downloads a job's results: resumable, and no file is ever incomplete."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 MAX_FILES: Final = 20_000  # of a job's results: a log for each site, and a few more
-OWNER: Final = ".convoy-job"  # says whose results a folder holds
+OWNER: Final = ".convoy-job"  # names the job whose results a folder holds
 
 
 class Open(Protocol):
-    """How the client asks for bytes."""
+    """The client's method to get bytes."""
 
     def __call__(self, method: str, path: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give the chunks of the answer."""
@@ -31,7 +31,7 @@ class Open(Protocol):
 
 
 async def fetch(ask: Open, detail: views.JobDetail, folder: Path, patience: Patience) -> list[Path]:
-    """Return the files of a job's results in `folder`; what is there already is not asked for again.
+    """Return the files of a job's results in `folder`; files that are complete are not requested again.
 
     Raises `NotFound` for a job without results, `BadInput` for a folder that holds another job's.
     """
@@ -59,7 +59,7 @@ async def fetch(ask: Open, detail: views.JobDetail, folder: Path, patience: Pati
 
 
 def _claim(folder: Path, job: str) -> None:
-    """Keep the folder for this job's results. Raises `BadInput` if it holds another's."""
+    """Mark the folder for this job's results. Raises `BadInput` if it holds another's."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / OWNER
     there = mark.read_text().strip() if mark.exists() else ""
@@ -71,7 +71,7 @@ def _claim(folder: Path, job: str) -> None:
 
 
 async def _fetch(ask: Open, path: str, file: Path, patience: Patience) -> None:
-    """Bring a file here, from where an earlier attempt broke off."""
+    """Download a file, from where an earlier attempt was interrupted."""
     part = file.with_name(f".{file.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("ab") as out:
@@ -91,5 +91,7 @@ async def _fetch(ask: Open, path: str, file: Path, patience: Patience) -> None:
 
 def _disk(problem: OSError, folder: Path) -> ConvoyError:
     if problem.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFull(f"no room in {folder}", why=str(problem), fix="make room and fetch again: it goes on there")
+        return StorageFull(
+            f"no room in {folder}", why=str(problem), fix="free some space and fetch again: the download continues"
+        )
     return BadInput(f"{folder} cannot be written", why=str(problem), fix="choose another folder with -o")

@@ -1,8 +1,8 @@
-"""The waiting of the REST API: who has not yet said what it wants waits here, for a while, in a bounded number.
+"""Connections to the REST API before their request is complete: bounded in number and in time.
 
-uvicorn gives a connection all the time in the world for its first request, and asyncio a minute for its handshake: a
-few hundred strangers who say nothing would keep everybody out. Here the longest wait goes when there are too many,
-and who has logged in does not wait among strangers.
+uvicorn has no time limit for a connection's first request, and asyncio allows a minute for the handshake: a few hundred
+silent clients would keep everybody out. Here the oldest waiting connection is closed when there are too many, and
+people who have logged in do not wait among unauthenticated clients.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ WAITING: Final = 512  # handshakes and incomplete requests, at most seven eighth
 
 
 class Caller(H11Protocol):
-    """One connection: it waits until a whole request has come, and again after the answer."""
+    """One connection: it waits until a request is complete, and again after the answer."""
 
     def __init__(self, waiting: Waiting, server: uvicorn.Server) -> None:
-        """Wait on this waiting for whatever the server serves."""
+        """Keep the list of waiting connections that this one joins."""
         super().__init__(server.config, server.server_state, app_state={"caller": self})
         self._waiting = waiting
         self._known = False  # the request that is being answered is of somebody who has logged in
@@ -38,16 +38,16 @@ class Caller(H11Protocol):
         self._wait()
 
     def known(self) -> None:
-        """The request is of somebody who has logged in: it waits among strangers no more."""
+        """The request is from a person who has logged in: leave the list of unauthenticated clients."""
         self._known = True
         self._waiting.leave(self)
 
     def cut(self) -> None:
-        """Hang up at once."""
+        """Close the connection at once."""
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; go on waiting if they are not the whole request."""
+        """Receive bytes; continue to wait if the request is not complete."""
         super().data_received(data)
         self._wait()
 
@@ -58,7 +58,7 @@ class Caller(H11Protocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         super().connection_lost(exc)
         self._waiting.leave(self)
         self._forgive()
@@ -81,7 +81,7 @@ class Caller(H11Protocol):
 
 
 class Entrance(Reception):
-    """The door for people: every connection shakes hands in a task of its own, then speaks HTTP."""
+    """The port for people: every connection does its handshake in a task of its own, then uses HTTP."""
 
     def __init__(self, server: uvicorn.Server, sock: socket.socket) -> None:
         """Take the socket over; `server` keeps the connections, and does not listen itself."""
@@ -90,7 +90,7 @@ class Entrance(Reception):
 
     async def _welcome(self, sock: socket.socket) -> None:
         loop, context = asyncio.get_running_loop(), self._server.config.ssl
-        with suppress(OSError, TimeoutError):  # it hung up, is too slow, or speaks no TLS: we owe it nothing
+        with suppress(OSError, TimeoutError):  # it disconnected, is too slow, or does not use TLS: no answer is needed
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else each answer waits 40 ms for an ACK
             async with asyncio.timeout(HANDSHAKE_S):
                 await loop.connect_accepted_socket(self._caller, sock, ssl=context)

@@ -1,4 +1,4 @@
-"""Errors on their way through HTTP: the same class, the same three lines, at both ends."""
+"""Errors over HTTP: the client raises the same class with the same three lines as the server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from convoy import errors
 
 
 class LoginNeeded(errors.NotAllowed):
-    """The bearer is missing, unknown or over; a client logs in again and repeats."""
+    """The bearer token is missing, unknown or expired; a client logs in again and repeats the request."""
 
 
 STATUS: Final[Mapping[type[errors.ConvoyError], int]] = {
@@ -37,7 +37,7 @@ def status_of(problem: errors.ConvoyError) -> int:
 
 
 def to_json(problem: errors.ConvoyError) -> dict[str, str | int]:
-    """Return the error as JSON says it: its kind, its three lines, where, and the exit code."""
+    """Return the error as JSON: its kind, its three lines, where, and the exit code."""
     where = problem.where if isinstance(problem, errors.BadInput) else ""
     what = problem.what.removeprefix(f"{where}: ") if where else problem.what
     kind = next(kind for kind in type(problem).__mro__ if kind in STATUS).__name__
@@ -52,7 +52,7 @@ def to_json(problem: errors.ConvoyError) -> dict[str, str | int]:
 
 
 def from_json(said: object, status: int) -> errors.ConvoyError:
-    """Return the error that a server described; whatever else it said, and a bug there, becomes a `RemoteFault`."""
+    """Return the error that a server described; anything else, and a bug there, becomes a `RemoteFault`."""
     kind = said.get("kind") if isinstance(said, dict) else None
     if not isinstance(said, dict) or not isinstance(kind, str) or kind not in _BY_NAME:
         return errors.RemoteFault(
@@ -63,7 +63,7 @@ def from_json(said: object, status: int) -> errors.ConvoyError:
     made = _BY_NAME[kind]
     if made is errors.BadInput:
         return errors.BadInput(text["what"], why=text["why"], fix=text["fix"], where=text["where"])
-    made = errors.RemoteFault if made in (errors.Bug, errors.ConvoyError) else made  # `Bug` is one of ours, here
+    made = errors.RemoteFault if made in (errors.Bug, errors.ConvoyError) else made  # `Bug` means a bug on this side
     return made(text["what"], why=text["why"], fix=text["fix"])
 
 

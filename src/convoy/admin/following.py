@@ -1,4 +1,4 @@
-"""Streams of a job that go on over broken connections: each round and each line of its log once."""
+"""Streams of a job that continue after broken connections: each round and each line of its log once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Open(Protocol):
-    """How the client asks for bytes."""
+    """The client's method to get bytes."""
 
     def __call__(self, method: str, path: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give the chunks of the answer."""
@@ -68,9 +68,9 @@ async def logs(
 async def _persistent(
     ask: Open, path: Callable[[], str], patience_s: float, *, to_the_end: bool = False
 ) -> AsyncGenerator[bytes | None, None]:
-    """Yield a stream's lines, and None whenever it begins anew after a break, from what `path` says then.
+    """Yield a stream's lines, and None whenever it starts again after a break, from the `path` of that time.
 
-    A stream that ends is over with `to_the_end`; without, it was cut and begins anew.
+    With `to_the_end`, the end of the stream ends this; without, the stream was interrupted and starts again.
     """
     patience = Patience(patience_s)
     while True:
@@ -82,7 +82,7 @@ async def _persistent(
                     yield line
             if to_the_end:
                 return
-            await patience.wait(link.Broken("the server cut the stream"))
+            await patience.wait(link.Broken("the server ended the stream early"))
         except LoginNeeded as problem:
             await patience.wait(Unreachable(problem.what, why=problem.why, fix=problem.fix))
         except Unreachable as problem:

@@ -1,4 +1,4 @@
-"""The gate of the REST API: single-use nonces, proof of a key, short-lived bearers."""
+"""Logins of the REST API: single-use nonces, proof of a key, short-lived bearer tokens."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Bearer:
 
 @dataclass(slots=True)
 class Gate:
-    """Says who asks. Keeps the hashes of bearers and the nonces used in the last minute; nothing for strangers."""
+    """Identifies callers. Stores the hashes of bearer tokens and recently used nonces; nothing for unknown callers."""
 
     roll: Roll
     clock: Callable[[], float] = time.monotonic
@@ -48,7 +48,7 @@ class Gate:
     _bearers: dict[bytes, Bearer] = field(default_factory=dict)
 
     def nonce(self) -> str:
-        """Return a nonce good for one login within a minute; it holds its own end and proof, so keeping it is free."""
+        """Return a nonce for one login within a minute; it contains its expiry and a proof, so nothing is stored."""
         body = secrets.token_bytes(16) + struct.pack("<d", self.clock() + NONCE_S)
         return base64.urlsafe_b64encode(body + self._sealed(body)).decode()
 
@@ -59,7 +59,7 @@ class Gate:
         self._used = {old: end for old, end in self._used.items() if end > now}
         if ends_at <= now or nonce in self._used:
             raise NotAllowed(
-                "this login came too late or twice", why="a nonce is good once, for 60 s", fix="log in again"
+                "this login came too late or twice", why="a nonce is valid once, for 60 s", fix="log in again"
             )
         answer = {"certificate": certificate, "signature": signature}
         project = self.roll.now.project
@@ -77,12 +77,12 @@ class Gate:
         bearer = self._bearers.get(_hash(token.strip())) if scheme.lower() == "bearer" else None
         if bearer is None or bearer.ends_at <= self.clock():
             raise LoginNeeded(
-                "you are not logged in", why="the bearer is missing, unknown or expired", fix="log in again"
+                "you are not logged in", why="the bearer token is missing, unknown or expired", fix="log in again"
             )
         return bearer
 
     def who(self, bearer: Bearer) -> Person:
-        """Return whose bearer this is, as of now. What it opened may outlive it, but not a logout or a revocation.
+        """Return the person of a bearer token. A stream may outlive its token, but not a logout or a revocation.
 
         Raises `LoginNeeded`, `NotAllowed`.
         """
@@ -92,7 +92,7 @@ class Gate:
         return self._person(bearer.person)
 
     def log_out(self, bearer: Bearer) -> None:
-        """End a bearer."""
+        """Invalidate a bearer token."""
         bearer.logged_out = True
         self._bearers.pop(bearer.digest, None)
 

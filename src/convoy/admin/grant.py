@@ -1,4 +1,4 @@
-"""What a person may do now, judged again in the same step as each effect."""
+"""What a person may do now, checked again in the same step as each effect."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """Implements `port.Grant`: the judgement of one request. It never keeps what it found.
+    """Implements `port.Grant`: the rights of one request. It never stores the result of a check.
 
-    `judge` returns the person as `federation.json` has them now, or raises why they may not go on; `rights` says
-    whether they have another right over the same thing now; `note` hears of each effect, and of who had it.
+    `judge` returns the person as `federation.json` has them now, or raises why they may not continue; `rights` says
+    whether they have another right over the same thing now; `note` is called for each effect with its person.
     """
 
     judge: Callable[[], Person]
@@ -25,14 +25,14 @@ class Granted:
     note: Callable[[Person], None] = lambda _: None
 
     def act(self, effect: Callable[[Person], T]) -> T:
-        """Judge, then do the effect in the same step: `effect` is a plain function, so nothing comes in between."""
+        """Check, then call `effect` in the same step: it is a plain function, so no await comes in between."""
         person = self.judge()
         done = effect(person)
         self.note(person)
         return done
 
     def check(self) -> None:
-        """Raise `NotAllowed` once the right is gone."""
+        """Raise `NotAllowed` once the right is lost."""
         self.judge()
 
     def may(self, right: Right) -> bool:

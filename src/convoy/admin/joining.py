@@ -1,4 +1,4 @@
-"""How a participant gets its certificate: it makes a key, and a join token, a bearer or the root vouches for it."""
+"""How a participant gets its certificate: it makes a key, and uses a join token, a login or the root key."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LONGEST_S: Final = 0.5  # between two attempts: a first start is often that of a
 async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: float = PATIENCE_S) -> None:
     """Get a kit's certificate for a join token: the one given, or the kit's own.
 
-    Raises `NotAllowed` for a token that is no good any more, `Unreachable` when the patience is over.
+    Raises `NotAllowed` for a token that is not valid any more, `Unreachable` when the patience has run out.
     """
     text = enrolment.read_token(token or kit.token_file.read_text())
     key = pending(kit)
@@ -33,21 +33,21 @@ async def enrol(kit: Kit, *, server: str = "", token: str = "", patience_s: floa
 
 
 async def renew(kit: Kit, certified: Callable[[str], Awaitable[str]]) -> None:
-    """Get a certificate for another key of a kit; `certified` returns the certificate that answers a request."""
+    """Get a certificate for a new key of a kit; `certified` returns the certificate for a request."""
     key = pending(kit)
     take(kit, key, await certified(enrolment.request(key).decode()))
 
 
 def renew_here(kit: Kit, root: authority.Authority) -> None:
-    """Certify another key with the root itself, by whoever has it."""
+    """Certify a new key with the root key, on the machine that has it."""
     key = pending(kit)
     take(kit, key, root.certify(kit.kind, kit.name, key.public_key(), now=time.time()).decode())
 
 
 def is_due(cert_pem: bytes, root_pem: bytes, *, now: float) -> bool:
-    """Return whether a certificate has lived half its life, or is not of the root that signs now.
+    """Return whether half of a certificate's lifetime is over, or its root is not the one that signs now.
 
-    One that a root itself signed stays as it is.
+    A certificate that a root itself signed is not renewed.
     """
     cert, *issuing = authority.read_chain(cert_pem)
     if not issuing:
@@ -69,7 +69,7 @@ def pending(kit: Kit) -> keys.PrivateKey:
 
 
 def take(kit: Kit, key: keys.PrivateKey, certificate: str) -> None:
-    """Keep a key and its certificate. Raises `RemoteFault` for a certificate that is not ours."""
+    """Keep a key and its certificate. Raises `RemoteFault` for a certificate of another key or name."""
     pem = certificate.encode()
     wanted = peers.Identity(kit.project, kit.kind, kit.name)
     who = peers.identity_of(pem, kit.root_file.read_bytes(), now=time.time(), name="the new certificate")

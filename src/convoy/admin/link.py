@@ -1,4 +1,4 @@
-"""The client's line to a server: HTTP over TLS 1.3 that trusts one root; foreign errors become ours here."""
+"""The client's connection to a server: HTTP over TLS 1.3 that trusts one root; it converts errors to Convoy's."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from convoy.wire.proxy import proxy_for
 CONNECT_S: Final = 10.0  # from nothing to TLS, over the slowest link
 READ_S: Final = 45.0  # three intervals of an idle stream's keep-alive lines
 MAX_ANSWER: Final = 64 << 20  # bytes of an answer that is read as a whole: the largest bundle
-V1: Final = "/api/v1"  # where the paths of every request begin
+V1: Final = "/api/v1"  # the prefix of every path
 MAX_LINE: Final = 16 << 20  # bytes of one line of a stream: a job of a thousand sites and rounds
 
 
 class Broken(Unreachable):
-    """The connection broke after it had stood: worth trying again."""
+    """The connection broke after it was established: try again."""
 
 
 @dataclass(slots=True)
@@ -108,8 +108,8 @@ class Link:
                 fix="check the address and the firewall in between",
             ) from problem
         except httpcore.TimeoutException as problem:
-            raise Broken(f"{self.name} fell silent", why=f"for {patience_s:.0f} s") from problem
-        except ssl.SSLError as problem:  # said after the handshake: TLS 1.3 asks for certificates late
+            raise Broken(f"{self.name} stopped answering", why=f"for {patience_s:.0f} s") from problem
+        except ssl.SSLError as problem:  # raised after the handshake: TLS 1.3 asks for certificates late
             raise NotAllowed(
                 f"{self.name} asks for a certificate in the connection",
                 why=f"as the server's port for sites does ({problem.reason})",
@@ -128,7 +128,7 @@ class Link:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             return Unreachable(
-                f"nobody answers at {self.name}",
+                f"no server answers at {self.name}",
                 why=str(problem),
                 fix="start the server (`convoy up` on this machine), or name another with --server HOST:PORT",
             )
@@ -142,7 +142,7 @@ class Link:
             f"{self.name} is not the server of your kit",
             why=cause.verify_message,
             fix="use the kit of that server's project, and a host name that its certificate lists; if the project has "
-            "another root by now: ask for a new kit (convoy kit invite NAME)",
+            "a new root by now: ask for a new kit (convoy kit invite NAME)",
         )
 
 
@@ -185,7 +185,7 @@ def address(server: str, kit: Kit) -> tuple[str, int]:
     if not colon or (":" in host and not host.startswith("[")):  # a bare name, or a bare IPv6 address
         return server.strip("[]"), kit.admin_port
     if not port.isdecimal() or not 1 <= int(port) <= 65535 or not host:
-        raise BadInput(f"{server!r} is no address", why="wanted HOST or HOST:PORT, such as localhost:8003")
+        raise BadInput(f"{server!r} is not an address", why="wanted HOST or HOST:PORT, such as localhost:8003")
     if int(port) == kit.fed_port:
         raise BadInput(
             f"{port} is the server's port for sites",

@@ -10,7 +10,7 @@ from convoy.errors import BadInput, NotFound
 if TYPE_CHECKING:
     from convoy.admin.views import JobView
 
-SHOWN: Final = 3  # of the newest jobs, where none is meant
+SHOWN: Final = 3  # of the newest jobs are named in the error
 ENDED: Final = frozenset({"completed", "failed", "aborted"})
 
 

@@ -1,4 +1,4 @@
-"""Lists that a server gives in pages, read to their end: jobs and rounds."""
+"""Reads lists that a server sends in pages: jobs and rounds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from convoy.errors import RemoteFault
 if TYPE_CHECKING:
     from convoy.admin import views
 
-PAGE: Final = 500  # jobs or rounds that are asked for at once
+PAGE: Final = 500  # jobs or rounds in one request
 MAX_JOBS: Final = 1_000_000  # that one list may have
 
 
 class Ask(Protocol):
-    """How the client asks."""
+    """The client's method to get JSON."""
 
     async def __call__(self, method: str, path: str) -> Any:
         """Return the JSON of an answer."""
@@ -25,7 +25,7 @@ class Ask(Protocol):
 
 
 async def jobs(ask: Ask, begins: str, count: int) -> list[views.JobView]:
-    """Return the jobs whose name or id begins so, newest first; at most `count` unless that is 0."""
+    """Return the jobs whose name or id begins with `begins`, newest first; at most `count` (0: all)."""
     from convoy.admin import views
 
     found: list[views.JobView] = []
@@ -43,7 +43,7 @@ async def jobs(ask: Ask, begins: str, count: int) -> list[views.JobView]:
 
 
 async def meant(ask: Ask, text: str) -> list[views.JobView]:
-    """Return the jobs that a person may mean by a text: some, with those that have not ended first."""
+    """Return jobs that a person may mean by a text, those that have not ended first."""
     from convoy.admin import views
 
     return border.one(views.JobPage, await ask("GET", f"/jobs?{_query({'meant': text})}")).jobs
@@ -59,7 +59,7 @@ async def rounds(ask: Ask, job: str, after: int) -> AsyncGenerator[views.RoundVi
         page = border.one(views.RoundPage, await ask("GET", path))
         for made in page.rounds:
             if made.round <= after:
-                raise RemoteFault(f"the server's list of rounds goes from {after} to {made.round}")
+                raise RemoteFault(f"the server's list of rounds continues from {after} with {made.round}")
             after = made.round
             yield made
         more = page.more and bool(page.rounds)

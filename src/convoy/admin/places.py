@@ -1,4 +1,4 @@
-"""Places: how many may be somewhere at a time, how many of them for one person, and how many are kept for operators."""
+"""Places: a limit in all, a limit for each person, and some that are reserved for operators."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from convoy.errors import Refused, Unreachable
 
 @dataclass(slots=True)
 class Places:
-    """Places of one kind: `total` in all, `each` for one holder; the last `reserve` are for operators alone."""
+    """Places of one kind: `total` in all, `each` for one holder; the last `reserve` are only for operators."""
 
-    what: str  # in words: what one holder has many of
+    what: str  # for messages: what the places are for
     total: int
     each: int
     reserve: int
@@ -41,7 +41,7 @@ class Places:
 
     @contextmanager
     def taken(self, holder: str, *, operator: bool) -> Iterator[None]:
-        """Hold a place. Raises `Refused` for one more than `each`, `Unreachable` when there is none left."""
+        """Hold a place. Raises `Refused` beyond `each`, `Unreachable` when none is left."""
         if self._taken[holder] >= self.each:
             raise Refused(
                 f"{holder} has too many {self.what} open",
@@ -50,7 +50,7 @@ class Places:
             )
         if self._taken.total() >= self.total - (0 if operator else self.reserve):
             raise Unreachable(
-                f"the server has no place for more {self.what}",
+                f"the server accepts no more {self.what} now",
                 why=f"{self._taken.total()} are open",
                 fix="try again in a moment",
             )
@@ -61,6 +61,6 @@ class Places:
             self._taken[holder] -= 1
             if not self._taken[holder]:
                 del self._taken[holder]
-            for turn in self._waiting:  # those for whom there is still none wait on
+            for turn in self._waiting:  # the others continue to wait
                 if not turn.done():
                     turn.set_result(None)

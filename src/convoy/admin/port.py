@@ -1,4 +1,4 @@
-"""The seam between the REST API and the server behind it."""
+"""The interfaces between the REST API and the server behind it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Who asks: proven by a key, described by federation.json. Nobody has no name."""
+    """A caller: proven by a key, described by federation.json. An unauthenticated caller has an empty name."""
 
     name: str
     org: str
@@ -27,17 +27,17 @@ class Person:
 
 
 class Grant(Protocol):
-    """A right that a person has, judged each time that it is used.
+    """A right that a person has, checked each time that it is used.
 
-    It is the only way to a `Person`: who acts for somebody judges the right in the step of the effect.
+    It is the only way to a `Person`, so code that acts for a person checks the right in the step of the effect.
     """
 
     def act(self, effect: Callable[[Person], T]) -> T:
-        """Judge the right, then do the effect in the same step. Raises `NotAllowed` once the right is gone."""
+        """Check the right, then call `effect` in the same step. Raises `NotAllowed` once the right is lost."""
         ...
 
     def check(self) -> None:
-        """Raise `NotAllowed` once the right is gone."""
+        """Raise `NotAllowed` once the right is lost."""
         ...
 
 
@@ -54,8 +54,8 @@ class Coordinator(Protocol):
     async def jobs(self, *, begins: str = "", meant: str = "", after: str = "", limit: int = 100) -> views.JobPage:
         """Return a page of jobs, newest first; `after` is `next` of the page before. Raises `BadInput`.
 
-        `begins`: of those whose name or id begins so. `meant`: of those whose id begins so or whose name this is, in
-        this order, and those that have not ended first; one page is all that there is of them.
+        `begins`: only jobs whose name or id begins with this. `meant`: only jobs whose id begins with this or whose
+        name it is, those that have not ended first; there is only one page of them.
         """
         ...
 
@@ -104,11 +104,11 @@ class Coordinator(Protocol):
         ...
 
     async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:
-        """Let a site take part, or not. Raises `NotFound` for an unknown site."""
+        """Enable or disable a site. Raises `NotFound` for an unknown site."""
         ...
 
     def status(self) -> views.ServerView:
-        """Return the server in one look."""
+        """Return the state of the server."""
         ...
 
     def problems(self, count: int) -> list[views.LogLine]:
@@ -116,15 +116,15 @@ class Coordinator(Protocol):
         ...
 
     async def revoke_site(self, grant: Grant, site: str) -> views.SiteView:
-        """Let nothing count that a site was certified for so far. Raises `NotFound` for an unknown site."""
+        """Revoke all certificates of a site that were issued so far. Raises `NotFound` for an unknown site."""
         ...
 
     async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:
-        """Let nobody log in with what a person was certified for so far. Raises `NotFound` for an unknown person."""
+        """Revoke all certificates of a person that were issued so far. Raises `NotFound` for an unknown person."""
         ...
 
     def note(self, actor: str, action: str, thing: str, *, refusal: str = "") -> None:
-        """Write into the audit trail what the REST API did, or refused, by itself."""
+        """Record in the audit trail what the REST API did or refused."""
         ...
 
     def trail(self, since: int) -> AsyncIterator[views.AuditLine]:
@@ -137,36 +137,36 @@ class Coordinator(Protocol):
 
 
 class Registrar(Protocol):
-    """What people may ask of a server about who is who."""
+    """What people may ask of a server about participants and certificates."""
 
     async def enrol(self, ask: views.EnrolAsk) -> views.CertificateView:
         """Certify the key of whoever holds a fresh join token. Raises `NotAllowed`."""
         ...
 
     def renew(self, grant: Grant, request: str) -> views.CertificateView:
-        """Certify another key of somebody who has logged in. Raises `NotAllowed`."""
+        """Certify a new key of a person who has logged in. Raises `NotAllowed`."""
         ...
 
     async def invite(self, grant: Grant, ask: views.InviteAsk) -> None:
-        """Let a join token be used. Raises `NotAllowed` for somebody whom federation.json does not list."""
+        """Register a join token. Raises `NotAllowed` for somebody whom federation.json does not list."""
         ...
 
     @property
     def signed(self) -> bytes:
-        """The federation.json that counts now."""
+        """The current federation.json."""
         ...
 
     async def ask_for_authority(self, grant: Grant) -> views.RequestView:
-        """Make a key for another issuing authority, and ask the holder of the root to certify it."""
+        """Make a key for a new issuing authority; return the request that the holder of the root certifies."""
         ...
 
     async def take_authority(self, grant: Grant, certificate: str) -> None:
-        """Issue with the key that was made last from now on: everybody renews. Raises `NotAllowed`, `BadInput`."""
+        """Issue with the newest key from now on; all participants renew. Raises `NotAllowed`, `BadInput`."""
         ...
 
     async def publish(self, grant: Grant, new: Federation, signed: bytes) -> views.FederationView:
-        """Take a newer federation.json, and tell everybody; the same one again is no news. Raises `Refused`.
+        """Accept a newer federation.json and pass it on; the same one again changes nothing. Raises `Refused`.
 
-        `new` is what `signed` says, once a root's signature has been found right.
+        `new` is the content of `signed`, whose signature by a root has been verified.
         """
         ...

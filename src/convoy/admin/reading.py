@@ -1,4 +1,4 @@
-"""What a request says, read within limits: its body, a number, a switch, a view."""
+"""Reads the parts of a request within limits: its body, a number, a boolean, a view."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ V = TypeVar("V", bound=views.View)
 
 
 async def body(request: Request, limit: int, check: Callable[[], None]) -> bytes:
-    """Return the request's body. Raises what `check` raises at each piece of it, and `BadInput`.
+    """Return the request's body. Raises what `check` raises for each part, and `BadInput`.
 
-    That is the error for more than `limit` bytes, before they are read, and for a body that takes too long.
+    `BadInput` is raised for more than `limit` bytes, before they are read, and for a body that takes too long.
     """
     too_big = BadInput(
         f"the request is larger than {limit} bytes", why="that is the limit of this route", fix="send less"
@@ -49,7 +49,7 @@ async def body(request: Request, limit: int, check: Callable[[], None]) -> bytes
     except TimeoutError as late:
         raise BadInput(
             "the request took too long",
-            why=f"{size} bytes came in {clock() - begun:.0f} s; at least {SLOWEST >> 10} KiB a second are wanted",
+            why=f"{size} bytes arrived in {clock() - begun:.0f} s; at least {SLOWEST >> 10} KiB a second are required",
             fix="send it over a faster connection",
         ) from late
 
@@ -71,7 +71,7 @@ def switch(request: Request, name: str) -> bool:
 
 
 def read(data: bytes, kind: type[V]) -> V:
-    """Return the view that a request's body is. Raises `BadInput`."""
+    """Return the view in a request's body. Raises `BadInput`."""
     from pydantic import ValidationError
 
     try:
@@ -80,4 +80,4 @@ def read(data: bytes, kind: type[V]) -> V:
         first = problem.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         word = kind.__name__.removesuffix("Ask").lower()
-        raise BadInput(f"this is no {word} request", why=f"{where}: {first['msg']}".lstrip(": ")) from problem
+        raise BadInput(f"this is not a valid {word} request", why=f"{where}: {first['msg']}".lstrip(": ")) from problem

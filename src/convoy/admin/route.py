@@ -1,4 +1,4 @@
-"""A route of the REST API: what it takes, whom it lets through and what it answers; and one call of it."""
+"""A route of the REST API (its right, its input, its output), and one call of it."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ V = TypeVar("V", bound=views.View)
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What handlers work with."""
+    """What handlers share."""
 
     coordinator: Coordinator
     registrar: Registrar
     gate: Gate
-    closing: asyncio.Event = field(default_factory=asyncio.Event)  # set when the server leaves: streams end
-    open: set[streams.Stream] = field(default_factory=set)  # answers that go on
+    closing: asyncio.Event = field(default_factory=asyncio.Event)  # set when the server stops: streams end
+    open: set[streams.Stream] = field(default_factory=set)  # streams that are open
     uploads: Places = field(default_factory=lambda: Places("uploads", UPLOADS, 1, UPLOADS_KEPT))
 
     def look(self) -> None:
-        """End the answers that go on to people who may not have them any more."""
+        """End the open streams of people who have lost the right to them."""
         for stream in list(self.open):
             stream.look()
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request, allowed when it came; `grant` judges again at its effect, and nobody's on public routes may."""
+    """One request, allowed when it arrived; `grant` checks again at the effect, and denies it on public routes."""
 
     services: Services
     grant: Granted
@@ -60,7 +60,7 @@ class Call:
         return str(self.request.path_params[name])
 
     def noted(self, action: str, thing: str = "") -> Granted:
-        """Return the grant; its effect is told to the audit trail in the same step."""
+        """Return the grant; its effect is recorded in the audit trail in the same step."""
         about = thing or self.thing
         return replace(self.grant, note=lambda person: self.of.note(person.actor, action, about))
 
@@ -84,7 +84,7 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query parameter; text unless it is a number or a switch."""
+    """A query parameter; text, unless it is a number or a boolean."""
 
     name: str
     kind: Literal["string", "integer", "boolean"]
@@ -107,12 +107,12 @@ class Route:
 
     @property
     def audited(self) -> bool:
-        """Whether the audit trail tells of it: of what changes something, and of code and models that leave."""
+        """Whether the audit trail records it: changes, and downloads of code and models."""
         return self.method != "GET" or self.needs in ("clone", "download")
 
     @property
     def action(self) -> str:
-        """What it is called in the audit trail: as its right, or as its path where that says more."""
+        """The action in the audit trail: the name of the right, or the path where that says more."""
         wide = self.needs in ("public", "known", "operate_site", "operate_server")
         return self.path.rpartition("/")[2] if wide else self.needs
 

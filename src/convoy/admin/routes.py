@@ -21,12 +21,12 @@ SHOWN: Final = 30  # names of results in an error
 
 
 async def challenge(call: Call) -> Answer:
-    """Say what a login must sign."""
+    """Send the nonce that a login must sign."""
     return views.NonceView(project=call.services.gate.roll.now.project, nonce=call.services.gate.nonce())
 
 
 async def log_in(call: Call) -> Answer:
-    """Give a bearer to whoever proves a key."""
+    """Send a bearer token to a caller who proves a key."""
     ask = await call.read(views.LoginAsk)
     token, person = call.services.gate.log_in(ask.nonce, ask.certificate, ask.signature)
     call.of.note(person.actor, "login", call.thing)
@@ -36,7 +36,7 @@ async def log_in(call: Call) -> Answer:
 
 
 async def enrol(call: Call) -> Answer:
-    """Certify the key of whoever holds a join token."""
+    """Certify the key of a caller with a join token."""
     ask = await call.read(views.EnrolAsk)
     given = await call.services.registrar.enrol(ask)
     call.of.note(f"{ask.kind}:{ask.name}", "enrol", call.thing)
@@ -44,37 +44,37 @@ async def enrol(call: Call) -> Answer:
 
 
 async def renew(call: Call) -> Answer:
-    """Certify another key of whoever asks."""
+    """Certify a new key of the caller."""
     ask = await call.read(views.RenewAsk)
     return call.services.registrar.renew(call.noted("renew"), ask.request)
 
 
 async def invite(call: Call) -> Answer:
-    """Let a join token be used."""
+    """Register a join token."""
     ask = await call.read(views.InviteAsk)
     await call.services.registrar.invite(call.noted("invite", f"{ask.kind}:{ask.name}"), ask)
     return views.Done()
 
 
 async def publish(call: Call) -> Answer:
-    """Take a newer federation.json."""
+    """Accept a newer federation.json."""
     signed = await call.body(federations.MAX_BYTES)
     new = federations.read(signed, call.services.gate.roll.root_pem)
     return await call.services.registrar.publish(call.noted("federation", f"number:{new.number}"), new, signed)
 
 
 async def who(call: Call) -> Answer:
-    """Send the federation.json that counts now."""
+    """Send the current federation.json."""
     return Response(call.services.registrar.signed, media_type="application/json")
 
 
 async def ask_for_authority(call: Call) -> Answer:
-    """Ask the holder of the root to certify another issuing authority."""
+    """Send the request for a new issuing authority, which the holder of the root certifies."""
     return await call.services.registrar.ask_for_authority(call.grant)
 
 
 async def take_authority(call: Call) -> Answer:
-    """Issue with another authority from now on."""
+    """Issue with the new authority from now on."""
     ask = await call.read(views.CertificateView)
     await call.services.registrar.take_authority(call.noted("authority"), ask.certificate)
     return views.Done()
@@ -85,7 +85,7 @@ def _person(person: Person) -> views.PersonView:
 
 
 async def log_out(call: Call) -> Answer:
-    """Forget the bearer."""
+    """Invalidate the bearer token."""
     bearer = call.bearer
     assert bearer is not None  # noqa: S101 - the route is not public
     call.grant.act(lambda _: call.services.gate.log_out(bearer))
@@ -93,7 +93,7 @@ async def log_out(call: Call) -> Answer:
 
 
 async def me(call: Call) -> Answer:
-    """Say who asks."""
+    """Show the caller."""
     return call.grant.act(_person)
 
 
@@ -114,7 +114,7 @@ async def jobs(call: Call) -> Answer:
 
 
 async def submit(call: Call) -> Answer:
-    """Take a bundle."""
+    """Accept a bundle."""
     holder, operator = call.grant.act(lambda person: (person.name, rights.may_operate(person.role)))
     async with call.services.uploads.queued(holder, operator=operator):
         return await call.of.submit(call.grant, await call.body(bundles.MAX_BYTES))
@@ -148,7 +148,7 @@ async def watch(call: Call) -> Answer:
 
 
 async def _told(call: Call, items: AsyncGenerator[views.Progress, None]) -> AsyncGenerator[views.Progress, None]:
-    """Yield the job's progress; a traceback is a part of its logs, and not for everybody who may see the job."""
+    """Yield the job's progress; a traceback belongs to the logs, which not everybody who may see the job may read."""
     async with aclosing(items):
         async for item in items:
             yield item if call.grant.may("logs") else item.model_copy(update={"traceback": ""})
@@ -167,7 +167,7 @@ async def abort(call: Call) -> Answer:
 
 
 async def delete(call: Call) -> Answer:
-    """Forget a job."""
+    """Delete a job."""
     await call.of.delete(call.grant, call.path("job"))
     return views.Done()
 
@@ -183,7 +183,7 @@ async def result(call: Call) -> Answer:
     """Send a result file from an offset on."""
     name, offset = call.path("name"), number(call.request, "offset", 0)
     chunks = await streams.begun(streams.skipped(call.of.result(call.path("job"), name), offset))
-    if not offset:  # else it goes on with what broke off
+    if not offset:  # otherwise it continues an interrupted download
         call.grant.act(lambda person: call.of.note(person.actor, "download", f"{call.thing}/{name}"))
     return streams.Stream(chunks, "application/octet-stream")
 
@@ -204,22 +204,22 @@ async def site(call: Call) -> Answer:
 
 
 async def enable(call: Call) -> Answer:
-    """Let a site take part."""
+    """Enable a site."""
     return await call.of.set_site(call.grant, call.path("site"), enabled=True)
 
 
 async def disable(call: Call) -> Answer:
-    """Keep a site out."""
+    """Disable a site."""
     return await call.of.set_site(call.grant, call.path("site"), enabled=False)
 
 
 async def revoke(call: Call) -> Answer:
-    """Let nothing count that a site was certified for so far."""
+    """Revoke all certificates of a site that were issued so far."""
     return await call.of.revoke_site(call.grant, call.path("site"))
 
 
 async def revoke_admin(call: Call) -> Answer:
-    """Let nobody log in with what a person was certified for so far."""
+    """Revoke all certificates of a person that were issued so far."""
     return await call.of.revoke_admin(call.grant, call.path("admin"))
 
 
@@ -235,28 +235,52 @@ def leave(*, restart: bool) -> Handler:
 
 
 V1: Final = "/api/v1"
-PAGE: Final = 100  # of a list, where the request names no number
-PAGES: Final = 4  # of rounds that wait for somebody who watches and reads slowly
+PAGE: Final = 100  # rows of a page, if the request gives no number
+PAGES: Final = 4  # items that wait for a watcher that reads slowly
 MAX_WORD: Final = 256  # characters of a name, an id or a place in a list
-_LIMIT: Final = Query("limit", "integer", "at most so many, 500 at most; 100 if it is not given")
-_AFTER: Final = Query("after", "integer", "those after the round of this number")
-_FOLLOW: Final = Query("follow", "boolean", "go on until the job has ended")
+_LIMIT: Final = Query("limit", "integer", "the largest number of items, at most 500; default 100")
+_AFTER: Final = Query("after", "integer", "only rounds after this number")
+_FOLLOW: Final = Query("follow", "boolean", "continue until the job has ended")
 ROUTES: Final[tuple[Route, ...]] = (
-    Route("GET", f"{V1}/login", "public", challenge, views.NonceView, "A nonce to sign"),
-    Route("POST", f"{V1}/login", "public", log_in, views.BearerView, "A bearer for a key", takes=views.LoginAsk),
-    Route("POST", f"{V1}/logout", "known", log_out, views.Done, "Forget the bearer"),
+    Route("GET", f"{V1}/login", "public", challenge, views.NonceView, "Get a nonce to sign"),
+    Route(
+        "POST",
+        f"{V1}/login",
+        "public",
+        log_in,
+        views.BearerView,
+        "Log in: get a bearer token for a proven key",
+        takes=views.LoginAsk,
+    ),
+    Route("POST", f"{V1}/logout", "known", log_out, views.Done, "Log out: invalidate the bearer token"),
     Route("POST", f"{V1}/enrol", "public", enrol, views.CertificateView, "Join", takes=views.EnrolAsk),
-    Route("POST", f"{V1}/renew", "known", renew, views.CertificateView, "A new certificate", takes=views.RenewAsk),
-    Route("POST", f"{V1}/invites", "invite", invite, views.Done, "Let a join token be used", takes=views.InviteAsk),
-    Route("POST", f"{V1}/federation", "known", publish, views.FederationView, "A newer federation.json", takes="bytes"),
-    Route("GET", f"{V1}/federation", "known", who, None, "Who is who, as the root has signed it"),
+    Route(
+        "POST",
+        f"{V1}/renew",
+        "known",
+        renew,
+        views.CertificateView,
+        "Get a certificate for a new key",
+        takes=views.RenewAsk,
+    ),
+    Route("POST", f"{V1}/invites", "invite", invite, views.Done, "Register a join token", takes=views.InviteAsk),
+    Route(
+        "POST",
+        f"{V1}/federation",
+        "known",
+        publish,
+        views.FederationView,
+        "Publish a newer federation.json",
+        takes="bytes",
+    ),
+    Route("GET", f"{V1}/federation", "known", who, None, "The current federation.json, signed by the root"),
     Route(
         "POST",
         f"{V1}/authority/request",
         "operate_server",
         ask_for_authority,
         views.RequestView,
-        "Ask for another authority to issue with",
+        "Get the request for a new issuing authority",
     ),
     Route(
         "POST",
@@ -264,11 +288,11 @@ ROUTES: Final[tuple[Route, ...]] = (
         "operate_server",
         take_authority,
         views.Done,
-        "Issue with another authority",
+        "Install the certificate of the new issuing authority",
         takes=views.CertificateView,
     ),
     Route("GET", f"{V1}/me", "known", me, views.PersonView, "Who one is"),
-    Route("GET", f"{V1}/status", "observe", status, views.ServerView, "The server in one look"),
+    Route("GET", f"{V1}/status", "observe", status, views.ServerView, "The state of the server"),
     Route(
         "GET",
         f"{V1}/problems",
@@ -285,24 +309,26 @@ ROUTES: Final[tuple[Route, ...]] = (
         "audit",
         trail,
         views.AuditLine,
-        "Who did what: the records of the audit trail, each followed by its checkpoint if it has one",
+        "The records of the audit trail, each followed by its checkpoint if it has one",
         shape="lines",
-        query=(Query("since", "integer", "from the record of this number on"),),
+        query=(Query("since", "integer", "the number of the first record"),),
     ),
     Route("POST", f"{V1}/stop", "operate_server", leave(restart=False), views.Done, "Drain and stop the server"),
     Route("POST", f"{V1}/restart", "operate_server", leave(restart=True), views.Done, "Drain and restart the server"),
     Route("GET", f"{V1}/sites", "observe", sites, views.SiteView, "Every site, by name", shape="list"),
     Route("GET", f"{V1}/sites/{{site}}", "observe", site, views.SiteView, "One site"),
-    Route("POST", f"{V1}/sites/{{site}}/enable", "operate_site", enable, views.SiteView, "Let a site take part"),
-    Route("POST", f"{V1}/sites/{{site}}/disable", "operate_site", disable, views.SiteView, "Keep a site out"),
-    Route("POST", f"{V1}/sites/{{site}}/revoke", "operate_site", revoke, views.SiteView, "Take a certificate back"),
+    Route("POST", f"{V1}/sites/{{site}}/enable", "operate_site", enable, views.SiteView, "Enable a site"),
+    Route("POST", f"{V1}/sites/{{site}}/disable", "operate_site", disable, views.SiteView, "Disable a site"),
+    Route(
+        "POST", f"{V1}/sites/{{site}}/revoke", "operate_site", revoke, views.SiteView, "Revoke a site's certificates"
+    ),
     Route(
         "POST",
         f"{V1}/admins/{{admin}}/revoke",
         "operate_server",
         revoke_admin,
         views.Done,
-        "Take a person's certificates back",
+        "Revoke a person's certificates",
     ),
     Route("POST", f"{V1}/sites/{{site}}/stop", "operate_site", leave(restart=False), views.Done, "Stop a site"),
     Route("POST", f"{V1}/sites/{{site}}/restart", "operate_site", leave(restart=True), views.Done, "Restart a site"),
@@ -315,9 +341,9 @@ ROUTES: Final[tuple[Route, ...]] = (
         "A page of jobs, newest first",
         query=(
             _LIMIT,
-            Query("after", "string", "those after a page: its `next`"),
-            Query("begins", "string", "those whose name or id begins so"),
-            Query("meant", "string", "those that a person may mean by this: a name, or the beginning of an id"),
+            Query("after", "string", "jobs after a page: the `next` of that page"),
+            Query("begins", "string", "only jobs whose name or id begins with this"),
+            Query("meant", "string", "only jobs that a person may mean by this: a name, or the beginning of an id"),
         ),
     ),
     Route("POST", f"{V1}/jobs", "submit", submit, views.JobView, "Submit a signed bundle", takes="bytes"),
@@ -332,14 +358,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(_LIMIT, _AFTER),
     ),
     Route("GET", f"{V1}/jobs/{{job}}/rounds/{{round}}", "view", one_round, views.RoundView, "A round and its sites"),
-    Route("DELETE", f"{V1}/jobs/{{job}}", "delete", delete, views.Done, "Forget an ended job and its results"),
+    Route("DELETE", f"{V1}/jobs/{{job}}", "delete", delete, views.Done, "Delete an ended job and its results"),
     Route(
         "GET",
         f"{V1}/jobs/{{job}}/watch",
         "view",
         watch,
         views.Progress,
-        "A job until it ends",
+        "Follow a job until it ends",
         shape="lines",
         query=(_AFTER,),
     ),
@@ -351,10 +377,10 @@ ROUTES: Final[tuple[Route, ...]] = (
         views.LogLine,
         "A job's log lines",
         shape="lines",
-        query=(Query("site", "string", "of this site alone; `server` is the workflow"), _FOLLOW),
+        query=(Query("site", "string", "only this site; `server` is the workflow"), _FOLLOW),
     ),
-    Route("POST", f"{V1}/jobs/{{job}}/abort", "abort", abort, views.JobView, "End a job; answers when it has ended"),
-    Route("GET", f"{V1}/jobs/{{job}}/bundle", "clone", bundle, None, "A job as it was submitted"),
+    Route("POST", f"{V1}/jobs/{{job}}/abort", "abort", abort, views.JobView, "Abort a job; answers when it has ended"),
+    Route("GET", f"{V1}/jobs/{{job}}/bundle", "clone", bundle, None, "The bundle of a job, as it was submitted"),
     Route(
         "GET",
         f"{V1}/jobs/{{job}}/results/{{name:path}}",
@@ -362,6 +388,6 @@ ROUTES: Final[tuple[Route, ...]] = (
         result,
         None,
         "A result file, by its name in the job",
-        query=(Query("offset", "integer", "skip so many bytes"),),
+        query=(Query("offset", "integer", "the number of bytes to skip"),),
     ),
 )

@@ -21,9 +21,9 @@ from convoy.trust.federation import Roll
 from convoy.wire import health
 from convoy.wire.door import bound
 
-ADMIN_PORT: Final = "admin_port in project.yml, and provision anew"
-MAX_HEAD: Final = 16 << 10  # bytes of a request's line and headers; ours have some 300
-DRAIN_S: Final = 5.0  # for requests that are being answered when the server leaves
+ADMIN_PORT: Final = "admin_port in project.yml, then run `convoy provision` again"
+MAX_HEAD: Final = 16 << 10  # bytes of a request's line and headers; ours have about 300
+DRAIN_S: Final = 5.0  # for requests that are being answered when the server stops
 
 
 def app(coordinator: Coordinator, registrar: Registrar, roll: Roll) -> Starlette:
@@ -43,7 +43,7 @@ def config(served: Starlette, *, host: str, port: int, cert_file: Path, key_file
         ws="none",
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # identity and address are the connection's own
+        proxy_headers=False,  # do not trust headers for identity and address
         timeout_keep_alive=75,  # seconds; a console's next command reuses its connection
         h11_max_incomplete_event_size=MAX_HEAD,
         ssl_certfile=cert_file,
@@ -60,7 +60,7 @@ def _tls13(_config: uvicorn.Config, make: Callable[[], ssl.SSLContext]) -> ssl.S
 
 @asynccontextmanager
 async def serving(settings: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
-    """Serve for as long as the context lasts; then answer what was asked, end the streams and hang up.
+    """Serve for as long as the context lasts; then answer open requests, end the streams and disconnect.
 
     Raises `BadInput` when the port is taken.
     """

@@ -12,18 +12,18 @@ from convoy.admin import faults
 from convoy.admin.views import View
 from convoy.errors import ConvoyError, Unreachable
 
-BEAT_S: Final = 15.0  # an empty line this often keeps load balancers from cutting a quiet stream
+BEAT_S: Final = 15.0  # an empty line this often keeps load balancers from closing a quiet stream
 QUEUE: Final = 64  # lines of up to 16 KiB that wait for a slow reader; then their source waits
-LAST_WORDS_S: Final = 1.0  # for a reader to take the line that says why the rest is missing
+LAST_WORDS_S: Final = 1.0  # for a reader to receive the line with the reason of an early end
 
 Message = Mapping[str, Any]
 
 
 class Stream:
-    """An ASGI answer of unknown length; a reader that leaves, or loses the right to it, ends the source at once."""
+    """An ASGI answer of unknown length; a reader that disconnects, or loses the right, ends the source at once."""
 
     def __init__(self, chunks: AsyncGenerator[bytes, None], media_type: str, *, of_lines: bool = False) -> None:
-        """Send what `chunks` yields; it is closed in the end, whatever happens. An end of lines says why."""
+        """Send what `chunks` yields, and always close it. With `lines`, the last line says why it ended early."""
         self._chunks = chunks
         self._headers = [(b"content-type", media_type.encode()), (b"cache-control", b"no-store")]
         self._of_lines = of_lines
@@ -33,12 +33,12 @@ class Stream:
         self._begun = False
 
     def guarded(self, check: Callable[[], None], open_: set[Stream]) -> Stream:
-        """Return this stream, which calls `check` before each chunk and stands among the open ones meanwhile."""
+        """Return this stream, which calls `check` before each chunk and is in `open` meanwhile."""
         self._check, self._open = check, open_
         return self
 
     def look(self) -> None:
-        """End now if the reader may not go on."""
+        """End now if the reader has lost the right."""
         try:
             self._check()
         except ConvoyError as problem:
@@ -46,7 +46,7 @@ class Stream:
                 self._lost.set_result(problem)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Send until the source ends or the reader leaves; a source that fails breaks the answer off."""
+        """Send until the source ends or the reader leaves; an error of the source aborts the answer."""
         self._lost = lost = asyncio.get_running_loop().create_future()
         sending = asyncio.create_task(self._send(send))
         leaving = asyncio.create_task(_left(receive))
@@ -80,7 +80,7 @@ class Stream:
             await send({"type": "http.response.start", "status": 200, "headers": self._headers})
 
     async def _broken_off(self, scope: Any, send: Any, problem: ConvoyError) -> None:
-        """Say why, where the answer is lines and the reader still reads; then hang up."""
+        """Send the reason, if the answer has lines and the reader still reads; then disconnect."""
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORDS_S):
                 if self._of_lines:
@@ -98,10 +98,10 @@ async def _left(receive: Any) -> None:
 def lines(
     items: AsyncIterator[View], closing: asyncio.Event, *, beat_s: float = BEAT_S, waiting: int = QUEUE
 ) -> Stream:
-    """Return an answer of a line of JSON for each item; an error on the way is the last line, `{"error": …}`.
+    """Return an answer with a line of JSON for each item; after an error, the last line is `{"error": …}`.
 
-    Once `closing` is set the last line says that the server leaves, so that the reader comes back. At most `waiting`
-    lines wait for a slow reader.
+    Once `closing` is set, the last line says that the server stops, so that the reader reconnects later. At most
+    `waiting` lines wait for a slow reader.
     """
     return Stream(_lines(items, closing, beat_s, waiting), "application/x-ndjson", of_lines=True)
 
@@ -111,7 +111,7 @@ async def _lines(
 ) -> AsyncGenerator[bytes, None]:
     queue: asyncio.Queue[bytes] = asyncio.Queue(waiting)
     pump = asyncio.create_task(_pump(items, queue))
-    pump.add_done_callback(lambda _: None if queue.full() else queue.put_nowait(b""))  # whoever waits looks up
+    pump.add_done_callback(lambda _: None if queue.full() else queue.put_nowait(b""))  # wake the tasks that wait
     leaving = asyncio.create_task(closing.wait())
     leaving.add_done_callback(lambda _: pump.cancel())
     try:
@@ -125,7 +125,7 @@ async def _lines(
                 batch.append(queue.get_nowait())
             yield b"".join(batch)
         if pump.cancelled():
-            yield _fault(Unreachable("the server leaves", fix="follow it again when it is back"))
+            yield _fault(Unreachable("the server stops", fix="follow it again when it is back"))
         else:
             pump.result()
     finally:

@@ -1,4 +1,4 @@
-"""The blocking face of the client, for notebooks and scripts: `with Session(kit) as convoy: …`."""
+"""The blocking version of the client, for notebooks and scripts: `with Session(kit) as convoy: …`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Session:
     """The methods of `Client` without await; use it in a `with` block."""
 
     def __init__(self, kit: Kit | Path | str, *, server: str = "", patience_s: float = PATIENCE_S) -> None:
-        """Remember whose kit it is; the block connects."""
+        """Store the kit; entering the block connects."""
         self._connect = connect(kit, server=server, patience_s=patience_s)
 
     def __enter__(self) -> Self:
@@ -64,7 +64,7 @@ class Session:
         return self._run(self._client.find(text))
 
     def jobs(self, *, begins: str = "", count: int = 0) -> list[views.JobView]:
-        """Return the jobs, newest first: those whose name or id begins so, at most `count` unless that is 0."""
+        """Return the jobs, newest first: those whose name or id begins with `begins`, at most `count` (0: all)."""
         return self._run(self._client.jobs(begins=begins, count=count))
 
     def job(self, job: str) -> views.JobDetail:
@@ -80,7 +80,7 @@ class Session:
         return self._run(self._client.round(job, number))
 
     def watch(self, job: str, *, after: int = -1) -> Iterator[views.Progress]:
-        """Yield the job at once and after each change until it has ended; of its rounds those after a number."""
+        """Yield the job at once and after each change until it has ended; `after`: only rounds after this number."""
         return self._each(self._client.watch(job, after=after))
 
     def wait(self, job: str) -> views.JobDetail:
@@ -97,15 +97,15 @@ class Session:
         return self._run(self._client.fetch(job, folder))
 
     def abort(self, job: str) -> views.JobView:
-        """End a job; returns when nothing of it runs any more."""
+        """End a job; return when all its processes have ended."""
         return self._run(self._client.abort(job))
 
     def delete(self, job: str) -> None:
-        """Forget an ended job and its results."""
+        """Delete an ended job and its results."""
         self._run(self._client.delete(job))
 
     def clone(self, job: str) -> Sent:
-        """Submit a job's files once more as a new job."""
+        """Submit a job's files again as a new job."""
         return self._run(self._client.clone(job))
 
     def sites(self) -> list[views.SiteView]:
@@ -113,15 +113,15 @@ class Session:
         return self._run(self._client.sites())
 
     def enable(self, site: str, *, enabled: bool = True) -> views.SiteView:
-        """Let a site take part, or not."""
+        """Enable or disable a site."""
         return self._run(self._client.enable(site, enabled=enabled))
 
     def revoke(self, site: str) -> views.SiteView:
-        """Let nothing count that a site was certified for so far."""
+        """Revoke all certificates of a site that were issued so far."""
         return self._run(self._client.revoke(site))
 
     def revoke_admin(self, name: str) -> None:
-        """Let nobody log in with what a person was certified for so far."""
+        """Revoke all certificates of a person that were issued so far."""
         self._run(self._client.revoke_admin(name))
 
     def publish(self, signed: bytes) -> views.FederationView:
@@ -129,7 +129,7 @@ class Session:
         return self._run(self._client.publish(signed))
 
     def invite(self, token_hash: str, kind: str, name: str, expires_at: float) -> None:
-        """Let a join token be used, of which the server gets the hash."""
+        """Register a join token; the server gets only its hash."""
         self._run(self._client.invite(token_hash, kind, name, expires_at))
 
     def audit(self, since: int = 0) -> Iterator[trail.Entry]:
@@ -137,7 +137,7 @@ class Session:
         return self._each(self._client.audit(since))
 
     def status(self) -> views.ServerView:
-        """Return the server in one look."""
+        """Return the state of the server."""
         return self._run(self._client.status())
 
 

@@ -1,4 +1,4 @@
-"""What the REST API says: frozen views of jobs, rounds, sites and the server."""
+"""The JSON models of the REST API: frozen views of jobs, rounds, sites and the server."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class MemberView(View):
     state: MemberState
     reason: str = ""
     missing: dict[str, str] = {}
-    state_bytes: int = 0  # that its trainer keeps there from task to task
+    state_bytes: int = 0  # bytes of state that its trainer keeps there
 
 
 class LeftOut(View):
-    """A site that gave no update to a round, and why."""
+    """A site whose update is missing in a round, and why."""
 
     site: Name
     reason: str
@@ -49,7 +49,7 @@ class Contribution(View):
 
 
 class RoundView(View):
-    """A round; `committed_at` is seconds since the epoch. Without a `model` it is the one that the job ended in.
+    """A round; `committed_at` is seconds since the epoch. Without a `model` it is the round in which the job ended.
 
     In lists of rounds `took_part` and `left_out` have 100 sites at most; the counts are of all.
     """
@@ -66,14 +66,14 @@ class RoundView(View):
 
 
 class RoundPage(View):
-    """Some rounds of a job, in their order; `more`: others follow."""
+    """Some rounds of a job, in their order; `more`: whether more rounds follow."""
 
     rounds: list[RoundView]
     more: bool
 
 
 class JobView(View):
-    """A job in one line; `rounds` is 0 while the workflow has not said how many; `patience_out`: it failed of that.
+    """A job in one line; `rounds` is 0 while the workflow has not said how many; `patience_out`: its patience ran out.
 
     `waiting_for` has 20 sites at most, `waiting` counts all; `metrics` are those of the last committed round.
     """
@@ -96,14 +96,14 @@ class JobView(View):
 
 
 class JobPage(View):
-    """Some jobs; `next`, where it is not empty, asks for those that follow."""
+    """A page of jobs; `next`, if not empty, requests the following page."""
 
     jobs: list[JobView]
     next: str
 
 
 class JobDetail(View):
-    """A job with its newest rounds; `traceback` is the traceback of what failed, with the site that said it."""
+    """A job with its newest rounds; `traceback` is the traceback of what failed, with the name of the site."""
 
     job: JobView
     traceback: str
@@ -111,13 +111,13 @@ class JobDetail(View):
     rounds: list[RoundView]
     spec: dict[str, object]
     results: list[str]
-    state_bytes: int = 0  # that the workflow keeps beside its model
+    state_bytes: int = 0  # bytes of state that the workflow keeps
 
 
 class Progress(View):
-    """One item of a watch: the job now, and the rounds that are new since the item before; `more`: others follow.
+    """One item of a watch: the job now, and the rounds since the previous item; `more`: whether more follow.
 
-    `traceback` stands where it is new, and in the last item.
+    `traceback` is given when it is new, and in the last item.
     """
 
     job: JobView
@@ -154,7 +154,7 @@ class SiteView(View):
 
 
 class ServerView(View):
-    """The server in one look; `problem` says in words what keeps it from taking new work."""
+    """The state of the server; `problem` says why it accepts no new work, if it does not."""
 
     project: Name
     version: str
@@ -171,7 +171,7 @@ class ServerView(View):
 
 
 class AuditRecord(View):
-    """Something that somebody did, or was not let do; `at` is milliseconds since the epoch, `prev` the hash before."""
+    """An action, or a refused one; `at` is milliseconds since the epoch, `prev` the hash of the previous record."""
 
     seq: int
     at: int
@@ -201,7 +201,7 @@ class AuditLine(View):
 
 
 class NonceView(View):
-    """What a login signs: the project and a nonce good for one login within a minute."""
+    """What a login signs: the project and a nonce that is valid for one login within a minute."""
 
     project: str
     nonce: str
@@ -216,7 +216,7 @@ class LoginAsk(View):
 
 
 class EnrolAsk(View):
-    """A join token, for whom it is, and a certificate request (PKCS 10, PEM) for the key that is to be certified."""
+    """A join token, its participant, and a certificate request (PKCS 10, PEM) for the new key."""
 
     kind: Literal["site", "admin"]
     name: str
@@ -225,13 +225,13 @@ class EnrolAsk(View):
 
 
 class RenewAsk(View):
-    """A certificate request (PKCS 10, PEM) for another key of whoever asks."""
+    """A certificate request (PKCS 10, PEM) for a new key of the caller."""
 
     request: str
 
 
 class CertificateView(View):
-    """A certificate and what stands between it and the root, as PEM."""
+    """A certificate, and the certificates between it and the root, as PEM."""
 
     certificate: str
 
@@ -243,7 +243,7 @@ class RequestView(View):
 
 
 class InviteAsk(View):
-    """What a server is to know of a join token: its hash (hexadecimal), for whom it is, until when."""
+    """A join token to register: its hash (hexadecimal), its participant, and its expiry."""
 
     hash: str = Field(pattern="^[0-9a-f]{64}$")
     kind: Literal["site", "admin"]
@@ -252,14 +252,14 @@ class InviteAsk(View):
 
 
 class FederationView(View):
-    """The federation.json that counts now."""
+    """The current federation.json."""
 
     number: Count
     sites: list[Name]
 
 
 class PersonView(View):
-    """Who one is, as federation.json has it."""
+    """The caller, as federation.json lists them."""
 
     name: str
     org: str
@@ -267,16 +267,16 @@ class PersonView(View):
 
 
 class BearerView(View):
-    """A bearer for the Authorization header, good for `ends_in_s` seconds."""
+    """A bearer token for the Authorization header, valid for `ends_in_s` seconds."""
 
     token: str = Field(repr=False)
     ends_in_s: float
     person: PersonView
-    federation: int = 0  # the number of the federation.json that counts now
+    federation: int = 0  # the number of the current federation.json
 
 
 class Done(View):
-    """It is done; there is nothing to tell."""
+    """Success without further data."""
 
 
 class Fault(View):

@@ -1,4 +1,4 @@
-"""A site's half of analytics: counts of its own values, as a workflow asks for them."""
+"""A site's part of analytics: it counts its own values, as a workflow requests."""
 
 from __future__ import annotations
 

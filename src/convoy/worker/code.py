@@ -1,4 +1,4 @@
-"""A job's own code, loaded from its folder as a script or a module; and its errors as text of bounded length."""
+"""A job's own code, loaded from its folder as a script or a module; and its errors as text of limited length."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def run(folder: Path, file: str, *, name: str = "") -> ModuleType:
     """Run a file of the job and return it as a module; `name` "__main__" makes a script of it.
 
     The folder that it lies in, or that its package lies in, is put on the path so that the job's other files can be
-    imported, by relative imports too. It comes after the standard library: no file of a job takes the place of a module
+    imported, by relative imports too. It comes after the standard library, so that no file of a job replaces a module
     that Python itself needs. Raises `BadInput` if the file is not there, and whatever the code raises.
     """
     path = (folder / file).resolve()
@@ -47,7 +47,7 @@ def run(folder: Path, file: str, *, name: str = "") -> ModuleType:
 
 
 def _after_standard_library() -> int:
-    """Return the place on the path behind the standard library and before whatever else is installed."""
+    """Return the index in `sys.path` after the standard library and before installed packages."""
     standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     standard |= {f"{place}/lib-dynload" for place in standard}
     return max((at for at, entry in enumerate(sys.path) if entry in standard), default=-1) + 1
@@ -62,8 +62,8 @@ def function(module: ModuleType, name: str) -> Any:
 
 
 def traceback(error: BaseException) -> str:
-    """Return the traceback from the job's first line on, without ours."""
-    from traceback import format_exception  # only where something went wrong
+    """Return the traceback from the job's first line on, without Convoy's own lines."""
+    from traceback import format_exception  # loaded only after an error
 
     trace = error.__traceback__
     ours = str(Path(__file__).parents[1])
@@ -80,7 +80,7 @@ def line(error: BaseException) -> str:
 
 
 def told(text: str, limit: int = LINE) -> str:
-    """Return text that may travel and be kept: valid, without zeros, its middle cut out where it is too long."""
+    """Return text that can be sent and stored: valid, without NUL; the middle of a long text is left out."""
     if len(text) > limit:
         text = f"{text[: limit // 2]} … {text[-limit // 2 :]}"
     return text.encode(errors="replace").decode().replace("\0", "�")

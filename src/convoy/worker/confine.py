@@ -1,6 +1,6 @@
 """A worker's process confined: namespaces, a root of its own, Landlock, seccomp, no capabilities.
 
-Nothing of it needs root. What the machine cannot do is left out, and the node has said so before (`isolation.py`).
+Nothing here needs root. What the machine cannot do is left out, and the node has reported it before (`isolation.py`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from convoy.worker import linux, syscalls
 from convoy.worker.sandbox import Sandbox, exists
 
 MAX_PROCESSES: Final = 8192  # of one worker and everything it starts: torchrun with data loaders takes hundreds
-OOM_SCORE: Final = 500  # of 1000: where memory runs out, a job ends before its node
+OOM_SCORE: Final = 500  # of 1000: when memory runs out, a job ends before its node
 
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1, 2, 4, 8  # Landlock's rights, bit by bit
 _CHANGES: Final = 0x1FF0 & ~(1 << 6) & ~(1 << 11)  # make and remove entries, but no device files
 _REFER, _TRUNCATE, _IOCTL = 1 << 13, 1 << 14, 1 << 15  # since versions 2, 3, 5
 _OF_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
-_SCOPES: Final = 0b11  # abstract sockets and signals stay within; since version 6
+_SCOPES: Final = 0b11  # no abstract sockets and signals to outside; since version 6
 
 
 def split_off(*, network: bool) -> None:
@@ -34,7 +34,7 @@ def split_off(*, network: bool) -> None:
 
 
 def furnish(sandbox: Sandbox) -> None:
-    """Give this process, the first of its namespaces, a root that holds what the sandbox names and nothing else."""
+    """Give this process, the first of its namespaces, a root folder with only the paths of the sandbox."""
     linux.keep_mounts_private()
     places = _places(sandbox)
     trees = {}
@@ -62,7 +62,7 @@ def furnish(sandbox: Sandbox) -> None:
 
 
 def _places(sandbox: Sandbox) -> dict[str, tuple[str, int]]:
-    """Return place -> (source, attributes): what is mounted where in the new root. What is named last counts."""
+    """Return place -> (source, attributes): what is mounted where in the new root. The last entry counts."""
     closed = linux.NOSUID | linux.NODEV
     readable = {place: (os.path.realpath(place), closed | linux.RDONLY) for place in sandbox.read}
     return (
@@ -74,7 +74,7 @@ def _places(sandbox: Sandbox) -> dict[str, tuple[str, int]]:
 
 
 def _is_root_link(place: str) -> bool:
-    """Whether this is a link beside the root's folders, as /bin is one to /usr/bin: it stays a link."""
+    """Whether this is a link beside the root's folders, such as /bin to /usr/bin: it stays a link."""
     return place.count("/") == 1 and Path(place).is_symlink()
 
 
@@ -99,9 +99,9 @@ def _links(root: str) -> None:
 
 
 def restrict(sandbox: Sandbox) -> None:
-    """Take from this process, for good, what the sandbox does not name: files, capabilities, system calls."""
+    """Remove permanently what the sandbox does not grant: files, capabilities, system calls."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold the model and the data
-    if sandbox.namespaces:  # where users are its own, this counts its own processes alone
+    if sandbox.namespaces:  # in a user namespace, this counts only its own processes
         hard = resource.getrlimit(resource.RLIMIT_NPROC)[1]
         most = MAX_PROCESSES if hard == resource.RLIM_INFINITY else min(hard, MAX_PROCESSES)
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
@@ -122,7 +122,7 @@ def landlock_rules(sandbox: Sandbox) -> tuple[int, int, list[tuple[str, int]]]:
     read = _EXECUTE | _READ_FILE | _READ_DIR
     write = read | _WRITE_FILE | _CHANGES | extra
     temporary = ("/dev/shm", *(("/tmp", "/var/tmp") if sandbox.namespaces else ()))  # noqa: S108 - its own
-    everything = ("/",) if sandbox.namespaces else ()  # the root holds nothing but what may be read
+    everything = ("/",) if sandbox.namespaces else ()  # the root folder contains only what may be read
     wanted = [(path, read) for path in (*everything, *sandbox.read, "/proc")]
     wanted += [(path, write) for path in (*sandbox.write, *temporary)]
     wanted += [(path, write & (_OF_FILES | _READ_DIR)) for path in sandbox.devices]

@@ -1,4 +1,4 @@
-"""The carrier of a workflow's process: questions and commits as frames to its node, answers and receipts back."""
+"""The carrier in a workflow's process: sends questions and commits to its node as frames, and receives answers."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from convoy.wire import frames, values
 
 
 class NodeGone(Exception):
-    """The node has hung up: there is nothing left to work for."""
+    """The node has disconnected: the workflow's work is useless."""
 
 
 class NodeCarrier:
-    """The way to the sites of a job through the node that started this process."""
+    """Reaches the sites of a job through the node that started this process."""
 
     def __init__(self, begin: pb.BeginFlow, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Take over the stream to the node."""
@@ -33,12 +33,12 @@ class NodeCarrier:
         self._kept = {begin.committed_model, begin.committed_state}
         self._lent = set(self._kept)  # blobs that the node holds until the round is committed
         self._open: dict[str, Callable[[Heard | Ended], None]] = {}
-        self._models: dict[str, str] = {}  # the digests of what questions that outlive their rounds are about
+        self._models: dict[str, str] = {}  # the models of questions that outlive their rounds, by digest
         self._receipts: dict[int, asyncio.Future[None]] = {}
         self._lists: list[asyncio.Future[list[str]]] = []
 
     async def listen(self) -> None:
-        """Hand on what the node says, for as long as this process lives. Raises `NodeGone` when it hangs up."""
+        """Pass on the node's messages, for as long as this process lives. Raises `NodeGone` when it disconnects."""
         while (down := await frames.read(self._reader, pb.WorkerDown)) is not None:
             match down.WhichOneof("it"):
                 case "answer":
@@ -54,7 +54,7 @@ class NodeCarrier:
                 case "bye":
                     break
                 case other:
-                    raise RemoteFault(f"the node said {other!r} to a workflow")
+                    raise RemoteFault(f"the node sent {other!r} to a workflow")
         raise NodeGone
 
     def _heard(self, said: pb.SiteAnswer) -> None:
@@ -74,7 +74,7 @@ class NodeCarrier:
         self._writer.write(frames.pack(message))
 
     def ask(self, question: Question, arrays: Any, tell: Callable[[Heard | Ended], None]) -> None:
-        """Keep the arrays of a question as a blob, and send the question (`convoy.flows.carrier.Carrier`)."""
+        """Write the arrays of a question as a blob, and send the question (`convoy.flows.carrier.Carrier`)."""
         message = pb.WorkerUp(ask=values.question_to(question))
         if arrays is not None:
             message.ask.model = self._save(arrays, message)
@@ -84,7 +84,7 @@ class NodeCarrier:
         self.send(message)
 
     def _save(self, arrays: Any, message: pb.WorkerUp) -> str:
-        """Hand arrays over as a blob; return its digest. Small ones go with the message, unless the node lent them."""
+        """Send the node a blob of arrays; return its digest. Small ones are in the message unless the node has them."""
         if isinstance(arrays, Model) and arrays.digest and arrays.digest in self._lent:
             return arrays.digest
         named = arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays)
@@ -94,7 +94,7 @@ class NodeCarrier:
         return digest
 
     def load(self, digest: str) -> Model:
-        """Return the arrays of a blob, mapped; no digest, no arrays."""
+        """Return the arrays of a blob, mapped; for an empty digest, no arrays."""
         return _arrays.load(self._folder, digest) if digest else Model({})
 
     async def commit(self, commit: Commit, model: Model, state: Model | None) -> tuple[Model, Model]:

@@ -1,4 +1,4 @@
-"""The workflow's process: it runs a job's server-side half and holds no key; killed, it goes on at the last commit."""
+"""The workflow's process: it runs the server's part of a job and holds no key; it restarts after the last commit."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from convoy.worker.tasks import Begin, Data, NodeSession
 def main() -> None:
     """Run one job's workflow."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each answer of a round is a mapped file, until it counts
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # an answer is an open file until it is folded
     sys.exit(asyncio.run(_serve(socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])))))
 
 
@@ -58,7 +58,7 @@ async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[st
     try:
         await _run(_fleet(carrier, begin, past), begin)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
-        traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # its words say it all, by site
+        traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # it names every site and reason
         sys.stderr.write((traceback or f"{code.line(error)}\n") + hints.of(error))
         full = isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in FULL)
         return pb.WorkerUp(failure=pb.Failure(error=code.line(error), traceback=traceback, full=full))
@@ -66,7 +66,7 @@ async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[st
 
 
 def _fleet(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[str, Any]]) -> Turns:
-    """Return the fleet of this job, as it was committed last."""
+    """Return the fleet of this job, as of the last commit."""
     found = Past(
         committed=begin.committed,
         model=carrier.load(begin.committed_model),

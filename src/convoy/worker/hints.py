@@ -1,4 +1,4 @@
-"""What to tell the reader of a log whose job met the walls of its sandbox: the path, and the setting that opens it."""
+"""Hints in the log of a job that its sandbox stopped: the path, and the setting that allows it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OWNER: Final = "the owner of this node can allow it in local/node.yaml"
 
 
 def of(error: BaseException, env: Mapping[str, str] = os.environ) -> str:
-    """Return a line for each wall that an error, or what it came from, has met; empty where there is none."""
+    """Return a line for each access that the sandbox denied, in an error or its causes; empty if there is none."""
     if VARIABLE not in env:
         return ""
     sandbox = Sandbox.from_json(env[VARIABLE])

@@ -1,4 +1,4 @@
-"""The history of a workflow that goes on: the rounds that were committed, asked of its node page by page."""
+"""The committed rounds of a restarted workflow, which it requests from its node page by page."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from convoy.wire import frames
 async def read(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, committed: int
 ) -> list[dict[str, Any]] | None:
-    """Return every round up to the last committed one, as `Fleet.history` has them; None when the node is gone.
+    """Return every round up to the last committed one, as `Fleet.history` has them; None if the node is gone.
 
-    Each page is asked for, so that neither side holds more than one, however long the history is.
+    Each page is requested, so that neither side holds more than one, however long the history is.
     """
     history: list[dict[str, Any]] = []
     known = -1

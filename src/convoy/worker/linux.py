@@ -1,4 +1,4 @@
-"""The door to Linux: the system calls that isolation needs and Python has no functions for.
+"""The system calls of Linux that isolation needs and Python has no functions for.
 
 Each function raises `OSError` with the call's name. On other machines than x86_64 and aarch64 `known` is False.
 """
@@ -38,7 +38,7 @@ _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _CLONE_TREE, _CLOEXEC, _FROM_DESCRIPTOR = 0x1, 0o2000000, 0x4
 _MNT_DETACH, _MS_REC, _MS_PRIVATE = 0x2, 0x4000, 0x40000
 _PDEATHSIG, _CAPBSET_DROP, _SECUREBITS, _SUBREAPER, _NO_NEW_PRIVS, _SECCOMP = 1, 24, 28, 36, 38, 22
-_NOROOT: Final = 0b1111  # no capabilities for user 0 by being it, nor when it changes, and both for good
+_NOROOT: Final = 0b1111  # user 0 gets no capabilities, at a start or a change of user; locked
 _LAST_CAPABILITY: Final = 63
 _IFF_UP, _SIOCSIFFLAGS = 0x1, 0x8914
 _CAPABILITY_VERSION: Final = 0x20080522
@@ -69,13 +69,13 @@ def die_with_parent(sign: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends."""
+    """Become the parent of descendants whose own parent ends (sub-reaper)."""
     _demand(_libc().prctl(_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process: its parent, and the CPU ticks that it and its buried children have used."""
+    """A process: its parent, and the CPU ticks that it and its ended children have used."""
 
     parent: int
     ticks: int
@@ -108,7 +108,7 @@ def unshare(flags: int) -> None:
 
 
 def keep_mounts_private() -> None:
-    """Keep what is mounted from now on out of the parent's namespace, and the other way about."""
+    """Keep later mounts of this namespace and of its parent apart."""
     _demand(_libc().mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "mount(/, private)")
 
 
@@ -143,7 +143,7 @@ def attach(tree: int, path: str) -> None:
 
 
 def change_root(path: str) -> None:
-    """Make a mounted folder the root, and let go of the old one."""
+    """Make a mounted folder the root, and unmount the old one."""
     os.chdir(path)
     _call(_PIVOT_ROOT[MACHINE], b".", b".", what="pivot_root")
     _demand(_libc().umount2(b".", _MNT_DETACH), "umount2")
@@ -158,9 +158,9 @@ def loopback_up() -> None:
 
 # ---- fewer rights ------------------------------------------------------------------------------------------------
 def drop_capabilities() -> None:
-    """Give up every capability for good, in this process and in whatever it starts."""
+    """Give up every capability permanently, in this process and in those that it starts."""
     libc = _libc()
-    libc.prctl(_SECUREBITS, _NOROOT, 0, 0, 0)  # may fail where we have no right to: then there is nothing to lock
+    libc.prctl(_SECUREBITS, _NOROOT, 0, 0, 0)  # may fail without the right to do it: then there is nothing to lock
     for capability in range(_LAST_CAPABILITY + 1):
         libc.prctl(_CAPBSET_DROP, capability, 0, 0, 0)
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
@@ -168,7 +168,7 @@ def drop_capabilities() -> None:
 
 
 def forbid_new_privileges() -> None:
-    """Let no program that is started gain rights by being setuid; Landlock and seccomp ask for it."""
+    """Prevent that setuid programs gain rights; Landlock and seccomp require this."""
     _demand(_libc().prctl(_NO_NEW_PRIVS, 1, 0, 0, 0), "prctl(PR_SET_NO_NEW_PRIVS)")
 
 

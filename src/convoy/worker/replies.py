@@ -29,10 +29,10 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a trainer answers: arrays (or none), the weight of its say, and what it measured.
+    """A trainer's answer: arrays (or none), its weight in the mean, and its metrics.
 
-    `value`: plain JSON of at most 64 KiB beside the arrays. `state`: arrays that stay at this site and are the `state`
-    of its next task, once this answer counts in a round; None: what it had.
+    `value`: plain JSON of at most 64 KiB. `state`: arrays that stay at this site and are the `state` of its next task,
+    once this answer counts in a round; None keeps the previous state.
     """
 
     arrays: Any = None
@@ -44,7 +44,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A reply whose every part can be sent: arrays in the order that the question states, the value as JSON."""
+    """A reply in which every part can be sent: arrays in the order of the question, the value as JSON."""
 
     arrays: Mapping[str, Any] | None
     weight: float

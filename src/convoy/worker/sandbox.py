@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-END: Final = signal.SIGUSR1  # what a node sends to a worker's keeper: end the worker and everything that it has started
+END: Final = signal.SIGUSR1  # a node's signal to a worker's keeper: end the worker and all that it has started
 VARIABLE: Final = "CONVOY_SANDBOX"  # in a worker's environment: its own sandbox, as JSON
 
 _SYSTEM: Final = (
@@ -26,7 +26,7 @@ _SYSTEM: Final = (
     "/run/opengl-driver",
     "/sys",
 )
-_ETC: Final = (  # of /etc what programs need to run; not what only its owner may read
+_ETC: Final = (  # the parts of /etc that programs need to run, without files that only root may read
     "alternatives", "ca-certificates", "fonts", "gai.conf", "group", "host.conf", "hosts", "ld.so.cache", "ld.so.conf",
     "ld.so.conf.d", "localtime", "mime.types", "nsswitch.conf", "nvidia", "OpenCL", "passwd", "pki", "protocols",
     "resolv.conf", "services", "ssl", "timezone", "vulkan",
@@ -36,13 +36,13 @@ _DEVICES: Final = ("null", "zero", "full", "random", "urandom", "nvidia*", "dri"
 
 @dataclass(frozen=True, slots=True)
 class Sandbox:
-    """One worker's surroundings. All paths are absolute, and the same inside as outside."""
+    """What one worker can see and do. All paths are absolute, and the same inside as outside."""
 
     read: tuple[str, ...]
     write: tuple[str, ...]
     devices: tuple[str, ...]
     scratch: str  # in `write`; also its home, and /tmp where it has a file system of its own
-    network: bool  # connections to others; its own loopback it has wherever there are network namespaces
+    network: bool  # connections to others; its own loopback exists wherever there are network namespaces
     namespaces: bool  # what the node found to be possible here
     landlock: int  # version, 0: not here
     seccomp: bool
@@ -53,7 +53,7 @@ class Sandbox:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return what `to_json` wrote."""
+        """Return the sandbox that `to_json` wrote."""
         said: Any = {key: tuple(it) if isinstance(it, list) else it for key, it in json.loads(text).items()}
         return cls(**said)
 
@@ -69,7 +69,9 @@ def system(hidden: Sequence[str]) -> tuple[str, ...]:
     import convoy
 
     python = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(convoy.__file__).parent)}
-    python |= {entry for entry in sys.path[1:] if entry and exists(entry)}  # the first is where we were started
+    python |= {
+        entry for entry in sys.path[1:] if entry and exists(entry)
+    }  # the first is the folder where the process was started
     libraries = os.environ.get("LD_LIBRARY_PATH", "").split(":")
     wanted = [*_SYSTEM, *(f"/etc/{name}" for name in _ETC), *sorted(python), *(it for it in libraries if it)]
     found = dict.fromkeys(part for path in wanted for part in visible(path, hidden))
@@ -77,12 +79,12 @@ def system(hidden: Sequence[str]) -> tuple[str, ...]:
 
 
 def devices() -> tuple[str, ...]:
-    """Return the devices that every worker has: the harmless ones, and GPUs."""
+    """Return the devices that every worker has: /dev/null and similar ones, and GPUs."""
     return tuple(str(path) for name in _DEVICES for path in sorted(Path("/dev").glob(name)))
 
 
 def visible(path: str, hidden: Sequence[str]) -> Iterator[str]:
-    """Yield a path and where it leads to; in place of one that holds something hidden, what lies beside that."""
+    """Yield a path and where it leads to; instead of a path that contains something hidden, what lies beside that."""
     if not exists(path) or any(_is_within(path, secret) for secret in hidden):
         return
     real = os.path.realpath(path)

@@ -1,4 +1,4 @@
-"""A site's half of SCAFFOLD: the model to train, the correction of each gradient, and the reply."""
+"""A site's part of SCAFFOLD: the model to train, the correction of each gradient, and the reply."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from convoy.worker.tasks import Task
 
 
 class Scaffold:
-    """One task of the workflow `scaffold`, taken apart.
+    """One task of the workflow `scaffold`: its model and the correction of gradients.
 
     `model`: the arrays to train, copies to write to. `correction`: for each float array c - c_i, which is to be added
     to its gradient before each step (Karimireddy et al., 2020, algorithm 1, line 10).
     """
 
     def __init__(self, task: Task) -> None:
-        """Take the server's variate from the task, and this site's own from what it kept with its last answer."""
+        """Take the server's variate from the task, and this site's own from its state."""
         self._sent, self._variate = split(task.model)
         if not self._variate and self._sent:
-            raise BadInput("this task has no control variate", fix="say `workflow: scaffold` in job.yaml")
+            raise BadInput("this task has no control variate", fix="set `workflow: scaffold` in job.yaml")
         self._own = {name: task.state.get(name, array * 0) for name, array in self._variate.items()}
         self.model: dict[str, Any] = {name: array.copy() for name, array in self._sent.items()}
         self.correction: dict[str, Any] = {name: c - self._own[name] for name, c in self._variate.items()}

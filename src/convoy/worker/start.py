@@ -38,9 +38,9 @@ def main() -> None:
 
 
 def _enter(sandbox: Sandbox) -> None:
-    """Return in the worker's process, isolated; the processes that keep it never return."""
+    """Return in the isolated worker's process; the keeper processes never return."""
     folder, socket = Path.cwd(), int(os.environ["CONVOY_WORKER_FD"])
-    ours, theirs = os.pipe()  # through it the worker's status comes back to the keeper
+    ours, theirs = os.pipe()  # the keeper reads the worker's status from it
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(str(confine.OOM_SCORE))
     try:
@@ -77,7 +77,7 @@ def _fork() -> int:
     child = os.fork()
     if child:
         os.close(child_end)
-        return child  # our end stays open for as long as we live
+        return child  # this end stays open for as long as this process lives
     os.close(parent_end)
     linux.die_with_parent(signal.SIGKILL)
     watch = select.poll()
@@ -97,7 +97,7 @@ def _keep(child: int, socket: int, status_from: int) -> NoReturn:
 
     signal.signal(END, end)
     linux.die_with_parent(END)
-    os.close(socket)  # so that the node hears at once when the worker hangs up
+    os.close(socket)  # so that the node notices at once when the worker disconnects
     status = _wait(child)
     _end_orphans()
     said = os.read(status_from, 16)
@@ -112,14 +112,14 @@ def _keep(child: int, socket: int, status_from: int) -> NoReturn:
 
 
 def _bury(child: int, socket: int, status_to: int) -> NoReturn:
-    """Be the first process of a namespace: bury orphans until the worker ends, then end, and all others with us."""
+    """Be the first process of a namespace: collect orphans until the worker ends; the kernel then ends all others."""
     os.close(socket)
     os.write(status_to, str(_wait(child)).encode())
     os._exit(0)
 
 
 def _wait(child: int) -> int:
-    """Bury descendants as they end until this child does; return its status."""
+    """Collect ended descendants until this child ends; return its status."""
     while True:
         ended, status = os.wait()
         if ended == child:
@@ -127,7 +127,7 @@ def _wait(child: int) -> int:
 
 
 def _end_orphans() -> None:
-    """End and bury every process that this one has adopted, and those that it adopts by that."""
+    """End and collect every process that this one has adopted, and those that it adopts meanwhile."""
     while True:
         for pid, process in linux.processes().items():
             if process.parent == os.getpid():

@@ -1,6 +1,6 @@
 """Which system calls a worker may make: a seccomp filter that denies what no training script needs.
 
-It is a list of what is denied: doors of the kernel that are for administrators, or have been ways out of containers
+It lists what is denied: calls that are for administrators, or have been used to escape from containers
 (new namespaces, mounts, keys, BPF, io_uring, kernel modules, kinds of sockets that are not the network's).
 """
 
@@ -32,7 +32,7 @@ _DENIED: Final[dict[str, tuple[int, int | None]]] = {  # their numbers on x86_64
 _CLONE: Final = {"x86_64": 56, "aarch64": 220}
 _UNSHARE: Final = {"x86_64": 272, "aarch64": 97}
 _SOCKET: Final = {"x86_64": 41, "aarch64": 198}
-_CLONE3: Final = 435  # its flags lie in memory, which a filter cannot read; the C library falls back to clone
+_CLONE3: Final = 435  # its flags are in memory, which a filter cannot read; the C library falls back to clone
 
 _LOAD, _EQUAL, _GREATER_EQUAL, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06  # BPF: ld abs, jeq, jge, jset, ret
 _NUMBER, _ARCH, _FIRST = 0, 4, 16  # offsets in struct seccomp_data: the call, the architecture, the first argument

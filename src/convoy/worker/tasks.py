@@ -41,7 +41,7 @@ class Data(dict[str, str]):
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """What a trainer is told once, before its first task."""
+    """What a trainer receives once, before its first task."""
 
     job: str
     name: str
@@ -52,26 +52,26 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where a worker reads its job's blobs, and where it writes its own, for its node to take."""
+    """Where a worker reads its job's blobs, and where it writes its own, for its node to copy."""
 
     blobs: BlobFolder
     out: Path
 
 
 class Session(Protocol):
-    """What a task belongs to: a trainer's talk with its node, or a test's memory."""
+    """What carries a task: a trainer's connection to its node, or memory in a test."""
 
     @property
     def begin(self) -> Begin:
-        """What the trainer was told before its first task."""
+        """What the trainer received before its first task."""
         ...
 
     def load(self, digest: str) -> Model:
-        """Return the arrays of a blob of this job; no digest, no arrays."""
+        """Return the arrays of a blob of this job; for an empty digest, no arrays."""
         ...
 
     def answer(self, task: Task, reply: Reply) -> None:
-        """Take the reply to a task."""
+        """Send the reply to a task."""
         ...
 
 
@@ -85,12 +85,12 @@ class Task:
         self._state_digest = state
         self._model: Model | None = None
         self._state: Model | None = None
-        self.asked = question  # whole, with the arrays that an answer must have
+        self.asked = question  # the whole question, with the arrays that an answer must have
         self.question: str = question.id
-        self.kind: str = question.kind  # "train", "evaluate", or the workflow's own word
+        self.kind: str = question.kind  # "train", "evaluate", or a kind that the workflow defines
         self.round: int = question.round
-        self.rounds: int = question.rounds  # 0: not known
-        self.settings: dict[str, Any] = json.loads(question.settings)  # what the workflow says beside the model
+        self.rounds: int = question.rounds  # 0: the workflow does not say
+        self.settings: dict[str, Any] = json.loads(question.settings)  # what the workflow sends with the model
 
     def __repr__(self) -> str:
         return f"<Task {self.kind} round {self.round} of {self.job} at {self.site}>"
@@ -129,14 +129,14 @@ class Task:
 
     @property
     def state(self) -> Model:
-        """What this site kept with its last answer that counts in a round; empty at first. It is never sent."""
+        """The arrays kept with this site's last answer that a round counted; empty at first. They are never sent."""
         if self._state is None:
             self._state = self._session.load(self._state_digest)
         return self._state
 
     @property
     def seed(self) -> int:
-        """A number below 2^32 that is the same whenever this site gets this task, and differs for every other."""
+        """A number below 2^32: the same whenever this site gets this task, different for every other task."""
         key = f"{self.job}/{self.question}/{self.site}".encode()
         return int.from_bytes(blake3(key).digest(length=4), "little")
 
@@ -159,10 +159,10 @@ class Task:
 
 
 class NodeSession:
-    """A trainer's half of the talk with its node; without a link it has no tasks, and only lends names to a script."""
+    """A trainer's connection to its node; without a link there are no tasks, only names for a script's import."""
 
     def __init__(self, begin: Begin, files: Files | None = None, link: Blocking | None = None) -> None:
-        """Take what the trainer was told, the job's folders and the socket."""
+        """Take the trainer's first message, the job's folders and the socket."""
         self.begin = begin
         self.served: dict[str, Callable[..., Any]] = {}  # functions by kind, from the decorators
         self.taken = 0  # tasks
@@ -174,7 +174,7 @@ class NodeSession:
         self._sending = threading.Lock()  # a script may reply in another thread than the one that asks for tasks
 
     def ready(self) -> None:
-        """Tell the node, once, that tasks may come."""
+        """Tell the node, once, that this trainer accepts tasks."""
         if not self._ready:
             self._ready = True
             self._send(pb.WorkerUp(ready=pb.Ready()))
@@ -197,14 +197,14 @@ class NodeSession:
         return self.open
 
     def load(self, digest: str) -> Model:
-        """Return the arrays of a blob of this job, mapped; no digest, no arrays."""
+        """Return the arrays of a blob of this job, mapped; for an empty digest, no arrays."""
         from convoy.model.arrays import Model
         from convoy.store import arrays
 
         return arrays.load(self._files.blobs, digest) if digest and self._files is not None else Model({})
 
     def answer(self, task: Task, reply: Reply) -> None:
-        """Hand the arrays over as a blob and tell the node."""
+        """Give the node the arrays as a blob, and send the answer."""
         if task is not self.open:
             raise BadInput("this task has been answered already", fix="reply once to each task")
         said = checked(reply, task, log)
@@ -218,7 +218,7 @@ class NodeSession:
         self._send(message)
 
     def _hand_over(self, arrays: Mapping[str, Any], lent: str, message: pb.WorkerUp) -> tuple[str, int]:
-        """Give the node arrays as a blob; return its digest and its bytes. What the node lent it has already."""
+        """Give the node arrays as a blob; return its digest and its bytes. The node already has arrays that it sent."""
         from convoy.model.arrays import Model
         from convoy.store.arrays import hand_over
 
@@ -248,13 +248,13 @@ class NodeSession:
             with self._sending:
                 self._link.send(message)
         except OSError:
-            raise SystemExit(0) from None  # the node is gone, and with it the reason to be here
+            raise SystemExit(0) from None  # the node is gone, so the trainer can end
 
 
 class Here:
-    """Which session the verbs of a script belong to, in whichever thread they are called."""
+    """The session that the functions of a script use, in any thread."""
 
-    session: ClassVar[NodeSession | None] = None  # a process runs one worker; a script's verbs take no argument for it
+    session: ClassVar[NodeSession | None] = None  # one worker for each process, so scripts pass no argument
 
 
 def session() -> NodeSession:
@@ -264,25 +264,25 @@ def session() -> NodeSession:
         raise BadInput(
             "this script is not run by a Convoy node",
             why="tasks come from a node",
-            fix="put it into a job folder and type `convoy job submit FOLDER`",
+            fix="put it into a job folder and run `convoy job submit FOLDER`",
         )
     return found
 
 
 def tasks() -> Iterator[Task]:
-    """Yield this site's tasks until the job is over. Each must get its `reply` before the next comes."""
+    """Yield this site's tasks until the job ends. Each must be answered with `reply` before the next one."""
     here = session()
     while (task := here.next()) is not None:
         yield task
 
 
 def train(function: F) -> F:
-    """Have a function of one task answer the "train" tasks: it returns a `Reply`, or arrays alone."""
+    """Use a function of one task for the "train" tasks: it returns a `Reply`, or only arrays."""
     return _served("train", function)
 
 
 def evaluate(function: F) -> F:
-    """Have a function of one task answer the "evaluate" tasks: it returns a `Reply`, or metrics alone."""
+    """Use a function of one task for the "evaluate" tasks: it returns a `Reply`, or only metrics."""
     return _served("evaluate", function)
 
 

@@ -21,7 +21,7 @@ from convoy.worker.tasks import Begin, Data, Files, NodeSession, Task
 
 
 def main() -> None:
-    """Serve one job until its node says Bye or hangs up."""
+    """Serve one job until its node sends Bye or disconnects."""
     with socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])) as sock:
         link = Blocking(sock)
         down = link.receive(pb.WorkerDown)
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
-    """Serve a job to its end; return whether its code came to an end without an error."""
+    """Serve a job to its end; return whether its code ended without an error."""
     told = Begin(
         begin.job,
         begin.name,
@@ -83,9 +83,9 @@ def _script(session: NodeSession, folder: Path, file: str) -> None:
 def _choose(
     session: NodeSession, kind: str, names: Mapping[str, Any], named: Callable[..., Any]
 ) -> Callable[..., Any] | None:
-    """Return the function for a kind of task: decorated, or called like it, or the one that job.yaml names.
+    """Return the function for a kind of task: decorated, or with the name of the kind, or the one that job.yaml names.
 
-    A function for training is never asked to evaluate: it would train, and nobody would notice.
+    A function for training is never asked to evaluate: it would train unnoticed.
     """
     if kind in session.served:
         return session.served[kind]
@@ -123,7 +123,7 @@ def _function(choose: Callable[[str], Callable[..., Any] | None], task: Task, tr
 
 
 def as_reply(task: Task, result: Any) -> Reply:
-    """Return what a function of a task returned as a reply: a `Reply`, or arrays, or of an evaluation metrics alone."""
+    """Return what a function of a task returned as a reply: a `Reply`, or arrays, or metrics for an evaluation."""
     if isinstance(result, Reply):
         return result
     if task.kind == "evaluate" and isinstance(result, Mapping):

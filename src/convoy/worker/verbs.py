@@ -1,4 +1,4 @@
-"""NVIDIA FLARE's client verbs, so that a script moves over by changing its import: `import convoy as flare`."""
+"""NVIDIA FLARE's client functions, so that a script needs only a different import: `import convoy as flare`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEPS = "NUM_STEPS_CURRENT_ROUND"
 
 
 class ParamsType(StrEnum):
-    """Whether an update is the new model or what it differs by."""
+    """Whether an update is the new model or the difference from the old one."""
 
     FULL = "FULL"
     DIFF = "DIFF"
@@ -26,7 +26,7 @@ class ParamsType(StrEnum):
 
 @dataclass
 class FLModel:
-    """A model, or an update, as NVIDIA FLARE's scripts hold it; the weight stands in `meta` under its name for it."""
+    """A model or an update, as in NVIDIA FLARE's scripts; the weight is in `meta`, as `NUM_STEPS_CURRENT_ROUND`."""
 
     params_type: ParamsType | str | None = None
     params: Any = None
@@ -40,18 +40,18 @@ class FLModel:
 
 
 def init() -> None:
-    """Tell the node that the script is up."""
+    """Tell the node that the script has started."""
     session().ready()
 
 
 def is_running() -> bool:
-    """Wait for the next task and return True; False when the job is over."""
+    """Wait for the next task and return True; False when the job has ended."""
     here = session()
     return here.open is not None or here.next() is not None
 
 
 def receive() -> FLModel | None:
-    """Return the task's model, waiting for one if there is none; None when the job is over.
+    """Return the task's model, waiting for one if there is none; None when the job has ended.
 
     Its params are torch tensors where the script has imported torch, else numpy arrays; either may be written to.
     """
@@ -63,7 +63,7 @@ def receive() -> FLModel | None:
     return FLModel(
         params_type=ParamsType.FULL,
         params=params,
-        current_round=task.round - 1,  # theirs begin at 0
+        current_round=task.round - 1,  # rounds begin at 0 in NVIDIA FLARE
         total_rounds=task.rounds,
         meta={"job_id": task.job, "site_name": task.site, "seed": task.seed, **task.settings},
         state=state,
@@ -75,7 +75,7 @@ def _writable(model: Model) -> dict[str, Any]:
 
 
 def send(model: FLModel) -> None:
-    """Answer the task that `receive` gave.
+    """Answer the task that `receive` returned.
 
     Raises `BadInput` if there is none, and `Refused` for tensors that are not the model's in name, shape and dtype.
     """
@@ -94,12 +94,12 @@ def send(model: FLModel) -> None:
 
 
 def is_train() -> bool:
-    """Whether the task at hand is to train."""
+    """Whether the current task is to train."""
     return _kind() == "train"
 
 
 def is_evaluate() -> bool:
-    """Whether the task at hand is to evaluate."""
+    """Whether the current task is to evaluate."""
     return _kind() == "evaluate"
 
 
