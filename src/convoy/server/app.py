@@ -203,7 +203,7 @@ def _shared(settings: Settings, state: State) -> Shared:
     )
 
 
-def _transfers(shared: Shared, loop: Loop, supervisor: Supervisor, audit: Auditor) -> Transfers:
+def _transfers(shared: Shared, loop: Loop, audit: Auditor) -> Transfers:
     """Build what moves blobs."""
     return Transfers(
         state=shared.state,
@@ -212,7 +212,6 @@ def _transfers(shared: Shared, loop: Loop, supervisor: Supervisor, audit: Audito
         post=loop.post,
         check_room=loop.check_room,
         pump=shared.pump,
-        supervisor=supervisor,
         audit=audit,
     )
 
@@ -250,7 +249,7 @@ def _core(
         past=ledger.history.past,
     )
     audit = _auditor(kit, loop, shared.hub, ledger, contents)
-    transfers = _transfers(shared, loop, supervisor, audit)
+    transfers = _transfers(shared, loop, audit)
     performer = Performer(
         state=shared.state,
         workspace=workspace,

@@ -199,7 +199,7 @@ class Performer:
 
     def _take_up(self) -> None:
         """The disk has room again: take up what waited for it."""
-        self._go("", self.transfers.room())
+        self.transfers.room()
         for job in list(self.unkept):
             self.unkept.discard(job)
             self.supervisor.start(job, self._keep(job))
