@@ -24,14 +24,14 @@ STOP_S: Final = 8.0  # how long an ending job waits for connected sites to say t
 def schedule(state: State, now: Now) -> Effects:
     """Start what can start, in the order it came in, with every site that has room; say what the others wait for."""
     for job in list(state.jobs.values()):
-        yield from supervised(job, _scheduled(state, job, now), now.wall)
+        yield from supervised(job, _scheduled(state, job, now), now)
 
 
 def _scheduled(state: State, job: LiveJob, now: Now) -> Effects:
     if job.record.state == "running" and not state.problem:
         for site in _fitting(state, job):
             if site.name not in job.members or site.name in job.willing:
-                yield from enlist(state, job, site, now.mono)
+                yield from enlist(state, job, site, now)
     if job.record.state != "submitted":
         return
     reason, sites = _startable(state, job)
@@ -44,7 +44,7 @@ def _scheduled(state: State, job: LiveJob, now: Now) -> Effects:
     yield effects.Save(job.record)
     yield effects.RunFlow(job.record.id)
     for site in sites:
-        yield from enlist(state, job, site, now.mono)
+        yield from enlist(state, job, site, now)
 
 
 def _startable(state: State, job: LiveJob) -> tuple[str, list[LiveSite]]:
@@ -69,20 +69,20 @@ def _fitting(state: State, job: LiveJob) -> list[LiveSite]:
     return sorted((site for site in there if cohort.fits(state, job, site)), key=lambda site: site.name)
 
 
-def enlist(state: State, job: LiveJob, site: LiveSite, now: float) -> Effects:
+def enlist(state: State, job: LiveJob, site: LiveSite, now: Now) -> Effects:
     """Make a site a member and tell it to start; one that had refused gets what it was asked for then, too."""
     known = job.members.get(site.name)
     member = Member(job.record.id, site.name, "starting") if known is None else move(known, "starting", reason="")
     job.members[site.name] = member
     job.willing.discard(site.name)
-    job.seen[site.name] = now
+    job.seen[site.name] = now.mono
     yield effects.Save(member)  # a site that holds a job which its restarted server does not know of would drop it
     yield effects.SendStart(site.name, job.record.id)
     if known is not None:
         yield from questions.resend(state, job, site.name)
 
 
-def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], now: float) -> Effects:
+def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], now: Now) -> Effects:
     """Bring a site that has just connected into a running job, or back to its tasks."""
     if job.record.state != "running" or not cohort.wanted(job, site):
         return
@@ -91,7 +91,7 @@ def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], n
         if cohort.fits(state, job, site):
             yield from enlist(state, job, site, now)
     elif member.state in ("starting", "ready", "away"):
-        job.seen[site.name] = now
+        job.seen[site.name] = now.mono
         yield from questions.back(job, site.name, "starting" if member.state == "away" else member.state)
         if job.record.id not in holds:
             yield effects.SendStart(site.name, job.record.id)
@@ -101,16 +101,16 @@ def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], n
     yield from questions.retry_pending(state, job, now)
 
 
-def ready(state: State, job: LiveJob, site: SiteName, now: float) -> Effects:
+def ready(state: State, job: LiveJob, site: SiteName, now: Now) -> Effects:
     """The trainer at a site takes tasks."""
-    job.seen[site] = now
+    job.seen[site] = now.mono
     yield from questions.back(job, site)
     yield from questions.retry_pending(state, job, now)
 
 
-def progressed(job: LiveJob, site: SiteName, now: float) -> Effects:
+def progressed(job: LiveJob, site: SiteName, now: Now) -> Effects:
     """A site has moved bytes, or its trainer works; one whose worker does not run yet has fetched the model for it."""
-    job.seen[site] = now
+    job.seen[site] = now.mono
     member = job.members.get(site)
     if member is not None and member.state == "away":
         yield from questions.back(job, site)
@@ -148,7 +148,7 @@ def expelled(job: LiveJob, site: SiteName, reason: str) -> Effects:
     yield from questions.drop(job, site, reason)
 
 
-def listed(state: State, names: frozenset[SiteName], wall: float) -> Effects:
+def listed(state: State, names: frozenset[SiteName], now: Now) -> Effects:
     """Know the sites of a newer federation.json; one that is not in it takes no part any more."""
     for name in names:
         state.sites.setdefault(name, LiveSite(name))
@@ -157,15 +157,15 @@ def listed(state: State, names: frozenset[SiteName], wall: float) -> Effects:
         if gone:
             site.connected = False
             for job in state.jobs.values():
-                yield from supervised(job, expelled(job, site.name, "it left the federation"), wall)
+                yield from supervised(job, expelled(job, site.name, "it left the federation"), now)
 
 
-def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
+def commit(state: State, job: LiveJob, event: events.CommitAsked, now: Now) -> Effects:
     """Keep a round: its model, its metrics, who took part and who did not."""
     if event.round > job.committed:
         took, out = rounds.contribution(state, job, event.round, event.left_out, event.folded)
         metrics = dict(event.metrics)
-        record = Round(event.job, event.round, event.model, metrics, event.best, took, out, wall, event.state)
+        record = Round(event.job, event.round, event.model, metrics, event.best, took, out, now.wall, event.state)
         job.last = record
         if record.best:
             job.best = record
@@ -199,7 +199,7 @@ def storage(state: State, problem: str, now: Now) -> Effects:
         state.problem_since = now.mono
         return
     for job in state.jobs.values():
-        questions.shift(job, now.mono - since, now.mono)
+        questions.shift(job, now.mono - since, now)
         if job.stalled and job.record.state == "running":
             yield effects.RunFlow(job.record.id)
         job.stalled = False
@@ -207,7 +207,7 @@ def storage(state: State, problem: str, now: Now) -> Effects:
     yield from schedule(state, now)
 
 
-def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) -> Effects:
+def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: Now) -> Effects:
     """Start the workflow anew from its last commit, unless it keeps dying; without room on the disk, once there is."""
     if job.record.state != "running":
         return
@@ -235,14 +235,14 @@ class Outcome:
     traceback: str = ""
 
 
-def end(state: State, job: LiveJob, how: Outcome, now: float) -> Effects:
+def end(state: State, job: LiveJob, how: Outcome, now: Now) -> Effects:
     """Begin to end a running job: stop the workflow and the sites; what follows is in `settle`."""
     if job.record.state != "running":
         return
     traceback = how.traceback or site_traceback(job) or job.record.traceback
     job.record = move(job.record, "ending", outcome=how.state, cause=how.cause, traceback=traceback)
     finish_s = job.needs.patience_s if how.state == "completed" else 0.0
-    job.end_by = now + STOP_S + finish_s
+    job.end_by = now.mono + STOP_S + finish_s
     job.pending.clear()
     if how.state != "completed":
         yield from _unfinished(state, job)
@@ -340,4 +340,4 @@ def abort(state: State, job: LiveJob, by: str, now: Now) -> Effects:
         job.end_by = min(job.end_by, now.mono + STOP_S)
         yield from _stop_sites(job)
     else:
-        yield from end(state, job, Outcome("aborted", cause), now.mono)
+        yield from end(state, job, Outcome("aborted", cause), now)

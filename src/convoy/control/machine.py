@@ -61,7 +61,7 @@ class Machine:
             case events.SiteJoined() | events.SiteLeft() | events.SiteSwitched() | events.SiteRevoked():
                 yield from self._site(event, now)
             case events.SitesListed(sites=names):
-                yield from jobs.listed(self.state, names, now.wall)
+                yield from jobs.listed(self.state, names, now)
                 yield from jobs.schedule(self.state, now)
             case events.StorageChanged(problem=problem):
                 yield from jobs.storage(self.state, problem, now)
@@ -76,7 +76,7 @@ class Machine:
                 job = self.state.jobs.get(event.job)
                 if job is not None and job.record.faults < faults.MAX_FAULTS:  # else it is quarantined
                     job.happened.append((now.mono, event))
-                    yield from supervised(job, react(self.state, job, event, now), now.wall)
+                    yield from supervised(job, react(self.state, job, event, now), now)
                     yield from self._settle(job, now)
 
     def _ended(self, job: JobId) -> bool:
@@ -98,8 +98,8 @@ class Machine:
                 site.connected, site.capacity, site.version = True, event.capacity, event.version
                 site.seen_at, site.missing = now.wall, event.missing
                 for job in self.state.jobs.values():
-                    work = jobs.welcome(self.state, job, site, event.holds, now.mono)
-                    yield from supervised(job, work, now.wall)
+                    work = jobs.welcome(self.state, job, site, event.holds, now)
+                    yield from supervised(job, work, now)
                 yield from jobs.schedule(self.state, now)
             case events.SiteLeft():
                 site.connected, site.seen_at = False, now.wall
@@ -109,26 +109,26 @@ class Machine:
                 site.connected = False
                 for job in self.state.jobs.values():
                     work = jobs.expelled(job, site.name, "its certificate was revoked")
-                    yield from supervised(job, work, now.wall)
+                    yield from supervised(job, work, now)
             case events.SiteSwitched():
                 site.enabled = event.enabled
                 if not event.enabled:
                     for job in self.state.jobs.values():
-                        yield from supervised(job, questions.leave_out(job, site.name, questions.DISABLED), now.wall)
+                        yield from supervised(job, questions.leave_out(job, site.name, questions.DISABLED), now)
                 yield from jobs.schedule(self.state, now)
 
     def _time(self, now: Now) -> Iterator[effects.Effect]:
         for job in list(self.state.jobs.values()):
             if not self.state.problem:
-                yield from supervised(job, self._overdue(job, now), now.wall)
+                yield from supervised(job, self._overdue(job, now), now)
             yield from self._settle(job, now)
 
     def _settle(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
-        return supervised(job, jobs.settle(self.state, job, now), now.wall)
+        return supervised(job, jobs.settle(self.state, job, now), now)
 
     def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
-        yield from questions.expire(job, now.mono)
+        yield from questions.expire(job, now)
         for waiting in list(job.pending.values()):
             if now.mono >= waiting.since + job.needs.patience_s:
                 why = questions.too_few_there(self.state, job, waiting.question)
-                yield from jobs.end(self.state, job, Outcome("failed", why), now.mono)
+                yield from jobs.end(self.state, job, Outcome("failed", why), now)

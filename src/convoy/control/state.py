@@ -38,7 +38,7 @@ class LiveSite:
     capacity: Capacity = field(default_factory=lambda: Capacity(0, 0, 0))
     version: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)  # what jobs are not isolated from there, and why
-    seen_at: float = 0.0  # seconds of the machine's clock
+    seen_at: float = 0.0  # when it came or went last; seconds since the epoch
 
     @property
     def welcome(self) -> bool:

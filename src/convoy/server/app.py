@@ -33,7 +33,7 @@ from convoy.server.hub import Hub
 from convoy.server.identity import Identity
 from convoy.server.intake import Intake
 from convoy.server.logs import Logbook
-from convoy.server.loop import Loop
+from convoy.server.loop import Loop, now
 from convoy.server.metrics import metrics
 from convoy.server.performer import Performer
 from convoy.server.reading import JobReader
@@ -116,7 +116,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         known = Roll(people, kit.root_file.read_bytes())
         shared = _shared(
             settings,
-            start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=time.monotonic()),
+            start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now()),
         )
         core = _core(kit, settings, shared, ledger=ledger, contents=contents, launcher=launcher, group=group)
         faces = _faces(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from convoy.control import events, holders
+from convoy.control.clock import Now
 from convoy.control.faults import MAX_FAULTS
 from convoy.control.questions import reopen
 from convoy.control.records import JobId, SiteName
@@ -51,7 +52,7 @@ class Found:
             self.broken.setdefault(job, problem)
 
 
-def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs: int, *, now: float) -> State:
+def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs: int, *, now: Now) -> State:
     """Return the state that the ledger describes; sites of open jobs that left the federation stay known."""
     known = set(sites)
     names = known | {member.site for member in contents.members}
@@ -67,7 +68,7 @@ def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs:
     for member in contents.members:
         live = state.jobs[member.job]
         live.members[member.site] = member
-        live.seen[member.site] = now
+        live.seen[member.site] = now.mono
     for record in contents.rounds:
         live = state.jobs[record.job]
         live.last = record if record.round > live.committed else live.last
