@@ -45,6 +45,7 @@ def broken(job: LiveJob, error: str, text: str, now: Now) -> Effects:
     job.record = move(
         job.record, "failed", outcome="failed", cause=cause, traceback=text[-MAX_TRACEBACK:], ended_at=now.wall
     )
+    job.phase = None
     job.questions.clear()
     job.pending.clear()
     yield effects.Save(job.record)

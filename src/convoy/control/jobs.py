@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,7 +10,7 @@ from convoy.control import cohort, effects, events, questions, rounds
 from convoy.control.clock import Now
 from convoy.control.faults import supervised
 from convoy.control.records import JobState, Member, Round, SiteName
-from convoy.control.state import LiveJob, LiveSite, State
+from convoy.control.state import Keeping, LiveJob, LiveSite, Stalled, State, Stopping, Waiting, Working
 from convoy.control.transitions import move
 
 Effects = Iterator[effects.Effect]
@@ -40,7 +39,7 @@ def _scheduled(state: State, job: LiveJob, now: Now) -> Effects:
             job.record = replace(job.record, cause=reason)
             yield effects.Save(job.record, wait=False)
         return
-    job.record = move(job.record, "running", cause="", started_at=now.wall)
+    job.record, job.phase = move(job.record, "running", cause="", started_at=now.wall), Working()
     yield effects.Save(job.record)
     yield effects.RunFlow(job.record.id)
     for site in sites:
@@ -129,7 +128,8 @@ def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
 def waits(job: LiveJob, event: events.MemberWaits | events.FlowWaits) -> None:
     """Note for people what a worker waits for; a site says it again whenever it comes back."""
     if isinstance(event, events.FlowWaits):
-        job.flow_waits = event.why
+        if isinstance(job.phase, Working | Waiting):
+            job.phase = Waiting(event.why) if event.why else Working()
         return
     member = job.members.get(event.site)
     if member is not None and member.state in ("starting", "ready"):
@@ -200,9 +200,9 @@ def storage(state: State, problem: str, now: Now) -> Effects:
         return
     for job in state.jobs.values():
         questions.shift(job, now.mono - since, now)
-        if job.stalled and job.record.state == "running":
+        if isinstance(job.phase, Stalled):
+            job.phase = Working()
             yield effects.RunFlow(job.record.id)
-        job.stalled = False
     yield effects.TakeUp()
     yield from schedule(state, now)
 
@@ -213,7 +213,7 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: Now) -> E
         return
     questions.unheard(job)
     if event.full and state.problem:
-        job.stalled = True
+        job.phase = Stalled()
         yield effects.Note("warning", f"the workflow of job {job.record.id} waits for room on the disk: {event.how}")
         return
     job.record = replace(job.record, deaths=job.record.deaths + 1)
@@ -223,6 +223,7 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: Now) -> E
         yield from end(state, job, Outcome("failed", why, event.traceback), now)
         return
     yield effects.Note("warning", f"the workflow of job {job.record.id} died ({event.how}); it starts anew")
+    job.phase = Working()
     yield effects.RunFlow(job.record.id)
 
 
@@ -242,7 +243,7 @@ def end(state: State, job: LiveJob, how: Outcome, now: Now) -> Effects:
     traceback = how.traceback or site_traceback(job) or job.record.traceback
     job.record = move(job.record, "ending", outcome=how.state, cause=how.cause, traceback=traceback)
     finish_s = job.needs.patience_s if how.state == "completed" else 0.0
-    job.end_by = now.mono + STOP_S + finish_s
+    job.phase = Stopping(now.mono + STOP_S + finish_s)
     job.pending.clear()
     if how.state != "completed":
         yield from _unfinished(state, job)
@@ -277,12 +278,6 @@ def site_traceback(job: LiveJob) -> str:
     return "\n\n".join(tracebacks)[-MAX_TRACEBACK:]
 
 
-def resume_end(job: LiveJob) -> Effects:
-    """Go on ending a job after the server itself was gone."""
-    job.keeping = True
-    yield effects.KeepResults(job.record.id)
-
-
 def stopped(job: LiveJob, site: SiteName) -> Effects:
     """Nothing of the job is left at a site: one that had refused a running job may have changed its mind."""
     member = job.members.get(site)
@@ -296,23 +291,12 @@ def stopped(job: LiveJob, site: SiteName) -> Effects:
 
 
 def settle(state: State, job: LiveJob, now: Now) -> Effects:
-    """Go on ending a job: when no connected site holds it any more its results are kept, and then it has ended."""
+    """Go on once no connected site holds a job: keep the results of one that ends, let go of one that has ended."""
     if job.over and not _held(state, job):
         yield effects.Retire(job.record.id)
-    if job.record.state != "ending":
-        return
-    if not job.keeping and (now.mono >= job.end_by or not _held(state, job)):
-        job.keeping, job.end_by = True, math.inf
+    if isinstance(job.phase, Stopping) and (now.mono >= job.phase.until or not _held(state, job)):
+        job.phase = Keeping()
         yield effects.KeepResults(job.record.id)  # now, for only now the logs have the sites' last words
-    if not job.keeping or not job.kept:
-        return
-    job.record = move(job.record, job.record.outcome, ended_at=now.wall)
-    job.questions.clear()
-    yield effects.Save(job.record)
-    yield effects.Sweep(job.record.id, models=not job.unkept)
-    if not _held(state, job):
-        yield effects.Retire(job.record.id)
-    yield from schedule(state, now)
 
 
 def _held(state: State, job: LiveJob) -> bool:
@@ -320,24 +304,32 @@ def _held(state: State, job: LiveJob) -> bool:
     return any(one.state != "ended" and state.sites[one.site].connected for one in job.members.values())
 
 
-def results_kept(job: LiveJob, problem: str) -> Effects:
-    """The results are in the object store; if they are not, the job has failed, and its models stay where they are."""
-    job.kept, job.unkept = True, bool(problem)
+def results_kept(state: State, job: LiveJob, problem: str, now: Now) -> Effects:
+    """End a job whose results are in the object store; if they are not, it has failed, and its models stay."""
     if problem:
         yield effects.Note("error", f"results of job {job.record.id}: {problem}")
-    if problem and job.record.state == "ending" and job.record.outcome == "completed":
+    if not isinstance(job.phase, Keeping):
+        return
+    if problem and job.record.outcome == "completed":
         job.record = replace(job.record, outcome="failed", cause=problem)
+    job.record, job.phase = move(job.record, job.record.outcome, ended_at=now.wall), None
+    job.questions.clear()
+    yield effects.Save(job.record)
+    yield effects.Sweep(job.record.id, models=not problem)
+    yield from schedule(state, now)
 
 
 def abort(state: State, job: LiveJob, by: str, now: Now) -> Effects:
     """End a job because a person says so; one that ends already ends sooner."""
     cause = f"aborted by {by}"
-    if job.record.state == "submitted":
-        job.record = move(job.record, "aborted", cause=cause, ended_at=now.wall)
-        yield effects.Save(job.record)
-        yield effects.Sweep(job.record.id)
-    elif job.record.state == "ending":  # what trainers do after their last task is not waited for
-        job.end_by = min(job.end_by, now.mono + STOP_S)
-        yield from _stop_sites(job)
-    else:
-        yield from end(state, job, Outcome("aborted", cause), now)
+    match job.record.state:
+        case "submitted":
+            job.record = move(job.record, "aborted", cause=cause, ended_at=now.wall)
+            yield effects.Save(job.record)
+            yield effects.Sweep(job.record.id)
+        case "running":
+            yield from end(state, job, Outcome("aborted", cause), now)
+        case "ending":
+            if isinstance(job.phase, Stopping):  # what trainers do after their last task is not waited for
+                job.phase = Stopping(min(job.phase.until, now.mono + STOP_S))
+            yield from _stop_sites(job)

@@ -15,7 +15,7 @@ from convoy.control.faults import supervised
 from convoy.control.jobs import Outcome
 from convoy.control.reactions import react
 from convoy.control.records import JobId
-from convoy.control.state import LiveJob, Needs, State
+from convoy.control.state import Keeping, LiveJob, Needs, State, Stopping, Working
 
 
 class Machine:
@@ -34,10 +34,10 @@ class Machine:
         """Return what a server does first: workflows that ran go on, ends that were begun are finished."""
         found: list[effects.Effect] = []
         for job in self.state.jobs.values():
-            if job.record.state == "running":
+            if isinstance(job.phase, Working):
                 found.append(effects.RunFlow(job.record.id))
-            elif job.record.state == "ending":
-                found.extend(jobs.resume_end(job))
+            elif isinstance(job.phase, Keeping):
+                found.append(effects.KeepResults(job.record.id))
         return found
 
     def wake(self) -> float:
@@ -45,11 +45,12 @@ class Machine:
         return min((self._job_wake(job) for job in self.state.jobs.values() if not job.over), default=math.inf)
 
     def _job_wake(self, job: LiveJob) -> float:
+        ending = job.phase.until if isinstance(job.phase, Stopping) else math.inf
         if self.state.problem:  # patience and deadlines stand still: see `jobs.storage`
-            return job.end_by
+            return ending
         questions = min((question.wake for question in job.questions.values() if not question.ended), default=math.inf)
         pending = min((it.since + job.needs.patience_s for it in job.pending.values()), default=math.inf)
-        return min(questions, pending, job.end_by)
+        return min(questions, pending, ending)
 
     def _effects(self, event: events.Event, now: Now) -> Iterator[effects.Effect]:
         match event:

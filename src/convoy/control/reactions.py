@@ -70,7 +70,7 @@ RULES: Final[Mapping[type, Rule]] = {
     events.FlowDone: lambda state, job, _, now: jobs.end(state, job, Outcome("completed"), now),
     events.FlowFailed: _failed,
     events.FlowDied: jobs.flow_died,
-    events.ResultsKept: lambda _, job, event, __: jobs.results_kept(job, event.problem),
+    events.ResultsKept: lambda state, job, event, now: jobs.results_kept(state, job, event.problem, now),
     events.Broken: _broken,
     events.AbortAsked: lambda state, job, event, now: jobs.abort(state, job, event.by, now),
 }

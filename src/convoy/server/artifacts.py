@@ -66,8 +66,7 @@ class Artifacts:
     def _awaited(self, site: SiteName, job: str) -> LiveJob:
         live = self.state.jobs.get(JobId(job))
         member = None if live is None else live.members.get(site)
-        waits = live is not None and live.record.state == "ending" and not live.keeping
-        if live is None or member is None or member.state == "ended" or not waits:
+        if live is None or member is None or member.state == "ended" or not live.stopping:
             raise NotAllowed("the server does not wait for artifacts of this job", why=f"job {job[:32]!r}, site {site}")
         return live
 
