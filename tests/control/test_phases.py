@@ -10,7 +10,7 @@ from convoy.control import effects, events, questions
 from convoy.control.records import Job
 from convoy.control.state import Keeping, LiveJob, Stalled, Stopping, Waiting, Working
 from tests.control.invariants import check
-from tests.control.test_machine import A, B, C, Drive, J, joined, kinds, needs, submitted
+from tests.control.test_machine import A, B, C, Drive, J, asked, joined, kinds, needs, submitted, updated
 
 HAPPENINGS = [
     *(events.MemberStopped(J, site) for site in (A, B, C)),
@@ -26,6 +26,8 @@ HAPPENINGS = [
     events.Broken(J, "OSError: no", ""),
     events.SiteRevoked(C),
     events.TimePassed(),
+    asked(),
+    updated(A, "a"),
 ]
 
 
@@ -95,3 +97,9 @@ def test_results_that_nobody_waits_for_end_nothing(running):
     assert running(events.ResultsKept(J)) == []
     found = running(*(events.MemberStopped(J, site) for site in (A, B, C)))
     assert isinstance(found[-1], effects.KeepResults)
+
+
+def test_a_workflow_that_asks_while_its_job_ends_is_told_so_and_nobody_is_asked(running):
+    running(events.AbortAsked(J, "ada"))
+    assert running(asked()) == [effects.TellEnd(J, "1.0", "the job is ending: aborted by ada")]
+    assert (running.job.questions, running.job.pending) == ({}, {})

@@ -20,7 +20,10 @@ DISABLED: Final = "disabled by an admin"
 
 
 def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
-    """Open a question, go on with one that is open, or wait for enough sites."""
+    """Open a question, go on with one that is open, or wait for enough sites; a job that ends asks nobody."""
+    if job.record.state != "running":
+        yield effects.TellEnd(job.record.id, question.id, f"the job is {job.record.state}: {job.record.cause}")
+        return
     if question.rounds > job.record.rounds:
         job.record = replace(job.record, rounds=question.rounds)
         yield effects.Save(job.record, wait=False)
