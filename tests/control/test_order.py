@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from convoy.control import effects, events, reactions, rounds
 from convoy.control.clock import Now
 from convoy.control.questions import reopen
-from convoy.control.records import Answer, Question, Task
-from convoy.control.state import Kept, LiveJob
+from convoy.control.records import Answer, Kept, Question, Task
+from convoy.control.state import LiveJob
 from tests.control.test_machine import A, B, C, Drive, J, asked, joined, kinds, submitted, updated
 
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 from convoy.control import cohort, effects
 from convoy.control.questions import DISABLED, absent
-from convoy.control.records import Question, Task
-from convoy.control.state import Kept, LiveJob, LiveSite, OpenQuestion, State
+from convoy.control.records import Kept, Question, Task
+from convoy.control.state import LiveJob, LiveSite, OpenQuestion, State
 from convoy.control.transitions import move
 
 Effects = Iterator[effects.Effect]

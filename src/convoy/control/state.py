@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from convoy.control.events import Capacity, Event
-from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
+from convoy.control.records import Job, JobId, Kept, Member, Question, Round, SiteName, Task
 from convoy.control.transitions import ENDED
 
 REMEMBERED: Final = 30  # events of a job that an error in a decision about it shows
@@ -72,14 +72,6 @@ class OpenQuestion:
     def count(self, state: str) -> int:
         """Return how many of the tasks are in a state."""
         return sum(1 for task in self.tasks.values() if task.state == state)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A site's last answer with a state that counts: its question, and the bytes that the site keeps."""
-
-    question: str
-    size: int
 
 
 @dataclass(slots=True)

@@ -9,8 +9,8 @@ from typing import Final
 
 from convoy.admin import views
 from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
-from convoy.control.records import Job, Member, Round, SiteName
-from convoy.control.state import Kept, LiveJob, LiveSite, State
+from convoy.control.records import Job, Kept, Member, Round, SiteName
+from convoy.control.state import LiveJob, LiveSite, State
 from convoy.store.history import Listed
 from convoy.trust import audit
 from convoy.trust.federation import Roll
