@@ -12,6 +12,7 @@ from convoy.control.clock import Now
 from convoy.control.records import Member, Question, SiteName, Task
 from convoy.control.state import LiveJob, OpenQuestion, Pending, State
 from convoy.control.transitions import move
+from convoy.control.view import ReadOnlyJob
 
 Effects = Iterator[effects.Effect]
 
@@ -89,7 +90,7 @@ def too_few_there(state: State, job: LiveJob, ask: Question) -> str:
     )
 
 
-def stuck(job: LiveJob) -> str:
+def stuck(job: ReadOnlyJob) -> str:
     """Say which sites refused the job, and why, where it waits for them alone; nothing while it goes on."""
     refused = sorted(member.site for member in job.members.values() if member.state == "refused")
     waits = bool(job.pending) or 0 < len(job.waiting_for) == len({*job.waiting_for} & {*refused})
@@ -98,7 +99,7 @@ def stuck(job: LiveJob) -> str:
     return "; ".join(f"{site} {absent(job.members[site])}" for site in refused)
 
 
-def delayed(job: LiveJob) -> str:
+def delayed(job: ReadOnlyJob) -> str:
     """Say which workers wait for something before they run, such as a machine with a GPU."""
     if job.over:
         return ""

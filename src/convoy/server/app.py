@@ -17,7 +17,7 @@ from convoy.admin import serve as rest
 from convoy.control import events
 from convoy.control.machine import Machine
 from convoy.control.records import JobId
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.node import process
 from convoy.node.launcher import Launcher
 from convoy.node.process import Ending, Notes, say_ready, set_up, signals
@@ -67,7 +67,7 @@ def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
 class Shared:
     """What the parts of a server share; it needs none of them."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     book: Logbook
     results: Results
@@ -114,11 +114,10 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         group = await stack.enter_async_context(asyncio.TaskGroup())
         people, signed = roll.current(kit)
         known = Roll(people, kit.root_file.read_bytes())
-        shared = _shared(
-            settings,
-            start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now()),
-        )
-        core = _core(kit, settings, shared, ledger=ledger, contents=contents, launcher=launcher, group=group)
+        state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now())
+        machine = Machine(state, start.needs_of)
+        shared = _shared(settings, machine.state)
+        core = _core(kit, settings, shared, machine, ledger=ledger, contents=contents, launcher=launcher, group=group)
         faces = _faces(
             kit,
             settings,
@@ -188,7 +187,7 @@ def _signing(kit: Kit) -> Issuing:
     return Issuing(kit, tell)
 
 
-def _shared(settings: Settings, state: State) -> Shared:
+def _shared(settings: Settings, state: ReadOnlyState) -> Shared:
     """Build what the parts share."""
     workspace, pump = Workspace(settings.workspace), Pump()
     free = partial(workspace.free, settings.disk_reserve)
@@ -220,6 +219,7 @@ def _core(
     kit: Kit,
     settings: Settings,
     shared: Shared,
+    machine: Machine,
     *,
     ledger: Ledger,
     contents: Contents,
@@ -230,7 +230,7 @@ def _core(
     workspace = shared.workspace
     supervisor = Supervisor(group, end=lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
     loop = Loop(
-        Machine(shared.state, start.needs_of),
+        machine,
         ledger,
         room=partial(workspace.room, settings.disk_reserve),
         perform=lambda effect: performer(effect),  # noqa: PLW0108 - it is made below, with this loop

@@ -17,8 +17,8 @@ from convoy.admin import views
 from convoy.admin.port import Grant, Person
 from convoy.control import events
 from convoy.control.records import Job, JobId, SiteName
-from convoy.control.state import LiveJob, LiveSite
 from convoy.control.transitions import ENDED
+from convoy.control.view import ReadOnlyJob, ReadOnlySite
 from convoy.errors import ConvoyError, NotFound, Refused, StorageFull
 from convoy.node.process import Ending, Notes
 from convoy.server.auditor import Auditor
@@ -120,7 +120,7 @@ class ServerCoordinator:
             async for item in items:
                 yield item
 
-    async def _going(self, live: LiveJob, after: int) -> AsyncGenerator[views.Progress, None]:
+    async def _going(self, live: ReadOnlyJob, after: int) -> AsyncGenerator[views.Progress, None]:
         """Yield the job at once and after each change, as long as it has not ended."""
         event = asyncio.Event()
         leave = self.loop.subscribe(live.record.id, event)
@@ -277,7 +277,7 @@ class ServerCoordinator:
         self.loop.keep(Switched(name, site.enabled if site else True, now))
         self.loop.keep(Withdrawn(name))
 
-    def _site(self, site: str) -> LiveSite:
+    def _site(self, site: str) -> ReadOnlySite:
         known = self.loop.machine.state.sites.get(SiteName(site))
         if known is None or not known.listed:
             raise self._no_site(site)
@@ -343,7 +343,7 @@ class ServerCoordinator:
         why = f"federation.json number {self.roll.now.number} lists: {listed}"
         return NotFound(f"there is no site {site!r}", why=why, fix="convoy site list")
 
-    def _view(self, job: LiveJob) -> views.JobView:
+    def _view(self, job: ReadOnlyJob) -> views.JobView:
         return job_view(job, self.loop.machine.state.problem)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from convoy.control import effects, events, holders
 from convoy.control.records import JobId, Question, Round, SiteName, Task
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.node.lines import Stamper
@@ -35,7 +35,7 @@ from convoy.wire.backoff import Backoff
 class Performer:
     """Does what the machine wants done; never blocks."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     hub: Hub
     transfers: Transfers

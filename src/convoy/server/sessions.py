@@ -15,7 +15,7 @@ import structlog
 from convoy import errors
 from convoy.control import events
 from convoy.control.records import JobId, SiteName, are_names
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, RemoteFault
 from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
@@ -64,7 +64,7 @@ class Sessions:
 
     project: str
     version: str
-    state: State
+    state: ReadOnlyState
     hub: Hub
     transfers: Transfers
     post: Callable[[events.Event], None]

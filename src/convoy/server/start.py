@@ -14,6 +14,7 @@ from convoy.control.faults import MAX_FAULTS
 from convoy.control.questions import reopen
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
+from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.flows import catalog
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
@@ -111,7 +112,7 @@ def undone(contents: Contents, history: History, workspace: Workspace, found: Fo
     return lost
 
 
-def tidy(state: State, history: History, workspace: Workspace, found: Found) -> None:
+def tidy(state: ReadOnlyState, history: History, workspace: Workspace, found: Found) -> None:
     """Remove what nobody needs: what a killed server had not yet released, had half written or half taken."""
     there = {path.name: path for path in (workspace.folder / "jobs").iterdir()}
     for name in there.keys() - history.known(there):
@@ -122,7 +123,7 @@ def tidy(state: State, history: History, workspace: Workspace, found: Found) -> 
                 _tidy(job, workspace.job(job.record.id).blobs)
 
 
-def _tidy(job: LiveJob, folder: BlobFolder) -> None:
+def _tidy(job: ReadOnlyJob, folder: BlobFolder) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
     if job.last is not None:  # before the model that it was made of goes
         for digest in filter(None, (job.last.model, job.last.state)):
@@ -130,7 +131,7 @@ def _tidy(job: LiveJob, folder: BlobFolder) -> None:
     folder.recover(holders.needed(job), lambda holder, _: holders.stays(job, holder))
 
 
-def lost_updates(state: State, workspace: Workspace, found: Found) -> list[events.Lost]:
+def lost_updates(state: ReadOnlyState, workspace: Workspace, found: Found) -> list[events.Lost]:
     """Return the updates that the ledger counts and the disk has lost or changed; reads every byte of them."""
     lost: list[events.Lost] = []
     for job in state.jobs.values():

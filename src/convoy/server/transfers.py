@@ -16,7 +16,7 @@ import structlog
 from convoy import errors
 from convoy.control import events, holders
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, reply, schema
 from convoy.server.auditor import Auditor
@@ -91,7 +91,7 @@ class Arrival:
 class Transfers:
     """Every blob that moves between this server and its sites."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     hub: Hub
     post: Callable[[events.Event], None]
