@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +35,7 @@ from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
 
 PIECE: Final = 1 << 18  # bytes of a bundle that are read at once
+TOGETHER_S: Final = 0.05  # changes of a job within this time are told as one: a round of a small model takes less
 
 
 @dataclass(slots=True)
@@ -138,7 +139,7 @@ class ServerCoordinator:
                     yield views.Progress(job=line, rounds=shown, traceback=news, more=more)
                 said = (line, traceback)
                 if not more:
-                    await event.wait()
+                    await _changed(live, event)
         finally:
             leave()
 
@@ -354,3 +355,13 @@ def resident_bytes() -> int:
     except (OSError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def _changed(live: ReadOnlyJob, event: asyncio.Event) -> None:
+    """Wait for a change of a job, and for those that follow it at once; its end is not waited with."""
+    await event.wait()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TOGETHER_S):
+            while not live.over:
+                event.clear()
+                await event.wait()
