@@ -565,7 +565,6 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "server.sessions.SITE",
             "server.sessions.PINGS",
             "server.sessions.RENEWALS",
-            "server.sessions.PAUSE",
             "server.sessions.TRANSFER",
             "server.flows.WORKFLOW",
             "site.line.SERVER",

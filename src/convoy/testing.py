@@ -18,7 +18,8 @@ from convoy.control import cohort, effects, events, rounds
 from convoy.control.clock import Now
 from convoy.control.machine import Machine
 from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName
-from convoy.control.state import LiveJob, LiveSite, Needs, State
+from convoy.control.state import LiveSite, Needs, State
+from convoy.control.view import ReadOnlyJob
 from convoy.errors import BadInput, JobFailed
 from convoy.flows import catalog
 from convoy.flows import fleet as fleets
@@ -123,7 +124,7 @@ class Federation:
         self._post(*(events.MemberReady(JOB, site) for site in live))
 
     @property
-    def job(self) -> LiveJob:
+    def job(self) -> ReadOnlyJob:
         """The job as the server's rules see it."""
         return self._machine.state.jobs[JOB]
 

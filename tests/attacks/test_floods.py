@@ -117,6 +117,16 @@ class Site:
             if not stays:
                 stream.close()
 
+    async def offer(self, offer):
+        """Offer an update on a connection of its own, and bring none of its bytes; return what the server wants."""
+        stream = await self.way.dial()
+        try:
+            await stream.write(pb.Opening(push=pb.Push()), offer)
+            self.verdict = await stream.read(pb.Verdict) or pb.Verdict()
+            return await stream.read(pb.Want)
+        finally:
+            stream.close()
+
     async def flood(self, data, reads=False):
         """Say the same without end, as fast as it is taken; come back whenever the line is cut."""
         while True:
@@ -160,7 +170,7 @@ SAID = {
             offer=pb.Offer(
                 job=UNKNOWN,
                 answer=pb.Answer(question="1.0", digest="0" * 64),
-                update=pb.Blob(digest="0" * 64, header=bytes(2000)),
+                update=pb.Blob(digest="0" * 64, whole=bytes(2000)),
             )
         ),
         False,
@@ -217,17 +227,21 @@ async def test_beside_offers_of_a_large_header_that_never_bring_their_bytes_othe
         layout = blobs.read_header(digest)
         update = pb.Blob(digest=digest, size=layout.size, header=layout.header)
         answer = pb.Answer(question=task.question.id, digest=digest, weight=1.0)
-        offer = pb.Up(offer=pb.Offer(job=job, answer=answer, update=update))
+        offer, reading = pb.Offer(job=job, answer=answer, update=update), asyncio.create_task(site._read(stream))
+        wanted = []
 
         async def flood():
-            with suppress(ConvoyError):
-                await asyncio.gather(site._give(stream, pack(offer)), site._read(stream))
-            await site.flood(pack(offer), reads=True)
+            while True:
+                with suppress(ConvoyError, OSError):
+                    want = await site.offer(offer)
+                    wanted.append(len(want.ranges) if want else 0)
 
         try:
-            async with beside(fed, tmp_path, flood()):
-                pass
+            async with beside(fed, tmp_path, *(flood() for _ in range(8))):
+                assert any(wanted)
         finally:
+            reading.cancel()
+            await asyncio.wait({reading})
             stream.close()
             await ada.abort(job)
 
@@ -239,7 +253,7 @@ def offers(job, question, header, size):
         other = header[:place] + f"{number:064x}".encode() + header[place + 64 :]
         update = pb.Blob(digest=blake3(other).hexdigest(), size=size, header=other)
         answer = pb.Answer(question=question, digest=update.digest, weight=1.0)
-        yield pb.Up(offer=pb.Offer(job=job, answer=answer, update=update))
+        yield pb.Offer(job=job, answer=answer, update=update)
 
 
 def longest_wait(node, over) -> float:
@@ -266,20 +280,20 @@ async def test_headers_that_take_long_to_parse_do_not_keep_the_server_from_other
         stream, job, task = await asked(ada, site, folder)
         said = list(offers(job, task.question.id, layout.header, layout.size))
         began = time.monotonic()
-        blob.parse(said[0].offer.update.header)
+        blob.parse(said[0].update.header)
         alone = time.monotonic() - began
         over = threading.Event()
         waiting = asyncio.create_task(asyncio.to_thread(longest_wait, fed.server, over))
         reading = asyncio.create_task(site._read(stream))
-        for one in said[1:8]:
-            await stream.write(one)
+        offering = [asyncio.create_task(site.offer(one)) for one in said[1:8]]
         began = time.monotonic()
         assert (await ada.revoke("site-6")).revoked_at
         took = time.monotonic() - began
         over.set()
         longest = await waiting
-        reading.cancel()
-        await asyncio.wait({reading})
+        for task in (reading, *offering):
+            task.cancel()
+        await asyncio.wait({reading, *offering})
         stream.close()
         with suppress(Refused):  # it may have ended without its one site
             await ada.abort(job)

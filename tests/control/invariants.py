@@ -1,8 +1,10 @@
 """What holds in the machine's state after every step, whatever has happened."""
 
 from convoy.control import cohort
-from convoy.control.state import State
+from convoy.control.state import Keeping, Stalled, State, Stopping, Waiting, Working
 from convoy.control.transitions import ENDED
+
+PHASES = {"running": (Working, Waiting, Stalled), "ending": (Stopping, Keeping)}
 
 
 def check(state: State) -> None:
@@ -11,6 +13,9 @@ def check(state: State) -> None:
     assert len(running) <= state.max_jobs
     for job in state.jobs.values():
         key = job.record.id
+        assert type(job.phase) in PHASES.get(job.record.state, (type(None),)), (key, job.record.state, job.phase)
+        assert not isinstance(job.phase, Stalled) or state.problem, (key, "it waits for room, and there is room")
+        assert not isinstance(job.phase, Waiting) or job.phase.why, (key, "it waits for nothing")
         assert not (job.questions.keys() & job.pending.keys()), (key, "a question is open and waits for its sites")
         assert job.record.state not in ENDED or not (job.questions or job.pending), (key, "an ended job asks")
         assert job.synced <= job.committed, (key, "more is on the disk than is committed")

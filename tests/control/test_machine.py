@@ -206,9 +206,9 @@ def test_a_workflow_that_keeps_dying_fails_the_job_and_a_commit_between_forgives
 
 
 def test_an_ended_job_waits_for_connected_sites_and_not_for_those_that_are_gone(running):
-    running(events.FlowDone(J), events.ResultsKept(J), events.MemberStopped(J, A), events.MemberStopped(J, B))
+    running(events.FlowDone(J), events.MemberStopped(J, A), events.MemberStopped(J, B))
     assert running.job.record.state == "ending"
-    running(events.SiteLeft(C))
+    running(events.SiteLeft(C), events.ResultsKept(J))
     assert running.job.record.state == "completed"
     assert math.isinf(running.machine.wake())
 
@@ -225,7 +225,7 @@ def test_jobs_beyond_the_limit_wait_and_start_when_one_ends():
     second = JobId("k" * 32)
     drive(joined(A), joined(B), submitted(), submitted(second))
     assert "max_jobs: 1" in drive.machine.state.jobs[second].record.cause
-    drive(events.AbortAsked(J, "ada"), events.ResultsKept(J), events.MemberStopped(J, A), events.MemberStopped(J, B))
+    drive(events.AbortAsked(J, "ada"), events.MemberStopped(J, A), events.MemberStopped(J, B), events.ResultsKept(J))
     assert drive.job.record.state == "aborted"
     assert drive.machine.state.jobs[second].record.state == "running"
 
@@ -320,7 +320,7 @@ def test_a_running_job_takes_in_a_site_once_that_has_room():
     drive(joined(A, cpu=2), joined(B, cpu=2), joined(C, cpu=1), submitted(), submitted(JobId("k" * 32)))
     second = drive.machine.state.jobs[JobId("k" * 32)]
     assert sorted(second.members) == [A, B]
-    drive(events.FlowDone(J), events.ResultsKept(J), *(events.MemberStopped(J, site) for site in (A, B, C)))
+    drive(events.FlowDone(J), *(events.MemberStopped(J, site) for site in (A, B, C)), events.ResultsKept(J))
     assert sorted(second.members) == [A, B, C]
 
 

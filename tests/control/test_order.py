@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from convoy.control import effects, events, reactions, rounds
 from convoy.control.clock import Now
 from convoy.control.questions import reopen
-from convoy.control.records import Answer, Question, Task
-from convoy.control.state import Kept, LiveJob
+from convoy.control.records import Answer, Kept, Question, Task
+from convoy.control.state import LiveJob
 from tests.control.test_machine import A, B, C, Drive, J, asked, joined, kinds, submitted, updated
 
 
@@ -45,7 +45,7 @@ def test_a_workflow_or_a_server_that_starts_again_gets_them_in_the_order_in_whic
         assert told(drive(events.FlowDied(J, "SIGKILL"), asked(by_arrival=True))) == list(order)
     kept = {effect.record.site: effect.record for effect in drive.done if _is_task(effect)}
     fresh = LiveJob(drive.job.record, drive.job.needs, members=drive.job.members)
-    reopen(fresh, drive.job.questions["1.0"].record, list(kept.values()), 5.0)
+    reopen(fresh, drive.job.questions["1.0"].record, list(kept.values()), Now(5.0, 1e9))
     assert [task.site for task in fresh.questions["1.0"].order] == list(order)
     assert fresh.places == 3
 
@@ -133,7 +133,7 @@ def test_a_question_whose_round_was_undone_is_open_again_and_one_that_counts_is_
     assert record.folded == 1
     for last, waiting in ((running.job.last, []), (None, ["1.0"])):
         fresh = LiveJob(running.job.record, running.job.needs, members=running.job.members, last=last)
-        reopen(fresh, record, [], 5.0)
+        reopen(fresh, record, [], Now(5.0, 1e9))
         assert [question.id for question in rounds.waiting(fresh)] == waiting
 
 

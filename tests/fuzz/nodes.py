@@ -110,7 +110,7 @@ def server():
     machine, post = running()
     hub, idle = Hub(), Idle()
     line = hub.open(HERE, "p", Idle())
-    transfers = Strict(machine.state, made, hub, post, lambda: "", Pump(), Supervisor(idle, unforeseen), idle)
+    transfers = Strict(machine.state, made, hub, post, lambda: "", Pump(), idle)
     logs = JobLogs(made.job(JOB).logs)
     roll = Roll(Federation(PROJECT, 1, {}), world()[1].pem)
     peer = Peer(HERE, 1.0, 2e9, renews=False)

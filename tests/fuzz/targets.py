@@ -317,11 +317,12 @@ def entries():
 
 # ---- messages ---------------------------------------------------------------------------------------------------
 def up(data: bytes) -> None:
-    """What a site says to a server that has a job for it; behind a byte of 255, as a connection's first word."""
+    """What a site says to a server that has a job for it; behind a byte of 255 or 254, on a connection of its own."""
     from convoy.wire import convoy_pb2 as pb
     from convoy.wire import frames
 
-    asyncio.run(_up(frames.parsed(pb.Opening if data[:1] == b"\xff" else pb.Up, data.removeprefix(b"\xff"))))
+    kind = {b"\xff": pb.Opening, b"\xfe": pb.Offer}.get(data[:1], pb.Up)
+    asyncio.run(_up(frames.parsed(kind, data if kind is pb.Up else data[1:])))
 
 
 async def _up(said) -> None:
@@ -331,6 +332,10 @@ async def _up(said) -> None:
     with suppress(Unreachable):
         if said.DESCRIPTOR.name == "Opening":
             sessions._begun(standing, line.stream, said).close()
+        elif said.DESCRIPTOR.name == "Offer":
+            arrival = await sessions.transfers.begin(standing.peer.name, said, line.stream)
+            if arrival is not None:
+                arrival.receiver.close()
         else:
             longer = sessions._said(line, Idle(), standing, said)
             if longer is not None:
@@ -359,10 +364,13 @@ def ups():
     for first in (
         pb.Opening(hello=pb.Hello(version="1", cpu=1.0, memory=1, gpu=0.0, jobs=[JOB], process="p")),
         pb.Opening(pull=pb.PullRequest(job=JOB, digest=model, ranges=[pb.Range(start=0, end=9)])),
-        pb.Opening(push=pb.PushHead(job=JOB, question="1.0", digest="0" * 64)),
+        pb.Opening(push=pb.Push()),
         pb.Opening(artifacts=pb.ArtifactsHead(job=JOB, digest="0" * 64, size=9)),
     ):
         yield b"\xff" + first.SerializeToString()
+    layout = made.job(JOB).blobs.read_header(model)
+    header = pb.Blob(digest=model, size=layout.size, header=layout.header)
+    yield b"\xfe" + pb.Offer(job=JOB, update=header, answer=answer).SerializeToString()
 
 
 def artifacts(data: bytes) -> None:
@@ -414,7 +422,7 @@ def downs():
         pb.Down(start=pb.Start(job=JOB, bundle="0" * 64, size=5, whole=b"12345", log_offset=1)),
         pb.Down(task=pb.Task(job=JOB, question=asked(), model=blob, after="1.0")),
         pb.Down(stop=pb.Stop(job=JOB, reason="over")),
-        pb.Down(want=pb.Want(job=JOB, question="1.0", ranges=[pb.Range(start=0, end=9)])),
+        pb.Down(again=pb.Again(job=JOB, question="1.0")),
         pb.Down(receipt=pb.Receipt(job=JOB, question="1.0", digest="0" * 64)),
         pb.Down(reject=pb.Reject(job=JOB, question="1.0", reason="no")),
         pb.Down(committed=pb.Committed(job=JOB, round=1, folded=["1.0"], after="1.0")),

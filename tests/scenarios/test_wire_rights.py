@@ -44,6 +44,15 @@ class Mallory:
         await stream.write(pb.Opening(**opening))
         return stream, await stream.read(pb.Verdict)
 
+    async def offered(self, job, question, digest):
+        """Offer an update on a connection of its own; return the verdict, and the bytes that the server wants."""
+        stream = await self.way.dial()
+        offer = pb.Offer(job=job, answer=pb.Answer(question=question, digest=digest), update=pb.Blob(digest=digest))
+        await stream.write(pb.Opening(push=pb.Push()), offer)
+        verdict, want = await stream.read(pb.Verdict), await stream.read(pb.Want)
+        stream.close()
+        return verdict, want
+
     async def verdict(self, **opening):
         """Return what the server says to a connection's first words."""
         stream, verdict = await self.opened(**opening)
@@ -198,9 +207,11 @@ async def test_a_site_pulls_and_pushes_what_it_was_asked_for_and_nothing_else(ma
         for job, digest in asked:
             verdict = await mallory.verdict(pull=pb.PullRequest(job=job, digest=digest, ranges=ranges))
             assert verdict.fault == pb.Verdict.NOT_ALLOWED, (job, digest)
-        for job, question in ((jobs["foreign"], "1.0"), (jobs["theirs"], "1.0"), (UNKNOWN, "1.0"), ("../..", "x")):
-            verdict = await mallory.verdict(push=pb.PushHead(job=job, question=question, digest=model["foreign"]))
-            assert verdict.fault == pb.Verdict.NOT_ALLOWED, (job, question)
+        for job, question in ((jobs["foreign"], "1.0"), (jobs["theirs"], "1.0"), (UNKNOWN, "1.0")):
+            verdict, want = await mallory.offered(job, question, model["foreign"])
+            assert (verdict.fault, len(want.ranges)) == (pb.Verdict.NONE, 0), (job, question)
+        verdict, _ = await mallory.offered("../..", "x", model["foreign"])
+        assert verdict is None
         stream, verdict = await mallory.opened(
             pull=pb.PullRequest(job=jobs["theirs"], digest=bundle["theirs"], ranges=ranges)
         )

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from convoy.control.records import Job, JobId, Member, SiteName
-from convoy.control.state import LiveJob, State
+from convoy.control.state import Keeping, LiveJob, State, Stopping, Working
 from convoy.errors import NotAllowed, Refused, StorageFull
 from convoy.server.artifacts import Artifacts
 from convoy.server.files import Workspace
@@ -21,6 +21,7 @@ def world(tmp_path):
     """A server that ends a job of two sites."""
     record = Job(JOB, "n", "ada", "org", "b" * 64, 1, "{}", "ending", "", 1.0)
     job = LiveJob(record, NOTHING)
+    job.phase = Stopping(9.0)
     for site in (SITE, SiteName("site-2")):
         job.members[site] = Member(JOB, site, "ready")
     free = [1 << 30]
@@ -53,8 +54,9 @@ def test_a_package_that_nobody_waits_for_is_refused(world, lost):
             world.job.members[SITE] = Member(JOB, SITE, "ended")
         case "running":
             world.job.record = Job(JOB, "n", "ada", "org", "b" * 64, 1, "{}", "running", "", 1.0)
+            world.job.phase = Working()
         case "keeping":
-            world.job.keeping = True
+            world.job.phase = Keeping()
         case "twice":
             world.artifacts.take(SITE, HEAD, SimpleNamespace()).close()
     with pytest.raises(NotAllowed):

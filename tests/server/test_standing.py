@@ -31,7 +31,7 @@ UPS = {
 OPENINGS = {
     "hello": pb.Opening(hello=pb.Hello(process="p")),
     "pull": pb.Opening(pull=pb.PullRequest(job=JOB, digest="0" * 64)),
-    "push": pb.Opening(push=pb.PushHead(job=JOB, question="1.0", digest="0" * 64)),
+    "push": pb.Opening(push=pb.Push()),
     "artifacts": pb.Opening(artifacts=pb.ArtifactsHead(job=JOB, digest="0" * 64, size=9)),
 }
 LOSSES = {
@@ -70,7 +70,7 @@ def world():
 
     state = State(4, {SITE: LiveSite(SITE)})
     roll = Roll(Federation("clinics", 1, {SITE: Participant("site", "a")}), b"")
-    transfers = SimpleNamespace(**{name: notes(name) for name in ("offer", "pull", "push", "pullable", "wanted")})
+    transfers = SimpleNamespace(**{name: notes(name) for name in ("offer", "pull", "pullable", "begin", "receive")})
     registry = SimpleNamespace(roll=roll, renewed=notes("certificate"), signed=b"")
     audit = SimpleNamespace(note=notes("audit"), note_some=lambda *_: None)
     artifacts = SimpleNamespace(take=notes("artifacts"))
@@ -103,6 +103,14 @@ async def test_a_connection_of_a_site_that_may_do_nothing_any_more_is_refused(wo
     assert world.done == []
     assert world.sessions.hub.lines == {}
     assert [verdict.fault for verdict in stream.said] == [pb.Verdict.NOT_ALLOWED]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+async def test_an_offer_of_a_site_that_may_do_nothing_any_more_is_not_judged(world, loss):
+    stream = Says(pb.Offer(job=JOB, answer=pb.Answer(question="1.0")), lambda: LOSSES[loss](world))
+    with pytest.raises(NotAllowed):
+        await world.sessions._push(world.standing, stream)
+    assert world.done == []
 
 
 async def test_who_is_expelled_loses_its_transfers_at_once_and_its_line_after_its_last_words(world, monkeypatch):

@@ -41,6 +41,7 @@ class Liar:
         self.heard: asyncio.Queue[pb.Up] = asyncio.Queue()
         self.hellos: asyncio.Queue[pb.Hello] = asyncio.Queue()
         self.says: asyncio.Queue[pb.Down | None] = asyncio.Queue()
+        self.offers: asyncio.Queue[pb.Offer] = asyncio.Queue()
         self.listens = asyncio.Event()
         self.listens.set()
 
@@ -51,6 +52,9 @@ class Liar:
                 await self.session(stream, opening.hello)
             case "pull":
                 await self.pull(stream, opening.pull)
+            case "push":
+                self.offers.put_nowait(await stream.read(pb.Offer))
+                await self.push(stream)
 
     async def session(self, stream, hello):
         self.hellos.put_nowait(hello)
@@ -63,6 +67,9 @@ class Liar:
 
     async def pull(self, stream, request):
         await stream.write(pb.Verdict(fault=pb.Verdict.NOT_ALLOWED))
+
+    async def push(self, stream):
+        await stream.write(pb.Verdict(), pb.Want())
 
 
 @asynccontextmanager

@@ -1,11 +1,14 @@
 """policy.yaml: rules, limits, filters, and nothing that is not one."""
 
+import os
+import time
+
 import pytest
 
 from convoy.errors import BadInput
 from convoy.provision import sample
 from convoy.spec.filters import Clip, Exclude, Noise
-from convoy.spec.policy import Leave, Limits, Policy, Rule, read_policy
+from convoy.spec.policy import Leave, Limits, Policy, PolicyFile, Rule, read_policy
 
 
 def policy(tmp_path, text: str) -> Policy:
@@ -142,3 +145,27 @@ def test_what_does_not_fit_is_refused_with_its_line(tmp_path, text, word):
         policy(tmp_path, f"# a site\n{text}\n")
     assert word in caught.value.what
     assert "policy.yaml:2:" in caught.value.where
+
+
+def test_a_policy_is_read_again_once_it_has_changed_and_not_before(tmp_path, monkeypatch):
+    file, reads, now = tmp_path / "policy.yaml", [], [time.time()]
+    file.write_text("limits: {cpu: 2}\n")
+    monkeypatch.setattr("convoy.spec.policy.read_policy", lambda path: (reads.append(path), read_policy(path))[1])
+    rules = PolicyFile(file, lambda: now[0])
+    assert (rules.now().limits.cpu, rules.now().limits.cpu, len(reads)) == (2, 2, 2)  # it may be changing just now
+    now[0] += 60
+    assert ({rules.now().limits.cpu for _ in range(9)}, len(reads)) == ({2}, 3)
+    file.write_text("limits: {cpu: 3}\n")  # of the same size
+    os.utime(file, ns=(0, 0))
+    assert rules.now().limits.cpu == 3
+    file.write_text("limits: [\n")
+    for _ in range(2):
+        with pytest.raises(BadInput, match=r"policy.yaml:\d"):
+            rules.now()
+    file.unlink()
+    with pytest.raises(BadInput, match="does not exist"):
+        rules.now()
+    other = tmp_path / "other.yaml"
+    other.write_text("limits: {cpu: 4}\n")
+    file.symlink_to(other)  # as Kubernetes mounts a ConfigMap
+    assert rules.now().limits.cpu == 4

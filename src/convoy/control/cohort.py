@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from convoy.control.records import Question, SiteName
 from convoy.control.state import LiveJob, LiveSite, State
+from convoy.control.view import ReadOnlyJob, ReadOnlyState
 
 
 def free(state: State, site: LiveSite) -> tuple[float, float, float]:
@@ -36,7 +37,7 @@ def meant(job: LiveJob, site: LiveSite) -> bool:
     return site.listed and (not job.needs.sites or site.name in job.needs.sites)
 
 
-def eligible(state: State, job: LiveJob, sites: Iterable[str]) -> list[SiteName]:
+def eligible(state: ReadOnlyState, job: ReadOnlyJob, sites: Iterable[str]) -> list[SiteName]:
     """Return the members that can be asked, in site order; a member that is away for a moment still counts."""
     only = set(sites)
     return sorted(

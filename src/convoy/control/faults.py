@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from convoy.control import effects
+from convoy.control.clock import Now
 from convoy.control.state import LiveJob
 from convoy.control.transitions import ENDED, move
 
@@ -18,7 +19,7 @@ SHOWN: Final = 300  # characters of an event in it
 MAX_TRACEBACK: Final = 32_000  # characters of a traceback, its end
 
 
-def supervised(job: LiveJob, work: Effects, wall: float) -> Effects:
+def supervised(job: LiveJob, work: Effects, now: Now) -> Effects:
     """Yield the effects of a decision about one job; an error in it ends that job, whatever the decision was about."""
     try:
         yield from work
@@ -26,10 +27,10 @@ def supervised(job: LiveJob, work: Effects, wall: float) -> Effects:
         last = "".join(f"  {at:.3f} {str(event)[:SHOWN]}\n" for at, event in job.happened)
         text = f"the last events of the job (seconds, event):\n{last}{''.join(traceback.format_exception(problem))}"
         yield effects.Note("error", f"a decision about job {job.record.id} failed:\n{text}")
-        yield from broken(job, f"{type(problem).__name__}: {problem}", text, wall)
+        yield from broken(job, f"{type(problem).__name__}: {problem}", text, now)
 
 
-def broken(job: LiveJob, error: str, text: str, wall: float) -> Effects:
+def broken(job: LiveJob, error: str, text: str, now: Now) -> Effects:
     """End a job as failed, at once, and keep what it has: nothing that could fail again is done for it."""
     faults = job.record.faults + 1
     cause = f"the server failed at this job: {error}"
@@ -42,8 +43,9 @@ def broken(job: LiveJob, error: str, text: str, wall: float) -> Effects:
     if job.record.state == "running":
         job.record = move(job.record, "ending")
     job.record = move(
-        job.record, "failed", outcome="failed", cause=cause, traceback=text[-MAX_TRACEBACK:], ended_at=wall
+        job.record, "failed", outcome="failed", cause=cause, traceback=text[-MAX_TRACEBACK:], ended_at=now.wall
     )
+    job.phase = None
     job.questions.clear()
     job.pending.clear()
     yield effects.Save(job.record)

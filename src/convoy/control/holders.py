@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from convoy.control.records import Round
-from convoy.control.state import LiveJob
+from convoy.control.view import ReadOnlyJob
 
 
 def model(round_: int) -> str:
@@ -28,7 +28,7 @@ def answer(question: str, site: str) -> str:
     return f"answer.{question}.{site}"
 
 
-def needed(job: LiveJob) -> Iterator[tuple[str, str]]:
+def needed(job: ReadOnlyJob) -> Iterator[tuple[str, str]]:
     """Yield each holder that the job's records speak of, and the digest that it holds."""
     models = _models(job)
     for record in models:
@@ -42,7 +42,7 @@ def needed(job: LiveJob) -> Iterator[tuple[str, str]]:
                 yield answer(question.record.id, task.site), task.answer.digest
 
 
-def stays(job: LiveJob, holder: str) -> bool:
+def stays(job: ReadOnlyJob, holder: str) -> bool:
     """Whether a holder of these still needs what it holds, once the newest model is on the disk for good."""
     kind, _, rest = holder.partition(".")
     match kind:
@@ -62,7 +62,7 @@ def passing(holder: str) -> bool:
     return holder.partition(".")[0] not in ("model", "state", "question", "answer")
 
 
-def _models(job: LiveJob) -> list[Round]:
+def _models(job: ReadOnlyJob) -> list[Round]:
     """Return the rounds whose models are kept: the last that was called best, and the last."""
     kept = {record.round: record for record in (job.best, job.last) if record is not None}
     return list(kept.values())

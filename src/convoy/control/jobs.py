@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
@@ -11,7 +10,7 @@ from convoy.control import cohort, effects, events, questions, rounds
 from convoy.control.clock import Now
 from convoy.control.faults import supervised
 from convoy.control.records import JobState, Member, Round, SiteName
-from convoy.control.state import LiveJob, LiveSite, State
+from convoy.control.state import Keeping, LiveJob, LiveSite, Stalled, State, Stopping, Waiting, Working
 from convoy.control.transitions import move
 
 Effects = Iterator[effects.Effect]
@@ -24,14 +23,14 @@ STOP_S: Final = 8.0  # how long an ending job waits for connected sites to say t
 def schedule(state: State, now: Now) -> Effects:
     """Start what can start, in the order it came in, with every site that has room; say what the others wait for."""
     for job in list(state.jobs.values()):
-        yield from supervised(job, _scheduled(state, job, now), now.wall)
+        yield from supervised(job, _scheduled(state, job, now), now)
 
 
 def _scheduled(state: State, job: LiveJob, now: Now) -> Effects:
     if job.record.state == "running" and not state.problem:
         for site in _fitting(state, job):
             if site.name not in job.members or site.name in job.willing:
-                yield from enlist(state, job, site, now.mono)
+                yield from enlist(state, job, site, now)
     if job.record.state != "submitted":
         return
     reason, sites = _startable(state, job)
@@ -40,11 +39,11 @@ def _scheduled(state: State, job: LiveJob, now: Now) -> Effects:
             job.record = replace(job.record, cause=reason)
             yield effects.Save(job.record, wait=False)
         return
-    job.record = move(job.record, "running", cause="", started_at=now.wall)
+    job.record, job.phase = move(job.record, "running", cause="", started_at=now.wall), Working()
     yield effects.Save(job.record)
     yield effects.RunFlow(job.record.id)
     for site in sites:
-        yield from enlist(state, job, site, now.mono)
+        yield from enlist(state, job, site, now)
 
 
 def _startable(state: State, job: LiveJob) -> tuple[str, list[LiveSite]]:
@@ -69,20 +68,20 @@ def _fitting(state: State, job: LiveJob) -> list[LiveSite]:
     return sorted((site for site in there if cohort.fits(state, job, site)), key=lambda site: site.name)
 
 
-def enlist(state: State, job: LiveJob, site: LiveSite, now: float) -> Effects:
+def enlist(state: State, job: LiveJob, site: LiveSite, now: Now) -> Effects:
     """Make a site a member and tell it to start; one that had refused gets what it was asked for then, too."""
     known = job.members.get(site.name)
     member = Member(job.record.id, site.name, "starting") if known is None else move(known, "starting", reason="")
     job.members[site.name] = member
     job.willing.discard(site.name)
-    job.seen[site.name] = now
+    job.seen[site.name] = now.mono
     yield effects.Save(member)  # a site that holds a job which its restarted server does not know of would drop it
     yield effects.SendStart(site.name, job.record.id)
     if known is not None:
         yield from questions.resend(state, job, site.name)
 
 
-def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], now: float) -> Effects:
+def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], now: Now) -> Effects:
     """Bring a site that has just connected into a running job, or back to its tasks."""
     if job.record.state != "running" or not cohort.wanted(job, site):
         return
@@ -91,7 +90,7 @@ def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], n
         if cohort.fits(state, job, site):
             yield from enlist(state, job, site, now)
     elif member.state in ("starting", "ready", "away"):
-        job.seen[site.name] = now
+        job.seen[site.name] = now.mono
         yield from questions.back(job, site.name, "starting" if member.state == "away" else member.state)
         if job.record.id not in holds:
             yield effects.SendStart(site.name, job.record.id)
@@ -101,16 +100,16 @@ def welcome(state: State, job: LiveJob, site: LiveSite, holds: frozenset[str], n
     yield from questions.retry_pending(state, job, now)
 
 
-def ready(state: State, job: LiveJob, site: SiteName, now: float) -> Effects:
+def ready(state: State, job: LiveJob, site: SiteName, now: Now) -> Effects:
     """The trainer at a site takes tasks."""
-    job.seen[site] = now
+    job.seen[site] = now.mono
     yield from questions.back(job, site)
     yield from questions.retry_pending(state, job, now)
 
 
-def progressed(job: LiveJob, site: SiteName, now: float) -> Effects:
+def progressed(job: LiveJob, site: SiteName, now: Now) -> Effects:
     """A site has moved bytes, or its trainer works; one whose worker does not run yet has fetched the model for it."""
-    job.seen[site] = now
+    job.seen[site] = now.mono
     member = job.members.get(site)
     if member is not None and member.state == "away":
         yield from questions.back(job, site)
@@ -129,7 +128,8 @@ def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
 def waits(job: LiveJob, event: events.MemberWaits | events.FlowWaits) -> None:
     """Note for people what a worker waits for; a site says it again whenever it comes back."""
     if isinstance(event, events.FlowWaits):
-        job.flow_waits = event.why
+        if isinstance(job.phase, Working | Waiting):
+            job.phase = Waiting(event.why) if event.why else Working()
         return
     member = job.members.get(event.site)
     if member is not None and member.state in ("starting", "ready"):
@@ -148,7 +148,7 @@ def expelled(job: LiveJob, site: SiteName, reason: str) -> Effects:
     yield from questions.drop(job, site, reason)
 
 
-def listed(state: State, names: frozenset[SiteName], wall: float) -> Effects:
+def listed(state: State, names: frozenset[SiteName], now: Now) -> Effects:
     """Know the sites of a newer federation.json; one that is not in it takes no part any more."""
     for name in names:
         state.sites.setdefault(name, LiveSite(name))
@@ -157,15 +157,15 @@ def listed(state: State, names: frozenset[SiteName], wall: float) -> Effects:
         if gone:
             site.connected = False
             for job in state.jobs.values():
-                yield from supervised(job, expelled(job, site.name, "it left the federation"), wall)
+                yield from supervised(job, expelled(job, site.name, "it left the federation"), now)
 
 
-def commit(state: State, job: LiveJob, event: events.CommitAsked, wall: float) -> Effects:
+def commit(state: State, job: LiveJob, event: events.CommitAsked, now: Now) -> Effects:
     """Keep a round: its model, its metrics, who took part and who did not."""
     if event.round > job.committed:
         took, out = rounds.contribution(state, job, event.round, event.left_out, event.folded)
         metrics = dict(event.metrics)
-        record = Round(event.job, event.round, event.model, metrics, event.best, took, out, wall, event.state)
+        record = Round(event.job, event.round, event.model, metrics, event.best, took, out, now.wall, event.state)
         job.last = record
         if record.best:
             job.best = record
@@ -199,21 +199,21 @@ def storage(state: State, problem: str, now: Now) -> Effects:
         state.problem_since = now.mono
         return
     for job in state.jobs.values():
-        questions.shift(job, now.mono - since, now.mono)
-        if job.stalled and job.record.state == "running":
+        questions.shift(job, now.mono - since, now)
+        if isinstance(job.phase, Stalled):
+            job.phase = Working()
             yield effects.RunFlow(job.record.id)
-        job.stalled = False
     yield effects.TakeUp()
     yield from schedule(state, now)
 
 
-def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) -> Effects:
+def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: Now) -> Effects:
     """Start the workflow anew from its last commit, unless it keeps dying; without room on the disk, once there is."""
     if job.record.state != "running":
         return
     questions.unheard(job)
     if event.full and state.problem:
-        job.stalled = True
+        job.phase = Stalled()
         yield effects.Note("warning", f"the workflow of job {job.record.id} waits for room on the disk: {event.how}")
         return
     job.record = replace(job.record, deaths=job.record.deaths + 1)
@@ -223,6 +223,7 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: float) ->
         yield from end(state, job, Outcome("failed", why, event.traceback), now)
         return
     yield effects.Note("warning", f"the workflow of job {job.record.id} died ({event.how}); it starts anew")
+    job.phase = Working()
     yield effects.RunFlow(job.record.id)
 
 
@@ -235,14 +236,14 @@ class Outcome:
     traceback: str = ""
 
 
-def end(state: State, job: LiveJob, how: Outcome, now: float) -> Effects:
+def end(state: State, job: LiveJob, how: Outcome, now: Now) -> Effects:
     """Begin to end a running job: stop the workflow and the sites; what follows is in `settle`."""
     if job.record.state != "running":
         return
     traceback = how.traceback or site_traceback(job) or job.record.traceback
     job.record = move(job.record, "ending", outcome=how.state, cause=how.cause, traceback=traceback)
     finish_s = job.needs.patience_s if how.state == "completed" else 0.0
-    job.end_by = now + STOP_S + finish_s
+    job.phase = Stopping(now.mono + STOP_S + finish_s)
     job.pending.clear()
     if how.state != "completed":
         yield from _unfinished(state, job)
@@ -277,12 +278,6 @@ def site_traceback(job: LiveJob) -> str:
     return "\n\n".join(tracebacks)[-MAX_TRACEBACK:]
 
 
-def resume_end(job: LiveJob) -> Effects:
-    """Go on ending a job after the server itself was gone."""
-    job.keeping = True
-    yield effects.KeepResults(job.record.id)
-
-
 def stopped(job: LiveJob, site: SiteName) -> Effects:
     """Nothing of the job is left at a site: one that had refused a running job may have changed its mind."""
     member = job.members.get(site)
@@ -296,23 +291,12 @@ def stopped(job: LiveJob, site: SiteName) -> Effects:
 
 
 def settle(state: State, job: LiveJob, now: Now) -> Effects:
-    """Go on ending a job: when no connected site holds it any more its results are kept, and then it has ended."""
+    """Go on once no connected site holds a job: keep the results of one that ends, let go of one that has ended."""
     if job.over and not _held(state, job):
         yield effects.Retire(job.record.id)
-    if job.record.state != "ending":
-        return
-    if not job.keeping and (now.mono >= job.end_by or not _held(state, job)):
-        job.keeping, job.end_by = True, math.inf
+    if isinstance(job.phase, Stopping) and (now.mono >= job.phase.until or not _held(state, job)):
+        job.phase = Keeping()
         yield effects.KeepResults(job.record.id)  # now, for only now the logs have the sites' last words
-    if not job.keeping or not job.kept:
-        return
-    job.record = move(job.record, job.record.outcome, ended_at=now.wall)
-    job.questions.clear()
-    yield effects.Save(job.record)
-    yield effects.Sweep(job.record.id, models=not job.unkept)
-    if not _held(state, job):
-        yield effects.Retire(job.record.id)
-    yield from schedule(state, now)
 
 
 def _held(state: State, job: LiveJob) -> bool:
@@ -320,24 +304,32 @@ def _held(state: State, job: LiveJob) -> bool:
     return any(one.state != "ended" and state.sites[one.site].connected for one in job.members.values())
 
 
-def results_kept(job: LiveJob, problem: str) -> Effects:
-    """The results are in the object store; if they are not, the job has failed, and its models stay where they are."""
-    job.kept, job.unkept = True, bool(problem)
+def results_kept(state: State, job: LiveJob, problem: str, now: Now) -> Effects:
+    """End a job whose results are in the object store; if they are not, it has failed, and its models stay."""
     if problem:
         yield effects.Note("error", f"results of job {job.record.id}: {problem}")
-    if problem and job.record.state == "ending" and job.record.outcome == "completed":
+    if not isinstance(job.phase, Keeping):
+        return
+    if problem and job.record.outcome == "completed":
         job.record = replace(job.record, outcome="failed", cause=problem)
+    job.record, job.phase = move(job.record, job.record.outcome, ended_at=now.wall), None
+    job.questions.clear()
+    yield effects.Save(job.record)
+    yield effects.Sweep(job.record.id, models=not problem)
+    yield from schedule(state, now)
 
 
 def abort(state: State, job: LiveJob, by: str, now: Now) -> Effects:
     """End a job because a person says so; one that ends already ends sooner."""
     cause = f"aborted by {by}"
-    if job.record.state == "submitted":
-        job.record = move(job.record, "aborted", cause=cause, ended_at=now.wall)
-        yield effects.Save(job.record)
-        yield effects.Sweep(job.record.id)
-    elif job.record.state == "ending":  # what trainers do after their last task is not waited for
-        job.end_by = min(job.end_by, now.mono + STOP_S)
-        yield from _stop_sites(job)
-    else:
-        yield from end(state, job, Outcome("aborted", cause), now.mono)
+    match job.record.state:
+        case "submitted":
+            job.record = move(job.record, "aborted", cause=cause, ended_at=now.wall)
+            yield effects.Save(job.record)
+            yield effects.Sweep(job.record.id)
+        case "running":
+            yield from end(state, job, Outcome("aborted", cause), now)
+        case "ending":
+            if isinstance(job.phase, Stopping):  # what trainers do after their last task is not waited for
+                job.phase = Stopping(min(job.phase.until, now.mono + STOP_S))
+            yield from _stop_sites(job)

@@ -15,7 +15,8 @@ from convoy.control.faults import supervised
 from convoy.control.jobs import Outcome
 from convoy.control.reactions import react
 from convoy.control.records import JobId
-from convoy.control.state import LiveJob, Needs, State
+from convoy.control.state import Keeping, LiveJob, Needs, State, Stopping, Working
+from convoy.control.view import ReadOnlyState
 
 
 class Machine:
@@ -23,8 +24,13 @@ class Machine:
 
     def __init__(self, state: State, needs_of: Callable[[str], Needs]) -> None:
         """Take the state over, as loaded from the store."""
-        self.state = state
+        self._state = state
         self._needs_of = needs_of
+
+    @property
+    def state(self) -> ReadOnlyState:
+        """What the machine knows: it changes by events alone."""
+        return self._state
 
     def step(self, event: events.Event, now: Now) -> list[effects.Effect]:
         """Return what is to be done about an event; an event of a job that is gone is nothing."""
@@ -33,38 +39,39 @@ class Machine:
     def resume(self) -> list[effects.Effect]:
         """Return what a server does first: workflows that ran go on, ends that were begun are finished."""
         found: list[effects.Effect] = []
-        for job in self.state.jobs.values():
-            if job.record.state == "running":
+        for job in self._state.jobs.values():
+            if isinstance(job.phase, Working):
                 found.append(effects.RunFlow(job.record.id))
-            elif job.record.state == "ending":
-                found.extend(jobs.resume_end(job))
+            elif isinstance(job.phase, Keeping):
+                found.append(effects.KeepResults(job.record.id))
         return found
 
     def wake(self) -> float:
         """Return the instant (on `Now.mono`) at which `TimePassed` is due; infinity if nothing waits for time."""
-        return min((self._job_wake(job) for job in self.state.jobs.values() if not job.over), default=math.inf)
+        return min((self._job_wake(job) for job in self._state.jobs.values() if not job.over), default=math.inf)
 
     def _job_wake(self, job: LiveJob) -> float:
-        if self.state.problem:  # patience and deadlines stand still: see `jobs.storage`
-            return job.end_by
+        ending = job.phase.until if isinstance(job.phase, Stopping) else math.inf
+        if self._state.problem:  # patience and deadlines stand still: see `jobs.storage`
+            return ending
         questions = min((question.wake for question in job.questions.values() if not question.ended), default=math.inf)
         pending = min((it.since + job.needs.patience_s for it in job.pending.values()), default=math.inf)
-        return min(questions, pending, job.end_by)
+        return min(questions, pending, ending)
 
     def _effects(self, event: events.Event, now: Now) -> Iterator[effects.Effect]:
         match event:
             case events.Submitted(job=record):
-                if record.id not in self.state.jobs:
-                    self.state.jobs[record.id] = LiveJob(record, self._needs_of(record.spec))
+                if record.id not in self._state.jobs:
+                    self._state.jobs[record.id] = LiveJob(record, self._needs_of(record.spec))
                     yield effects.Save(record)
-                yield from jobs.schedule(self.state, now)
+                yield from jobs.schedule(self._state, now)
             case events.SiteJoined() | events.SiteLeft() | events.SiteSwitched() | events.SiteRevoked():
                 yield from self._site(event, now)
             case events.SitesListed(sites=names):
-                yield from jobs.listed(self.state, names, now.wall)
-                yield from jobs.schedule(self.state, now)
+                yield from jobs.listed(self._state, names, now)
+                yield from jobs.schedule(self._state, now)
             case events.StorageChanged(problem=problem):
-                yield from jobs.storage(self.state, problem, now)
+                yield from jobs.storage(self._state, problem, now)
             case events.TimePassed():
                 yield from self._time(now)
             case events.Retired(job=job_id):
@@ -73,62 +80,62 @@ class Machine:
                 if self._ended(job_id):
                     yield effects.Forget(job_id)
             case _:
-                job = self.state.jobs.get(event.job)
+                job = self._state.jobs.get(event.job)
                 if job is not None and job.record.faults < faults.MAX_FAULTS:  # else it is quarantined
                     job.happened.append((now.mono, event))
-                    yield from supervised(job, react(self.state, job, event, now), now.wall)
+                    yield from supervised(job, react(self._state, job, event, now), now)
                     yield from self._settle(job, now)
 
     def _ended(self, job: JobId) -> bool:
         """Let go of a job that has ended; return whether it is one: what is not known here is in the ledger alone."""
-        live = self.state.jobs.get(job)
+        live = self._state.jobs.get(job)
         if live is not None and not live.over:
             return False
         if live is not None:
-            self.state.ended[live.record.state] += 1
-            del self.state.jobs[job]
+            self._state.ended[live.record.state] += 1
+            del self._state.jobs[job]
         return True
 
     def _site(
         self, event: events.SiteJoined | events.SiteLeft | events.SiteSwitched | events.SiteRevoked, now: Now
     ) -> Iterator[effects.Effect]:
-        site = self.state.sites[event.site]
+        site = self._state.sites[event.site]
         match event:
             case events.SiteJoined():
                 site.connected, site.capacity, site.version = True, event.capacity, event.version
                 site.seen_at, site.missing = now.wall, event.missing
-                for job in self.state.jobs.values():
-                    work = jobs.welcome(self.state, job, site, event.holds, now.mono)
-                    yield from supervised(job, work, now.wall)
-                yield from jobs.schedule(self.state, now)
+                for job in self._state.jobs.values():
+                    work = jobs.welcome(self._state, job, site, event.holds, now)
+                    yield from supervised(job, work, now)
+                yield from jobs.schedule(self._state, now)
             case events.SiteLeft():
                 site.connected, site.seen_at = False, now.wall
-                for job in self.state.jobs.values():
+                for job in self._state.jobs.values():
                     yield from self._settle(job, now)
             case events.SiteRevoked():
                 site.connected = False
-                for job in self.state.jobs.values():
+                for job in self._state.jobs.values():
                     work = jobs.expelled(job, site.name, "its certificate was revoked")
-                    yield from supervised(job, work, now.wall)
+                    yield from supervised(job, work, now)
             case events.SiteSwitched():
                 site.enabled = event.enabled
                 if not event.enabled:
-                    for job in self.state.jobs.values():
-                        yield from supervised(job, questions.leave_out(job, site.name, questions.DISABLED), now.wall)
-                yield from jobs.schedule(self.state, now)
+                    for job in self._state.jobs.values():
+                        yield from supervised(job, questions.leave_out(job, site.name, questions.DISABLED), now)
+                yield from jobs.schedule(self._state, now)
 
     def _time(self, now: Now) -> Iterator[effects.Effect]:
-        for job in list(self.state.jobs.values()):
-            if not self.state.problem:
-                yield from supervised(job, self._overdue(job, now), now.wall)
+        for job in list(self._state.jobs.values()):
+            if not self._state.problem:
+                yield from supervised(job, self._overdue(job, now), now)
             yield from self._settle(job, now)
 
     def _settle(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
-        return supervised(job, jobs.settle(self.state, job, now), now.wall)
+        return supervised(job, jobs.settle(self._state, job, now), now)
 
     def _overdue(self, job: LiveJob, now: Now) -> Iterator[effects.Effect]:
-        yield from questions.expire(job, now.mono)
+        yield from questions.expire(job, now)
         for waiting in list(job.pending.values()):
             if now.mono >= waiting.since + job.needs.patience_s:
-                why = questions.too_few_there(self.state, job, waiting.question)
-                yield from jobs.end(self.state, job, Outcome("failed", why), now.mono)
+                why = questions.too_few_there(self._state, job, waiting.question)
+                yield from jobs.end(self._state, job, Outcome("failed", why), now)

@@ -8,9 +8,11 @@ from dataclasses import replace
 from typing import Final
 
 from convoy.control import cohort, effects, events
+from convoy.control.clock import Now
 from convoy.control.records import Member, Question, SiteName, Task
 from convoy.control.state import LiveJob, OpenQuestion, Pending, State
 from convoy.control.transitions import move
+from convoy.control.view import ReadOnlyJob
 
 Effects = Iterator[effects.Effect]
 
@@ -18,8 +20,11 @@ PATIENCE: Final = "the job's patience"  # in these words a cause says that it ra
 DISABLED: Final = "disabled by an admin"
 
 
-def ask(state: State, job: LiveJob, question: Question, now: float) -> Effects:
-    """Open a question, go on with one that is open, or wait for enough sites."""
+def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
+    """Open a question, go on with one that is open, or wait for enough sites; a job that ends asks nobody."""
+    if job.record.state != "running":
+        yield effects.TellEnd(job.record.id, question.id, f"the job is {job.record.state}: {job.record.cause}")
+        return
     if question.rounds > job.record.rounds:
         job.record = replace(job.record, rounds=question.rounds)
         yield effects.Save(job.record, wait=False)
@@ -35,12 +40,12 @@ def ask(state: State, job: LiveJob, question: Question, now: float) -> Effects:
         return
     names = cohort.eligible(state, job, question.sites)
     if len(names) < max(question.at_least, 1):
-        job.pending.setdefault(question.id, Pending(question, now))
+        job.pending.setdefault(question.id, Pending(question, now.mono))
         return
     job.pending.pop(question.id, None)
     record = replace(question, cohort=cohort.draw(job, question, names))
     tasks = {site: Task(record.job, record.id, site, "open") for site in record.cohort}
-    opened = job.questions[record.id] = OpenQuestion(record, asked_at=now, tasks=tasks, heard=True)
+    opened = job.questions[record.id] = OpenQuestion(record, asked_at=now.mono, tasks=tasks, heard=True)
     opened.wake = _next_wake(job, opened)
     yield effects.Save(record, wait=False)
     for site in record.cohort:
@@ -85,7 +90,7 @@ def too_few_there(state: State, job: LiveJob, ask: Question) -> str:
     )
 
 
-def stuck(job: LiveJob) -> str:
+def stuck(job: ReadOnlyJob) -> str:
     """Say which sites refused the job, and why, where it waits for them alone; nothing while it goes on."""
     refused = sorted(member.site for member in job.members.values() if member.state == "refused")
     waits = bool(job.pending) or 0 < len(job.waiting_for) == len({*job.waiting_for} & {*refused})
@@ -94,7 +99,7 @@ def stuck(job: LiveJob) -> str:
     return "; ".join(f"{site} {absent(job.members[site])}" for site in refused)
 
 
-def delayed(job: LiveJob) -> str:
+def delayed(job: ReadOnlyJob) -> str:
     """Say which workers wait for something before they run, such as a machine with a GPU."""
     if job.over:
         return ""
@@ -103,7 +108,7 @@ def delayed(job: LiveJob) -> str:
     return "; ".join([*([f"the workflow: {job.flow_waits}"] if job.flow_waits else []), *sites])
 
 
-def reopen(job: LiveJob, record: Question, tasks: list[Task], now: float) -> None:
+def reopen(job: LiveJob, record: Question, tasks: list[Task], now: Now) -> None:
     """Take up a question that was open when the server went: tasks without a record are open."""
     if 0 < record.folded <= job.committed:
         return
@@ -112,7 +117,7 @@ def reopen(job: LiveJob, record: Question, tasks: list[Task], now: float) -> Non
     order = {site: known.get(site) or Task(record.job, record.id, site, "open") for site in record.cohort}
     come = sorted((task for task in order.values() if task.state != "open"), key=lambda task: task.place or math.inf)
     job.places = max([job.places, *(task.place for task in come)])
-    question = job.questions[record.id] = OpenQuestion(record, now, order, arrived=[task.site for task in come])
+    question = job.questions[record.id] = OpenQuestion(record, now.mono, order, arrived=[task.site for task in come])
     _quorum(question, now)
     question.wake = _next_wake(job, question)
 
@@ -128,7 +133,7 @@ def unheard(job: LiveJob) -> None:
         question.heard = False
 
 
-def retry_pending(state: State, job: LiveJob, now: float) -> Effects:
+def retry_pending(state: State, job: LiveJob, now: Now) -> Effects:
     """Ask again what was waiting for sites."""
     if job.record.state == "running":
         for waiting in list(job.pending.values()):
@@ -143,11 +148,11 @@ def resend(state: State, job: LiveJob, site: SiteName) -> Effects:
             yield _given(job, site, question.record)
 
 
-def answered(job: LiveJob, event: events.Answered, now: float) -> Effects:
+def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
     """Count an answer once; a resend gets the same receipt, another body for the same task is refused."""
     site, answer = event.site, event.answer
     key = (event.job, answer.question)
-    job.seen[site] = now
+    job.seen[site] = now.mono
     question = job.questions.get(answer.question)
     task = None if question is None else question.tasks.get(site)
     if question is None or task is None:
@@ -178,11 +183,11 @@ def _left(question: OpenQuestion, task: Task) -> Task:
     return task
 
 
-def _quorum(question: OpenQuestion, now: float) -> None:
+def _quorum(question: OpenQuestion, now: Now) -> None:
     """Once so many have answered as are enough, the others have the grace that the question states."""
     enough = 0 < question.record.quorum <= question.count("received")
     if enough and question.quorum_at == math.inf:
-        question.quorum_at = now + question.record.grace_s
+        question.quorum_at = now.mono + question.record.grace_s
 
 
 def _unknown(job: LiveJob, site: SiteName, question: str) -> Effects:
@@ -266,10 +271,10 @@ def without_refusers(job: LiveJob) -> Effects:
         yield from _tell(job, question)
 
 
-def expire(job: LiveJob, now: float) -> Effects:
+def expire(job: LiveJob, now: Now) -> Effects:
     """Leave out whoever is past the deadline or the grace, or without progress for the job's patience."""
     for question in job.questions.values():
-        if question.ended or question.wake > now:
+        if question.ended or question.wake > now.mono:
             continue
         for site, task in list(question.tasks.items()):
             reason = _late(job, question, site, now) if task.state == "open" else ""
@@ -283,14 +288,14 @@ def expire(job: LiveJob, now: float) -> Effects:
         yield from _tell(job, question)
 
 
-def _late(job: LiveJob, question: OpenQuestion, site: SiteName, now: float) -> str:
+def _late(job: LiveJob, question: OpenQuestion, site: SiteName, now: Now) -> str:
     """Return why a site is not waited for any longer; nothing while it is."""
     record, patience = question.record, job.needs.patience_s
-    if record.deadline_s and now >= question.asked_at + record.deadline_s:
+    if record.deadline_s and now.mono >= question.asked_at + record.deadline_s:
         return f"no answer within the round's deadline of {record.deadline_s:g} s"
-    if now >= question.quorum_at:
+    if now.mono >= question.quorum_at:
         return f"no answer within {record.grace_s:g} s after {record.quorum} sites had answered, the quorum"
-    if now < _last(job, question, site) + patience:
+    if now.mono < _last(job, question, site) + patience:
         return ""
     quiet, waits = f"for {patience:g} s, {PATIENCE}", job.members[site].reason
     reason = f"{absent(job.members[site])}; so {quiet}" if _refuses(job, site) else f"no progress {quiet}"
@@ -312,14 +317,14 @@ def back(job: LiveJob, site: SiteName, state: str = "ready") -> Effects:
         yield effects.Save(member, wait=False)
 
 
-def shift(job: LiveJob, seconds: float, now: float) -> None:
+def shift(job: LiveJob, seconds: float, now: Now) -> None:
     """Move what the job's sites are measured by: for so long nobody could get an answer through."""
     for waiting in job.pending.values():
-        waiting.since = min(waiting.since + seconds, now)
+        waiting.since = min(waiting.since + seconds, now.mono)
     for site, seen in job.seen.items():
-        job.seen[site] = min(seen + seconds, now)
+        job.seen[site] = min(seen + seconds, now.mono)
     for question in job.questions.values():
-        question.asked_at = min(question.asked_at + seconds, now)
+        question.asked_at = min(question.asked_at + seconds, now.mono)
         question.quorum_at += seconds
         question.wake = _next_wake(job, question)
 

@@ -25,7 +25,7 @@ def react(state: State, job: LiveJob, event: events.Event, now: Now) -> Effects:
 
 def _answered(_: State, job: LiveJob, event: events.Answered, now: Now) -> Effects:
     yield from questions.back(job, event.site)
-    yield from questions.answered(job, event, now.mono)
+    yield from questions.answered(job, event, now)
 
 
 def _waits(_: State, job: LiveJob, event: events.MemberWaits | events.FlowWaits, __: Now) -> Effects:
@@ -46,31 +46,31 @@ def _stopped(state: State, job: LiveJob, event: events.MemberStopped, now: Now) 
 def _failed(state: State, job: LiveJob, event: events.FlowFailed, now: Now) -> Effects:
     told = jobs.site_traceback(job)
     traceback = f"{told}\n\n{event.traceback}" if told and event.traceback else told or event.traceback
-    return jobs.end(state, job, Outcome("failed", event.error, traceback), now.mono)
+    return jobs.end(state, job, Outcome("failed", event.error, traceback), now)
 
 
 def _broken(state: State, job: LiveJob, event: events.Broken, now: Now) -> Effects:
-    yield from faults.broken(job, event.error, event.traceback, now.wall)
+    yield from faults.broken(job, event.error, event.traceback, now)
     yield from jobs.schedule(state, now)
 
 
 RULES: Final[Mapping[type, Rule]] = {
-    events.Asked: lambda state, job, event, now: questions.ask(state, job, event.question, now.mono),
+    events.Asked: lambda state, job, event, now: questions.ask(state, job, event.question, now),
     events.Answered: _answered,
     events.Unusable: lambda _, job, event, __: questions.unusable(job, event),
     events.Lost: lambda state, job, event, _: questions.lost(state, job, event),
-    events.Progressed: lambda _, job, event, now: jobs.progressed(job, event.site, now.mono),
-    events.MemberReady: lambda state, job, event, now: jobs.ready(state, job, event.site, now.mono),
+    events.Progressed: lambda _, job, event, now: jobs.progressed(job, event.site, now),
+    events.MemberReady: lambda state, job, event, now: jobs.ready(state, job, event.site, now),
     events.MemberWaits: _waits,
     events.FlowWaits: _waits,
     events.MemberRefused: _refused,
     events.MemberStopped: _stopped,
-    events.CommitAsked: lambda state, job, event, now: jobs.commit(state, job, event, now.wall),
+    events.CommitAsked: jobs.commit,
     events.ModelSynced: lambda state, job, event, _: jobs.synced(state, job, event.round),
-    events.FlowDone: lambda state, job, _, now: jobs.end(state, job, Outcome("completed"), now.mono),
+    events.FlowDone: lambda state, job, _, now: jobs.end(state, job, Outcome("completed"), now),
     events.FlowFailed: _failed,
-    events.FlowDied: lambda state, job, event, now: jobs.flow_died(state, job, event, now.mono),
-    events.ResultsKept: lambda _, job, event, __: jobs.results_kept(job, event.problem),
+    events.FlowDied: jobs.flow_died,
+    events.ResultsKept: lambda state, job, event, now: jobs.results_kept(state, job, event.problem, now),
     events.Broken: _broken,
     events.AbortAsked: lambda state, job, event, now: jobs.abort(state, job, event.by, now),
 }

@@ -132,3 +132,11 @@ class Round:
     left_out: tuple[tuple[str, str], ...]  # (site, reason)
     committed_at: float
     state: str = ""  # the digest of the workflow's own state; empty: none
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A site's last answer with a state that counts: its question, and the bytes that the site keeps."""
+
+    question: str
+    size: int

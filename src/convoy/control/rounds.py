@@ -9,9 +9,10 @@ from types import MappingProxyType
 
 from convoy.control import cohort, effects
 from convoy.control.questions import DISABLED, absent
-from convoy.control.records import Question, Task
-from convoy.control.state import Kept, LiveJob, LiveSite, OpenQuestion, State
+from convoy.control.records import Kept, Question, Task
+from convoy.control.state import LiveJob, LiveSite, OpenQuestion, State
 from convoy.control.transitions import move
+from convoy.control.view import ReadOnlyJob, ReadOnlyQuestion
 
 Effects = Iterator[effects.Effect]
 
@@ -84,11 +85,11 @@ def counted(job: LiveJob, round_: int, uncounted: Mapping[str, str], folded: Col
                 job.after[site] = Kept(question.record.id, task.answer.state_bytes)
 
 
-def waiting(job: LiveJob) -> list[Question]:
+def waiting(job: ReadOnlyJob) -> list[Question]:
     """Return the questions that outlive their rounds and are not folded, in the order in which answers came."""
     found = [question for question in job.questions.values() if question.record.outlives and not question.record.folded]
 
-    def place(question: OpenQuestion) -> tuple[float, list[int]]:
+    def place(question: ReadOnlyQuestion) -> tuple[float, list[int]]:
         came = [task.place for task in question.tasks.values() if task.place]
         return min(came, default=math.inf), [int(part) for part in question.record.id.split(".")]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from convoy.control.events import Capacity, Event
-from convoy.control.records import Job, JobId, Member, Question, Round, SiteName, Task
+from convoy.control.records import Job, JobId, Kept, Member, Question, Round, SiteName, Task
 from convoy.control.transitions import ENDED
 
 REMEMBERED: Final = 30  # events of a job that an error in a decision about it shows
@@ -38,7 +38,7 @@ class LiveSite:
     capacity: Capacity = field(default_factory=lambda: Capacity(0, 0, 0))
     version: str = ""
     missing: Mapping[str, str] = field(default_factory=dict)  # what jobs are not isolated from there, and why
-    seen_at: float = 0.0  # seconds of the machine's clock
+    seen_at: float = 0.0  # when it came or went last; seconds since the epoch
 
     @property
     def welcome(self) -> bool:
@@ -74,20 +74,44 @@ class OpenQuestion:
         return sum(1 for task in self.tasks.values() if task.state == state)
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A site's last answer with a state that counts: its question, and the bytes that the site keeps."""
-
-    question: str
-    size: int
-
-
 @dataclass(slots=True)
 class Pending:
     """A question for which too few sites are there; `since` is on the machine's clock."""
 
     question: Question
     since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """A running job whose workflow was told to run, and is not known to wait for anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A running job whose workflow waits for something before it runs, such as a machine for its pod."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stalled:
+    """A running job whose workflow is to be started when the disk has room."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopping:
+    """An ending job that waits until an instant on `Now.mono` for connected sites to say that they have stopped."""
+
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Keeping:
+    """An ending job whose results are on their way into the object store."""
+
+
+Phase = Working | Waiting | Stalled | Stopping | Keeping
 
 
 @dataclass(slots=True)
@@ -107,13 +131,18 @@ class LiveJob:
     synced: int = -1  # the last round whose model is on the disk for good
     seen: dict[SiteName, float] = field(default_factory=dict)  # last progress, seconds of the machine's clock
     willing: set[SiteName] = field(default_factory=set)  # refused it, and may be asked once more when they have room
-    stalled: bool = False  # its workflow is to be started when the disk has room
-    keeping: bool = False  # its results are on their way into the object store
     happened: deque[tuple[float, Event]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # the last events
-    flow_waits: str = ""  # what its workflow waits for, before it runs
-    kept: bool = False  # its results are in the object store, or cannot be kept there
-    unkept: bool = False  # they cannot
-    end_by: float = math.inf  # when `ending` stops waiting for sites
+    phase: Phase | None = field(init=False)  # where it is within `running` or `ending`; None: it is in neither
+
+    def __post_init__(self) -> None:
+        """Begin where a server that starts takes the job up."""
+        match self.record.state:
+            case "running":
+                self.phase = Working()
+            case "ending":
+                self.phase = Keeping()
+            case _:
+                self.phase = None
 
     @property
     def committed(self) -> int:
@@ -124,6 +153,16 @@ class LiveJob:
     def over(self) -> bool:
         """Whether it has ended."""
         return self.record.state in ENDED
+
+    @property
+    def flow_waits(self) -> str:
+        """What its workflow waits for before it runs; empty: nothing."""
+        return self.phase.why if isinstance(self.phase, Waiting) else ""
+
+    @property
+    def stopping(self) -> bool:
+        """Whether it ends and waits for the last words of its sites."""
+        return isinstance(self.phase, Stopping)
 
     @property
     def waiting_for(self) -> list[str]:

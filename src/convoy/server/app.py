@@ -17,7 +17,7 @@ from convoy.admin import serve as rest
 from convoy.control import events
 from convoy.control.machine import Machine
 from convoy.control.records import JobId
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.node import process
 from convoy.node.launcher import Launcher
 from convoy.node.process import Ending, Notes, say_ready, set_up, signals
@@ -33,7 +33,7 @@ from convoy.server.hub import Hub
 from convoy.server.identity import Identity
 from convoy.server.intake import Intake
 from convoy.server.logs import Logbook
-from convoy.server.loop import Loop
+from convoy.server.loop import Loop, now
 from convoy.server.metrics import metrics
 from convoy.server.performer import Performer
 from convoy.server.reading import JobReader
@@ -67,7 +67,7 @@ def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
 class Shared:
     """What the parts of a server share; it needs none of them."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     book: Logbook
     results: Results
@@ -114,11 +114,10 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None
         group = await stack.enter_async_context(asyncio.TaskGroup())
         people, signed = roll.current(kit)
         known = Roll(people, kit.root_file.read_bytes())
-        shared = _shared(
-            settings,
-            start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=time.monotonic()),
-        )
-        core = _core(kit, settings, shared, ledger=ledger, contents=contents, launcher=launcher, group=group)
+        state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now())
+        machine = Machine(state, start.needs_of)
+        shared = _shared(settings, machine.state)
+        core = _core(kit, settings, shared, machine, ledger=ledger, contents=contents, launcher=launcher, group=group)
         faces = _faces(
             kit,
             settings,
@@ -188,8 +187,8 @@ def _signing(kit: Kit) -> Issuing:
     return Issuing(kit, tell)
 
 
-def _shared(settings: Settings, state: State) -> Shared:
-    """Build the parts that all others share."""
+def _shared(settings: Settings, state: ReadOnlyState) -> Shared:
+    """Build what the parts share."""
     workspace, pump = Workspace(settings.workspace), Pump()
     free = partial(workspace.free, settings.disk_reserve)
     return Shared(
@@ -203,8 +202,8 @@ def _shared(settings: Settings, state: State) -> Shared:
     )
 
 
-def _transfers(shared: Shared, loop: Loop, supervisor: Supervisor, audit: Auditor) -> Transfers:
-    """Build the parts that transfer blobs."""
+def _transfers(shared: Shared, loop: Loop, audit: Auditor) -> Transfers:
+    """Build what moves blobs."""
     return Transfers(
         state=shared.state,
         workspace=shared.workspace,
@@ -212,7 +211,6 @@ def _transfers(shared: Shared, loop: Loop, supervisor: Supervisor, audit: Audito
         post=loop.post,
         check_room=loop.check_room,
         pump=shared.pump,
-        supervisor=supervisor,
         audit=audit,
     )
 
@@ -221,6 +219,7 @@ def _core(
     kit: Kit,
     settings: Settings,
     shared: Shared,
+    machine: Machine,
     *,
     ledger: Ledger,
     contents: Contents,
@@ -231,7 +230,7 @@ def _core(
     workspace = shared.workspace
     supervisor = Supervisor(group, end=lambda job, *why: loop.post(events.Broken(JobId(job), *why)))
     loop = Loop(
-        Machine(shared.state, start.needs_of),
+        machine,
         ledger,
         room=partial(workspace.room, settings.disk_reserve),
         perform=lambda effect: performer(effect),  # noqa: PLW0108 - it is made below, with this loop
@@ -250,7 +249,7 @@ def _core(
         past=ledger.history.past,
     )
     audit = _auditor(kit, loop, shared.hub, ledger, contents)
-    transfers = _transfers(shared, loop, supervisor, audit)
+    transfers = _transfers(shared, loop, audit)
     performer = Performer(
         state=shared.state,
         workspace=workspace,

@@ -13,7 +13,7 @@ from blake3 import blake3
 
 from convoy import errors
 from convoy.control.records import JobId, SiteName
-from convoy.control.state import LiveJob, State
+from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.server.files import JobFiles, Workspace, sync_file
 from convoy.store.disk import storage
@@ -38,7 +38,7 @@ class Arrival:
 class Artifacts:
     """Receives the packages of all sites."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     pump: Pump
     most: int  # bytes of one job, in equal parts for its sites
@@ -63,11 +63,10 @@ class Artifacts:
         arrival = self._coming[key] = Arrival(head.size, stream)
         return self._receive(site, head, files, min(package.MAX_FILES, MAX_FILES // len(job.members)), arrival)
 
-    def _awaited(self, site: SiteName, job: str) -> LiveJob:
+    def _awaited(self, site: SiteName, job: str) -> ReadOnlyJob:
         live = self.state.jobs.get(JobId(job))
         member = None if live is None else live.members.get(site)
-        waits = live is not None and live.record.state == "ending" and not live.keeping
-        if live is None or member is None or member.state == "ended" or not waits:
+        if live is None or member is None or member.state == "ended" or not live.stopping:
             raise NotAllowed("the server does not wait for artifacts of this job", why=f"job {job[:32]!r}, site {site}")
         return live
 

@@ -8,7 +8,7 @@ import platform
 import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -17,8 +17,8 @@ from convoy.admin import views
 from convoy.admin.port import Grant, Person
 from convoy.control import events
 from convoy.control.records import Job, JobId, SiteName
-from convoy.control.state import LiveJob, LiveSite
 from convoy.control.transitions import ENDED
+from convoy.control.view import ReadOnlyJob, ReadOnlySite
 from convoy.errors import ConvoyError, NotFound, Refused, StorageFull
 from convoy.node.process import Ending, Notes
 from convoy.server.auditor import Auditor
@@ -35,6 +35,7 @@ from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
 
 PIECE: Final = 1 << 18  # bytes of a bundle that are read at once
+TOGETHER_S: Final = 0.05  # changes of a job within this time are told as one: a round of a small model takes less
 
 
 @dataclass(slots=True)
@@ -120,7 +121,7 @@ class ServerCoordinator:
             async for item in items:
                 yield item
 
-    async def _going(self, live: LiveJob, after: int) -> AsyncGenerator[views.Progress, None]:
+    async def _going(self, live: ReadOnlyJob, after: int) -> AsyncGenerator[views.Progress, None]:
         """Yield the job at once and after each change, as long as it has not ended."""
         event = asyncio.Event()
         leave = self.loop.subscribe(live.record.id, event)
@@ -138,7 +139,7 @@ class ServerCoordinator:
                     yield views.Progress(job=line, rounds=shown, traceback=news, more=more)
                 said = (line, traceback)
                 if not more:
-                    await event.wait()
+                    await _changed(live, event)
         finally:
             leave()
 
@@ -279,7 +280,7 @@ class ServerCoordinator:
         self.loop.keep(Switched(name, site.enabled if site else True, now))
         self.loop.keep(Withdrawn(name))
 
-    def _site(self, site: str) -> LiveSite:
+    def _site(self, site: str) -> ReadOnlySite:
         known = self.loop.machine.state.sites.get(SiteName(site))
         if known is None or not known.listed:
             raise self._no_site(site)
@@ -345,7 +346,7 @@ class ServerCoordinator:
         why = f"federation.json number {self.roll.now.number} lists: {listed}"
         return NotFound(f"there is no site {site!r}", why=why, fix="convoy site list")
 
-    def _view(self, job: LiveJob) -> views.JobView:
+    def _view(self, job: ReadOnlyJob) -> views.JobView:
         return job_view(job, self.loop.machine.state.problem)
 
 
@@ -356,3 +357,13 @@ def resident_bytes() -> int:
     except (OSError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+async def _changed(live: ReadOnlyJob, event: asyncio.Event) -> None:
+    """Wait for a change of a job, and for those that follow it at once; its end is not waited with."""
+    await event.wait()
+    with suppress(TimeoutError):
+        async with asyncio.timeout(TOGETHER_S):
+            while not live.over:
+                event.clear()
+                await event.wait()

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from convoy.control import cohort, events, holders, rounds
 from convoy.control.records import JobId, are_names
-from convoy.control.state import LiveJob, State
+from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.errors import ConvoyError, RemoteFault, StorageFull, Unreachable
 from convoy.model.blob import SMALL, Layout
 from convoy.node.launcher import Launcher, Order, Wants, Worker
@@ -49,7 +49,7 @@ class ReadPast(Protocol):
 class Flows:
     """Every workflow process of this server."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     launcher: Launcher
     supervisor: Supervisor
@@ -97,7 +97,7 @@ class Flows:
         if worker is not None:
             worker.send(message)
 
-    async def _run(self, job: LiveJob) -> None:
+    async def _run(self, job: ReadOnlyJob) -> None:
         key = job.record.id
         files, log, stamp = self.workspace.job(key), self.logs(key), Stamper(time.time)
         wants = Wants(patience_s=job.needs.patience_s)  # its pod is the server's choice: `resources` are the sites'
@@ -145,8 +145,8 @@ class Flows:
                 )
             )
 
-    async def _hear(self, job: LiveJob, worker: Worker) -> bool:
-        """Handle the messages of a workflow until it disconnects; return whether it ended properly."""
+    async def _hear(self, job: ReadOnlyJob, worker: Worker) -> bool:
+        """Handle what a workflow says until it hangs up; return whether it came to its end."""
         said, budget = False, Budget(WORKFLOW)
         try:
             with self.supervisor.over(job.record.id, own=(ConvoyError,)):
@@ -162,8 +162,8 @@ class Flows:
             return True
         return said
 
-    async def _said(self, job: LiveJob, worker: Worker, up: pb.WorkerUp) -> bool:
-        """Handle one message; return whether it was the workflow's last one."""
+    async def _said(self, job: ReadOnlyJob, worker: Worker, up: pb.WorkerUp) -> bool:
+        """Handle one message; return whether it was the workflow's last word."""
         key = job.record.id
         if key in self._restarting:
             return False
@@ -190,8 +190,8 @@ class Flows:
                 raise RemoteFault(f"a workflow sent {other!r}, which is not a message of workflows")
         return False
 
-    async def _history(self, job: LiveJob, after: int) -> pb.History:
-        """Return the next page of a workflow's committed rounds; wait while the ledger is not available."""
+    async def _history(self, job: ReadOnlyJob, after: int) -> pb.History:
+        """Return the next page of a workflow's committed rounds; a ledger that is away for a while is waited for."""
         key, backoff, never = job.record.id, Backoff(), asyncio.Event()
         if not self._told.get(key, -2) < after <= job.committed:  # each page once: all of them are a whole history
             raise RemoteFault(f"the workflow asks for the rounds after {after} out of their order")
@@ -256,7 +256,7 @@ def _committed(job: JobId, commit: pb.Commit) -> tuple[list[Hold], events.Commit
     return holds, said
 
 
-def _begin(job: LiveJob, files: JobFiles) -> pb.WorkerDown:
+def _begin(job: ReadOnlyJob, files: JobFiles) -> pb.WorkerDown:
     spec = JobSpec.from_json(job.record.spec)
     return pb.WorkerDown(
         flow=pb.BeginFlow(

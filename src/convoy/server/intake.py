@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from convoy.admin.port import Person
 from convoy.control.records import Job, JobId
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.errors import NotAllowed, Refused, StorageFull
 from convoy.flows.check import check_job
 from convoy.server.files import Workspace
@@ -24,7 +24,7 @@ from convoy.trust.federation import Roll
 class Intake:
     """Accepts bundles for one server."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     roll: Roll
     custom_workflows: Collection[str]  # roles whose jobs may contain a workflow of their own

@@ -61,7 +61,7 @@ class Loop:
 
     def post(self, event: events.Event) -> None:
         """Decide about an event now; its effects follow in order."""
-        found = self.machine.step(event, _now())
+        found = self.machine.step(event, now())
         later = []
         for effect in found:
             if isinstance(effect, effects.AT_ONCE):
@@ -232,5 +232,6 @@ def _record(item: object) -> Entry | None:
             return None
 
 
-def _now() -> Now:
+def now() -> Now:
+    """Return this instant on both clocks."""
     return Now(mono=time.monotonic(), wall=time.time())

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from convoy.control.state import State
 from convoy.control.transitions import ENDED
+from convoy.control.view import ReadOnlyState
 from convoy.server.coordinator import resident_bytes
 from convoy.server.hub import Hub
 from convoy.server.transfers import Transfers
 from convoy.wire import health
 
 
-def metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:
-    """Yield the current value of each metric."""
+def metrics(state: ReadOnlyState, hub: Hub, transfers: Transfers) -> Iterator[health.Metric]:
+    """Yield every number of this server as it is now."""
     yield health.Metric("convoy_sites_connected", "Sites with an open stream.", len(hub.lines))
     listed = sum(site.listed for site in state.sites.values())
     yield health.Metric("convoy_sites_known", "Sites of the federation.", listed)
@@ -24,7 +24,7 @@ def metrics(state: State, hub: Hub, transfers: Transfers) -> Iterator[health.Met
         yield health.Metric(
             "convoy_jobs_ended",
             "Jobs that have ended since the start.",
-            state.ended[name],
+            state.ended.get(name, 0),
             "counter",
             (("state", name),),
         )

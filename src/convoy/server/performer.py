@@ -12,7 +12,7 @@ from typing import Any
 
 from convoy.control import effects, events, holders
 from convoy.control.records import JobId, Question, Round, SiteName, Task
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.node.lines import Stamper
@@ -35,7 +35,7 @@ from convoy.wire.backoff import Backoff
 class Performer:
     """Performs effects; never blocks."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     hub: Hub
     transfers: Transfers
@@ -198,8 +198,8 @@ class Performer:
         self.logs_of(job).own().append(Stamper(time.time).lines(f"convoy: {text}\n".encode()))
 
     def _take_up(self) -> None:
-        """Continue the work that waited for disk space."""
-        self._go("", self.transfers.room())
+        """The disk has room again: take up what waited for it."""
+        self.transfers.room()
         for job in list(self.unkept):
             self.unkept.discard(job)
             self.supervisor.start(job, self._keep(job))

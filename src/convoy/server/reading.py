@@ -10,7 +10,7 @@ from typing import Final
 
 from convoy.admin import views
 from convoy.control.records import Job, JobId, Round
-from convoy.control.state import LiveJob, State
+from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.errors import BadInput, NotFound
 from convoy.server.files import Workspace
 from convoy.server.views import job_view, listed_view, member_views, round_view, spec_view
@@ -27,12 +27,12 @@ JOB: Final = re.compile(r"[0-9a-f]{32}")
 class JobReader:
     """Reads jobs for people. Every method that takes a job id raises `NotFound` for an unknown one."""
 
-    state: State
+    state: ReadOnlyState
     history: History
     workspace: Workspace
 
-    def live(self, job: str) -> LiveJob | None:
-        """Return a job from memory, or None: then it has ended and is only in the ledger."""
+    def live(self, job: str) -> ReadOnlyJob | None:
+        """Return a job that is known in memory: one that is not has ended, and all of it is in the ledger."""
         return self.state.jobs.get(JobId(job))
 
     async def record(self, job: str) -> Job:
@@ -116,8 +116,8 @@ class JobReader:
             raise NotFound(f"job {job[:8]} has no round {number}", fix=f"see its rounds: convoy job rounds {job[:8]}")
         return round_view(found, sites=len(found.took_part) + len(found.left_out))
 
-    async def news(self, live: LiveJob, after: int) -> tuple[list[Round], bool]:
-        """Return rounds of a running job after a number, and whether more are available.
+    async def news(self, live: ReadOnlyJob, after: int) -> tuple[list[Round], bool]:
+        """Return rounds of a running job after a number, and whether others follow at once.
 
         The last round is in memory, so a watcher that keeps up reads nothing, and does not wait for the disk.
         """

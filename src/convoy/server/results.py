@@ -18,7 +18,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 
 from convoy import errors
 from convoy.control.records import Round
-from convoy.control.state import LiveJob
+from convoy.control.view import ReadOnlyJob
 from convoy.errors import ConvoyError, NotFound, StorageFull, Unreachable
 from convoy.server.files import JobFiles
 from convoy.server.views import spec_view
@@ -37,8 +37,8 @@ class Results:
         self._store = store
         self._folder = folder
 
-    async def keep(self, job: LiveJob, files: JobFiles, say: Callable[[str], None]) -> None:
-        """Store everything that `names` lists, after `write_rounds`; `say` gets artifacts that cannot be stored.
+    async def keep(self, job: ReadOnlyJob, files: JobFiles, say: Callable[[str], None]) -> None:
+        """Put everything that `names` lists; `write_rounds` comes first, and `say` hears which artifacts cannot be.
 
         Raises `StorageFull`, `Unreachable`.
         """
@@ -69,7 +69,7 @@ class Results:
                 for item in page:
                     await obstore.delete_async(self._store, item["path"])
 
-    async def _put(self, job: LiveJob, files: JobFiles) -> None:
+    async def _put(self, job: ReadOnlyJob, files: JobFiles) -> None:
         key = job.record.id
         for name, path in [*_models(job, files), *((name, files.drafts / name) for name in ROUNDS)]:
             if path.exists() and not self._linked(path, f"{key}/{name}"):
@@ -142,7 +142,7 @@ async def _pieces(file: BinaryIO, one: package.File) -> AsyncIterator[bytes]:
         yield await asyncio.to_thread(os.pread, file.fileno(), size, start)
 
 
-def _models(job: LiveJob, files: JobFiles) -> list[tuple[str, Path]]:
+def _models(job: ReadOnlyJob, files: JobFiles) -> list[tuple[str, Path]]:
     if job.last is None:
         return []
     found = [("model.safetensors", files.blobs.path(job.last.model))]
@@ -174,7 +174,7 @@ def write_rounds(rounds: Iterable[Round], files: JobFiles) -> None:
         raise StorageFull("no room for the results", why=str(problem)) from problem
 
 
-def _record(job: LiveJob) -> str:
+def _record(job: ReadOnlyJob) -> str:
     spec = spec_view(job.record.spec)
     record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}  # it ends now
     return json.dumps(record, indent=1)

@@ -15,7 +15,7 @@ import structlog
 from convoy import errors
 from convoy.control import events
 from convoy.control.records import JobId, SiteName, are_names
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, RemoteFault
 from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
@@ -44,9 +44,8 @@ MAX_VERSION: Final = 64  # characters; it is shown in lists
 SITE: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one site, 4 s of that at once
 PINGS: Final = Rate(1, 1 << 20, 20, 0.0, "pings")  # one a second, 20 at once; a site of ours sends one every 20 s
 RENEWALS: Final = Rate(1, 1 << 20, 60, 0.0, "certificate requests")  # one a second, 60 at once; one a day is usual
-OPENING: Final = 20  # messages that a new connection counts as, because of its handshake
-TRANSFER: Final = 5  # messages that one more transfer on a connection counts as: a file, a thread
-PAUSE: Final = 4  # times as long as an offer with a header took: one site's offers take a fifth of the server's time
+OPENING: Final = 20  # messages that a new connection costs as much as: its handshake
+TRANSFER: Final = 5  # messages that one more transfer on a connection costs as much as: a file, a thread
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +55,7 @@ class Budgeted:
     messages: Budget = field(default_factory=lambda: Budget(SITE))
     pings: Budget = field(default_factory=lambda: Budget(PINGS))
     renewals: Budget = field(default_factory=lambda: Budget(RENEWALS))
+    offering: asyncio.Lock = field(default_factory=asyncio.Lock)  # one offer of a site with a header at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Sessions:
 
     project: str
     version: str
-    state: State
+    state: ReadOnlyState
     hub: Hub
     transfers: Transfers
     post: Callable[[events.Event], None]
@@ -168,11 +168,25 @@ class Sessions:
             case "pull":
                 return self.transfers.pull(site, opening.pull, self.transfers.pullable(site, opening.pull), stream)
             case "push":
-                return self.transfers.push(self.transfers.wanted(site, opening.push), stream)
+                return self._push(standing, stream)
             case "artifacts":
                 return self.artifacts.take(site, opening.artifacts, stream)
             case _:
                 raise RemoteFault("a connection opens with hello, pull, push or artifacts")
+
+    async def _push(self, standing: Standing, stream: Stream) -> bool:
+        """Take one update from a site: its offer, then the bytes that are wanted; return whether more may follow."""
+        site = SiteName(standing.peer.name)
+        budgets = self.budgets.setdefault(site, Budgeted())
+        async with budgets.offering:  # however many connections it has, one header of it is in memory
+            said = await hear(stream, pb.Offer, budgets.messages)
+            if said is None:
+                return False
+            arrival = await standing.act(partial(self.transfers.begin, site, said, stream))
+        if arrival is None:
+            await stream.write(pb.Verdict(), pb.Want())
+            return True
+        return await self.transfers.receive(arrival)
 
     async def _session(self, line: Line, standing: Standing, joined: events.SiteJoined) -> bool:
         """Serve one site's main connection until either side closes it."""
@@ -208,15 +222,9 @@ class Sessions:
                     continue
                 case "request":
                     budgets.renewals.pay(0)
-            offered, clock = (
-                standing.act(partial(self._said, line, lease, standing, up)),
-                asyncio.get_running_loop().time,
-            )
+            offered = standing.act(partial(self._said, line, lease, standing, up))
             if offered is not None:
-                began = clock()
                 await offered
-                if up.offer.update.header:  # a large one takes as long as a thousand messages to parse
-                    await asyncio.sleep(PAUSE * (clock() - began))
         line.hang_up()
 
     def _said(self, line: Line, lease: Lease, standing: Standing, up: pb.Up) -> Awaitable[None] | None:

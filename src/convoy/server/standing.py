@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from convoy.control.records import SiteName
-from convoy.control.state import State
+from convoy.control.view import ReadOnlyState
 from convoy.errors import NotAllowed
 from convoy.trust.federation import Roll
 from convoy.wire.tls import Peer
@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Standing:
     """The site of one connection. It stores the certificate's content, but no result of an earlier check."""
 
-    state: State
+    state: ReadOnlyState
     roll: Roll
     peer: Peer
 

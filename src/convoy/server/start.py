@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from convoy.control import events, holders
+from convoy.control.clock import Now
 from convoy.control.faults import MAX_FAULTS
 from convoy.control.questions import reopen
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
+from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.flows import catalog
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
@@ -51,7 +53,7 @@ class Found:
             self.broken.setdefault(job, problem)
 
 
-def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs: int, *, now: float) -> State:
+def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs: int, *, now: Now) -> State:
     """Return the state that the ledger describes; sites of open jobs that left the federation stay known."""
     known = set(sites)
     names = known | {member.site for member in contents.members}
@@ -67,7 +69,7 @@ def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs:
     for member in contents.members:
         live = state.jobs[member.job]
         live.members[member.site] = member
-        live.seen[member.site] = now
+        live.seen[member.site] = now.mono
     for record in contents.rounds:
         live = state.jobs[record.job]
         live.last = record if record.round > live.committed else live.last
@@ -111,8 +113,8 @@ def undone(contents: Contents, history: History, workspace: Workspace, found: Fo
     return lost
 
 
-def tidy(state: State, history: History, workspace: Workspace, found: Found) -> None:
-    """Remove files that nobody needs: those that a killed server did not release or did not complete."""
+def tidy(state: ReadOnlyState, history: History, workspace: Workspace, found: Found) -> None:
+    """Remove what nobody needs: what a killed server had not yet released, had half written or half taken."""
     there = {path.name: path for path in (workspace.folder / "jobs").iterdir()}
     for name in there.keys() - history.known(there):
         shutil.rmtree(there[name], ignore_errors=True)
@@ -122,7 +124,7 @@ def tidy(state: State, history: History, workspace: Workspace, found: Found) -> 
                 _tidy(job, workspace.job(job.record.id).blobs)
 
 
-def _tidy(job: LiveJob, folder: BlobFolder) -> None:
+def _tidy(job: ReadOnlyJob, folder: BlobFolder) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
     if job.last is not None:  # before the model from which it was made is removed
         for digest in filter(None, (job.last.model, job.last.state)):
@@ -130,7 +132,7 @@ def _tidy(job: LiveJob, folder: BlobFolder) -> None:
     folder.recover(holders.needed(job), lambda holder, _: holders.stays(job, holder))
 
 
-def lost_updates(state: State, workspace: Workspace, found: Found) -> list[events.Lost]:
+def lost_updates(state: ReadOnlyState, workspace: Workspace, found: Found) -> list[events.Lost]:
     """Return the updates that the ledger counts and the disk has lost or changed; reads every byte of them."""
     lost: list[events.Lost] = []
     for job in state.jobs.values():

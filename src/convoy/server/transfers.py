@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections import defaultdict
 from collections.abc import Callable, Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -14,11 +15,10 @@ import structlog
 
 from convoy import errors
 from convoy.control import events, holders
-from convoy.control.records import Answer, JobId, Question, SiteName
-from convoy.control.state import State
+from convoy.control.records import Answer, JobId, Question, SiteName, are_names
+from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, reply, schema
-from convoy.node.supervisor import Supervisor
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
@@ -31,7 +31,11 @@ from convoy.wire.stream import Stream
 
 MAX_RANGES: Final = blob.MAX_TENSORS // 2 + 1  # of one pull: every second tensor, for neighbours are joined
 LARGE: Final = 64 << 10  # bytes of a header: some 400 tensors, which take 20 ms to parse
-MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the weather
+REST: Final = 4  # times as long as the header of an offer took
+MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the network
+ROOM: Final = "room"  # what offers wait for while the disk is full
+
+Key = tuple[str, str, SiteName]  # job, question, site
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,175 +60,222 @@ class Offer:
         return self.answer.question
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Arrival:
-    """An update on its way in."""
+    """An update on its way in, on a connection of its own."""
 
     site: SiteName
     offer: Offer
     question: Question
     receiver: Receiver
-    stream: Stream | None = None  # on which its bytes come
+    stream: Stream
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # nobody uses the receiver any more
+
+    @property
+    def key(self) -> Key:
+        """Its place among all that come."""
+        return (self.offer.job, self.offer.question, self.site)
+
+    @property
+    def blob(self) -> str:
+        """What offers of the same bytes wait for."""
+        return f"{self.offer.job}/{self.offer.answer.digest}"
+
+    @property
+    def want(self) -> pb.Want:
+        """The byte ranges that are missing here."""
+        return pb.Want(ranges=[pb.Range(start=start, end=end) for start, end in self.receiver.ranges])
 
 
 @dataclass(slots=True)
 class Transfers:
     """Every blob that moves between this server and its sites."""
 
-    state: State
+    state: ReadOnlyState
     workspace: Workspace
     hub: Hub
     post: Callable[[events.Event], None]
     check_room: Callable[[], str]
     pump: Pump
-    supervisor: Supervisor
     audit: Auditor
     received: int = 0  # bytes since start
     sent: int = 0
-    _arrivals: dict[tuple[str, str, str], Arrival] = field(default_factory=dict)  # (job, question, site)
-    _queued: dict[tuple[str, str], list[tuple[SiteName, Offer]]] = field(default_factory=lambda: defaultdict(list))
-    _stalled: list[tuple[SiteName, Offer]] = field(default_factory=list)  # until the disk has room
+    _arrivals: dict[Key, Arrival] = field(default_factory=dict)
+    _later: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))  # offers to be made anew
     _parsing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of a large header: one at a time
-    _damaged: dict[tuple[str, str, str], int] = field(default_factory=lambda: defaultdict(int))  # times, by arrival
+    _rests: dict[SiteName, float] = field(default_factory=dict)  # until when a site's next offer waits
+    _damaged: dict[Key, int] = field(default_factory=lambda: defaultdict(int))  # times, by arrival
 
     # ---- updates in ------------------------------------------------------------------------------------------
     async def offer(self, site: SiteName, said: pb.Offer) -> None:
-        """Judge what a site offers: a receipt, a refusal, or the byte ranges that we want."""
+        """Judge an answer that a site offers on its line: it has no arrays, or brings them whole."""
+        if said.update.header:
+            raise RemoteFault(f"{site} offers on its line an update that needs a connection of its own")
+        await self._judged(site, said, None)
+
+    async def begin(self, site: SiteName, said: pb.Offer, stream: Stream) -> Arrival | None:
+        """Judge an update that a site offers on a connection of its own; return what `receive` is to take of it.
+
+        None: the server has it, will never take it, or says `again` when it can; the machine's answer is on the line.
+        A site makes one such offer at a time, and rests after it. Raises `RemoteFault` for names that cannot be.
+        """
+        await asyncio.sleep(self._rests.pop(site, 0.0) - asyncio.get_running_loop().time())
+        if not are_names(said.job, said.answer.question):
+            raise RemoteFault(f"{site} speaks of a job or a task that cannot be", why=f"an offer of {said.job[:80]!r}")
+        return await self._judged(site, said, stream)
+
+    async def _judged(self, site: SiteName, said: pb.Offer, stream: Stream | None) -> Arrival | None:
         try:
             offer = Offer.read(said)
         except RemoteFault as problem:
             self._refuse(site, said.job, said.answer.question, problem)
-        else:
-            await self._offered(site, offer)
+            return None
+        question = self._asked(site, offer)
+        if question is None:
+            return None
+        try:
+            return await self._judge(site, offer, question, stream)
+        except RemoteFault as problem:
+            self._refuse(site, offer.job, offer.question, problem)
+        except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
+            self._not_taken(site, offer, problem)
+        return None
 
-    async def _offered(self, site: SiteName, offer: Offer) -> None:
+    def _asked(self, site: SiteName, offer: Offer) -> Question | None:
+        """Return what an offer answers, if that is still asked; otherwise let the site know what to do with it."""
         if site not in self.hub.lines:
-            return  # it says so again when it is back
+            return None  # it says so again when it is back
         job = self.state.jobs.get(JobId(offer.job))
         if job is None:
             self.hub.send(site, pb.Down(stop=pb.Stop(job=offer.job, reason="the server does not know this job")))
-            return
+            return None
         question = job.questions.get(offer.question)
         task = None if question is None else question.tasks.get(site)
         if question is None or task is None or task.state != "open":
             self._done(site, offer)  # the machine knows what to answer: receipt, late, or not asked
-            return
-        try:
-            await self._judge(site, offer, question.record)
-        except StorageFull:
-            self._stalled.append((site, offer))
-            self.check_room()
-        except (Refused, RemoteFault) as problem:
-            self._refuse(site, offer.job, offer.question, problem)
-        except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
-            self._unforeseen(site, offer, problem)
+            return None
+        return question.record
 
-    async def _judge(self, site: SiteName, offer: Offer, question: Question) -> None:
+    async def _judge(self, site: SiteName, offer: Offer, question: Question, stream: Stream | None) -> Arrival | None:
         digest = offer.answer.digest
         if not digest and question.wants_arrays:
             raise Refused(f"the answer was refused: a {question.kind!r} question must be answered with arrays")
         if not digest:
             self._done(site, offer)
-            return
-        folder = self.workspace.job(offer.job).blobs
-        layout = await self._laid_out(offer.update, folder.read_header(question.model), question)
-        if not self._asks(site, offer, question):  # that may have changed meanwhile
-            await self._offered(site, offer)
-            return
-        holder = holders.answer(offer.question, site)
+            return None
+        base = self.workspace.job(offer.job).blobs.read_header(question.model)
+        layout = await self._laid_out(site, offer.update, base, question)
+        if (asked := self._asked(site, offer)) is not question:  # that may have changed meanwhile
+            return None if asked is None else await self._judge(site, offer, asked, stream)
+        return await self._wanted(site, offer, question, stream, layout)
+
+    async def _wanted(
+        self, site: SiteName, offer: Offer, question: Question, stream: Stream | None, layout: blob.Layout
+    ) -> Arrival | None:
+        """Take what is small or here already; return what is to come, unless somebody brings the same bytes now."""
+        digest, folder = offer.answer.digest, self.workspace.job(offer.job).blobs
+        holder, key = holders.answer(offer.question, site), (offer.job, offer.question, site)
+        before = self._arrivals.get(key)
+        if before is not None:  # said again on a new connection: of the old one's bytes some may have got through
+            before.stream.cut()
+            await before.ended.wait()
+            if before.offer.answer.digest != digest:
+                await asyncio.to_thread(folder.release, holder, before.offer.answer.digest)
         if folder.hold(holder, digest):
             await self._accept(site, offer, question)
-            return
-        key = (offer.job, offer.question, site)
-        before = self._arrivals.get(key)
-        await self._drop(key)  # said again on a new line: what we wanted may not have got through
-        if before is not None and before.offer.answer.digest != digest:
-            await asyncio.to_thread(folder.release, holder, before.offer.answer.digest)
-        if any(a.offer.answer.digest == digest and a.offer.job == offer.job for a in self._arrivals.values()):
-            self._queued[offer.job, digest].append((site, offer))  # the same bytes are on their way already
-            return
+            return None
+        same = f"{offer.job}/{digest}"
+        if any(arrival.blob == same for arrival in self._arrivals.values()):
+            self._later[same].add(key)  # the same bytes are on their way already
+            return None
         if offer.update.whole:
             folder.put(holder, offer.update.whole, expect=digest)
             self.received += layout.size
             await self._accept(site, offer, question)
-            return
+            return None
+        if stream is None:
+            raise RemoteFault("the answer names a blob and brings none")
         near = () if key in self._damaged else (question.model,)
         receiver = await asyncio.to_thread(folder.receive, holder, layout, near=near)
         if site not in self.hub.lines:
             receiver.close()
-            return
-        self._arrivals[key] = Arrival(site, offer, question, receiver)
-        ranges = [pb.Range(start=start, end=end) for start, end in receiver.ranges]
-        self.hub.send(site, pb.Down(want=pb.Want(job=offer.job, question=offer.question, ranges=ranges)))
-
-    async def _laid_out(self, update: pb.Blob, base: blob.Layout, question: Question) -> blob.Layout:
-        """Return the layout of an offered update; a large header is parsed beside everything else."""
-        if len(update.header) < LARGE:
-            return _layout(update, base, question)
-        async with self._parsing:
-            return await asyncio.to_thread(_layout, update, base, question)
-
-    def _asks(self, site: SiteName, offer: Offer, record: Question) -> bool:
-        """Whether what an offer answers is still asked, of a site that is still there."""
-        job = self.state.jobs.get(JobId(offer.job))
-        question = None if job is None else job.questions.get(offer.question)
-        if question is None or question.record is not record or site not in self.hub.lines:
-            return False
-        task = question.tasks.get(site)
-        return task is not None and task.state == "open"
-
-    def wanted(self, site: SiteName, head: pb.PushHead) -> Arrival:
-        """Return the update whose bytes a site brings. Raises `NotAllowed` for bytes that nobody wanted."""
-        arrival = self._arrivals.get((head.job, head.question, site))
-        if arrival is None or arrival.offer.answer.digest != head.digest or arrival.stream is not None:
-            raise NotAllowed("nobody asked this site for these bytes")
+            return None
+        self._arrivals[key] = arrival = Arrival(site, offer, question, receiver, stream)
         return arrival
 
-    async def push(self, arrival: Arrival, stream: Stream) -> bool:
-        """Take the bytes that we wanted, and tell the site when all are here; return whether nothing is left over."""
-        site, offer = arrival.site, arrival.offer
-        key = (offer.job, offer.question, site)
-        arrival.stream, again, whole = stream, False, False
+    async def _laid_out(self, site: SiteName, update: pb.Blob, base: blob.Layout, question: Question) -> blob.Layout:
+        """Return the layout of an offered update; a large header is parsed beside everything else.
+
+        After it the site rests, so that its headers take a fifth of the server's time at most.
+        """
+        async with self._parsing if len(update.header) >= LARGE else nullcontext():
+            clock = asyncio.get_running_loop().time
+            began = clock()
+            try:
+                if len(update.header) < LARGE:
+                    return _layout(update, base, question)
+                return await asyncio.to_thread(_layout, update, base, question)
+            finally:
+                self._rests[site] = clock() + REST * (clock() - began)
+
+    async def receive(self, arrival: Arrival) -> bool:
+        """Take the bytes of an update, and tell the site when all are here; return whether nothing is left over."""
+        offer, stream, whole = arrival.offer, arrival.stream, False
         try:
             count = sum(end - start for start, end in arrival.receiver.ranges)
-            moved = self._mover(offer.job, site, incoming=True)
-            await stream.write(pb.Verdict())
+            await stream.write(pb.Verdict(), arrival.want)
+            moved = self._mover(offer.job, arrival.site, incoming=True)
             await self.pump.receive(stream, count, arrival.receiver.feed, moved)
             whole = True
             await asyncio.to_thread(arrival.receiver.finish)
-            await self._accept(site, offer, arrival.question)
-            self._damaged.pop(key, None)
-        except StorageFull:
-            self._stalled.append((site, offer))
-            self.check_room()
-        except RemoteFault as problem:
-            self._damaged[key] += 1
-            again = self._damaged[key] < MAX_TRIES
-            if not again:
-                self._damaged.pop(key)
-                self._refuse(site, offer.job, offer.question, problem)
-        except Refused as problem:
-            self._refuse(site, offer.job, offer.question, problem)
+            await self._accept(arrival.site, offer, arrival.question)
+            self._damaged.pop(arrival.key, None)
         except Unreachable:
             return False  # what came stays; the site offers it again
         except Exception as problem:  # noqa: BLE001 - the supervisor of updates: one must not end the server, nor its job
-            self._unforeseen(site, offer, problem)
+            self._not_taken(arrival.site, offer, problem)
         finally:
             arrival.receiver.close()
             arrival.ended.set()
-            mine = self._arrivals.get(key) is arrival  # or the site has offered it anew
-            if mine:
-                del self._arrivals[key]
-                self.supervisor.start(offer.job, self._next_in_line(offer.job, offer.answer.digest))
-        if again and mine:
-            await self._offered(site, offer)
+            del self._arrivals[arrival.key]
+            self._offer_again(arrival.blob)
         await stream.write(pb.Verdict())
         return whole
 
-    async def _next_in_line(self, job: str, digest: str) -> None:
-        for site, offer in self._queued.pop((job, digest), []):
-            await self._offered(site, offer)
+    def _not_taken(self, site: SiteName, offer: Offer, problem: Exception) -> None:
+        """Have an update offered again that cannot be taken now; refuse one that is wrong, or damaged each time."""
+        key = (offer.job, offer.question, site)
+        match problem:
+            case StorageFull() if self.check_room():
+                self._later[ROOM].add(key)
+            case StorageFull() | RemoteFault():
+                self._damaged[key] += 1
+                if self._damaged[key] < MAX_TRIES:
+                    self.hub.send(site, pb.Down(again=pb.Again(job=offer.job, question=offer.question)))
+                else:
+                    del self._damaged[key]
+                    self._refuse(site, offer.job, offer.question, problem)
+            case Refused():
+                self._refuse(site, offer.job, offer.question, problem)
+            case _:
+                self._unforeseen(site, offer, problem)
+
+    def _offer_again(self, what: str) -> None:
+        """What some offers had to wait for is over: their sites are to make them anew."""
+        for job, question, site in self._later.pop(what, ()):
+            self.hub.send(site, pb.Down(again=pb.Again(job=job, question=question)))
+
+    def room(self) -> None:
+        """The disk has room again."""
+        self._offer_again(ROOM)
+
+    def leave(self, site: SiteName) -> None:
+        """A site is gone: what it was sending stays as far as it came, for when it is back."""
+        for arrival in self._arrivals.values():
+            if arrival.site == site:
+                arrival.stream.cut()
+        for waiting in self._later.values():
+            waiting.difference_update({key for key in waiting if key[2] == site})
 
     async def _accept(self, site: SiteName, offer: Offer, question: Question) -> None:
         digest, folder = offer.answer.digest, self.workspace.job(offer.job).blobs
@@ -260,30 +311,6 @@ class Transfers:
         self._refuse(
             site, offer.job, offer.question, RemoteFault("the server failed at this update", why=type(problem).__name__)
         )
-
-    def leave(self, site: SiteName) -> None:
-        """A site is gone: what it was sending stays as far as it came, for when it is back."""
-        for key in [key for key in self._arrivals if key[2] == site]:
-            self.supervisor.start(key[0], self._drop(key))
-        self._stalled = [pair for pair in self._stalled if pair[0] != site]
-
-    async def _drop(self, key: tuple[str, str, str]) -> None:
-        """Forget an update that was on its way, and let those go on who waited for the same bytes."""
-        arrival = self._arrivals.pop(key, None)
-        if arrival is None:
-            return
-        if arrival.stream is None:
-            arrival.receiver.close()
-        else:
-            arrival.stream.cut()
-            await arrival.ended.wait()
-        self.supervisor.start(key[0], self._next_in_line(key[0], arrival.offer.answer.digest))
-
-    async def room(self) -> None:
-        """The disk has room again: take up what was stalled."""
-        stalled, self._stalled = self._stalled, []
-        for site, offer in stalled:
-            await self._offered(site, offer)
 
     def _mover(self, job: str, site: SiteName, *, incoming: bool) -> Moved:
         """Return what is told of bytes that move: they are counted, and they are progress."""

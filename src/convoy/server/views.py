@@ -9,8 +9,8 @@ from typing import Final
 
 from convoy.admin import views
 from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
-from convoy.control.records import Job, Member, Round, SiteName
-from convoy.control.state import Kept, LiveJob, LiveSite, State
+from convoy.control.records import Job, Kept, Member, Round, SiteName
+from convoy.control.view import ReadOnlyJob, ReadOnlySite, ReadOnlyState
 from convoy.store.history import Listed
 from convoy.trust import audit
 from convoy.trust.federation import Roll
@@ -20,8 +20,8 @@ SHOWN_WAITING: Final = 20  # sites that a job waits for, in one line
 SHOWN_CAUSE: Final = 4096  # characters of a job's cause, in which each of a thousand sites may have its reason
 
 
-def job_view(job: LiveJob, problem: str) -> views.JobView:
-    """Return a job in one line; `problem` is why the server does no work, if it does not."""
+def job_view(job: ReadOnlyJob, problem: str) -> views.JobView:
+    """Return a job in one line; `problem` is what keeps the server from work."""
     record = job.record
     stands = f"paused: {problem}" if problem and record.state == "running" else ""
     cause = stands or record.cause or stuck(job) or delayed(job)
@@ -65,21 +65,19 @@ def spec_view(text: str) -> dict[str, object]:
 
 
 def member_views(
-    state: State, members: Iterable[Member], *, over: bool, kept: Mapping[SiteName, Kept]
+    state: ReadOnlyState, members: Iterable[Member], *, over: bool, kept: Mapping[SiteName, Kept]
 ) -> list[views.MemberView]:
     """Return a job's sites by name; while it runs, each site that is not asked now has the reason."""
     return [
         views.MemberView(
             site=member.site,
             state=member.state,
-            reason=DISABLED if not (over or site.enabled) else member.reason,
-            missing=dict(site.missing),
+            reason=member.reason if over or site is None or site.enabled else DISABLED,
+            missing={} if site is None else dict(site.missing),
             state_bytes=kept[member.site].size if member.site in kept else 0,
         )
         for member in sorted(members, key=lambda member: member.site)
-        for site in [
-            state.sites.get(member.site) or LiveSite(member.site)
-        ]  # a site of an old job may have left the federation since
+        for site in [state.sites.get(member.site)]  # of an old job it may have left since
     ]
 
 
@@ -98,7 +96,7 @@ def round_view(record: Round, *, sites: int = SHOWN_SITES) -> views.RoundView:
     )
 
 
-def site_view(state: State, site: LiveSite, roll: Roll) -> views.SiteView:
+def site_view(state: ReadOnlyState, site: ReadOnlySite, roll: Roll) -> views.SiteView:
     """Return a site as the server sees it."""
     known = roll.now.participants.get(site.name)
     running = [

@@ -28,9 +28,10 @@ from convoy.site.given import Given
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
 from convoy.site.quarantine import Quarantine
+from convoy.site.release import Release
 from convoy.site.witness import FILE, Witness
 from convoy.spec.kit import Kit
-from convoy.spec.policy import read_policy
+from convoy.spec.policy import PolicyFile
 from convoy.spec.settings import Settings
 from convoy.trust import audit, roll
 from convoy.wire import convoy_pb2 as pb
@@ -63,7 +64,8 @@ async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
 
 async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
     folder = settings.workspace
-    read_policy(kit.local / "policy.yaml")  # an invalid one is reported now, not at the first job
+    rules = PolicyFile(kit.local / "policy.yaml")
+    rules.now()  # a broken one is told now, not when the first job comes
     admission.approved(kit)
     pump = Pump()
     line = Line(Way(host, kit.fed_port, kit), pump)
@@ -80,6 +82,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
             log=structlog.get_logger(),
             supervisor=supervisor,
             quarantine=quarantine,
+            release=Release(kit, rules),
         )
         agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Witness(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
@@ -258,8 +261,8 @@ class Agent:
             case "stop":
                 self.site.log.info("job over", job=job.id, reason=down.stop.reason)
                 job.stop(down.stop.finish_s)
-            case "want":
-                start(job.id, job.push(down.want))
+            case "again":
+                job.offers.again(down.again.question)
             case "reject":
                 start(job.id, job.rejected(down.reject.question, down.reject.reason))
             case "committed":

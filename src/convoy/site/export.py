@@ -16,9 +16,8 @@ from convoy import errors
 from convoy.errors import ConvoyError, Refused
 from convoy.site import artifacts
 from convoy.site.line import Line
-from convoy.spec.kit import Kit
+from convoy.site.release import Release
 from convoy.spec.plain import one_line
-from convoy.spec.policy import read_policy
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import package
 from convoy.worker.code import told
@@ -41,17 +40,17 @@ class Chosen:
         return sum(size for _, size in self.files)
 
 
-async def send(job: str, folder: Path, kit: Kit, line: Line, say: Callable[[str], None]) -> None:
-    """Send the artifacts of the job in `folder` as far as the policy allows; `say` is told which are not sent, and why.
+async def send(job: str, folder: Path, release: Release, line: Line, say: Callable[[str], None]) -> None:
+    """Send the artifacts of the job in `folder` as far as the policy lets them leave; `say` what does not, and why.
 
     The job's processes have ended. An error here loses the artifacts at the server and nothing else.
     """
     try:
-        most = read_policy(kit.local / "policy.yaml").leave.artifacts
+        most = release.rules.now().leave.artifacts
         if not most:
             return
         source, target = folder / "code" / artifacts.FOLDER, folder / FILE
-        chosen = await asyncio.to_thread(choose, source, kit.name, most)
+        chosen = await asyncio.to_thread(choose, source, release.kit.name, most)
         for why, names in _by_reason(chosen.left).items():
             say(f"not sent of {artifacts.FOLDER}/: {artifacts.some(names)}: {why}")
         if not chosen.files:

@@ -14,17 +14,17 @@ from typing import Any, Final
 from convoy import errors
 from convoy.control.records import Answer, Question
 from convoy.errors import ConvoyError, NotAllowed, Refused, StorageFull
-from convoy.model import blob
 from convoy.node.launcher import Launcher, Order, Wants
 from convoy.node.supervisor import Supervisor
-from convoy.site import admission, artifacts, export, states
+from convoy.site import admission, artifacts, export, release, states
 from convoy.site.given import Given
 from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
 from convoy.site.logs import JobLog
-from convoy.site.outbox import Kept, Outbox, as_up
-from convoy.site.pushes import Pushes
+from convoy.site.offers import Offers
+from convoy.site.outbox import Kept, Outbox
 from convoy.site.quarantine import MAX_FAULTS, Quarantine
+from convoy.site.release import Handed, Release
 from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.kit import Kit
 from convoy.spec.plain import one_line
@@ -50,6 +50,7 @@ class Site:
     log: Any
     supervisor: Supervisor
     quarantine: Quarantine
+    release: Release
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class SiteJob:
     _trainer: Trainer | None = None
     _intake: Intake = field(init=False)
     blobs: BlobFolder = field(init=False)
-    _pushes: Pushes = field(init=False)
+    offers: Offers = field(init=False)
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
     _finish_s: float = GRACE_S  # for what a trainer does after its last task
@@ -85,8 +86,15 @@ class SiteJob:
         self._outbox = Outbox(self.folder / "outbox")
         self.blobs.recover((_held(answer) for answer in self._outbox.answers.values() if answer.digest), _comes_again)
         self._intake = Intake(self.id, self.folder, self.blobs, self.site.line, self._stop)
-        self._pushes = Pushes(
-            self.id, self.site.line, self.blobs, self._outbox, self._stop, self.site.log, offer=self._offer
+        self.offers = Offers(
+            job=self.id,
+            line=self.site.line,
+            blobs=self.blobs,
+            outbox=self._outbox,
+            release=self.site.release,
+            stop=self._stop,
+            log=self.site.log,
+            start=partial(self.site.supervisor.start, self.id),
         )
         sent = 0 if self.start is None else self.start.log_offset
         self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, sent)
@@ -126,7 +134,7 @@ class SiteJob:
             if self._trainer is not None:
                 await self._finish(self._trainer)
                 await self._keep_artifacts()
-                await export.send(self.id, self.folder, self.site.kit, self.site.line, self._say)
+                await export.send(self.id, self.folder, self.site.release, self.site.line, self._say)
 
     async def _finish(self, trainer: Trainer) -> None:
         """End the trainer: of a completed job, what comes after its loop of tasks has the job's patience."""
@@ -203,9 +211,9 @@ class SiteJob:
         latest, kept = self._known.pop(id_, None), Answer(id_)
         if latest is not None and answer is not None:
             self._outbox.put(answer, task.question)
-            self._offer(answer)
+            self.offers.offer(answer)
             kept = answer.answer
-        mine, models = admission.holder(id_), f"{TASK}{id_}"
+        mine, models = release.holder(id_), f"{TASK}{id_}"
         stays = {(mine, kept.digest), states.hold(kept)}
         owners = (mine, models, states.hold(kept)[0])
         await self._let_go(one for one in self.blobs.holds() if one[0] in owners and one not in stays)
@@ -223,7 +231,12 @@ class SiteJob:
             raise StorageFull("the site's disk is full", why=f"{free >> 20} MiB free, {reserve >> 20} MiB in reserve")
         pods, missing = self.site.settings.pods is not None, self.site.launcher.isolation.missing
         admitted = await in_thread(
-            partial(admission.admit, makes_pods=pods, missing=missing), data, self.id, self.folder, self.site.kit
+            partial(admission.admit, makes_pods=pods, missing=missing),
+            data,
+            self.id,
+            self.folder,
+            self.site.kit,
+            self.site.release.rules,
         )
         spec, self._files, self._most_state = admitted.spec, admitted.files, admitted.most_state
         self._log.open(leaves=admitted.leave.logs)
@@ -290,14 +303,14 @@ class SiteJob:
             told = pb.Task(job=self.id, question=values.to_site(question), state=state, state_bytes=most)
             up = await self._trainer.train(told)
             if up.WhichOneof("it") == "failed":
-                error, traceback = admission.told(self.site.kit, up.failed)
+                error, traceback = self.site.release.told(up.failed)
                 return self._kept(question, error=error, traceback=traceback)
-            answer = await in_thread(admission.released, self.site.kit, self.blobs, self._out, up, question)
+            answer = await in_thread(self.site.release.answer, Handed(self.blobs, self._out, up), question)
         except ConvoyError as problem:
             reason = errors.line(problem)
             self.site.log.warning("no answer", job=self.id, question=question.id, reason=reason)
             self._log.print(f"convoy: there is no answer to task {question.id}: {reason}\n".encode())
-            return self._kept(question, error=admission.why(self.site.kit, problem))
+            return self._kept(question, error=self.site.release.why(problem))
         return self._kept(question, answer)
 
     def _kept(self, question: Question, answer: Answer | None = None, *, error: str = "", traceback: str = "") -> Kept:
@@ -315,26 +328,6 @@ class SiteJob:
             await self._trainer.cancel()
 
     # ---- answers ---------------------------------------------------------------------------------------------
-    def _offer(self, answer: Kept) -> None:
-        try:
-            up = as_up(self.id, answer, self._described(answer.digest))
-        except (ConvoyError, OSError) as problem:  # the trainer never wrote it, or took it away
-            reason = admission.why(self.site.kit, problem)
-            up = pb.Up(failed=pb.TaskFailed(job=self.id, question=answer.question, error=reason))
-        self.site.line.send(up)
-
-    def _described(self, digest: str) -> pb.Blob | None:
-        if not digest:
-            return None
-        layout = self.blobs.read_header(digest)
-        if layout.size < blob.SMALL:
-            return pb.Blob(digest=digest, size=layout.size, whole=self.blobs.path(digest).read_bytes())
-        return pb.Blob(digest=digest, size=layout.size, header=layout.header)
-
-    async def push(self, want: pb.Want) -> None:
-        """Send the bytes of an update that the server wants."""
-        await self._pushes.push(want)
-
     async def rejected(self, question: str, reason: str) -> None:
         """The server will never count this answer."""
         answer = self._outbox.drop(question)
@@ -368,8 +361,7 @@ class SiteJob:
             self._say_ready()
         if self._waits:
             self._say_waits(self._waits)
-        for answer in list(self._outbox.answers.values()):
-            self._offer(answer)
+        self.offers.all_again()
 
     def _say_waits(self, why: str) -> None:
         self._waits = why
@@ -381,7 +373,7 @@ class SiteJob:
 
 
 def _held(answer: Kept) -> Hold:
-    return admission.holder(answer.question), answer.digest
+    return release.holder(answer.question), answer.digest
 
 
 def _comes_again(holder: str, _: str) -> bool:

@@ -94,28 +94,39 @@ class Line:
         async with self._opened(pb.Opening(pull=request)) as stream:
             await self.pump.receive(stream, sum(part.end - part.start for part in request.ranges), feed)
 
-    async def push(self, head: pb.PushHead, path: str, ranges: Iterable[pb.Range]) -> None:
-        """Send byte ranges of a blob's file. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
-        await self._bring(pb.Opening(push=head), path, [(part.start, part.end) for part in ranges])
+    async def push(self, offer: pb.Offer, path: str) -> None:
+        """Offer an update, then send what the server wants of its file.
+
+        Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`.
+        """
+        async with self._opened(pb.Opening(push=pb.Push()), offer) as stream:
+            want = await hear(stream, pb.Want, self._budget)
+            if want is None:
+                raise Unreachable("the server hung up")
+            if want.ranges:
+                await self._send(stream, path, [(part.start, part.end) for part in want.ranges])
 
     async def bring(self, head: pb.ArtifactsHead, path: str) -> None:
         """Send a package of artifacts. Raises `Unreachable`, `NotAllowed`, `RemoteFault`, `OSError`."""
-        await self._bring(pb.Opening(artifacts=head), path, [(0, head.size)])
+        async with self._opened(pb.Opening(artifacts=head)) as stream:
+            await self._send(stream, path, [(0, head.size)])
 
-    async def _bring(self, opening: pb.Opening, path: str, ranges: Iterable[tuple[int, int]]) -> None:
+    async def _send(self, stream: Stream, path: str, ranges: Iterable[tuple[int, int]]) -> None:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            async with self._opened(opening) as stream:
-                await self.pump.send(stream, file, ranges)
-                _demand(await stream.read(pb.Verdict))
+            await self.pump.send(stream, file, ranges)
+            _demand(await stream.read(pb.Verdict))
         finally:
             os.close(file)
 
     @asynccontextmanager
-    async def _opened(self, opening: pb.Opening) -> AsyncIterator[Stream]:
-        """Give a connection that the server has accepted; after a complete transfer it is reused."""
+    async def _opened(self, opening: pb.Opening, *more: pb.Offer) -> AsyncIterator[Stream]:
+        """Give a connection on which the server has agreed; a transfer that ends in order leaves it to the next.
+
+        `more` follows the opening at once.
+        """
         retired, in_order = self._retired, False
-        stream = await self._agreed(opening)
+        stream = await self._agreed(opening, *more)
         try:
             yield stream
             fresh = self.connected.is_set() and self._retired == retired
@@ -127,13 +138,13 @@ class Line:
             else:
                 self._close(stream)
 
-    async def _agreed(self, opening: pb.Opening) -> Stream:
+    async def _agreed(self, opening: pb.Opening, *more: pb.Offer) -> Stream:
         while True:
             used = bool(self._idle)
             stream = self._idle.pop() if used else await self.way.dial()
             self._open.add(stream)
             try:
-                await stream.write(opening)
+                await stream.write(opening, *more)
                 _demand(await hear(stream, pb.Verdict, self._budget))
             except Unreachable:
                 self._close(stream)

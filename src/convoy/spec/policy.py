@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ ISOLATED: Final = ("files", "processes", "network")  # what a job may be isolate
 WEIGHTS: Final = ("exact", "rounded", "fixed")
 ARRAYS: Final = 16 << 20  # bytes of an answer that is not shaped like the model, unless the policy says otherwise
 _SIZES: Final = ("memory", "state")  # limits that are bytes
+SETTLES_S: Final = 2.0  # after which a further change of a file has another time, on any file system
 OWN: Final = "own"  # in place of an organisation's name: the site's own
 
 
@@ -85,6 +87,30 @@ def read_policy(path: Path) -> Policy:
             raise yamls.unknown_key(key, KEYS, where=document.where((key,)))
     places = {".".join(map(str, place)): f"{path.name}:{line}" for place, (line, _) in document.places.items()}
     return Policy(**{key: KEYS[key](document, value) for key, value in data.items()}, places=places)
+
+
+class PolicyFile:
+    """A policy.yaml that is read anew only once it has changed: whoever asks gets what it says at that moment."""
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        """Read nothing yet."""
+        self.path = path
+        self._clock = clock
+        self._read: tuple[tuple[int, ...], Policy] | None = None
+
+    def now(self) -> Policy:
+        """Return the policy. Raises `BadInput` as `read_policy` does."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return read_policy(self.path)  # which says what is wrong
+        stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if self._read is None or self._read[0] != stamp:
+            policy = read_policy(self.path)
+            if self._clock() - max(status.st_mtime, status.st_ctime) < SETTLES_S:
+                return policy  # one more change may come that leaves no other stamp
+            self._read = stamp, policy
+        return self._read[1]
 
 
 def _rules(document: yamls.Document, listed: Any) -> tuple[Rule, ...]:

@@ -42,10 +42,10 @@ HANDED: Final = "handed"  # the holder of what a worker elsewhere has handed ove
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A blob that is mapped into memory; it stays readable when its file is deleted."""
+    """A blob that is mapped or read into memory; it stays readable when its file is deleted."""
 
     layout: Layout
-    data: mmap.mmap
+    data: mmap.mmap | bytes | bytearray
 
     def tensor(self, tensor: Tensor) -> memoryview:
         """Return the bytes of one tensor, not copied."""
@@ -53,7 +53,7 @@ class Blob:
 
     def whole(self) -> bytes:
         """Return all bytes of the file."""
-        return self.data[:]
+        return bytes(self.data[:])
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +232,24 @@ class BlobFolder:
                 handover.copy(out, digest, draft, fits)
                 self._holds.keep(holder, digest, draft)
         handover.remove(out, digest)
+
+    def handed(self, out: Path, digest: str, fits: Callable[[Layout, int], None], whole: bytes = b"") -> Blob:
+        """Return what a worker hands over as `take` does, to be read now and kept nowhere.
+
+        A file is read into memory and removed. It raises as `take` does.
+        """
+        if self.has(digest):  # from a worker elsewhere, or known from before
+            found = self.open(digest)
+            self.release(HANDED, digest)
+        elif whole:
+            found = Blob(blob.parse(whole[: blob.header_length(whole)], expect=digest), whole)
+        else:
+            found = Blob(*handover.read(out, digest, fits))
+        handover.remove(out, digest)
+        fits(found.layout, len(found.data))
+        if len(found.data) != found.layout.size:
+            raise RemoteFault(f"blob {digest[:12]} came with {len(found.data)} of {found.layout.size} bytes")
+        return found
 
     def _holdings(self, layout: Layout, near: Iterable[str] | None) -> dict[str, memoryview]:
         """Return the verified bytes of those of a blob's tensors that lie in this folder already."""

@@ -21,6 +21,8 @@ from convoy.store.disk import STEP, name_of
 
 FIRST: Final = 1 << 14  # bytes of a file read at first: most headers fit
 BLOCK: Final = 512  # bytes, in which the kernel counts what a file has on the disk
+CUT: Final = "a blob was cut while it was taken"
+CHANGED: Final = "a blob changed while it was taken"
 FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
@@ -37,14 +39,7 @@ def read_layout(descriptor: int, digest: str) -> Layout:
 def copy(out: Path, digest: str, draft: Path, fits: Callable[[Layout, int], None]) -> None:
     """Copy a blob of the folder `out` to `draft`, in steps. Raises `RemoteFault`; then nothing of it stays."""
     with _opened(out, name_of(digest)) as source:
-        status = os.fstat(source)
-        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            what = f"with {status.st_nlink} names" if stat.S_ISREG(status.st_mode) else stat.filemode(status.st_mode)
-            raise RemoteFault(f"blob {digest[:12]} is not a plain file", why=f"the worker has handed over one {what}")
-        layout = read_layout(source, digest)
-        if status.st_size != layout.size:
-            raise RemoteFault(f"blob {digest[:12]} has {status.st_size} bytes", why=f"its header wants {layout.size}")
-        fits(layout, status.st_blocks * BLOCK)
+        layout = _checked(source, digest, fits)
         target = os.open(draft, NEW, 0o644)
         try:
             _copy(source, target, layout)
@@ -53,6 +48,35 @@ def copy(out: Path, digest: str, draft: Path, fits: Callable[[Layout, int], None
             raise
         finally:
             os.close(target)
+
+
+def read(out: Path, digest: str, fits: Callable[[Layout, int], None]) -> tuple[Layout, bytearray]:
+    """Read a blob of the folder `out` into memory. Raises `RemoteFault`."""
+    with _opened(out, name_of(digest)) as source:
+        layout = _checked(source, digest, fits)
+        data, place = bytearray(layout.size), 0
+        with memoryview(data) as view:
+            while place < layout.size:
+                count = os.preadv(source, [view[place : place + STEP]], place)
+                if not count:
+                    raise RemoteFault(CUT, why=f"{place} of {layout.size} bytes are there")
+                place += count
+    if not data.startswith(layout.header):
+        raise RemoteFault(CHANGED)
+    return layout, data
+
+
+def _checked(source: int, digest: str, fits: Callable[[Layout, int], None]) -> Layout:
+    """Return the layout of what a worker has put there, after asking whether the node wants it."""
+    status = os.fstat(source)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        what = f"with {status.st_nlink} names" if stat.S_ISREG(status.st_mode) else stat.filemode(status.st_mode)
+        raise RemoteFault(f"blob {digest[:12]} is not a plain file", why=f"the worker has handed over one {what}")
+    layout = read_layout(source, digest)
+    if status.st_size != layout.size:
+        raise RemoteFault(f"blob {digest[:12]} has {status.st_size} bytes", why=f"its header wants {layout.size}")
+    fits(layout, status.st_blocks * BLOCK)
+    return layout
 
 
 def empty(out: Path) -> None:
@@ -105,10 +129,10 @@ def _copy(source: int, target: int, layout: Layout) -> None:
         else:
             done = os.pwrite(target, os.pread(source, count, place), place)
         if not done:
-            raise RemoteFault("a blob was cut while it was taken", why=f"{place} of {size} bytes are there")
+            raise RemoteFault(CUT, why=f"{place} of {size} bytes are there")
         place += done
     if os.pread(target, len(layout.header), 0) != layout.header:
-        raise RemoteFault("a blob changed while it was taken")
+        raise RemoteFault(CHANGED)
 
 
 @contextmanager

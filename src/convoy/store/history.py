@@ -10,8 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from convoy.control.records import Job, Member, Round, SiteName
-from convoy.control.state import Kept
+from convoy.control.records import Job, Kept, Member, Round, SiteName
 from convoy.control.transitions import ENDED
 from convoy.store import tables
 

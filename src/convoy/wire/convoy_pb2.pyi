@@ -112,9 +112,9 @@ class Opening(_message.Message):
     ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
     hello: Hello
     pull: PullRequest
-    push: PushHead
+    push: Push
     artifacts: ArtifactsHead
-    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pull: _Optional[_Union[PullRequest, _Mapping]] = ..., push: _Optional[_Union[PushHead, _Mapping]] = ..., artifacts: _Optional[_Union[ArtifactsHead, _Mapping]] = ...) -> None: ...
+    def __init__(self, hello: _Optional[_Union[Hello, _Mapping]] = ..., pull: _Optional[_Union[PullRequest, _Mapping]] = ..., push: _Optional[_Union[Push, _Mapping]] = ..., artifacts: _Optional[_Union[ArtifactsHead, _Mapping]] = ...) -> None: ...
 
 class Verdict(_message.Message):
     __slots__ = ("fault", "reason")
@@ -260,12 +260,12 @@ class CertificateRequest(_message.Message):
     def __init__(self, pem: _Optional[bytes] = ...) -> None: ...
 
 class Down(_message.Message):
-    __slots__ = ("welcome", "start", "task", "stop", "want", "receipt", "reject", "committed", "cancel", "leave", "ping", "renew", "certificate", "federation", "checkpoint")
+    __slots__ = ("welcome", "start", "task", "stop", "again", "receipt", "reject", "committed", "cancel", "leave", "ping", "renew", "certificate", "federation", "checkpoint")
     WELCOME_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
-    WANT_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
     RECEIPT_FIELD_NUMBER: _ClassVar[int]
     REJECT_FIELD_NUMBER: _ClassVar[int]
     COMMITTED_FIELD_NUMBER: _ClassVar[int]
@@ -280,7 +280,7 @@ class Down(_message.Message):
     start: Start
     task: Task
     stop: Stop
-    want: Want
+    again: Again
     receipt: Receipt
     reject: Reject
     committed: Committed
@@ -291,7 +291,7 @@ class Down(_message.Message):
     certificate: Certificate
     federation: Federation
     checkpoint: Checkpoint
-    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., want: _Optional[_Union[Want, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., federation: _Optional[_Union[Federation, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ...) -> None: ...
+    def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., start: _Optional[_Union[Start, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., stop: _Optional[_Union[Stop, _Mapping]] = ..., again: _Optional[_Union[Again, _Mapping]] = ..., receipt: _Optional[_Union[Receipt, _Mapping]] = ..., reject: _Optional[_Union[Reject, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., cancel: _Optional[_Union[Cancel, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ..., renew: _Optional[_Union[Renew, _Mapping]] = ..., certificate: _Optional[_Union[Certificate, _Mapping]] = ..., federation: _Optional[_Union[Federation, _Mapping]] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ...) -> None: ...
 
 class Checkpoint(_message.Message):
     __slots__ = ("seq", "hash", "at", "certificate", "signature")
@@ -363,15 +363,13 @@ class Stop(_message.Message):
     finish_s: float
     def __init__(self, job: _Optional[str] = ..., reason: _Optional[str] = ..., finish_s: _Optional[float] = ...) -> None: ...
 
-class Want(_message.Message):
-    __slots__ = ("job", "question", "ranges")
+class Again(_message.Message):
+    __slots__ = ("job", "question")
     JOB_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
-    RANGES_FIELD_NUMBER: _ClassVar[int]
     job: str
     question: str
-    ranges: _containers.RepeatedCompositeFieldContainer[Range]
-    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
+    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ...) -> None: ...
 
 class Receipt(_message.Message):
     __slots__ = ("job", "question", "digest")
@@ -445,15 +443,15 @@ class PullRequest(_message.Message):
     ranges: _containers.RepeatedCompositeFieldContainer[Range]
     def __init__(self, job: _Optional[str] = ..., digest: _Optional[str] = ..., ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
 
-class PushHead(_message.Message):
-    __slots__ = ("job", "question", "digest")
-    JOB_FIELD_NUMBER: _ClassVar[int]
-    QUESTION_FIELD_NUMBER: _ClassVar[int]
-    DIGEST_FIELD_NUMBER: _ClassVar[int]
-    job: str
-    question: str
-    digest: str
-    def __init__(self, job: _Optional[str] = ..., question: _Optional[str] = ..., digest: _Optional[str] = ...) -> None: ...
+class Push(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Want(_message.Message):
+    __slots__ = ("ranges",)
+    RANGES_FIELD_NUMBER: _ClassVar[int]
+    ranges: _containers.RepeatedCompositeFieldContainer[Range]
+    def __init__(self, ranges: _Optional[_Iterable[_Union[Range, _Mapping]]] = ...) -> None: ...
 
 class ArtifactsHead(_message.Message):
     __slots__ = ("job", "digest", "size")

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 LENGTH: Final = struct.Struct("<I")
 MAX_FRAME: Final = 17 << 20  # bytes of a message: a header of 16 MiB, with room
-MAX_BARE: Final = 4 << 20  # bytes of a message without the header: a federation.json of 3 MiB, with room
-HEADERS: Final[Mapping[str, tuple[int, ...]]] = {  # where a blob's header is in a message: field numbers
-    "Up": (4, 2, 3),
+MAX_BARE: Final = 4 << 20  # bytes of a message beside the header: a federation.json of 3 MiB, with room
+HEADERS: Final[Mapping[str, tuple[int, ...]]] = {  # where a blob's header is in a message: numbers of fields
+    "Offer": (2, 3),
     "Down": (3, 2, 3),
     "PodUp": (2, 3),
     "PodDown": (2, 3),
