@@ -54,12 +54,11 @@ def test_a_job_that_settles_completes(started, tmp_path, size):
 
 @SIZES
 def test_it_completes_with_the_same_bits_while_processes_of_every_kind_are_killed(started, tmp_path, size):
-    rounds = min(ROUNDS, 1000)
     dice = random.Random(f"{SEED}-{size}")  # noqa: S311 - of a test
     federation = started()
     with federation.session(600) as session:
         calm = session.wait(session.submit(settling(tmp_path / "calm", size, 60)).id)
-        job = session.submit(settling(tmp_path / "settling", size, rounds)).id
+        job = session.submit(settling(tmp_path / "settling", size, ROUNDS)).id
         due, killed = 3, []
         for progress in session.watch(job):
             if progress.job.state != "running" or not progress.rounds or progress.rounds[-1].round < due:
@@ -67,10 +66,10 @@ def test_it_completes_with_the_same_bits_while_processes_of_every_kind_are_kille
             victim = dice.choice(["server", "site-1", "site-2", "workflow", "trainer-1", "trainer-2"])
             if kill(federation, victim):
                 killed.append(victim)
-            due = progress.rounds[-1].round + dice.randint(3, max(4, rounds // 12))
+            due = progress.rounds[-1].round + dice.randint(3, max(4, ROUNDS // 12))
         done = session.wait(job)
     assert done.job.state == "completed", (done.job.cause, killed)
-    assert len(done.rounds) == rounds + 1
+    assert len(done.rounds) == ROUNDS + 1
     assert done.rounds[-1].model == calm.rounds[-1].model
     assert all(len(one.took_part) == 2 for one in done.rounds[1:])
     assert len(killed) >= 5

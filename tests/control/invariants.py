@@ -1,5 +1,7 @@
 """What holds in the machine's state after every step, whatever has happened."""
 
+from collections import Counter
+
 from convoy.control import cohort
 from convoy.control.state import Keeping, Stalled, State, Stopping, Waiting, Working
 from convoy.control.transitions import ENDED
@@ -36,7 +38,10 @@ def _question(job, question):
     done = {site for site, task in question.tasks.items() if task.state != "open"}
     assert len(question.arrived) == len(set(question.arrived)), (key, "an answer came twice")
     assert set(question.arrived) == done, (key, "what has come is not what is not awaited")
-    assert question.told <= len(question.order), (key, "more was told than may be")
+    assert all(question.at(place) for place in range(question.told)), (key, "more was told than may be")
+    assert set(question.awaited) == question.tasks.keys() - done, (key, "it awaits others than those of open tasks")
+    counts = {state: count for state, count in question.counts.items() if count}
+    assert counts == Counter(task.state for task in question.tasks.values()), (key, "tasks are not counted")
     assert record.outlives or not record.folded, (key, "a question of its round alone was folded")
     for task in question.tasks.values():
         assert task.state not in ("received", "uncounted") or task.answer is not None, (key, "an answer is empty")

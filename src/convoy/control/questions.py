@@ -167,7 +167,7 @@ def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
         return
     if task.state == "open":
         job.places += 1
-        task = _left(question, move(task, "received", answer=answer, place=job.places))
+        task = question.put(move(task, "received", answer=answer, place=job.places))
         _quorum(question, now)
         question.wake = min(question.wake, question.quorum_at)
         yield effects.Save(task)
@@ -175,17 +175,9 @@ def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
     yield from _tell(job, question)
 
 
-def _left(question: OpenQuestion, task: Task) -> Task:
-    """Put a task that is not open any more in its place."""
-    if question.tasks[task.site].state == "open":
-        question.arrived.append(task.site)
-    question.tasks[task.site] = task
-    return task
-
-
 def _quorum(question: OpenQuestion, now: Now) -> None:
     """Once so many have answered as are enough, the others have the grace that the question states."""
-    enough = 0 < question.record.quorum <= question.count("received")
+    enough = 0 < question.record.quorum <= question.counts["received"]
     if enough and question.quorum_at == math.inf:
         question.quorum_at = now.mono + question.record.grace_s
 
@@ -213,7 +205,7 @@ def unusable(job: LiveJob, event: events.Unusable) -> Effects:
     if task.state != "open":
         return
     reason = event.reason or "it did not say why"
-    task = _left(question, move(task, "left_out", reason=reason, traceback=event.traceback))
+    task = question.put(move(task, "left_out", reason=reason, traceback=event.traceback))
     yield effects.Save(task, wait=False)
     yield effects.SendReject(event.site, event.job, event.question, reason=reason)
     yield from _tell(job, question)
@@ -226,8 +218,7 @@ def lost(state: State, job: LiveJob, event: events.Lost) -> Effects:
     if question is None or task is None or task.state != "received":
         return
     heard = event.site in _told(question)
-    question.tasks[event.site] = task = move(task, "open")
-    question.arrived.remove(event.site)
+    task = question.put(move(task, "open"))
     if heard:  # by a workflow that must not fold what nobody has any more
         question.told = 0
         unheard(job)
@@ -239,7 +230,8 @@ def lost(state: State, job: LiveJob, event: events.Lost) -> Effects:
 
 def _told(question: OpenQuestion) -> list[SiteName]:
     """Return the sites of which the workflow has heard."""
-    return [task.site for task in question.order[: question.told]]
+    told = (question.at(place) for place in range(question.told))
+    return [task.site for task in told if task is not None]
 
 
 def leave_out(job: LiveJob, site: SiteName, reason: str) -> Effects:
@@ -256,8 +248,7 @@ def drop(job: LiveJob, site: SiteName, reason: str) -> Effects:
         task = question.tasks.get(site)
         if task is not None and task.state != "left_out":
             heard = heard or (task.state == "received" and site in _told(question))
-            gone = _left(question, move(task, "left_out", reason=reason))
-            yield effects.Save(gone)
+            yield effects.Save(question.put(move(task, "left_out", reason=reason)))
     if heard:
         unheard(job)
         yield effects.RestartFlow(job.record.id)
@@ -276,13 +267,14 @@ def expire(job: LiveJob, now: Now) -> Effects:
     for question in job.questions.values():
         if question.ended or question.wake > now.mono:
             continue
-        for site, task in list(question.tasks.items()):
-            reason = _late(job, question, site, now) if task.state == "open" else ""
+        for site in list(question.awaited):
+            reason = _late(job, question, site, now)
             if not reason:
                 continue
             if PATIENCE in reason:
                 yield from _send_away(job, site, reason)
-            yield effects.Save(_left(question, move(task, "left_out", reason=reason)), wait=False)
+            out = question.put(move(question.tasks[site], "left_out", reason=reason))
+            yield effects.Save(out, wait=False)
             yield effects.SendCancel(site, job.record.id, question.record.id)
         question.wake = _next_wake(job, question)
         yield from _tell(job, question)
@@ -339,7 +331,7 @@ def _last(job: LiveJob, question: OpenQuestion, site: SiteName) -> float:
 
 
 def _next_wake(job: LiveJob, question: OpenQuestion) -> float:
-    quiet = [_last(job, question, site) for site, task in question.tasks.items() if task.state == "open"]
+    quiet = [_last(job, question, site) for site in question.awaited]
     return min(_deadline(question), min(quiet) + job.needs.patience_s) if quiet else math.inf
 
 
@@ -348,12 +340,11 @@ def _tell(job: LiveJob, question: OpenQuestion) -> Effects:
     if question.ended or not question.heard:
         return
     yield from _leave_out_refusers(job, question)
-    order = question.order
-    while question.told < len(order):
-        yield effects.TellAnswer(order[question.told])
+    while (task := question.at(question.told)) is not None:
+        yield effects.TellAnswer(task)
         question.told += 1
-    need, got = question.record.at_least, question.count("received")
-    if got + question.count("open") < need or question.told == len(question.tasks):
+    need, got = question.record.at_least, question.counts["received"]
+    if got + len(question.awaited) < need or question.told == len(question.tasks):
         question.ended = True
         yield effects.TellEnd(job.record.id, question.record.id, _too_few(question) if got < need else "")
 
@@ -363,11 +354,11 @@ def _leave_out_refusers(job: LiveJob, question: OpenQuestion) -> Effects:
 
     Until then, and if too few have, they may still change their minds, for as long as the job's patience lasts.
     """
-    awaited = [site for site, task in question.tasks.items() if task.state == "open"]
-    if question.count("received") < question.record.at_least or not all(_refuses(job, site) for site in awaited):
+    enough = question.counts["received"] >= question.record.at_least
+    if not enough or not all(_refuses(job, site) for site in question.awaited):
         return
-    for site in awaited:
-        task = _left(question, move(question.tasks[site], "left_out", reason=absent(job.members[site])))
+    for site in list(question.awaited):
+        task = question.put(move(question.tasks[site], "left_out", reason=absent(job.members[site])))
         yield effects.Save(task, wait=False)
 
 
@@ -379,7 +370,7 @@ def _too_few(question: OpenQuestion) -> str:
     told = {"received": "answered", "open": "had not answered"}
     said = "; ".join(f"{task.site}: {task.reason or told[task.state]}" for task in question.tasks.values())
     return (
-        f"{question.count('received')} of the {question.record.at_least} sites that {question.record.kind!r} needs "
+        f"{question.counts['received']} of the {question.record.at_least} sites that {question.record.kind!r} needs "
         f"answered in round {question.record.round} ({said})"
     )
 

@@ -79,8 +79,7 @@ def counted(job: LiveJob, round_: int, uncounted: Mapping[str, str], folded: Col
             if question.record.outlives:
                 job.untold.setdefault(site, []).append(question.record.id)
             if site in uncounted and task.answer.digest:
-                question.tasks[site] = out = move(task, "uncounted", reason=uncounted[site])
-                yield effects.Save(out, wait=False)
+                yield effects.Save(question.put(move(task, "uncounted", reason=uncounted[site])), wait=False)
             elif task.answer.state_bytes:
                 job.after[site] = Kept(question.record.id, task.answer.state_bytes)
 

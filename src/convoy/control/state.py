@@ -60,18 +60,34 @@ class OpenQuestion:
     quorum_at: float = math.inf  # when so many have answered that the others are waited for no longer
     wake: float = math.inf
 
-    @property
-    def order(self) -> list[Task]:
-        """The tasks that may be told, in the order in which they are told."""
-        if self.record.by_arrival:
-            return [self.tasks[site] for site in self.arrived]
-        tasks = list(self.tasks.values())
-        first = next((place for place, task in enumerate(tasks) if task.state == "open"), len(tasks))
-        return tasks[:first]
+    counts: Counter[str] = field(init=False)  # tasks by state
+    awaited: dict[SiteName, None] = field(init=False)  # the sites whose tasks are open, in site order but for reopened
+    _sites: tuple[SiteName, ...] = field(init=False)
 
-    def count(self, state: str) -> int:
-        """Return how many of the tasks are in a state."""
-        return sum(1 for task in self.tasks.values() if task.state == state)
+    def __post_init__(self) -> None:
+        """Count what there is."""
+        self.counts = Counter(task.state for task in self.tasks.values())
+        self.awaited = {site: None for site, task in self.tasks.items() if task.state == "open"}
+        self._sites = tuple(self.tasks)
+
+    def put(self, task: Task) -> Task:
+        """Put a task that has changed in its place; return it. What it costs does not grow with the cohort."""
+        before, self.tasks[task.site] = self.tasks[task.site], task
+        self.counts[before.state] -= 1
+        self.counts[task.state] += 1
+        if before.state == "open" != task.state:
+            del self.awaited[task.site]
+            self.arrived.append(task.site)
+        elif before.state != "open" == task.state:
+            self.awaited[task.site] = None
+            self.arrived.remove(task.site)
+        return task
+
+    def at(self, place: int) -> Task | None:
+        """Return the task that is told at a place, from 0; None as long as it is not known, or open."""
+        sites = self.arrived if self.record.by_arrival else self._sites
+        task = self.tasks[sites[place]] if place < len(sites) else None
+        return None if task is None or task.state == "open" else task
 
 
 @dataclass(slots=True)
