@@ -38,6 +38,10 @@ JOB: Final = {
     "trainer": ("text", "runs at the sites: `train.py`, a script, or `train.py:train`, a function"),
     "config": ("mapping", "the trainer's own settings, `task.config`; the workflow sees them as `fleet.job.config`"),
     "model": ("text", "the first model: `train.py:initial`, a function, or a `.safetensors` file; default: no arrays"),
+    "seed": (
+        "number or text",
+        "what is drawn by chance follows from it: cohorts, `task.seed`; default: the job's files",
+    ),
     "patience": ("duration", "how long a site may make no progress at all before the job goes on without it"),
     "resources": ("mapping", "what the job reserves at each site while it runs"),
     "image": ("text", "the image of the trainer's pod, where sites run jobs in pods and their policies allow it"),

@@ -1,4 +1,4 @@
-"""Who is asked: pure choices of sites, the same for the same job and question."""
+"""Who is asked: pure choices of sites, the same for the same seed and question."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def eligible(state: ReadOnlyState, job: ReadOnlyJob, sites: Iterable[str]) -> li
 
 
 def draw(job: LiveJob, ask: Question, names: list[SiteName]) -> tuple[SiteName, ...]:
-    """Return the cohort in site order: all, or `ask.sample` of them drawn by a hash of (job, question)."""
+    """Return the cohort in site order: all, or `ask.sample` of them drawn by a hash of (the job's seed, question)."""
     if not ask.sample or ask.sample >= len(names):
         return tuple(names)
-    seed = hashlib.sha256(f"{job.record.id}/{ask.id}".encode()).digest()
+    seed = hashlib.sha256(f"{job.needs.seed}/{ask.id}".encode()).digest()
     return tuple(sorted(random.Random(seed).sample(names, ask.sample)))  # noqa: S311 - a draw, not a secret

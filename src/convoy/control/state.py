@@ -25,6 +25,7 @@ class Needs:
     memory: int
     gpu: float
     patience_s: float
+    seed: str = ""  # what is drawn by chance follows from it
 
 
 @dataclass(slots=True)

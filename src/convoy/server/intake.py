@@ -14,7 +14,7 @@ from convoy.errors import NotAllowed, Refused, StorageFull
 from convoy.flows.check import check_job
 from convoy.server.files import Workspace
 from convoy.spec.job import Job as JobSpec
-from convoy.spec.job import read_job_document, text_of
+from convoy.spec.job import read_bundle
 from convoy.store.history import History
 from convoy.trust import bundle as bundles
 from convoy.trust.federation import Roll
@@ -42,7 +42,7 @@ class Intake:
                 why=f"you are {person.name}, it says {checked.submitter}",
                 fix="submit it with the kit that signed it",
             )
-        spec, document = read_job_document(text_of(checked.files), name="job.yaml")
+        spec, document = read_bundle(checked.files)
         if (None if checked.sites is None else set(checked.sites)) != (None if spec.sites is None else set(spec.sites)):
             raise Refused(
                 "the bundle is signed for other sites than its job.yaml names",

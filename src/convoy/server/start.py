@@ -35,6 +35,7 @@ def needs_of(spec: str) -> Needs:
         memory=job.resources.memory,
         gpu=job.resources.gpu,
         patience_s=job.patience_s,
+        seed=job.seed,
     )
 
 

@@ -83,12 +83,12 @@ def judged(
 ) -> Job:
     """Return the job.yaml of a verified bundle that may run here; note a refusal in the job's folder, and raise it."""
     from convoy.control.policy import Host, refusal
-    from convoy.spec.job import read_job, text_of
+    from convoy.spec.job import read_bundle
 
     if checked.sites is not None and kit.name not in checked.sites:
         raise Refused(f"the bundle is not for {kit.name}", why=f"it is signed for {', '.join(checked.sites) or 'none'}")
     who = submitter(kit, checked.submitter)
-    spec = read_job(text_of(checked.files), "job.yaml")
+    spec, _ = read_bundle(checked.files)
     host = Host(kit.name, kit.org, approved(kit), makes_pods=makes_pods, missing=missing)
     problem = refusal(policy, spec, who, host, checked.digest)
     if problem is not None:

@@ -252,6 +252,7 @@ class SiteJob:
             trainer=spec.trainer,
             config_json=json.dumps(spec.config),
             data_json=json.dumps(dict(self.site.settings.data)),
+            seed=spec.seed,
         )
         self._trainer = Trainer(
             order=Order(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
+from blake3 import blake3
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from convoy.errors import BadInput, Refused
 from convoy.spec import names, units, yamls
 
 MAX_AMOUNT: Final = 1e6  # cores or GPUs: no machine has as many
+MAX_SEED: Final = 128  # characters
 MAX_IMAGE: Final = 512  # characters: a registry, a path of 255 and a digest
 
 
@@ -37,6 +40,13 @@ def _no_repeats(sites: tuple[str, ...] | None) -> tuple[str, ...] | None:
     return sites
 
 
+def _seed(value: Any) -> str:
+    """Return a seed as text."""
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise ValueError("a whole number or a text")
+
+
 class Resources(BaseModel):
     """What a job takes of each node that runs it while it runs; memory is bytes."""
 
@@ -58,6 +68,7 @@ class Job(BaseModel):
     trainer: str = Field(min_length=1)
     config: dict[str, Any] = {}
     model: str | None = Field(None, min_length=1)
+    seed: Annotated[str, BeforeValidator(_seed), Field(max_length=MAX_SEED)] = ""  # empty: from the files of the job
     patience_s: Annotated[float, BeforeValidator(_duration), Field(gt=0)] = Field(600.0, alias="patience")
     resources: Resources = Resources()
     image: str | None = Field(None, min_length=1, max_length=MAX_IMAGE, pattern=r"^[\x21-\x7e]+$")
@@ -88,6 +99,22 @@ def text_of(files: Mapping[str, bytes | bytearray | memoryview]) -> str:
         return bytes(files["job.yaml"]).decode()
     except UnicodeDecodeError as problem:
         raise Refused("the bundle's job.yaml is not UTF-8", why=str(problem), fix="save it as UTF-8 text") from problem
+
+
+def read_bundle(files: Mapping[str, bytes | bytearray | memoryview]) -> tuple[Job, yamls.Document]:
+    """Return the job of a bundle's files and the document it stands in.
+
+    A job without a seed of its own gets one from its files, so that the same folder gives the same model whenever and
+    wherever it runs. Raises `BadInput`, `Refused`.
+    """
+    job, document = read_job_document(text_of(files), "job.yaml")
+    return (job if job.seed else job.model_copy(update={"seed": _contents(files)})), document
+
+
+def _contents(files: Mapping[str, bytes | bytearray | memoryview]) -> str:
+    """Return a digest of names and contents, whatever their order."""
+    listed = [[name, blake3(files[name]).hexdigest()] for name in sorted(files)]
+    return blake3(json.dumps(listed).encode()).hexdigest()
 
 
 def read_job(text: str, name: str) -> Job:

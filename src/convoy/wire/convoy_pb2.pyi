@@ -621,7 +621,7 @@ class BeginFlow(_message.Message):
     def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., out: _Optional[str] = ..., committed_state: _Optional[str] = ..., waiting: _Optional[_Iterable[_Union[Question, _Mapping]]] = ...) -> None: ...
 
 class BeginTrainer(_message.Message):
-    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out")
+    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out", "seed")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -631,6 +631,7 @@ class BeginTrainer(_message.Message):
     CONFIG_JSON_FIELD_NUMBER: _ClassVar[int]
     DATA_JSON_FIELD_NUMBER: _ClassVar[int]
     OUT_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
     job: str
     name: str
     site: str
@@ -640,7 +641,8 @@ class BeginTrainer(_message.Message):
     config_json: str
     data_json: str
     out: str
-    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ...) -> None: ...
+    seed: str
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ..., seed: _Optional[str] = ...) -> None: ...
 
 class SiteAnswer(_message.Message):
     __slots__ = ("site", "answer", "left_out")

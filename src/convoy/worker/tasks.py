@@ -48,6 +48,7 @@ class Begin:
     site: str
     config: Mapping[str, Any]
     data: Data
+    seed: str = ""  # the job's
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,8 +137,8 @@ class Task:
 
     @property
     def seed(self) -> int:
-        """A number below 2^32: the same whenever this site gets this task, different for every other task."""
-        key = f"{self.job}/{self.question}/{self.site}".encode()
+        """A number below 2^32 that follows from the job's seed, the question and the site, and from nothing else."""
+        key = f"{self._session.begin.seed}/{self.question}/{self.site}".encode()
         return int.from_bytes(blake3(key).digest(length=4), "little")
 
     def reply(

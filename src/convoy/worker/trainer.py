@@ -37,6 +37,7 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         begin.site,
         json.loads(begin.config_json or "{}"),
         Data(json.loads(begin.data_json or "{}")),
+        begin.seed,
     )
     session = NodeSession(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
     tasks.Here.session = session
