@@ -754,6 +754,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("what a job requests from a node", "a submitter", ("spec.job.MAX_AMOUNT",)),
     ("an image that a job names", "a submitter", ("spec.job.MAX_IMAGE",)),
+    ("the seed of a job", "a submitter", ("spec.job.MAX_SEED",)),
     ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
     ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES", "admin.faults.MAX_LINE")),
     ("a value in an answer of the server", "a server", ("admin.border.MAX_NUMBER", "admin.border.MAX_SHOWN")),

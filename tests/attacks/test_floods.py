@@ -197,8 +197,8 @@ async def test_a_site_that_pings_without_end_is_cut_off_and_told_why(fed):
         await asyncio.gather(site._give(stream, pack(pb.Up(ping=pb.Ping()))), site._read(stream))
     stream.close()
     assert await site.line() is None
-    assert "more than 1 pings a second came" in site.verdict.reason
-    assert "more than 1 pings a second came" in fed.server.log.read_text()
+    assert "more than 1 pings a second arrived" in site.verdict.reason
+    assert "more than 1 pings a second arrived" in fed.server.log.read_text()
 
 
 async def asked(ada, site, job):

@@ -12,9 +12,9 @@ from convoy.admin.port import Person
 from convoy.control import effects, events
 from convoy.control.records import SiteName
 from convoy.errors import NotAllowed, NotFound, Refused, RemoteFault
-from convoy.server.results import write_rounds
 from convoy.spec.kit import read_kit
 from convoy.store import arrays
+from convoy.store.report import write_rounds
 from convoy.trust import audit, bundle, folders, roll
 from convoy.trust.federation import Roll
 from tests.admin import memory_coordinator, rest_api
@@ -105,7 +105,7 @@ class Server:
     async def _keep(self, job):
         made = self.coordinator
         files = made.workspace.job(job)
-        write_rounds(made.reader.history.every_round(job), files)
+        write_rounds(made.reader.history.every_round(job), files.drafts)
         await made.results.keep(made.loop.machine.state.jobs[job], files, print)
         made.loop.post(events.ResultsKept(job))
 

@@ -14,10 +14,11 @@ from convoy.control.records import Job, Round
 from convoy.control.state import LiveJob
 from convoy.errors import NotFound, Unreachable
 from convoy.server.files import JobFiles
-from convoy.server.results import Results, open_results, write_rounds
+from convoy.server.results import Results, open_results
 from convoy.server.start import needs_of
 from convoy.spec.job import read_job
 from convoy.store import arrays
+from convoy.store.report import write_rounds
 from convoy.wire import package
 
 J, K = "a" * 32, "ab" * 16
@@ -55,7 +56,7 @@ def made(files, *rounds, job=J):
         live.last = Round(job, number, model, metrics, best, (("site-1", 2.0),), (("site-2", "late"),), 5.0)
         live.best = live.last if best else live.best
         kept.append(live.last)
-    write_rounds(kept, files)
+    write_rounds(kept, files.drafts)
     return live
 
 

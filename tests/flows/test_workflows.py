@@ -139,7 +139,7 @@ def test_a_site_that_fails_in_a_stream_is_asked_again_in_the_next_round_and_the_
     tries = []
 
     def train(task):
-        if task.site == "b":
+        if task.site == "a":
             tries.append(task.round)
             raise ValueError("no data today")
         return {"w": task.model["w"]}

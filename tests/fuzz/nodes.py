@@ -29,8 +29,10 @@ from convoy.site.agent import Agent
 from convoy.site.job import Site
 from convoy.site.line import Line
 from convoy.site.quarantine import Quarantine
+from convoy.site.release import Release
 from convoy.site.witness import FILE, Witness
 from convoy.spec.kit import PENDING, Kit
+from convoy.spec.policy import PolicyFile
 from convoy.store import arrays
 from convoy.trust import enrolment
 from convoy.trust.federation import Federation, Roll, sign
@@ -161,6 +163,7 @@ def site():
         structlog.get_logger(),
         supervisor,
         Quarantine(folder / "faults.json"),
+        Release(kit, PolicyFile(kit.local / "policy.yaml")),
     )
     return Agent(made, Idle(), Ending(asyncio.Event()), None, Witness(made.folder / FILE))
 

@@ -123,7 +123,7 @@ def test_a_token_is_used_once_and_for_its_own_name_alone(two, tmp_path):
     assert "convoy kit invite" in refused.value.fix
     token = invited(made, "site-1").token
     for kind, name in (("site", "site-2"), ("admin", ADMIN), ("admin", "site-1"), ("site", "site-9")):
-        with pytest.raises(NotAllowed, match=r"unknown|is no "):
+        with pytest.raises(NotAllowed, match=r"unknown|has no "):
             enrol(made, kind, name, token)
     assert enrol(made, "site", "site-1", token).startswith("-----BEGIN CERTIFICATE-----")
     for file in made.folder.rglob("*"):

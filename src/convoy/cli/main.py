@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli import audit, eks, jobs, kube, policy, sites
+from convoy.cli import audit, eks, jobs, kube, policy, simulate, sites
 from convoy.cli.asking import Group, How, as_json, asking, group, helped, kit_options, place_options, workspace_option
 
 
@@ -28,7 +28,18 @@ def app(context: click.Context, version: bool) -> None:
 
 kits = group("kit", "Inspect, verify and enrol startup kits")
 ABOUT_ALL = (sites.status, sites.problems, sites.restart, sites.shutdown)
-for words in (jobs.app, sites.app, sites.federation, policy.app, kits, audit.app, kube.app, eks.app, *ABOUT_ALL):
+for words in (
+    jobs.app,
+    sites.app,
+    sites.federation,
+    policy.app,
+    kits,
+    audit.app,
+    kube.app,
+    eks.app,
+    simulate.app,
+    *ABOUT_ALL,
+):
     app.add_command(words)
 
 kit_argument = click.argument("kit", metavar="KIT", type=click.Path(path_type=Path))

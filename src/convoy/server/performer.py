@@ -23,9 +23,10 @@ from convoy.server.files import Workspace, sync_file
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
-from convoy.server.results import Results, write_rounds
+from convoy.server.results import Results
 from convoy.server.transfers import Transfers
 from convoy.store.holds import unlink
+from convoy.store.report import write_rounds
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.backoff import Backoff
@@ -185,7 +186,7 @@ class Performer:
         files, backoff, never = self.workspace.job(job), Backoff(), asyncio.Event()
         while True:
             try:
-                await asyncio.to_thread(lambda: write_rounds(self.every_round(job), files))
+                await asyncio.to_thread(lambda: write_rounds(self.every_round(job), files.drafts))
             except Unreachable as problem:
                 self.note.warning("the results of a job wait for the ledger", job=job, reason=problem.what)
                 await backoff.wait(never)

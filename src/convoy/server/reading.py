@@ -13,8 +13,9 @@ from convoy.control.records import Job, JobId, Round
 from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.errors import BadInput, NotFound
 from convoy.server.files import Workspace
-from convoy.server.views import job_view, listed_view, member_views, round_view, spec_view
+from convoy.server.views import job_view, listed_view, member_views, round_view
 from convoy.store.history import History, Listed, Which
+from convoy.store.report import spec_of
 
 MAX_JOBS: Final = 500  # jobs in one page
 MAX_ROUNDS: Final = 500  # rounds in one page; a page may end sooner because of its size in bytes
@@ -90,7 +91,7 @@ class JobReader:
             traceback=record.traceback,
             members=member_views(self.state, members, over=live is None or live.over, kept=live.after if live else {}),
             rounds=[round_view(one) for one in _with(newest, last)],
-            spec=spec_view(record.spec),
+            spec=spec_of(record.spec),
             results=results,
             state_bytes=await asyncio.to_thread(self._state_bytes, job, last),
         )

@@ -79,7 +79,7 @@ class Registry:
         if known is None or known.kind != kind:
             number = self.roll.now.number
             raise NotAllowed(
-                f"{name} is not a {kind} of {self.project}", why=f"federation.json number {number} says so"
+                f"{self.project} has no {kind} called {name}", why=f"federation.json number {number} says so"
             )
 
     async def invite(self, grant: Grant, ask: views.InviteAsk) -> None:

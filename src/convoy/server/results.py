@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -17,15 +15,12 @@ from obstore.exceptions import BaseError, NotFoundError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from convoy import errors
-from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import ConvoyError, NotFound, StorageFull, Unreachable
 from convoy.server.files import JobFiles
-from convoy.server.views import spec_view
-from convoy.store.disk import FULL
+from convoy.store.report import ROUNDS, job_json
 from convoy.wire import package
 
-ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, and the metrics of those committed
 PIECE: Final = 1 << 20  # bytes of an artifact that are in memory at once
 
 
@@ -38,7 +33,7 @@ class Results:
         self._folder = folder
 
     async def keep(self, job: ReadOnlyJob, files: JobFiles, say: Callable[[str], None]) -> None:
-        """Put everything that `names` lists; `write_rounds` comes first, and `say` hears which artifacts cannot be.
+        """Put everything that `names` lists, once the rounds are written; `say` hears which artifacts cannot be put.
 
         Raises `StorageFull`, `Unreachable`.
         """
@@ -74,7 +69,7 @@ class Results:
         for name, path in [*_models(job, files), *((name, files.drafts / name) for name in ROUNDS)]:
             if path.exists() and not self._linked(path, f"{key}/{name}"):
                 await obstore.put_async(self._store, f"{key}/{name}", path)
-        await obstore.put_async(self._store, f"{key}/job.json", _record(job).encode())
+        await obstore.put_async(self._store, f"{key}/job.json", job_json(job.record, ended_at=time.time()).encode())
 
     def _linked(self, path: Path, name: str) -> bool:
         """Give an immutable file a second name in the local store; return whether that worked."""
@@ -149,32 +144,3 @@ def _models(job: ReadOnlyJob, files: JobFiles) -> list[tuple[str, Path]]:
     if job.best is not None and job.best.model != job.last.model:
         found.append(("best.safetensors", files.blobs.path(job.best.model)))
     return found
-
-
-def write_rounds(rounds: Iterable[Round], files: JobFiles) -> None:
-    """Write the files of `ROUNDS`, one round at a time: a long history does not fit into memory. Raises `StorageFull`.
-
-    They are in a folder that is removed when the results are stored.
-    """
-    try:
-        files.drafts.mkdir(exist_ok=True)
-        for name in ROUNDS:
-            (files.drafts / name).unlink(missing_ok=True)  # of an earlier attempt: it may be a second name of a result
-        with (files.drafts / ROUNDS[0]).open("w") as whole, (files.drafts / ROUNDS[1]).open("w") as metrics:
-            lead = "[\n"
-            for record in rounds:
-                whole.write(lead + json.dumps(asdict(record), indent=1))
-                lead = ",\n"
-                if record.model:
-                    metrics.write(json.dumps({"round": record.round, **record.metrics}) + "\n")
-            whole.write("\n]" if lead != "[\n" else "[]")
-    except OSError as problem:
-        if problem.errno not in FULL:
-            raise
-        raise StorageFull("no room for the results", why=str(problem)) from problem
-
-
-def _record(job: ReadOnlyJob) -> str:
-    spec = spec_view(job.record.spec)
-    record = asdict(job.record) | {"spec": spec, "state": job.record.outcome, "ended_at": time.time()}  # it ends now
-    return json.dumps(record, indent=1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
@@ -53,15 +52,6 @@ def _line(record: Job, *, cause: str, round_: int, metrics: dict[str, float], wa
         metrics=metrics,
         patience_out=record.state == "failed" and PATIENCE in record.cause,
     )
-
-
-def spec_view(text: str) -> dict[str, object]:
-    """Return the stored job.yaml; empty if it cannot be read, so that the rest of the job can be shown."""
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def member_views(

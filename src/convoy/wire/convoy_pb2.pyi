@@ -569,7 +569,7 @@ class HistoryAsk(_message.Message):
     def __init__(self, after: _Optional[int] = ...) -> None: ...
 
 class WorkerDown(_message.Message):
-    __slots__ = ("flow", "trainer", "task", "answer", "end", "committed", "sites", "bye", "history")
+    __slots__ = ("flow", "trainer", "task", "answer", "end", "committed", "sites", "bye", "history", "visit")
     FLOW_FIELD_NUMBER: _ClassVar[int]
     TRAINER_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
@@ -579,6 +579,7 @@ class WorkerDown(_message.Message):
     SITES_FIELD_NUMBER: _ClassVar[int]
     BYE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    VISIT_FIELD_NUMBER: _ClassVar[int]
     flow: BeginFlow
     trainer: BeginTrainer
     task: Task
@@ -588,7 +589,20 @@ class WorkerDown(_message.Message):
     sites: SitesList
     bye: Bye
     history: History
-    def __init__(self, flow: _Optional[_Union[BeginFlow, _Mapping]] = ..., trainer: _Optional[_Union[BeginTrainer, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., answer: _Optional[_Union[SiteAnswer, _Mapping]] = ..., end: _Optional[_Union[AskEnd, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., sites: _Optional[_Union[SitesList, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ...) -> None: ...
+    visit: Visit
+    def __init__(self, flow: _Optional[_Union[BeginFlow, _Mapping]] = ..., trainer: _Optional[_Union[BeginTrainer, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., answer: _Optional[_Union[SiteAnswer, _Mapping]] = ..., end: _Optional[_Union[AskEnd, _Mapping]] = ..., committed: _Optional[_Union[Committed, _Mapping]] = ..., sites: _Optional[_Union[SitesList, _Mapping]] = ..., bye: _Optional[_Union[Bye, _Mapping]] = ..., history: _Optional[_Union[History, _Mapping]] = ..., visit: _Optional[_Union[Visit, _Mapping]] = ...) -> None: ...
+
+class Visit(_message.Message):
+    __slots__ = ("site", "data_json", "question", "state")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    DATA_JSON_FIELD_NUMBER: _ClassVar[int]
+    QUESTION_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    data_json: str
+    question: Question
+    state: str
+    def __init__(self, site: _Optional[str] = ..., data_json: _Optional[str] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., state: _Optional[str] = ...) -> None: ...
 
 class BeginFlow(_message.Message):
     __slots__ = ("job", "name", "code", "blobs", "workflow", "with_json", "config_json", "model", "committed", "committed_model", "out", "committed_state", "waiting")

@@ -81,20 +81,21 @@ async def _run(fleet: Turns, begin: pb.BeginFlow) -> None:
     folder = Path(begin.code)
     told = Begin(begin.job, begin.name, "server", fleet.job.config, Data())
     tasks.Here.session = NodeSession(told)  # a training script that is imported for its `initial` finds no tasks here
-    workflow = _workflow(folder, begin.workflow)
+    workflow = workflow_of(folder, begin.workflow)
     if not fleet.begun:
-        await fleet.begin(_initial(folder, begin.model, fleet.job.config))
+        await fleet.begin(initial_of(folder, begin.model, fleet.job.config))
     await workflow(fleet, **json.loads(begin.with_json or "{}"))
 
 
-def _workflow(folder: Path, reference: str) -> Callable[..., Awaitable[None]]:
+def workflow_of(folder: Path, reference: str) -> Callable[..., Awaitable[None]]:
+    """Return a built-in workflow, or a function of the job. Raises `BadInput`, and what the job's code raises."""
     file, name = code.split(reference)
     if not name:
         return built_in(reference)
     return code.function(code.run(folder, file), name)  # type: ignore[no-any-return]
 
 
-def _initial(folder: Path, model: str, config: Any) -> Any:
+def initial_of(folder: Path, model: str, config: Any) -> Any:
     """Return the initial model: what a function of the job returns, a safetensors file of it, or no arrays at all."""
     if not model:
         return {}

@@ -57,23 +57,28 @@ def serve(session: NodeSession, folder: Path, trainer: str) -> None:
     if name:
         module = code.run(folder, file)
         named = code.function(module, name)
-        _loop(session, lambda kind: _choose(session, kind, vars(module), named), trainer)
+        _loop(session, lambda kind: choose(session, kind, vars(module), named), trainer)
         return
     sys.argv = [file]
-    _script(session, folder, file)
+    script(session, folder, file)
     if session.served:
         _loop(session, session.served.get, trainer)
     elif not session.over:
-        raise BadInput(
-            f"{file} ended while its job goes on",
-            why=f"it took {session.taken} tasks"
-            if session.taken
-            else "it took no task and has no @convoy.train function",
-            fix="loop over convoy.tasks(), which ends when the job does",
-        )
+        raise ended(session, file)
 
 
-def _script(session: NodeSession, folder: Path, file: str) -> None:
+def ended(session: NodeSession, file: str) -> BadInput:
+    """Return the error for a script that has neither a loop nor functions, or a loop that ends too soon."""
+    none = "it took no task and has no @convoy.train function"
+    return BadInput(
+        f"{file} ended while its job goes on",
+        why=f"it took {session.taken} tasks" if session.taken else none,
+        fix="loop over convoy.tasks(), which ends when the job does",
+    )
+
+
+def script(session: NodeSession, folder: Path, file: str) -> None:
+    """Run a job's script to its end. Raises what it raises, and `BadInput` where it exits with an error."""
     try:
         code.run(folder, file, name="__main__")
     except SystemExit as leaving:
@@ -81,7 +86,7 @@ def _script(session: NodeSession, folder: Path, file: str) -> None:
             raise BadInput(f"{file} called sys.exit({leaving.code!r})") from leaving
 
 
-def _choose(
+def choose(
     session: NodeSession, kind: str, names: Mapping[str, Any], named: Callable[..., Any]
 ) -> Callable[..., Any] | None:
     """Return the function for a kind of task: decorated, or with the name of the kind, or the one that job.yaml names.
@@ -100,16 +105,21 @@ def _choose(
 
 def _loop(session: NodeSession, choose: Callable[[str], Callable[..., Any] | None], trainer: str) -> None:
     while (task := session.next()) is not None:
-        try:
-            result = _function(choose, task, trainer)(task)
-            if inspect.iscoroutine(result):  # an `async def` function
-                import asyncio  # 35 ms that most trainers do not need
+        perform(session, choose, task, trainer)
 
-                result = asyncio.run(result)
-            if session.open is task:  # it may have called task.reply() itself
-                session.answer(task, as_reply(task, result))
-        except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: the task fails, the trainer goes on
-            _report(session, error)
+
+def perform(session: NodeSession, choose: Callable[[str], Callable[..., Any] | None], task: Task, trainer: str) -> None:
+    """Have a function of the job answer a task; what it raises fails the task."""
+    try:
+        result = _function(choose, task, trainer)(task)
+        if inspect.iscoroutine(result):  # an `async def` function
+            import asyncio  # 35 ms that most trainers do not need
+
+            result = asyncio.run(result)
+        if session.open is task:  # it may have called task.reply() itself
+            session.answer(task, as_reply(task, result))
+    except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: the task fails, the trainer goes on
+        _report(session, error)
 
 
 def _function(choose: Callable[[str], Callable[..., Any] | None], task: Task, trainer: str) -> Callable[..., Any]:

@@ -1,0 +1,86 @@
+"""An engine for tests: a trainer is a function of a task, called in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from convoy.errors import BadInput
+from convoy.model.arrays import Model
+from convoy.sim.visits import Visit, Visited
+from convoy.worker import code
+from convoy.worker.replies import Reply, checked
+from convoy.worker.tasks import Begin, Task
+from convoy.worker.trainer import as_reply
+
+Trainer = Callable[[Task], Any]
+
+
+@dataclass(slots=True)
+class _Session:
+    """One task's session: the reply is kept for whoever gave the task."""
+
+    begin: Begin
+    visit: Visit
+    said: list[Reply] = field(default_factory=list)
+
+    def load(self, digest: str) -> Model:
+        """Return the arrays of a digest."""
+        return self.visit.model if digest == self.visit.question.model else self.visit.state
+
+    def answer(self, task: Task, given: Reply) -> None:
+        """Take the reply to a task, once."""
+        del task
+        if self.said:
+            raise BadInput("this task has been answered already", fix="reply once to each task")
+        self.said.append(given)
+
+
+class Calls:
+    """Calls functions, each visit when its result is wanted."""
+
+    def __init__(
+        self, trainer: Trainer | Mapping[str, Trainer], begins: Mapping[str, Begin], say: Callable[[str], None]
+    ) -> None:
+        """Take a function for every kind of question, or functions by kind; and what each site's trainer is told."""
+        self._trainer, self._begins, self._say = trainer, begins, say
+
+    def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
+        """Note a visit; it is done when its result is wanted."""
+        return partial(self._done, visit)
+
+    async def _done(self, visit: Visit) -> Visited:
+        session = _Session(self._begins[visit.site], visit)
+        task = Task(session, visit.question, visit.state.digest)
+        try:
+            said = checked(self._called(task, session), task, self._say)
+        except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the site's news
+            return Visited(error=code.line(error), traceback=code.traceback(error))
+        arrays = None if said.arrays is None else own(said.arrays)
+        return Visited(arrays, said.weight, said.metrics, said.value, said.state)
+
+    def _called(self, task: Task, session: _Session) -> Reply:
+        named = self._trainer.get(task.kind) if isinstance(self._trainer, Mapping) else self._trainer
+        if named is None:
+            raise BadInput(f"there is no function for {task.kind!r} tasks")
+        result = named(task)
+        if inspect.iscoroutine(result):
+            with ThreadPoolExecutor(1) as pool:  # a loop of its own, as in a trainer's process
+                result = pool.submit(asyncio.run, result).result()
+        return session.said[0] if session.said else as_reply(task, result)
+
+    async def close(self) -> None:
+        """Do nothing: functions have no end."""
+
+    async def stop(self) -> None:
+        """Do nothing."""
+
+
+def own(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return arrays whose bytes are their own: a trainer may go on to write into what it has handed over."""
+    return arrays if isinstance(arrays, Model) else Model({name: array.copy() for name, array in arrays.items()})

@@ -1,0 +1,272 @@
+"""The federation in memory: the server's machine decides, an engine does the visits, a workflow hears the answers.
+
+    workflow ── Turns ── Federation ── Machine        questions and commits go down, answers come up
+                             └── Engine               visits, in the order in which the machine asks for them
+
+Answers reach the machine in the order of their tasks, whatever the engine does at the same time: so the result does not
+depend on it. Time stands still while sites work, and goes on to the next instant that the machine waits for when
+nothing else is left to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from convoy import errors
+from convoy.control import cohort, effects, events, rounds
+from convoy.control.clock import Now
+from convoy.control.machine import Machine
+from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName
+from convoy.control.state import LiveSite, Needs, State
+from convoy.control.view import ReadOnlyJob
+from convoy.errors import ConvoyError, JobFailed
+from convoy.flows import fleet as fleets
+from convoy.flows.carrier import Commit, Ended, Heard
+from convoy.flows.turns import Past, Turns
+from convoy.model import arrays as _arrays
+from convoy.model import blob, frameworks, schema
+from convoy.model.arrays import Model
+from convoy.sim.states import States
+from convoy.sim.visits import Engine, Visit, Visited
+
+JOB: Final = JobId("0" * 32)
+NOTHING: Final = Model({})
+Flow = Callable[[Turns], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What a job brings into a federation in memory."""
+
+    name: str
+    config: Mapping[str, Any]
+    seed: str
+    sites: Sequence[str]
+    min_sites: int = 1
+    patience_s: float = 600.0
+    spec: str = "{}"  # job.yaml as JSON
+
+
+class Federation:
+    """A job at sites in memory; a workflow that stops half way may be run again and goes on at its last commit."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        engine: Engine,
+        say: Callable[[str], None],
+        *,
+        told: Callable[[Round], None] = lambda _: None,
+        repeats: bool = False,
+        states: States | None = None,
+    ) -> None:
+        """Start the job with every site ready; `say` gets lines of the workflow's log, `told` each committed round.
+
+        `repeats`: answers that were heard are kept until their round is committed, for a workflow that is run again.
+        """
+        self.rounds: list[Round] = []  # the committed ones
+        self.states = states or States()
+        self._setting, self._engine, self._say = setting, engine, say
+        self._told, self._repeats = told, repeats
+        self._models: dict[str, Model] = {"": NOTHING}  # questions' and committed models, by digest
+        self._answers: dict[tuple[str, SiteName], Model] = {}  # by question and site, until their question is committed
+        self._tellers: dict[str, Callable[[Heard | Ended], None]] = {}
+        self._due: deque[tuple[SiteName, Question, Callable[[], Awaitable[Visited]]]] = deque()
+        self._more = asyncio.Event()
+        self._now = Now(0.0, 0.0)
+        self._happened: deque[events.Event] = deque()
+        self._busy = False
+        needs = Needs(setting.min_sites, frozenset(), 0.0, 0, 0.0, setting.patience_s, setting.seed)
+        live = {SiteName(name): LiveSite(SiteName(name)) for name in sorted(setting.sites)}
+        self._machine = Machine(State(max_jobs=1, sites=live), lambda _: needs)
+        self._post(*(events.SiteJoined(site, events.Capacity(1, 1, 1), "", frozenset()) for site in live))
+        self._post(events.Submitted(Job(JOB, setting.name, "", "", "", 0, setting.spec, "submitted", "", 0.0)))
+        self._post(*(events.MemberReady(JOB, site) for site in live))
+
+    @property
+    def job(self) -> ReadOnlyJob:
+        """The job as the server's rules see it."""
+        return self._machine.state.jobs[JOB]
+
+    def model(self, digest: str) -> Model:
+        """Return the arrays of a committed round."""
+        return self._models[digest]
+
+    async def run(self, flow: Flow, initial: Callable[[], Any]) -> Turns:
+        """Run a workflow from the last commit on; `initial` gives the first model. Raises what it raises."""
+        if self.job.questions or self.job.pending:
+            self._post(events.FlowDied(JOB, "it was run again"))
+        turns = self._turns()
+        if not turns.begun:
+            await turns.begin(initial())
+        working = asyncio.ensure_future(flow(turns))
+        visiting = asyncio.ensure_future(self._visit())
+        try:
+            await asyncio.wait({working, visiting}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                visiting.result()  # which it raises
+            await working
+        finally:
+            for task in (working, visiting):
+                task.cancel()
+            await asyncio.wait({working, visiting})
+        return turns
+
+    def _turns(self) -> Turns:
+        last = self.rounds[-1] if self.rounds else None
+        history = [{"round": it.round, "metrics": dict(it.metrics), "best": it.best} for it in self.rounds]
+        past = Past(committed=self.job.committed, history=history, waiting=rounds.waiting(self.job))
+        if last is not None:
+            past = replace(past, model=self._models[last.model], state=self._models[last.state])
+        job = fleets.Job(JOB, self._setting.name, self._setting.config)
+        return Turns(job, self, past, self._say)
+
+    def end(self, error: str = "", traceback: str = "") -> None:
+        """End the job: completed, or failed with an error of its workflow."""
+        self._post(events.FlowFailed(JOB, error, traceback) if error else events.FlowDone(JOB))
+        self._post(*(events.MemberStopped(JOB, site) for site in list(self.job.members)))
+
+    def abort(self, by: str) -> None:
+        """End the job because a person says so."""
+        self._post(events.AbortAsked(JOB, by))
+        self._post(*(events.MemberStopped(JOB, site) for site in list(self.job.members)))
+
+    # ---- what carries the workflow (`convoy.flows.carrier.Carrier`) ------------------------------------------------
+    def ask(self, question: Question, arrays: Any, tell: Callable[[Heard | Ended], None]) -> None:
+        """Ask, and tell what comes."""
+        if arrays is not None:
+            question = replace(question, model=self._kept(arrays).digest)
+        self._tellers[question.id] = tell
+        self._post(events.Asked(question))
+
+    async def commit(self, commit: Commit, model: Model, state: Model | None) -> tuple[Model, Model]:
+        """Keep a round."""
+        kept, own = self._kept(model), self._kept(state) if state is not None else NOTHING
+        self._post(
+            events.CommitAsked(
+                JOB, commit.round, kept.digest, commit.metrics, commit.best, commit.left_out, own.digest, commit.folded
+            ),
+            events.ModelSynced(JOB, commit.round),
+        )
+        if self.job.record.state != "running":
+            raise JobFailed(self.job.record.cause)
+        self._forget()
+        return kept, own
+
+    async def sites(self) -> list[str]:
+        """Return the sites that could be asked now."""
+        return list(cohort.eligible(self._machine.state, self.job, ()))
+
+    # ---- visits ----------------------------------------------------------------------------------------------------
+    async def _visit(self) -> None:
+        """Take the results of visits in their order, and give the workflow a turn after each."""
+        while True:
+            if self._due:
+                site, question, coming = self._due[0]
+                came = self._came(site, question, await coming())
+                self._due.popleft()  # only now: whoever is stopped before goes on here
+                self._post(came)
+                await asyncio.sleep(0)  # the workflow hears it, and may fold it before the next one comes
+            elif (wake := self._machine.wake()) < float("inf"):
+                self._now = Now(wake, wake)
+                self._post(events.TimePassed())
+                await asyncio.sleep(0)
+            else:
+                self._more.clear()
+                await self._more.wait()
+
+    def _came(self, site: SiteName, question: Question, visited: Visited) -> events.Event:
+        """Return what came of a visit as the event that the server would see."""
+        if visited.error:
+            return events.Unusable(JOB, question.id, site, visited.error, visited.traceback)
+        answer = Answer(question.id, "", visited.weight, visited.metrics, visited.value)
+        if visited.arrays is not None:
+            given = visited.arrays if isinstance(visited.arrays, Model) else Model(visited.arrays)
+            base = self._models[question.model] if question.reply is None else None
+            try:
+                schema.check_values(given, base, question.max_norm)
+            except ConvoyError as problem:
+                return events.Unusable(JOB, question.id, site, errors.line(problem))
+            self._answers[question.id, site] = given
+            answer = replace(
+                answer, digest=f"{question.id}/{site}"
+            )  # it has no other name: nothing reads it by its bytes
+        if visited.state is not None:
+            size = self.states.keep(site, question.id, visited.state)
+            answer = replace(answer, state_bytes=size)
+        return events.Answered(JOB, site, answer)
+
+    # ---- the rest of a federation ----------------------------------------------------------------------------------
+    def _post(self, *happened: events.Event) -> None:
+        """Let things happen, and what follows from them, one after the other."""
+        self._happened.extend(happened)
+        if self._busy:
+            return
+        self._busy = True
+        try:
+            while self._happened:
+                for effect in self._machine.step(self._happened.popleft(), self._now):
+                    self._do(effect)
+        finally:
+            self._busy = False
+
+    def _do(self, effect: effects.Effect) -> None:
+        match effect:
+            case effects.SendTask(site=site, question=question, after=after):
+                visit = Visit(site, question, self._models[question.model], self.states.load(site, after))
+                self._due.append((site, question, self._engine.start(visit)))
+                self._more.set()
+            case effects.TellAnswer(task=task):
+                came = task.answer if task.state == "received" else None
+                model = self._heard(task.question, task.site) if came else NOTHING
+                asked = self.job.questions[task.question].record
+                base = self._models[asked.model] if asked.outlives else NOTHING
+                said = "" if came else task.reason
+                self._tellers[task.question](Heard(task.site, came or Answer(task.question), model, said, base))
+            case effects.TellEnd(question=question_id, error=error):
+                self._tellers[question_id](Ended(question_id, error))
+            case effects.KeepResults():
+                self._happened.append(events.ResultsKept(JOB))
+            case effects.Save(record=Round() as made) if made.model:
+                self.rounds.append(made)
+                self._told(made)
+            case effects.Note(text=text):
+                self._say(text)
+
+    def _heard(self, question: str, site: SiteName) -> Model:
+        """Return the arrays of an answer that the workflow hears."""
+        take = self._answers.get if self._repeats else self._answers.pop
+        return take((question, site), NOTHING)
+
+    def _kept(self, arrays: Any) -> Model:
+        """Return arrays as a model with a digest, their bytes their own: what a caller changes later stays here."""
+        if isinstance(arrays, Model) and arrays.digest in self._models and arrays.digest:
+            return arrays
+        named = arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays)
+        packed = {name: _arrays.packed(array).copy() for name, array in named.items()}
+        layout = blob.build(_arrays.describe(packed))
+        digests = {tensor.name: tensor.digest for tensor in layout.tensors if tensor.digest}
+        return self._models.setdefault(layout.digest, Model(packed, layout.digest, digests))
+
+    def _forget(self) -> None:
+        """Let go of what no open question and no kept round needs."""
+        open_ = self.job.questions
+        self._answers = {key: model for key, model in self._answers.items() if key[0] in open_}
+        self._tellers = {key: tell for key, tell in self._tellers.items() if key in open_}
+        self.states.settle({site: it.question for site, it in self.job.after.items()}, open_.keys())
+        kept = [self.job.last, self.job.best]
+        needed = {"", *(question.record.model for question in open_.values())}
+        needed |= {digest for it in kept if it is not None for digest in (it.model, it.state)}
+        self._models = {digest: model for digest, model in self._models.items() if digest in needed}
+
+
+def named(sites: Iterable[str] | int) -> list[str]:
+    """Return names for so many sites, of equal length so that they sort as they count."""
+    if not isinstance(sites, int):
+        return list(sites)
+    width = len(str(sites))
+    return [f"site-{number:0{width}}" for number in range(1, sites + 1)]

@@ -1,0 +1,197 @@
+"""An engine of worker processes on this machine: each has its own sites, and does their visits one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from convoy import errors
+from convoy.control.records import Question
+from convoy.errors import ConvoyError
+from convoy.model.arrays import Model, views
+from convoy.node.launcher import Launcher, Order, Worker
+from convoy.sim.visits import Visit, Visited
+from convoy.store import arrays
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
+from convoy.worker.visitor import Work
+from convoy.worker.visits import LOGS
+
+MODELS: Final = 3  # of questions that are kept for workers: one that is asked, and those whose answers still come
+GRACE_S: Final = 2.0  # for a worker to end
+
+Coming = asyncio.Future[Visited | pb.WorkerUp]
+
+
+@dataclass(slots=True)
+class _Process:
+    """A worker process and what it is to do, in its order."""
+
+    waiting: deque[tuple[pb.WorkerDown, Coming]] = field(default_factory=deque)
+    worker: Worker | None = None
+    since: float = 0.0  # when what it does now was begun, on the event loop's clock
+    reading: asyncio.Task[None] | None = None
+
+
+class Pool:
+    """Worker processes; a site's visits are all done by the same one, unless it dies."""
+
+    def __init__(
+        self,
+        work: Work,
+        data: Callable[[str], Mapping[str, str]],
+        folder: Path,
+        launcher: Launcher,
+        *,
+        count: int,
+        patience_s: float,
+        reads: Mapping[str, str],
+        blobs: BlobFolder,
+    ) -> None:
+        """`folder` holds what workers write; `reads`: the paths of all sites' data, by any names."""
+        self._work, self._data, self._launcher = work, data, launcher
+        self._blobs, self._out = blobs, folder / "out"
+        self._patience_s, self._reads = patience_s, reads
+        self._processes = [_Process() for _ in range(count)]
+        self._place: dict[str, _Process] = {}
+        self._models: deque[str] = deque()
+        (self._out / LOGS).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def logs(self) -> Path:
+        """The folder of the sites' logs."""
+        return self._out / LOGS
+
+    def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
+        """Give a visit to the worker of its site."""
+        process = self._place.get(visit.site)
+        if process is None:
+            process = self._place[visit.site] = self._processes[len(self._place) % len(self._processes)]
+        if visit.model.digest and visit.model.digest not in self._models:
+            self._keep(visit.model)
+        said = pb.Visit(
+            site=visit.site,
+            data_json=json.dumps(dict(self._data(visit.site))),
+            question=values.to_site(visit.question),
+            state=visit.state.digest,
+        )
+        coming: Coming = asyncio.get_running_loop().create_future()
+        down = pb.WorkerDown(visit=said)
+        if not process.waiting:
+            process.since = asyncio.get_running_loop().time()
+        process.waiting.append((down, coming))
+        if process.worker is not None:
+            process.worker.send(down)
+        elif process.reading is None:
+            process.reading = asyncio.ensure_future(self._serve(process))
+        return partial(self._done, coming, visit.question)
+
+    def _keep(self, model: Model) -> None:
+        arrays.save(self._blobs, "question", model)
+        self._models.append(model.digest)
+        while len(self._models) > MODELS:
+            self._blobs.release("question", self._models.popleft())
+
+    async def _done(self, coming: Coming, question: Question) -> Visited:
+        """Return what a visit gave; its arrays are read only now, one answer at a time."""
+        said = await coming
+        if isinstance(said, Visited):
+            return said
+        if said.WhichOneof("it") == "failed":
+            return Visited(error=said.failed.error, traceback=said.failed.traceback)
+        try:
+            answer = values.answer(said.answer)
+            given = self._handed(answer.digest, said, question.model)
+            state = self._handed(answer.state, said, "")
+        except ConvoyError as problem:
+            return Visited(error=errors.line(problem))
+        return Visited(given, answer.weight, answer.metrics, answer.value, state)
+
+    def _handed(self, digest: str, said: pb.WorkerUp, lent: str) -> Model | None:
+        if not digest:
+            return None
+        if digest == lent:
+            return arrays.load(self._blobs, digest)
+        found = self._blobs.handed(self._out, digest, lambda _, __: None, said.wholes.get(digest, b""))
+        return views(found.layout, found.data)
+
+    # ---- processes -------------------------------------------------------------------------------------------------
+    async def _serve(self, process: _Process) -> None:
+        """Have a process do what waits, and another one when it has died: the visit that it died at has failed."""
+        while process.waiting:
+            printed: list[bytes] = []
+            worker = process.worker = await self._launcher.launch(self._order(), printed.append, lambda _: None)
+            ending = asyncio.ensure_future(worker.ended())
+            for down, _ in process.waiting:
+                worker.send(down)
+            why = await self._listen(process, worker)
+            process.worker = None
+            if why:
+                await worker.stop(GRACE_S)
+            how = await ending
+            if process.waiting:
+                said = f"JobFailed: the trainer died at this task: {why or how or 'it ended'}"
+                self._say(process, Visited(error=said, traceback=b"".join(printed).decode(errors="replace")))
+        process.reading = None
+
+    async def _listen(self, process: _Process, worker: Worker) -> str:
+        """Take what a process gives until it ends or is idle for good; return why it is to be ended, if it is."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            try:
+                async with asyncio.timeout(self._patience_s):
+                    up = await worker.receive()
+            except TimeoutError:
+                if process.waiting and clock() >= process.since + self._patience_s:
+                    return f"it gave no answer for {self._patience_s:g} s, the job's patience"
+                continue
+            except ConvoyError as problem:
+                return errors.line(problem)
+            if up is None:
+                return ""
+            self._say(process, up)
+
+    @staticmethod
+    def _say(process: _Process, said: Visited | pb.WorkerUp) -> None:
+        _, coming = process.waiting.popleft()
+        process.since = asyncio.get_running_loop().time()
+        if not coming.done():
+            coming.set_result(said)
+
+    def _order(self) -> Order:
+        work = self._work
+        begin = pb.BeginTrainer(
+            job=work.job,
+            name=work.name,
+            code=str(work.folder),
+            blobs=str(self._blobs.folder),
+            out=str(self._out),
+            trainer=work.trainer,
+            config_json=json.dumps(dict(work.config)),
+            data_json=json.dumps(dict(self._reads)),
+            seed=work.seed,
+        )
+        return Order("convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, {})
+
+    async def stop(self) -> None:
+        """End every process now."""
+        for process in self._processes:
+            process.waiting.clear()
+        await asyncio.gather(*(it.worker.stop(0.0) for it in self._processes if it.worker is not None))
+        await self.close()
+
+    async def close(self) -> None:
+        """Let every site's trainer come to its end, then end the processes."""
+        for process in self._processes:
+            if process.worker is not None:
+                process.worker.send(pb.WorkerDown(bye=pb.Bye()))
+        reading = [process.reading for process in self._processes if process.reading is not None]
+        if reading:
+            await asyncio.wait(reading)

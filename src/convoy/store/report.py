@@ -1,0 +1,51 @@
+"""What is told of a job in its results: every round, the metrics of those committed, and the job itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from convoy.control.records import Job, Round
+from convoy.errors import StorageFull
+from convoy.store.disk import FULL
+
+ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, and the metrics of those committed
+JOB: Final = "job.json"
+
+
+def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
+    """Write the files of `ROUNDS`, one round at a time, since a long history is large. Raises `StorageFull`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ROUNDS:
+            (folder / name).unlink(missing_ok=True)  # of an earlier attempt: it may be a second name of a result
+        with (folder / ROUNDS[0]).open("w") as whole, (folder / ROUNDS[1]).open("w") as metrics:
+            lead = "[\n"
+            for record in rounds:
+                whole.write(lead + json.dumps(asdict(record), indent=1))
+                lead = ",\n"
+                if record.model:
+                    metrics.write(json.dumps({"round": record.round, **record.metrics}) + "\n")
+            whole.write("\n]" if lead != "[\n" else "[]")
+    except OSError as problem:
+        if problem.errno not in FULL:
+            raise
+        raise StorageFull("no room for the results", why=str(problem)) from problem
+
+
+def job_json(job: Job, *, ended_at: float) -> str:
+    """Return a job that ends now as JSON, with its job.yaml in place of that's text."""
+    record = asdict(job) | {"spec": spec_of(job.spec), "state": job.outcome, "ended_at": ended_at}
+    return json.dumps(record, indent=1)
+
+
+def spec_of(text: str) -> dict[str, object]:
+    """Return a stored job.yaml; empty if it cannot be read, so that the rest of the job can be shown."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,260 @@
+"""The trainer of one job for many sites: their tasks are done one after the other in one process.
+
+A site's trainer is the same as in a process of its own: its modules, its loop of tasks and what it keeps in them belong
+to it alone. Of many sites those that worked longest ago are let go, as if their process had been killed and started
+again: what a trainer gives depends on its task alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final
+
+from convoy.control.records import Question
+from convoy.errors import BadInput
+from convoy.model.arrays import Model
+from convoy.worker import code, hints, tasks, trainer
+from convoy.worker.namespaces import Namespace, Switch
+from convoy.worker.replies import Checked, Reply, checked
+from convoy.worker.tasks import Begin, Data, NodeSession, Task
+
+MOST: Final = 64  # sites whose trainers stay in memory
+
+Choose = Callable[[str], Callable[..., Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a job brings for its trainers: the same for all sites."""
+
+    job: str
+    name: str
+    folder: Path
+    trainer: str
+    config: Mapping[str, Any]
+    seed: str
+
+    def begin(self, site: str, data: Mapping[str, str]) -> Begin:
+        """Return what the trainer of a site is told."""
+        return Begin(self.job, self.name, site, self.config, Data(data), self.seed)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why there is no reply."""
+
+    error: str
+    traceback: str
+
+
+class _LetGo(BaseException):
+    """Ends a loop of tasks in the middle, as a kill would."""
+
+
+class SiteSession(NodeSession):
+    """One site's session: replies stay here, tasks are put in."""
+
+    def __init__(self, begin: Begin, load: Callable[[str], Model]) -> None:
+        """Take what the site's trainer is told, and how arrays are loaded."""
+        super().__init__(begin)
+        self.said: Checked | Failed | None = None
+        self._load = load
+        self._given: SimpleQueue[Task | type[_LetGo] | None] = SimpleQueue()
+        self._waits: SimpleQueue[bool] = SimpleQueue()  # True: it waits for a task; False: it has ended
+
+    def ready(self) -> None:
+        """Do nothing: whoever gives tasks waits until one is asked for."""
+
+    def load(self, digest: str) -> Model:
+        """Return the arrays of a digest."""
+        return self._load(digest)
+
+    def next(self) -> Task | None:
+        """Wait for the next task; None when there are no more."""
+        if self.open is not None:
+            self.fail("the script took the next task without answering this one")
+        if self.over:
+            return None
+        self._waits.put(True)
+        given = self._given.get()
+        if given is _LetGo:
+            raise _LetGo
+        if not isinstance(given, Task):
+            self.over = True
+            return None
+        return self.take(given)
+
+    def take(self, task: Task) -> Task:
+        """Let a task be the open one."""
+        self.taken += 1
+        self.said, self.open = None, task
+        return task
+
+    def answer(self, task: Task, reply: Reply) -> None:
+        """Keep the reply."""
+        if task is not self.open:
+            raise BadInput("this task has been answered already", fix="reply once to each task")
+        self.said, self.open = checked(reply, task, tasks.log), None
+
+    def fail(self, error: str, traceback: str = "") -> None:
+        """Keep why there is no reply."""
+        if self.open is not None:
+            self.said, self.open = Failed(error, traceback), None
+
+    # ---- a loop of tasks, in a thread of its own ---------------------------------------------------------------------
+    def give(self, task: Task | type[_LetGo] | None) -> bool:
+        """Give the loop a task, or its end; return whether it waits for another one."""
+        self._given.put(task)
+        return self._waits.get()
+
+    def begins(self) -> bool:
+        """Wait until the loop asks for its first task; return False if it has ended before."""
+        return self._waits.get()
+
+    def ends(self) -> None:
+        """Say that the loop has ended."""
+        self.over = True
+        self._waits.put(False)
+
+
+@dataclass(slots=True)
+class _Trainer:
+    """A site's trainer in memory: functions, or a loop that waits in a thread."""
+
+    session: SiteSession
+    namespace: Namespace
+    choose: Choose | None = None  # of functions
+    thread: threading.Thread | None = None  # of a loop
+
+
+class Visitor:
+    """Does the tasks of many sites."""
+
+    def __init__(self, work: Work, load: Callable[[str], Model]) -> None:
+        """Take the job's code; `load` gives the arrays of a digest."""
+        self._work, self._load = work, load
+        self._switch = Switch(work.folder)
+        self._trainers: OrderedDict[str, _Trainer] = OrderedDict()
+        self._shared: tuple[_Trainer, tuple[object, ...]] | None = None  # functions that all sites may use
+
+    def visit(
+        self, site: str, data: Mapping[str, str], question: Question, state: str, most_state: float
+    ) -> Checked | Failed:
+        """Do one task of a site; return its reply, or why there is none."""
+        session = SiteSession(self._work.begin(site, data), self._load)
+        try:
+            known = self._trainer(site, session)
+            if known.choose is None:
+                return self._looped(site, known.session, Task(known.session, question, state, most_state))
+            tasks.Here.session = session
+            task = session.take(Task(session, question, state, most_state))
+            trainer.perform(session, known.choose, task, self._work.trainer)
+            self._check_shared(site, known)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the supervisor of foreign code: the site's news
+            sys.stderr.write(code.traceback(error) + hints.of(error) if isinstance(error, Exception) else "")
+            self._trainers.pop(site, None)
+            return Failed(_line(error), code.traceback(error))
+        return session.said or Failed("the trainer gave no answer", "")
+
+    def close(self, logged: Callable[[str], AbstractContextManager[object]]) -> None:
+        """Let every loop come to its end, with what follows it; `logged` puts what is printed into a site's log."""
+        while self._trainers:
+            site = next(iter(self._trainers))
+            known = self._trainers.pop(site)
+            if known.thread is not None:
+                self._enter(known)
+                with logged(site):
+                    known.session.give(None)
+                    known.thread.join()
+        self._switch.to(None)
+
+    def _trainer(self, site: str, session: SiteSession) -> _Trainer:
+        if site in self._trainers:
+            self._trainers.move_to_end(site)
+            known = self._trainers[site]
+        elif self._shared is not None:
+            return self._shared[0]
+        else:
+            known = self._trainers[site] = self._begun(session)
+            self._let_go()
+        self._enter(known)
+        return known
+
+    def _enter(self, known: _Trainer) -> None:
+        self._switch.to(known.namespace)
+        tasks.Here.session = known.session
+
+    def _begun(self, session: SiteSession) -> _Trainer:
+        """Load the job's code for a site. Raises what it raises."""
+        made = _Trainer(session, Namespace())
+        self._enter(made)
+        file, name = code.split(self._work.trainer)
+        if name:
+            module = code.run(self._work.folder, file)
+            named = code.function(module, name)
+            names = vars(module)
+            made.choose = lambda kind: trainer.choose(session, kind, names, named)
+        else:
+            raised: list[BaseException] = []
+            made.thread = threading.Thread(target=self._run, args=(session, file, raised), daemon=True)
+            made.thread.start()
+            if not session.begins():
+                made.thread.join()
+                made.thread = None
+                if raised:
+                    raise raised[0]
+                if not session.served:
+                    raise trainer.ended(session, file)
+                made.choose = session.served.get
+        self._switch.gathered()
+        if made.choose is not None and (print_ := made.namespace.fingerprint()) is not None:
+            self._shared = made, print_
+        return made
+
+    def _run(self, session: SiteSession, file: str, raised: list[BaseException]) -> None:
+        try:
+            trainer.script(session, self._work.folder, file)
+        except _LetGo:
+            pass
+        except BaseException as error:  # noqa: BLE001 - it is told where the thread is waited for
+            raised.append(error)
+            if session.open is not None:
+                session.fail(_line(error), code.traceback(error))
+        finally:
+            session.ends()
+
+    def _looped(self, site: str, session: SiteSession, task: Task) -> Checked | Failed:
+        if not session.give(task):
+            self._trainers.pop(site)
+            if session.open is not None:
+                session.fail("the script ended in the middle of a task")
+        return session.said or Failed("the trainer gave no answer", "")
+
+    def _check_shared(self, site: str, known: _Trainer) -> None:
+        """End the sharing of modules that a task has changed: from now on they are that site's own."""
+        if self._shared is None or known is not self._shared[0]:
+            return
+        if known.namespace.fingerprint() != self._shared[1]:
+            self._trainers[site] = known
+            self._shared = None
+
+    def _let_go(self) -> None:
+        while len(self._trainers) > MOST:
+            _, oldest = self._trainers.popitem(last=False)
+            if oldest.thread is not None:
+                self._enter(oldest)
+                oldest.session.give(_LetGo)
+                oldest.thread.join()
+
+
+def _line(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"the trainer ended with sys.exit({error.code!r})"
+    return code.line(error)

@@ -1,0 +1,92 @@
+"""A simulator's worker process: it does tasks of many sites in the order in which they come, and holds no key."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from convoy.model.arrays import Model
+from convoy.store import arrays
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
+from convoy.wire.frames import Blocking
+from convoy.worker.visitor import Failed, Visitor, Work
+
+LOGS = "logs"  # in the folder that the worker writes into: a file for each site
+
+
+def main() -> None:
+    """Do tasks until the simulator says that there are no more, or hangs up."""
+    with socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])) as sock:
+        link = Blocking(sock)
+        down = link.receive(pb.WorkerDown)
+        if down is None:
+            return
+        begin = down.trainer
+        config = json.loads(begin.config_json or "{}")
+        work = Work(begin.job, begin.name, Path(begin.code), begin.trainer, config, begin.seed)
+        worker = _Worker(work, BlobFolder(Path(begin.blobs)), Path(begin.out))
+        while (down := link.receive(pb.WorkerDown)) is not None and down.WhichOneof("it") == "visit":
+            link.send(worker.visit(down.visit))
+        worker.close()
+
+
+class _Worker:
+    """Does visits, and gives what they made to the simulator."""
+
+    def __init__(self, work: Work, blobs: BlobFolder, out: Path) -> None:
+        self._job, self._blobs, self._out = work.job, blobs, out
+        self._visitor = Visitor(work, self._load)
+        self._model: Model = Model({})  # the last question's: it is that of most
+
+    def _load(self, digest: str) -> Model:
+        if not digest:
+            return Model({})
+        if digest == self._model.digest:
+            return self._model
+        return arrays.load(self._blobs, digest)
+
+    def visit(self, visit: pb.Visit) -> pb.WorkerUp:
+        """Do one visit; what is printed meanwhile, by whatever process, is the site's log."""
+        question = values.question(visit.question, self._job)
+        if question.model != self._model.digest:
+            self._model = self._load(question.model)
+        with self._logged(visit.site):
+            said = self._visitor.visit(visit.site, json.loads(visit.data_json), question, visit.state, math.inf)
+        if isinstance(said, Failed):
+            failed = pb.TaskFailed(question=question.id, error=said.error, traceback=said.traceback)
+            return pb.WorkerUp(failed=failed)
+        up = pb.WorkerUp(answer=pb.Answer(question=question.id, weight=said.weight, metrics=said.metrics))
+        up.answer.value = said.value
+        for name, given in (("digest", said.arrays), ("state", said.state)):
+            if given is not None:
+                digest, whole = arrays.hand_over(self._out, given)
+                setattr(up.answer, name, digest)
+                if whole:
+                    up.wholes[digest] = whole
+        return up
+
+    @contextmanager
+    def _logged(self, site: str) -> Iterator[None]:
+        file = os.open(self._out / LOGS / f"{site}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.close(file)
+        yield
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    def close(self) -> None:
+        """Let every site's loop of tasks come to its end."""
+        self._visitor.close(self._logged)
+
+
+if __name__ == "__main__":
+    main()

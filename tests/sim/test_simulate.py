@@ -1,0 +1,219 @@
+"""A simulation: the same bits for each number of workers, and the same as a federation; each site's own modules."""
+
+import json
+
+import numpy as np
+import pytest
+
+from convoy.errors import BadInput
+from convoy.sim.plan import read_plan
+from convoy.sim.run import simulate
+from convoy.store.arrays import read_file
+from tests.federation import federation
+from tests.scenarios.conftest import put_job
+
+TRAIN = """
+import numpy as np
+import convoy
+
+
+def initial():
+    return {"w": np.zeros(50), "b": np.zeros((3, 2), np.float32)}
+
+
+def draw(task):
+    return np.random.default_rng(task.seed)
+
+
+def train(task):
+    dice = draw(task)
+    arrays = {name: array + dice.standard_normal(array.shape).astype(array.dtype) for name, array in task.model.items()}
+    print("trained at", task.site)
+    return convoy.Reply(arrays, weight=1 + dice.integers(9), metrics={"loss": dice.random()})
+
+
+def scaffold(task):
+    mine = convoy.Scaffold(task)
+    dice = draw(task)
+    after = {name: array - 0.1 * (dice.standard_normal(array.shape) + mine.correction[name]).astype(array.dtype)
+             for name, array in mine.model.items()}
+    return mine.reply(after, steps=5, lr=0.1)
+
+
+def histogram(task):
+    return convoy.histogram(task, {"age": draw(task).normal(50, 20, 100)})
+"""
+WORKFLOWS = {
+    "fedavg": {"with_": {"rounds": 3, "min_sites": 2}},
+    "a sample": {"with_": {"rounds": 4, "sample": 1, "min_sites": 1}},
+    "fedadam": {"workflow": "fedadam", "with_": {"rounds": 3, "min_sites": 2}},
+    "scaffold": {"workflow": "scaffold", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:scaffold"},
+    "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},
+}
+LOOP = """
+import numpy as np
+import convoy
+
+count = 0
+for task in convoy.tasks():
+    count += 1
+    task.reply({"w": task.model["w"] + count})
+print("taken:", count)
+"""
+
+
+def job(folder, **more):
+    known = {"trainer": "train.py:train", "model": "train.py:initial"}
+    return put_job(folder, {"train.py": TRAIN}, **known | more)
+
+
+def digest(done):
+    assert done.job.state == "completed", done.job.cause
+    return done.rounds[-1].model
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    with federation(tmp_path_factory.mktemp("federation") / "fed") as running:
+        yield running
+
+
+@pytest.mark.scenario
+@pytest.mark.parametrize("spec", WORKFLOWS.values(), ids=WORKFLOWS.keys())
+def test_the_model_is_that_of_a_federation_for_each_number_of_workers(made, tmp_path, spec):
+    folder = job(tmp_path / "job", **spec)
+    plan = read_plan(folder, sites=2)
+    found = {workers: digest(simulate(plan, tmp_path / f"of-{workers}", workers=workers)) for workers in (0, 1, 2)}
+    with made.session() as session:
+        real = session.wait(session.submit(folder).id)
+    assert real.job.state == "completed", real.job.cause
+    assert set(found.values()) == {real.rounds[-1].model}
+
+
+def test_more_workers_than_two_and_more_sites_give_the_same_bits(tmp_path):
+    plan = read_plan(job(tmp_path / "job", with_={"rounds": 2, "min_sites": 30}), sites=30)
+    found = {digest(simulate(plan, tmp_path / f"of-{workers}", workers=workers)) for workers in (0, 1, 8)}
+    assert len(found) == 1
+    assert "trained at site-07" in (tmp_path / "of-8" / "logs" / "site-07.log").read_text()
+    assert [one["round"] for one in json.loads((tmp_path / "of-8" / "rounds.json").read_text())] == [0, 1, 2]
+    assert read_file(tmp_path / "of-8" / "model.safetensors")["w"].shape == (50,)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_seed_of_another_job_gives_another_model(tmp_path, workers):
+    plans = [read_plan(job(tmp_path / f"job-{seed}", name="job", seed=seed), sites=3) for seed in (1, 2, 1)]
+    found = [digest(simulate(plan, tmp_path / f"of-{at}", workers=workers)) for at, plan in enumerate(plans)]
+    assert found[0] == found[2] != found[1]
+
+
+CACHING = """
+import numpy as np
+
+SEEN = []
+
+
+def initial():
+    return {"w": np.zeros(1)}
+
+
+def train(task):
+    SEEN.append(task.site)
+    assert set(SEEN) == {task.site}, SEEN
+    return {"w": task.model["w"] + 1}
+"""
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_site_keeps_in_a_module_no_other_site_sees(tmp_path, workers):
+    folder = put_job(tmp_path / "job", {"train.py": CACHING}, trainer="train.py:train", with_={"rounds": 2})
+    done = simulate(read_plan(folder, sites=5), tmp_path / "results", workers=workers)
+    digest(done)
+    assert [len(made.took_part) for made in done.rounds[1:]] == [5, 5]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_loop_of_tasks_goes_on_at_each_site_and_what_follows_it_is_done(tmp_path, workers):
+    files = {"loop.py": LOOP, "train.py": "import numpy as np\ndef initial():\n    return {'w': np.zeros(1)}\n"}
+    folder = put_job(tmp_path / "job", files, trainer="loop.py", with_={"rounds": 3})
+    digest(simulate(read_plan(folder, sites=4), tmp_path / "results", workers=workers))
+    assert read_file(tmp_path / "results" / "model.safetensors")["w"].tolist() == [6.0]
+    for number in range(1, 5):
+        assert "taken: 3" in (tmp_path / "results" / "logs" / f"site-{number}.log").read_text()
+
+
+FAILING = CACHING.replace("    SEEN.append(task.site)\n", "    if task.site == 'site-2':\n        DEED\n").replace(
+    "    assert set(SEEN) == {task.site}, SEEN\n", ""
+)
+DEEDS = {"raise ValueError('no data today')": "ValueError: no data today", "import sys; sys.exit(3)": "sys.exit(3)"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("deed", "said"), DEEDS.items(), ids=["raises", "exits"])
+def test_a_trainer_that_fails_at_one_site_is_left_out_by_name(tmp_path, deed, said, workers):
+    folder = put_job(tmp_path / "job", {"train.py": FAILING.replace("DEED", deed)}, trainer="train.py:train")
+    done = simulate(read_plan(folder, sites=3), tmp_path / "results", workers=workers)
+    digest(done)
+    (out,) = done.rounds[-1].left_out
+    assert out[0] == "site-2"
+    assert said in out[1]
+
+
+def test_a_worker_that_dies_costs_the_task_that_it_died_at_and_no_other(tmp_path):
+    files = {"train.py": FAILING.replace("DEED", "import os; os._exit(7)")}
+    folder = put_job(tmp_path / "job", files, trainer="train.py:train", with_={"rounds": 2})
+    done = simulate(read_plan(folder, sites=6), tmp_path / "results", workers=2)
+    digest(done)
+    for made in done.rounds[1:]:
+        assert [site for site, _ in made.left_out] == ["site-2"]
+        assert "the trainer died at this task: exit code 7" in made.left_out[0][1]
+        assert len(made.took_part) == 5
+
+
+def test_a_workflow_that_fails_leaves_what_was_committed_and_says_why(tmp_path):
+    rounds = "    async for turn in fleet.rounds(3):\n        await turn.commit({'w': 1 / (2 - turn.number)})\n"
+    flow = f"async def run(fleet):\n{rounds}"
+    folder = put_job(tmp_path / "job", {"train.py": CACHING, "flow.py": flow}, workflow="flow.py:run")
+    done = simulate(read_plan(folder, sites=1), tmp_path / "results", workers=0)
+    assert (done.job.state, done.job.cause) == ("failed", "ZeroDivisionError: division by zero")
+    assert "flow.py" in done.job.traceback
+    assert read_file(tmp_path / "results" / "model.safetensors")["w"].tolist() == 1.0
+
+
+def test_each_site_has_its_own_data_and_a_file_is_for_all(tmp_path):
+    (tmp_path / "parts").mkdir()
+    for name in ("a", "b", "c"):
+        (tmp_path / "parts" / f"{name}.txt").write_text(name)
+    (tmp_path / "all.txt").write_text("x")
+    reading = CACHING.replace(
+        "    SEEN.append(task.site)\n", "    print(*(open(p).read() for p in task.data.values()))\n"
+    )
+    files = {"train.py": reading.replace("    assert set(SEEN) == {task.site}, SEEN\n", "")}
+    folder = put_job(tmp_path / "job", files | {"simulate.yaml": "data: {part: ../parts}\n"}, trainer="train.py:train")
+    plan = read_plan(folder, data={"all": tmp_path / "all.txt"})
+    digest(simulate(plan, tmp_path / "results", workers=2))
+    logs = [(tmp_path / "results" / "logs" / f"site-{number}.log").read_text().splitlines()[0] for number in (1, 2, 3)]
+    assert logs == ["a x", "b x", "c x"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "given", "said"),
+    [
+        (None, {}, "nobody says how many sites"),
+        ("sites: many\n", {}, r'simulate.yaml:1.*"sites" is "many"'),
+        ("site: 3\n", {}, "simulate.yaml:1"),
+        ("data: {x: nowhere}\n", {"sites": 2}, "the data 'x' is not there"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused_with_its_line(tmp_path, stated, given, said):
+    files = {"train.py": CACHING} | ({"simulate.yaml": stated} if stated else {})
+    folder = put_job(tmp_path / "job", files, trainer="train.py:train")
+    with pytest.raises(BadInput, match=said):
+        read_plan(folder, **given)
+
+
+def test_results_never_go_into_a_folder_that_holds_something(tmp_path):
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "mine").write_text("mine")
+    with pytest.raises(BadInput, match="is not an empty folder"):
+        simulate(read_plan(job(tmp_path / "job"), sites=2), tmp_path / "results")
+    np.testing.assert_array_equal([one.name for one in (tmp_path / "results").iterdir()], ["mine"])
