@@ -131,6 +131,53 @@ def test_what_a_site_keeps_in_a_module_no_other_site_sees(tmp_path, workers):
     assert [len(made.took_part) for made in done.rounds[1:]] == [5, 5]
 
 
+REBINDING = {
+    "a number, twice": "    global NUMBER\n    NUMBER = NUMBER + 1.5\n    NUMBER = NUMBER + 1.5\n    kept = NUMBER\n",
+    "a class": "    Net.count = Net.count + 1.5\n    kept = Net.count\n",
+    "a closure": "    kept = add()\n",
+    "a function": "    train.kept = getattr(train, 'kept', 0.0) + 1\n    kept = train.kept\n",
+}
+HOLDING = """
+import numpy as np
+
+NUMBER = 1.0
+
+
+class Net:
+    count = 0.5
+
+
+def counter():
+    total = 2.5
+    def add():
+        nonlocal total
+        total = total + 1
+        return total
+    return add
+
+
+add = counter()
+
+
+def initial():
+    return {"w": np.zeros(1)}
+
+
+def train(task):
+DEED
+    return {"w": task.model["w"] * 0 + kept}
+"""
+
+
+@pytest.mark.parametrize("deed", REBINDING.values(), ids=REBINDING.keys())
+def test_what_a_task_changes_in_a_module_the_tasks_of_other_sites_do_not_find(tmp_path, deed):
+    files = {"train.py": HOLDING.replace("DEED\n", deed)}
+    plan = read_plan(put_job(tmp_path / "job", files, trainer="train.py:train", with_={"rounds": 1}), sites=4)
+    one = read_plan(tmp_path / "job", sites=1)
+    together, alone = (simulate(it, tmp_path / f"of-{len(it.sites)}", workers=0) for it in (plan, one))
+    assert digest(together) == digest(alone)
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loop_of_tasks_goes_on_at_each_site_and_what_follows_it_is_done(tmp_path, workers):
     files = {"loop.py": LOOP, "train.py": "import numpy as np\ndef initial():\n    return {'w': np.zeros(1)}\n"}

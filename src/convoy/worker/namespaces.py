@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import sys
 import types
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,44 +30,62 @@ class Namespace:
         """Begin with none."""
         self.modules: dict[str, types.ModuleType] = {}
 
-    def fingerprint(self) -> tuple[object, ...] | None:
-        """Return what changes when a module does; None for modules that hold something that can change unseen."""
+    def held(self) -> Held | None:
+        """Return all that the modules hold; None if something of it can change unseen, such as a list."""
         found: list[object] = []
         for module in self.modules.values():
             for name, value in vars(module).items():
                 if name.startswith("__") and name.endswith("__"):
                     continue
-                if not _fixed(value, self.modules):
+                found.append(name)
+                if not _hold(value, self.modules, found):
                     return None
-                found += [name, id(value)]
-        return tuple(found)
+        return Held(tuple(found))
 
 
-def _fixed(value: Any, own: dict[str, types.ModuleType]) -> bool:
-    """Whether nothing can be kept in a value."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What modules hold: the values themselves, so that none of them can give its place in memory to another one."""
+
+    values: tuple[object, ...]
+
+    def same(self, other: Held | None) -> bool:
+        """Whether nothing has another value."""
+        return (
+            other is not None
+            and len(self.values) == len(other.values)
+            and all(one is another for one, another in zip(self.values, other.values, strict=True))
+        )
+
+
+def _hold(value: Any, own: Mapping[str, types.ModuleType], found: list[object]) -> bool:
+    """Note a value and all that it holds; return whether nothing can be put into it."""
+    found.append(value)
     match value:
         case tuple() | frozenset():
-            return all(_fixed(item, own) for item in value)
+            return all(_hold(item, own, found) for item in value)
         case types.FunctionType():
-            return _fixed_function(value, own)
+            return _hold_function(value, own, found)
         case staticmethod() | classmethod():
-            return _fixed(value.__func__, own)
+            return _hold(value.__func__, own, found)
         case property():
-            return all(_fixed(one, own) for one in (value.fget, value.fset, value.fdel))
+            return all(_hold(one, own, found) for one in (value.fget, value.fset, value.fdel))
         case type():
             return value.__module__ not in own or all(
-                _fixed(item, own) for name, item in vars(value).items() if name not in ("__annotations__", "__dict__")
+                _hold(item, own, found)
+                for name, item in vars(value).items()
+                if name not in ("__annotations__", "__dict__")
             )
         case _:
             return isinstance(value, _FIXED) or type(value).__module__ in ("typing", "types")
 
 
-def _fixed_function(function: types.FunctionType, own: dict[str, types.ModuleType]) -> bool:
+def _hold_function(function: types.FunctionType, own: Mapping[str, types.ModuleType], found: list[object]) -> bool:
     if function.__module__ not in own:
         return True  # a library's: it is the same for all
     kept = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    return not function.__dict__ and all(_fixed(item, own) for item in (*kept, *cells))
+    return not function.__dict__ and all(_hold(item, own, found) for item in (*kept, *cells))
 
 
 class Switch:

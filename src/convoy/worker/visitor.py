@@ -21,7 +21,7 @@ from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
 from convoy.worker import code, hints, tasks, trainer
-from convoy.worker.namespaces import Namespace, Switch
+from convoy.worker.namespaces import Held, Namespace, Switch
 from convoy.worker.replies import Checked, Reply, checked
 from convoy.worker.tasks import Begin, Data, NodeSession, Task
 
@@ -142,7 +142,7 @@ class Visitor:
         self._work, self._load = work, load
         self._switch = Switch(work.folder)
         self._trainers: OrderedDict[str, _Trainer] = OrderedDict()
-        self._shared: tuple[_Trainer, tuple[object, ...]] | None = None  # functions that all sites may use
+        self._shared: tuple[_Trainer, Held] | None = None  # functions that all sites may use
 
     def visit(
         self, site: str, data: Mapping[str, str], question: Question, state: str, most_state: float
@@ -214,8 +214,8 @@ class Visitor:
                     raise trainer.ended(session, file)
                 made.choose = session.served.get
         self._switch.gathered()
-        if made.choose is not None and (print_ := made.namespace.fingerprint()) is not None:
-            self._shared = made, print_
+        if made.choose is not None and (held := made.namespace.held()) is not None:
+            self._shared = made, held
         return made
 
     def _run(self, session: SiteSession, file: str, raised: list[BaseException]) -> None:
@@ -241,7 +241,7 @@ class Visitor:
         """End the sharing of modules that a task has changed: from now on they are that site's own."""
         if self._shared is None or known is not self._shared[0]:
             return
-        if known.namespace.fingerprint() != self._shared[1]:
+        if not self._shared[1].same(known.namespace.held()):
             self._trainers[site] = known
             self._shared = None
 
