@@ -1,6 +1,10 @@
 """A simulation: the same bits for each number of workers, and the same as a federation; each site's own modules."""
 
 import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -214,6 +218,37 @@ def test_a_worker_that_dies_costs_the_task_that_it_died_at_and_no_other(tmp_path
         assert [site for site, _ in made.left_out] == ["site-2"]
         assert "the trainer died at this task: exit code 7" in made.left_out[0][1]
         assert len(made.took_part) == 5
+
+
+def test_a_worker_reads_nothing_but_the_data_that_was_named(tmp_path):
+    (tmp_path / "secret.txt").write_text("secret")
+    reading = CACHING.replace(
+        "    SEEN.append(task.site)\n", f"    print(open({str(tmp_path / 'secret.txt')!r}).read())\n"
+    )
+    files = {"train.py": reading.replace("    assert set(SEEN) == {task.site}, SEEN\n", "")}
+    folder = put_job(tmp_path / "job", files, trainer="train.py:train")
+    done = simulate(read_plan(folder, sites=2), tmp_path / "results", workers=2)
+    assert done.job.state == "failed"
+    assert "FileNotFoundError" in done.job.cause or "PermissionError" in done.job.cause
+    assert "secret\n" not in (tmp_path / "results" / "logs" / "site-1.log").read_text()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_ctrl_c_ends_everything_and_leaves_what_was_committed(tmp_path, workers):
+    folder = job(tmp_path / "job", with_={"rounds": 100_000, "min_sites": 3})
+    command = [Path(sys.executable).with_name("convoy"), "simulate", folder, "--sites", "3", "-o", "results"]
+    running = subprocess.Popen(
+        [*command, "--workers", str(workers)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert "round 1/" in running.stdout.readline()
+    running.send_signal(signal.SIGINT)
+    _, said = running.communicate()
+    assert running.returncode == 1, said
+    assert "aborted by an interrupt" in said
+    rounds = json.loads((tmp_path / "results" / "rounds.json").read_text())
+    assert json.loads((tmp_path / "results" / "job.json").read_text())["state"] == "aborted"
+    assert (tmp_path / "results" / "model.safetensors").is_file()
+    assert rounds[-1]["round"] >= 1
 
 
 def test_a_workflow_that_fails_leaves_what_was_committed_and_says_why(tmp_path):

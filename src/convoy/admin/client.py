@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from convoy.admin import border, following, link, meant, pages
 from convoy.admin.faults import LoginNeeded
-from convoy.errors import BadInput, NotAllowed
+from convoy.errors import NotAllowed
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
 from convoy.wire.backoff import PATIENCE_S, Patience
@@ -63,10 +63,7 @@ class Client:
     def _packed(self, folder: Path) -> bytes:
         from convoy.trust import folders
 
-        files = folders.gather(folder)
-        if "job.yaml" not in files:
-            raise BadInput(f"{folder} has no job.yaml", fix="`convoy job new NAME` writes a folder that runs")
-        return self._signed(files)
+        return self._signed(folders.gather_job(folder))
 
     def _signed(self, files: Any) -> bytes:
         from convoy.trust import bundle, folders

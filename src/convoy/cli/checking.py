@@ -31,9 +31,7 @@ def shadowed(files: Iterable[str]) -> list[str]:
 
 def check(folder: Path) -> Checked:
     """Return what the folder holds. Raises `BadInput` for what is wrong with it, with file and line."""
-    files = folders.gather(folder)
-    if "job.yaml" not in files:
-        raise BadInput(f"{folder} has no job.yaml", fix="`convoy job new NAME` writes a job folder that runs")
+    files = folders.gather_job(folder)
     try:
         text = files["job.yaml"].decode()
     except UnicodeDecodeError as problem:

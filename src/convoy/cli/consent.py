@@ -66,9 +66,7 @@ def _bundled(path: Path, kit: Kit) -> tuple[Job, str, str]:
 
 def _folder(path: Path) -> tuple[Job, str, str]:
     """Return a folder's job.yaml: it has no digest yet, and nobody has signed it."""
-    found = folders.gather(path)
-    if "job.yaml" not in found:
-        raise BadInput(f"{path} has no job.yaml", fix="`convoy job new NAME` writes a job folder that runs")
+    found = folders.gather_job(path)
     return read_job(found["job.yaml"].decode(errors="replace"), str(path / "job.yaml")), "", ""
 
 

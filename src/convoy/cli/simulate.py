@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,21 +15,13 @@ if TYPE_CHECKING:
     from convoy.cli.output import Screen
     from convoy.control.records import Round
     from convoy.control.view import ReadOnlyJob
+    from convoy.sim.plan import Plan
+    from convoy.sim.run import Simulated
 
 SITES = "The number of sites (default: what simulate.yaml says, or one for each file of data)"
 DATA = "Data of the sites: a file that all of them have, or a folder with one entry for each site"
+RESULTS = "A new folder for results (default: NAME-simulated)"
 WORKERS = "Processes that do the sites' tasks (default: one for each core; 0: this process)"
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What a person wants simulated, and where the results go."""
-
-    folder: Path
-    sites: int | None
-    data: dict[str, Path]
-    workers: int | None
-    results: Path | None
 
 
 @click.command("simulate")
@@ -38,19 +29,29 @@ class Asked:
 @click.option("--sites", type=click.IntRange(1, 100_000), help=SITES)
 @click.option("--data", multiple=True, metavar="NAME=PATH", help=DATA)
 @click.option("--workers", type=click.IntRange(0, 1024), help=WORKERS)
-@click.option(
-    "-o", "results", type=click.Path(path_type=Path), help="A new folder for results (default: NAME-simulated)"
-)
+@click.option("-o", "results", type=click.Path(path_type=Path), help=RESULTS)
 @as_json
-def app(json: bool, **given: object) -> None:
+def app(
+    *,
+    folder: Path,
+    sites: int | None,
+    data: tuple[str, ...],
+    workers: int | None,
+    results: Path | None,
+    json: bool,
+) -> None:
     """Run the folder of a job at many sites on this machine, without a federation.
 
     The rules and the results are those of a federation, and so is the final model of a federation of the same sites.
     """
     from convoy.cli.output import Screen
+    from convoy.sim.plan import read_plan
+    from convoy.sim.run import simulate
 
-    named = dict(_named(one) for one in given.pop("data"))  # type: ignore[attr-defined]
-    _simulate(Asked(data=named, **given), Screen(json=json))  # type: ignore[arg-type]
+    screen = Screen(json=json)
+    plan = read_plan(folder, sites=sites, data=dict(map(_named, data)))
+    where = results or Path(f"{plan.job.name}-simulated")
+    _say(screen, plan, simulate(plan, where, workers=workers, told=_teller(screen)))
 
 
 def _named(one: str) -> tuple[str, Path]:
@@ -60,16 +61,11 @@ def _named(one: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _simulate(asked: Asked, screen: Screen) -> None:
-    """Simulate a job and say how it went. Raises `BadInput`, and `JobFailed` unless it completed."""
+def _say(screen: Screen, plan: Plan, done: Simulated) -> None:
+    """Say how a simulation went. Raises `JobFailed` unless it completed."""
     from convoy.cli import output
-    from convoy.sim.plan import read_plan
-    from convoy.sim.run import simulate
 
-    plan = read_plan(asked.folder, sites=asked.sites, data=asked.data)
-    where = asked.results or Path(f"{plan.job.name}-simulated")
-    done = simulate(plan, where, workers=asked.workers, told=_teller(screen))
-    record = done.job
+    record, where = done.job, done.folder
     screen.data({"state": record.state, "cause": record.cause, "rounds": len(done.rounds) - 1, "folder": str(where)})
     for file in sorted(one for one in where.iterdir() if one.is_file()):
         screen.line(f"{output.size(file.stat().st_size):>9}  {file}")

@@ -18,7 +18,7 @@ from convoy import errors
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import ConvoyError, NotFound, StorageFull, Unreachable
 from convoy.server.files import JobFiles
-from convoy.store.report import ROUNDS, job_json
+from convoy.store.report import ROUNDS, job_json, models
 from convoy.wire import package
 
 PIECE: Final = 1 << 20  # bytes of an artifact that are in memory at once
@@ -66,7 +66,8 @@ class Results:
 
     async def _put(self, job: ReadOnlyJob, files: JobFiles) -> None:
         key = job.record.id
-        for name, path in [*_models(job, files), *((name, files.drafts / name) for name in ROUNDS)]:
+        paths = {name: files.blobs.path(digest) for name, digest in models(job).items()}
+        for name, path in (paths | {name: files.drafts / name for name in ROUNDS}).items():
             if path.exists() and not self._linked(path, f"{key}/{name}"):
                 await obstore.put_async(self._store, f"{key}/{name}", path)
         await obstore.put_async(self._store, f"{key}/job.json", job_json(job.record, ended_at=time.time()).encode())
@@ -135,12 +136,3 @@ async def _pieces(file: BinaryIO, one: package.File) -> AsyncIterator[bytes]:
     for start in range(one.start, one.start + one.size, PIECE):
         size = min(PIECE, one.start + one.size - start)
         yield await asyncio.to_thread(os.pread, file.fileno(), size, start)
-
-
-def _models(job: ReadOnlyJob, files: JobFiles) -> list[tuple[str, Path]]:
-    if job.last is None:
-        return []
-    found = [("model.safetensors", files.blobs.path(job.last.model))]
-    if job.best is not None and job.best.model != job.last.model:
-        found.append(("best.safetensors", files.blobs.path(job.best.model)))
-    return found

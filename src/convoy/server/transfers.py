@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -208,13 +209,14 @@ class Transfers:
 
         After it the site rests, so that its headers take a fifth of the server's time at most.
         """
-        async with self._parsing if len(update.header) >= LARGE else nullcontext():
-            clock = asyncio.get_running_loop().time
+        if not update.header:
+            return _layout(update, base, question)
+        large, clock = len(update.header) >= LARGE, asyncio.get_running_loop().time
+        async with self._parsing if large else nullcontext():
             began = clock()
             try:
-                if len(update.header) < LARGE:
-                    return _layout(update, base, question)
-                return await asyncio.to_thread(_layout, update, base, question)
+                parsed = partial(_layout, update, base, question)
+                return await asyncio.to_thread(parsed) if large else parsed()
             finally:
                 self._rests[site] = clock() + REST * (clock() - began)
 
@@ -222,8 +224,9 @@ class Transfers:
         """Take the bytes of an update, and tell the site when all are here; return whether nothing is left over."""
         offer, stream, whole = arrival.offer, arrival.stream, False
         try:
-            count = sum(end - start for start, end in arrival.receiver.ranges)
-            await stream.write(pb.Verdict(), arrival.want)
+            want = arrival.want
+            count = sum(part.end - part.start for part in want.ranges)
+            await stream.write(pb.Verdict(), want)
             moved = self._mover(offer.job, arrival.site, incoming=True)
             await self.pump.receive(stream, count, arrival.receiver.feed, moved)
             whole = True

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -27,11 +27,11 @@ from convoy.errors import ConvoyError, JobFailed
 from convoy.flows import fleet as fleets
 from convoy.flows.carrier import Commit, Ended, Heard
 from convoy.flows.turns import Past, Turns
-from convoy.model import arrays as _arrays
-from convoy.model import blob, frameworks, schema
+from convoy.model import frameworks, schema
 from convoy.model.arrays import Model
 from convoy.sim.states import States
 from convoy.sim.visits import Engine, Visit, Visited
+from convoy.store.arrays import laid_out
 
 JOB: Final = JobId("0" * 32)
 NOTHING: Final = Model({})
@@ -127,13 +127,15 @@ class Federation:
 
     def end(self, error: str = "", traceback: str = "") -> None:
         """End the job: completed, or failed with an error of its workflow."""
-        self._post(events.FlowFailed(JOB, error, traceback) if error else events.FlowDone(JOB))
-        self._post(*(events.MemberStopped(JOB, site) for site in list(self.job.members)))
+        self._over(events.FlowFailed(JOB, error, traceback) if error else events.FlowDone(JOB))
 
     def abort(self, by: str) -> None:
-        """End the job because a person says so."""
-        self._post(events.AbortAsked(JOB, by))
-        self._post(*(events.MemberStopped(JOB, site) for site in list(self.job.members)))
+        """End the job because of a person, or what a person did."""
+        self._over(events.AbortAsked(JOB, by))
+
+    def _over(self, how: events.Event) -> None:
+        """End the job; nothing of it is left at any site."""
+        self._post(how, *(events.MemberStopped(JOB, site) for site in self.job.members))
 
     # ---- what carries the workflow (`convoy.flows.carrier.Carrier`) ------------------------------------------------
     def ask(self, question: Question, arrays: Any, tell: Callable[[Heard | Ended], None]) -> None:
@@ -247,8 +249,7 @@ class Federation:
         if isinstance(arrays, Model) and arrays.digest in self._models and arrays.digest:
             return arrays
         named = arrays if isinstance(arrays, Model) else frameworks.to_arrays(arrays)
-        packed = {name: _arrays.packed(array).copy() for name, array in named.items()}
-        layout = blob.build(_arrays.describe(packed))
+        packed, layout = laid_out({name: array.copy() for name, array in named.items()})
         digests = {tensor.name: tensor.digest for tensor in layout.tensors if tensor.digest}
         return self._models.setdefault(layout.digest, Model(packed, layout.digest, digests))
 
@@ -262,11 +263,3 @@ class Federation:
         needed = {"", *(question.record.model for question in open_.values())}
         needed |= {digest for it in kept if it is not None for digest in (it.model, it.state)}
         self._models = {digest: model for digest, model in self._models.items() if digest in needed}
-
-
-def named(sites: Iterable[str] | int) -> list[str]:
-    """Return names for so many sites, of equal length so that they sort as they count."""
-    if not isinstance(sites, int):
-        return list(sites)
-    width = len(str(sites))
-    return [f"site-{number:0{width}}" for number in range(1, sites + 1)]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from convoy.errors import BadInput
 from convoy.flows.check import check_job
-from convoy.spec import names, yamls
+from convoy.spec import yamls
 from convoy.spec.job import Job, read_bundle
 from convoy.trust import folders
 
@@ -31,9 +31,7 @@ class Plan:
 
 def read_plan(folder: Path, *, sites: int | None = None, data: Mapping[str, Path] | None = None) -> Plan:
     """Read a job's folder; what is given comes before its simulate.yaml. Raises `BadInput`."""
-    files = folders.gather(folder)
-    if "job.yaml" not in files:
-        raise BadInput(f"{folder} has no job.yaml", fix="`convoy job new NAME` writes a job folder that runs")
+    files = folders.gather_job(folder)
     job, document = read_bundle(files)
     check_job(job, document, files, None)
     count, given = _stated(folder, files)
@@ -93,4 +91,4 @@ def _sites(job: Job, count: int | None, parts: Mapping[str, Any]) -> tuple[str, 
     if job.sites is not None and len(job.sites) == wanted:
         return tuple(sorted(job.sites))
     width = len(str(wanted))
-    return tuple(names.word(f"site-{number:0{width}}") for number in range(1, wanted + 1))
+    return tuple(f"site-{number:0{width}}" for number in range(1, wanted + 1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -47,7 +48,7 @@ class Pool:
         self,
         work: Work,
         data: Callable[[str], Mapping[str, str]],
-        folder: Path,
+        logs: Path,
         launcher: Launcher,
         *,
         count: int,
@@ -55,19 +56,14 @@ class Pool:
         reads: Mapping[str, str],
         blobs: BlobFolder,
     ) -> None:
-        """`folder` holds what workers write; `reads`: the paths of all sites' data, by any names."""
+        """`logs`: where the sites' logs are in the end; `reads`: the paths of all sites' data, by any names."""
         self._work, self._data, self._launcher = work, data, launcher
-        self._blobs, self._out = blobs, folder / "out"
+        self._blobs, self._out, self._logs = blobs, blobs.folder.parent / "out", logs
         self._patience_s, self._reads = patience_s, reads
         self._processes = [_Process() for _ in range(count)]
         self._place: dict[str, _Process] = {}
         self._models: deque[str] = deque()
         (self._out / LOGS).mkdir(parents=True, exist_ok=True)
-
-    @property
-    def logs(self) -> Path:
-        """The folder of the sites' logs."""
-        return self._out / LOGS
 
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
         """Give a visit to the worker of its site."""
@@ -195,3 +191,7 @@ class Pool:
         reading = [process.reading for process in self._processes if process.reading is not None]
         if reading:
             await asyncio.wait(reading)
+        for site in self._place:
+            log = self._out / LOGS / f"{site}.log"
+            if log.is_file() and not log.is_symlink():  # a worker writes into this folder
+                shutil.move(log, self._logs / log.name)

@@ -7,8 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,8 @@ from convoy.worker.namespaces import Namespace, Switch
 from convoy.worker.tasks import Begin, Data, NodeSession
 from convoy.worker.visitor import Work
 
+Told = Callable[[ReadOnlyJob, Round], None]
+
 
 @dataclass(frozen=True, slots=True)
 class Simulated:
@@ -50,7 +52,7 @@ def simulate(
     results: Path,
     *,
     workers: int | None = None,
-    told: Callable[[ReadOnlyJob, Round], None] = lambda _, __: None,
+    told: Told = lambda _, __: None,
 ) -> Simulated:
     """Run a job to its end and write its results into a folder, which must be new or empty.
 
@@ -60,9 +62,9 @@ def simulate(
     if results.exists() and (not results.is_dir() or any(results.iterdir())):
         raise BadInput(f"{results} is not an empty folder", fix="name a new folder, or remove this one")
     with tempfile.TemporaryDirectory(prefix="convoy-simulate-") as place:
-        made = _Simulation(plan, Path(place), results, told)
+        made = _Simulation(plan, Path(place), results, _count(workers, plan), told)
         with suppress(KeyboardInterrupt):  # what it left says that it was interrupted
-            asyncio.run(made.run(_count(workers, plan)))
+            asyncio.run(made.run())
         return made.kept()
 
 
@@ -75,78 +77,65 @@ def _count(workers: int | None, plan: Plan) -> int:
 class _Simulation:
     """One run: the job's code in a folder of its own, the logs in the results."""
 
-    def __init__(self, plan: Plan, place: Path, results: Path, told: Callable[[ReadOnlyJob, Round], None]) -> None:
-        self.plan, self.place, self.results = plan, place, results
-        self.logs = results / "logs"
+    def __init__(self, plan: Plan, place: Path, results: Path, workers: int, told: Told) -> None:
+        self.plan, self.place, self.results, self._told = plan, place / "job", results, told
+        self.logs, self.blobs = results / "logs", BlobFolder(self.place / "blobs")
         self.logs.mkdir(parents=True)
-        self._told = told
-        code_folder = place / "job" / "code"
+        self.blobs.folder.mkdir(parents=True)  # the models of questions, and what sites keep
+        code_folder, job = self.place / "code", plan.job
         for name, data in plan.files.items():
             (code_folder / name).parent.mkdir(parents=True, exist_ok=True)
             (code_folder / name).write_bytes(data)
-        self.blobs = BlobFolder(place / "job" / "blobs")  # the models of questions, and what sites keep
-        self.blobs.folder.mkdir()
-        job = plan.job
         self.work = Work(JOB, job.name, code_folder, job.trainer, job.config, job.seed)
         self._log = (self.logs / "server.log").open("a", buffering=1)
-        self.federation: Federation | None = None
-
-    @asynccontextmanager
-    async def _engine(self, workers: int) -> AsyncIterator[Engine]:
-        """Give what does the visits; at the end every trainer comes to its own, or is stopped."""
-        engine: Engine
-        if workers == 0:
-            engine = Inside(self.work, self.plan.data.__getitem__, self.logs)
-        else:
-            folder = self.place / "job"
-            walls = Walls.build(probe(folder), Grants(), [self.place])
-            engine = Pool(
-                self.work,
-                self.plan.data.__getitem__,
-                folder,
-                ProcessLauncher(folder, walls),
-                count=workers,
-                patience_s=self.plan.job.patience_s,
-                reads=self.plan.roots,
-                blobs=self.blobs,
-            )
-        try:
-            yield engine
-        except BaseException:
-            await engine.stop()
-            raise
-        finally:
-            self._log.close()
-            if isinstance(engine, Pool):
-                for log in engine.logs.iterdir():
-                    shutil.move(log, self.logs / log.name)
-
-    async def run(self, workers: int) -> None:
-        """Run the workflow to its end."""
-        async with self._engine(workers) as engine:
-            await self._flow(engine)
-            await engine.close()
-
-    async def _flow(self, engine: Engine) -> None:
-        """Run the workflow; what it raises is the job's end, not ours."""
-        job = self.plan.job
+        self._engine = self._inside() if workers == 0 else self._pool(workers)
         setting = Setting(
             name=job.name,
             config=job.config,
             seed=job.seed,
-            sites=self.plan.sites,
+            sites=plan.sites,
             min_sites=catalog.least_sites(job.with_),
             patience_s=job.patience_s,
             spec=job.to_json(),
         )
-        federation = self.federation = Federation(
-            setting, engine, self._say, told=self._committed, states=States(self.blobs.folder)
+        states = States(self.blobs.folder)
+        self._federation = Federation(setting, self._engine, self._say, told=self._committed, states=states)
+
+    def _inside(self) -> Engine:
+        return Inside(self.work, self.plan.data.__getitem__, self.logs)
+
+    def _pool(self, workers: int) -> Engine:
+        walls = Walls.build(probe(self.place), Grants(), [self.place.parent])
+        return Pool(
+            self.work,
+            self.plan.data.__getitem__,
+            self.logs,
+            ProcessLauncher(self.place, walls),
+            count=workers,
+            patience_s=self.plan.job.patience_s,
+            reads=self.plan.roots,
+            blobs=self.blobs,
         )
+
+    async def run(self) -> None:
+        """Run the workflow to its end; then every trainer comes to its own, or is stopped where it was interrupted."""
         try:
-            flow, initial = self._loaded()
-            await federation.run(lambda fleet: flow(fleet, **job.with_), initial)
+            await self._flow()
+            await self._engine.close()
+        except BaseException:
+            await self._engine.stop()
+            raise
+        finally:
+            self._log.close()
+
+    async def _flow(self) -> None:
+        """Run the workflow; what it raises is the job's end, not ours."""
+        federation, given = self._federation, self.plan.job.with_
+        try:
+            flow, first = self._loaded()
+            await federation.run(lambda fleet: flow(fleet, **given), lambda: first)
         except asyncio.CancelledError:
-            federation.abort("it was interrupted")
+            federation.abort("an interrupt")
             raise
         except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
             traceback = "" if isinstance(error, NotEnough) else code.traceback(error)
@@ -155,8 +144,8 @@ class _Simulation:
         else:
             federation.end()
 
-    def _loaded(self) -> tuple[Callable[..., Any], Callable[[], Any]]:
-        """Load the workflow and what gives the first model, in modules of their own."""
+    def _loaded(self) -> tuple[Callable[..., Any], Any]:
+        """Return the workflow and the first model, loaded in modules of their own."""
         job, switch = self.plan.job, Switch(self.work.folder)
         tasks.Here.session = NodeSession(Begin(JOB, job.name, "server", job.config, Data(), job.seed))
         switch.to(Namespace())
@@ -166,29 +155,21 @@ class _Simulation:
             switch.gathered()
         finally:
             switch.to(None)
-        return flow, lambda: first
+        return flow, first
 
     def _committed(self, made: Round) -> None:
-        assert self.federation is not None  # noqa: S101 - it commits
-        self._told(self.federation.job, made)
+        self._told(self._federation.job, made)
 
     def _say(self, text: str) -> None:
         self._log.write(f"{text}\n")
 
     def kept(self) -> Simulated:
         """Write what the job left; return it."""
-        federation = self.federation
-        assert federation is not None  # noqa: S101 - it ran
+        federation = self._federation
         job, ended_at = federation.job, time.time()
         report.write_rounds(federation.rounds, self.results)
         (self.results / report.JOB).write_text(report.job_json(job.record, ended_at=ended_at))
-        folder = BlobFolder(self.place / "models")
-        folder.folder.mkdir()
-        last, best = job.last, job.best
-        named = {} if last is None else {"model": last.model}
-        if best is not None and last is not None and best.model != last.model:
-            named["best"] = best.model
-        for name, digest in named.items():
-            arrays.save(folder, name, federation.model(digest))
-            shutil.copyfile(folder.path(digest), self.results / f"{name}.safetensors")
+        for name, digest in report.models(job).items():
+            arrays.save(self.blobs, name, federation.model(digest))
+            shutil.copyfile(self.blobs.path(digest), self.results / name)
         return Simulated(job.record, tuple(federation.rounds), self.results)

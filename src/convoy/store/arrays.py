@@ -48,9 +48,16 @@ def hand_over(out: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[st
 
 
 def _blob(arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[Layout, Iterator[memoryview]]:
-    packed = {name: _arrays.packed(array) for name, array in arrays.items()}
-    layout = blob.build(_arrays.describe(packed))
+    packed, layout = laid_out(arrays)
     return layout, (_arrays.raw(packed[tensor.name]) for tensor in layout.tensors)
+
+
+def laid_out(
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+) -> tuple[dict[str, np.ndarray[Any, Any]], Layout]:
+    """Return arrays as they are in a blob, and its layout. Raises `BadInput` for arrays that cannot be in one."""
+    packed = {name: _arrays.packed(array) for name, array in arrays.items()}
+    return packed, blob.build(_arrays.describe(packed))
 
 
 def load(folder: BlobFolder, digest: str) -> Model:

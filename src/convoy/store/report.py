@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from convoy.control.records import Job, Round
+from convoy.control.view import ReadOnlyJob
 from convoy.errors import StorageFull
 from convoy.store.disk import FULL
 
@@ -34,6 +35,14 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
         if problem.errno not in FULL:
             raise
         raise StorageFull("no room for the results", why=str(problem)) from problem
+
+
+def models(job: ReadOnlyJob) -> dict[str, str]:
+    """Return the digests of the models that a job leaves, by the names of their files."""
+    if job.last is None:
+        return {}
+    best = job.best is not None and job.best.model != job.last.model
+    return {"model.safetensors": job.last.model} | ({"best.safetensors": job.best.model} if best and job.best else {})
 
 
 def job_json(job: Job, *, ended_at: float) -> str:

@@ -17,6 +17,14 @@ SKIPPED: Final = frozenset(  # what editors, Python and git leave behind
 )
 
 
+def gather_job(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder that has a job.yaml. Raises `BadInput` as `gather` does, and where there is none."""
+    files = gather(folder)
+    if "job.yaml" not in files:
+        raise BadInput(f"{folder} has no job.yaml", fix="`convoy job new NAME` writes a job folder that runs")
+    return files
+
+
 def gather(folder: Path) -> dict[str, bytes]:
     """Return a job folder's files by their relative paths, in order; what editors and Python leave behind stays out.
 
