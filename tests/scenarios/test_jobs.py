@@ -363,3 +363,34 @@ def test_with_one_job_at_a_time_the_second_waits_for_the_first(gated, tmp_path):
         second = session.wait(waiting.id).job
         assert second.state == "completed"
         assert second.started_at >= session.job(first).job.ended_at
+
+
+ROTATING = """
+import numpy as np
+import convoy
+
+
+def initial():
+    return {f"layer.{n}": np.full(50_000, n, np.float32) for n in range(5)}
+
+
+@convoy.train
+def train(task):
+    if task.round % 3 == 0:  # tensors that nobody has
+        return {name: array + 5 * task.round for name, array in task.model.items()}
+    return {f"layer.{n}": task.model[f"layer.{(n + 1) % 5}"] for n in range(5)}
+"""
+
+
+def test_an_update_of_which_the_server_has_every_tensor_needs_no_bytes_and_leaves_its_connection_in_step(
+    started, tmp_path
+):
+    federation = started()
+    with federation.session() as session:
+        files, rounds = {"train.py": ROTATING}, {"rounds": 12, "min_sites": 1}
+        job = put_job(tmp_path / "rotating", files, with_=rounds, sites=["site-1"])
+        done = session.wait(session.submit(job).id)
+    assert done.job.state == "completed", done.job.cause
+    assert len({made.model for made in done.rounds}) == 13
+    assert "damaged" not in federation.server.log.read_text()
+    assert "update not taken" not in federation.nodes["site-1"].log.read_text()

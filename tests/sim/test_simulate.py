@@ -237,12 +237,17 @@ def test_a_worker_reads_nothing_but_the_data_that_was_named(tmp_path):
 def test_ctrl_c_ends_everything_and_leaves_what_was_committed(tmp_path, workers):
     folder = job(tmp_path / "job", with_={"rounds": 100_000, "min_sites": 3})
     command = [Path(sys.executable).with_name("convoy"), "simulate", folder, "--sites", "3", "-o", "results"]
-    running = subprocess.Popen(
-        [*command, "--workers", str(workers)], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert "round 1/" in running.stdout.readline()
-    running.send_signal(signal.SIGINT)
-    _, said = running.communicate()
+    with subprocess.Popen(
+        [*command, "--workers", str(workers)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads; a shell's background processes ignore it
+    ) as running:
+        assert "round 1/" in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate()
     assert running.returncode == 1, said
     assert "aborted by an interrupt" in said
     rounds = json.loads((tmp_path / "results" / "rounds.json").read_text())

@@ -222,10 +222,9 @@ class Transfers:
 
     async def receive(self, arrival: Arrival) -> bool:
         """Take the bytes of an update, and tell the site when all are here; return whether nothing is left over."""
-        offer, stream, whole = arrival.offer, arrival.stream, False
+        offer, stream, whole, want = arrival.offer, arrival.stream, False, arrival.want
+        count = sum(part.end - part.start for part in want.ranges)
         try:
-            want = arrival.want
-            count = sum(part.end - part.start for part in want.ranges)
             await stream.write(pb.Verdict(), want)
             moved = self._mover(offer.job, arrival.site, incoming=True)
             await self.pump.receive(stream, count, arrival.receiver.feed, moved)
@@ -242,7 +241,8 @@ class Transfers:
             arrival.ended.set()
             del self._arrivals[arrival.key]
             self._offer_again(arrival.blob)
-        await stream.write(pb.Verdict())
+        if count:  # a site that was asked for no bytes waits for no second verdict
+            await stream.write(pb.Verdict())
         return whole
 
     def _not_taken(self, site: SiteName, offer: Offer, problem: Exception) -> None:
