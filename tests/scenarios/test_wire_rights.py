@@ -65,7 +65,7 @@ class Mallory:
         self.own = own
         self.stream, verdict = await self.opened(hello=pb.Hello(process="mallory", cpu=4, memory=1 << 33, jobs=jobs))
         assert not verdict.fault, verdict
-        self.greeting = (await self.stream.read(pb.Down)).welcome
+        self.greeting = (await self.until("welcome")).welcome
         try:
             yield self
         finally:

@@ -192,8 +192,9 @@ class Sessions:
         """Serve one site's main connection until either side closes it."""
         site = SiteName(line.site)
         lease = Lease(line, standing.peer)
-        line.send(pb.Down(welcome=self._welcome(site)))
+        # First who is who: with the welcome a site is ready, and judges the jobs that it holds.
         line.send(pb.Down(federation=pb.Federation(json=self.registry.signed)))
+        line.send(pb.Down(welcome=self._welcome(site)))
         if (greeting := self.audit.greeting()) is not None:
             line.send(greeting)
         self.post(joined)

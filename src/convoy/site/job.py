@@ -221,6 +221,8 @@ class SiteJob:
             self.give(latest)  # the server asked once more before we heard that it had forgotten
 
     async def _let_go(self, holds: Iterable[Hold]) -> None:
+        if self._stop.is_set():  # every file of the job is being removed
+            return
         if away := self.blobs.let_go(holds):
             await asyncio.to_thread(unlink, away)
 
