@@ -3,17 +3,18 @@
     workflow ── Turns ── Federation ── Machine        questions and commits go down, answers come up
                              └── Engine               visits, in the order in which the machine asks for them
 
-Answers reach the machine in the order of their tasks, whatever the engine does at the same time: so the result does not
-depend on it. Time stands still while sites work, and goes on to the next instant that the machine waits for when
-nothing else is left to do.
+Answers reach the machine in the order of the agenda, whatever the engine does at the same time: so the result does not
+depend on it. Without devices that is the order of the tasks, and time stands still while sites work; it goes on to the
+next instant that the machine waits for when nothing else is left to do.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from convoy import errors
@@ -29,12 +30,16 @@ from convoy.flows.carrier import Commit, Ended, Heard
 from convoy.flows.turns import Past, Turns
 from convoy.model import frameworks, schema
 from convoy.model.arrays import Model
+from convoy.sim.agenda import Agenda, Check, Doing, Drop
+from convoy.sim.devices import Device
 from convoy.sim.states import States
 from convoy.sim.visits import Engine, Visit, Visited
 from convoy.store.arrays import laid_out
 
 JOB: Final = JobId("0" * 32)
 NOTHING: Final = Model({})
+CAPACITY: Final = events.Capacity(1, 1, 1)
+TURNS: Final = 4  # of the event loop, in which a workflow that hears something asks again
 Flow = Callable[[Turns], Awaitable[None]]
 
 
@@ -49,6 +54,7 @@ class Setting:
     min_sites: int = 1
     patience_s: float = 600.0
     spec: str = "{}"  # job.yaml as JSON
+    devices: Mapping[str, Device] = field(default_factory=dict)  # by site; none: everything takes no time
 
 
 class Federation:
@@ -70,20 +76,21 @@ class Federation:
         """
         self.rounds: list[Round] = []  # the committed ones
         self.states = states or States()
+        self.agenda = Agenda(setting.devices)
         self._setting, self._engine, self._say = setting, engine, say
         self._told, self._repeats = told, repeats
         self._models: dict[str, Model] = {"": NOTHING}  # questions' and committed models, by digest
         self._answers: dict[tuple[str, SiteName], Model] = {}  # by question and site, until their question is committed
         self._tellers: dict[str, Callable[[Heard | Ended], None]] = {}
-        self._due: deque[tuple[SiteName, Question, Callable[[], Awaitable[Visited]]]] = deque()
         self._more = asyncio.Event()
         self._now = Now(0.0, 0.0)
         self._happened: deque[events.Event] = deque()
         self._busy = False
+        self._turns_each = TURNS if setting.devices else 1
         needs = Needs(setting.min_sites, frozenset(), 0.0, 0, 0.0, setting.patience_s, setting.seed)
         live = {SiteName(name): LiveSite(SiteName(name)) for name in sorted(setting.sites)}
         self._machine = Machine(State(max_jobs=1, sites=live), lambda _: needs)
-        self._post(*(events.SiteJoined(site, events.Capacity(1, 1, 1), "", frozenset()) for site in live))
+        self._post(*(events.SiteJoined(site, CAPACITY, "", frozenset()) for site in live))
         self._post(events.Submitted(Job(JOB, setting.name, "", "", "", 0, setting.spec, "submitted", "", 0.0)))
         self._post(*(events.MemberReady(JOB, site) for site in live))
 
@@ -143,6 +150,8 @@ class Federation:
         if arrays is not None:
             question = replace(question, model=self._kept(arrays).digest)
         self._tellers[question.id] = tell
+        if question.by_arrival:  # the order of the next tasks follows from what the workflow does now
+            self._turns_each = TURNS
         self._post(events.Asked(question))
 
     async def commit(self, commit: Commit, model: Model, state: Model | None) -> tuple[Model, Model]:
@@ -165,21 +174,68 @@ class Federation:
 
     # ---- visits ----------------------------------------------------------------------------------------------------
     async def _visit(self) -> None:
-        """Take the results of visits in their order, and give the workflow a turn after each."""
+        """Let one thing after the other happen, and give the workflow a turn after each."""
         while True:
-            if self._due:
-                site, question, coming = self._due[0]
-                came = self._came(site, question, await coming())
-                self._due.popleft()  # only now: whoever is stopped before goes on here
-                self._post(came)
-                await asyncio.sleep(0)  # the workflow hears it, and may fold it before the next one comes
-            elif (wake := self._machine.wake()) < float("inf"):
+            wake = self._machine.wake()
+            at = self.agenda.next(wake)
+            if at < math.inf:
+                self._now = Now(at, at)
+                await self._happens(self.agenda.first())
+            elif wake < math.inf:
+                for site in self.agenda.busy():
+                    self._post(events.Progressed(JOB, site))
                 self._now = Now(wake, wake)
                 self._post(events.TimePassed())
-                await asyncio.sleep(0)
             else:
                 self._more.clear()
                 await self._more.wait()
+                continue
+            for _ in range(self._turns_each):  # the workflow hears it, and may fold it, or ask, before the next one
+                await asyncio.sleep(0)
+
+    async def _happens(self, what: Doing | Drop | Check) -> None:
+        """Do what the agenda says; it is taken off once it is done, so that a workflow that is run again goes on."""
+        now = self._now.mono
+        match what:
+            case Doing() if what.came is not None:
+                self.agenda.pop()
+                self._arrives(what, what.came)
+            case Doing() if not self._wanted(what) or self.agenda.waits(now, what):
+                self.agenda.pop()
+            case Doing():
+                came = await what.coming()
+                self.agenda.pop()
+                if self.agenda.worked(now, what, came):
+                    self._arrives(what, came)
+            case Drop():
+                self.agenda.pop()
+                if self.agenda.dropped(now, what):
+                    self._there(what.doing.site, there=False)
+            case Check(site=site):
+                self.agenda.pop()
+                self._there(site, there=self.agenda.checked(now, what))
+
+    def _arrives(self, doing: Doing, came: Visited) -> None:
+        if self._wanted(doing):
+            doing.came = came
+            self.agenda.arrived(doing)
+            self._post(self._came(doing.site, doing.question, came))
+
+    def _wanted(self, doing: Doing) -> bool:
+        """Whether anybody waits for a task."""
+        question = self.job.questions.get(doing.question.id)
+        return not doing.over and question is not None and question.tasks[doing.site].state == "open"
+
+    def _there(self, site: SiteName, *, there: bool) -> None:
+        """Tell the machine that a site has gone, or is back."""
+        device = self._setting.devices[site]
+        if device.connected == there:
+            return
+        device.connected = there
+        if there:
+            self._post(events.SiteJoined(site, CAPACITY, "", frozenset([JOB])), events.MemberReady(JOB, site))
+        else:
+            self._post(events.SiteLeft(site))
 
     def _came(self, site: SiteName, question: Question, visited: Visited) -> events.Event:
         """Return what came of a visit as the event that the server would see."""
@@ -219,9 +275,15 @@ class Federation:
     def _do(self, effect: effects.Effect) -> None:
         match effect:
             case effects.SendTask(site=site, question=question, after=after):
-                visit = Visit(site, question, self._models[question.model], self.states.load(site, after))
-                self._due.append((site, question, self._engine.start(visit)))
+                model = self._models[question.model]
+
+                def start() -> Callable[[], Awaitable[Visited]]:
+                    return self._engine.start(Visit(site, question, model, self.states.load(site, after)))
+
+                self.agenda.begin(self._now.mono, site, question, model, start)
                 self._more.set()
+            case effects.SendCancel(site=site, question=question_id):
+                self.agenda.cancel(self._now.mono, site, question_id)
             case effects.TellAnswer(task=task):
                 came = task.answer if task.state == "received" else None
                 model = self._heard(task.question, task.site) if came else NOTHING

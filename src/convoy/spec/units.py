@@ -1,4 +1,4 @@
-"""Durations and sizes as people write them: `10m`, `1h30m`, `1Gi`, `256MB`."""
+"""Durations, sizes and rates as people write them: `10m`, `1h30m`, `1Gi`, `256MB`, `20Mbit`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,23 @@ def size_bytes(text: str | float) -> int:
     if size > MAX_SIZE:
         raise BadInput(f'"{text}" is too large', why=f"the limit is {MAX_SIZE} bytes", fix="write it like 512Mi or 1Gi")
     return size
+
+
+def rate_bytes(text: str | float) -> float:
+    """Return bytes a second: `20Mbit` (a million bits, 1000s), `5MB` (bytes), or a bare number of bytes.
+
+    Raises `BadInput`, for a rate of 0, too.
+    """
+    bits = isinstance(text, str) and text.strip().endswith("bit")
+    try:
+        rate = size_bytes(str(text).strip().removesuffix("bit")) / 8 if bits else float(size_bytes(text))
+    except BadInput as problem:
+        raise BadInput(
+            f'"{text}" is not a rate', why="wanted bits or bytes a second", fix="write it like 20Mbit or 5MB"
+        ) from problem
+    if rate == 0:
+        raise BadInput(f'"{text}" is a rate at which nothing ever arrives', fix="write it like 20Mbit or 5MB")
+    return rate
 
 
 def _bytes(text: str) -> int:

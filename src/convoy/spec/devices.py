@@ -1,0 +1,87 @@
+"""The `devices` of a simulate.yaml: how fast sites work, what their links carry and when they are there."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from convoy.errors import BadInput
+from convoy.spec import names, units
+
+DAY_S: Final = 86_400.0
+_CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)", re.ASCII)
+_STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _duration(value: Any) -> float:
+    try:
+        return units.duration_s(value)
+    except BadInput as error:
+        raise ValueError("a duration such as 30s, 10m or 1h30m") from error
+
+
+def _rate(value: Any) -> float:
+    try:
+        return units.rate_bytes(value)
+    except BadInput as error:
+        raise ValueError("a rate such as 20Mbit or 5MB") from error
+
+
+def _hours(value: Any) -> tuple[float, float]:
+    """Return the seconds of a day from and to which a site is there; `to` may be before `from`, in the next day."""
+    found = _CLOCK.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError("hours of a day such as 22:00-06:00")
+    from_h, from_m, to_h, to_m = map(int, found.groups())
+    begin, end = from_h * 3600.0 + from_m * 60.0, to_h * 3600.0 + to_m * 60.0
+    if begin == end or end > DAY_S:
+        raise ValueError("hours of a day such as 22:00-06:00")
+    return begin, end
+
+
+def _kinds(value: Any) -> Any:
+    """Return the time of tasks by kind; one time is that of every kind."""
+    return value if isinstance(value, dict) else {EVERY: value}
+
+
+EVERY: Final = "*"
+Duration = Annotated[float, BeforeValidator(_duration)]
+Rate = Annotated[float, BeforeValidator(_rate)]
+
+
+class Profile(BaseModel):
+    """A kind of device; rates are bytes a second."""
+
+    model_config = _STRICT
+
+    share: float = Field(1.0, ge=0, le=1e9)  # of the sites, beside the shares of the other profiles
+    speed: float = Field(1.0, gt=0, le=1e9)  # work is done so many times as fast
+    down: Rate = math.inf
+    up: Rate = math.inf
+    drops: float = Field(0.0, ge=0, le=1)  # the chance that the site goes away during a task
+    back: Duration = 600.0  # how long it then stays away
+    available: Annotated[tuple[Annotated[tuple[float, float], BeforeValidator(_hours)], ...], Field(strict=False)] = ()
+
+
+class Devices(BaseModel):
+    """All kinds of devices, and the work of a task; times are virtual seconds."""
+
+    model_config = _STRICT
+
+    work: Annotated[dict[str, Duration], BeforeValidator(_kinds)] = {}  # by kind of task, at speed 1
+    per_weight: Duration = 0.0  # for each unit of the answer's weight, such as an example
+    spread: float = Field(0.0, ge=0, le=10)  # the standard deviation of the logarithm of a task's work
+    profiles: Annotated[dict[Annotated[str, AfterValidator(names.word)], Profile], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _some(self) -> Devices:
+        if not sum(profile.share for profile in self.profiles.values()):
+            raise ValueError("profiles of which at least one has a share above 0")
+        return self
+
+    def work_s(self, kind: str) -> float:
+        """Return the work of a kind of task, in seconds at speed 1."""
+        return self.work.get(kind, self.work.get(EVERY, 0.0))
