@@ -66,7 +66,7 @@ def _name(kind: np.dtype[Any]) -> str:  # numpy takes 25 µs to make the name of
 class Model(Mapping[str, "Array"]):
     """The arrays being federated, by name: immutable, and mapped rather than read where they lie in a file."""
 
-    __slots__ = ("_arrays", "digest", "digests")
+    __slots__ = ("_arrays", "_shapes", "digest", "digests")
 
     def __init__(
         self, arrays: Mapping[str, Array], digest: str = "", digests: Mapping[str, str] = MappingProxyType({})
@@ -78,6 +78,7 @@ class Model(Mapping[str, "Array"]):
         self._arrays = {name: _read_only(array) for name, array in arrays.items()}
         self.digest = digest
         self.digests = digests
+        self._shapes: dict[str, tuple[str, tuple[int, ...]]] | None = None
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
@@ -98,6 +99,13 @@ class Model(Mapping[str, "Array"]):
     def nbytes(self) -> int:
         """The size of all arrays in bytes."""
         return sum(array.nbytes for array in self._arrays.values())
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[str, tuple[int, ...]]]:
+        """Name -> (dtype, shape)."""
+        if self._shapes is None:
+            self._shapes = {name: (dtype_name(array), array.shape) for name, array in self._arrays.items()}
+        return self._shapes
 
     def numpy(self) -> dict[str, Array]:
         """Return the arrays copied, so that they may be written to."""
@@ -172,6 +180,8 @@ def same(one: Mapping[str, Array], other: Mapping[str, Array], name: str) -> boo
     return digest is not None and digest == other.digests.get(name)
 
 
-def shapes(arrays: Mapping[str, Array]) -> dict[str, tuple[str, tuple[int, ...]]]:
+def shapes(arrays: Mapping[str, Array]) -> Mapping[str, tuple[str, tuple[int, ...]]]:
     """Return name -> (dtype, shape), as `schema.check_shapes` compares them."""
+    if isinstance(arrays, Model):
+        return arrays.shapes
     return {name: (dtype_name(array), array.shape) for name, array in arrays.items()}

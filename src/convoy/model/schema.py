@@ -85,9 +85,14 @@ def check_values(
         if start >= 0:
             raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start))
     if base is not None and max_norm:
-        apart = distance(update, base)
-        if apart > max_norm:
-            raise Refused(f"the update is {apart:.6g} away from its model", why=f"the bound is {max_norm:g} (L2)")
+        check_distance(update, base, max_norm)
+
+
+def check_distance(update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], max_norm: float) -> None:
+    """Check that the update is no farther from its base than a norm (L2). Raises `Refused` with the distance."""
+    apart = distance(update, base)
+    if apart > max_norm:
+        raise Refused(f"the update is {apart:.6g} away from its model", why=f"the bound is {max_norm:g} (L2)")
 
 
 def is_finite(array: np.ndarray) -> bool:
@@ -102,6 +107,8 @@ def _not_finite(array: np.ndarray) -> int:
     if array.dtype.kind in "iub":
         return -1
     flat = array.reshape(-1)
+    if flat.size <= SLICE:
+        return -1 if np.isfinite(_wide(flat)).all() else 0
     starts = range(0, flat.size, SLICE)
     return next((start for start in starts if not np.isfinite(_wide(flat[start : start + SLICE])).all()), -1)
 
@@ -115,15 +122,14 @@ def distance(
     """
     import numpy as np
 
+    floats = [name for name in (update if names is None else names) if update[name].dtype.kind not in "iub"]
+    buffer = np.empty(min(SLICE, max((update[name].size for name in floats), default=0)), np.float64)
     total = 0.0
-    buffer = np.empty(SLICE, np.float64)
-    for name in update if names is None else names:
-        array = update[name]
-        if array.dtype.kind in "iub":
-            continue
-        flat, against = array.reshape(-1), base[name].reshape(-1)
-        for start in range(0, flat.size, SLICE):
-            total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for name in floats:
+            flat, against = update[name].reshape(-1), base[name].reshape(-1)
+            for start in range(0, flat.size, SLICE):
+                total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
     return math.sqrt(total)
 
 
@@ -137,15 +143,14 @@ def _wide(part: np.ndarray) -> np.ndarray:
 def _squares(part: np.ndarray, against: np.ndarray, buffer: np.ndarray) -> float:
     import numpy as np
 
-    with np.errstate(over="ignore", invalid="ignore"):
-        if part.dtype.itemsize < 8:
-            apart = buffer.view(np.float32)[: part.size]
-            np.subtract(part, against, out=apart, dtype=np.float32, casting="unsafe")
-            squares = float(apart.dot(apart))
-            if math.isfinite(squares):
-                return squares
-        apart = np.subtract(part, against, out=buffer[: part.size], dtype=np.float64, casting="unsafe")
-        return float(apart.dot(apart))
+    if part.dtype.itemsize < 8:
+        apart = buffer.view(np.float32)[: part.size]
+        np.subtract(part, against, out=apart, dtype=np.float32, casting="unsafe")
+        squares = float(apart.dot(apart))
+        if math.isfinite(squares):
+            return squares
+    apart = np.subtract(part, against, out=buffer[: part.size], dtype=np.float64, casting="unsafe")
+    return float(apart.dot(apart))
 
 
 def _first_bad(array: np.ndarray, start: int) -> str:

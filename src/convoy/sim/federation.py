@@ -141,8 +141,8 @@ class Federation:
         self._over(events.AbortAsked(JOB, by))
 
     def _over(self, how: events.Event) -> None:
-        """End the job; nothing of it is left at any site."""
-        self._post(how, *(events.MemberStopped(JOB, site) for site in self.job.members))
+        """End the job; nothing of it is left at any site: the last one first, for the first is looked for each time."""
+        self._post(how, *(events.MemberStopped(JOB, site) for site in reversed([*self.job.members])))
 
     # ---- what carries the workflow (`convoy.flows.carrier.Carrier`) ------------------------------------------------
     def ask(self, question: Question, arrays: Any, tell: Callable[[Heard | Ended], None]) -> None:
@@ -241,21 +241,19 @@ class Federation:
         """Return what came of a visit as the event that the server would see."""
         if visited.error:
             return events.Unusable(JOB, question.id, site, visited.error, visited.traceback)
-        answer = Answer(question.id, "", visited.weight, visited.metrics, visited.value)
+        digest, size = "", 0
         if visited.arrays is not None:
             given = visited.arrays if isinstance(visited.arrays, Model) else Model(visited.arrays)
-            base = self._models[question.model] if question.reply is None else None
             try:
-                schema.check_values(given, base, question.max_norm)
+                if question.max_norm and question.reply is None:
+                    schema.check_distance(given, self._models[question.model], question.max_norm)
             except ConvoyError as problem:
                 return events.Unusable(JOB, question.id, site, errors.line(problem))
             self._answers[question.id, site] = given
-            answer = replace(
-                answer, digest=f"{question.id}/{site}"
-            )  # it has no other name: nothing reads it by its bytes
+            digest = f"{question.id}/{site}"  # it has no other name: nothing reads it by its bytes
         if visited.state is not None:
             size = self.states.keep(site, question.id, visited.state)
-            answer = replace(answer, state_bytes=size)
+        answer = Answer(question.id, digest, visited.weight, visited.metrics, visited.value, state_bytes=size)
         return events.Answered(JOB, site, answer)
 
     # ---- the rest of a federation ----------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ class Inside:
 
     def __init__(self, work: Work, data: Callable[[str], Mapping[str, str]], logs: Path) -> None:
         """Take the job's code, what gives each site its data, and the folder of the logs."""
-        self._data, self._logs = data, logs
+        self._data, self._log = data, _Log(logs)
         self._visit: Visit | None = None
         self._visitor = Visitor(work, self._load)
 
@@ -49,21 +50,25 @@ class Inside:
 
     @contextmanager
     def _logged(self, site: str) -> Iterator[None]:
-        log = _Log(self._logs / f"{site}.log")
-        with redirect_stdout(log), redirect_stderr(log):
+        self._log.site = site
+        before, sys.stdout, sys.stderr = (sys.stdout, sys.stderr), self._log, self._log
+        try:
             yield
+        finally:
+            sys.stdout, sys.stderr = before
 
     async def stop(self) -> None:
         """Do nothing: what runs in this process ends with it."""
 
 
 class _Log(io.TextIOBase):
-    """A text file that is there once something is written into it."""
+    """A text file for each site, which is there once something is written into it."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.site = ""  # the one that is written now
 
     def write(self, text: str) -> int:
         """Append text."""
-        with self._path.open("a") as file:
+        with (self._folder / f"{self.site}.log").open("a") as file:
             return file.write(text)

@@ -15,6 +15,7 @@ from typing import Final
 from convoy import errors
 from convoy.control.records import Question
 from convoy.errors import ConvoyError
+from convoy.model import schema
 from convoy.model.arrays import Model, views
 from convoy.node.launcher import Launcher, Order, Worker
 from convoy.sim.visits import Visit, Visited
@@ -105,6 +106,7 @@ class Pool:
         try:
             answer = values.answer(said.answer)
             given = self._handed(answer.digest, said, question.model)
+            schema.check_values(given or {})  # by code that no trainer can have changed
             state = self._handed(answer.state, said, "")
         except ConvoyError as problem:
             return Visited(error=errors.line(problem))

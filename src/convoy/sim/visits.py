@@ -22,7 +22,7 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Visited:
-    """What came of a visit: a reply in which every part can be sent, or `error` and its traceback."""
+    """What came of a visit: a reply in which every part can be sent and is finite, or `error` and its traceback."""
 
     arrays: Mapping[str, Any] | None = None
     weight: float = 1.0

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from operator import is_
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,11 @@ _FIXED: Final = (
     type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type(NotImplemented), types.ModuleType,
     types.BuiltinFunctionType, types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType,
     types.MemberDescriptorType, types.GenericAlias, types.UnionType, np.ufunc, np.dtype, np.generic, Path,
+)  # fmt: skip
+
+PLAIN: Final = (  # names of a module that the interpreter has put there
+    "__name__", "__doc__", "__package__", "__loader__", "__spec__", "__file__", "__cached__", "__builtins__",
+    "__annotations__", "__path__", "__all__",
 )  # fmt: skip
 
 
@@ -32,60 +38,80 @@ class Namespace:
 
     def held(self) -> Held | None:
         """Return all that the modules hold; None if something of it can change unseen, such as a list."""
-        found: list[object] = []
-        for module in self.modules.values():
-            for name, value in vars(module).items():
-                if name.startswith("__") and name.endswith("__"):
-                    continue
-                found.append(name)
-                if not _hold(value, self.modules, found):
-                    return None
-        return Held(tuple(found))
+        found = Held()
+        kept = all(_hold_names(module, PLAIN, self.modules, found) for module in self.modules.values())
+        return found if kept else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
     """What modules hold: the values themselves, so that none of them can give its place in memory to another one."""
 
-    values: tuple[object, ...]
+    names: list[tuple[Mapping[str, Any], tuple[object, ...]]] = field(
+        default_factory=list
+    )  # what has names, and values
+    functions: list[tuple[types.FunctionType, object]] = field(default_factory=list)  # and their defaults
+    cells: list[tuple[types.CellType, object]] = field(default_factory=list)  # and their contents
+    _seen: dict[int, object] = field(default_factory=dict)  # modules, classes and functions
 
-    def same(self, other: Held | None) -> bool:
+    def unchanged(self) -> bool:
         """Whether nothing has another value."""
         return (
-            other is not None
-            and len(self.values) == len(other.values)
-            and all(one is another for one, another in zip(self.values, other.values, strict=True))
+            all(len(now) == len(then) and all(map(is_, now.values(), then)) for now, then in self.names)
+            and all(function.__defaults__ is defaults for function, defaults in self.functions)
+            and all(cell.cell_contents is content for cell, content in self.cells)
         )
 
+    def watch(self, owner: object, names: Mapping[str, Any]) -> bool:
+        """Note the values that something has by name; return whether it was not noted before."""
+        if id(owner) in self._seen:
+            return False
+        self._seen[id(owner)] = owner
+        self.names.append((names, tuple(names.values())))
+        return True
 
-def _hold(value: Any, own: Mapping[str, types.ModuleType], found: list[object]) -> bool:
-    """Note a value and all that it holds; return whether nothing can be put into it."""
-    found.append(value)
+
+def _hold(value: Any, own: Mapping[str, types.ModuleType], found: Held) -> bool:
+    """Note all that a value holds; return whether nothing can be put into it unseen."""
     match value:
         case tuple() | frozenset():
             return all(_hold(item, own, found) for item in value)
         case types.FunctionType():
-            return _hold_function(value, own, found)
+            return value.__module__ not in own or _hold_function(value, own, found)  # a library's is the same for all
         case staticmethod() | classmethod():
             return _hold(value.__func__, own, found)
         case property():
             return all(_hold(one, own, found) for one in (value.fget, value.fset, value.fdel))
         case type():
-            return value.__module__ not in own or all(
-                _hold(item, own, found)
-                for name, item in vars(value).items()
-                if name not in ("__annotations__", "__dict__")
-            )
+            return value.__module__ not in own or _hold_names(value, ("__annotations__", "__dict__"), own, found)
         case _:
             return isinstance(value, _FIXED) or type(value).__module__ in ("typing", "types")
 
 
-def _hold_function(function: types.FunctionType, own: Mapping[str, types.ModuleType], found: list[object]) -> bool:
-    if function.__module__ not in own:
-        return True  # a library's: it is the same for all
-    kept = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    return not function.__dict__ and all(_hold(item, own, found) for item in (*kept, *cells))
+def _hold_names(owner: Any, but: Collection[str], own: Mapping[str, types.ModuleType], found: Held) -> bool:
+    names = vars(owner)
+    return not found.watch(owner, names) or all(
+        _hold(value, own, found) for name, value in names.items() if name not in but
+    )
+
+
+def _hold_function(function: types.FunctionType, own: Mapping[str, types.ModuleType], found: Held) -> bool:
+    if not found.watch(function, vars(function)):
+        return True
+    named = function.__kwdefaults__
+    if named:
+        found.watch(named, named)
+    found.functions.append((function, function.__defaults__))
+    try:
+        found.cells += ((cell, cell.cell_contents) for cell in function.__closure__ or ())
+    except ValueError:  # one that is empty: something is yet to be put into it
+        return False
+    kept = (
+        *(function.__defaults__ or ()),
+        *(named or {}).values(),
+        *(cell.cell_contents for cell in function.__closure__ or ()),
+    )
+    return not vars(function) and all(_hold(item, own, found) for item in kept)
 
 
 class Switch:

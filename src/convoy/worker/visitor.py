@@ -241,7 +241,7 @@ class Visitor:
         """End the sharing of modules that a task has changed: from now on they are that site's own."""
         if self._shared is None or known is not self._shared[0]:
             return
-        if not self._shared[1].same(known.namespace.held()):
+        if not self._shared[1].unchanged():
             self._trainers[site] = known
             self._shared = None
 
