@@ -8,8 +8,8 @@ McMahan: Can You Really Backdoor Federated Learning?, 2019, section 4, as a mult
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +24,17 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
-    update: Update  # `result` folds its arrays: they are mapped files, and take no memory of their own until then
+    """What counts of an update."""
+
+    site: str
+    weight: float
+    metrics: Mapping[str, float]
+    leave_out: Callable[[str], None]
+    remark: Callable[[str], None]
+    model: Mapping[str, Array] | None  # mapped files: they take no memory until `result`; None: metrics count alone
     apart: float  # L2 norm of (update - like)
-    folded: bool  # or its metrics count alone
 
 
 class Mean:
@@ -69,7 +75,7 @@ class Mean:
     @property
     def weight(self) -> float:
         """The sum of the weights as the sites gave them, without the updates that had no usable one."""
-        return sum(entry.update.weight for entry in self._entries)
+        return sum(entry.weight for entry in self._entries)
 
     def add(self, update: Update) -> None:
         """Take one update in. Raises `Refused` if its tensors are not those of `like`, `BadInput` after `result`."""
@@ -82,14 +88,17 @@ class Mean:
         if math.isnan(apart):
             self._leave_out(update, "its values are not finite")
             return
-        self._entries.append(_Entry(update, apart, folded=True))
+        self._enter(update, update.model, apart)
 
     def add_metrics(self, update: Update) -> None:
         """Take in an update's metrics alone, and not its arrays. Raises `BadInput` after `result`."""
         self._open()
         self._count += 1
         if self._usable(update):
-            self._entries.append(_Entry(update, 0.0, folded=False))
+            self._enter(update, None, 0.0)
+
+    def _enter(self, of: Update, model: Mapping[str, Array] | None, apart: float) -> None:
+        self._entries.append(_Entry(of.site, of.weight, of.metrics, of.leave_out, of.remark, model, apart))
 
     def _open(self) -> None:
         if self._done:
@@ -109,17 +118,17 @@ class Mean:
             return apart
         return math.inf if all(schema.is_finite(update.model[name]) for name in moved) else math.nan
 
-    def _leave_out(self, update: Update, reason: str) -> None:
+    def _leave_out(self, update: Update | _Entry, reason: str) -> None:
         if update.site not in self.left_out:
             self.left_out[update.site] = reason
             update.leave_out(reason)
 
     def _counted(self) -> tuple[list[_Entry], list[float], float]:
         """Return the entries that count, each with a weight above 0, and the distance beyond which none does."""
-        heavy = [entry for entry in self._entries if entry.update.weight > 0]
+        heavy = [entry for entry in self._entries if entry.weight > 0]
         bound = bounds.farthest([entry.apart for entry in heavy], self._max_norm_ratio)
         near = [entry for entry in heavy if entry.apart <= bound]
-        weights = bounds.normalised([entry.update.weight for entry in near])
+        weights = bounds.normalised([entry.weight for entry in near])
         limited = bounds.capped(weights, self._max_share)
         pairs = [(entry, weight) for entry, weight in zip(near, limited, strict=True) if weight > 0]
         return [entry for entry, _ in pairs], [weight for _, weight in pairs], bound
@@ -130,7 +139,7 @@ class Mean:
         means: dict[str, tuple[float, float]] = {}  # name -> (mean, sum of weights)
         entries, weights, _ = self._counted()
         for entry, weight in zip(entries, weights, strict=True):
-            for name, value in entry.update.metrics.items():
+            for name, value in entry.metrics.items():
                 if math.isfinite(value):
                     mean, total = means.get(name, (value, 0.0))
                     means[name] = _between(mean, value, weight / (total + weight)), total + weight
@@ -147,10 +156,10 @@ class Mean:
         entries, weights, bound = self._counted()
         self._tell(entries, weights, bound)
         self._done = True
-        folded = [entry.update.model for entry in entries if entry.folded]
-        shares = [weight for entry, weight in zip(entries, weights, strict=True) if entry.folded]
-        empty = _arrays.Model({})  # nothing keeps the updates' files open
-        self._entries = [replace(entry, update=replace(entry.update, model=empty)) for entry in self._entries]
+        folded = [entry.model for entry in entries if entry.model is not None]
+        shares = [weight for entry, weight in zip(entries, weights, strict=True) if entry.model is not None]
+        for entry in self._entries:
+            entry.model = None  # nothing keeps the updates' files open
         if not folded:
             return dict(self._like)
         folder = Folder()
@@ -165,23 +174,23 @@ class Mean:
     def _tell(self, entries: Sequence[_Entry], weights: Sequence[float], bound: float) -> None:
         """Say which updates do not count, and which count for less than their sites say."""
         for entry in self._entries:
-            if entry.update.weight and entry.apart > bound:
+            if entry.weight and entry.apart > bound:
                 self._leave_out(
-                    entry.update,
+                    entry,
                     f"its update is {entry.apart:.3g} away from the model (L2), and more than "
                     f"{self._max_norm_ratio:g} times the median of the round, {bound / self._max_norm_ratio:.3g}, "
                     "does not count",
                 )
         if not entries:
             for entry in self._entries:
-                self._leave_out(entry.update, "no update of the round has a weight above 0: the model stays as it was")
+                self._leave_out(entry, "no update of the round has a weight above 0: the model stays as it was")
             return
-        before = bounds.normalised([entry.update.weight for entry in entries])
+        before = bounds.normalised([entry.weight for entry in entries])
         total = math.fsum(weights)
         for entry, weight, own in zip(entries, weights, before, strict=True):
             if weight < own:
-                entry.update.remark(
-                    f"its weight {entry.update.weight:g} is {100 * own / math.fsum(before):.3g} % of all weights "
+                entry.remark(
+                    f"its weight {entry.weight:g} is {100 * own / math.fsum(before):.3g} % of all weights "
                     f"together and counts as {100 * weight / total:.3g} %, the most that one site may have (max_share)"
                 )
 

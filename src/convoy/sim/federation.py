@@ -40,6 +40,7 @@ JOB: Final = JobId("0" * 32)
 NOTHING: Final = Model({})
 CAPACITY: Final = events.Capacity(1, 1, 1)
 TURNS: Final = 4  # of the event loop, in which a workflow that hears something asks again
+TURN_S: Final = 0.005  # after which others get a turn
 Flow = Callable[[Turns], Awaitable[None]]
 
 
@@ -86,7 +87,7 @@ class Federation:
         self._now = Now(0.0, 0.0)
         self._happened: deque[events.Event] = deque()
         self._busy = False
-        self._turns_each = TURNS if setting.devices else 1
+        self._turns_each = TURNS if setting.devices else 0
         needs = Needs(setting.min_sites, frozenset(), 0.0, 0, 0.0, setting.patience_s, setting.seed)
         live = {SiteName(name): LiveSite(SiteName(name)) for name in sorted(setting.sites)}
         self._machine = Machine(State(max_jobs=1, sites=live), lambda _: needs)
@@ -174,7 +175,13 @@ class Federation:
 
     # ---- visits ----------------------------------------------------------------------------------------------------
     async def _visit(self) -> None:
-        """Let one thing after the other happen, and give the workflow a turn after each."""
+        """Let one thing after the other happen, and give the workflow turns.
+
+        It gets them after each thing where the order of its next questions matters, and else every few milliseconds:
+        it hears answers in the order of their sites, whenever they come.
+        """
+        clock = asyncio.get_running_loop().time
+        last = clock()
         while True:
             wake = self._machine.wake()
             at = self.agenda.next(wake)
@@ -189,9 +196,10 @@ class Federation:
             else:
                 self._more.clear()
                 await self._more.wait()
-                continue
-            for _ in range(self._turns_each):  # the workflow hears it, and may fold it, or ask, before the next one
-                await asyncio.sleep(0)
+            if self._turns_each or clock() - last > TURN_S:
+                for _ in range(self._turns_each or 1):
+                    await asyncio.sleep(0)
+                last = clock()
 
     async def _happens(self, what: Doing | Drop | Check) -> None:
         """Do what the agenda says; it is taken off once it is done, so that a workflow that is run again goes on."""
