@@ -14,8 +14,8 @@ from typing import Final
 
 from convoy import errors
 from convoy.control.records import Question
-from convoy.errors import ConvoyError
-from convoy.model import schema
+from convoy.errors import ConvoyError, RemoteFault
+from convoy.model import blob, schema
 from convoy.model.arrays import Model, views
 from convoy.node.launcher import Launcher, Order, Worker
 from convoy.sim.visits import Visit, Visited
@@ -64,6 +64,7 @@ class Pool:
         self._processes = [_Process() for _ in range(count)]
         self._place: dict[str, _Process] = {}
         self._models: deque[str] = deque()
+        self._last: tuple[Question | None, pb.Question] = None, pb.Question()
         (self._out / LOGS).mkdir(parents=True, exist_ok=True)
 
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
@@ -76,7 +77,7 @@ class Pool:
         said = pb.Visit(
             site=visit.site,
             data_json=json.dumps(dict(self._data(visit.site))),
-            question=values.to_site(visit.question),
+            question=self._asked(visit.question),
             state=visit.state.digest,
         )
         coming: Coming = asyncio.get_running_loop().create_future()
@@ -89,6 +90,12 @@ class Pool:
         elif process.reading is None:
             process.reading = asyncio.ensure_future(self._serve(process))
         return partial(self._done, coming, visit.question)
+
+    def _asked(self, question: Question) -> pb.Question:
+        """Return a question as sites receive it: the last one is that of most visits."""
+        if self._last[0] is not question:
+            self._last = question, values.to_site(question)
+        return self._last[1]
 
     def _keep(self, model: Model) -> None:
         arrays.save(self._blobs, "question", model)
@@ -117,8 +124,14 @@ class Pool:
             return None
         if digest == lent:
             return arrays.load(self._blobs, digest)
-        found = self._blobs.handed(self._out, digest, lambda _, __: None, said.wholes.get(digest, b""))
-        return views(found.layout, found.data)
+        whole = said.wholes.get(digest, b"")
+        if not whole:
+            found = self._blobs.handed(self._out, digest, lambda _, __: None)
+            return views(found.layout, found.data)
+        layout = blob.parse(whole[: blob.header_length(whole)], expect=digest)
+        if len(whole) != layout.size:
+            raise RemoteFault(f"blob {digest[:12]} came with {len(whole)} of {layout.size} bytes")
+        return views(layout, whole)
 
     # ---- processes -------------------------------------------------------------------------------------------------
     async def _serve(self, process: _Process) -> None:
