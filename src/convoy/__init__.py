@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from convoy.model.arrays import Model
     from convoy.model.mean import Mean
     from convoy.model.update import Update
+    from convoy.sim.api import simulate
     from convoy.worker.analytics import histogram
     from convoy.worker.replies import Reply
     from convoy.worker.scaffold import Scaffold
@@ -46,6 +47,7 @@ _PLACES = {  # where each public name lives; loaded when it is first used
     "convoy.model.arrays": ("Model",),
     "convoy.model.mean": ("Mean",),
     "convoy.model.update": ("Update",),
+    "convoy.sim.api": ("simulate",),
 }  # fmt: skip
 _HOME = {name: place for place, names in _PLACES.items() for name in names}
 

@@ -11,7 +11,7 @@ import pytest
 
 from convoy.errors import BadInput
 from convoy.sim.plan import read_plan
-from convoy.sim.run import simulate
+from convoy.sim.run import run as simulate
 from convoy.store.arrays import read_file
 from tests.federation import federation
 from tests.scenarios.conftest import put_job

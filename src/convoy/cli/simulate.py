@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,19 +15,26 @@ if TYPE_CHECKING:
     from convoy.cli.output import Screen
     from convoy.control.records import Round
     from convoy.control.view import ReadOnlyJob
-    from convoy.sim.plan import Plan
-    from convoy.sim.run import Simulated
+    from convoy.sim.grid import Point
+    from convoy.sim.simulated import Simulated
 
 SITES = "The number of sites (default: what simulate.yaml says, or one for each file of data)"
 DATA = "Data of the sites: a file that all of them have, or a folder with one entry for each site"
 RESULTS = "A new folder for results (default: NAME-simulated)"
+SHOWN = 3  # sites that were left out of a round
 WORKERS = "Processes that do the sites' tasks (default: one for each core; 0: this process)"
+
+
+SET = "A setting of job.yaml; with several values each of them is simulated"
+SEEDS = "Simulate so many seeds, beginning with the job's own"
 
 
 @click.command("simulate")
 @click.argument("folder", metavar="JOB", type=click.Path(path_type=Path))
 @click.option("--sites", type=click.IntRange(1, 100_000), help=SITES)
 @click.option("--data", multiple=True, metavar="NAME=PATH", help=DATA)
+@click.option("--set", "settings", multiple=True, metavar="PLACE=VALUE,…", help=SET)
+@click.option("--seeds", type=click.IntRange(1, 10_000), help=SEEDS)
 @click.option("--workers", type=click.IntRange(0, 1024), help=WORKERS)
 @click.option("-o", "results", type=click.Path(path_type=Path), help=RESULTS)
 @as_json
@@ -36,6 +43,8 @@ def app(
     folder: Path,
     sites: int | None,
     data: tuple[str, ...],
+    settings: tuple[str, ...],
+    seeds: int | None,
     workers: int | None,
     results: Path | None,
     json: bool,
@@ -43,15 +52,47 @@ def app(
     """Run the folder of a job at many sites on this machine, without a federation.
 
     The rules and the results are those of a federation, and so is the final model of a federation of the same sites.
+
+    With --seeds, or with --set and several values, it is a sweep: every combination is simulated into a folder of its
+    own, and a table, a file of curves and `sweep.jsonl` compare them. A sweep that is started again goes on.
     """
     from convoy.cli.output import Screen
+    from convoy.sim.grid import points
     from convoy.sim.plan import read_plan
-    from convoy.sim.run import simulate
+    from convoy.sim.run import run
 
     screen = Screen(json=json)
     plan = read_plan(folder, sites=sites, data=dict(map(_named, data)))
+    grid = points(plan, settings, seeds or 1)
+    if seeds is not None or len(grid) > 1:
+        _sweep(screen, grid, results or Path(f"{plan.job.name}-sweep"), workers)
+        return
     where = results or Path(f"{plan.job.name}-simulated")
-    _say(screen, plan, simulate(plan, where, workers=workers, told=_teller(screen)))
+    _say(screen, run(grid[0].plan, where, workers=workers, told=_teller(screen)))
+
+
+def _sweep(screen: Screen, grid: Sequence[Point], where: Path, workers: int | None) -> None:
+    """Run a sweep and compare its simulations. Raises `JobFailed` if one of them did not complete."""
+    from convoy.sim.sweep import CURVES, draw, sweep, table
+
+    def begins(point: Point, number: int) -> None:
+        screen.line(f"{number}/{len(grid)}  {point.name}")
+
+    ran = sweep(grid, where, workers=workers, begins=begins)
+    for one in ran:
+        told = {"settings": dict(one.settings), "seed": one.seed, "state": one.state, "cause": one.cause}
+        screen.data({**told, "metrics": dict(one.last), "folder": str(one.folder)})
+    screen.line()
+    screen.table(*table(ran))
+    screen.line()
+    try:
+        draw(ran, where / CURVES)
+        screen.line(f"the curves: {where / CURVES}")
+    except BadInput as problem:
+        screen.line(": ".join(filter(None, (problem.what, problem.why, problem.fix))))
+    if bad := [one for one in ran if one.state != "completed"]:
+        fix = f"see {bad[0].folder / 'logs'}; a simulation whose folder is removed is run again"
+        raise JobFailed(f"{len(bad)} of {len(ran)} simulations did not complete", why=bad[0].cause, fix=fix)
 
 
 def _named(one: str) -> tuple[str, Path]:
@@ -61,16 +102,20 @@ def _named(one: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _say(screen: Screen, plan: Plan, done: Simulated) -> None:
+def _say(screen: Screen, done: Simulated) -> None:
     """Say how a simulation went. Raises `JobFailed` unless it completed."""
     from convoy.cli import output
 
-    record, where = done.job, done.folder
-    screen.data({"state": record.state, "cause": record.cause, "rounds": len(done.rounds) - 1, "folder": str(where)})
+    record, where, last = done.job, done.folder, done.summary.last
+    moved = {"virtual_s": last.virtual_s, "bytes_down": last.bytes_down, "bytes_up": last.bytes_up}
+    told = {"state": record.state, "cause": record.cause, "rounds": max(len(done.rounds) - 1, 0), "folder": str(where)}
+    screen.data(told | moved)
     for file in sorted(one for one in where.iterdir() if one.is_file()):
         screen.line(f"{output.size(file.stat().st_size):>9}  {file}")
     if record.state == "completed":
-        screen.line(f"{record.name} completed at {len(plan.sites)} sites")
+        took = f" in {output.span(last.virtual_s)} of virtual time" if last.virtual_s else ""
+        traffic = f"{output.size(last.bytes_down)} went to them, {output.size(last.bytes_up)} came back"
+        screen.line(f"{record.name} completed at {len(done.sites)} sites{took}; {traffic}")
         return
     if record.traceback:
         screen.block(record.traceback)
@@ -84,7 +129,8 @@ def _teller(screen: Screen) -> Callable[[ReadOnlyJob, Round], None]:
 
     def told(job: ReadOnlyJob, made: Round) -> None:
         if made.round:
-            screen.data(round_view(made))
-            screen.line(round_line(round_view(made), job.record.rounds))
+            seen = round_view(made, sites=SHOWN)
+            screen.data(seen)
+            screen.line(round_line(seen, job.record.rounds))
 
     return told

@@ -10,11 +10,12 @@ from typing import Any, Final
 from convoy.errors import BadInput
 from convoy.flows.check import check_job
 from convoy.spec import yamls
+from convoy.spec.devices import Devices
 from convoy.spec.job import Job, read_bundle
 from convoy.trust import folders
 
 FILE: Final = "simulate.yaml"  # in the job's folder: sites, and a path for each name of data
-KEYS: Final = ("sites", "data")
+KEYS: Final = ("sites", "data", "devices")
 MOST: Final = 100_000  # sites
 
 
@@ -27,6 +28,12 @@ class Plan:
     sites: tuple[str, ...]
     data: Mapping[str, Mapping[str, str]]  # by site; all share one mapping where their data is the same
     roots: Mapping[str, str]  # the paths that were given, by name
+    devices: Devices | None = None  # None: everything takes no time
+
+    @property
+    def given(self) -> dict[str, str]:
+        """What it is of beside the files of the job, as text that is equal for equal data."""
+        return dict(self.roots)
 
 
 def read_plan(folder: Path, *, sites: int | None = None, data: Mapping[str, Path] | None = None) -> Plan:
@@ -34,7 +41,7 @@ def read_plan(folder: Path, *, sites: int | None = None, data: Mapping[str, Path
     files = folders.gather_job(folder)
     job, document = read_bundle(files)
     check_job(job, document, files, None)
-    count, given = _stated(folder, files)
+    count, given, devices = _stated(folder, files)
     given |= {name: path.resolve() for name, path in (data or {}).items()}
     parts = {name: _parts(name, path) for name, path in given.items()}
     listed = _sites(job, sites if sites is not None else count, parts)
@@ -42,13 +49,13 @@ def read_plan(folder: Path, *, sites: int | None = None, data: Mapping[str, Path
         site: {name: str(found[place] if isinstance(found, list) else found) for name, found in parts.items()}
         for place, site in enumerate(listed)
     }
-    return Plan(job, files, listed, each, {name: str(path) for name, path in given.items()})
+    return Plan(job, files, listed, each, {name: str(path) for name, path in given.items()}, devices)
 
 
-def _stated(folder: Path, files: Mapping[str, bytes]) -> tuple[int | None, dict[str, Path]]:
-    """Return what simulate.yaml says: how many sites there are, and a path for each name of data."""
+def _stated(folder: Path, files: Mapping[str, bytes]) -> tuple[int | None, dict[str, Path], Devices | None]:
+    """Return what simulate.yaml says: how many sites there are, a path for each name of data, and their devices."""
     if FILE not in files:
-        return None, {}
+        return None, {}, None
     document = yamls.load(files[FILE].decode(errors="replace"), name=FILE)
     stated = document.mapping()
     for key in stated:
@@ -61,7 +68,8 @@ def _stated(folder: Path, files: Mapping[str, bytes]) -> tuple[int | None, dict[
     if not isinstance(paths, dict) or not all(isinstance(path, str) for path in paths.values()):
         where = document.where(("data",))
         raise BadInput(f'"data" is {yamls.seen(paths)}', fix="give a path for each name", where=where)
-    return count, {str(name): (folder / path).resolve() for name, path in paths.items()}
+    devices = None if "devices" not in stated else yamls.parse(document, Devices, stated["devices"], ("devices",))
+    return count, {str(name): (folder / path).resolve() for name, path in paths.items()}, devices
 
 
 def _parts(name: str, path: Path) -> Path | list[Path]:

@@ -7,24 +7,27 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from convoy.control.records import Job, Round
+from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import BadInput
 from convoy.flows import catalog
 from convoy.flows.fleet import NotEnough
 from convoy.node.isolation import Walls, probe
 from convoy.node.launcher import ProcessLauncher
+from convoy.sim.devices import devices
 from convoy.sim.federation import JOB, Federation, Setting
 from convoy.sim.inside import Inside
 from convoy.sim.plan import Plan
 from convoy.sim.pool import Pool
+from convoy.sim.simulated import Simulated
 from convoy.sim.states import States
+from convoy.sim.summary import Summary
 from convoy.sim.visits import Engine
 from convoy.spec.settings import Grants
 from convoy.store import arrays, report
@@ -38,16 +41,7 @@ from convoy.worker.visitor import Work
 Told = Callable[[ReadOnlyJob, Round], None]
 
 
-@dataclass(frozen=True, slots=True)
-class Simulated:
-    """What a simulation came to: the job as the server's rules left it, its rounds, and where its results are."""
-
-    job: Job
-    rounds: tuple[Round, ...]
-    folder: Path
-
-
-def simulate(
+def run(
     plan: Plan,
     results: Path,
     *,
@@ -62,10 +56,41 @@ def simulate(
     if results.exists() and (not results.is_dir() or any(results.iterdir())):
         raise BadInput(f"{results} is not an empty folder", fix="name a new folder, or remove this one")
     with tempfile.TemporaryDirectory(prefix="convoy-simulate-") as place:
+        before = tasks.Here.session
         made = _Simulation(plan, Path(place), results, _count(workers, plan), told)
-        with suppress(KeyboardInterrupt):  # what it left says that it was interrupted
-            asyncio.run(made.run())
+        try:
+            _to_the_end(made.run)
+        except KeyboardInterrupt:  # what it left says so
+            return made.kept(interrupted=True)
+        finally:
+            tasks.Here.session = before
         return made.kept()
+
+
+def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run to the end, in a thread where an event loop runs here already, as in a notebook; an interrupt cancels it."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work())
+        return
+    begun: Future[Callable[[], object]] = Future()
+
+    async def working() -> None:
+        task = asyncio.ensure_future(work())
+        begun.set_result(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.result()
+
+    with ThreadPoolExecutor(1) as pool:
+        ending = pool.submit(asyncio.run, working())
+        try:
+            ending.result()
+        except KeyboardInterrupt:
+            begun.result()()
+            ending.result()
+            raise
 
 
 def _count(workers: int | None, plan: Plan) -> int:
@@ -97,8 +122,10 @@ class _Simulation:
             min_sites=catalog.least_sites(job.with_),
             patience_s=job.patience_s,
             spec=job.to_json(),
+            devices={} if plan.devices is None else devices(plan.devices, plan.sites, job.seed),
         )
         states = States(self.blobs.folder)
+        self._summary = Summary(len(plan.sites), job.seed)
         self._federation = Federation(setting, self._engine, self._say, told=self._committed, states=states)
 
     def _inside(self) -> Engine:
@@ -158,12 +185,13 @@ class _Simulation:
         return flow, first
 
     def _committed(self, made: Round) -> None:
+        self._summary.committed(made.round, made.committed_at, self._federation.agenda)
         self._told(self._federation.job, made)
 
     def _say(self, text: str) -> None:
         self._log.write(f"{text}\n")
 
-    def kept(self) -> Simulated:
+    def kept(self, *, interrupted: bool = False) -> Simulated:
         """Write what the job left; return it."""
         federation = self._federation
         job, ended_at = federation.job, time.time()
@@ -172,4 +200,7 @@ class _Simulation:
         for name, digest in report.models(job).items():
             arrays.save(self.blobs, name, federation.model(digest))
             shutil.copyfile(self.blobs.path(digest), self.results / name)
-        return Simulated(job.record, tuple(federation.rounds), self.results)
+        self._summary.ended(federation.agenda)
+        self._summary.write(self.results)
+        made = tuple(federation.rounds)
+        return Simulated(job.record, self.plan.sites, made, self.results, self._summary, interrupted)

@@ -15,6 +15,8 @@ from convoy.store.disk import FULL
 
 ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, and the metrics of those committed
 JOB: Final = "job.json"
+LAST: Final = "model.safetensors"
+BEST: Final = "best.safetensors"  # where it is not the last one
 
 
 def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
@@ -42,7 +44,7 @@ def models(job: ReadOnlyJob) -> dict[str, str]:
     if job.last is None:
         return {}
     best = job.best is not None and job.best.model != job.last.model
-    return {"model.safetensors": job.last.model} | ({"best.safetensors": job.best.model} if best and job.best else {})
+    return {LAST: job.last.model} | ({BEST: job.best.model} if best and job.best else {})
 
 
 def job_json(job: Job, *, ended_at: float) -> str:

@@ -1,0 +1,99 @@
+"""`convoy.simulate`: a job at many sites from Python or a notebook, with its progress shown there.
+
+done = convoy.simulate("tumours", sites=100)
+done.history[-1]["metrics"], done.model["w"], done.log("site-007")
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Mapping
+from html import escape
+from pathlib import Path
+from shutil import rmtree
+from typing import Any
+
+from convoy.control.records import Round
+from convoy.control.view import ReadOnlyJob
+from convoy.errors import JobFailed
+from convoy.sim.plan import read_plan
+from convoy.sim.run import Told, run
+from convoy.sim.simulated import Simulated
+
+Progress = Callable[[Mapping[str, Any]], None]
+
+
+def simulate(
+    job: str | Path,
+    *,
+    sites: int | None = None,
+    data: Mapping[str, str | Path] | None = None,
+    workers: int | None = None,
+    results: str | Path | None = None,
+    progress: bool | Progress = True,
+) -> Simulated:
+    """Run the folder of a job at many sites on this machine, without a federation; return what it left.
+
+    `sites`, `data`: they come before what the job's simulate.yaml says. `workers`: processes that do the tasks of the
+    sites; 0: this process does, without isolation; None: one for each core. `results`: a new folder; None: a temporary
+    one, which is removed with the returned value. `progress`: whether rounds are shown, or a function that hears of
+    each: its number, `rounds`, `metrics`, `took_part` and `left_out`. An interrupt ends every process, writes what was
+    committed, and is raised again. Raises `BadInput`, and `JobFailed` for a job that did not complete.
+    """
+    plan = read_plan(Path(job), sites=sites, data={name: Path(path) for name, path in (data or {}).items()})
+    place = Path(results) if results is not None else Path(tempfile.mkdtemp(prefix="convoy-simulated-"))
+    try:
+        done = run(plan, place, workers=workers, told=_teller(progress, plan.job.name))
+    except BaseException:
+        if results is None:
+            rmtree(place, ignore_errors=True)
+        raise
+    if results is None:
+        weakref.finalize(done, rmtree, place, ignore_errors=True)
+    if done.interrupted:
+        raise KeyboardInterrupt
+    if done.job.state != "completed":
+        where = done.folder / "logs" if results is not None else "the folder that `results` names"
+        raise JobFailed(f"job {done.job.name} {done.job.state}", why=done.job.cause, fix=f"see more in {where}")
+    return done
+
+
+def _teller(progress: bool | Progress, name: str) -> Told:
+    """Return what hears of each round."""
+    if progress is False:
+        return lambda _, __: None
+    hears = progress if callable(progress) else _shown(name)
+
+    def told(job: ReadOnlyJob, made: Round) -> None:
+        if made.round:
+            left_out, rounds = dict(made.left_out), job.record.rounds
+            parts = {"metrics": dict(made.metrics), "took_part": len(made.took_part), "left_out": left_out}
+            hears({"round": made.round, "rounds": rounds, **parts})
+
+    return told
+
+
+def _shown(name: str) -> Progress:
+    """Return what shows rounds: a bar in a notebook, a line each elsewhere."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None or not hasattr(shell, "kernel"):
+        return lambda made: print(line(name, made), flush=True)  # noqa: T201 - that is what was asked for
+    display = sys.modules["IPython"].display.display
+    handle = display({"text/plain": name}, raw=True, display_id=True)
+
+    def show(made: Mapping[str, Any]) -> None:
+        text = line(name, made)
+        bar = f'<progress max="{made["rounds"] or made["round"]}" value="{made["round"]}"></progress>'
+        handle.update({"text/plain": text, "text/html": f"{bar} {escape(text)}"}, raw=True)
+
+    return show
+
+
+def line(name: str, made: Mapping[str, Any]) -> str:
+    """Return a round in one line."""
+    numbers = [f"{key} {value:.4g}" for key, value in made["metrics"].items()]
+    out = [f"{len(made['left_out'])} left out"] if made["left_out"] else []
+    count = f"round {made['round']}/{made['rounds'] or '?'}"
+    return "  ".join([name, count, *numbers, f"{made['took_part']} took part", *out])
