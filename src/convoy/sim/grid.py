@@ -28,12 +28,18 @@ class Point:
 
     settings: Mapping[str, Any]
     seed: str
+    number: int  # of the seed, from 1
     plan: Plan
 
     @property
     def name(self) -> str:
         """The name of its folder; of long ones a digest says what is cut."""
-        said = ",".join([*(f"{key}={json.dumps(value)}" for key, value in self.settings.items()), f"seed={self.seed}"])
+        said = ",".join(
+            [
+                *(f"{key}={json.dumps(value)}" for key, value in self.settings.items()),
+                f"seed={self.seed if self.seed.isdecimal() else self.number}",
+            ]
+        )
         clean = re.sub(r"[^A-Za-z0-9._=,-]", "", said)
         return clean if clean == said and len(said) <= 100 else f"{clean[:80]}-{blake3(said.encode()).hexdigest()[:8]}"
 
@@ -67,7 +73,7 @@ def points(plan: Plan, given: Sequence[str], seeds: int) -> list[Point]:
         for number in range(seeds):
             seed = _seed(plan.job.seed, number)
             job = changed.job.model_copy(update={"seed": seed})
-            found.append(Point(settings, seed, replace(changed, job=job)))
+            found.append(Point(settings, seed, number + 1, replace(changed, job=job)))
     return found
 
 

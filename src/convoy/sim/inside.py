@@ -19,11 +19,11 @@ from convoy.worker.visitor import Failed, Visitor, Work
 class Inside:
     """The sites of a job, in this process. What they print is in a file for each site."""
 
-    def __init__(self, work: Work, data: Callable[[str], Mapping[str, str]], logs: Path) -> None:
-        """Take the job's code, what gives each site its data, and the folder of the logs."""
+    def __init__(self, work: Work, data: Callable[[str], Mapping[str, str]], logs: Path, home: Path) -> None:
+        """Take the job's code, what gives each site its data, the folder of the logs, and that of the sites' own."""
         self._data, self._log = data, _Log(logs)
         self._visit: Visit | None = None
-        self._visitor = Visitor(work, self._load)
+        self._visitor = Visitor(work, self._load, home)
 
     def _load(self, digest: str) -> Model:
         visit = self._visit

@@ -32,11 +32,12 @@ from convoy.sim.visits import Engine
 from convoy.spec.settings import Grants
 from convoy.store import arrays, report
 from convoy.store.blobs import BlobFolder
-from convoy.worker import code, tasks
+from convoy.worker import code, places, tasks
 from convoy.worker.flow import initial_of, workflow_of
 from convoy.worker.namespaces import Namespace, Switch
 from convoy.worker.tasks import Begin, Data, NodeSession
 from convoy.worker.visitor import Work
+from convoy.worker.visits import PLACES
 
 Told = Callable[[ReadOnlyJob, Round], None]
 
@@ -129,7 +130,7 @@ class _Simulation:
         self._federation = Federation(setting, self._engine, self._say, told=self._committed, states=states)
 
     def _inside(self) -> Engine:
-        return Inside(self.work, self.plan.data.__getitem__, self.logs)
+        return Inside(self.work, self.plan.data.__getitem__, self.logs, self.place / "out" / PLACES)
 
     def _pool(self, workers: int) -> Engine:
         walls = Walls.build(probe(self.place), Grants(), [self.place.parent])
@@ -200,6 +201,9 @@ class _Simulation:
         for name, digest in report.models(job).items():
             arrays.save(self.blobs, name, federation.model(digest))
             shutil.copyfile(self.blobs.path(digest), self.results / name)
+        for site, folder in places.artifacts(self.place / "out" / PLACES):
+            (self.results / places.ARTIFACTS).mkdir(exist_ok=True)
+            shutil.move(folder, self.results / places.ARTIFACTS / site)
         self._summary.ended(federation.agenda)
         self._summary.write(self.results)
         made = tuple(federation.rounds)

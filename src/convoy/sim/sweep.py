@@ -22,6 +22,7 @@ from convoy.store import report
 
 POINT: Final = "point.json"  # in the folder of each simulation: what it is of
 RUNS: Final = "sweep.jsonl"  # a line for each simulation
+SHOWN: Final = 80  # characters of a cause
 CURVES: Final = "curves.png"
 
 
@@ -116,7 +117,7 @@ def table(ran: Sequence[Ran]) -> tuple[list[str], list[list[str]]]:
     for values, runs in groups(ran):
         good = [one for one in runs if one.state == "completed"]
         cells = [_spread([one.last[name] for one in good if name in one.last]) for name in names]
-        bad = sorted({f"{one.state}: {one_line(one.cause)}" for one in runs if one.state != "completed"})
+        bad = sorted({f"{one.state}: {one_line(one.cause)[:SHOWN]}" for one in runs if one.state != "completed"})
         rows.append([*(str(values[key]) for key in settings), f"{len(good)}/{len(runs)}", *cells, *["; ".join(bad)]])
     heads = [*settings, "completed", *names, ""]
     return (heads, rows) if any(row[-1] for row in rows) else (heads[:-1], [row[:-1] for row in rows])

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from convoy.spec.plain import one_line
+from convoy.worker.places import ARTIFACTS
 
-FOLDER: Final = "artifacts"  # in the folder that the trainer runs in, and in the node's workspace
+FOLDER: Final = ARTIFACTS  # in the folder that the trainer runs in, and in the node's workspace
 MAX_FILES: Final = 10_000  # of one job
 MAX_DEPTH: Final = 16  # folders below each other
 SHOWN: Final = 5  # names in one line of a log

@@ -22,6 +22,7 @@ from convoy.errors import BadInput
 from convoy.model.arrays import Model
 from convoy.worker import code, hints, tasks, trainer
 from convoy.worker.namespaces import Held, Namespace, Switch
+from convoy.worker.places import Places
 from convoy.worker.replies import Checked, Reply, checked
 from convoy.worker.tasks import Begin, Data, NodeSession, Task
 
@@ -137,9 +138,10 @@ class _Trainer:
 class Visitor:
     """Does the tasks of many sites."""
 
-    def __init__(self, work: Work, load: Callable[[str], Model]) -> None:
-        """Take the job's code; `load` gives the arrays of a digest."""
+    def __init__(self, work: Work, load: Callable[[str], Model], home: Path) -> None:
+        """Take the job's code; `load` gives the arrays of a digest; `home`: where each site has a folder of its own."""
         self._work, self._load = work, load
+        self._places = Places(work.folder, home)
         self._switch = Switch(work.folder)
         self._trainers: OrderedDict[str, _Trainer] = OrderedDict()
         self._shared: tuple[_Trainer, Held] | None = None  # functions that all sites may use
@@ -147,7 +149,13 @@ class Visitor:
     def visit(
         self, site: str, data: Mapping[str, str], question: Question, state: str, most_state: float
     ) -> Checked | Failed:
-        """Do one task of a site; return its reply, or why there is none."""
+        """Do one task of a site, in its folder; return its reply, or why there is none."""
+        with self._places.entered(site):
+            return self._visit(site, data, question, state, most_state)
+
+    def _visit(
+        self, site: str, data: Mapping[str, str], question: Question, state: str, most_state: float
+    ) -> Checked | Failed:
         session = SiteSession(self._work.begin(site, data), self._load)
         try:
             known = self._trainer(site, session)
@@ -170,7 +178,7 @@ class Visitor:
             known = self._trainers.pop(site)
             if known.thread is not None:
                 self._enter(known)
-                with logged(site):
+                with logged(site), self._places.entered(site):
                     known.session.give(None)
                     known.thread.join()
         self._switch.to(None)

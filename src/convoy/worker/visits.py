@@ -19,6 +19,7 @@ from convoy.wire import values
 from convoy.wire.frames import Blocking
 from convoy.worker.visitor import Failed, Visitor, Work
 
+PLACES = "sites"  # in the folder that the worker writes into: a folder for each site
 LOGS = "logs"  # in the folder that the worker writes into: a file for each site
 
 
@@ -43,7 +44,7 @@ class _Worker:
 
     def __init__(self, work: Work, blobs: BlobFolder, out: Path) -> None:
         self._job, self._blobs, self._out = work.job, blobs, out
-        self._visitor = Visitor(work, self._load)
+        self._visitor = Visitor(work, self._load, out / PLACES)
         self._model: Model = Model({})  # the last question's: it is that of most
 
     def _load(self, digest: str) -> Model:
