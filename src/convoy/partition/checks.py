@@ -143,7 +143,7 @@ def even(rows: Array, sites: int) -> list[Array]:
 def apportion(shares: Array, total: int) -> Array:
     """Return whole numbers in proportion to the shares, with the sum `total`: the largest remainders are rounded up."""
     exact = shares / shares.sum() * total
-    counts = np.floor(exact).astype(np.int64)
+    counts: Array = np.floor(exact).astype(np.int64)
     missing = total - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
     return counts

@@ -93,16 +93,15 @@ class Parts:
         """Raise `BadInput` where the arrays do not have as many rows as the partition divides, or as each other."""
         if self.partition.axis:
             raise BadInput("a partition of columns cannot divide arrays by rows", fix="use one of rows")
-        rows = rows_of(self.arrays)
+        rows = rows_of({name: array.shape for name, array in self.arrays.items()})
         if self.partition.end > rows:
             raise BadInput(f"the partition has row {self.partition.end - 1}, and the arrays have {rows} rows")
 
 
-def rows_of(arrays: Mapping[str, Array]) -> int:
-    """Return how many rows the arrays have. Raises `BadInput` where they do not all have the same number."""
-    shapes = {name: array.shape for name, array in arrays.items()}
-    rows = {shape[0] if shape else None for shape in shapes.values()}
-    if len(rows) != 1 or None in rows:
+def rows_of(shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return how many rows arrays of these shapes have. Raises `BadInput` where the numbers differ."""
+    rows = {shape[0] if shape else -1 for shape in shapes.values()}
+    if len(rows) != 1 or -1 in rows:
         seen = ", ".join(f"{name}: {shape}" for name, shape in shapes.items()) or "there are none"
         raise BadInput("the arrays do not have the same number of rows", why=seen, fix="give one row for each example")
-    return int(next(iter(shapes.values()))[0])
+    return rows.pop()

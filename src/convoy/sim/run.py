@@ -62,6 +62,7 @@ def simulate(
     if results.exists() and (not results.is_dir() or any(results.iterdir())):
         raise BadInput(f"{results} is not an empty folder", fix="name a new folder, or remove this one")
     with tempfile.TemporaryDirectory(prefix="convoy-simulate-") as place:
+        plan = plan.placed(Path(place) / "data", results)
         made = _Simulation(plan, Path(place), results, _count(workers, plan), told)
         with suppress(KeyboardInterrupt):  # what it left says that it was interrupted
             asyncio.run(made.run())
