@@ -11,7 +11,7 @@ import numpy as np
 from convoy.errors import BadInput
 
 Array = np.ndarray[Any, Any]
-MAX_SITES: Final = 1_000_000
+SITES: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +84,8 @@ def ordered(values: Any, name: str) -> Array:
 def sites_of(sites: Any, rows: int, *, each: int = 1, what: str = "row") -> int:
     """Return the number of sites, for each of which there must be `each` rows. Raises `BadInput`."""
     count = whole(sites, "sites", least=1)
-    if count > MAX_SITES:
-        raise bad("sites", f"{count:,} sites are too many", fix=f"the limit is {MAX_SITES:,}")
+    if count > SITES:
+        raise bad("sites", f"{count:,} sites are too many", fix=f"the limit is {SITES:,}")
     if rows < count * each:
         least = f"at least {each:,} {what}{'s' if each > 1 else ''}" if each > 1 else f"a {what}"
         raise bad(

@@ -11,7 +11,7 @@ from convoy.partition import checks
 from convoy.partition.checks import Array, bad
 from convoy.partition.rows import Partition
 
-MAX_WIDTH: Final = 4_096  # features, of which the first principal component takes seconds
+WIDTH: Final = 4_096  # features, of which the first principal component takes seconds
 STEP: Final = 8_192  # rows at a time: memory does not grow with their number
 
 
@@ -73,9 +73,9 @@ def _scores(values: Array) -> Array:
         found = values.reshape(len(values), -1)
         if not found.size:
             raise bad("values", "there are no rows", fix="give at least one row for each site")
-        if found.shape[1] > MAX_WIDTH:
+        if found.shape[1] > WIDTH:
             what = f"{found.shape[1]:,} features are too many for a principal component"
-            raise bad("values", what, fix=f"give at most {MAX_WIDTH:,} of them")
+            raise bad("values", what, fix=f"give at most {WIDTH:,} of them")
     if found.dtype.kind not in "biuf" or not np.isfinite(found).all():
         raise bad("values", "not all of them are finite numbers", fix="give numbers, and no rows without one")
     return found if found.ndim == 1 else _principal(found)

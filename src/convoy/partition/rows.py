@@ -11,7 +11,7 @@ import numpy as np
 
 from convoy.errors import BadInput
 from convoy.partition import checks
-from convoy.partition.table import MAX_LABELS, Table
+from convoy.partition.table import LABELS, Table
 
 Array = np.ndarray[Any, Any]
 
@@ -53,7 +53,7 @@ class Partition:
         if self.axis == 1:
             return Table(counts, unit="columns")
         found = None if self.labels is None else checks.labels(self.labels)
-        if found is None or len(found.names) > MAX_LABELS:
+        if found is None or len(found.names) > LABELS:
             return Table(counts)
         codes = np.repeat(np.arange(len(self.rows)), counts) * len(found.names) + found.codes[np.concatenate(self.rows)]
         shape = len(self.rows), len(found.names)

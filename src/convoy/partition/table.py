@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
-MAX_LABELS: Final = 100  # with more labels than these, a table counts rows alone
+LABELS: Final = 100  # with more labels than these, a table counts rows alone
 SHOWN: Final = 40  # sites that the text shows; the CSV has all of them
 
 
