@@ -558,9 +558,9 @@ PARTITION: Final = """
     In simulate.yaml, the number of sites is that of the simulation, and `seed` follows from the job's by default. A key
     names the first parameter: `label`, `id`, `time`, `feature` or `columns`, with the name of a column of a CSV or
     parquet file, or of an array of an npz file. An npy file is one array and needs no name. `feature` may be a list of
-    columns. `columns` names the array whose columns are divided; the other arrays go to every site. CSV and parquet files
-    need no `columns`. `label` may stand beside each partitioner of rows: labels are then counted in `partition-NAME.csv`.
-    `natural` and `given` also say how many sites there are, where nobody else does.
+    columns. `columns` names the array whose columns are divided; the other arrays go to every site. CSV and parquet
+    files need no `columns`. `label` may stand beside each partitioner of rows: labels are then counted in
+    `partition-NAME.csv`. `natural` and `given` also say how many sites there are, where nobody else does.
 
     A partition does not change rows: a trainer that wants feature skew by noise (Li et al. 2022, section 4.3) adds the
     noise itself.

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import subprocess
 import sys
 
 import numpy as np
@@ -130,3 +131,8 @@ def test_without_matplotlib_the_error_says_what_to_install(tmp_path, monkeypatch
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(BadInput, match="pip install"):
         partition.iid(10, sites=2).draw(tmp_path / "it.png")
+
+
+def test_convoy_has_it_without_another_import():
+    code = "import convoy; print(len(convoy.partition.iid(4, sites=2)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "2\n"

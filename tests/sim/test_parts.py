@@ -270,6 +270,23 @@ REFUSED = {
         {"make": "data.py:half", "split": "shards", "label": "y"},
         '"label" of the data "train": they are not whole numbers',
     ),
+    "a label that cannot be counted": (
+        {"make": "data.py:half", "split": "iid", "label": "y"},
+        '"label" of the data "train": they are not whole numbers',
+    ),
+    "an empty cell": (
+        {"file": "../gap.csv", "split": "by_time", "time": "when"},
+        '"time" of the data "train": record 2 has no value',
+    ),
+    "words among features": (
+        {"file": "../p.csv", "split": "feature", "feature": ["id", "note"]},
+        '"feature" of the data "train": not all of them are finite numbers',
+    ),
+    "columns of a CSV": (
+        {"file": "../p.csv", "split": "columns", "columns": "id"},
+        '"columns" is for files of several',
+    ),
+    "labels of columns": ({"file": "../p.csv", "split": "columns", "label": "id"}, 'unknown key "label"'),
     "too many sites": ({"file": "../few.csv", "split": "iid"}, "2 rows are too few for 5 sites"),
     "no file": ({"file": "../none.csv", "split": "iid"}, "there is no file"),
     "another kind": ({"file": "../p.xlsx", "split": "iid"}, "p.xlsx cannot be divided.*csv"),
@@ -308,6 +325,7 @@ def test_an_entry_that_cannot_be_is_refused_with_its_line(tmp_path, entry, said)
     (tmp_path / "broken.csv").write_text('id\n0\n"1\n')
     (tmp_path / "short.csv").write_text("id,b\n0,1\n1\n")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "gap.csv").write_text("id,when\n" + "0,2024\n1,\n" * 5)
     for kind in ("npz", "npy"):
         (tmp_path / f"broken.{kind}").write_text("no arrays")
     files = {"data.py": MAKE + MORE, "other.py": ""}

@@ -102,6 +102,7 @@ class Entry:
             found = self.split.function(self._first(), **more, **self.given)
             if "label" in self.columns and not found.axis:
                 found = found.labelled(self._column("label"))
+                found.table()  # labels that cannot be counted are refused here, with their line
         except BadInput as error:
             key = self.split.key if error.where == names[0] else "label" if error.where == "labels" else error.where
             what = error.what.removeprefix(f"{error.where}: ")
@@ -124,14 +125,17 @@ class Entry:
         """Return the values of the column, or of the columns, that a key names."""
         named = self.columns.get(key, "")
         if isinstance(named, list):
-            return np.stack([self.source.column(one).astype(np.float64) for one in named], axis=1)
-        return _read(self.source.column(named))
+            return np.stack([_read(self.source.column(one), key) for one in named], axis=1)
+        return _read(self.source.column(named), key)
 
 
-def _read(values: Array) -> Array:
+def _read(values: Array, key: str) -> Array:
     """Return texts that are all whole numbers, or all numbers, as such; others and numbers as they are."""
     if values.dtype.kind != "U":
         return values
+    if (empty := np.flatnonzero(values == "")).size:
+        what = f"record {empty[0] + 1} has no value"
+        raise BadInput(what, fix="leave out the records without one", where=key)
     for dtype in (np.int64, np.float64):
         try:
             found: Array = values.astype(dtype)
@@ -154,7 +158,7 @@ def read_entry(name: str, document: yamls.Document, folder: Path, job: Job) -> E
         seen = yamls.seen(stated["split"]) if "split" in stated else "missing"
         fix = f"use one of {', '.join(SPLITS)}"
         raise BadInput(f'"split" of the data "{name}" is {seen}', fix=fix, where=document.where((*path, "split")))
-    takes, columns = split.parameters, {split.key, "label"} - {""}
+    takes, columns = split.parameters, {split.key, "label"} - {""} if split.key != "columns" else {"columns"}
     for key in stated:
         if key not in (known := {"file", "make", "split", *takes, *columns}):
             raise yamls.unknown_key(key, known, where=document.where((*path, key)))
@@ -163,6 +167,9 @@ def read_entry(name: str, document: yamls.Document, folder: Path, job: Job) -> E
     if needed and needed not in stated and source.names:
         fix = f"add `{needed}: …`, one of {_some(source.names)}"
         raise BadInput(f'the data "{name}" does not say its "{needed}"', fix=fix, where=document.where(path))
+    if not needed and "columns" in stated:
+        where = document.where((*path, "columns"))
+        raise BadInput('"columns" is for files of several arrays', fix="remove it, or use `shared`", where=where)
     named = {key: _named(stated[key], key, source, document.where((*path, key))) for key in columns if key in stated}
     given = {key: value for key, value in stated.items() if key in takes}
     _complete(split, given, document.where(path), name)
