@@ -1,4 +1,4 @@
-"""Writes docs/reference/*.md from the code: commands, REST, files, workflows, Python names, errors, states, limits."""
+"""Writes docs/reference/*.md from the code: commands, REST, files, workflows, Python, partitions, errors, limits."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import convoy
-from convoy import admin, errors
+from convoy import admin, errors, partition
 from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
@@ -22,6 +22,7 @@ from convoy.control import rights, transitions
 from convoy.flows.catalog import BUILT_IN
 from convoy.flows.training import Training
 from convoy.provision import sample
+from convoy.sim.parts import SPLITS
 from convoy.spec import filters, names, policy, project, settings
 from convoy.spec.job import Job, Resources
 
@@ -122,6 +123,7 @@ def pages() -> dict[str, str]:
             ("files.md", _files()),
             ("workflows.md", _workflows()),
             ("python.md", _python()),
+            ("partition.md", _partition()),
             ("errors.md", _errors()),
             ("states.md", _states()),
             ("limits.md", _limits()),
@@ -487,6 +489,82 @@ def _signature(function: Callable[..., Any]) -> str:
 
 def _paragraph(thing: Any) -> str:
     return inspect.cleandoc(thing.__doc__ or "").split("\n\n")[0].replace("\n", " ")
+
+
+# ---- partitions ----------------------------------------------------------------------------------------------------
+
+PARAMETERS: Final = {  # of partitioners: what a person gives
+    "alpha": "a number above 0: the concentration; the smaller it is, the more the sites differ",
+    "count": "the number of rows",
+    "each": "labels, or shards, of each site",
+    "equal": "whether all sites have the same number of rows",
+    "exponent": "of the law `power`, a number above 0",
+    "ids": "the owner of each row",
+    "labels": "the label of each row: whole numbers, words or booleans",
+    "law": "`dirichlet`, `lognormal` or `power`",
+    "least": "rows that each site has at least",
+    "of": "the number of columns, or their names",
+    "seed": "a whole number from 0 up; what is drawn at random follows from it alone",
+    "shared": "columns that every site has",
+    "sigma": "of the law `lognormal`, a number above 0",
+    "sites": "the number of sites",
+    "strength": "from 0 (IID) to 1 (sorted)",
+    "table": "sites x labels: numbers of rows, or shares of a label",
+    "times": "the time of each row",
+    "values": "one feature, or several, of each row",
+}
+
+
+def _partition() -> Iterator[str]:
+    yield "# Partitions"
+    yield ""
+    yield from inspect.cleandoc(PARTITION).splitlines()
+    yield ""
+    yield from table(
+        ("split", "what it does", "names the column"),
+        ((f"[`{name}`](#{name})", _paragraph(it.function), code(it.key) or "none") for name, it in SPLITS.items()),
+    )
+    for name, split in SPLITS.items():
+        yield f"## {name}"
+        yield ""
+        yield f"```python\n{name}{_signature(split.function)}\n```"
+        yield ""
+        yield inspect.cleandoc(split.function.__doc__ or "").removesuffix(" Raises `BadInput`.")
+        yield ""
+        known = inspect.signature(split.function).parameters.values()
+        yield from table(
+            ("parameter", "default", "meaning"),
+            ((code(it.name), _given(it.default), PARAMETERS[it.name]) for it in known),
+        )
+    yield "## What they return"
+    yield ""
+    for name in ("Partition", "Table", "Parts"):
+        yield from _thing("convoy.partition", name, getattr(partition, name))
+
+
+PARTITION: Final = """
+    Which site holds which rows of a data set, for simulations. `split` in a job's simulate.yaml names one of these
+    partitioners ([jobs](../jobs.md#try-a-job-on-one-machine)), and a program calls them as functions:
+
+    ```python
+    from convoy import partition
+
+    found = partition.dirichlet(labels, sites=100, alpha=0.3, seed=7)
+    found.rows[0]  # the rows of the first site, as a sorted array of int64
+    print(found.table())  # rows of each site, in all and of each label; .csv() returns them as CSV
+    found.draw("partition.png", title="Digits at 100 sites")  # needs matplotlib
+    ```
+
+    In simulate.yaml, the number of sites is that of the simulation, and `seed` follows from the job's by default. A key
+    names the first parameter: `label`, `id`, `time`, `feature` or `columns`, with the name of a column of a CSV or
+    parquet file, or of an array of an npz file. An npy file is one array and needs no name. `feature` may be a list of
+    columns. `columns` names the array whose columns are divided; the other arrays go to every site. CSV and parquet
+    files need no `columns`. `label` may stand beside each partitioner of rows: labels are then counted in
+    `partition-NAME.csv`. `natural` and `given` also say how many sites there are, where nobody else does.
+
+    A partition does not change rows: a trainer that wants feature skew by noise (Li et al. 2022, section 4.3) adds the
+    noise itself.
+"""
 
 
 # ---- errors, states ------------------------------------------------------------------------------------------------

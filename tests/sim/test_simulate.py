@@ -304,3 +304,12 @@ def test_results_never_go_into_a_folder_that_holds_something(tmp_path):
     with pytest.raises(BadInput, match="is not an empty folder"):
         simulate(read_plan(job(tmp_path / "job"), sites=2), tmp_path / "results")
     np.testing.assert_array_equal([one.name for one in (tmp_path / "results").iterdir()], ["mine"])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_sites_that_give_the_same_large_arrays_all_count(tmp_path, workers):
+    same = "import numpy as np\n\n\ndef train(task):\n    return {'w': np.full(100_000, task.round / 2)}\n"
+    files = {"train.py": same + "\n\ndef initial():\n    return {'w': np.zeros(100_000)}\n"}
+    spec = {"trainer": "train.py:train", "model": "train.py:initial", "with_": {"rounds": 3, "min_sites": 1}}
+    done = simulate(read_plan(put_job(tmp_path / "job", files, **spec), sites=6), tmp_path / "out", workers=workers)
+    assert [(len(made.took_part), made.left_out) for made in done.rounds[1:]] == [(6, ())] * 3

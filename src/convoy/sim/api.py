@@ -18,6 +18,7 @@ from typing import Any
 from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import JobFailed
+from convoy.partition import Parts
 from convoy.sim.plan import read_plan
 from convoy.sim.run import Told, run
 from convoy.sim.simulated import Simulated
@@ -29,20 +30,22 @@ def simulate(
     job: str | Path,
     *,
     sites: int | None = None,
-    data: Mapping[str, str | Path] | None = None,
+    data: Mapping[str, str | Path | Parts] | None = None,
     workers: int | None = None,
     results: str | Path | None = None,
     progress: bool | Progress = True,
 ) -> Simulated:
     """Run the folder of a job at many sites on this machine, without a federation; return what it left.
 
-    `sites`, `data`: they come before what the job's simulate.yaml says. `workers`: processes that do the tasks of the
-    sites; 0: this process does, without isolation; None: one for each core. `results`: a new folder; None: a temporary
-    one, which is removed with the returned value. `progress`: whether rounds are shown, or a function that hears of
-    each: its number, `rounds`, `metrics`, `took_part` and `left_out`. An interrupt ends every process, writes what was
-    committed, and is raised again. Raises `BadInput`, and `JobFailed` for a job that did not complete.
+    `sites`, `data` (for each name a path or `Parts`): before what the job's simulate.yaml says. `workers`: processes
+    that do the tasks of the sites; 0: this process does, without isolation; None: one for each core. `results`: a new
+    folder; None: a temporary one, which is removed with the returned value. `progress`: whether rounds are shown, or a
+    function that hears of each: its number, `rounds`, `metrics`, `took_part` and `left_out`. An interrupt ends every
+    process, writes what was committed, and is raised again. Raises `BadInput`, and `JobFailed` for a job that did not
+    complete.
     """
-    plan = read_plan(Path(job), sites=sites, data={name: Path(path) for name, path in (data or {}).items()})
+    given = {name: Path(one) if isinstance(one, str) else one for name, one in (data or {}).items()}
+    plan = read_plan(Path(job), sites=sites, data=given)
     place = Path(results) if results is not None else Path(tempfile.mkdtemp(prefix="convoy-simulated-"))
     try:
         done = run(plan, place, workers=workers, told=_teller(progress, plan.job.name))

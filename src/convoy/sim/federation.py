@@ -189,9 +189,9 @@ class Federation:
                 self._now = Now(at, at)
                 await self._happens(self.agenda.first())
             elif wake < math.inf:
+                self._now = Now(wake, wake)
                 for site in self.agenda.busy():
                     self._post(events.Progressed(JOB, site))
-                self._now = Now(wake, wake)
                 self._post(events.TimePassed())
             else:
                 self._more.clear()

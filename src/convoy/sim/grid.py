@@ -46,7 +46,7 @@ class Point:
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for a result that is there to be that of this point."""
         files = {name: blake3(data).hexdigest() for name, data in sorted(self.plan.files.items())}
-        data = blake3(json.dumps([files, self.plan.given], sort_keys=True).encode()).hexdigest()
+        data = blake3(json.dumps([files, self.plan.given()], sort_keys=True).encode()).hexdigest()
         return {"settings": dict(self.settings), "seed": self.seed, "sites": len(self.plan.sites), "files": data}
 
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from blake3 import blake3
+
 from convoy.errors import BadInput
 from convoy.flows.check import check_job
+from convoy.partition import Parts
+from convoy.sim import parts as dividing
+from convoy.sim.parts import Divided, Entry
 from convoy.spec import yamls
 from convoy.spec.devices import Devices
 from convoy.spec.job import Job, read_bundle
 from convoy.trust import folders
 
-FILE: Final = "simulate.yaml"  # in the job's folder: sites, and a path for each name of data
+FILE: Final = "simulate.yaml"  # in the job's folder: sites, their devices, and for each name of data what they have
 KEYS: Final = ("sites", "data", "devices")
 MOST: Final = 100_000  # sites
 
@@ -29,31 +34,65 @@ class Plan:
     data: Mapping[str, Mapping[str, str]]  # by site; all share one mapping where their data is the same
     roots: Mapping[str, str]  # the paths that were given, by name
     devices: Devices | None = None  # None: everything takes no time
+    divided: Mapping[str, Divided] = field(default_factory=dict)  # data of which the sites' parts are not written yet
 
-    @property
+    def placed(self, folder: Path, results: Path) -> Plan:
+        """Write the sites' parts of data that is divided, into FOLDER/NAME/SITE; return the plan with their paths.
+
+        `results`: gets a partition-NAME.csv that says how many rows each site has, and of which labels.
+        """
+        if not self.divided:
+            return self
+        data, roots = {site: dict(paths) for site, paths in self.data.items()}, dict(self.roots)
+        for name, found in self.divided.items():
+            roots[name] = str(folder / name)
+            for site, path in found.write(self.sites, folder / name).items():
+                data[site][name] = str(path)
+            results.mkdir(parents=True, exist_ok=True)
+            (results / f"partition-{name}.csv").write_text(found.partition.table().csv(self.sites))
+        return replace(self, data=data, roots=roots, divided={})
+
     def given(self) -> dict[str, str]:
-        """What it is of beside the files of the job, as text that is equal for equal data."""
-        return dict(self.roots)
+        """Return what the sites have beside the files of the job, by name: equal texts for equal data."""
+        divided = {
+            name: blake3(b"".join(b"%d " % len(rows) + rows.tobytes() for rows in one.partition.rows)).hexdigest()
+            for name, one in self.divided.items()
+        }
+        return dict(self.roots) | divided
 
 
-def read_plan(folder: Path, *, sites: int | None = None, data: Mapping[str, Path] | None = None) -> Plan:
+def read_plan(folder: Path, *, sites: int | None = None, data: Mapping[str, Path | Parts] | None = None) -> Plan:
     """Read a job's folder; what is given comes before its simulate.yaml. Raises `BadInput`."""
     files = folders.gather_job(folder)
     job, document = read_bundle(files)
     check_job(job, document, files, None)
-    count, given, devices = _stated(folder, files)
-    given |= {name: path.resolve() for name, path in (data or {}).items()}
-    parts = {name: _parts(name, path) for name, path in given.items()}
-    listed = _sites(job, sites if sites is not None else count, parts)
+    count, given, devices = _stated(folder, files, job, data or {})
+    given |= {name: one.resolve() if isinstance(one, Path) else one for name, one in (data or {}).items()}
+    paths = {name: one for name, one in given.items() if isinstance(one, Path)}
+    parts = {name: _parts(name, path) for name, path in paths.items()}
+    divided = {name: dividing.of_arrays(one) for name, one in given.items() if isinstance(one, Parts)}
+    entries = {name: one for name, one in given.items() if isinstance(one, Entry)}
+    wanted = _count(job, sites if sites is not None else count, parts, divided)
+    for name, entry in sorted(entries.items(), key=lambda it: not it[1].tells):  # those that tell the number are first
+        if wanted is None and not entry.tells:
+            break
+        divided[name] = entry.divide(wanted)
+        wanted = wanted or len(divided[name].partition)
+    listed = _sites(job, wanted, parts, divided)
     each = {
         site: {name: str(found[place] if isinstance(found, list) else found) for name, found in parts.items()}
         for place, site in enumerate(listed)
     }
-    return Plan(job, files, listed, each, {name: str(path) for name, path in given.items()}, devices)
+    return Plan(job, files, listed, each, {name: str(path) for name, path in paths.items()}, devices, divided)
 
 
-def _stated(folder: Path, files: Mapping[str, bytes]) -> tuple[int | None, dict[str, Path], Devices | None]:
-    """Return what simulate.yaml says: how many sites there are, a path for each name of data, and their devices."""
+Given = Path | Parts | Entry  # what there is to say of one name of data
+
+
+def _stated(
+    folder: Path, files: Mapping[str, bytes], job: Job, instead: Mapping[str, Any]
+) -> tuple[int | None, dict[str, Given], Devices | None]:
+    """Return what simulate.yaml says: how many sites, each name of data that nothing is given instead, the devices."""
     if FILE not in files:
         return None, {}, None
     document = yamls.load(files[FILE].decode(errors="replace"), name=FILE)
@@ -61,15 +100,21 @@ def _stated(folder: Path, files: Mapping[str, bytes]) -> tuple[int | None, dict[
     for key in stated:
         if key not in KEYS:
             raise yamls.unknown_key(key, KEYS, where=document.where((key,)))
-    count, paths = stated.get("sites"), stated.get("data", {})
+    count, data = stated.get("sites"), stated.get("data", {})
     if count is not None and (type(count) is not int or not 1 <= count <= MOST):
         where = document.where(("sites",))
         raise BadInput(f'"sites" is {yamls.seen(count)}', fix=f"give a number from 1 to {MOST:,}", where=where)
-    if not isinstance(paths, dict) or not all(isinstance(path, str) for path in paths.values()):
+    if not isinstance(data, dict) or not all(isinstance(one, str | dict) for one in data.values()):
         where = document.where(("data",))
-        raise BadInput(f'"data" is {yamls.seen(paths)}', fix="give a path for each name", where=where)
+        fix = "give for each name a path, or `{file: …, split: …}`"
+        raise BadInput(f'"data" is {yamls.seen(data)}', fix=fix, where=where)
     devices = None if "devices" not in stated else yamls.parse(document, Devices, stated["devices"], ("devices",))
-    return count, {str(name): (folder / path).resolve() for name, path in paths.items()}, devices
+    found: dict[str, Given] = {
+        name: (folder / one).resolve() if isinstance(one, str) else dividing.read_entry(name, document, folder, job)
+        for name, one in data.items()
+        if name not in instead
+    }
+    return count, found, devices
 
 
 def _parts(name: str, path: Path) -> Path | list[Path]:
@@ -84,18 +129,26 @@ def _parts(name: str, path: Path) -> Path | list[Path]:
     return found
 
 
-def _sites(job: Job, count: int | None, parts: Mapping[str, Any]) -> tuple[str, ...]:
+def _count(job: Job, count: int | None, parts: Mapping[str, Any], divided: Mapping[str, Divided]) -> int | None:
+    """Return how many sites there are: as is said, as the job names, or as the data has; None where nothing tells."""
+    lengths = [len(found) for found in parts.values() if isinstance(found, list)]
+    lengths += [len(found.partition) for found in divided.values()]
+    return count or (len(job.sites) if job.sites else None) or max(lengths, default=None)
+
+
+def _sites(job: Job, wanted: int | None, parts: Mapping[str, Any], divided: Mapping[str, Divided]) -> tuple[str, ...]:
     """Return the names of the sites. Raises `BadInput` where their number is not known, or is not that of the data."""
-    lengths = {name: len(found) for name, found in parts.items() if isinstance(found, list)}
-    wanted = count or (len(job.sites) if job.sites else None) or max(lengths.values(), default=None)
     if wanted is None:
         raise BadInput(
             "nobody says how many sites there are",
             fix=f"add --sites 10, or write `sites: 10` into {FILE}, or give a folder of one file for each site",
         )
-    for name, length in lengths.items():
-        if length < wanted:
-            raise BadInput(f"there are {wanted} sites, and the data {name!r} has {length} files for them")
+    for name, found in parts.items():
+        if isinstance(found, list) and len(found) < wanted:
+            raise BadInput(f"there are {wanted} sites, and the data {name!r} has {len(found)} files for them")
+    for name, one in divided.items():
+        if len(one.partition) != wanted:
+            raise BadInput(f"there are {wanted} sites, and the data {name!r} is divided among {len(one.partition)}")
     if job.sites is not None and len(job.sites) == wanted:
         return tuple(sorted(job.sites))
     width = len(str(wanted))

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.worker.visitor import Work
-from convoy.worker.visits import LOGS
+from convoy.worker.visits import LOGS, given_at
 
 MODELS: Final = 3  # of questions that are kept for workers: one that is asked, and those whose answers still come
 GRACE_S: Final = 2.0  # for a worker to end
@@ -89,7 +90,7 @@ class Pool:
             process.worker.send(down)
         elif process.reading is None:
             process.reading = asyncio.ensure_future(self._serve(process))
-        return partial(self._done, coming, visit.question)
+        return partial(self._done, coming, visit.site, visit.question)
 
     def _asked(self, question: Question) -> pb.Question:
         """Return a question as sites receive it: the last one is that of most visits."""
@@ -103,7 +104,7 @@ class Pool:
         while len(self._models) > MODELS:
             self._blobs.release("question", self._models.popleft())
 
-    async def _done(self, coming: Coming, question: Question) -> Visited:
+    async def _done(self, coming: Coming, site: str, question: Question) -> Visited:
         """Return what a visit gave; its arrays are read only now, one answer at a time."""
         said = await coming
         if isinstance(said, Visited):
@@ -112,21 +113,24 @@ class Pool:
             return Visited(error=said.failed.error, traceback=said.failed.traceback)
         try:
             answer = values.answer(said.answer)
-            given = self._handed(answer.digest, said, question.model)
+            place = given_at(self._out, site, question.id)
+            given = self._handed(answer.digest, said, question.model, place)
             schema.check_values(given or {})  # by code that no trainer can have changed
-            state = self._handed(answer.state, said, "")
+            state = self._handed(answer.state, said, "", place)
         except ConvoyError as problem:
             return Visited(error=errors.line(problem))
         return Visited(given, answer.weight, answer.metrics, answer.value, state)
 
-    def _handed(self, digest: str, said: pb.WorkerUp, lent: str) -> Model | None:
+    def _handed(self, digest: str, said: pb.WorkerUp, lent: str, place: Path) -> Model | None:
         if not digest:
             return None
         if digest == lent:
             return arrays.load(self._blobs, digest)
         whole = said.wholes.get(digest, b"")
         if not whole:
-            found = self._blobs.handed(self._out, digest, lambda _, __: None)
+            found = self._blobs.handed(place, digest, lambda _, __: None)
+            with suppress(OSError):
+                place.rmdir()
             return views(found.layout, found.data)
         layout = blob.parse(whole[: blob.header_length(whole)], expect=digest)
         if len(whole) != layout.size:

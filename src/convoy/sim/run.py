@@ -58,6 +58,7 @@ def run(
         raise BadInput(f"{results} is not an empty folder", fix="name a new folder, or remove this one")
     with tempfile.TemporaryDirectory(prefix="convoy-simulate-") as place:
         before = tasks.Here.session
+        plan = plan.placed(Path(place) / "data", results)
         made = _Simulation(plan, Path(place), results, _count(workers, plan), told)
         try:
             _to_the_end(made.run)
@@ -68,11 +69,17 @@ def run(
         return made.kept()
 
 
-def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run to the end, in a thread where an event loop runs here already, as in a notebook; an interrupt cancels it."""
+def _loop_runs() -> bool:
     try:
         asyncio.get_running_loop()
     except RuntimeError:
+        return False
+    return True
+
+
+def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run to the end, in a thread where an event loop runs here already, as in a notebook; an interrupt cancels it."""
+    if not _loop_runs():
         asyncio.run(work())
         return
     begun: Future[Callable[[], object]] = Future()
@@ -105,7 +112,7 @@ class _Simulation:
 
     def __init__(self, plan: Plan, place: Path, results: Path, workers: int, told: Told) -> None:
         self.plan, self.place, self.results, self._told = plan, place / "job", results, told
-        self.logs, self.blobs = results / "logs", BlobFolder(self.place / "blobs")
+        self.logs, self.blobs = results.absolute() / "logs", BlobFolder(self.place / "blobs")
         self.logs.mkdir(parents=True)
         self.blobs.folder.mkdir(parents=True)  # the models of questions, and what sites keep
         code_folder, job = self.place / "code", plan.job

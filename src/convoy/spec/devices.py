@@ -61,7 +61,7 @@ class Profile(BaseModel):
     speed: float = Field(1.0, gt=0, le=1e9)  # work is done so many times as fast
     down: Rate = math.inf
     up: Rate = math.inf
-    drops: float = Field(0.0, ge=0, le=1)  # the chance that the site goes away during a task
+    drops: float = Field(0.0, ge=0, lt=1)  # the chance that the site goes away during a task
     back: Duration = 600.0  # how long it then stays away
     available: Annotated[tuple[Annotated[tuple[float, float], BeforeValidator(_hours)], ...], Field(strict=False)] = ()
 

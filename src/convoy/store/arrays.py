@@ -34,12 +34,14 @@ def save(folder: BlobFolder, holder: str, arrays: Mapping[str, np.ndarray[Any, A
 def hand_over(out: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[str, bytes]:
     """Return the digest of arrays as a blob, and its bytes if they fit into a message.
 
-    A larger one is written into the worker's own folder, from which its node takes it, and no bytes are returned.
+    A larger one is written into the worker's own folder, which is made if need be; its node takes it from there, and no
+    bytes are returned.
     Raises `BadInput` for arrays that cannot be in a blob, and `StorageFull`.
     """
     layout, chunks = _blob(arrays)
     if layout.size < blob.SMALL:
         return layout.digest, b"".join((layout.header, *chunks))
+    out.mkdir(exist_ok=True)
     path = out / name_of(layout.digest)
     draft = draft_of(path)
     write_blob(draft, layout, chunks)

@@ -39,6 +39,11 @@ def main() -> None:
         worker.close()
 
 
+def given_at(out: Path, site: str, question: str) -> Path:
+    """Return the folder for what a site gives: two sites may give the same arrays, and each of them is taken away."""
+    return out / f"{site}.{question}"
+
+
 class _Worker:
     """Does visits, and gives what they made to the simulator."""
 
@@ -68,7 +73,7 @@ class _Worker:
         up.answer.value = said.value
         for name, given in (("digest", said.arrays), ("state", said.state)):
             if given is not None:
-                digest, whole = arrays.hand_over(self._out, given)
+                digest, whole = arrays.hand_over(given_at(self._out, visit.site, question.id), given)
                 setattr(up.answer, name, digest)
                 if whole:
                     up.wholes[digest] = whole
