@@ -1,7 +1,7 @@
 """`make bench`: the numbers of the design page, each beside its budget, the floor and the peers, in one run.
 
 Medians of `--times` (five); one line as each number comes, the table at the end. A number over its budget is marked.
-The peers do each of their jobs once, after ours; `--no-peers` leaves them out.
+The peers do each of their jobs once, after ours, and their simulators three times; `--no-peers` leaves them out.
 """
 
 from __future__ import annotations
