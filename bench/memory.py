@@ -1,11 +1,11 @@
-"""What a server and its workers hold of memory that cannot be reclaimed, and a cgroup of a given size for them."""
+"""What a server and its workers hold of memory, and a cgroup of a given size for them."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,28 @@ def unreclaimable(pids: list[int]) -> int:
     return total
 
 
+def resident(pids: list[int]) -> int:
+    """Return the resident memory of processes in bytes, with the pages that they share counted in each."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError, IndexError):
+            total += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+    return total
+
+
+def family(pid: int) -> list[int]:
+    """Return the id of a process and those of all that it and its children started."""
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError):
+            parent = int(stat.read_text().rsplit(")", 1)[1].split()[1])
+            children.setdefault(parent, []).append(int(stat.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
 @dataclass
 class Peak:
     """The highest value seen."""
@@ -33,13 +55,17 @@ class Peak:
 
 
 @contextmanager
-def watched(pids: object, every_s: float = 0.005) -> Iterator[Peak]:
+def watched(
+    pids: Callable[[], list[int]],
+    every_s: float = 0.005,
+    measure: Callable[[list[int]], int] = unreclaimable,
+) -> Iterator[Peak]:
     """Sample the memory of `pids()` for as long as the context lasts."""
     peak, over = Peak(), threading.Event()
 
     def look() -> None:
         while not over.wait(every_s):
-            peak.value = max(peak.value, unreclaimable(pids()))  # type: ignore[operator]
+            peak.value = max(peak.value, measure(pids()))
 
     thread = threading.Thread(target=look)
     thread.start()

@@ -195,11 +195,16 @@ def running(place: Place, parts: list[Part]) -> Iterator[float]:
             crew.append(Talker(part, place))  # noqa: PERF401 - those before one that cannot start are killed too
         yield max(talker.wait() for talker in crew) - began
     finally:
-        while pids := marked(place.folder):
-            for pid in pids:
-                kill(pid)
+        end(place.folder)
         for talker in crew:
             talker.reap()
+
+
+def end(folder: Path) -> None:
+    """Kill all that was started in a federation's folder."""
+    while pids := marked(folder):
+        for pid in pids:
+            kill(pid)
 
 
 def marked(folder: Path) -> list[int]:

@@ -1,7 +1,7 @@
 """`make bench`: the numbers of the design page, each beside its budget, the floor and the peers, in one run.
 
 Medians of `--times` (five); one line as each number comes, the table at the end. A number over its budget is marked.
-The peers do each of their jobs once, after ours; `--no-peers` leaves them out.
+The peers do each of their jobs once, after ours, and their simulators three times; `--no-peers` leaves them out.
 """
 
 from __future__ import annotations
@@ -17,30 +17,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from bench import floor, jobs, memory, peers
+from bench import floor, jobs, memory, peers, simulator
 from bench.peer import PeerTimes
+from bench.rows import Row, show
 from convoy.errors import ConvoyError
 from convoy.provision.kits import provision
 from convoy.spec.project import read_project
 from tests.federation import ADMIN, Federation, federation
 
 MB = 1_000_000
-
-
-@dataclass(frozen=True)
-class Row:
-    """One number: `ours` and `budget` in `unit`; less is better."""
-
-    what: str
-    ours: float
-    budget: float
-    unit: str
-    floor: float | None = None
-    peer: Callable[[list[PeerTimes]], float] | None = None  # seconds of the same at a peer
-    note: str = ""
 
 
 class Bench:
@@ -241,30 +228,11 @@ def measure_peers(folder: Path) -> dict[str, list[PeerTimes]]:
     return found
 
 
-def show(rows: list[Row], times: dict[str, list[PeerTimes]]) -> None:
-    """Print the table."""
-    heads = ("what, on 2 cores, loopback, mTLS", "ours", "budget", "", "floor", *times, "note")
-    table = [heads, *(cells(row, times) for row in rows)]
-    widths = [max(len(row[place]) for row in table) for place in range(len(heads))]
-    for row in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
-def cells(row: Row, times: dict[str, list[PeerTimes]]) -> tuple[str, ...]:
-    """Return a row as text."""
-    bounded = row.budget < float("inf")
-    verdict = ("ok" if row.ours <= row.budget else "OVER") if bounded else ""
-    low = "-" if row.floor is None else f"{row.floor:.3g} {row.unit}"
-    budget = f"{row.budget:.3g} {row.unit}" if bounded else "-"
-    theirs = [f"{row.peer(jobs):.3g} s" if row.peer and jobs else "-" for jobs in times.values()]
-    return (row.what, f"{row.ours:.3g} {row.unit}", budget, verdict, low, *theirs, row.note)
-
-
 def main() -> None:
     """Measure what was asked for, or everything."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--times", type=int, default=5)
-    options.add_argument("--no-peers", action="store_true", help="leave NVIDIA FLARE and Flower out")
+    options.add_argument("--no-peers", action="store_true", help="leave the peers out")
     options.add_argument("only", nargs="*", help="names of measures (default: all)")
     chosen = options.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="convoy-bench-"))
@@ -280,6 +248,7 @@ def main() -> None:
         "idle_site": bench.idle_site,
         "resume": bench.resume,
         "provision": bench.provision,
+        "simulator": lambda: simulator.measure(folder, chosen.times, peers=not chosen.no_peers),
     }
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
     rows: list[Row] = []
@@ -293,7 +262,7 @@ def main() -> None:
         times = {} if chosen.no_peers or not any(row.peer for row in rows) else measure_peers(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    show(rows, times)
+    show(rows, times, "what, on 2 cores, loopback, mTLS")
 
 
 if __name__ == "__main__":
