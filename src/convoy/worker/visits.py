@@ -20,6 +20,7 @@ from convoy.wire.frames import Blocking
 from convoy.worker.visitor import Failed, Visitor, Work
 
 PLACES = "sites"  # in the folder that the worker writes into: a folder for each site
+PIECE = 1 << 20  # bytes of what was printed that are in memory at once
 LOGS = "logs"  # in the folder that the worker writes into: a file for each site
 
 
@@ -44,11 +45,22 @@ def given_at(out: Path, site: str, question: str) -> Path:
     return out / f"{site}.{question}"
 
 
+def _caught(out: Path) -> int:
+    """Let standard output and errors go into a file that has no name any more; return its descriptor."""
+    path = out / f"printed-{os.getpid()}"
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    path.unlink()
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    return file
+
+
 class _Worker:
     """Does visits, and gives what they made to the simulator."""
 
     def __init__(self, work: Work, blobs: BlobFolder, out: Path) -> None:
         self._job, self._blobs, self._out = work.job, blobs, out
+        self._printed = _caught(out)
         self._visitor = Visitor(work, self._load, out / PLACES)
         self._model: Model = Model({})  # the last question's: it is that of most
 
@@ -81,13 +93,15 @@ class _Worker:
 
     @contextmanager
     def _logged(self, site: str) -> Iterator[None]:
-        file = os.open(self._out / LOGS / f"{site}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        os.dup2(file, 1)
-        os.dup2(file, 2)
-        os.close(file)
         yield
         sys.stdout.flush()
         sys.stderr.flush()
+        if size := os.fstat(self._printed).st_size:
+            with (self._out / LOGS / f"{site}.log").open("ab") as log:
+                place = 0
+                while place < size and (part := os.pread(self._printed, PIECE, place)):
+                    place += log.write(part)
+            os.ftruncate(self._printed, 0)  # opened for appending, so that the next text begins at 0
 
     def close(self) -> None:
         """Let every site's loop of tasks come to its end."""
