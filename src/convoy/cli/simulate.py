@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from convoy.sim.grid import Point
     from convoy.sim.simulated import Simulated
 
-SITES = "The number of sites (default: what simulate.yaml says, or one for each file of data)"
+SITES = "The number of sites, or their names (default: what simulate.yaml says, or one for each file of data)"
 DATA = "Data of the sites: a file that all of them have, or a folder with one entry for each site"
 RESULTS = "A new folder for results (default: NAME-simulated)"
 SHOWN = 3  # sites that were left out of a round
@@ -31,7 +31,7 @@ SEEDS = "Simulate so many seeds, beginning with the job's own"
 
 @click.command("simulate")
 @click.argument("folder", metavar="JOB", type=click.Path(path_type=Path))
-@click.option("--sites", type=click.IntRange(1, 100_000), help=SITES)
+@click.option("--sites", metavar="COUNT | NAME,…", help=SITES)
 @click.option("--data", multiple=True, metavar="NAME=PATH", help=DATA)
 @click.option("--set", "settings", multiple=True, metavar="PLACE=VALUE,…", help=SET)
 @click.option("--seeds", type=click.IntRange(1, 10_000), help=SEEDS)
@@ -41,7 +41,7 @@ SEEDS = "Simulate so many seeds, beginning with the job's own"
 def app(
     *,
     folder: Path,
-    sites: int | None,
+    sites: str | None,
     data: tuple[str, ...],
     settings: tuple[str, ...],
     seeds: int | None,
@@ -62,7 +62,7 @@ def app(
     from convoy.sim.run import run
 
     screen = Screen(json=json)
-    plan = read_plan(folder, sites=sites, data=dict(map(_named, data)))
+    plan = read_plan(folder, sites=_sites(sites), data=dict(map(_named, data)))
     grid = points(plan, settings, seeds or 1)
     if seeds is not None or len(grid) > 1:
         _sweep(screen, grid, results or Path(f"{plan.job.name}-sweep"), workers)
@@ -93,6 +93,16 @@ def _sweep(screen: Screen, grid: Sequence[Point], where: Path, workers: int | No
     if bad := [one for one in ran if one.state != "completed"]:
         fix = f"see {bad[0].folder / 'logs'}; a simulation whose folder is removed is run again"
         raise JobFailed(f"{len(bad)} of {len(ran)} simulations did not complete", why=bad[0].cause, fix=fix)
+
+
+def _sites(said: str | None) -> int | list[str] | None:
+    if said is None or not said.isdecimal():
+        return None if said is None else said.split(",")
+    from convoy.sim.plan import MOST
+
+    if not 1 <= int(said) <= MOST:
+        raise BadInput(f"--sites {said} is not a number from 1 to {MOST:,}")
+    return int(said)
 
 
 def _named(one: str) -> tuple[str, Path]:

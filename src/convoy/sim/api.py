@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from shutil import rmtree
@@ -29,7 +29,7 @@ Progress = Callable[[Mapping[str, Any]], None]
 def simulate(
     job: str | Path,
     *,
-    sites: int | None = None,
+    sites: int | Sequence[str] | None = None,
     data: Mapping[str, str | Path | Parts] | None = None,
     workers: int | None = None,
     results: str | Path | None = None,
@@ -37,12 +37,12 @@ def simulate(
 ) -> Simulated:
     """Run the folder of a job at many sites on this machine, without a federation; return what it left.
 
-    `sites`, `data` (for each name a path or `Parts`): before what the job's simulate.yaml says. `workers`: processes
-    that do the tasks of the sites; 0: this process does, without isolation; None: one for each core. `results`: a new
-    folder; None: a temporary one, which is removed with the returned value. `progress`: whether rounds are shown, or a
-    function that hears of each: its number, `rounds`, `metrics`, `took_part` and `left_out`. An interrupt ends every
-    process, writes what was committed, and is raised again. Raises `BadInput`, and `JobFailed` for a job that did not
-    complete.
+    `sites` (how many, or their names) and `data` (for each name a path or `Parts`) come before what the job's
+    simulate.yaml says. `workers`: processes that do the tasks of the sites; 0: this process does, without isolation;
+    None: one for each core. `results`: a new folder; None: a temporary one, which is removed with the returned value.
+    `progress`: whether rounds are shown, or a function that hears of each: its number, `rounds`, `metrics`, `took_part`
+    and `left_out`. An interrupt ends every process, writes what was committed, and is raised again. Raises `BadInput`,
+    and `JobFailed` for a job that did not complete.
     """
     given = {name: Path(one) if isinstance(one, str) else one for name, one in (data or {}).items()}
     plan = read_plan(Path(job), sites=sites, data=given)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from blake3 import blake3
 
@@ -14,7 +14,7 @@ from convoy.flows.check import check_job
 from convoy.partition import Parts
 from convoy.sim import parts as dividing
 from convoy.sim.parts import Divided, Entry
-from convoy.spec import yamls
+from convoy.spec import names, yamls
 from convoy.spec.devices import Devices
 from convoy.spec.job import Job, read_bundle
 from convoy.trust import folders
@@ -61,8 +61,13 @@ class Plan:
         return dict(self.roots) | divided
 
 
-def read_plan(folder: Path, *, sites: int | None = None, data: Mapping[str, Path | Parts] | None = None) -> Plan:
-    """Read a job's folder; what is given comes before its simulate.yaml. Raises `BadInput`."""
+def read_plan(
+    folder: Path, *, sites: int | Sequence[str] | None = None, data: Mapping[str, Path | Parts] | None = None
+) -> Plan:
+    """Read a job's folder; what is given comes before its simulate.yaml. Raises `BadInput`.
+
+    `sites`: how many there are, or their names.
+    """
     files = folders.gather_job(folder)
     job, document = read_bundle(files)
     check_job(job, document, files, None)
@@ -72,13 +77,14 @@ def read_plan(folder: Path, *, sites: int | None = None, data: Mapping[str, Path
     parts = {name: _parts(name, path) for name, path in paths.items()}
     divided = {name: dividing.of_arrays(one) for name, one in given.items() if isinstance(one, Parts)}
     entries = {name: one for name, one in given.items() if isinstance(one, Entry)}
-    wanted = _count(job, sites if sites is not None else count, parts, divided)
+    named = _named(job, count if sites is None else sites)
+    wanted = _count(named, parts, divided)
     for name, entry in sorted(entries.items(), key=lambda it: not it[1].tells):  # those that tell the number are first
         if wanted is None and not entry.tells:
             break
         divided[name] = entry.divide(wanted)
         wanted = wanted or len(divided[name].partition)
-    listed = _sites(job, wanted, parts, divided)
+    listed = _sites(named, wanted, parts, divided)
     each = {
         site: {name: str(found[place] if isinstance(found, list) else found) for name, found in parts.items()}
         for place, site in enumerate(listed)
@@ -91,8 +97,8 @@ Given = Path | Parts | Entry  # what there is to say of one name of data
 
 def _stated(
     folder: Path, files: Mapping[str, bytes], job: Job, instead: Mapping[str, Any]
-) -> tuple[int | None, dict[str, Given], Devices | None]:
-    """Return what simulate.yaml says: how many sites, each name of data that nothing is given instead, the devices."""
+) -> tuple[int | list[str] | None, dict[str, Given], Devices | None]:
+    """Return what simulate.yaml says: the sites, each name of data that nothing is given instead, the devices."""
     if FILE not in files:
         return None, {}, None
     document = yamls.load(files[FILE].decode(errors="replace"), name=FILE)
@@ -101,9 +107,11 @@ def _stated(
         if key not in KEYS:
             raise yamls.unknown_key(key, KEYS, where=document.where((key,)))
     count, data = stated.get("sites"), stated.get("data", {})
-    if count is not None and (type(count) is not int or not 1 <= count <= MOST):
+    counts = isinstance(count, int) and not isinstance(count, bool) and 1 <= count <= MOST
+    if count is not None and not counts and not _are_names(count):
         where = document.where(("sites",))
-        raise BadInput(f'"sites" is {yamls.seen(count)}', fix=f"give a number from 1 to {MOST:,}", where=where)
+        fix = f"give a number from 1 to {MOST:,}, or a list of different names"
+        raise BadInput(f'"sites" is {yamls.seen(count)}', fix=fix, where=where)
     if not isinstance(data, dict) or not all(isinstance(one, str | dict) for one in data.values()):
         where = document.where(("data",))
         fix = "give for each name a path, or `{file: …, split: …}`"
@@ -129,14 +137,38 @@ def _parts(name: str, path: Path) -> Path | list[Path]:
     return found
 
 
-def _count(job: Job, count: int | None, parts: Mapping[str, Any], divided: Mapping[str, Divided]) -> int | None:
-    """Return how many sites there are: as is said, as the job names, or as the data has; None where nothing tells."""
+def _are_names(found: object) -> TypeGuard[Sequence[str]]:
+    """Whether these are different names that sites may have."""
+    if isinstance(found, str) or not isinstance(found, Sequence):
+        return False
+    try:
+        return 0 < len(found) == len({names.word(one) for one in found}) <= MOST
+    except (TypeError, ValueError):
+        return False
+
+
+def _named(job: Job, said: int | Sequence[str] | None) -> int | tuple[str, ...] | None:
+    """Return the names of the sites, in order, or how many there are as far as that is known. Raises `BadInput`."""
+    if said is None or isinstance(said, int):
+        return tuple(sorted(job.sites)) if job.sites and said in (None, len(job.sites)) else said
+    if not _are_names(said):
+        fix = f"give different names of {names.WORD}"
+        raise BadInput(f"these are no names of sites: {', '.join(map(str, said))}"[:200], fix=fix)
+    if strangers := sorted({*(job.sites or ())} - {*said}):
+        raise BadInput(f"the job is for {', '.join(strangers)}, too", fix="name these sites, or remove `sites` there")
+    return tuple(sorted(job.sites or said))
+
+
+def _count(named: int | tuple[str, ...] | None, parts: Mapping[str, Any], divided: Mapping[str, Divided]) -> int | None:
+    """Return how many sites there are: as is said, or as the data has; None where nothing tells."""
     lengths = [len(found) for found in parts.values() if isinstance(found, list)]
     lengths += [len(found.partition) for found in divided.values()]
-    return count or (len(job.sites) if job.sites else None) or max(lengths, default=None)
+    return len(named) if isinstance(named, tuple) else named or max(lengths, default=None)
 
 
-def _sites(job: Job, wanted: int | None, parts: Mapping[str, Any], divided: Mapping[str, Divided]) -> tuple[str, ...]:
+def _sites(
+    named: int | tuple[str, ...] | None, wanted: int | None, parts: Mapping[str, Any], divided: Mapping[str, Divided]
+) -> tuple[str, ...]:
     """Return the names of the sites. Raises `BadInput` where their number is not known, or is not that of the data."""
     if wanted is None:
         raise BadInput(
@@ -149,7 +181,7 @@ def _sites(job: Job, wanted: int | None, parts: Mapping[str, Any], divided: Mapp
     for name, one in divided.items():
         if len(one.partition) != wanted:
             raise BadInput(f"there are {wanted} sites, and the data {name!r} is divided among {len(one.partition)}")
-    if job.sites is not None and len(job.sites) == wanted:
-        return tuple(sorted(job.sites))
+    if isinstance(named, tuple):
+        return named
     width = len(str(wanted))
     return tuple(f"site-{number:0{width}}" for number in range(1, wanted + 1))
