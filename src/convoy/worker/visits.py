@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,9 +49,9 @@ def given_at(out: Path, site: str, question: str) -> Path:
 
 def _caught(out: Path) -> int:
     """Let standard output and errors go into a file that has no name any more; return its descriptor."""
-    path = out / f"printed-{os.getpid()}"
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    path.unlink()
+    file, path = tempfile.mkstemp(prefix="printed-", dir=out)  # many workers have this folder, and the same number
+    Path(path).unlink()
+    fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
     return file
