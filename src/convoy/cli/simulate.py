@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from convoy.cli.output import Screen
     from convoy.control.records import Round
     from convoy.control.view import ReadOnlyJob
+    from convoy.sim.crew import Crew
     from convoy.sim.grid import Point
     from convoy.sim.simulated import Simulated
 
@@ -22,7 +23,12 @@ SITES = "The number of sites, or their names (default: what simulate.yaml says, 
 DATA = "Data of the sites: a file that all of them have, or a folder with one entry for each site"
 RESULTS = "A new folder for results (default: NAME-simulated)"
 SHOWN = 3  # sites that were left out of a round
-WORKERS = "Processes that do the sites' tasks (default: one for each core; 0: this process)"
+WORKERS = "Processes that do the sites' tasks (default: one for each core or GPU share; 0: this process)"
+ENGINE = (
+    "Who does the sites' tasks: isolated processes of this machine, or actors of a Ray cluster, which are not isolated "
+    "from their machines; the cluster is that of RAY_ADDRESS or of this machine, or is started here and stopped again"
+)
+GPUS = "The share of a GPU that each site's task has, such as 0.25: four tasks at the same time share one GPU"
 
 
 SET = "A setting of job.yaml; with several values each of them is simulated"
@@ -36,6 +42,8 @@ SEEDS = "Simulate so many seeds, beginning with the job's own"
 @click.option("--set", "settings", multiple=True, metavar="PLACE=VALUE,…", help=SET)
 @click.option("--seeds", type=click.IntRange(1, 10_000), help=SEEDS)
 @click.option("--workers", type=click.IntRange(0, 1024), help=WORKERS)
+@click.option("--engine", type=click.Choice(["processes", "ray"]), default="processes", show_default=True, help=ENGINE)
+@click.option("--gpus-per-site", type=float, metavar="FRACTION", help=GPUS)
 @click.option("-o", "results", type=click.Path(path_type=Path), help=RESULTS)
 @as_json
 def app(
@@ -46,6 +54,8 @@ def app(
     settings: tuple[str, ...],
     seeds: int | None,
     workers: int | None,
+    engine: str,
+    gpus_per_site: float | None,
     results: Path | None,
     json: bool,
 ) -> None:
@@ -57,6 +67,7 @@ def app(
     own, and a table, a file of curves and `sweep.jsonl` compare them. A sweep that is started again goes on.
     """
     from convoy.cli.output import Screen
+    from convoy.sim.crew import gathered
     from convoy.sim.grid import points
     from convoy.sim.plan import read_plan
     from convoy.sim.run import run
@@ -64,14 +75,16 @@ def app(
     screen = Screen(json=json)
     plan = read_plan(folder, sites=_sites(sites), data=dict(map(_named, data)))
     grid = points(plan, settings, seeds or 1)
-    if seeds is not None or len(grid) > 1:
-        _sweep(screen, grid, results or Path(f"{plan.job.name}-sweep"), workers)
-        return
-    where = results or Path(f"{plan.job.name}-simulated")
-    _say(screen, run(grid[0].plan, where, workers=workers, told=_teller(screen)))
+    with gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=screen.line) as crew:
+        if seeds is not None or len(grid) > 1:
+            _sweep(screen, grid, results or Path(f"{plan.job.name}-sweep"), crew)
+            return
+        where = results or Path(f"{plan.job.name}-simulated")
+        done = run(grid[0].plan, where, workers=crew, told=_teller(screen))
+    _say(screen, done)
 
 
-def _sweep(screen: Screen, grid: Sequence[Point], where: Path, workers: int | None) -> None:
+def _sweep(screen: Screen, grid: Sequence[Point], where: Path, workers: Crew) -> None:
     """Run a sweep and compare its simulations. Raises `JobFailed` if one of them did not complete."""
     from convoy.sim.sweep import CURVES, draw, sweep, table
 

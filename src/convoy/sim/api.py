@@ -19,6 +19,7 @@ from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import JobFailed
 from convoy.partition import Parts
+from convoy.sim.crew import gathered
 from convoy.sim.plan import read_plan
 from convoy.sim.run import Told, run
 from convoy.sim.simulated import Simulated
@@ -32,23 +33,27 @@ def simulate(
     sites: int | Sequence[str] | None = None,
     data: Mapping[str, str | Path | Parts] | None = None,
     workers: int | None = None,
+    engine: str = "processes",
+    gpus_per_site: float | None = None,
     results: str | Path | None = None,
     progress: bool | Progress = True,
 ) -> Simulated:
     """Run the folder of a job at many sites on this machine, without a federation; return what it left.
 
     `sites` (how many, or their names) and `data` (for each name a path or `Parts`) come before what the job's
-    simulate.yaml says. `workers`: processes that do the tasks of the sites; 0: this process does, without isolation;
-    None: one for each core. `results`: a new folder; None: a temporary one, which is removed with the returned value.
-    `progress`: whether rounds are shown, or a function that hears of each: its number, `rounds`, `metrics`, `took_part`
-    and `left_out`. An interrupt ends every process, writes what was committed, and is raised again. Raises `BadInput`,
-    and `JobFailed` for a job that did not complete.
+    simulate.yaml says. `workers`: how many do the tasks of the sites; 0: this process does, without isolation; None: one
+    for each core. `engine`: "processes" of this machine, or "ray". `gpus_per_site`: the share of a GPU of each worker.
+    `results`: a new folder; None: a temporary one, which is removed with the returned value. `progress`: whether rounds
+    are shown, or a function that hears of each: its number, `rounds`, `metrics`, `took_part` and `left_out`. An
+    interrupt ends every process, writes what was committed, and is raised again. Raises `BadInput`, and `JobFailed` for
+    a job that did not complete.
     """
     given = {name: Path(one) if isinstance(one, str) else one for name, one in (data or {}).items()}
     plan = read_plan(Path(job), sites=sites, data=given)
     place = Path(results) if results is not None else Path(tempfile.mkdtemp(prefix="convoy-simulated-"))
     try:
-        done = run(plan, place, workers=workers, told=_teller(progress, plan.job.name))
+        with gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=_say if progress else _nothing) as crew:
+            done = run(plan, place, workers=crew, told=_teller(progress, plan.job.name))
     except BaseException:
         if results is None:
             rmtree(place, ignore_errors=True)
@@ -61,6 +66,14 @@ def simulate(
         where = done.folder / "logs" if results is not None else "the folder that `results` names"
         raise JobFailed(f"job {done.job.name} {done.job.state}", why=done.job.cause, fix=f"see more in {where}")
     return done
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201 - that is what was asked for
+
+
+def _nothing(_: str) -> None:
+    """Say nothing."""
 
 
 def _teller(progress: bool | Progress, name: str) -> Told:
@@ -82,7 +95,7 @@ def _shown(name: str) -> Progress:
     """Return what shows rounds: a bar in a notebook, a line each elsewhere."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None or not hasattr(shell, "kernel"):
-        return lambda made: print(line(name, made), flush=True)  # noqa: T201 - that is what was asked for
+        return lambda made: _say(line(name, made))
     display = sys.modules["IPython"].display.display
     handle = display({"text/plain": name}, raw=True, display_id=True)
 

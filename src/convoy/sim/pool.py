@@ -6,7 +6,7 @@ import asyncio
 import json
 import shutil
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,6 +37,7 @@ Coming = asyncio.Future[Visited | pb.WorkerUp]
 class _Process:
     """A worker process and what it is to do, in its order."""
 
+    env: Mapping[str, str] = field(default_factory=dict)
     waiting: deque[tuple[pb.WorkerDown, Coming]] = field(default_factory=deque)
     worker: Worker | None = None
     since: float = 0.0  # when what it does now was begun, on the event loop's clock
@@ -57,12 +58,16 @@ class Pool:
         patience_s: float,
         reads: Mapping[str, str],
         blobs: BlobFolder,
+        envs: Sequence[Mapping[str, str]] = (),
     ) -> None:
-        """`logs`: where the sites' logs are in the end; `reads`: the paths of all sites' data, by any names."""
+        """`logs`: where the sites' logs are in the end; `reads`: the paths of all sites' data, by any names.
+
+        `envs`: an environment for each worker, where theirs differ.
+        """
         self._work, self._data, self._launcher = work, data, launcher
         self._blobs, self._out, self._logs = blobs, blobs.folder.parent / "out", logs
         self._patience_s, self._reads = patience_s, reads
-        self._processes = [_Process() for _ in range(count)]
+        self._processes = [_Process(dict(env)) for env in (envs or [{}] * count)[:count]]
         self._place: dict[str, _Process] = {}
         self._models: deque[str] = deque()
         self._last: tuple[Question | None, pb.Question] = None, pb.Question()
@@ -142,7 +147,7 @@ class Pool:
         """Have a process do what waits, and another one when it has died: the visit that it died at has failed."""
         while process.waiting:
             printed: list[bytes] = []
-            worker = process.worker = await self._launcher.launch(self._order(), printed.append, lambda _: None)
+            worker = process.worker = await self._launcher.launch(self._order(process), printed.append, lambda _: None)
             ending = asyncio.ensure_future(worker.ended())
             for down, _ in process.waiting:
                 worker.send(down)
@@ -180,7 +185,7 @@ class Pool:
         if not coming.done():
             coming.set_result(said)
 
-    def _order(self) -> Order:
+    def _order(self, process: _Process) -> Order:
         work = self._work
         begin = pb.BeginTrainer(
             job=work.job,
@@ -193,7 +198,7 @@ class Pool:
             data_json=json.dumps(dict(self._reads)),
             seed=work.seed,
         )
-        return Order("convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, {})
+        return Order("convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, process.env)
 
     async def stop(self) -> None:
         """End every process now."""

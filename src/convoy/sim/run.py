@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 import time
@@ -20,6 +19,7 @@ from convoy.flows import catalog
 from convoy.flows.fleet import NotEnough
 from convoy.node.isolation import Walls, probe
 from convoy.node.launcher import ProcessLauncher
+from convoy.sim.crew import Crew, Workers, crew_of
 from convoy.sim.devices import devices
 from convoy.sim.federation import JOB, Federation, Setting
 from convoy.sim.inside import Inside
@@ -46,20 +46,22 @@ def run(
     plan: Plan,
     results: Path,
     *,
-    workers: int | None = None,
+    workers: Workers = None,
     told: Told = lambda _, __: None,
 ) -> Simulated:
     """Run a job to its end and write its results into a folder, which must be new or empty.
 
-    `workers`: processes that do the sites' tasks; 0: this process does; None: one for each core. `told` hears of each
-    round. Interrupted, it ends every process and writes what was committed. Raises `BadInput`.
+    `workers`: processes that do the sites' tasks; 0: this process does; None: one for each core; or another crew.
+    `told` hears of each round. Interrupted, it ends every worker and writes what was committed. Raises `BadInput`.
     """
     if results.exists() and (not results.is_dir() or any(results.iterdir())):
         raise BadInput(f"{results} is not an empty folder", fix="name a new folder, or remove this one")
+    crew = crew_of(workers)
+    crew.count(len(plan.sites))  # before anything is made: it raises where so many do not fit
     with tempfile.TemporaryDirectory(prefix="convoy-simulate-") as place:
         before = tasks.Here.session
         plan = plan.placed(Path(place) / "data", results)
-        made = _Simulation(plan, Path(place), results, _count(workers, plan), told)
+        made = _Simulation(plan, Path(place), results, crew, told)
         try:
             _to_the_end(made.run)
         except KeyboardInterrupt:  # what it left says so
@@ -101,16 +103,10 @@ def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
             raise
 
 
-def _count(workers: int | None, plan: Plan) -> int:
-    if workers is not None:
-        return min(workers, len(plan.sites))
-    return min(len(os.sched_getaffinity(0)), len(plan.sites))
-
-
 class _Simulation:
     """One run: the job's code in a folder of its own, the logs in the results."""
 
-    def __init__(self, plan: Plan, place: Path, results: Path, workers: int, told: Told) -> None:
+    def __init__(self, plan: Plan, place: Path, results: Path, crew: Crew, told: Told) -> None:
         self.plan, self.place, self.results, self._told = plan, place / "job", results, told
         self.logs, self.blobs = results.absolute() / "logs", BlobFolder(self.place / "blobs")
         self.logs.mkdir(parents=True)
@@ -121,7 +117,7 @@ class _Simulation:
             (code_folder / name).write_bytes(data)
         self.work = Work(JOB, job.name, code_folder, job.trainer, job.config, job.seed)
         self._log = (self.logs / "server.log").open("a", buffering=1)
-        self._engine = self._inside() if workers == 0 else self._pool(workers)
+        self._engine = self._pool(crew, count) if (count := crew.count(len(plan.sites))) else self._inside()
         setting = Setting(
             name=job.name,
             config=job.config,
@@ -139,18 +135,21 @@ class _Simulation:
     def _inside(self) -> Engine:
         return Inside(self.work, self.plan.data.__getitem__, self.logs, self.place / "out" / PLACES)
 
-    def _pool(self, workers: int) -> Engine:
-        walls = Walls.build(probe(self.place), Grants(), [self.place.parent])
+    def _pool(self, crew: Crew, count: int) -> Engine:
         return Pool(
             self.work,
             self.plan.data.__getitem__,
             self.logs,
-            ProcessLauncher(self.place, walls),
-            count=workers,
+            crew.launcher or ProcessLauncher(self.place, self._walls()),
+            count=count,
             patience_s=self.plan.job.patience_s,
             reads=self.plan.roots,
             blobs=self.blobs,
+            envs=crew.envs,
         )
+
+    def _walls(self) -> Walls:
+        return Walls.build(probe(self.place), Grants(), [self.place.parent])
 
     async def run(self) -> None:
         """Run the workflow to its end; then every trainer comes to its own, or is stopped where it was interrupted."""

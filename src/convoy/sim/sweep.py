@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from convoy.errors import BadInput
+from convoy.sim.crew import Workers
 from convoy.sim.grid import Point
 from convoy.sim.run import Told, run
 from convoy.spec.plain import one_line
@@ -47,7 +48,7 @@ def sweep(
     points: Sequence[Point],
     folder: Path,
     *,
-    workers: int | None = None,
+    workers: Workers = None,
     told: Told = lambda _, __: None,
     begins: Callable[[Point, int], None] = lambda _, __: None,
 ) -> list[Ran]:

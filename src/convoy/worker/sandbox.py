@@ -66,9 +66,7 @@ class Sandbox:
 
 def system(hidden: Sequence[str]) -> tuple[str, ...]:
     """Return what every worker reads of this machine: interpreter, libraries, our own package; never what is hidden."""
-    import convoy
-
-    python = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(convoy.__file__).parent)}
+    python = {sys.prefix, sys.base_prefix, sys.exec_prefix, str(Path(__file__).parents[1])}
     python |= {
         entry for entry in sys.path[1:] if entry and exists(entry)
     }  # the first is the folder where the process was started

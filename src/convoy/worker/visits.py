@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,7 +36,8 @@ def main() -> None:
         begin = down.trainer
         config = json.loads(begin.config_json or "{}")
         work = Work(begin.job, begin.name, Path(begin.code), begin.trainer, config, begin.seed)
-        worker = _Worker(work, BlobFolder(Path(begin.blobs)), Path(begin.out))
+        blobs = BlobFolder(Path(begin.blobs))
+        worker = Visits(work, lambda digest: arrays.load(blobs, digest), Path(begin.out))
         while (down := link.receive(pb.WorkerDown)) is not None and down.WhichOneof("it") == "visit":
             link.send(worker.visit(down.visit))
         worker.close()
@@ -57,11 +58,12 @@ def _caught(out: Path) -> int:
     return file
 
 
-class _Worker:
+class Visits:
     """Does visits, and gives what they made to the simulator."""
 
-    def __init__(self, work: Work, blobs: BlobFolder, out: Path) -> None:
-        self._job, self._blobs, self._out = work.job, blobs, out
+    def __init__(self, work: Work, load: Callable[[str], Model], out: Path) -> None:
+        """`load` gives the arrays of a digest; `out` gets large answers, and what each site writes and prints."""
+        self._job, self._blob, self._out = work.job, load, out
         self._printed = _caught(out)
         self._visitor = Visitor(work, self._load, out / PLACES)
         self._model: Model = Model({})  # the last question's: it is that of most
@@ -71,7 +73,7 @@ class _Worker:
             return Model({})
         if digest == self._model.digest:
             return self._model
-        return arrays.load(self._blobs, digest)
+        return self._blob(digest)
 
     def visit(self, visit: pb.Visit) -> pb.WorkerUp:
         """Do one visit; what is printed meanwhile, by whatever process, is the site's log."""

@@ -1,0 +1,70 @@
+"""Who does the sites' tasks in a simulation: this process, worker processes of this machine, or actors of a cluster."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from convoy.errors import BadInput
+from convoy.node.launcher import Launcher
+from convoy.sim import cluster, gpus
+from convoy.spec import hardware
+
+
+@dataclass(frozen=True, slots=True)
+class Crew:
+    """How many workers there may be (0: this process does the tasks), who starts them, and what each of them sees."""
+
+    asked: int | None = None
+    most: int | None = None  # None: no limit
+    place: str = ""  # why there is room for no more
+    launcher: Launcher | None = None  # None: they are processes of this machine
+    envs: Sequence[Mapping[str, str]] = ()  # one for each of the most
+
+    def count(self, sites: int) -> int:
+        """Return how many workers to start: as many as are asked for, or as fit and have a site. Raises `BadInput`."""
+        if self.most is not None:
+            return gpus.workers(self.asked, sites, self.most, self.place)
+        return min(len(os.sched_getaffinity(0)) if self.asked is None else self.asked, sites)
+
+
+Workers = int | Crew | None  # a number of processes, None: one for each core
+
+
+def crew_of(workers: Workers) -> Crew:
+    """Return the crew of a number of processes, and a crew as it is."""
+    return workers if isinstance(workers, Crew) else Crew(workers)
+
+
+@contextmanager
+def gathered(
+    workers: int | None, *, engine: str, gpus_per_site: float | None, say: Callable[[str], None]
+) -> Iterator[Crew]:
+    """Give the crew that a command names, for as many simulations as there are.
+
+    `engine`: "processes" of this machine, or "ray": actors of a Ray cluster, of which `say` hears in a line.
+    `gpus_per_site`: the share of a GPU that each worker has; there are then as many workers as fit. Raises `BadInput`,
+    and `Unreachable` where a cluster does not answer.
+    """
+    if workers == 0 and (engine == "ray" or gpus_per_site is not None):
+        raise BadInput("0 workers have no machines and no GPUs of their own", fix="give --workers 1, or leave it out")
+    if gpus_per_site is not None:
+        gpus.check(gpus_per_site)
+    if engine == "ray":
+        with cluster.connected(say) as known:
+            most = known.room(gpus_per_site)
+            launcher = cluster.ActorLauncher(known.ray, gpus_per_site)
+            try:
+                yield Crew(workers, most, known.words, launcher)
+            finally:
+                launcher.clear()
+    elif gpus_per_site is None:
+        yield Crew(workers)
+    else:
+        found = gpus.visible(hardware.gpus(), os.environ.get(gpus.VARIABLE))
+        gpus.demand(f"this machine has no /dev/nvidia*, or {gpus.VARIABLE} hides them", len(found), gpus_per_site)
+        slots = gpus.slots(found, gpus_per_site)
+        words = f"this machine: {len(found)} GPUs, and {gpus_per_site:g} for each site"
+        yield Crew(workers, len(slots), words, envs=[{gpus.VARIABLE: slot} for slot in slots])
