@@ -41,8 +41,8 @@ def simulate(
     """Run the folder of a job at many sites on this machine, without a federation; return what it left.
 
     `sites` (how many, or their names) and `data` (for each name a path or `Parts`) come before what the job's
-    simulate.yaml says. `workers`: how many do the tasks of the sites; 0: this process does, without isolation; None: one
-    for each core. `engine`: "processes" of this machine, or "ray". `gpus_per_site`: the share of a GPU of each worker.
+    simulate.yaml says. `workers`: how many do the sites' tasks; 0: this process does, without isolation; None: one for
+    each core. `engine`: "processes" of this machine, or "ray". `gpus_per_site`: the share of a GPU of each worker.
     `results`: a new folder; None: a temporary one, which is removed with the returned value. `progress`: whether rounds
     are shown, or a function that hears of each: its number, `rounds`, `metrics`, `took_part` and `left_out`. An
     interrupt ends every process, writes what was committed, and is raised again. Raises `BadInput`, and `JobFailed` for
