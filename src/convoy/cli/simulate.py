@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 SITES = "The number of sites, or their names (default: what simulate.yaml says, or one for each file of data)"
 DATA = "Data of the sites: a file that all of them have, or a folder with one entry for each site"
 RESULTS = "A new folder for results (default: NAME-simulated)"
-SHOWN = 3  # sites that were left out of a round
 WORKERS = "Processes that do the sites' tasks (default: one for each core or GPU share; 0: this process)"
 ENGINE = (
     "Who does the sites' tasks: isolated processes of this machine, or actors of a Ray cluster, which are not isolated "
@@ -147,13 +146,12 @@ def _say(screen: Screen, done: Simulated) -> None:
 
 def _teller(screen: Screen) -> Callable[[ReadOnlyJob, Round], None]:
     """Return what prints each round as it is committed."""
-    from convoy.cli.progress import round_line
-    from convoy.server.views import round_view
+    from convoy.sim.told import line, told_of
 
     def told(job: ReadOnlyJob, made: Round) -> None:
         if made.round:
-            seen = round_view(made, sites=SHOWN)
+            seen = told_of(job, made)
             screen.data(seen)
-            screen.line(round_line(seen, job.record.rounds))
+            screen.line(line(seen))
 
     return told

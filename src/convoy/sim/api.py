@@ -23,6 +23,7 @@ from convoy.sim.crew import gathered
 from convoy.sim.plan import read_plan
 from convoy.sim.run import Told, run
 from convoy.sim.simulated import Simulated
+from convoy.sim.told import line, told_of
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -44,7 +45,7 @@ def simulate(
     simulate.yaml says. `workers`: how many do the sites' tasks; 0: this process does, without isolation; None: one for
     each core. `engine`: "processes" of this machine, or "ray". `gpus_per_site`: the share of a GPU of each worker.
     `results`: a new folder; None: a temporary one, which is removed with the returned value. `progress`: whether rounds
-    are shown, or a function that hears of each: its number, `rounds`, `metrics`, `took_part` and `left_out`. An
+    are shown, or a function that hears of each: `round`, `rounds`, `metrics`, `best`, `took_part`, `left_out`. An
     interrupt ends every process, writes what was committed, and is raised again. Raises `BadInput`, and `JobFailed` for
     a job that did not complete.
     """
@@ -84,9 +85,7 @@ def _teller(progress: bool | Progress, name: str) -> Told:
 
     def told(job: ReadOnlyJob, made: Round) -> None:
         if made.round:
-            left_out, rounds = dict(made.left_out), job.record.rounds
-            parts = {"metrics": dict(made.metrics), "took_part": len(made.took_part), "left_out": left_out}
-            hears({"round": made.round, "rounds": rounds, **parts})
+            hears(told_of(job, made))
 
     return told
 
@@ -95,21 +94,13 @@ def _shown(name: str) -> Progress:
     """Return what shows rounds: a bar in a notebook, a line each elsewhere."""
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     if shell is None or not hasattr(shell, "kernel"):
-        return lambda made: _say(line(name, made))
+        return lambda made: _say(f"{name}  {line(made)}")
     display = sys.modules["IPython"].display.display
     handle = display({"text/plain": name}, raw=True, display_id=True)
 
     def show(made: Mapping[str, Any]) -> None:
-        text = line(name, made)
+        text = f"{name}  {line(made)}"
         bar = f'<progress max="{made["rounds"] or made["round"]}" value="{made["round"]}"></progress>'
         handle.update({"text/plain": text, "text/html": f"{bar} {escape(text)}"}, raw=True)
 
     return show
-
-
-def line(name: str, made: Mapping[str, Any]) -> str:
-    """Return a round in one line."""
-    numbers = [f"{key} {value:.4g}" for key, value in made["metrics"].items()]
-    out = [f"{len(made['left_out'])} left out"] if made["left_out"] else []
-    count = f"round {made['round']}/{made['rounds'] or '?'}"
-    return "  ".join([name, count, *numbers, f"{made['took_part']} took part", *out])

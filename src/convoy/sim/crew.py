@@ -6,11 +6,14 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from convoy.errors import BadInput
-from convoy.node.launcher import Launcher
-from convoy.sim import cluster, gpus
+from convoy.sim import gpus
 from convoy.spec import hardware
+
+if TYPE_CHECKING:
+    from convoy.node.launcher import Launcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ def gathered(
     if gpus_per_site is not None:
         gpus.check(gpus_per_site)
     if engine == "ray":
+        from convoy.sim import cluster  # what it needs is loaded for it alone
+
         with cluster.connected(say) as known:
             most = known.room(gpus_per_site)
             launcher = cluster.ActorLauncher(known.ray, gpus_per_site)

@@ -17,14 +17,11 @@ from convoy.control.view import ReadOnlyJob
 from convoy.errors import BadInput
 from convoy.flows import catalog
 from convoy.flows.fleet import NotEnough
-from convoy.node.isolation import Walls, probe
-from convoy.node.launcher import ProcessLauncher
 from convoy.sim.crew import Crew, Workers, crew_of
 from convoy.sim.devices import devices
 from convoy.sim.federation import JOB, Federation, Setting
 from convoy.sim.inside import Inside
 from convoy.sim.plan import Plan
-from convoy.sim.pool import Pool
 from convoy.sim.simulated import Simulated
 from convoy.sim.states import States
 from convoy.sim.summary import Summary
@@ -136,20 +133,22 @@ class _Simulation:
         return Inside(self.work, self.plan.data.__getitem__, self.logs, self.place / "out" / PLACES)
 
     def _pool(self, crew: Crew, count: int) -> Engine:
+        from convoy.node.isolation import Walls, probe  # which take a while to load
+        from convoy.node.launcher import ProcessLauncher
+        from convoy.sim.pool import Pool
+
+        walls = Walls.build(probe(self.place), Grants(), [self.place.parent])
         return Pool(
             self.work,
             self.plan.data.__getitem__,
             self.logs,
-            crew.launcher or ProcessLauncher(self.place, self._walls()),
+            crew.launcher or ProcessLauncher(self.place, walls),
             count=count,
             patience_s=self.plan.job.patience_s,
             reads=self.plan.roots,
             blobs=self.blobs,
             envs=crew.envs,
         )
-
-    def _walls(self) -> Walls:
-        return Walls.build(probe(self.place), Grants(), [self.place.parent])
 
     async def run(self) -> None:
         """Run the workflow to its end; then every trainer comes to its own, or is stopped where it was interrupted."""
