@@ -256,6 +256,32 @@ def test_ctrl_c_ends_everything_and_leaves_what_was_committed(tmp_path, workers)
     assert rounds[-1]["round"] >= 1
 
 
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("trainer", ["train.py:train", "loop.py"])
+def test_ctrl_c_ends_a_trainer_that_hangs(tmp_path, workers, trainer):
+    hangs = "    if task.round == 2:\n        threading.Event().wait()\n"
+    train = f"import threading\n\n\ndef train(task):\n{hangs}    return task.model\n"
+    loop = f"import threading\nimport convoy\n\nfor task in convoy.tasks():\n{hangs}    task.reply(task.model)\n"
+    train += "\n\ndef initial():\n    import numpy\n    return {'w': numpy.zeros(1)}\n"
+    known = {"trainer": trainer, "model": "train.py:initial", "with_": {"rounds": 3, "min_sites": 3}}
+    folder = put_job(tmp_path / "job", {"train.py": train, "loop.py": loop}, **known)
+    command = [Path(sys.executable).with_name("convoy"), "simulate", folder, "--sites", "3", "-o", "results"]
+    with subprocess.Popen(
+        [*command, "--workers", str(workers)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads; a shell's background processes ignore it
+    ) as running:
+        assert "round 1/3" in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate()
+    assert running.returncode == 1, said
+    assert "aborted by an interrupt" in said
+    assert [one["round"] for one in json.loads((tmp_path / "results" / "rounds.json").read_text())] == [0, 1]
+
+
 def test_a_workflow_that_fails_leaves_what_was_committed_and_says_why(tmp_path):
     rounds = "    async for turn in fleet.rounds(3):\n        await turn.commit({'w': 1 / (2 - turn.number)})\n"
     flow = f"async def run(fleet):\n{rounds}"
