@@ -1,4 +1,4 @@
-"""Each example, and what `convoy job new` writes, runs to its end on a real federation, and simulated: the same bits."""
+"""Each example, and what `convoy job new` writes, runs on a real federation, and simulated: the same bits."""
 
 import importlib.util
 import sys
