@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from convoy.errors import BadInput
+from convoy.flows import catalog
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
 from convoy.store.arrays import read_file
@@ -54,6 +55,7 @@ WORKFLOWS = {
     "scaffold": {"workflow": "scaffold", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:scaffold"},
     "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},
 }
+BY_ARRIVAL = {"fedbuff": {"workflow": "fedbuff", "with_": {"rounds": 6, "buffer": 2, "min_sites": 3}}}
 LOOP = """
 import numpy as np
 import convoy
@@ -92,6 +94,16 @@ def test_the_model_is_that_of_a_federation_for_each_number_of_workers(made, tmp_
         real = session.wait(session.submit(folder).id)
     assert real.job.state == "completed", real.job.cause
     assert set(found.values()) == {real.rounds[-1].model}
+
+
+def test_each_built_in_workflow_is_among_those_that_are_compared():
+    assert {spec.get("workflow", "fedavg") for spec in (WORKFLOWS | BY_ARRIVAL).values()} == set(catalog.BUILT_IN)
+
+
+@pytest.mark.parametrize("spec", BY_ARRIVAL.values(), ids=BY_ARRIVAL.keys())
+def test_where_answers_count_as_they_arrive_the_model_is_the_same_for_each_number_of_workers(tmp_path, spec):
+    plan = read_plan(job(tmp_path / "job", **spec), sites=5)  # at sites of a federation they would arrive otherwise
+    assert len({digest(simulate(plan, tmp_path / f"of-{workers}", workers=workers)) for workers in (0, 1, 2)}) == 1
 
 
 def test_more_workers_than_two_and_more_sites_give_the_same_bits(tmp_path):
