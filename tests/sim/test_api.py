@@ -86,6 +86,48 @@ def test_what_cannot_be_is_raised_and_leaves_nothing(job, tmp_path):
     assert (tmp_path / "out" / "logs" / "site-1.log").exists()
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"sites": 0}, "sites is 0"),
+        ({"sites": True}, "sites is True"),
+        ({"sites": 2.5}, "sites is 2.5"),
+        ({"sites": 1_000_000}, "a number from 1 to 100,000"),
+        ({"sites": ["a", "a"]}, "stands there twice"),
+        ({"sites": ["server", "b"]}, "server cannot be a site's name"),
+        ({"sites": ["2.5"]}, "2.5 cannot be a site's name"),
+        ({"sites": []}, "an empty list cannot be"),
+        ({"sites": 2, "workers": -1}, "workers is -1"),
+        ({"sites": 2, "workers": "2"}, "workers is '2'"),
+        ({"sites": 2, "engine": "nope"}, "there is no engine 'nope'"),
+        ({"sites": 2, "data": {"x": None}}, "the data 'x' is a NoneType"),
+    ],
+)
+def test_an_argument_that_cannot_be_is_refused(job, given, said):
+    with pytest.raises(BadInput, match=said):
+        convoy.simulate(job, progress=False, **given)
+
+
+def test_a_second_simulation_in_another_thread_is_refused(job):
+    said = []
+
+    def again(_):
+        with pytest.raises(BadInput, match="another simulation runs") as caught:
+            convoy.simulate(job, sites=2, workers=0, progress=False)
+        said.append(str(caught.value))
+
+    convoy.simulate(job, sites=2, workers=0, progress=again)
+    assert len(said) == 3
+
+
+def test_a_workflow_that_exits_ends_its_job_alone(job):
+    (job / "flow.py").write_text("import sys\n\n\nasync def run(fleet):\n    sys.exit(5)\n")
+    text = (job / "job.yaml").read_text().replace("workflow: fedavg", "workflow: flow.py:run")
+    (job / "job.yaml").write_text("\n".join(line for line in text.splitlines() if not line.startswith("with")))
+    with pytest.raises(JobFailed, match=r"the workflow ended with sys.exit\(5\)"):
+        convoy.simulate(job, sites=2, workers=0, progress=False)
+
+
 def test_what_the_session_had_before_is_there_again(job):
     convoy.simulate(job, sites=2, workers=0, progress=False)
     with pytest.raises(BadInput, match="not run by a Convoy node"):

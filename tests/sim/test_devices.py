@@ -171,7 +171,9 @@ def test_an_asynchronous_workflow_hears_fast_sites_more_often(tmp_path):
     ("stated", "said"),
     [
         ("devices: {}", r"simulate.yaml:2.*profiles"),
-        ("devices: {profiles: {phone: {sped: 2}}}", "sped"),
+        ("devices: {profiles: {phone: {sped: 2}}}", 'did you mean "speed"'),
+        ("devices: {profiles: {}}", "at least one profile"),
+        ("devices: {work: -1, profiles: {phone: {}}}", '"work" is'),
         ("devices: {profiles: {phone: {drops: 1}}}", "drops"),
         ("devices: {profiles: {phone: {down: fast}}}", "a rate such as 20Mbit"),
         ("devices: {profiles: {phone: {available: [night]}}}", "hours of a day such as 22:00-06:00"),

@@ -336,6 +336,42 @@ def test_a_plan_that_cannot_be_is_refused_with_its_line(tmp_path, stated, given,
         read_plan(folder, **given)
 
 
+def test_entries_of_a_folder_go_to_the_sites_of_their_names_or_in_the_order_of_their_numbers(tmp_path):
+    (tmp_path / "parts").mkdir()
+    for number in range(1, 13):
+        (tmp_path / "parts" / f"site-{number}.csv").write_text("")
+    folder = job(tmp_path / "job")
+    for sites, wanted in (
+        (["site-2", "site-10"], {"site-2": "site-2.csv", "site-10": "site-10.csv"}),
+        (["a", "b"], {"a": "site-1.csv", "b": "site-2.csv"}),
+        (12, {"site-02": "site-2.csv", "site-10": "site-10.csv"}),
+    ):
+        plan = read_plan(folder, sites=sites, data={"x": tmp_path / "parts"})
+        assert {site: Path(plan.data[site]["x"]).name for site in wanted} == wanted
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_bytes_that_a_trainer_prints_are_in_its_log(tmp_path, workers):
+    body = "    sys.stdout.buffer.write(b'raw')\n    print('text')\n    return task.model\n"
+    train = f"import sys\n\n\ndef train(task):\n{body}"
+    files = {"train.py": train + "\n\ndef initial():\n    import numpy\n    return {'w': numpy.zeros(1)}\n"}
+    spec = {"trainer": "train.py:train", "model": "train.py:initial", "with_": {"rounds": 1}}
+    simulate(read_plan(put_job(tmp_path / "job", files, **spec), sites=1), tmp_path / "out", workers=workers)
+    assert sorted(c for c in (tmp_path / "out" / "logs" / "site-1.log").read_text()) == sorted("rawtext\n")
+
+
+def test_data_that_is_not_there_is_said_in_words_of_a_simulation(tmp_path):
+    files = {
+        "train.py": TRAIN.replace(
+            "    dice = draw(task)\n    arrays", "    task.data['rows']\n    dice = draw(task)\n    arrays"
+        )
+    }
+    folder = put_job(tmp_path / "job", files, trainer="train.py:train", model="train.py:initial", with_={"rounds": 1})
+    done = simulate(read_plan(folder, sites=2), tmp_path / "out", workers=0)
+    assert "--data rows=PATH" in (tmp_path / "out" / "logs" / "site-1.log").read_text()
+    assert done.job.state == "failed"
+
+
 def test_results_never_go_into_a_folder_that_holds_something(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "mine").write_text("mine")

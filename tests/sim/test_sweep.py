@@ -100,8 +100,12 @@ def test_a_folder_of_another_sweep_is_left_as_it_is(tmp_path):
     with pytest.raises(BadInput, match="a simulation of another job"):
         sweep(other, tmp_path / "sweep", workers=0)
     assert [one.name for one in (tmp_path / "sweep").glob("config*")] == ["config.lr=0.1,seed=1"]
+    sites = points(read_plan(tmp_path / "job", sites=["a", "b"]), ["config.lr=0.1,0.2"], 1)
+    with pytest.raises(BadInput, match="of other sites"):
+        sweep(sites, tmp_path / "sweep", workers=0)
     strange = tmp_path / "mine" / "config.lr=0.1,seed=1"
     strange.mkdir(parents=True)
+    (strange / "logs").mkdir()
     (strange / "thesis.txt").write_text("mine")
     with pytest.raises(BadInput, match="is not a simulation"):
         sweep(other, tmp_path / "mine", workers=0)
@@ -115,6 +119,9 @@ def test_a_folder_of_another_sweep_is_left_as_it_is(tmp_path):
         ("seed=1,2", "--seeds give seeds"),
         ("config.lr", "sets nothing"),
         ("config.lr=", "sets nothing"),
+        ("config.lr= ", "sets nothing"),
+        ("config.=1", "sets nothing"),
+        ("with.rounds=-1", "--set with.rounds=-1"),
         ("config.lr=0.1,0.1", "has a value twice"),
         ("config.lr=[0.1", "cannot be read"),
         ("with.round=3", "--set with.round=3"),
@@ -133,6 +140,33 @@ def test_names_of_folders_are_safe_and_different(tmp_path):
     names = [point.name for point in grid]
     assert len(set(names)) == len(names) == 12
     assert all(len(name) < 120 and "/" not in name and not name.startswith(".") for name in names)
+
+
+def test_data_that_has_changed_is_another_sweep(tmp_path):
+    (tmp_path / "rows.csv").write_text("x\n1\n2\n")
+    plan_of(tmp_path / "job", seed=1)
+    for given in ("{rows: ../rows.csv}", "{rows: {file: ../rows.csv, split: iid}}"):
+        (tmp_path / "job" / "simulate.yaml").write_text(f"data: {given}\n")
+        folder = tmp_path / f"sweep-{len(given)}"
+        before = points(read_plan(tmp_path / "job", sites=2), [], 1)
+        sweep(before, folder, workers=0)
+        sweep(before, folder, workers=0)  # nothing has changed
+        (tmp_path / "rows.csv").write_text("x\n3\n4\n")
+        with pytest.raises(BadInput, match="of other data"):
+            sweep(points(read_plan(tmp_path / "job", sites=2), [], 1), folder, workers=0)
+        (tmp_path / "rows.csv").write_text("x\n1\n2\n")
+
+
+def test_data_that_the_job_makes_follows_from_the_settings(tmp_path):
+    make = "\n\ndef rows():\n    return {'x': np.full(4, convoy.config['mu'])}\n"
+    seen = TRAIN.replace("    dice =", "    print(np.load(task.data['rows'])['x'])\n    dice =") + make
+    simulate = "data: {rows: {make: 'train.py:rows', split: iid}}\n"
+    files = {"train.py": seen, "simulate.yaml": simulate}
+    known = {"trainer": "train.py:train", "model": "train.py:initial", "config": {"mu": 1}, "with_": {"rounds": 1}}
+    plan = read_plan(put_job(tmp_path / "job", files, **known), sites=2)
+    for one in sweep(points(plan, ["config.mu=5,9"], 1), tmp_path / "sweep", workers=0):
+        said = (one.folder / "logs" / "site-1.log").read_text()
+        assert f"[{one.settings['config.mu']} {one.settings['config.mu']}]" in said
 
 
 def test_the_command_runs_a_sweep_goes_on_and_says_what_failed(tmp_path):

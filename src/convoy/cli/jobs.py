@@ -24,7 +24,9 @@ def new(name: str, json: bool) -> None:
     folder = template.write(name, Path.cwd())
     screen = Screen(json=json)
     screen.data({"folder": str(folder), "files": sorted(file.name for file in folder.iterdir())})
-    screen.line(f"{folder}/ runs without changes: convoy job submit {name} --watch")
+    screen.line(
+        f"{folder}/ runs without changes: convoy simulate {name} --sites 3, or convoy job submit {name} --watch"
+    )
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,7 @@ def app(
     from convoy.sim.plan import read_plan
     from convoy.sim.run import run
 
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # it writes what it has, and tidies up
     screen = Screen(json=json)
     plan = read_plan(folder, sites=_sites(sites), data=dict(map(_named, data)))
     grid = points(plan, settings, seeds or 1)
@@ -109,7 +111,7 @@ def _sweep(screen: Screen, grid: Sequence[Point], where: Path, workers: Crew) ->
 
 def _sites(said: str | None) -> int | list[str] | None:
     if said is None or not said.isdecimal():
-        return None if said is None else said.split(",")
+        return None if said is None else [one.strip() for one in said.split(",")]
     from convoy.sim.plan import MOST
 
     if not 1 <= int(said) <= MOST:
@@ -137,7 +139,7 @@ def _say(screen: Screen, done: Simulated) -> None:
     if record.state == "completed":
         took = f" in {output.span(last.virtual_s)} of virtual time" if last.virtual_s else ""
         traffic = f"{output.size(last.bytes_down)} went to them, {output.size(last.bytes_up)} came back"
-        screen.line(f"{record.name} completed at {len(done.sites)} sites{took}; {traffic}")
+        screen.line(f"{record.name} completed at {len(done.sites)} site{'s' * (len(done.sites) > 1)}{took}; {traffic}")
         return
     if record.traceback:
         screen.block(record.traceback)

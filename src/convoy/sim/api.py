@@ -17,7 +17,7 @@ from typing import Any
 
 from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
-from convoy.errors import JobFailed
+from convoy.errors import BadInput, JobFailed
 from convoy.partition import Parts
 from convoy.sim.crew import gathered
 from convoy.sim.plan import read_plan
@@ -50,6 +50,10 @@ def simulate(
     a job that did not complete.
     """
     given = {name: Path(one) if isinstance(one, str) else one for name, one in (data or {}).items()}
+    for name, one in given.items():
+        if not isinstance(one, Path | Parts):
+            fix = "give a path, or convoy.partition.Parts(arrays, partition)"
+            raise BadInput(f"the data {name!r} is a {type(one).__name__}", fix=fix)
     plan = read_plan(Path(job), sites=sites, data=given)
     place = Path(results) if results is not None else Path(tempfile.mkdtemp(prefix="convoy-simulated-"))
     try:
@@ -64,8 +68,8 @@ def simulate(
     if done.interrupted:
         raise KeyboardInterrupt
     if done.job.state != "completed":
-        where = done.folder / "logs" if results is not None else "the folder that `results` names"
-        raise JobFailed(f"job {done.job.name} {done.job.state}", why=done.job.cause, fix=f"see more in {where}")
+        fix = f"see {done.folder / 'logs'}" if results is not None else "give `results`, a new folder, to keep the logs"
+        raise JobFailed(f"job {done.job.name} {done.job.state}", why=done.job.cause, fix=fix)
     return done
 
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from convoy.errors import BadInput
 from convoy.sim import gpus
@@ -33,6 +33,7 @@ class Crew:
         return min(len(os.sched_getaffinity(0)) if self.asked is None else self.asked, sites)
 
 
+ENGINES: Final = ("processes", "ray")
 Workers = int | Crew | None  # a number of processes, None: one for each core
 
 
@@ -51,6 +52,10 @@ def gathered(
     `gpus_per_site`: the share of a GPU that each worker has; there are then as many workers as fit. Raises `BadInput`,
     and `Unreachable` where a cluster does not answer.
     """
+    if workers is not None and (type(workers) is not int or workers < 0):
+        raise BadInput(f"workers is {workers!r}", fix="give a number from 0 up, or nothing: one for each core")
+    if engine not in ENGINES:
+        raise BadInput(f"there is no engine {engine!r}", fix=f"use one of {', '.join(ENGINES)}")
     if workers == 0 and (engine == "ray" or gpus_per_site is not None):
         raise BadInput("0 workers have no machines and no GPUs of their own", fix="give --workers 1, or leave it out")
     if gpus_per_site is not None:

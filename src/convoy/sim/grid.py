@@ -13,10 +13,8 @@ import yaml
 from blake3 import blake3
 
 from convoy.errors import BadInput
-from convoy.flows.check import check_job
 from convoy.sim.plan import Plan
 from convoy.spec import yamls
-from convoy.spec.job import read_bundle
 
 MOST: Final = 10_000  # points
 FIRST: Final = ("with", "config", "patience", "resources", "workflow", "trainer", "model")  # keys of job.yaml
@@ -47,7 +45,7 @@ class Point:
         """Return what must be the same for a result that is there to be that of this point."""
         files = {name: blake3(data).hexdigest() for name, data in sorted(self.plan.files.items())}
         data = blake3(json.dumps([files, self.plan.given()], sort_keys=True).encode()).hexdigest()
-        return {"settings": dict(self.settings), "seed": self.seed, "sites": len(self.plan.sites), "files": data}
+        return {"settings": dict(self.settings), "seed": self.seed, "sites": list(self.plan.sites), "files": data}
 
 
 def points(plan: Plan, given: Sequence[str], seeds: int) -> list[Point]:
@@ -88,7 +86,9 @@ def _read(one: str) -> tuple[str, list[Any]]:
         values = yamls.load(f"values: [{text}]", name="--set").mapping()["values"]
     except BadInput as problem:
         raise BadInput(f"--set {one} cannot be read: {problem.what}", why=problem.why) from problem
-    if any(values.index(value) < number for number, value in enumerate(values)):
+    if not values or not all(place.split(".")):
+        raise BadInput(f"--set {one} sets nothing", fix="write --set config.lr=0.1,0.01")
+    if len({json.dumps(value) for value in values}) < len(values):
         raise BadInput(f"--set {one} has a value twice", fix="remove one of them")
     return place, values
 
@@ -109,11 +109,9 @@ def _changed(plan: Plan, settings: Mapping[str, Any]) -> Plan:
     files = {**plan.files, "job.yaml": yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode()}
     said = " ".join(f"--set {place}={value}" for place, value in settings.items())
     try:
-        job, read = read_bundle(files)
-        check_job(job, read, files, None)
+        return plan.changed(files)
     except BadInput as problem:
         raise BadInput(problem.what, why=problem.why, fix=problem.fix, where=said) from problem
-    return replace(plan, job=job, files=files)
 
 
 def _seed(own: str, number: int) -> str:

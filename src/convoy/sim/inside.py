@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import math
 import signal
@@ -11,6 +12,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 from convoy.model.arrays import Model
 from convoy.sim.calls import own
@@ -24,7 +27,9 @@ class Inside:
     def __init__(self, work: Work, data: Callable[[str], Mapping[str, str]], logs: Path, home: Path) -> None:
         """Take the job's code, what gives each site its data, the folder of the logs, and that of the sites' own."""
         self._data, self._log = data, _Log(logs)
+        self._text = io.TextIOWrapper(self._log, "utf-8", "backslashreplace", write_through=True)  # type: ignore[type-var]
         self._visit: Visit | None = None
+        self._works = self._interrupted = False
         self._visitor = Visitor(work, self._load, home)
 
     def _load(self, digest: str) -> Model:
@@ -39,7 +44,7 @@ class Inside:
 
     async def _done(self, visit: Visit) -> Visited:
         self._visit = visit
-        with self._logged(visit.site), _interruptible():
+        with self._logged(visit.site), self._working():
             said = self._visitor.visit(visit.site, self._data(visit.site), visit.question, visit.state.digest, math.inf)
         if isinstance(said, Failed):
             return Visited(error=said.error, traceback=said.traceback)
@@ -53,38 +58,67 @@ class Inside:
     @contextmanager
     def _logged(self, site: str) -> Iterator[None]:
         self._log.site = site
-        before, sys.stdout, sys.stderr = (sys.stdout, sys.stderr), self._log, self._log
+        before, sys.stdout, sys.stderr = (sys.stdout, sys.stderr), self._text, self._text
         try:
             yield
+            self._text.flush()
         finally:
             sys.stdout, sys.stderr = before
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        self._works = True
+        try:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._works = False
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let an interrupt end the trainer that works now, which may go on for ever; else cancel the caller's task.
+
+        In another thread than the main one, which alone hears of signals, it does nothing.
+        """
+        if threading.current_thread() is not threading.main_thread() or not callable(signal.getsignal(signal.SIGINT)):
+            yield
+            return
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None  # noqa: S101 - a coroutine runs
+
+        def heard(_number: int, _frame: FrameType | None) -> None:
+            self._interrupted = True
+            if self._works:
+                raise KeyboardInterrupt
+            loop.call_soon_threadsafe(task.cancel)
+
+        before = signal.signal(signal.SIGINT, heard)
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._interrupted:
+                raise KeyboardInterrupt from None
+            raise
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     async def stop(self) -> None:
         """Do nothing: what runs in this process ends with it."""
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let an interrupt end what runs now, and not what the event loop does next, which may be long to come."""
-    before = signal.getsignal(signal.SIGINT)
-    if not callable(before) or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-class _Log(io.TextIOBase):
-    """A text file for each site, which is there once something is written into it."""
+class _Log(io.RawIOBase):
+    """A file of bytes for each site, which is there once something is written into it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.site = ""  # the one that is written now
 
-    def write(self, text: str) -> int:
-        """Append text."""
-        with (self._folder / f"{self.site}.log").open("a") as file:
-            return file.write(text)
+    def writable(self) -> bool:
+        """Whether it can be written to: always."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Append bytes."""
+        with (self._folder / f"{self.site}.log").open("ab") as file:
+            return file.write(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from convoy.flows.check import check_job
 from convoy.partition import Parts
 from convoy.sim import parts as dividing
 from convoy.sim.parts import Divided, Entry
+from convoy.sim.sources import digest_of
 from convoy.spec import names, yamls
 from convoy.spec.devices import Devices
 from convoy.spec.job import Job, read_bundle
@@ -35,6 +37,7 @@ class Plan:
     roots: Mapping[str, str]  # the paths that were given, by name
     devices: Devices | None = None  # None: everything takes no time
     divided: Mapping[str, Divided] = field(default_factory=dict)  # data of which the sites' parts are not written yet
+    origin: Origin | None = None
 
     def placed(self, folder: Path, results: Path) -> Plan:
         """Write the sites' parts of data that is divided, into FOLDER/NAME/SITE; return the plan with their paths.
@@ -52,13 +55,29 @@ class Plan:
             (results / f"partition-{name}.csv").write_text(found.partition.table().csv(self.sites))
         return replace(self, data=data, roots=roots, divided={})
 
-    def given(self) -> dict[str, str]:
-        """Return what the sites have beside the files of the job, by name: equal texts for equal data."""
-        divided = {
-            name: blake3(b"".join(b"%d " % len(rows) + rows.tobytes() for rows in one.partition.rows)).hexdigest()
-            for name, one in self.divided.items()
-        }
-        return dict(self.roots) | divided
+    def given(self) -> dict[str, list[str]]:
+        """Return digests of what the sites have beside the files of the job, by the name of the data."""
+        found = {name: [digest_of(Path(path))] for name, path in self.roots.items()}
+        for name, one in self.divided.items():
+            rows = blake3(b"".join(b"%d " % len(rows) + rows.tobytes() for rows in one.partition.rows)).hexdigest()
+            found[name] = [one.source.digest(), rows]
+        return found
+
+    def changed(self, files: Mapping[str, bytes]) -> Plan:
+        """Return the plan of other files, with the same seed, sites and data; data that the job makes is made anew.
+
+        Raises `BadInput`.
+        """
+        return _planned(files, self.origin, self.job.seed) if self.origin else replace(self, files=files)
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a plan was read from beside the files."""
+
+    folder: Path
+    sites: int | Sequence[str] | None
+    data: Mapping[str, Path | Parts]
 
 
 def read_plan(
@@ -68,11 +87,16 @@ def read_plan(
 
     `sites`: how many there are, or their names.
     """
-    files = folders.gather_job(folder)
+    return _planned(folders.gather_job(folder), Origin(folder, _checked(sites), dict(data or {})))
+
+
+def _planned(files: Mapping[str, bytes], origin: Origin, seed: str = "") -> Plan:
     job, document = read_bundle(files)
     check_job(job, document, files, None)
-    count, given, devices = _stated(folder, files, job, data or {})
-    given |= {name: one.resolve() if isinstance(one, Path) else one for name, one in (data or {}).items()}
+    job = job.model_copy(update={"seed": seed or job.seed})
+    sites, data = origin.sites, origin.data
+    count, given, devices = _stated(origin.folder, files, job, data)
+    given |= {name: one.resolve() if isinstance(one, Path) else one for name, one in data.items()}
     paths = {name: one for name, one in given.items() if isinstance(one, Path)}
     parts = {name: _parts(name, path) for name, path in paths.items()}
     divided = {name: dividing.of_arrays(one) for name, one in given.items() if isinstance(one, Parts)}
@@ -86,10 +110,10 @@ def read_plan(
         wanted = wanted or len(divided[name].partition)
     listed = _sites(named, wanted, parts, divided)
     each = {
-        site: {name: str(found[place] if isinstance(found, list) else found) for name, found in parts.items()}
+        site: {name: str(_part(found, place, site, listed)) for name, found in parts.items()}
         for place, site in enumerate(listed)
     }
-    return Plan(job, files, listed, each, {name: str(path) for name, path in paths.items()}, devices, divided)
+    return Plan(job, files, listed, each, {name: str(path) for name, path in paths.items()}, devices, divided, origin)
 
 
 Given = Path | Parts | Entry  # what there is to say of one name of data
@@ -126,34 +150,62 @@ def _stated(
 
 
 def _parts(name: str, path: Path) -> Path | list[Path]:
-    """Return a file that every site has, or the entries of a folder: one for each site, in the order of their names."""
+    """Return a file that every site has, or the entries of a folder, in the order of their names: 2 is before 10."""
     if path.is_file():
         return path
     if not path.is_dir():
         raise BadInput(f"the data {name!r} is not there", why=f"no file and no folder: {path}")
-    found = sorted(one for one in path.iterdir() if not one.name.startswith("."))
+    found = sorted((one for one in path.iterdir() if not one.name.startswith(".")), key=_natural)
     if not found:
         raise BadInput(f"the data {name!r} is an empty folder", why=str(path), fix="put one file for each site into it")
     return found
 
 
+def _natural(path: Path) -> list[tuple[int, int, str]]:
+    """Return a name as a key by which numbers in it count as such."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path.name) if part]
+
+
+def _part(found: Path | list[Path], place: int, site: str, sites: Sequence[str]) -> Path:
+    """Return what a site has: the file of all, the entry of its name if every site has one, else that in its place."""
+    if isinstance(found, Path):
+        return found
+    by_name = {one.stem if one.is_file() else one.name: one for one in found}
+    return by_name[site] if by_name.keys() >= {*sites} else found[place]
+
+
+def _checked(sites: object) -> int | Sequence[str] | None:
+    """Return the number or the names of sites as they were given. Raises `BadInput` for anything else."""
+    if isinstance(sites, int) and not isinstance(sites, bool) and 1 <= sites <= MOST:
+        return sites
+    if sites is None or _are_names(sites):
+        return sites
+    if isinstance(sites, str) or not isinstance(sites, Sequence) or not all(isinstance(it, str) for it in sites):
+        raise BadInput(f"sites is {sites!r}", fix=f"give a number from 1 to {MOST:,}, or a list of different names")
+    twice = sorted({one for one in sites if list(sites).count(one) > 1})
+    wrong = twice or [one for one in sites if not _is_name(one)]
+    why = "it stands there twice" if twice else f"wanted {names.WORD}, and not {' or '.join(sorted(names.RESERVED))}"
+    raise BadInput(f"{', '.join(wrong[:5]) or 'an empty list'} cannot be a site's name"[:200], why=why)
+
+
+def _is_name(one: object) -> bool:
+    try:
+        return isinstance(one, str) and names.word(one) not in names.RESERVED and not re.fullmatch(r"[\d.]+", one)
+    except ValueError:
+        return False
+
+
 def _are_names(found: object) -> TypeGuard[Sequence[str]]:
     """Whether these are different names that sites may have."""
-    if isinstance(found, str) or not isinstance(found, Sequence):
+    if isinstance(found, str) or not isinstance(found, Sequence) or not all(map(_is_name, found)):
         return False
-    try:
-        return 0 < len(found) == len({names.word(one) for one in found}) <= MOST
-    except (TypeError, ValueError):
-        return False
+    return 0 < len(found) == len({*found}) <= MOST
 
 
 def _named(job: Job, said: int | Sequence[str] | None) -> int | tuple[str, ...] | None:
     """Return the names of the sites, in order, or how many there are as far as that is known. Raises `BadInput`."""
     if said is None or isinstance(said, int):
         return tuple(sorted(job.sites)) if job.sites and said in (None, len(job.sites)) else said
-    if not _are_names(said):
-        fix = f"give different names of {names.WORD}"
-        raise BadInput(f"these are no names of sites: {', '.join(map(str, said))}"[:200], fix=fix)
     if strangers := sorted({*(job.sites or ())} - {*said}):
         raise BadInput(f"the job is for {', '.join(strangers)}, too", fix="name these sites, or remove `sites` there")
     return tuple(sorted(job.sites or said))

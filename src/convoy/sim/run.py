@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
-from convoy.errors import BadInput
+from convoy.errors import BadInput, JobFailed
 from convoy.flows import catalog
 from convoy.flows.fleet import NotEnough
 from convoy.sim.crew import Crew, Workers, crew_of
@@ -55,7 +57,7 @@ def run(
         raise BadInput(f"{results} is not an empty folder", fix="name a new folder, or remove this one")
     crew = crew_of(workers)
     crew.count(len(plan.sites))  # before anything is made: it raises where so many do not fit
-    with tempfile.TemporaryDirectory(prefix="convoy-simulate-") as place:
+    with _alone(), tempfile.TemporaryDirectory(prefix="convoy-simulate-") as place:
         before = tasks.Here.session
         plan = plan.placed(Path(place) / "data", results)
         made = _Simulation(plan, Path(place), results, crew, told)
@@ -66,6 +68,20 @@ def run(
         finally:
             tasks.Here.session = before
         return made.kept()
+
+
+_ONE: Final = threading.Lock()  # the folder that a process is in, its modules and its output are those of all threads
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Raise `BadInput` where another thread of this process simulates."""
+    if not _ONE.acquire(blocking=False):
+        raise BadInput("another simulation runs in this process", fix="wait for its end, or use a process for each")
+    try:
+        yield
+    finally:
+        _ONE.release()
 
 
 def _loop_runs() -> bool:
@@ -98,6 +114,14 @@ def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
             begun.result()()
             ending.result()
             raise
+
+
+async def _told(flow: Awaitable[None]) -> None:
+    """Run a workflow; its `sys.exit` ends the job, and not this process."""
+    try:
+        await flow
+    except SystemExit as error:
+        raise JobFailed(f"the workflow ended with sys.exit({error.code!r})") from error
 
 
 class _Simulation:
@@ -153,8 +177,9 @@ class _Simulation:
     async def run(self) -> None:
         """Run the workflow to its end; then every trainer comes to its own, or is stopped where it was interrupted."""
         try:
-            await self._flow()
-            await self._engine.close()
+            with self._engine.interruptible() if isinstance(self._engine, Inside) else nullcontext():
+                await self._flow()
+                await self._engine.close()
         except BaseException:
             await self._engine.stop()
             raise
@@ -166,11 +191,11 @@ class _Simulation:
         federation, given = self._federation, self.plan.job.with_
         try:
             flow, first = self._loaded()
-            await federation.run(lambda fleet: flow(fleet, **given), lambda: first)
+            await federation.run(lambda fleet: _told(flow(fleet, **given)), lambda: first)
         except asyncio.CancelledError:
             federation.abort("an interrupt")
             raise
-        except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - the supervisor of foreign code: the job's news
             traceback = "" if isinstance(error, NotEnough) else code.traceback(error)
             self._say(traceback or code.line(error))
             federation.end(code.line(error), traceback)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
+from blake3 import blake3
 from numpy.lib import format as npy
 
 from convoy.errors import BadInput
@@ -40,6 +41,30 @@ class Source(Protocol):
     def write(self, partition: Partition, paths: Sequence[Path], name: str) -> None:
         """Write the part of each site; `name`: of the array whose columns are divided, where there are several."""
 
+    def digest(self) -> str:
+        """Return a digest of all that is in it."""
+
+
+def digest_of(path: Path) -> str:
+    """Return a digest of a file, or of all files in a folder with their names."""
+    if path.is_file():
+        return blake3().update_mmap(path).hexdigest() if path.stat().st_size else ""
+    whole = blake3()
+    for one in sorted(path.rglob("*")):
+        if one.is_file():
+            whole.update(f"{one.relative_to(path)}\0{digest_of(one)}\n".encode())
+    return whole.hexdigest()
+
+
+class _InFile:
+    """Data that is in one file."""
+
+    _path: Path
+
+    def digest(self) -> str:
+        """Return a digest of the file."""
+        return digest_of(self._path)
+
 
 def open_file(path: Path) -> Source:
     """Return the data set in a file, by the ending of its name. Raises `BadInput`."""
@@ -55,7 +80,7 @@ def open_file(path: Path) -> Source:
         raise BadInput(f"{path.name} cannot be read", why=str(error)) from error
 
 
-class Lines:
+class Lines(_InFile):
     """A CSV file: its header, and records of one or more lines, which go to the sites as they are."""
 
     suffix = ".csv"
@@ -159,6 +184,14 @@ class Arrays:
         self.rows, self.names = rows_of(self._shapes), list(arrays)
         self._arrays = arrays
 
+    def digest(self) -> str:
+        """Return a digest of names, types and items."""
+        whole = blake3()
+        for name, array in self._arrays.items():
+            whole.update(f"{name}\0{array.dtype}\0{array.shape}\n".encode())
+            whole.update(np.ascontiguousarray(array).tobytes())
+        return whole.hexdigest()
+
     def column(self, name: str) -> Array:
         """Return an array."""
         return self._arrays[name]
@@ -181,7 +214,7 @@ class Arrays:
         return self._arrays
 
 
-class Archive(Arrays):
+class Archive(_InFile, Arrays):
     """An npz file; until it is divided, only its headers are read, and the columns that are asked for."""
 
     def __init__(self, path: Path) -> None:
@@ -224,7 +257,7 @@ def _width(shape: tuple[int, ...]) -> int:
     return shape[1]
 
 
-class One:
+class One(_InFile):
     """An npy file: one array, of which each site gets an npy."""
 
     suffix = ".npy"
@@ -249,7 +282,7 @@ class One:
             np.save(path, self._array[:, rows] if partition.axis else self._array[rows], allow_pickle=False)
 
 
-class Parquet:
+class Parquet(_InFile):
     """A parquet file, read and written by pyarrow."""
 
     suffix = ".parquet"

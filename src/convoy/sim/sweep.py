@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,6 +24,9 @@ from convoy.store import report
 
 POINT: Final = "point.json"  # in the folder of each simulation: what it is of
 RUNS: Final = "sweep.jsonl"  # a line for each simulation
+OURS: Final = re.compile(  # what a simulation writes
+    r"artifacts|logs|(job|rounds|simulation|point)\.json|metrics\.jsonl|(model|best)\.safetensors|partition-.*\.csv"
+)
 SHOWN: Final = 80  # characters of a cause
 CURVES: Final = "curves.png"
 
@@ -80,13 +84,17 @@ def _done(point: Point, place: Path) -> Ran | None:
     """Return a simulation that is there already; None if it is not, or was stopped half way."""
     if not place.exists():
         return None
-    if not (place / POINT).exists():
-        if (place / "logs").is_dir() or not any(place.iterdir()):
-            return None
-        raise BadInput(f"{place} is not a simulation", fix="name another folder for the results")
-    if json.loads((place / POINT).read_text()) != point.identity():
+    strange = sorted(one.name for one in place.iterdir() if not OURS.fullmatch(one.name))
+    if strange:
+        what = f"{place} is not a simulation, or more than that: it has {strange[0]}"
+        raise BadInput(what, fix="name another folder for the results")
+    try:
+        known = json.loads((place / POINT).read_text())
+    except (FileNotFoundError, ValueError):  # it was stopped half way
+        return None
+    if known != point.identity():
         raise BadInput(
-            f"{place} has a simulation of another job, of other data or of another number of sites",
+            f"{place} has a simulation of another job, of other data or of other sites",
             fix="name a new folder for the results, or remove this one",
         )
     return _read(point, place)

@@ -6,7 +6,7 @@ import math
 import re
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from convoy.errors import BadInput
 from convoy.spec import names, units
@@ -42,12 +42,24 @@ def _hours(value: Any) -> tuple[float, float]:
     return begin, end
 
 
-def _kinds(value: Any) -> Any:
-    """Return the time of tasks by kind; one time is that of every kind."""
-    return value if isinstance(value, dict) else {EVERY: value}
-
-
 EVERY: Final = "*"
+
+
+def _kinds(value: Any) -> dict[str, float]:
+    """Return the time of tasks by kind; one time is that of every kind."""
+    return {str(kind): _duration(one) for kind, one in (value if isinstance(value, dict) else {EVERY: value}).items()}
+
+
+def _spans(value: Any) -> tuple[tuple[float, float], ...]:
+    return tuple(map(_hours, value if isinstance(value, list | tuple) else [value]))
+
+
+def _shared(profiles: dict[str, Profile]) -> dict[str, Profile]:
+    if not sum(profile.share for profile in profiles.values()):
+        raise ValueError("at least one profile with a share above 0")
+    return profiles
+
+
 Duration = Annotated[float, BeforeValidator(_duration)]
 Rate = Annotated[float, BeforeValidator(_rate)]
 
@@ -63,7 +75,7 @@ class Profile(BaseModel):
     up: Rate = math.inf
     drops: float = Field(0.0, ge=0, lt=1)  # the chance that the site goes away during a task
     back: Duration = 600.0  # how long it then stays away
-    available: Annotated[tuple[Annotated[tuple[float, float], BeforeValidator(_hours)], ...], Field(strict=False)] = ()
+    available: Annotated[tuple[tuple[float, float], ...], BeforeValidator(_spans)] = ()
 
 
 class Devices(BaseModel):
@@ -71,16 +83,10 @@ class Devices(BaseModel):
 
     model_config = _STRICT
 
-    work: Annotated[dict[str, Duration], BeforeValidator(_kinds)] = {}  # by kind of task, at speed 1
+    work: Annotated[dict[str, float], BeforeValidator(_kinds)] = {}  # by kind of task, at speed 1
     per_weight: Duration = 0.0  # for each unit of the answer's weight, such as an example
     spread: float = Field(0.0, ge=0, le=10)  # the standard deviation of the logarithm of a task's work
-    profiles: Annotated[dict[Annotated[str, AfterValidator(names.word)], Profile], Field(min_length=1)]
-
-    @model_validator(mode="after")
-    def _some(self) -> Devices:
-        if not sum(profile.share for profile in self.profiles.values()):
-            raise ValueError("profiles of which at least one has a share above 0")
-        return self
+    profiles: Annotated[dict[Annotated[str, AfterValidator(names.word)], Profile], AfterValidator(_shared)]
 
     def work_s(self, kind: str) -> float:
         """Return the work of a kind of task, in seconds at speed 1."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar, get_args, get_origin
 
 import yaml
 
@@ -244,8 +244,9 @@ def _keys(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
     named = {field.alias or name: field for name, field in model.model_fields.items()}
     if not path:
         return list(named)
-    inner = _model(named[str(path[0])].annotation) if str(path[0]) in named else None
-    return _keys(inner, path[1:]) if inner else []
+    annotation = named[str(path[0])].annotation if str(path[0]) in named else None
+    inner = _model(annotation)
+    return _keys(inner, path[2 if get_origin(annotation) is dict else 1 :]) if inner else []
 
 
 def _model(annotation: Any) -> type[BaseModel] | None:

@@ -30,12 +30,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Data(dict[str, str]):
     """The site's named data: a path for each name in local/node.yaml."""
 
+    FIX: ClassVar[str] = "the site's owner adds `data: {{{name}: path}}` to local/node.yaml"
+
     def __missing__(self, name: str) -> NoReturn:
         known = ", ".join(sorted(self)) or "none at all"
         raise BadInput(
             f"this site has no data named {name!r}",
             why=f"it has {known}",
-            fix=f"the site's owner adds `data: {{{name}: path}}` to local/node.yaml",
+            fix=self.FIX.format(name=name),
         )
 
 

@@ -31,6 +31,12 @@ MOST: Final = 64  # sites whose trainers stay in memory
 Choose = Callable[[str], Callable[..., Any] | None]
 
 
+class SimulatedData(Data):
+    """A simulated site's named data."""
+
+    FIX = "give --data {name}=PATH, or write `data: {{{name}: path}}` into simulate.yaml"
+
+
 @dataclass(frozen=True, slots=True)
 class Work:
     """What a job brings for its trainers: the same for all sites."""
@@ -44,7 +50,7 @@ class Work:
 
     def begin(self, site: str, data: Mapping[str, str]) -> Begin:
         """Return what the trainer of a site is told."""
-        return Begin(self.job, self.name, site, self.config, Data(data), self.seed)
+        return Begin(self.job, self.name, site, self.config, SimulatedData(data), self.seed)
 
 
 @dataclass(frozen=True, slots=True)
