@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as arrays
 
 import convoy
 from convoy import testing
-from convoy.flows import catalog, optimisers
+from convoy.flows import optimisers
+from tests.flows.dying import dying
 
 SITES = {"a": {"goal": 1.0, "slope": 1.0}, "b": {"goal": 3.0, "slope": 4.0}}
 START = {"w": np.zeros(2), "half": np.zeros(3, np.float32)}
@@ -112,30 +113,13 @@ def test_steps_of_adagrad_become_shorter_and_the_second_moment_of_yogi_stays_abo
     assert steps(optimisers.yogi)[1] > 0
 
 
-class Dying:
-    """A fleet whose workflow ends abruptly, at the first answer to the question of this number."""
-
-    def __init__(self, fleet, last):
-        self._fleet, self._left = fleet, last
-
-    def __getattr__(self, name):
-        return getattr(self._fleet, name)
-
-    async def ask(self, *args, **options):
-        self._left -= 1
-        async for update in self._fleet.ask(*args, **options):
-            if not self._left:
-                raise RuntimeError("killed")
-            yield update
-
-
 @pytest.mark.parametrize("workflow", ["fedavgm", "fedadam", "fedyogi", "fedadagrad"])
 @pytest.mark.parametrize("last", [1, 4])
 def test_an_optimiser_that_is_stopped_in_the_middle_of_a_round_continues_with_the_same_bits(workflow, last):
     whole = testing.run(workflow, descend, sites=SITES, model=START, rounds=6)
     made = testing.Federation(descend, sites=SITES, model=START)
     with pytest.raises(RuntimeError, match="killed"):
-        asyncio.run(made.run(lambda fleet: catalog.built_in(workflow)(Dying(fleet, last), rounds=6)))
+        asyncio.run(made.run(dying(workflow, last, rounds=6)))
     assert made.job.committed == last - 1
     result = asyncio.run(made.run(workflow, rounds=6))
     assert (result.model.digest, result.state.digest) == (whole.model.digest, whole.state.digest)

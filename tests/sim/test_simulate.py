@@ -44,6 +44,10 @@ def scaffold(task):
     return mine.reply(after, steps=5, lr=0.1)
 
 
+def evaluate(task):
+    return {"sum": float(task.model["w"].sum())}
+
+
 def proximal(task):
     term, after = convoy.Proximal(task), train(task).arrays
     return {name: array - 0.1 * term.gradient(after)[name] for name, array in after.items()}
@@ -65,6 +69,8 @@ WORKFLOWS = {
         "trainer": "train.py:proximal",
     },
     "scaffold": {"workflow": "scaffold", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:scaffold"},
+    "cyclic": {"workflow": "cyclic", "with_": {"rounds": 3, "min_sites": 2, "order": "random"}},
+    "cross_site": {"workflow": "cross_site", "with_": {"min_sites": 2}},
     "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},
 }
 LOOP = """

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.flows import fedbuff, fedprox, optimisers, parameters, scaffold, training
+from convoy.flows import crosssite, cyclic, fedbuff, fedprox, optimisers, parameters, scaffold, training
 from convoy.flows import histogram as histograms
 from convoy.flows.fedavg import fedavg
 
@@ -58,6 +58,8 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     "fedprox": Entry(fedprox.fedprox, _trains_within(fedprox.RANGES)),
     "scaffold": Entry(scaffold.scaffold, _trains_within(scaffold.RANGES)),
     "fedbuff": Entry(fedbuff.fedbuff, _trains_within(fedbuff.RANGES)),
+    "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES)),
+    "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
     "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
 }
 

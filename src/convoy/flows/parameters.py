@@ -23,10 +23,10 @@ EXAMPLES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The numbers that a parameter may be, in words, and the test of one."""
+    """The values that a parameter may have, in words, and the test of one."""
 
     words: str
-    has: Callable[[float], bool]
+    has: Callable[[Any], bool]
 
 
 ABOVE_0: Final = Range("a number above 0", lambda value: 0 < value < math.inf)
@@ -35,7 +35,7 @@ DECAY: Final = Range("a number from 0 up and below 1", lambda value: 0 <= value 
 
 
 def outside(given: Mapping[str, Any], ranges: Mapping[str, Range]) -> dict[str, str]:
-    """Return what is wrong with the numbers that are outside of their ranges, by name; null is outside of none."""
+    """Return what is wrong with the values that are outside of their ranges, by name; null is outside of none."""
     return {
         name: f"wanted {it.words}"
         for name, it in ranges.items()
