@@ -12,6 +12,7 @@ import yaml
 
 from convoy.cli.main import app
 from convoy.errors import BadInput
+from convoy.spec.devices import Devices, Profile
 from convoy.spec.job import read_job
 
 ROOT = Path(__file__).parents[1]
@@ -63,6 +64,14 @@ def test_every_yaml_block_parses_and_a_whole_job_is_one(where, text):
     assert said is not None
     if "trainer" in said:
         read_job(text, where)
+
+
+def test_every_simulation_on_a_page_has_devices_that_there_are_and_every_key_of_theirs_is_described():
+    stated = [yaml.safe_load(text) for _, text in blocks("yaml", "yml") if "\ndevices:" in text]
+    assert [Devices.model_validate(one["devices"]).profiles.keys() for one in stated] == [{"phone", "desktop"}] * 2
+    section = (ROOT / "docs" / "jobs.md").read_text().split("### Devices and virtual time\n")[1].split("\n###")[0]
+    keys = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)))
+    assert keys == [*Devices.model_fields, *Profile.model_fields]
 
 
 @pytest.mark.parametrize(("where", "text"), [pytest.param(*it, id=it[0]) for it in blocks("python")])

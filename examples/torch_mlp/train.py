@@ -41,7 +41,7 @@ def fit(net, x, y, *, lr, epochs):
             loss = measure(net(x[rows]).squeeze(1), y[rows])
             loss.backward()
             optimiser.step()
-    return float(loss)
+    return loss.item()
 
 
 def main():

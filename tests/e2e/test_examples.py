@@ -1,4 +1,4 @@
-"""Each example, and what `convoy job new` writes, runs to its end on a real federation."""
+"""Each example, and what `convoy job new` writes, runs on a real federation, and simulated: the same bits."""
 
 import importlib.util
 import sys
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from convoy.cli import new
+from convoy.sim.plan import read_plan
+from convoy.sim.run import run as simulate
 from tests.federation import Federation
 
 pytestmark = pytest.mark.scenario
@@ -31,45 +33,68 @@ def run(federation, folder):
     return detail, lines
 
 
-def test_a_workflow_of_the_jobs_own_standardises_then_trains(federation):
+def assert_simulated_alike(federation, detail, folder, place, **data):
+    """A simulation of the folder, at sites of the same names with the same data, ends with the same model.
+
+    It runs on the same machine. For torch that counts: with another number of threads (cores, or OMP_NUM_THREADS) its
+    sums have other last bits, in a federation as in a simulation.
+    """
+    for workers in (0, 2):
+        plan = read_plan(folder, sites=sorted(federation.nodes), data=data)
+        done = simulate(plan, place / f"of-{workers}", workers=workers)
+        assert done.job.state == "completed", done.job.cause
+        assert [made.left_out for made in done.rounds] == [()] * len(detail.rounds)
+        assert done.rounds[-1].model == detail.rounds[-1].model, f"{workers} workers"
+
+
+def test_a_workflow_of_the_jobs_own_standardises_then_trains(federation, tmp_path):
     detail, lines = run(federation, EXAMPLES / "own_workflow")
     assert [record.round for record in detail.rounds] == list(range(9))
     assert all(len(record.took_part) == 3 for record in detail.rounds[1:])
     assert detail.job.metrics["accuracy"] > 0.75
     assert any(line.startswith("server | ") and "1500 patients in all" in line for line in lines)
+    assert_simulated_alike(federation, detail, EXAMPLES / "own_workflow", tmp_path)
 
 
-def test_a_script_moved_over_from_nvflare_trains(federation):
+def test_a_script_moved_over_from_nvflare_trains(federation, tmp_path):
     detail, lines = run(federation, EXAMPLES / "moved_from_nvflare")
     losses = [record.metrics["loss"] for record in detail.rounds[1:]]
     assert losses == sorted(losses, reverse=True)
     assert sum("round 5 of 5" in line for line in lines) == 3
+    assert_simulated_alike(federation, detail, EXAMPLES / "moved_from_nvflare", tmp_path)
 
 
 @pytest.mark.skipif(
     not importlib.util.find_spec("torch"), reason="torch is not installed: it comes with the extra `torch`"
 )
-def test_a_torch_network_trains(federation):
+def test_a_torch_network_trains(federation, tmp_path):
     detail, _ = run(federation, EXAMPLES / "torch_mlp")
     assert detail.job.metrics["accuracy"] > 0.9
+    assert_simulated_alike(federation, detail, EXAMPLES / "torch_mlp", tmp_path)
 
 
 @pytest.mark.skipif(
     not importlib.util.find_spec("sklearn"), reason="scikit-learn is not installed: it comes with the extra `demo`"
 )
-def test_the_demos_job_trains_on_hospitals_of_unequal_size(federation, monkeypatch):
+def test_the_demos_job_trains_on_hospitals_of_unequal_size(federation, tmp_path, monkeypatch):
     spec = importlib.util.spec_from_file_location("split", EXAMPLES / "breast_cancer" / "split.py")
     split = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "split", split)  # a dataclass looks its module up
     spec.loader.exec_module(split)
     found = split.split(sorted(federation.nodes), seed=7)
+    (tmp_path / "patients").mkdir()
     for site, rows in found.hospitals.items():
         split.write(found, rows, federation.nodes[site].kit / "local" / "patients.csv")
+        split.write(found, rows, tmp_path / "patients" / f"{site}.csv")
     detail, _ = run(federation, EXAMPLES / "breast_cancer" / "job")
     assert detail.job.metrics["auc"] > 0.95
+    job = EXAMPLES / "breast_cancer" / "job"
+    assert_simulated_alike(federation, detail, job, tmp_path, patients=tmp_path / "patients")
 
 
 def test_what_job_new_writes_runs_as_it_is(federation, tmp_path):
-    detail, _ = run(federation, new.write("first", tmp_path))
+    folder = new.write("first", tmp_path)
+    detail, _ = run(federation, folder)
     assert [record.round for record in detail.rounds] == list(range(6))
     assert "model.safetensors" in detail.results
+    assert_simulated_alike(federation, detail, folder, tmp_path)

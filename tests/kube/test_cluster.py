@@ -5,6 +5,9 @@ import signal
 
 import pytest
 
+from convoy.sim.plan import read_plan
+from convoy.sim.run import run
+
 LAUNCHING = """
 server: {launcher: kubernetes, jobs: {cpu: 50m}}
 sites:
@@ -16,6 +19,12 @@ pytestmark = [pytest.mark.kube, pytest.mark.timeout(3000)]  # the cluster's bina
 
 def test_a_job_goes_from_submit_to_the_fetched_model(undisturbed):
     assert len(undisturbed) > 400_000
+
+
+def test_the_model_is_that_of_a_simulation_of_the_same_folder(desk, undisturbed, tmp_path):
+    plan = read_plan(desk.folder / "calm", sites=["hospital-1", "hospital-2", "hospital-3"])
+    run(plan, tmp_path / "out", workers=0)
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == undisturbed
 
 
 def test_twice_is_once(desk):

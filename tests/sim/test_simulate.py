@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from convoy.errors import BadInput
+from convoy.flows import catalog
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
 from convoy.store.arrays import read_file
@@ -73,6 +74,7 @@ WORKFLOWS = {
     "cross_site": {"workflow": "cross_site", "with_": {"min_sites": 2}},
     "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},
 }
+BY_ARRIVAL = {"fedbuff": {"workflow": "fedbuff", "with_": {"rounds": 6, "buffer": 2, "min_sites": 3}}}
 LOOP = """
 import numpy as np
 import convoy
@@ -111,6 +113,16 @@ def test_the_model_is_that_of_a_federation_for_each_number_of_workers(made, tmp_
         real = session.wait(session.submit(folder).id)
     assert real.job.state == "completed", real.job.cause
     assert set(found.values()) == {real.rounds[-1].model}
+
+
+def test_each_built_in_workflow_is_among_those_that_are_compared():
+    assert {spec.get("workflow", "fedavg") for spec in (WORKFLOWS | BY_ARRIVAL).values()} == set(catalog.BUILT_IN)
+
+
+@pytest.mark.parametrize("spec", BY_ARRIVAL.values(), ids=BY_ARRIVAL.keys())
+def test_where_answers_count_as_they_arrive_the_model_is_the_same_for_each_number_of_workers(tmp_path, spec):
+    plan = read_plan(job(tmp_path / "job", **spec), sites=5)  # at sites of a federation they would arrive otherwise
+    assert len({digest(simulate(plan, tmp_path / f"of-{workers}", workers=workers)) for workers in (0, 1, 2)}) == 1
 
 
 def test_more_workers_than_two_and_more_sites_give_the_same_bits(tmp_path):
@@ -273,6 +285,32 @@ def test_ctrl_c_ends_everything_and_leaves_what_was_committed(tmp_path, workers)
     assert json.loads((tmp_path / "results" / "job.json").read_text())["state"] == "aborted"
     assert (tmp_path / "results" / "model.safetensors").is_file()
     assert rounds[-1]["round"] >= 1
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("trainer", ["train.py:train", "loop.py"])
+def test_ctrl_c_ends_a_trainer_that_hangs(tmp_path, workers, trainer):
+    hangs = "    if task.round == 2:\n        threading.Event().wait()\n"
+    train = f"import threading\n\n\ndef train(task):\n{hangs}    return task.model\n"
+    loop = f"import threading\nimport convoy\n\nfor task in convoy.tasks():\n{hangs}    task.reply(task.model)\n"
+    train += "\n\ndef initial():\n    import numpy\n    return {'w': numpy.zeros(1)}\n"
+    known = {"trainer": trainer, "model": "train.py:initial", "with_": {"rounds": 3, "min_sites": 3}}
+    folder = put_job(tmp_path / "job", {"train.py": train, "loop.py": loop}, **known)
+    command = [Path(sys.executable).with_name("convoy"), "simulate", folder, "--sites", "3", "-o", "results"]
+    with subprocess.Popen(
+        [*command, "--workers", str(workers)],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads; a shell's background processes ignore it
+    ) as running:
+        assert "round 1/3" in running.stdout.readline()
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate()
+    assert running.returncode == 1, said
+    assert "aborted by an interrupt" in said
+    assert [one["round"] for one in json.loads((tmp_path / "results" / "rounds.json").read_text())] == [0, 1]
 
 
 def test_a_workflow_that_fails_leaves_what_was_committed_and_says_why(tmp_path):

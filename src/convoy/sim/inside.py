@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
+import signal
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -37,7 +39,7 @@ class Inside:
 
     async def _done(self, visit: Visit) -> Visited:
         self._visit = visit
-        with self._logged(visit.site):
+        with self._logged(visit.site), _interruptible():
             said = self._visitor.visit(visit.site, self._data(visit.site), visit.question, visit.state.digest, math.inf)
         if isinstance(said, Failed):
             return Visited(error=said.error, traceback=said.traceback)
@@ -59,6 +61,20 @@ class Inside:
 
     async def stop(self) -> None:
         """Do nothing: what runs in this process ends with it."""
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let an interrupt end what runs now, and not what the event loop does next, which may be long to come."""
+    before = signal.getsignal(signal.SIGINT)
+    if not callable(before) or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Log(io.TextIOBase):
