@@ -134,6 +134,12 @@ def test_a_job_that_evaluates_without_a_function_for_it_is_told(trainer, files) 
     assert "@convoy.evaluate" in raised.value.fix
 
 
+def test_a_workflow_that_always_evaluates_says_so_where_there_is_no_function_for_it() -> None:
+    job, document = read_job_document("name: demo\ntrainer: t.py:train\nworkflow: cross_site\n", "job.yaml")
+    with pytest.raises(BadInput, match=r"^job.yaml:3:1: workflow cross_site asks for evaluations, and t.py has no"):
+        check_job(job, document, {"t.py": b"def train(task): ...\n"})
+
+
 @pytest.mark.parametrize(
     ("trainer", "files"),
     [

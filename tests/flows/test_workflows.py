@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import convoy
 from convoy import testing
 from convoy.errors import BadInput, JobFailed
-from convoy.flows import fedadam
+from convoy.flows import optimisers
 from convoy.flows.fleet import NotEnough
 
 SITES = {"a": {"goal": 1.0, "slope": 1.0}, "b": {"goal": 3.0, "slope": 4.0}}
@@ -95,8 +95,8 @@ def test_fedadam_follows_algorithm_2_of_reddi_et_al():
 
 @given(st.floats(-1e3, 1e3), st.floats(1e-3, 1.0))
 def test_a_step_of_fedadam_is_never_longer_than_its_rate_allows(apart, lr):
-    moments = fedadam.Moments()
-    moved, _ = fedadam.step({"w": np.zeros(1)}, {"w": np.full(1, apart)}, {}, lr, moments)
+    rule = optimisers.Adaptive(optimisers.adam, lr, 0.9, 0.99, 0.001, 0.0)
+    moved, _ = optimisers.step({"w": np.zeros(1)}, {"w": np.full(1, apart)}, {}, rule)
     assert abs(moved["w"][0]) <= lr * 0.1 / np.sqrt(0.01) + 1e-12  # |m| / sqrt(v) of the first step
 
 
@@ -104,7 +104,7 @@ def test_integers_of_a_model_take_the_mean_under_every_server_rule():
     def train(task):
         return {"w": task.model["w"] + 1, "n": task.model["n"] + 2}
 
-    for workflow in ("fedavg", "fedadam", "fedbuff"):
+    for workflow in ("fedavg", "fedavgm", "fedadam", "fedyogi", "fedadagrad", "fedprox", "fedbuff"):
         start = {"w": np.zeros(1), "n": np.zeros(1, np.int64)}
         assert testing.run(workflow, train, sites=("a", "b"), model=start, rounds=1).model["n"][0] == 2
 
@@ -281,6 +281,11 @@ def test_an_asynchronous_workflow_that_is_stopped_anywhere_folds_the_same_answer
 def test_what_the_parameters_of_a_built_in_workflow_cannot_be_is_said_with_the_fix():
     for workflow, given_, said in (
         ("fedadam", {"beta1": 1.0}, "below 1"),
+        ("fedavgm", {"momentum": 1.0}, "below 1"),
+        ("fedyogi", {"tau": 0.0}, "above 0"),
+        ("fedadagrad", {"accumulator": -1.0}, "from 0 up"),
+        ("fedadagrad", {"server_lr": float("inf")}, "above 0"),
+        ("fedprox", {"mu": float("nan")}, "from 0 up"),
         ("scaffold", {"server_lr": 0}, "above 0"),
         ("fedbuff", {"buffer": 0}, "1 or more"),
         ("histogram", {"columns": {"age": [5, 1]}}, "the lower one first"),

@@ -72,6 +72,17 @@ async def run(fleet, rounds):
         names = {f"{place}-{it.site[-1]}": it.staleness for place, it in enumerate(folded)}
         await round.commit({"w": model}, metrics=names)
 """
+DRAWING = """
+import numpy as np
+
+
+def initial():
+    return {"w": np.zeros(1_000)}
+
+
+def train(task):
+    return {"w": 0.5 * task.model["w"] + np.random.default_rng(task.seed).standard_normal(1_000)}
+"""
 SIZES = pytest.mark.parametrize("size", [1_000, 50_000], ids=["inside a message", "by a transfer"])
 
 
@@ -97,6 +108,24 @@ def test_scaffold_has_the_same_bits_whatever_is_killed(started, tmp_path, size):
         assert calm.job.state == "completed", calm.job.cause
         job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
         done = disturbed(federation, session, job, rounds=40, seed=size)
+    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+
+
+@pytest.mark.parametrize("workflow", ["fedavgm", "cyclic"])
+def test_a_momentum_and_a_cycle_have_the_same_bits_whatever_is_killed(started, tmp_path, workflow):
+    federation, files = started(), {"train.py": DRAWING}
+    spec = {
+        "workflow": workflow,
+        "with_": {"rounds": 30, "min_sites": 2},
+        "patience": "60s",
+        "trainer": "train.py:train",
+        "seed": 5,
+    }
+    with federation.session(300) as session:
+        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
+        assert calm.job.state == "completed", calm.job.cause
+        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
+        done = disturbed(federation, session, job, rounds=30, seed=3)
     assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
 
 

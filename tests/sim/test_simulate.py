@@ -45,6 +45,15 @@ def scaffold(task):
     return mine.reply(after, steps=5, lr=0.1)
 
 
+def evaluate(task):
+    return {"sum": float(task.model["w"].sum())}
+
+
+def proximal(task):
+    term, after = convoy.Proximal(task), train(task).arrays
+    return {name: array - 0.1 * term.gradient(after)[name] for name, array in after.items()}
+
+
 def histogram(task):
     return convoy.histogram(task, {"age": draw(task).normal(50, 20, 100)})
 """
@@ -52,7 +61,17 @@ WORKFLOWS = {
     "fedavg": {"with_": {"rounds": 3, "min_sites": 2}},
     "a sample": {"with_": {"rounds": 4, "sample": 1, "min_sites": 1}},
     "fedadam": {"workflow": "fedadam", "with_": {"rounds": 3, "min_sites": 2}},
+    "fedavgm": {"workflow": "fedavgm", "with_": {"rounds": 3, "min_sites": 2}},
+    "fedyogi": {"workflow": "fedyogi", "with_": {"rounds": 3, "min_sites": 2}},
+    "fedadagrad": {"workflow": "fedadagrad", "with_": {"rounds": 3, "min_sites": 2}},
+    "fedprox": {
+        "workflow": "fedprox",
+        "with_": {"rounds": 3, "min_sites": 2, "mu": 0.5},
+        "trainer": "train.py:proximal",
+    },
     "scaffold": {"workflow": "scaffold", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:scaffold"},
+    "cyclic": {"workflow": "cyclic", "with_": {"rounds": 3, "min_sites": 2, "order": "random"}},
+    "cross_site": {"workflow": "cross_site", "with_": {"min_sites": 2}},
     "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},
 }
 BY_ARRIVAL = {"fedbuff": {"workflow": "fedbuff", "with_": {"rounds": 6, "buffer": 2, "min_sites": 3}}}

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.flows import fedadam, fedbuff, scaffold, training
+from convoy.flows import crosssite, cyclic, fedbuff, fedprox, optimisers, parameters, scaffold, training
 from convoy.flows import histogram as histograms
 from convoy.flows.fedavg import fedavg
 
@@ -20,6 +20,11 @@ COUNTS: Final = (SITES, "sample")  # parameters that count sites
 
 def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
     return ("train", "evaluate") if given.get("evaluate") is True else ("train",)
+
+
+def _trains_within(ranges: Mapping[str, parameters.Range]) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """Return the check of a training workflow whose own numbers have these ranges."""
+    return lambda given: training.faults(given) | parameters.outside(given, ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +51,15 @@ class Entry:
 
 BUILT_IN: Final[Mapping[str, Entry]] = {
     "fedavg": Entry(fedavg, training.faults),
-    "fedadam": Entry(fedadam.fedadam, fedadam.wrong),
-    "scaffold": Entry(scaffold.scaffold, scaffold.wrong),
-    "fedbuff": Entry(fedbuff.fedbuff, fedbuff.wrong),
+    "fedavgm": Entry(optimisers.fedavgm, _trains_within(optimisers.RANGES)),
+    "fedadam": Entry(optimisers.fedadam, _trains_within(optimisers.RANGES)),
+    "fedyogi": Entry(optimisers.fedyogi, _trains_within(optimisers.RANGES)),
+    "fedadagrad": Entry(optimisers.fedadagrad, _trains_within(optimisers.RANGES)),
+    "fedprox": Entry(fedprox.fedprox, _trains_within(fedprox.RANGES)),
+    "scaffold": Entry(scaffold.scaffold, _trains_within(scaffold.RANGES)),
+    "fedbuff": Entry(fedbuff.fedbuff, _trains_within(fedbuff.RANGES)),
+    "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES)),
+    "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
     "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
 }
 

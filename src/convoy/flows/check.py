@@ -75,10 +75,16 @@ def _evaluation(job: Job, document: Document, files: Files) -> Iterator[BadInput
     with contextlib.suppress(BadInput):
         here = files.tree(file, "")
         if not ({"evaluate", "*"} & dict(names_of(here.body)).keys() if named else "train" not in decorators(here)):
-            yield _no_evaluation(document, file)
+            yield _no_evaluation(job, document, file)
 
 
-def _no_evaluation(document: Document, file: str) -> BadInput:
+def _no_evaluation(job: Job, document: Document, file: str) -> BadInput:
+    if job.with_.get("evaluate") is not True:
+        return BadInput(
+            f'workflow {job.workflow} asks for evaluations, and {file} has no function for "evaluate" tasks',
+            fix="write one under @convoy.evaluate",
+            where=document.where(("workflow",)),
+        )
     return BadInput(
         f'"evaluate" is true, and {file} has no function for "evaluate" tasks',
         why="the sites would be asked to measure each round's model",

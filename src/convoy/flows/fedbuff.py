@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from convoy.flows.fleet import Fleet, Round
-from convoy.flows.training import Training, Turned, faults
+from convoy.flows.parameters import ABOVE_0, Range
+from convoy.flows.training import Training, Turned
 from convoy.model.arrays import Model
 from convoy.model.mean import Mean
 from convoy.model.update import Update
+
+RANGES: Final[Mapping[str, Range]] = {"buffer": Range("1 or more", lambda value: value >= 1), "server_lr": ABOVE_0}
 
 
 async def fedbuff(fleet: Fleet, *, buffer: int = 2, server_lr: float = 1.0, **training: Any) -> None:
@@ -44,13 +47,3 @@ def _brought_up(update: Update, model: Mapping[str, Any], lr: float) -> Update:
         for name, array in update.model.items()
     }
     return replace(update, model=Model(moved))
-
-
-def wrong(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is wrong with these parameters, by name."""
-    found = faults(given)
-    if given.get("buffer", 2) < 1:
-        found["buffer"] = "wanted 1 or more"
-    if not given.get("server_lr", 1) > 0:
-        found["server_lr"] = "wanted a number above 0"
-    return found

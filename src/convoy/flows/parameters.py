@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +19,28 @@ WORDS: Final[Mapping[str, str]] = {
 EXAMPLES: Final[Mapping[str, str]] = {
     "int": "5", "float": "0.5", "str": "text", "bool": "true", "list": "[1, 2]", "dict": "{a: 1}", "None": "null",
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The values that a parameter may have, in words, and the test of one."""
+
+    words: str
+    has: Callable[[Any], bool]
+
+
+ABOVE_0: Final = Range("a number above 0", lambda value: 0 < value < math.inf)
+FROM_0: Final = Range("a number from 0 up", lambda value: 0 <= value < math.inf)
+DECAY: Final = Range("a number from 0 up and below 1", lambda value: 0 <= value < 1)
+
+
+def outside(given: Mapping[str, Any], ranges: Mapping[str, Range]) -> dict[str, str]:
+    """Return what is wrong with the values that are outside of their ranges, by name; null is outside of none."""
+    return {
+        name: f"wanted {it.words}"
+        for name, it in ranges.items()
+        if given.get(name) is not None and not it.has(given[name])
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from convoy.flows.fleet import Fleet, Round
-from convoy.flows.training import Training, Turned, faults
+from convoy.flows.parameters import Range
+from convoy.flows.training import Training, Turned
 from convoy.model.arrays import Model
 from convoy.model.variates import join, split
+
+RANGES: Final[Mapping[str, Range]] = {"server_lr": Range("a number above 0 and up to 2", lambda value: 0 < value <= 2)}
 
 
 async def scaffold(fleet: Fleet, *, server_lr: float = 1.0, **training: Any) -> None:
@@ -49,11 +52,3 @@ def _towards(array: Any, goal: Any, share: float) -> Any:
     if share == 1 or array.dtype.kind in "iub":
         return goal
     return (array + share * (goal - array)).astype(array.dtype)
-
-
-def wrong(given: Mapping[str, Any]) -> dict[str, str]:
-    """Return what is wrong with these parameters, by name."""
-    found = faults(given)
-    if not 0 < given.get("server_lr", 1) <= 2:
-        found["server_lr"] = "wanted a number above 0 and up to 2"
-    return found

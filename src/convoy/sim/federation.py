@@ -108,6 +108,7 @@ class Federation:
         """Run a workflow from the last commit on; `initial` gives the first model. Raises what it raises."""
         if self.job.questions or self.job.pending:
             self._post(events.FlowDied(JOB, "it was run again"))
+        self._more = asyncio.Event()  # of this event loop: the workflow may be run again in another
         turns = self._turns()
         if not turns.begun:
             await turns.begin(initial())

@@ -1,0 +1,29 @@
+"""FedProx: federated averaging whose sites are held near the model that they began from (Li et al., 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from convoy.flows.fleet import Fleet, Round
+from convoy.flows.parameters import FROM_0, Range
+from convoy.flows.training import Training, Turned
+
+RANGES: Final[Mapping[str, Range]] = {"mu": FROM_0}
+
+
+async def fedprox(fleet: Fleet, *, mu: float = 0.01, **training: Any) -> None:
+    """Train as `fedavg` does; trainers add the gradient or the penalty of `convoy.Proximal(task)` to their own.
+
+    `mu`: how strongly sites are held; it goes to them as `task.settings["mu"]`. With 0 it is FedAvg, to the bit, and so
+    it is with a trainer that does not use `convoy.Proximal`. The others are those of `Training`.
+
+    Li et al.: Federated Optimization in Heterogeneous Networks, 2020, algorithm 2; means are weighted as in FedAvg.
+    """
+    plan = Training(**training)
+
+    async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
+        mean = await plan.mean(fleet, round.model, settings={"mu": float(mu)})
+        return Turned(mean.result(), mean.metrics)
+
+    await plan.run(fleet, turn)

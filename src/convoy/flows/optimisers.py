@@ -1,0 +1,193 @@
+"""Server optimisers: the mean of the updates is a gradient, along which the model takes a step (Reddi et al., 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from convoy.flows.fleet import Fleet, Round
+from convoy.flows.parameters import ABOVE_0, DECAY, FROM_0, Range
+from convoy.flows.training import Training, Turned
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Arrays = Mapping[str, Array]
+
+RANGES: Final[Mapping[str, Range]] = {
+    "server_lr": ABOVE_0, "momentum": DECAY, "beta1": DECAY, "beta2": DECAY, "tau": ABOVE_0, "accumulator": FROM_0,
+}  # fmt: skip
+
+
+class Optimiser(Protocol):
+    """How one array of a model moves, and what is remembered of it from round to round."""
+
+    @property
+    def first(self) -> Mapping[str, float]:
+        """What is remembered of each array, by name, with its value before the first round."""
+        ...
+
+    def move(self, apart: Array, kept: Arrays) -> tuple[Array, dict[str, Array]]:
+        """Return how far the array moves, and what is remembered; `apart` is mean - array in float64."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Momentum:
+    """Gradient descent with momentum: m = momentum m + d, and a step of server_lr m."""
+
+    server_lr: float
+    momentum: float
+
+    @property
+    def first(self) -> Mapping[str, float]:
+        """The sum of past differences is 0 at first."""
+        return {"m": 0.0}
+
+    def move(self, apart: Array, kept: Arrays) -> tuple[Array, dict[str, Array]]:
+        """Return the step and the new sum."""
+        total = self.momentum * kept["m"] + apart
+        return self.server_lr * total, {"m": total}
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """Algorithm 2 of Reddi et al.: m = b1 m + (1 - b1) d, v by `second`, a step of server_lr m / (sqrt(v) + tau)."""
+
+    second: Callable[[Array, Array, float], Array]  # the new v out of v, d^2 and beta2
+    server_lr: float
+    beta1: float
+    beta2: float
+    tau: float
+    accumulator: float | None  # v before the first round; None: tau^2
+
+    @property
+    def first(self) -> Mapping[str, float]:
+        """The first moment is 0 before the first round, the second one the accumulator."""
+        return {"m": 0.0, "v": self.tau**2 if self.accumulator is None else self.accumulator}
+
+    def move(self, apart: Array, kept: Arrays) -> tuple[Array, dict[str, Array]]:
+        """Return the step and the new moments."""
+        first = self.beta1 * kept["m"] + (1 - self.beta1) * apart
+        second = self.second(kept["v"], apart**2, self.beta2)
+        return self.server_lr * first / (np.sqrt(second) + self.tau), {"m": first, "v": second}
+
+
+def adam(second: Array, square: Array, beta2: float) -> Array:
+    """Return v as in Adam, which forgets at the rate beta2."""
+    return beta2 * second + (1 - beta2) * square
+
+
+def yogi(second: Array, square: Array, beta2: float) -> Array:
+    """Return v as in Yogi, which moves towards d^2 by a multiple of d^2 alone: large values are forgotten slowly."""
+    towards: Array = (1 - beta2) * square * np.sign(second - square)
+    return second - towards
+
+
+def adagrad(second: Array, square: Array, beta2: float) -> Array:  # noqa: ARG001 - one signature for the three
+    """Return v as in Adagrad, which forgets nothing."""
+    return second + square
+
+
+def step(model: Arrays, mean: Arrays, state: Arrays, how: Optimiser) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return the next model and the next state, whose arrays are float64 and named `m/NAME` and `v/NAME`.
+
+    Integers and booleans take the mean, as in FedAvg.
+    """
+    moved: dict[str, Array] = {}
+    after: dict[str, Array] = {}
+    for name, array in model.items():
+        if array.dtype.kind in "iub":
+            moved[name] = mean[name]
+            continue
+        apart = mean[name].astype(np.float64) - array.astype(np.float64)
+        far, kept = how.move(apart, {k: state.get(f"{k}/{name}", np.full((), it)) for k, it in how.first.items()})
+        moved[name] = (array + far).astype(array.dtype)
+        after |= {f"{key}/{name}": value for key, value in kept.items()}
+    return moved, after
+
+
+async def _train(fleet: Fleet, how: Optimiser, training: Mapping[str, Any]) -> None:
+    plan = Training(**training)
+
+    async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
+        mean = await plan.mean(fleet, round.model)
+        model, state = step(round.model, mean.result(), round.state, how)
+        return Turned(model, mean.metrics, state)
+
+    await plan.run(fleet, turn)
+
+
+async def fedavgm(fleet: Fleet, *, server_lr: float = 1.0, momentum: float = 0.9, **training: Any) -> None:
+    """Train for `rounds` rounds; the model moves along the differences of this round and, fading, of those before it.
+
+    `server_lr`: the step size; `momentum`: what remains of earlier differences after a round; with 0, and a `server_lr`
+    of 1, it is FedAvg, up to the rounding of one sum. The sum of differences is the workflow's state. The other
+    parameters are those of `Training`. Integers and booleans take the mean.
+
+    Hsu et al.: Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification, 2019,
+    section 4.3. A step grows up to 1 / (1 - momentum) times as long as one of FedAvg.
+    """
+    await _train(fleet, Momentum(server_lr, momentum), training)
+
+
+async def fedadam(
+    fleet: Fleet,
+    *,
+    server_lr: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    tau: float = 0.001,
+    accumulator: float | None = 0.0,
+    **training: Any,
+) -> None:
+    """Train for `rounds` rounds; the moments are the workflow's state, so that a restarted workflow continues.
+
+    `server_lr`: the step size; `beta1`, `beta2`: the decay of the moments; `tau`: the smallest divisor; `accumulator`:
+    the second moment before the first round, where the paper wants tau^2 or more and null is tau^2. The others are
+    those of `Training`. Integers and booleans take the mean, as in FedAvg.
+
+    Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2: without bias correction of the moments.
+    """
+    await _train(fleet, Adaptive(adam, server_lr, beta1, beta2, tau, accumulator), training)
+
+
+async def fedyogi(
+    fleet: Fleet,
+    *,
+    server_lr: float = 0.01,
+    beta1: float = 0.9,
+    beta2: float = 0.99,
+    tau: float = 0.001,
+    accumulator: float | None = None,
+    **training: Any,
+) -> None:
+    """Train as `fedadam` does, with a second moment that falls slowly after a large difference.
+
+    `accumulator`: the second moment before the first round; null is tau^2, the least that the paper allows. The other
+    parameters are those of `fedadam`.
+
+    Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2; the second moment is that of Zaheer et al.:
+    Adaptive Methods for Nonconvex Optimization, 2018.
+    """
+    await _train(fleet, Adaptive(yogi, server_lr, beta1, beta2, tau, accumulator), training)
+
+
+async def fedadagrad(
+    fleet: Fleet,
+    *,
+    server_lr: float = 0.1,
+    beta1: float = 0.0,
+    tau: float = 0.001,
+    accumulator: float | None = None,
+    **training: Any,
+) -> None:
+    """Train as `fedadam` does, with the sum of all squared differences as the second moment: steps become shorter.
+
+    `accumulator`: that sum before the first round; null is tau^2, the least that the paper allows. `beta1`: the decay
+    of the first moment, 0 in the paper's experiments. The other parameters are those of `fedadam`.
+
+    Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2.
+    """
+    await _train(fleet, Adaptive(adagrad, server_lr, beta1, 0.0, tau, accumulator), training)

@@ -1,0 +1,29 @@
+"""A built-in workflow whose process ends abruptly in the middle of a round."""
+
+from convoy.flows import catalog
+
+
+class Dying:
+    """A fleet whose workflow ends at the first answer to its question of this number, counted from 1."""
+
+    def __init__(self, fleet, last):
+        self._fleet, self._left = fleet, last
+
+    def __getattr__(self, name):
+        return getattr(self._fleet, name)
+
+    def ask(self, *args, **options):
+        self._left -= 1
+        answers = self._fleet.ask(*args, **options)
+        return answers if self._left else _killed(answers)
+
+
+async def _killed(answers):
+    async for update in answers:
+        raise RuntimeError("killed")
+        yield update
+
+
+def dying(workflow, last, **parameters):
+    """Return the workflow as an async function of a fleet."""
+    return lambda fleet: catalog.built_in(workflow)(Dying(fleet, last), **parameters)
