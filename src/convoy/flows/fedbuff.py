@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from convoy.flows.fleet import Fleet, Round
-from convoy.flows.training import Training, Turned, faults
+from convoy.flows.training import Training, Turned, faults, mean_alone
 from convoy.model.arrays import Model
 from convoy.model.mean import Mean
 from convoy.model.update import Update
@@ -48,7 +48,9 @@ def _brought_up(update: Update, model: Mapping[str, Any], lr: float) -> Update:
 
 def wrong(given: Mapping[str, Any]) -> dict[str, str]:
     """Return what is wrong with these parameters, by name."""
-    found = faults(given)
+    found = faults(given) | mean_alone(
+        given, "a fast site may fill a buffer alone, and others ask who is in the majority"
+    )
     if given.get("buffer", 2) < 1:
         found["buffer"] = "wanted 1 or more"
     if not given.get("server_lr", 1) > 0:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from convoy.flows.fleet import Fleet, Round
-from convoy.flows.training import Training, Turned, faults
+from convoy.flows.training import Training, Turned, faults, mean_alone
 from convoy.model.arrays import Model
 from convoy.model.variates import join, split
 
@@ -53,7 +53,7 @@ def _towards(array: Any, goal: Any, share: float) -> Any:
 
 def wrong(given: Mapping[str, Any]) -> dict[str, str]:
     """Return what is wrong with these parameters, by name."""
-    found = faults(given)
+    found = faults(given) | mean_alone(given, "the server's variate is the mean of the sites' own")
     if not 0 < given.get("server_lr", 1) <= 2:
         found["server_lr"] = "wanted a number above 0 and up to 2"
     return found
