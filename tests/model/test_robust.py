@@ -137,7 +137,7 @@ def test_metrics_remain_weighted_and_a_share_that_is_too_large_is_said_to_concer
 # ---- beside the papers -----------------------------------------------------------------------------------------------
 @given(cohort(1, 40))
 def test_the_median_is_numpy_s(values):
-    np.testing.assert_allclose(folded("median", values), np.median(values, axis=0), rtol=1e-15)
+    np.testing.assert_allclose(folded("median", values), np.median(values, axis=0), rtol=1e-9, atol=1e-9)
 
 
 @given(cohort(1, 20), st.integers(0, 9))

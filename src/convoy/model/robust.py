@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
 PAIRED: Final = 1 << 14  # items of one update at least, where each two are compared: they are not copied
 SMOOTH: Final = 1e-6  # of the median distance: Weiszfeld's divisor is at least this much
+FIRST: Final = 0.1  # the same of the first pass: the median of coordinates may be an update, which would hold it there
 PASSES: Final = 20  # over all updates; from the median of coordinates, three to ten are the rule
-STILL: Final = 1e-4  # a pass that changes no share of the geometric median by more is the last
+STILL: Final = 1e-3  # a pass that changes no share of the geometric median by more is the last
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,10 +267,10 @@ def _geometric(models: Models, names: Sequence[str], _: int) -> Folded:
     """
     count = len(models)
     sorter, middle = Sorter(count, (count - 1) // 2, count // 2 + 1), _plain_mean(2 - count % 2)
-    shares = _shares(_from_center(models, names, lambda parts: middle(sorter.sort(parts))))
+    shares = _shares(_from_center(models, names, lambda parts: middle(sorter.sort(parts))), FIRST)
     for _pass in range(PASSES):
         mean = partial(_mean_of, Folder(), shares)
-        before, shares = shares, _shares(_from_center(models, names, mean))
+        before, shares = shares, _shares(_from_center(models, names, mean), SMOOTH)
         if max(abs(new - old) for new, old in zip(shares, before, strict=True)) <= STILL:
             break
     counted = [place for place, share in enumerate(shares) if share > 0]
@@ -292,15 +293,15 @@ def _from_center(models: Models, names: Sequence[str], center: Callable[[Sequenc
     return apart
 
 
-def _shares(apart: Sequence[float]) -> list[float]:
-    """Return weights that sum to 1, each in proportion to 1 / max(distance, smoothing)."""
+def _shares(apart: Sequence[float], smooth: float) -> list[float]:
+    """Return weights that sum to 1, each in proportion to 1 / max(distance, smoothing), in multiples of the median."""
     median = sorted(apart)[(len(apart) - 1) // 2]
     if median == 0:  # half of the updates are the same
         inverse = [float(distance == 0) for distance in apart]
     elif median == math.inf:
         inverse = [1.0] * len(apart)
     else:
-        inverse = [1 / max(distance / median, SMOOTH) for distance in apart]
+        inverse = [1 / max(distance / median, smooth) for distance in apart]
     total = math.fsum(inverse)
     return [each / total for each in inverse]
 
