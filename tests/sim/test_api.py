@@ -120,12 +120,12 @@ def test_a_second_simulation_in_another_thread_is_refused(job):
     assert len(said) == 3
 
 
-def test_a_workflow_that_exits_ends_its_job_alone(job):
-    (job / "flow.py").write_text("import sys\n\n\nasync def run(fleet):\n    sys.exit(5)\n")
-    text = (job / "job.yaml").read_text().replace("workflow: fedavg", "workflow: flow.py:run")
-    (job / "job.yaml").write_text("\n".join(line for line in text.splitlines() if not line.startswith("with")))
+def test_a_workflow_that_exits_ends_its_job_alone(tmp_path):
+    flow = "import sys\n\n\nasync def run(fleet):\n    sys.exit(5)\n"
+    spec = {"trainer": "train.py:train", "model": "train.py:initial", "workflow": "flow.py:run"}
+    folder = put_job(tmp_path / "exits", {"train.py": TRAIN, "flow.py": flow}, **spec)
     with pytest.raises(JobFailed, match=r"the workflow ended with sys.exit\(5\)"):
-        convoy.simulate(job, sites=2, workers=0, progress=False)
+        convoy.simulate(folder, sites=2, workers=0, progress=False)
 
 
 def test_what_the_session_had_before_is_there_again(job):

@@ -22,9 +22,20 @@ def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
     return ("train", "evaluate") if given.get("evaluate") is True else ("train",)
 
 
-def _trains_within(ranges: Mapping[str, parameters.Range]) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    """Return the check of a training workflow whose own numbers have these ranges."""
-    return lambda given: training.faults(given) | parameters.outside(given, ranges)
+def _trains_within(
+    ranges: Mapping[str, parameters.Range], *, mean_alone: str = ""
+) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """Return the check of a training workflow whose own numbers have these ranges.
+
+    `mean_alone`: why it can fold in no other way than by the mean; empty: it can.
+    """
+
+    def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+        other = mean_alone and given.get("fold", "mean") != "mean"
+        folded = {"fold": f"wanted mean: {mean_alone}"} if other else {}
+        return training.faults(given) | parameters.outside(given, ranges) | folded
+
+    return wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +67,17 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     "fedyogi": Entry(optimisers.fedyogi, _trains_within(optimisers.RANGES)),
     "fedadagrad": Entry(optimisers.fedadagrad, _trains_within(optimisers.RANGES)),
     "fedprox": Entry(fedprox.fedprox, _trains_within(fedprox.RANGES)),
-    "scaffold": Entry(scaffold.scaffold, _trains_within(scaffold.RANGES)),
-    "fedbuff": Entry(fedbuff.fedbuff, _trains_within(fedbuff.RANGES)),
-    "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES)),
+    "scaffold": Entry(
+        scaffold.scaffold,
+        _trains_within(scaffold.RANGES, mean_alone="the server's variate is the mean of the sites' own"),
+    ),
+    "fedbuff": Entry(
+        fedbuff.fedbuff,
+        _trains_within(
+            fedbuff.RANGES, mean_alone="a fast site may fill a buffer alone, and others ask who is in the majority"
+        ),
+    ),
+    "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES, mean_alone="one site trains after the other")),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
     "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
 }

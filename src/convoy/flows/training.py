@@ -9,11 +9,13 @@ from typing import Any, Final
 
 from convoy.errors import BadInput, JobFailed
 from convoy.flows.fleet import Fleet, Round
-from convoy.model import bounds
+from convoy.model import bounds, robust
 from convoy.model.mean import Mean
 from convoy.spec.units import duration_s
 
-LEAST: Final = {"rounds": 1, "min_sites": 1, "sample": 0, "stop_after": 0, "max_norm": 0, "max_norm_ratio": 0}
+LEAST: Final = {
+    "rounds": 1, "min_sites": 1, "sample": 0, "stop_after": 0, "max_norm": 0, "max_norm_ratio": 0, "attackers": 0,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,10 @@ class Training:
     `stop_after`: end after this many rounds without a better model; 0: never. `max_norm`: refuse updates whose distance
     from the model is larger (L2); 0: no bound. `max_norm_ratio`: if three or more answer, leave out updates that are
     this many times farther from the model than the median of the round; 0: no bound. `max_share`: if three or more
-    answer, the largest share of the sum that one weight counts for (of two: 0.99); 1: no bound.
+    answer, the largest share of the sum that one weight counts for (of two: 0.99); 1: no bound. `fold`: what makes one
+    model of the answers: `mean`, weighted, or one of `median`, `trimmed`, `krum`, `multikrum`, `bulyan`, `geometric`,
+    which resist malicious answers and ignore weights. `attackers`: how many answers of a round may be malicious; null:
+    as many as the fold tolerates among those that came (`trimmed` wants a number).
     """
 
     rounds: int = 5
@@ -92,6 +97,8 @@ class Training:
     max_norm: float = 0.0
     max_norm_ratio: float = bounds.RATIO
     max_share: float = bounds.SHARE
+    fold: str = "mean"
+    attackers: int | None = None
 
     def __post_init__(self) -> None:
         """Raise `BadInput` for parameters that do not go together."""
@@ -110,7 +117,13 @@ class Training:
 
     async def mean(self, fleet: Fleet, model: Mapping[str, Any], **options: Any) -> Mean:
         """Have sites train a model, and fold what they made of it."""
-        mean = Mean(like=model, max_share=self.max_share, max_norm_ratio=self.max_norm_ratio)
+        mean = robust.fold_of(
+            self.fold,
+            model,
+            attackers=self.attackers,
+            max_share=self.max_share,
+            max_norm_ratio=self.max_norm_ratio,
+        )
         options = {"deadline_s": self.deadline_s, "max_norm": self.max_norm, **options}
         async for update in fleet.ask("train", model, at_least=self.min_sites, sample=self.sample, **options):
             mean.add(update)
@@ -151,7 +164,8 @@ def faults(given: Mapping[str, Any]) -> dict[str, str]:
     """Return what is wrong with these parameters, by name: what their types alone do not say."""
     found: dict[str, str] = {}
     for name, least in LEAST.items():
-        if given.get(name, least) < least:
+        value = given.get(name, least)
+        if value is not None and value < least:
             found[name] = f"wanted {least} or more"
     if not 0 < given.get("max_share", 1) <= 1:
         found["max_share"] = "wanted a share above 0 and up to 1, which is no bound"
@@ -164,4 +178,23 @@ def faults(given: Mapping[str, Any]) -> dict[str, str]:
         found["stop_after"] = "it needs a metric to compare: add `best: auc`, or another one"
     if 0 < given.get("sample", 0) < given.get("min_sites", 1):
         found["sample"] = f"a sample of {given['sample']} can never give min_sites ({given['min_sites']})"
-    return found
+    return _fold_faults(given) | found
+
+
+def _fold_faults(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with the fold, its attackers, and the number of answers that a round may have."""
+    fold, attackers = given.get("fold", "mean"), given.get("attackers")
+    if fold not in robust.FOLDS:
+        return {"fold": f"wanted one of {', '.join(robust.FOLDS)}"}
+    if fold == "mean":
+        return {} if attackers is None else {"attackers": "the mean resists none: add another fold, `fold: trimmed`"}
+    if fold == "trimmed" and attackers is None:
+        return {"fold": "say how many values it leaves out at each end: `attackers: 1`"}
+    least = robust.needed(fold, attackers)
+    if given.get("min_sites", 1) < least:
+        against = "" if attackers is None else f" against {attackers} attackers"
+        return {
+            "fold" if attackers is None else "attackers": f"{fold}{against} needs {least} answers "
+            f"({robust.condition(fold)}), and a round may have {given.get('min_sites', 1)}: add `min_sites: {least}`"
+        }
+    return {}

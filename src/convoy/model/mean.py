@@ -23,6 +23,8 @@ from convoy.model.update import Update
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
+Rule = Callable[[Sequence[Mapping[str, "Array"]], Sequence[str]], dict[str, "Array"]]  # models, tensors -> their fold
+
 
 @dataclass(slots=True)
 class _Entry:
@@ -47,14 +49,21 @@ class Mean:
     """
 
     def __init__(
-        self, like: Mapping[str, Array], *, max_share: float = bounds.SHARE, max_norm_ratio: float = bounds.RATIO
+        self,
+        like: Mapping[str, Array],
+        *,
+        max_share: float = bounds.SHARE,
+        max_norm_ratio: float = bounds.RATIO,
+        rule: Rule | None = None,
     ) -> None:
         """Prepare for updates with the names, shapes and dtypes of `like`, the model that they began from.
 
         `max_share`: the most that one weight may be of the sum of all; what is above counts as that much. It holds from
         three updates on; of two each may have 0.99. 1: no bound. `max_norm_ratio`: an update that is farther from
         `like` than so many times the median update is left out, if three or more moved (L2 norm, floats alone). 0: none
-        is. Raises `BadInput` for bounds outside of these ranges.
+        is. `rule`: what folds the arrays of the updates that count in place of the weighted mean; it gets them in the
+        order of their sites' names, and the names of the tensors that somebody changed. Metrics keep the weighted mean.
+        Raises `BadInput` for bounds outside of these ranges.
         """
         if not 0 < max_share <= 1:
             raise BadInput(f"max_share is {max_share!r}", fix="give a share above 0 and up to 1, which is no bound")
@@ -65,6 +74,7 @@ class Mean:
         self._shapes = _arrays.shapes(like)
         self._max_share = max_share
         self._max_norm_ratio = max_norm_ratio
+        self._rule = rule
         self._entries: list[_Entry] = []
         self._count = 0
         self._done = False
@@ -123,11 +133,15 @@ class Mean:
             self.left_out[update.site] = reason
             update.leave_out(reason)
 
-    def _counted(self) -> tuple[list[_Entry], list[float], float]:
-        """Return the entries that count, each with a weight above 0, and the distance beyond which none does."""
+    def _near(self) -> tuple[list[_Entry], float]:
+        """Return the entries that have a weight and are near enough, and the distance beyond which none is."""
         heavy = [entry for entry in self._entries if entry.weight > 0]
         bound = bounds.farthest([entry.apart for entry in heavy], self._max_norm_ratio)
-        near = [entry for entry in heavy if entry.apart <= bound]
+        return [entry for entry in heavy if entry.apart <= bound], bound
+
+    def _counted(self) -> tuple[list[_Entry], list[float], float]:
+        """Return the entries that count, each with a weight above 0, and the distance beyond which none does."""
+        near, bound = self._near()
         weights = bounds.normalised([entry.weight for entry in near])
         limited = bounds.capped(weights, self._max_share)
         pairs = [(entry, weight) for entry, weight in zip(near, limited, strict=True) if weight > 0]
@@ -148,7 +162,8 @@ class Mean:
     def result(self) -> dict[str, Array]:
         """Return the mean, in the order of `like`; nothing can be added after it.
 
-        A tensor that no update changed is the read-only array of `like` itself. Raises `BadInput` without any update.
+        A tensor that no update changed is the read-only array of `like` itself. Raises `BadInput` without any update,
+        and what the rule raises.
         """
         self._open()
         if self._like and not self._count:
@@ -156,18 +171,27 @@ class Mean:
         entries, weights, bound = self._counted()
         self._tell(entries, weights, bound)
         self._done = True
+        if self._rule is not None:  # no weight decides who counts, nor does the order of answers
+            entries = sorted(self._near()[0], key=lambda entry: entry.site)
+            weights = [1.0] * len(entries)
         folded = [entry.model for entry in entries if entry.model is not None]
         shares = [weight for entry, weight in zip(entries, weights, strict=True) if entry.model is not None]
         for entry in self._entries:
             entry.model = None  # nothing keeps the updates' files open
         if not folded:
             return dict(self._like)
+        if self._rule is not None:
+            changed = [name for name in self._like if not self._unchanged(name, folded)]
+            return dict(self._like) | self._rule(folded, changed)
         folder = Folder()
         return {name: self._folded(folder, name, folded, shares) for name in self._like}
 
+    def _unchanged(self, name: str, models: Sequence[Mapping[str, Array]]) -> bool:
+        return all(_arrays.same(model, self._like, name) for model in models)
+
     def _folded(self, folder: Folder, name: str, models: Sequence[Mapping[str, Array]], weights: list[float]) -> Array:
         like = self._like[name]
-        if all(_arrays.same(model, self._like, name) for model in models):
+        if self._unchanged(name, models):
             return like
         return folder.fold([model[name].reshape(-1) for model in models], weights).reshape(like.shape)
 
@@ -192,6 +216,7 @@ class Mean:
                 entry.remark(
                     f"its weight {entry.weight:g} is {100 * own / math.fsum(before):.3g} % of all weights "
                     f"together and counts as {100 * weight / total:.3g} %, the most that one site may have (max_share)"
+                    + ("; in the metrics alone: the fold of the arrays ignores weights" if self._rule else "")
                 )
 
 
