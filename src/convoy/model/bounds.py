@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Sequence
-from typing import Final
+from fractions import Fraction
+from typing import Final, TypeVar
+
+N = TypeVar("N", float, Fraction)
 
 SHARE: Final = 0.5  # of three or more answers: none outweighs all the others together
 SHARE_OF_TWO: Final = 0.99  # two sites have no majority, and one may well hold most of the data
 RATIO: Final = 10.0  # times the median distance: honest sites differ by their data, seldom by so much
+WIDE: Final = 900  # powers of two between weights, beyond which the scaled ones are not all exact
 FEWEST: Final = 3  # answers that moved away from the model, before one of them can stand out
 
 
@@ -20,22 +24,40 @@ def normalised(weights: Sequence[float]) -> list[float]:
     return [math.ldexp(weight, -exponent) for weight in weights]
 
 
+def limited(weights: Sequence[float], share: float) -> list[float]:
+    """Return finite weights from 0 up, scaled as `normalised` does, with none above its share of their sum.
+
+    Where they lie so far apart that the smallest would be lost by the scaling, the limit is found exactly before it.
+    """
+    present = [weight for weight in weights if weight > 0]
+    if not present or math.frexp(max(present))[1] - math.frexp(min(present))[1] < WIDE:
+        return capped(normalised(weights), share)
+    exact = _capped([Fraction(weight) for weight in weights], Fraction(share))
+    top = max(exact)
+    return [float(weight / top) for weight in exact]
+
+
 def capped(weights: Sequence[float], share: float) -> list[float]:
     """Return the weights with each that is more than `share` of their sum lowered to that share.
 
     They are the same bits where none is too large. A share below what an equal part would be means an equal part; of
     two weights above 0 each may have `SHARE_OF_TWO`.
     """
+    return _capped(weights, share)
+
+
+def _capped(weights: Sequence[N], share: N) -> list[N]:
     present = sorted((weight for weight in weights if weight > 0), reverse=True)
     if len(present) == 2:
-        share = max(share, SHARE_OF_TWO)
+        share = max(share, type(share)(SHARE_OF_TWO))
     for over in range(len(present)):  # so many are too large
         left = 1 - over * share
-        limit = share * math.fsum(present[over:]) / left if left > 0 else 0.0
-        if present[over] <= limit * (1 + 1e-12):
+        rest = present[over:]
+        total = math.fsum(rest) if isinstance(share, float) else sum(rest)
+        limit = share * total / left if left > 0 else type(share)(0)
+        if present[over] <= limit * type(share)(1 + 1e-12):
             return [min(weight, limit) for weight in weights] if over else list(weights)
-    least = present[-1] if present else 0.0
-    return [min(weight, least) for weight in weights]
+    return [min(weight, present[-1]) for weight in weights] if present else list(weights)
 
 
 def farthest(distances: Sequence[float], ratio: float) -> float:

@@ -142,8 +142,7 @@ class Mean:
     def _counted(self) -> tuple[list[_Entry], list[float], float]:
         """Return the entries that count, each with a weight above 0, and the distance beyond which none does."""
         near, bound = self._near()
-        weights = bounds.normalised([entry.weight for entry in near])
-        limited = bounds.capped(weights, self._max_share)
+        limited = bounds.limited([entry.weight for entry in near], self._max_share)
         pairs = [(entry, weight) for entry, weight in zip(near, limited, strict=True) if weight > 0]
         return [entry for entry, _ in pairs], [weight for _, weight in pairs], bound
 
@@ -210,12 +209,12 @@ class Mean:
                 self._leave_out(entry, "no update of the round has a weight above 0: the model stays as it was")
             return
         before = bounds.normalised([entry.weight for entry in entries])
-        total = math.fsum(weights)
+        whole, total = math.fsum(before), math.fsum(weights)
         for entry, weight, own in zip(entries, weights, before, strict=True):
-            if weight < own:
+            if weight / total < own / whole * (1 - 1e-9):
                 entry.remark(
-                    f"its weight {entry.weight:g} is {100 * own / math.fsum(before):.3g} % of all weights "
-                    f"together and counts as {100 * weight / total:.3g} %, the most that one site may have (max_share)"
+                    f"its weight {entry.weight:g} is {100 * own / whole:.3g} % of all weights together and "
+                    f"counts as {100 * weight / total:.3g} %, the most that one site may have (max_share)"
                     + ("; in the metrics alone: the fold of the arrays ignores weights" if self._rule else "")
                 )
 
