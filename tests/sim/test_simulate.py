@@ -406,3 +406,13 @@ def test_sites_that_give_the_same_large_arrays_all_count(tmp_path, workers):
     spec = {"trainer": "train.py:train", "model": "train.py:initial", "with_": {"rounds": 3, "min_sites": 1}}
     done = simulate(read_plan(put_job(tmp_path / "job", files, **spec), sites=6), tmp_path / "out", workers=workers)
     assert [(len(made.took_part), made.left_out) for made in done.rounds[1:]] == [(6, ())] * 3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_asynchronous_workflow_ends_while_its_sites_still_work(tmp_path, workers):
+    spec = {"workflow": "fedbuff", "with_": {"rounds": 60, "buffer": 2, "min_sites": 1}}
+    plan = read_plan(job(tmp_path / "job", **spec), sites=40)
+    done = simulate(plan, tmp_path / "out", workers=workers)
+    assert done.job.state == "completed", done.job.cause
+    assert not [made.left_out for made in done.rounds if made.left_out]  # each had its model, however old
+    assert done.rounds[-1].model == simulate(plan, tmp_path / "of-0", workers=0).rounds[-1].model

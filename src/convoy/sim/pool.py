@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,8 +27,13 @@ from convoy.wire import values
 from convoy.worker.visitor import Work
 from convoy.worker.visits import LOGS, given_at
 
-MODELS: Final = 3  # of questions that are kept for workers: one that is asked, and those whose answers still come
+MODELS: Final = 3  # of questions that are kept for workers, beside those of visits that wait
+AHEAD: Final = (
+    16  # visits that a worker has at the same time: it never waits for the next one, and few are done in vain
+)
 GRACE_S: Final = 2.0  # for a worker to end
+
+BYE: Final = pb.WorkerDown(bye=pb.Bye())
 
 Coming = asyncio.Future[Visited | pb.WorkerUp]
 
@@ -40,6 +45,7 @@ class _Process:
     env: Mapping[str, str] = field(default_factory=dict)
     waiting: deque[tuple[pb.WorkerDown, Coming]] = field(default_factory=deque)
     worker: Worker | None = None
+    sent: int = 0  # of those that wait
     since: float = 0.0  # when what it does now was begun, on the event loop's clock
     reading: asyncio.Task[None] | None = None
 
@@ -70,6 +76,8 @@ class Pool:
         self._processes = [_Process(dict(env)) for env in (envs or [{}] * count)[:count]]
         self._place: dict[str, _Process] = {}
         self._models: deque[str] = deque()
+        self._used: Counter[str] = Counter()  # visits that wait, by the digest of their model
+        self._closing = False
         self._last: tuple[Question | None, pb.Question] = None, pb.Question()
         (self._out / LOGS).mkdir(parents=True, exist_ok=True)
 
@@ -91,11 +99,18 @@ class Pool:
         if not process.waiting:
             process.since = asyncio.get_running_loop().time()
         process.waiting.append((down, coming))
-        if process.worker is not None:
-            process.worker.send(down)
-        elif process.reading is None:
+        self._used[visit.question.model] += 1
+        self._send(process)
+        if process.reading is None:
             process.reading = asyncio.ensure_future(self._serve(process))
         return partial(self._done, coming, visit.site, visit.question)
+
+    @staticmethod
+    def _send(process: _Process) -> None:
+        """Send a process as many visits as it may have."""
+        while process.worker is not None and process.sent < min(AHEAD, len(process.waiting)):
+            process.worker.send(process.waiting[process.sent][0])
+            process.sent += 1
 
     def _asked(self, question: Question) -> pb.Question:
         """Return a question as sites receive it: the last one is that of most visits."""
@@ -106,8 +121,9 @@ class Pool:
     def _keep(self, model: Model) -> None:
         arrays.save(self._blobs, "question", model)
         self._models.append(model.digest)
-        while len(self._models) > MODELS:
-            self._blobs.release("question", self._models.popleft())
+        for digest in [one for one in [*self._models][:-MODELS] if not self._used[one]]:
+            self._models.remove(digest)
+            self._blobs.release("question", digest)
 
     async def _done(self, coming: Coming, site: str, question: Question) -> Visited:
         """Return what a visit gave; its arrays are read only now, one answer at a time."""
@@ -149,13 +165,17 @@ class Pool:
             printed: list[bytes] = []
             worker = process.worker = await self._launcher.launch(self._order(process), printed.append, lambda _: None)
             ending = asyncio.ensure_future(worker.ended())
-            for down, _ in process.waiting:
-                worker.send(down)
+            process.sent = 0
+            self._send(process)
+            if self._closing:
+                worker.send(BYE)
             why = await self._listen(process, worker)
-            process.worker = None
+            process.worker, process.sent = None, 0
             if why:
                 await worker.stop(GRACE_S)
             how = await ending
+            if self._closing:
+                process.waiting.clear()
             if process.waiting:
                 said = f"JobFailed: the trainer died at this task: {why or how or 'it ended'}"
                 self._say(process, Visited(error=said, traceback=b"".join(printed).decode(errors="replace")))
@@ -169,7 +189,7 @@ class Pool:
                 async with asyncio.timeout(self._patience_s):
                     up = await worker.receive()
             except TimeoutError:
-                if process.waiting and clock() >= process.since + self._patience_s:
+                if (process.waiting or self._closing) and clock() >= process.since + self._patience_s:
                     return f"it gave no answer for {self._patience_s:g} s, the job's patience"
                 continue
             except ConvoyError as problem:
@@ -178,10 +198,12 @@ class Pool:
                 return ""
             self._say(process, up)
 
-    @staticmethod
-    def _say(process: _Process, said: Visited | pb.WorkerUp) -> None:
-        _, coming = process.waiting.popleft()
+    def _say(self, process: _Process, said: Visited | pb.WorkerUp) -> None:
+        down, coming = process.waiting.popleft()
+        self._used[down.visit.question.model] -= 1
+        process.sent = max(process.sent - 1, 0)
         process.since = asyncio.get_running_loop().time()
+        self._send(process)
         if not coming.done():
             coming.set_result(said)
 
@@ -208,10 +230,14 @@ class Pool:
         await self.close()
 
     async def close(self) -> None:
-        """Let every site's trainer come to its end, then end the processes."""
+        """Let every site's trainer come to its end, then end the processes; what was not begun is not done any more."""
+        self._closing = True
         for process in self._processes:
+            while len(process.waiting) > process.sent:
+                process.waiting.pop()
+            process.since = asyncio.get_running_loop().time()
             if process.worker is not None:
-                process.worker.send(pb.WorkerDown(bye=pb.Bye()))
+                process.worker.send(BYE)
         reading = [process.reading for process in self._processes if process.reading is not None]
         if reading:
             await asyncio.wait(reading)
