@@ -416,3 +416,16 @@ def test_an_asynchronous_workflow_ends_while_its_sites_still_work(tmp_path, work
     assert done.job.state == "completed", done.job.cause
     assert not [made.left_out for made in done.rounds if made.left_out]  # each had its model, however old
     assert done.rounds[-1].model == simulate(plan, tmp_path / "of-0", workers=0).rounds[-1].model
+
+
+def test_a_trainer_that_hangs_is_ended_after_the_jobs_patience_and_the_others_go_on(tmp_path):
+    hangs = "    while task.site == 'site-2' and task.round == 1:\n        pass\n"
+    train = f"def train(task):\n{hangs}    return task.model\n\n\ndef initial():\n"
+    files = {"train.py": train + "    import numpy\n\n    return {'w': numpy.zeros(1)}\n"}
+    spec = {"trainer": "train.py:train", "model": "train.py:initial", "patience": "3s"}
+    folder = put_job(tmp_path / "job", files, with_={"rounds": 2, "min_sites": 1}, **spec)
+    done = simulate(read_plan(folder, sites=4), tmp_path / "out", workers=2)
+    first, second = done.rounds[1:]
+    assert [site for site, _ in first.left_out] == ["site-2"]
+    assert "it gave no answer for 3 s, the job's patience" in first.left_out[0][1]
+    assert len(second.took_part) == 4
