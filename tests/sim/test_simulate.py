@@ -1,6 +1,7 @@
 """A simulation: the same bits for each number of workers, and the same as a federation; each site's own modules."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -264,23 +265,27 @@ def test_a_worker_reads_nothing_but_the_data_that_was_named(tmp_path):
     assert "secret\n" not in (tmp_path / "results" / "logs" / "site-1.log").read_text()
 
 
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("workers", [0, 2])
-def test_ctrl_c_ends_everything_and_leaves_what_was_committed(tmp_path, workers):
+def test_ctrl_c_ends_everything_and_leaves_what_was_committed(tmp_path, workers, sign):
+    (tmp_path / "temporary").mkdir()
     folder = job(tmp_path / "job", with_={"rounds": 100_000, "min_sites": 3})
     command = [Path(sys.executable).with_name("convoy"), "simulate", folder, "--sites", "3", "-o", "results"]
     with subprocess.Popen(
         [*command, "--workers", str(workers)],
         cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads; a shell's background processes ignore it
     ) as running:
         assert "round 1/" in running.stdout.readline()
-        running.send_signal(signal.SIGINT)
+        running.send_signal(sign)
         _, said = running.communicate()
     assert running.returncode == 1, said
     assert "aborted by an interrupt" in said
+    assert not [*(tmp_path / "temporary").iterdir()]
     rounds = json.loads((tmp_path / "results" / "rounds.json").read_text())
     assert json.loads((tmp_path / "results" / "job.json").read_text())["state"] == "aborted"
     assert (tmp_path / "results" / "model.safetensors").is_file()
