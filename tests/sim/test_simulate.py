@@ -1,10 +1,7 @@
 """A simulation: the same bits for each number of workers, and the same as a federation; each site's own modules."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +14,7 @@ from convoy.sim.run import run as simulate
 from convoy.store.arrays import read_file
 from tests.federation import federation
 from tests.scenarios.conftest import put_job
+from tests.sim.typed import typed
 
 TRAIN = """
 import numpy as np
@@ -270,16 +268,8 @@ def test_a_worker_reads_nothing_but_the_data_that_was_named(tmp_path):
 def test_ctrl_c_ends_everything_and_leaves_what_was_committed(tmp_path, workers, sign):
     (tmp_path / "temporary").mkdir()
     folder = job(tmp_path / "job", with_={"rounds": 100_000, "min_sites": 3})
-    command = [Path(sys.executable).with_name("convoy"), "simulate", folder, "--sites", "3", "-o", "results"]
-    with subprocess.Popen(
-        [*command, "--workers", str(workers)],
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path / "temporary")},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads; a shell's background processes ignore it
-    ) as running:
+    words = [folder, "--sites", "3", "-o", "results", "--workers", str(workers)]
+    with typed(tmp_path, *words, TMPDIR=str(tmp_path / "temporary")) as running:
         assert "round 1/" in running.stdout.readline()
         running.send_signal(sign)
         _, said = running.communicate()
@@ -301,15 +291,8 @@ def test_ctrl_c_ends_a_trainer_that_hangs(tmp_path, workers, trainer):
     train += "\n\ndef initial():\n    import numpy\n    return {'w': numpy.zeros(1)}\n"
     known = {"trainer": trainer, "model": "train.py:initial", "with_": {"rounds": 3, "min_sites": 3}}
     folder = put_job(tmp_path / "job", {"train.py": train, "loop.py": loop}, **known)
-    command = [Path(sys.executable).with_name("convoy"), "simulate", folder, "--sites", "3", "-o", "results"]
-    with subprocess.Popen(
-        [*command, "--workers", str(workers)],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads; a shell's background processes ignore it
-    ) as running:
+    words = [folder, "--sites", "3", "-o", "results", "--workers", str(workers)]
+    with typed(tmp_path, *words) as running:
         assert "round 1/3" in running.stdout.readline()
         running.send_signal(signal.SIGINT)
         _, said = running.communicate()

@@ -14,6 +14,7 @@ from convoy.sim.plan import read_plan
 from convoy.sim.run import run
 from convoy.sim.sweep import draw, sweep, table
 from tests.scenarios.conftest import put_job
+from tests.sim.typed import typed
 
 TRAIN = """
 import numpy as np
@@ -190,15 +191,8 @@ def test_the_command_runs_a_sweep_goes_on_and_says_what_failed(tmp_path):
 
 def test_ctrl_c_ends_a_sweep_and_the_next_one_goes_on(tmp_path):
     plan_of(tmp_path / "job", seed=1, with_={"rounds": 20_000, "min_sites": 1})
-    command = [Path(sys.executable).with_name("convoy"), "simulate", "job", "--sites", "2", "--seeds", "2"]
-    with subprocess.Popen(
-        [*command, "--workers", "0", "--set", "with.rounds=2,20000"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads; a shell's background processes ignore it
-    ) as running:
+    words = ["job", "--sites", "2", "--seeds", "2", "--workers", "0", "--set", "with.rounds=2,20000"]
+    with typed(tmp_path, *words) as running:
         while "3/4" not in running.stdout.readline():
             pass
         running.send_signal(signal.SIGINT)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Final
 
 import yaml
@@ -28,6 +29,7 @@ class Point:
     seed: str
     number: int  # of the seed, from 1
     plan: Plan
+    contents: Callable[[], Mapping[str, Any]]  # digests of its data, which are calculated once for all that share it
 
     @property
     def name(self) -> str:
@@ -44,7 +46,7 @@ class Point:
     def identity(self) -> dict[str, Any]:
         """Return what must be the same for a result that is there to be that of this point."""
         files = {name: blake3(data).hexdigest() for name, data in sorted(self.plan.files.items())}
-        data = blake3(json.dumps([files, self.plan.given()], sort_keys=True).encode()).hexdigest()
+        data = blake3(json.dumps([files, self.contents()], sort_keys=True).encode()).hexdigest()
         return {"settings": dict(self.settings), "seed": self.seed, "sites": list(self.plan.sites), "files": data}
 
 
@@ -64,14 +66,15 @@ def points(plan: Plan, given: Sequence[str], seeds: int) -> list[Point]:
         count *= len(values)
     if count > MOST:
         raise BadInput(f"this grid has {count:,} simulations", why=f"{MOST:,} are the limit", fix="set fewer values")
-    found = []
+    found, contents = [], cache(plan.given)
     for chosen in itertools.product(*wanted.values()):
         settings = dict(zip(wanted, chosen, strict=True))
         changed = _changed(plan, settings)
+        theirs = contents if changed.divided is plan.divided else cache(changed.given)
         for number in range(seeds):
             seed = _seed(plan.job.seed, number)
             job = changed.job.model_copy(update={"seed": seed})
-            found.append(Point(settings, seed, number + 1, replace(changed, job=job)))
+            found.append(Point(settings, seed, number + 1, replace(changed, job=job), theirs))
     return found
 
 

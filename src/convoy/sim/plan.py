@@ -15,7 +15,7 @@ from convoy.flows.check import check_job
 from convoy.partition import Parts
 from convoy.sim import parts as dividing
 from convoy.sim.parts import Divided, Entry
-from convoy.sim.sources import digest_of
+from convoy.sim.sources import Arrays, digest_of
 from convoy.spec import names, yamls
 from convoy.spec.devices import Devices
 from convoy.spec.job import Job, read_bundle
@@ -35,9 +35,9 @@ class Plan:
     sites: tuple[str, ...]
     data: Mapping[str, Mapping[str, str]]  # by site; all share one mapping where their data is the same
     roots: Mapping[str, str]  # the paths that were given, by name
+    origin: Origin
     devices: Devices | None = None  # None: everything takes no time
     divided: Mapping[str, Divided] = field(default_factory=dict)  # data of which the sites' parts are not written yet
-    origin: Origin | None = None
 
     def placed(self, folder: Path, results: Path) -> Plan:
         """Write the sites' parts of data that is divided, into FOLDER/NAME/SITE; return the plan with their paths.
@@ -68,7 +68,9 @@ class Plan:
 
         Raises `BadInput`.
         """
-        return _planned(files, self.origin, self.job.seed) if self.origin else replace(self, files=files)
+        if any(type(one.source) is Arrays for one in self.divided.values()):  # arrays that the job may have made
+            return _planned(files, self.origin, self.job.seed)
+        return replace(self, job=_job(files, self.job.seed), files=files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +92,15 @@ def read_plan(
     return _planned(folders.gather_job(folder), Origin(folder, _checked(sites), dict(data or {})))
 
 
-def _planned(files: Mapping[str, bytes], origin: Origin, seed: str = "") -> Plan:
+def _job(files: Mapping[str, bytes], seed: str = "") -> Job:
+    """Return the job of these files, checked; `seed` comes before its own. Raises `BadInput`."""
     job, document = read_bundle(files)
     check_job(job, document, files, None)
-    job = job.model_copy(update={"seed": seed or job.seed})
+    return job.model_copy(update={"seed": seed or job.seed})
+
+
+def _planned(files: Mapping[str, bytes], origin: Origin, seed: str = "") -> Plan:
+    job = _job(files, seed)
     sites, data = origin.sites, origin.data
     count, given, devices = _stated(origin.folder, files, job, data)
     given |= {name: one.resolve() if isinstance(one, Path) else one for name, one in data.items()}
@@ -113,7 +120,7 @@ def _planned(files: Mapping[str, bytes], origin: Origin, seed: str = "") -> Plan
         site: {name: str(_part(found, place, site, listed)) for name, found in parts.items()}
         for place, site in enumerate(listed)
     }
-    return Plan(job, files, listed, each, {name: str(path) for name, path in paths.items()}, devices, divided, origin)
+    return Plan(job, files, listed, each, {name: str(path) for name, path in paths.items()}, origin, devices, divided)
 
 
 Given = Path | Parts | Entry  # what there is to say of one name of data

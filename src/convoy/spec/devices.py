@@ -8,26 +8,12 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from convoy.errors import BadInput
-from convoy.spec import names, units
+from convoy.spec import names
+from convoy.spec.fields import Duration, Rate, duration
 
 DAY_S: Final = 86_400.0
 _CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)\s*-\s*([01]?\d|2[0-4]):([0-5]\d)", re.ASCII)
 _STRICT: Final = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-def _duration(value: Any) -> float:
-    try:
-        return units.duration_s(value)
-    except BadInput as error:
-        raise ValueError("a duration such as 30s, 10m or 1h30m") from error
-
-
-def _rate(value: Any) -> float:
-    try:
-        return units.rate_bytes(value)
-    except BadInput as error:
-        raise ValueError("a rate such as 20Mbit or 5MB") from error
 
 
 def _hours(value: Any) -> tuple[float, float]:
@@ -47,7 +33,7 @@ EVERY: Final = "*"
 
 def _kinds(value: Any) -> dict[str, float]:
     """Return the time of tasks by kind; one time is that of every kind."""
-    return {str(kind): _duration(one) for kind, one in (value if isinstance(value, dict) else {EVERY: value}).items()}
+    return {str(kind): duration(one) for kind, one in (value if isinstance(value, dict) else {EVERY: value}).items()}
 
 
 def _spans(value: Any) -> tuple[tuple[float, float], ...]:
@@ -58,10 +44,6 @@ def _shared(profiles: dict[str, Profile]) -> dict[str, Profile]:
     if not sum(profile.share for profile in profiles.values()):
         raise ValueError("at least one profile with a share above 0")
     return profiles
-
-
-Duration = Annotated[float, BeforeValidator(_duration)]
-Rate = Annotated[float, BeforeValidator(_rate)]
 
 
 class Profile(BaseModel):

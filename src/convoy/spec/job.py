@@ -10,27 +10,12 @@ from blake3 import blake3
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from convoy.errors import BadInput, Refused
-from convoy.spec import names, units, yamls
+from convoy.spec import names, yamls
+from convoy.spec.fields import Duration, Size
 
 MAX_AMOUNT: Final = 1e6  # cores or GPUs: no machine has as many
 MAX_SEED: Final = 128  # characters
 MAX_IMAGE: Final = 512  # characters: a registry, a path of 255 and a digest
-
-
-def _duration(value: Any) -> float:
-    """Return seconds, in words that pydantic understands."""
-    try:
-        return units.duration_s(value)
-    except BadInput as error:
-        raise ValueError("a duration such as 30s, 10m or 1h30m") from error
-
-
-def _size(value: Any) -> int:
-    """Return bytes, in words that pydantic understands."""
-    try:
-        return units.size_bytes(value)
-    except BadInput as error:
-        raise ValueError("a size such as 512Mi or 1Gi") from error
 
 
 def _no_repeats(sites: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -53,7 +38,7 @@ class Resources(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     cpu: float = Field(0.0, ge=0, le=MAX_AMOUNT)
-    memory: Annotated[int, BeforeValidator(_size)] = 0
+    memory: Size = 0
     gpu: float = Field(0.0, ge=0, le=MAX_AMOUNT)
 
 
@@ -69,7 +54,7 @@ class Job(BaseModel):
     config: dict[str, Any] = {}
     model: str | None = Field(None, min_length=1)
     seed: Annotated[str, BeforeValidator(_seed), Field(max_length=MAX_SEED)] = ""  # empty: from the files of the job
-    patience_s: Annotated[float, BeforeValidator(_duration), Field(gt=0)] = Field(600.0, alias="patience")
+    patience_s: Annotated[Duration, Field(gt=0)] = Field(600.0, alias="patience")
     resources: Resources = Resources()
     image: str | None = Field(None, min_length=1, max_length=MAX_IMAGE, pattern=r"^[\x21-\x7e]+$")
     sites: Annotated[
