@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast test-kube debian check fuzz bench docs proto clean
+.PHONY: demo test test-fast test-kube debian check fuzz bench bench-floods docs proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
@@ -41,6 +41,10 @@ fuzz: $(STAMP)  ## each reader of foreign bytes for SECONDS (60); what breaks on
 
 bench: $(STAMP)  ## the numbers of the design page, each beside its budget and the floor
 	@$(BIN)/python -m bench.run
+
+bench-floods: $(STAMP)  ## how much longer the rounds of others take beside each flood
+	@$(BIN)/python -m pytest -q -rP tests/attacks/test_floods.py tests/pods/test_floods.py | \
+		sed -n -e 's/^_* \(test_beside.*[^_ ]\) _*$$/\1/p' -e 's/.*\(beside the flood.*its usual time\)$$/\1/p' -e '$$p'
 
 docs: $(STAMP)  ## write the reference pages anew from the code
 	@$(BIN)/python docs/reference.py
