@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from convoy.cli.main import app
+from convoy.flows.catalog import BUILT_IN
 from convoy.errors import BadInput
 from convoy.spec.devices import Devices, Profile
 from convoy.spec.job import read_job
@@ -53,9 +54,17 @@ def load(file):
 
 def test_the_reference_pages_are_what_the_code_says_now():
     wanted = load(ROOT / "docs" / "reference.py").pages()
-    found = {page.name: page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md")}
+    reference = ROOT / "docs" / "reference"
+    found = {str(page.relative_to(reference)): page.read_text() for page in reference.glob("**/*.md")}
     assert sorted(found) == sorted(wanted)
     assert [name for name in wanted if found[name] != wanted[name]] == [], "the code has changed: make docs"
+
+
+def test_each_workflow_with_a_curve_has_its_picture_and_its_parameters_are_good():
+    curves = load(ROOT / "docs" / "curves.py")
+    assert {it.stem for it in curves.PICTURES.glob("*.png")} == set(curves.WAYS), "make curves"
+    for name, given in curves.WAYS.items():
+        assert not BUILT_IN[name].wrong({"rounds": 30} | given)
 
 
 def test_the_index_of_examples_shows_each_with_its_picture():
