@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from convoy.cli.main import app
-from convoy.flows.catalog import BUILT_IN
 from convoy.errors import BadInput
+from convoy.flows.catalog import BUILT_IN
 from convoy.spec.devices import Devices, Profile
 from convoy.spec.job import read_job
 
