@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from convoy.model.update import Update
     from convoy.sim.api import simulate
     from convoy.worker.analytics import histogram
+    from convoy.worker.points import metrics
     from convoy.worker.proximal import Proximal
     from convoy.worker.replies import Reply
     from convoy.worker.scaffold import Scaffold
@@ -37,6 +38,7 @@ __version__ = "0.1.0"  # pyproject.toml says the same, and a test holds them tog
 
 _PLACES = {  # where each public name lives; loaded when it is first used
     "convoy.worker.analytics": ("histogram",),
+    "convoy.worker.points": ("metrics",),
     "convoy.worker.proximal": ("Proximal",),
     "convoy.worker.replies": ("Reply",),
     "convoy.worker.scaffold": ("Scaffold",),

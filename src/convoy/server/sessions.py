@@ -245,6 +245,8 @@ class Sessions:
                 return self.transfers.offer(site, up.offer)
             case "log":
                 self._log(site, up.log)
+            case "points":
+                self._points(site, up.points)
             case "progress":
                 self.post(events.Progressed(JobId(up.progress.job), site))
             case "ready":
@@ -274,11 +276,18 @@ class Sessions:
         if known and not self.logs(log.job).append(site, log.offset, log.data):
             self.hub.behind.add(site)
 
+    def _points(self, site: SiteName, said: pb.PointLines) -> None:
+        job = self.state.jobs.get(JobId(said.job))
+        known = job is not None and site in job.members
+        if known and not self.logs(said.job).points.append(site, said.lines):
+            self.hub.behind.add(site)
+
     def _welcome(self, site: SiteName) -> pb.Welcome:
         held = [
-            pb.Held(job=job.record.id, log_offset=self.logs(job.record.id).size(site))
+            pb.Held(job=job.record.id, log_offset=logs.size(site), points=logs.points.next(site))
             for job in self.state.jobs.values()
             if site in job.members and job.record.state == "running" and job.members[site].state != "refused"
+            for logs in [self.logs(job.record.id)]
         ]
         return pb.Welcome(version=self.version, jobs=held)
 

@@ -16,7 +16,7 @@ from convoy.model.blob import MAX_HEADER, Layout
 from convoy.site import states
 from convoy.spec.filters import Filter, for_kind
 from convoy.spec.kit import Kit
-from convoy.spec.policy import Policy, PolicyFile
+from convoy.spec.policy import Leave, Policy, PolicyFile
 from convoy.store.blobs import Blob, BlobFolder
 from convoy.trust import files
 from convoy.wire import convoy_pb2 as pb
@@ -60,6 +60,10 @@ class Release:
 
     kit: Kit
     rules: PolicyFile
+
+    def leave(self) -> Leave:
+        """Return what may leave beside updates. Raises `BadInput` for a policy that cannot be read."""
+        return self.rules.now().leave
 
     def answer(self, handed: Handed, question: Question) -> Answer:
         """Return what of an answer may leave, behind the filters.

@@ -16,6 +16,7 @@ from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import Blocking
 from convoy.worker import code, hints, tasks
+from convoy.worker.batch import Batch
 from convoy.worker.replies import Reply
 from convoy.worker.tasks import Begin, Data, Files, NodeSession, Task
 
@@ -40,10 +41,13 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         begin.seed,
     )
     session = NodeSession(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
+    session.batch = Batch(session.send_points, tasks.log)
     tasks.Here.session = session
     try:
         serve(session, Path(begin.code), begin.trainer)
+        session.flush()
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
+        session.flush()
         if session.open is None:
             session.give_up(code.line(error), code.traceback(error))
         _report(session, error)
