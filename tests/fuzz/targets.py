@@ -342,6 +342,23 @@ async def _up(said) -> None:
                 await longer
 
 
+LINES = (
+    b'{"n":0,"at":1.000,"round":1,"values":{"loss":0.5}}\n'
+    b'{"n":2,"at":2.250,"round":1,"step":7,"phase":"train","values":{"loss":1e-05,"a \\"b":-3}}\n'
+)
+
+
+def points_(data: bytes) -> None:
+    """Lines of live metrics, as a server gets them from a site and people from the server."""
+    from convoy.control import points
+    from convoy.store.points import read
+
+    if points.are_lines(data):
+        for point in read(data):
+            assert points.are_lines(points.write(point))
+        points.thinned(data.splitlines(keepends=True))
+
+
 def ups():
     from convoy.wire import convoy_pb2 as pb
     from tests.fuzz.nodes import workspace
@@ -358,6 +375,7 @@ def ups():
         pb.Up(failed=pb.TaskFailed(job=JOB, question="1.0", error="no", traceback="Traceback")),
         pb.Up(progress=pb.Progress(job=JOB)),
         pb.Up(log=pb.Log(job=JOB, offset=0, data=b"a line\n")),
+        pb.Up(points=pb.PointLines(job=JOB, lines=LINES)),
         pb.Up(stopped=pb.JobStopped(job=JOB)),
     ):
         yield one.SerializeToString()
@@ -418,7 +436,7 @@ def downs():
 
     blob = pb.Blob(digest="0" * 64, size=8, whole=b"\x02\0\0\0\0\0\0\0{}")
     for one in (
-        pb.Down(welcome=pb.Welcome(version="1", jobs=[pb.Held(job=JOB, log_offset=3)])),
+        pb.Down(welcome=pb.Welcome(version="1", jobs=[pb.Held(job=JOB, log_offset=3, points=7)])),
         pb.Down(start=pb.Start(job=JOB, bundle="0" * 64, size=5, whole=b"12345", log_offset=1)),
         pb.Down(task=pb.Task(job=JOB, question=asked(), model=blob, after="1.0")),
         pb.Down(stop=pb.Stop(job=JOB, reason="over")),
@@ -487,6 +505,7 @@ def flows_():
         pb.WorkerUp(done=pb.Done()),
         pb.WorkerUp(failure=pb.Failure(error="no", traceback="why", full=True)),
         pb.WorkerUp(sites=pb.SitesAsk()),
+        pb.WorkerUp(points=pb.Points(points=[pb.Point(step=3, phase="train", values={"loss": 0.5})])),
         pb.WorkerUp(history=pb.HistoryAsk(after=-1)),
     ):
         yield one.SerializeToString()
@@ -542,6 +561,7 @@ TARGETS = {
     "federation": Target(federation, federations_),
     "audit": Target(entry, entries),
     "up": Target(up, ups),
+    "points": Target(points_, lambda: [LINES]),
     "artifacts": Target(artifacts, packages),
     "down": Target(down, downs),
     "flow": Target(flow, flows_),

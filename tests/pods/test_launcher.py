@@ -58,8 +58,17 @@ class Site:
         begin.out = str(folder / "out")
         begin.trainer, begin.config_json, begin.data_json = "train.py", "{}", json.dumps(data)
         order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), code, {"MORE": "1"})
+        self.points = []
         self.trainer = Trainer(
-            order, launcher, group, self.hear, self.waits.put_nowait, self.ready.set, lambda: None, pulse_s=60
+            order,
+            launcher,
+            group,
+            self.hear,
+            self.waits.put_nowait,
+            self.ready.set,
+            self.points.append,
+            lambda: None,
+            pulse_s=60,
         )
 
     def hear(self, data):

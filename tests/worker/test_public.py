@@ -12,7 +12,7 @@ NAMES = {
     "Answers", "FLModel", "Fleet", "Mean", "Model", "NotEnough", "ParamsType", "Proximal", "Reply", "Round", "Scaffold",
     "Stream", "Task", "Update",
     "config", "data", "evaluate", "get_job_id", "get_site_name", "histogram",
-    "init", "is_evaluate", "is_running", "is_train", "log",
+    "init", "is_evaluate", "is_running", "is_train", "log", "metrics",
     "receive", "send", "simulate", "system_info", "tasks", "train",
 }  # fmt: skip
 HEAVY = ("grpc", "starlette", "pydantic", "torch", "yaml", "cryptography", "sqlalchemy", "structlog", "httpx", "rich")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -45,8 +46,8 @@ class PointsFile:
             with self.path.open("ab") as file:
                 file.write(lines)
         except OSError:
-            if self.path.exists():
-                os.truncate(self.path, self.size)
+            with suppress(OSError):
+                os.truncate(self.path, self.size)  # half of a line may have had room
             return False
         self.size += len(lines)
         self.next = last_number(lines) + 1
@@ -91,15 +92,16 @@ class Reader:
         if self._thinnings != file.thinnings:
             self._thinnings = file.thinnings
             self._place = points.place(file.path.read_bytes(), self.number) if file.size else 0
-        if self._place >= file.size:
-            return b""
-        with file.path.open("rb") as stream:
-            stream.seek(self._place)
-            data = stream.read(min(PIECE, file.size - self._place))
-        data = data[: data.rfind(b"\n") + 1]
-        self._place += len(data)
-        self.number = last_number(data) + 1
-        return data
+        wanted = b""
+        while not wanted and self._place < file.size:
+            with file.path.open("rb") as stream:
+                stream.seek(self._place)
+                data = stream.read(min(PIECE, file.size - self._place))
+            data = data[: data.rfind(b"\n") + 1]
+            self._place += len(data)
+            wanted = data[points.place(data, self.number) :]
+        self.number = max(self.number, last_number(wanted) + 1)
+        return wanted
 
 
 def last_number(lines: bytes) -> int:
