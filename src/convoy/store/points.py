@@ -98,6 +98,8 @@ class Reader:
                 stream.seek(self._place)
                 data = stream.read(min(PIECE, file.size - self._place))
             data = data[: data.rfind(b"\n") + 1]
+            if not data:
+                break
             self._place += len(data)
             wanted = data[points.place(data, self.number) :]
         self.number = max(self.number, last_number(wanted) + 1)
