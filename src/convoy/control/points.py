@@ -19,7 +19,8 @@ MAX_POINTS: Final = 1000  # points of one message of a worker; a trainer of ours
 _NUMBER: Final = rb"-?(?:0|[1-9]\d{0,19})(?:\.\d{1,20})?(?:e[-+]?\d{1,3})?"
 _VALUE: Final = rb'"(?:[ !#-\[\]-~]|\\(?:["\\/bfnrt]|u[0-9a-f]{4})){1,200}":' + _NUMBER
 _LINE: Final = (
-    rb'\{"n":(?:0|[1-9]\d{0,14}),"at":\d{1,11}\.\d{1,3},"round":\d{1,10},(?:"step":\d{1,10},)?'
+    rb'\{"n":(?:0|[1-9]\d{0,14}),"at":(?:0|[1-9]\d{0,10})\.\d{1,3},"round":(?:0|[1-9]\d{0,9}),'
+    rb'(?:"step":(?:0|[1-9]\d{0,9}),)?'
     rb'(?:"phase":"(?:train|evaluate|test)",)?"values":\{(?:' + _VALUE + rb",){0,99}" + _VALUE + rb"\}\}\n"
 )
 _LINES: Final = re.compile(rb"(?>" + _LINE + rb")++")
