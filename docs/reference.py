@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import convoy
-from convoy import admin, errors, partition
+from convoy import admin, errors, partition, tracking
 from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
@@ -90,12 +90,17 @@ POLICY: Final = {  # key: default, wanted, meaning
         "the most that one job may ask for under `resources`, and the bytes that its trainer may keep between tasks",
     ),
     "leave": (
-        "`{logs: true, metrics: true, values: true, weight: exact, arrays: 16Mi, artifacts: 0}`",
-        "mapping of `logs`, `metrics`, `values`, `weight`, `arrays`, `artifacts`",
         (
-            "whether a job's output and errors, its metrics, and its values (JSON beside the arrays) leave; weights "
-            "leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like the model; "
-            "`artifacts`: bytes of a job's artifacts/"
+            "`{logs: true, metrics: true, live: {keys: ['*'], per_hour: 100000, digits: 6}, values: true, "
+            "weight: exact, arrays: 16Mi, artifacts: 0}`"
+        ),
+        "mapping of `logs`, `metrics`, `live`, `values`, `weight`, `arrays`, `artifacts`",
+        (
+            "whether a job's output and errors, its metrics, and its values (JSON beside the arrays) leave; `live`: "
+            "which live metrics leave, by patterns of their `keys`, how many values of one job in each hour of the "
+            "clock, and rounded to how many significant `digits`; true, false, or the mapping; with `metrics: false` "
+            "none; weights leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like "
+            "the model; `artifacts`: bytes of a job's artifacts/"
         ),
     ),
     "isolation": (
@@ -495,6 +500,12 @@ def _python() -> Iterator[str]:
     yield ""
     for name in sorted(admin.__all__):
         yield from _thing("convoy.admin", name, getattr(admin, name))
+    yield "## convoy.tracking"
+    yield ""
+    yield from inspect.cleandoc(tracking.__doc__ or "").splitlines()
+    yield ""
+    for name in sorted(set(tracking.__all__) - {"TBWriter"}):
+        yield from _thing("convoy.tracking", name, getattr(tracking, name))
 
 
 def _thing(place: str, name: str, thing: Any) -> Iterator[str]:
@@ -749,6 +760,15 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("log lines of a job", "a job", ("node.capped.MAX_LOG", "node.lines.MAX_LINE", "server.logs.PIECE")),
+    (
+        "live metrics of a job",
+        "a job, a site",
+        (
+            *("control.points.MAX_VALUES", "control.points.MAX_KEY", "control.points.MAX_STEP"),
+            *("control.points.MAX_POINTS", "store.points.MAX_FILE", "store.points.PIECE", "worker.batch.VALUES_S"),
+            *("site.trainer.POINTS", "server.flows.POINTS", "site.points.SENT", "admin.live.MAX_PATTERN"),
+        ),
+    ),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (
         "a job whose handling fails at a node",

@@ -23,7 +23,7 @@ if task.round == task.config["gate"]:
     gate(task)
 convoy.metrics({"late": float(task.round)}, step=task.round)
 """
-FLOW = '''
+FLOW = """
 import convoy
 import numpy as np
 
@@ -34,7 +34,7 @@ async def run(fleet):
             mean.add(update)
             convoy.metrics({"weight": update.weight})
         await round.commit(mean.result())
-'''
+"""
 EVERY = [("loss", 40 * round_ + step, round_) for round_ in (1, 2, 3) for step in range(40)]
 EVERY += [("late", round_, round_) for round_ in (1, 2, 3)]
 
@@ -93,9 +93,7 @@ def test_a_kill_in_mid_stream_doubles_and_loses_no_point_that_was_acknowledged(v
 
 def test_people_read_them_as_a_table_as_csv_as_json_as_a_picture_and_among_the_results(started, tmp_path, monkeypatch):
     federation = started()
-    (federation.nodes["site-2"].kit / "local" / "policy.yaml").write_text(
-        'leave: {live: {keys: ["lo*"], digits: 2}}\n'
-    )
+    (federation.nodes["site-2"].kit / "local" / "policy.yaml").write_text('leave: {live: {keys: ["lo*"], digits: 2}}\n')
     folder = measuring(tmp_path / "job", files={"flow.py": FLOW}, workflow="flow.py:run", with_={})
     monkeypatch.chdir(tmp_path)
     kit = ["--kit", str(federation.prod / ADMIN), "--server", "localhost"]

@@ -284,12 +284,15 @@ class Sessions:
 
     def _welcome(self, site: SiteName) -> pb.Welcome:
         held = [
-            pb.Held(job=job.record.id, log_offset=logs.size(site), points=logs.points.next(site))
+            self._held(job.record.id, site)
             for job in self.state.jobs.values()
             if site in job.members and job.record.state == "running" and job.members[site].state != "refused"
-            for logs in [self.logs(job.record.id)]
         ]
         return pb.Welcome(version=self.version, jobs=held)
+
+    def _held(self, job: JobId, site: SiteName) -> pb.Held:
+        logs = self.logs(job)
+        return pb.Held(job=job, log_offset=logs.size(site), points=logs.points.next(site))
 
 
 def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:

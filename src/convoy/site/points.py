@@ -67,6 +67,7 @@ class JobPoints:
     leave: Callable[[], Leave]  # what the policy says now; raises `BadInput`
     say: Callable[[str], None]  # writes a line into the job's log
     file: PointsFile
+    clock: Callable[[], float] = time.time  # seconds since the epoch
     round: int = 0  # of the task that the trainer has, or had last
     _open: bool = False  # the job is accepted
     _held_back: int = 0
@@ -89,7 +90,7 @@ class JobPoints:
 
     def take(self, given: pb.Points) -> None:
         """Write what may leave of what the trainer has measured. Raises `RemoteFault` for an invalid message."""
-        found = values.points_of(given, self.round, time.time())
+        found = values.points_of(given, self.round, self.clock())
         try:
             kept, held_back = leaving(found, self.leave(), self._allowance)
         except BadInput:  # the policy cannot be read
