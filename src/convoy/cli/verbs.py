@@ -149,14 +149,14 @@ async def show_round(client: Client, screen: Screen, job: str, number: int) -> N
         }
     )
     screen.line()
-    screen.table(("took part", "weight"), [(one.site, f"{one.weight:g}") for one in made.took_part], empty="-")
+    screen.table(("took part", "weight"), [(one.site, _weight(one, made)) for one in made.took_part], empty="-")
     screen.line()
     screen.table(("left out", "reason"), [(out.site, out.reason) for out in made.left_out], empty="nobody was left out")
 
 
 def _row(made: views.RoundView) -> tuple[object, ...]:
     """Return a round as a row of `show`."""
-    took = [f"{one.site} ({one.weight:g})" for one in made.took_part]
+    took = [f"{one.site} ({_weight(one, made)})" for one in made.took_part]
     out = [f"{out.site}: {out.reason}" for out in made.left_out]
     return (
         made.round,
@@ -165,6 +165,14 @@ def _row(made: views.RoundView) -> tuple[object, ...]:
         some(took, made.took_part_count, ", ") or "-",
         some(out, made.left_out_count, "; ") or "-",
     )
+
+
+def _weight(one: views.Contribution, made: views.RoundView) -> str:
+    """Return a site's weight, and its share where it had more than all the others together."""
+    total = sum(it.weight for it in made.took_part)
+    alone = len(made.took_part) < 2 or len(made.took_part) < made.took_part_count  # the weights of some are not here
+    share = "" if alone or one.weight * 2 <= total else f", {100 * one.weight / total:.0f} % of the round's weight"
+    return f"{one.weight:g}{share}"
 
 
 def _failed(screen: Screen, traceback: str) -> None:
