@@ -15,7 +15,7 @@ from convoy.flows.fedavg import fedavg
 Workflow = Callable[..., Awaitable[None]]
 
 SITES: Final = "min_sites"  # the parameter by which a workflow says how many sites it needs before it can begin
-COUNTS: Final = (SITES, "sample")  # parameters that count sites
+COUNTS: Final = (SITES, "sample", "quorum")  # parameters that count sites
 
 
 def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from convoy.spec.units import duration_s
 
 LEAST: Final = {
     "rounds": 1, "min_sites": 1, "sample": 0, "stop_after": 0, "max_norm": 0, "max_norm_ratio": 0, "attackers": 0,
+    "quorum": 0, "clip": 0,
 }  # fmt: skip
 
 
@@ -76,11 +77,13 @@ class Training:
     """The parameters of a training workflow, as `with` of a job.yaml gives them.
 
     `min_sites`: the job fails with fewer answers. `sample`: ask this many sites, drawn at random in each round; 0: all.
-    `deadline`: of each question, such as `10m`. `evaluate`: sites measure each new model before it is committed; these
+    `deadline`: of each question, such as `10m`. `quorum`: once this many have answered a question, the others have
+    `grace`, such as `30s`, before they are left out of it; 0: all are waited for. `evaluate`: sites measure each new model before it is committed; these
     metrics replace training metrics of the same name. `best`: the metric that decides which model is the best.
     `stop_after`: end after this many rounds without a better model; 0: never. `max_norm`: refuse updates whose distance
     from the model is larger (L2); 0: no bound. `max_norm_ratio`: if three or more answer, leave out updates that are
-    this many times farther from the model than the median of the round; 0: no bound. `max_share`: if three or more
+    this many times farther from the model than the median of the round; 0: no bound. `clip`: if three or more answer,
+    shorten updates to this many times the median distance of the round; 0: none is shortened. `max_share`: if three or more
     answer, the largest share of the sum that one weight counts for (of two: 0.99); 1: no bound. `fold`: what makes one
     model of the answers: `mean`, weighted, or one of `median`, `trimmed`, `krum`, `multikrum`, `bulyan`, `geometric`,
     which resist malicious answers and ignore weights. `attackers`: how many answers of a round may be malicious; null:
@@ -91,11 +94,14 @@ class Training:
     min_sites: int = 1
     sample: int = 0
     deadline: str | float = ""
+    quorum: int = 0
+    grace: str | float = ""
     evaluate: bool = False
     best: str = ""
     stop_after: int = 0
     max_norm: float = 0.0
     max_norm_ratio: float = bounds.RATIO
+    clip: float = 0.0
     max_share: float = bounds.SHARE
     fold: str = "mean"
     attackers: int | None = None
@@ -115,24 +121,36 @@ class Training:
         """The deadline of a question in seconds, 0 for none."""
         return duration_s(self.deadline) if self.deadline else 0.0
 
-    async def mean(self, fleet: Fleet, model: Mapping[str, Any], **options: Any) -> Mean:
-        """Have sites train a model, and fold what they made of it."""
-        mean = robust.fold_of(
+    @property
+    def patience(self) -> dict[str, Any]:
+        """How long a question to many sites waits for them, as options of `fleet.ask`."""
+        return {"deadline_s": self.deadline_s, "quorum": self.quorum, "grace": self.grace or 0.0}
+
+    def folding(self, like: Mapping[str, Any]) -> Mean:
+        """Return what folds the updates of one round that have the arrays of `like`."""
+        return robust.fold_of(
             self.fold,
-            model,
+            like,
             attackers=self.attackers,
             max_share=self.max_share,
             max_norm_ratio=self.max_norm_ratio,
+            clip=self.clip,
         )
-        options = {"deadline_s": self.deadline_s, "max_norm": self.max_norm, **options}
-        async for update in fleet.ask("train", model, at_least=self.min_sites, sample=self.sample, **options):
+
+    async def mean(
+        self, fleet: Fleet, model: Mapping[str, Any], *, like: Mapping[str, Any] | None = None, **options: Any
+    ) -> Mean:
+        """Have sites train a model, and fold what they made of it, or of the part `like` of it."""
+        mean = self.folding(model if like is None else like)
+        options = {"at_least": self.min_sites, "sample": self.sample, "max_norm": self.max_norm} | options
+        async for update in fleet.ask("train", model, **self.patience, **options):
             mean.add(update)
         return mean
 
     async def measured(self, fleet: Fleet, model: Mapping[str, Any]) -> dict[str, float]:
         """Return the weighted mean of the metrics that the sites measure of a model."""
         mean = Mean(like={}, max_share=self.max_share)
-        async for update in fleet.ask("evaluate", model, deadline_s=self.deadline_s):
+        async for update in fleet.ask("evaluate", model, **self.patience):
             mean.add_metrics(update)
         return mean.metrics
 
@@ -169,7 +187,7 @@ def faults(given: Mapping[str, Any]) -> dict[str, str]:
             found[name] = f"wanted {least} or more"
     if not 0 < given.get("max_share", 1) <= 1:
         found["max_share"] = "wanted a share above 0 and up to 1, which is no bound"
-    for name, read in (("deadline", duration_s), ("best", Aim.read)):
+    for name, read in (("deadline", duration_s), ("grace", duration_s), ("best", Aim.read)):
         try:
             read(given.get(name, "0"))
         except BadInput as problem:
@@ -178,7 +196,19 @@ def faults(given: Mapping[str, Any]) -> dict[str, str]:
         found["stop_after"] = "it needs a metric to compare: add `best: auc`, or another one"
     if 0 < given.get("sample", 0) < given.get("min_sites", 1):
         found["sample"] = f"a sample of {given['sample']} can never give min_sites ({given['min_sites']})"
-    return _fold_faults(given) | found
+    return _fold_faults(given) | _quorum_faults(given) | found
+
+
+def _quorum_faults(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with the quorum, beside the other numbers of sites, and with its grace."""
+    quorum, least, sample = given.get("quorum", 0), given.get("min_sites", 1), given.get("sample", 0)
+    if not quorum:
+        return {"grace": "it begins with a quorum: add `quorum: 8`, or another number"} if given.get("grace") else {}
+    if quorum < least:
+        return {"quorum": f"wanted min_sites ({least}) or more: the round would end with too few answers"}
+    if 0 < sample < quorum:
+        return {"quorum": f"wanted at most sample ({sample}), which is how many sites are asked"}
+    return {}
 
 
 def _fold_faults(given: Mapping[str, Any]) -> dict[str, str]:
