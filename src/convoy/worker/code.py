@@ -61,6 +61,27 @@ def function(module: ModuleType, name: str) -> Any:
     return found
 
 
+def initial(folder: Path, model: str, config: Any) -> Any:
+    """Return the initial model: what a function of the job returns, a safetensors file of it, or no arrays at all.
+
+    Raises `BadInput` if it is not there, and whatever the job's code raises.
+    """
+    if not model:
+        return {}
+    file, name = split(model)
+    path = (folder / file).resolve()
+    if not name:
+        from convoy.store.arrays import read_file
+
+        if not path.is_relative_to(folder.resolve()):
+            raise BadInput(f"the job has no file {file}", where="job.yaml")
+        return read_file(path)
+    known = next((it for it in [*sys.modules.values()] if getattr(it, "__file__", None) == str(path)), None)
+    make = function(known if known is not None and known.__name__ != "__main__" else run(folder, file), name)
+    takes = getattr(getattr(make, "__code__", None), "co_argcount", 0)
+    return make(config) if takes else make()
+
+
 def traceback(error: BaseException) -> str:
     """Return the traceback from the job's first line on, without Convoy's own lines."""
     from traceback import format_exception  # loaded only after an error
