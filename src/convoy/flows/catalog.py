@@ -8,7 +8,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.flows import crosssite, cyclic, fedbuff, fedprox, optimisers, parameters, scaffold, training
+from convoy.flows import (
+    crosssite,
+    cyclic,
+    ditto,
+    fedbn,
+    fedbuff,
+    feddyn,
+    fednova,
+    fedprox,
+    optimisers,
+    parameters,
+    scaffold,
+    training,
+)
 from convoy.flows import histogram as histograms
 from convoy.flows.fedavg import fedavg
 
@@ -71,6 +84,15 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
         scaffold.scaffold,
         _trains_within(scaffold.RANGES, mean_alone="the server's variate is the mean of the sites' own"),
     ),
+    "feddyn": Entry(
+        feddyn.feddyn,
+        _trains_within(feddyn.RANGES, mean_alone="the server's h is the mean of the sites' own gradients"),
+    ),
+    "fednova": Entry(
+        fednova.fednova, _trains_within(fednova.RANGES, mean_alone="steps count by weights, which the others ignore")
+    ),
+    "fedbn": Entry(fedbn.fedbn, _trains_within(fedbn.RANGES)),
+    "ditto": Entry(ditto.ditto, _trains_within(ditto.RANGES)),
     "fedbuff": Entry(
         fedbuff.fedbuff,
         _trains_within(

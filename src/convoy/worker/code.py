@@ -12,6 +12,7 @@ from typing import Any, Final
 from convoy.errors import BadInput
 
 LINE: Final = 2_000  # characters of an error that are sent
+MAIN: Final = "__main__"  # the name of a script's module
 TRACEBACK: Final = 32_000  # characters of its traceback
 
 
@@ -76,8 +77,9 @@ def initial(folder: Path, model: str, config: Any) -> Any:
         if not path.is_relative_to(folder.resolve()):
             raise BadInput(f"the job has no file {file}", where="job.yaml")
         return read_file(path)
-    known = next((it for it in [*sys.modules.values()] if getattr(it, "__file__", None) == str(path)), None)
-    make = function(known if known is not None and known.__name__ != "__main__" else run(folder, file), name)
+    modules = [it for known, it in sys.modules.items() if known != MAIN]
+    loaded = (it for it in modules if getattr(it, "__file__", None) == str(path))
+    make = function(next(loaded, None) or run(folder, file), name)
     takes = getattr(getattr(make, "__code__", None), "co_argcount", 0)
     return make(config) if takes else make()
 

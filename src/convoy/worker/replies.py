@@ -97,7 +97,7 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
         raise BadInput(
             f"this trainer does not use convoy.{question.helper}",
             why="the job's workflow needs its part at each site; without it, the site would train as under `fedavg`",
-            fix=f"call `convoy.{question.helper}(task)` in the function for {question.kind!r} tasks, and use what it has",
+            fix=f"call `convoy.{question.helper}(task)` for each {question.kind!r} task, and use what it has",
         )
     if given is not None and question.partial:
         given, state = private.parted(given, task.kept_here, task.state if state is None else state)

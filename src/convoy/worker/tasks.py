@@ -17,7 +17,8 @@ from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
-from convoy.worker import code, private
+from convoy.worker import code
+from convoy.worker import private as _private
 from convoy.worker.replies import Reply, checked
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ class Task:
     @cached_property
     def model(self) -> Model:
         """The model to work on: read-only arrays by name; `.numpy()` and `.torch()` give copies to write to."""
-        return private.joined(self.sent, self.kept_here) if self.asked.partial else self.sent
+        return _private.joined(self.sent, self.kept_here) if self.asked.partial else self.sent
 
     @property
     def private(self) -> frozenset[str]:
@@ -142,7 +143,7 @@ class Task:
     @cached_property
     def state(self) -> Model:
         """The arrays kept with this site's last answer that a round counted; empty at first. They are never sent."""
-        return private.own(self._kept) if self.asked.partial else self._kept
+        return _private.own(self._kept) if self.asked.partial else self._kept
 
     @cached_property
     def sent(self) -> Model:
@@ -150,9 +151,9 @@ class Task:
         return self._session.load(self.asked.model)
 
     @cached_property
-    def kept_here(self) -> private.Placed:
+    def kept_here(self) -> _private.Placed:
         """The tensors that stay at this site, each with its place in the model."""
-        return private.placed(self._kept, self.sent, self._session.initial) if self.asked.partial else {}
+        return _private.placed(self._kept, self.sent, self._session.initial) if self.asked.partial else {}
 
     @cached_property
     def _kept(self) -> Model:

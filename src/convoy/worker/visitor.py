@@ -51,9 +51,7 @@ class Work:
 
     def begin(self, site: str, data: Mapping[str, str]) -> Begin:
         """Return what the trainer of a site is told."""
-        return Begin(
-            self.job, self.name, site, self.config, SimulatedData(data), self.seed, self.folder, self.model
-        )
+        return Begin(self.job, self.name, site, self.config, SimulatedData(data), self.seed, self.folder, self.model)
 
 
 @dataclass(frozen=True, slots=True)
