@@ -11,10 +11,15 @@ if TYPE_CHECKING:
     from convoy.model.mean import Mean
     from convoy.model.update import Update
     from convoy.sim.api import simulate
+    from convoy.worker.aggregate import aggregate
     from convoy.worker.analytics import histogram
+    from convoy.worker.ditto import Ditto
+    from convoy.worker.feddyn import FedDyn
+    from convoy.worker.fednova import FedNova
     from convoy.worker.proximal import Proximal
     from convoy.worker.replies import Reply
     from convoy.worker.scaffold import Scaffold
+    from convoy.worker.streaming import Streaming
     from convoy.worker.tasks import Data, Task, evaluate, log, tasks, train
     from convoy.worker.verbs import (
         FLModel,
@@ -36,10 +41,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"  # pyproject.toml says the same, and a test holds them together
 
 _PLACES = {  # where each public name lives; loaded when it is first used
+    "convoy.worker.aggregate": ("aggregate",),
     "convoy.worker.analytics": ("histogram",),
+    "convoy.worker.ditto": ("Ditto",),
+    "convoy.worker.feddyn": ("FedDyn",),
+    "convoy.worker.fednova": ("FedNova",),
     "convoy.worker.proximal": ("Proximal",),
     "convoy.worker.replies": ("Reply",),
     "convoy.worker.scaffold": ("Scaffold",),
+    "convoy.worker.streaming": ("Streaming",),
     "convoy.worker.tasks": ("Task", "evaluate", "log", "tasks", "train"),
     "convoy.worker.verbs": (
         "FLModel", "ParamsType", "get_job_id", "get_site_name", "init", "is_evaluate", "is_running", "is_train",

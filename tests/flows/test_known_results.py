@@ -58,6 +58,11 @@ def proximal(task):
     return convoy.Reply(descend(task.model.numpy(), task.data, term.gradient), weight=len(task.data["y"]))
 
 
+def streamed(task):
+    mine = convoy.Streaming(task)
+    return mine.reply(descend(mine.model, task.data), weight=len(task.data["y"]))
+
+
 def corrected(task):
     mine = convoy.Scaffold(task)
     after = descend(mine.model, task.data, lambda _: mine.correction)

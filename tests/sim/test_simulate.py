@@ -39,7 +39,7 @@ def train(task):
 def scaffold(task):
     mine = convoy.Scaffold(task)
     dice = draw(task)
-    after = {name: array - 0.1 * (dice.standard_normal(array.shape) + mine.correction[name]).astype(array.dtype)
+    after = {name: array - 0.1 * (dice.standard_normal(array.shape) + mine.correction.get(name, 0)).astype(array.dtype)
              for name, array in mine.model.items()}
     return mine.reply(after, steps=5, lr=0.1)
 
@@ -51,6 +51,29 @@ def evaluate(task):
 def proximal(task):
     term, after = convoy.Proximal(task), train(task).arrays
     return {name: array - 0.1 * term.gradient(after)[name] for name, array in after.items()}
+
+
+def layers():
+    return {"conv.weight": np.zeros(9), "bn1.weight": np.ones(3), "bn1.running_mean": np.zeros(3, np.float32),
+            "bn1.running_var": np.ones(3, np.float32), "head": np.zeros(4)}
+
+
+def nova(task):
+    mine, dice = convoy.FedNova(task), draw(task)
+    reply = train(task)
+    return mine.reply(reply.arrays, steps=int(dice.integers(1, 9)), momentum=0.5, weight=reply.weight)
+
+
+def dyn(task):
+    mine, after = convoy.FedDyn(task), train(task).arrays
+    return mine.reply({name: array - 0.1 * mine.gradient(after)[name] for name, array in after.items()})
+
+
+def ditto(task):
+    mine, dice = convoy.Ditto(task), draw(task)
+    own = {name: array - (0.1 * mine.gradient(mine.personal)[name] + dice.random()).astype(array.dtype)
+           for name, array in mine.personal.items()}
+    return mine.reply(train(task).arrays, own, metrics={"own": float(own["w"].sum())})
 
 
 def histogram(task):
@@ -69,6 +92,16 @@ WORKFLOWS = {
         "trainer": "train.py:proximal",
     },
     "scaffold": {"workflow": "scaffold", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:scaffold"},
+    "fednova": {"workflow": "fednova", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:nova"},
+    "feddyn": {"workflow": "feddyn", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:dyn"},
+    "ditto": {"workflow": "ditto", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:ditto"},
+    "fedbn": {"workflow": "fedbn", "with_": {"rounds": 3, "min_sites": 2}, "model": "train.py:layers"},
+    "keys": {"with_": {"rounds": 3, "min_sites": 2, "evaluate": True, "keys": ["!b"]}},
+    "keys of a scaffold": {
+        "workflow": "scaffold",
+        "with_": {"rounds": 3, "min_sites": 2, "keys": ["w"]},
+        "trainer": "train.py:scaffold",
+    },
     "cyclic": {"workflow": "cyclic", "with_": {"rounds": 3, "min_sites": 2, "order": "random"}},
     "cross_site": {"workflow": "cross_site", "with_": {"min_sites": 2}},
     "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},

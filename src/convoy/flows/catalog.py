@@ -5,10 +5,27 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.flows import crosssite, cyclic, fedbuff, fedprox, optimisers, parameters, scaffold, training
+from convoy.flows import (
+    crosssite,
+    cyclic,
+    diloco,
+    ditto,
+    fedasync,
+    fedbn,
+    fedbuff,
+    feddyn,
+    fednova,
+    fedprox,
+    optimisers,
+    parameters,
+    scaffold,
+    swarm,
+    training,
+)
 from convoy.flows import histogram as histograms
 from convoy.flows.fedavg import fedavg
 
@@ -23,17 +40,19 @@ def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _trains_within(
-    ranges: Mapping[str, parameters.Range], *, mean_alone: str = ""
+    ranges: Mapping[str, parameters.Range], *, mean_alone: str = "", without: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Mapping[str, Any]], dict[str, str]]:
     """Return the check of a training workflow whose own numbers have these ranges.
 
-    `mean_alone`: why it can fold in no other way than by the mean; empty: it can.
+    `mean_alone`: why it can fold in no other way than by the mean; empty: it can. `without`: parameters of `Training`
+    that have no meaning in it, each with the reason.
     """
 
     def wrong(given: Mapping[str, Any]) -> dict[str, str]:
         other = mean_alone and given.get("fold", "mean") != "mean"
         folded = {"fold": f"wanted mean: {mean_alone}"} if other else {}
-        return training.faults(given) | parameters.outside(given, ranges) | folded
+        meaningless = {name: f"leave it out: {why}" for name, why in without.items() if given.get(name)}
+        return training.faults(given) | parameters.outside(given, ranges) | folded | meaningless
 
     return wrong
 
@@ -71,13 +90,47 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
         scaffold.scaffold,
         _trains_within(scaffold.RANGES, mean_alone="the server's variate is the mean of the sites' own"),
     ),
+    "feddyn": Entry(
+        feddyn.feddyn,
+        _trains_within(feddyn.RANGES, mean_alone="the server's h is the mean of the sites' own gradients"),
+    ),
+    "fednova": Entry(
+        fednova.fednova, _trains_within(fednova.RANGES, mean_alone="steps count by weights, which the others ignore")
+    ),
+    "fedbn": Entry(fedbn.fedbn, _trains_within(fedbn.RANGES)),
+    "ditto": Entry(ditto.ditto, _trains_within(ditto.RANGES)),
+    "diloco": Entry(diloco.diloco, diloco.wrong),
     "fedbuff": Entry(
         fedbuff.fedbuff,
         _trains_within(
-            fedbuff.RANGES, mean_alone="a fast site may fill a buffer alone, and others ask who is in the majority"
+            fedbuff.RANGES,
+            mean_alone="a fast site may fill a buffer alone, and others ask who is in the majority",
+            without={"quorum": "a round is committed as soon as `buffer` answers have arrived"},
         ),
     ),
-    "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES, mean_alone="one site trains after the other")),
+    "fedasync": Entry(
+        fedasync.fedasync,
+        _trains_within(
+            fedasync.RANGES,
+            mean_alone="each answer is folded alone",
+            without={
+                "quorum": "each answer is committed as it arrives",
+                "clip": "an answer has no others beside it, whose median could bound it",
+            },
+        ),
+    ),
+    "cyclic": Entry(
+        cyclic.cyclic,
+        _trains_within(
+            cyclic.RANGES,
+            mean_alone="one site trains after the other",
+            without={
+                "quorum": "one site is asked at a time",
+                "clip": "an answer has no others beside it, whose median could bound it",
+            },
+        ),
+    ),
+    "swarm": Entry(swarm.swarm, _trains_within({}), swarm.kinds),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
     "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
 }

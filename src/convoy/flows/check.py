@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from convoy.errors import BadInput, RemoteFault
-from convoy.flows import catalog
+from convoy.flows import catalog, swarm
 from convoy.flows.catalog import BUILT_IN
 from convoy.flows.parameters import EXAMPLES, Parameter, Signature, of_tree, wanted
 from convoy.flows.source import Files, decorators, names_of, near
@@ -49,7 +49,7 @@ def problems(
         *_trainer(job, document, reader),
         *_model(job, document, reader),
         *_workflow(job, document, reader),
-        *_evaluation(job, document, reader),
+        *_functions(job, document, reader),
         *_sites(job, document, None if known_sites is None else sorted(known_sites)),
     ]
 
@@ -65,17 +65,29 @@ def _trainer(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
         yield problem
 
 
-def _evaluation(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
-    """Yield what is wrong where sites are to evaluate; a loop, or code from elsewhere, takes whatever comes."""
-    if job.workflow not in BUILT_IN or "evaluate" not in BUILT_IN[job.workflow].kinds(job.with_):
-        return
+def _functions(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
+    """Yield which kinds of tasks the trainer has no function for; a loop, or code from elsewhere, takes whatever comes.
+
+    A function that job.yaml names answers tasks of kinds without one, but must not be asked to evaluate or to fold.
+    """
+    kinds = BUILT_IN[job.workflow].kinds(job.with_) if job.workflow in BUILT_IN else ()
     file, named, _ = job.trainer.partition(":")
-    if any("evaluate" in decorators(tree) for tree in files.trees()):
-        return
-    with contextlib.suppress(BadInput):
-        here = files.tree(file, "")
-        if not ({"evaluate", "*"} & dict(names_of(here.body)).keys() if named else "train" not in decorators(here)):
-            yield _no_evaluation(job, document, file)
+    for kind in ("evaluate", swarm.KIND):
+        if kind not in kinds or any(kind in decorators(tree) for tree in files.trees()):
+            continue
+        with contextlib.suppress(BadInput):
+            here = files.tree(file, "")
+            if not ({kind, "*"} & dict(names_of(here.body)).keys() if named else "train" not in decorators(here)):
+                yield _no_evaluation(job, document, file) if kind == "evaluate" else _no_fold(job, document, file)
+
+
+def _no_fold(job: Job, document: Document, file: str) -> BadInput:
+    return BadInput(
+        f'workflow {job.workflow} has sites fold updates, and {file} has no function for "{swarm.KIND}" tasks',
+        fix=f"name the trainer as `trainer: {file}:train`, and write `from convoy import {swarm.KIND}` there, or a "
+        "function of that name",
+        where=document.where(("workflow",)),
+    )
 
 
 def _no_evaluation(job: Job, document: Document, file: str) -> BadInput:

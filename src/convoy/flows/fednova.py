@@ -1,0 +1,65 @@
+"""FedNova: averaging of changes that are divided by the steps behind them (Wang et al., 2020)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Final
+
+from convoy.errors import JobFailed
+from convoy.flows.fleet import Fleet, Round
+from convoy.flows.optimisers import towards
+from convoy.flows.parameters import FROM_0, Range
+from convoy.flows.training import Training, Turned
+from convoy.model import bounds
+from convoy.model.mean import Mean
+from convoy.model.steps import METRIC, stretch
+from convoy.model.update import Update
+
+RANGES: Final[Mapping[str, Range]] = {"mu": FROM_0}
+
+
+async def fednova(fleet: Fleet, *, mu: float = 0.0, **training: Any) -> None:
+    """Train as `fedavg` does, where sites make different numbers of steps; trainers use `convoy.FedNova(task)`.
+
+    The change of a site counts divided by ||a||_1, what its steps amount to, and their mean is multiplied by the
+    weighted mean of all ||a||_1: the model approaches the optimum of the weighted objective, and not of one in which
+    sites count for more that make more steps. Where all amount to the same, it is FedAvg, to the bit. `mu`: the
+    strength of a proximal term, which `convoy.FedNova` has; 0: none. The others are those of `Training`: `max_share`
+    also bounds the weights that are divided, and `max_norm_ratio` how many times the median ||a||_1 one counts for.
+
+    Wang, Liu, Liang, Joshi, Poor: Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization,
+    2020, section 4; a site reports ||a||_1 as the metric `effective_steps`, 1 or more.
+    """
+    plan = Training(**training)
+
+    async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
+        answers = plan.trained(fleet, round.model, settings={"mu": float(mu)}, helper="FedNova")
+        updates = [update async for update in answers if _says_steps(update)]
+        if not updates:
+            raise JobFailed(
+                f"no answer of round {round.number} says what its steps amount to",
+                why="the job's log has the reason of each site",
+                fix=f"sites have to let the metric {METRIC!r} leave: `leave: {{metrics: true}}` in policy.yaml",
+            )
+        metrics = Mean(like={}, max_share=plan.max_share)
+        mean = plan.folding(round.model)
+        amounts = [update.metrics[METRIC] for update in updates]
+        for update, amount in zip(updates, amounts, strict=True):
+            metrics.add_metrics(update)
+            mean.add(replace(update, weight=update.weight / amount) if max(amounts) > min(amounts) else update)
+        shares = bounds.limited([update.weight for update in updates], plan.max_share)
+        factor = stretch(amounts, shares, plan.max_norm_ratio) if any(shares) else 1.0
+        made = mean.result()
+        return Turned({name: towards(it, made[name], factor) for name, it in round.model.items()}, metrics.metrics)
+
+    await plan.run(fleet, turn)
+
+
+def _says_steps(update: Update) -> bool:
+    """Return whether an answer says what its steps amount to; leave it out if not."""
+    if math.isfinite(amount := update.metrics.get(METRIC, math.nan)) and amount >= 1:
+        return True
+    update.leave_out(f"its metric {METRIC!r} is {amount:g}, not a number from 1 up, or its policy withholds it")
+    return False
