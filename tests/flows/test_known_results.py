@@ -71,7 +71,7 @@ def corrected(task):
 
 @cache
 def reached(workflow, train=plain, **parameters):
-    result = testing.run(workflow, train, sites=digits()[0], model=start(), rounds=ROUNDS, **parameters)
+    result = testing.run(workflow, train, sites=digits()[0], model=start(), **{"rounds": ROUNDS} | parameters)
     return accuracy(result.model)
 
 
@@ -89,7 +89,10 @@ def pooled():
 # Not better here: Adam and Yogi with their default rate of 0.01, whose steps are too short for 10 rounds; and FedProx,
 # because each site's problem is convex and its 20 steps do not overfit, so that the term only slows each of them down.
 # Cyclic transfer makes ten times as many steps one after the other and gains little by them: the site that trained last
-# has digits of its own, and the model forgets those of the others.
+# has digits of its own, and the model forgets those of the others. FedAsync, with as many answers as ten rounds have,
+# suffers from the same; it helps that stale answers count less. FedBuff reaches more in ten rounds of five answers than
+# FedAvg in ten of ten. Twenty rounds of DiLoCo with two fragments send as much as ten without, and reach as much.
+# Clipping at the median norm shortens the updates of the sites that have the most to say.
 REACHED = [
     ("fedavg", plain, {}, 0.88),
     ("fedavgm", plain, {}, 0.94),
@@ -104,6 +107,15 @@ REACHED = [
     ("scaffold", corrected, {}, 0.94),
     ("cyclic", plain, {}, 0.89),
     ("cyclic", plain, {"order": "random"}, 0.84),
+    ("diloco", plain, {}, 0.945),
+    ("diloco", streamed, {"fragments": 2}, 0.905),
+    ("diloco", streamed, {"fragments": 2, "rounds": 20}, 0.95),
+    ("fedavgm", plain, {"nesterov": True}, 0.95),
+    ("fedbuff", plain, {"buffer": 5}, 0.91),
+    ("fedasync", plain, {"rounds": 100}, 0.775),
+    ("fedasync", plain, {"rounds": 100, "staleness": "constant"}, 0.615),
+    ("fedavg", plain, {"clip": 1.0}, 0.86),
+    ("fedavg", plain, {"clip": 2.0}, 0.88),
 ]
 
 

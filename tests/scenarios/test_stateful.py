@@ -111,6 +111,42 @@ def test_scaffold_has_the_same_bits_whatever_is_killed(started, tmp_path, size):
     assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
 
 
+STREAMING = """
+import numpy as np
+import convoy
+
+
+def initial():
+    return {f"layer-{place}": np.zeros(20_000) for place in range(3)}
+
+
+def train(task):
+    mine, rng = convoy.Streaming(task), np.random.default_rng(task.seed)
+    return mine.reply({name: 0.5 * array + rng.standard_normal(array.shape) for name, array in mine.model.items()})
+"""
+SWARM = DRAWING.replace("import numpy as np", "import numpy as np\nfrom convoy import aggregate")
+
+
+@pytest.mark.parametrize(
+    ("workflow", "train", "more"), [("diloco", STREAMING, {"fragments": 3}), ("swarm", SWARM, {"clip": 1.0})]
+)
+def test_fragments_and_a_swarm_have_the_same_bits_whatever_is_killed(started, tmp_path, workflow, train, more):
+    federation, files = started(), {"train.py": train}
+    spec = {
+        "workflow": workflow,
+        "with_": {"rounds": 25, "min_sites": 2, **more},
+        "patience": "60s",
+        "trainer": "train.py:train",
+        "seed": 5,
+    }
+    with federation.session(300) as session:
+        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
+        assert calm.job.state == "completed", calm.job.cause
+        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
+        done = disturbed(federation, session, job, rounds=25, seed=3)
+    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+
+
 @pytest.mark.parametrize("workflow", ["fedavgm", "cyclic"])
 def test_a_momentum_and_a_cycle_have_the_same_bits_whatever_is_killed(started, tmp_path, workflow):
     federation, files = started(), {"train.py": DRAWING}
