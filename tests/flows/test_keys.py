@@ -205,7 +205,9 @@ def test_layers_of_batch_normalisation_are_found_by_their_statistics_or_their_na
     assert keys.batch_norm(keras) == set(keras[1:])
 
 
-@given(st.lists(st.text("ab.", min_size=1, max_size=4), min_size=1, unique=True), st.text("ab.*?", min_size=1, max_size=4))
+@given(
+    st.lists(st.text("ab.", min_size=1, max_size=4), min_size=1, unique=True), st.text("ab.*?", min_size=1, max_size=4)
+)
 def test_a_pattern_and_its_opposite_divide_the_names(names, pattern):
     inside, outside = keys.federated(names, [pattern]), keys.federated(names, [f"!{pattern}"])
     assert sorted(inside + outside) == sorted(names)
