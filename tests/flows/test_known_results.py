@@ -99,7 +99,8 @@ def pooled():
 
 
 # The accuracy of each after 10 rounds of 20 steps, within 0.02. Ten sites have 20 to 305 images of 2 to 5 digits each.
-# Momentum, Adam and Yogi with a rate of 0.1, SCAFFOLD and FedDyn reach what pooled training does (0.94), FedAvg not yet.
+# Momentum, Adam and Yogi with a rate of 0.1, SCAFFOLD and FedDyn reach what pooled training does (0.94), FedAvg not
+# yet.
 # Where sites make steps in proportion to their images, 2 to 30 of them, FedNova is better than FedAvg by 0.06.
 # Not better here: Adam and Yogi with their default rate of 0.01, whose steps are too short for 10 rounds; and FedProx,
 # because each site's problem is convex and its 20 steps do not overfit, so that the term only slows each of them down.

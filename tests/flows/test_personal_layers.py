@@ -121,8 +121,8 @@ def evaluate(task):
     return convoy.Reply(weight=len(data[1]), metrics={"accuracy": right(loaded(task, two_layers()), *data)})
 
 
-# On a site's own digits. A head at each site, trained with the body or in turn with it (FedRep), is better than one head
-# for all; it is no better than a site that trains everything but ten numbers alone (0.95): these images are easy.
+# On a site's own digits. A head at each site, trained with the body or in turn with it (FedRep), is better than one
+# head for all. It is no better than a site that trains everything but ten numbers alone (0.95): the images are easy.
 @pytest.mark.parametrize(
     ("train", "keys", "wanted"),
     [(jointly, None, 0.85), (jointly, ["!2.*"], 0.955), (in_turn, ["!2.*"], 0.95), (jointly, ["2.bias"], 0.955)],
