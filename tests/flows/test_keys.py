@@ -195,7 +195,7 @@ def test_a_state_of_a_trainer_cannot_take_the_name_of_a_tensor_that_stays():
     def train(task):
         return convoy.Reply(task.model, state={"private/1/head.w": np.zeros(2)})
 
-    with pytest.raises(NotEnough, match="the state has an array 'private/1/head.w'"):
+    with pytest.raises(NotEnough, match=r"the state has an array 'private/1/head\.w'"):
         testing.run("fedavg", train, sites=("a",), model=START, rounds=1, keys=["body.*"])
 
 

@@ -1,4 +1,4 @@
-"""FedDyn: a regulariser at each site that changes with the rounds, so that all reach one optimum (Acar et al., 2021)."""
+"""FedDyn: a regulariser at each site that changes with the rounds, so that all reach one optimum (Acar, 2021)."""
 
 from __future__ import annotations
 

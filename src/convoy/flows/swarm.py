@@ -87,7 +87,7 @@ def _wrong(update: Update, sites: Sequence[str]) -> str:
     """Return what is wrong with what a site says of the updates that it folded; empty: nothing is."""
     said = update.value.get("left_out") if isinstance(update.value, Mapping) else None
     if not isinstance(said, Mapping) or not all(isinstance(reason, str) for reason in said.values()):
-        return "it does not say which updates it left out: return convoy.aggregate(task)"
+        return "it does not say which updates it left out: return convoy.aggregate(task), and let values leave the site"
     return "" if said.keys() <= {*sites} else "it left out updates of sites that sent none"
 
 

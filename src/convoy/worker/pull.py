@@ -1,4 +1,4 @@
-"""The term that pulls arrays to where they were: c/2 ||w - w_0||^2, as a gradient and as a penalty of a loss."""
+"""The term that pulls arrays to where they were, by their squared distance: as a gradient, or in a loss."""
 
 from __future__ import annotations
 
