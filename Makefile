@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast test-kube debian check fuzz bench bench-floods docs proto clean
+.PHONY: demo test test-fast test-kube debian check fuzz bench bench-floods docs curves gallery proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
@@ -48,6 +48,13 @@ bench-floods: $(STAMP)  ## how much longer the rounds of others take beside each
 
 docs: $(STAMP)  ## write the reference pages anew from the code
 	@$(BIN)/python docs/reference.py
+
+curves: $(STAMP)  ## draw the curve of each training workflow for its reference page
+	@$(BIN)/python docs/curves.py
+
+gallery: $(STAMP)  ## run every example in the simulator; draw its picture and write the index of examples
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python docs/gallery.py
 
 proto: $(STAMP)  ## generate the messages from wire/convoy.proto
 	@cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. convoy/wire/convoy.proto convoy/wire/pods.proto

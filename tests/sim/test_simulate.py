@@ -166,6 +166,31 @@ def test_more_workers_than_two_and_more_sites_give_the_same_bits(tmp_path):
     assert read_file(tmp_path / "of-8" / "model.safetensors")["w"].shape == (50,)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loop_of_tasks_with_a_part_of_the_model_makes_the_rest_itself_and_takes_each_task_once(tmp_path, workers):
+    script = """
+import numpy as np
+import convoy
+
+
+def initial():
+    return {"w": np.zeros(3), "head": np.full(2, 5.0)}
+
+
+for task in convoy.tasks():
+    print("round", task.round, task.model["head"][0], sorted(task.private))
+    task.reply({name: array + 1 for name, array in task.model.items()})
+"""
+    spec = {"with_": {"rounds": 3, "keys": ["w"]}, "trainer": "train.py", "model": "train.py:initial"}
+    folder = put_job(tmp_path / "job", {"train.py": script}, **spec)
+    done = simulate(read_plan(folder, sites=2), tmp_path / "results", workers=workers)
+    digest(done)
+    for site in ("site-1", "site-2"):
+        printed = (tmp_path / "results" / "logs" / f"{site}.log").read_text().splitlines()
+        assert printed == [f"round {at} {4.0 + at} ['head']" for at in (1, 2, 3)]
+    assert list(read_file(tmp_path / "results" / "model.safetensors")) == ["w"]
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_seed_of_another_job_gives_another_model(tmp_path, workers):
     plans = [read_plan(job(tmp_path / f"job-{seed}", name="job", seed=seed), sites=3) for seed in (1, 2, 1)]

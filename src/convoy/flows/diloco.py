@@ -32,14 +32,24 @@ async def diloco(
     """Train for `rounds` rounds; the model takes a step with Nesterov momentum along the mean of what sites changed.
 
     `inner_steps`: how many steps a trainer takes in a round; it finds them as `task.settings["inner_steps"]`, and keeps
-    the state of its own optimiser with `Reply(state=…)`. `server_lr`, `momentum`: with d = mean - w and
-    m = momentum m + d, w moves by server_lr (d + momentum m); m is the workflow's state. `fragments`: divide the model
-    into so many runs of tensors, of which each round synchronises the next one: sites answer with its tensors alone,
-    and keep the others as they are. Trainers then use `convoy.Streaming(task)`. The others are those of `Training`.
+    the state of its own optimiser with `Reply(state=…)`. `server_lr`: the step size; `momentum`: what remains of
+    earlier differences after a round. `fragments`: divide the model into so many runs of tensors, of which each round
+    synchronises the next one: sites answer with its tensors alone, and keep the others as they are; trainers then use
+    `convoy.Streaming(task)`. The momentum m is the workflow's state. The others are those of `Training`.
 
-    Douillard et al.: DiLoCo: Distributed Low-Communication Training of Language Models, 2023, algorithm 1; its mean is
-    unweighted, as here where all weights are equal. Fragments: Streaming DiLoCo, 2025, algorithm 1, in which a site
-    takes over a fragment before the next steps, without mixing (alpha = 0) and without overlapping (tau = 0).
+    Equation: d = sum_k n_k w_k / sum_k n_k - w, over the tensors of the round's fragment
+        m' = momentum m + d
+        w' = w + server_lr (d + momentum m')
+
+    Use it: where sending a model costs more than training it: with few rounds of many steps, and with fragments to send
+    less in each. A site whose model has more than 16 MiB must allow fragments to leave (`leave: {arrays: 10Gi}`).
+
+    Leaves the site: the trained model, or of it the round's fragment; the answer's weight and its metrics.
+
+    Paper: Douillard et al.: DiLoCo: Distributed Low-Communication Training of Language Models, 2023, algorithm 1, whose
+    mean is unweighted: answer with equal weights for that. Fragments: Douillard et al.: Streaming DiLoCo with
+    Overlapping Communication, 2025, algorithm 1, where a site takes over a fragment before its next steps, unmixed
+    (alpha = 0) and without overlapping (tau = 0).
     """
     plan, how = Training(**training), Momentum(server_lr, momentum, nesterov=True)
 

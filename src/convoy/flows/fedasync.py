@@ -33,13 +33,23 @@ async def fedasync(
 ) -> None:
     """Commit a round for each answer as it arrives; the site that has answered is asked again at once.
 
-    The model w becomes (1 - alpha s) w + alpha s x, in which x is the answer and s depends on its staleness as in
-    `fedbuff` (`staleness`, `a`, `b`). So `rounds` counts answers, and weights have no say; weight 0 changes nothing.
-    `mu`: the strength of the proximal term of trainers that use `convoy.Proximal(task)`. The others are those of
-    `Training`; `min_sites`, `sample`, `max_share` and `max_norm_ratio` have no meaning. Integers are the answer's own.
+    `alpha`: how far the model moves towards an answer to the newest model; `staleness`, `a`, `b`: how much one to an
+    older model counts, as in `fedbuff`. So `rounds` counts answers, and weights have no say; weight 0 changes nothing.
+    `mu`: the strength of the proximal term of `convoy.Proximal(task)`, which trainers then have to use. The others are
+    those of `Training`; `min_sites`, `sample`, `max_share` and `max_norm_ratio` have no meaning. Integers are the
+    answer's own.
 
-    Xie, Koyejo, Gupta: Asynchronous Federated Optimization, 2019, algorithm 1; functions of section 5.2; in the
-    paper's experiments alpha is 0.6, and a is 0.5 with `polynomial` and 10 with `hinge`, where b is 4.
+    Equation: w' = (1 - alpha s) w + alpha s w_k
+        s = 1, or (1 + t)^-a, or 1 up to t = b and then 1 / (a (t - b) + 1); t: how many rounds old the model was that
+        site k began from
+
+    Use it: where sites are unlike in speed, and their data are alike: each answer moves the model towards one site. The
+    order in which answers arrive decides the model, so two runs differ; within a run a restart repeats the order.
+
+    Leaves the site: the trained model, the answer's weight and its metrics.
+
+    Paper: Xie, Koyejo, Gupta: Asynchronous Federated Optimization, 2019, algorithm 1, and section 5.2 for s; in its
+    experiments alpha is 0.6, and a is 0.5 with `polynomial` and 10 with `hinge`, where b is 4.
     """
     plan = Training(**training)
     stream = fleet.stream("train", settings={"mu": float(mu)}, helper="Proximal" if mu else "", **plan.asking)

@@ -26,8 +26,15 @@ async def fedbn(fleet: Fleet, *, norm: list[str] | None = None, **training: Any)
     `fedavg` with `keys: ["!@batchnorm"]`; other workflows take these keys too. The other parameters are those of
     `Training`; `keys` may keep further tensors at the sites.
 
-    Li, Jiang, Zhang, Kamp, Dou: FedBN: Federated Learning on Non-IID Features via Local Batch Normalization, 2021,
-    section 4 and algorithm 1.
+    Equation: w' = sum_k n_k w_k / sum_k n_k, for the tensors outside of these layers
+        b_k' = what site k made of its own b_k, for the tensors of these layers
+
+    Use it: where sites see the same things differently: other scanners, lighting, units.
+
+    Leaves the site: the trained tensors outside of these layers, the answer's weight and its metrics.
+
+    Paper: Li, Jiang, Zhang, Kamp, Dou: FedBN: Federated Learning on Non-IID Features via Local Batch Normalization,
+    2021, section 4 and algorithm 1.
     """
     stay = [f"!{pattern}" for pattern in norm or [patterns.BATCH_NORM]]
     await fedavg(fleet, **{**training, "keys": [*(training.get("keys") or ()), *stay]})

@@ -36,8 +36,16 @@ async def fedbuff(
     answer to a model counts that is s rounds old: `polynomial`, 1 / (1 + s)^a; `hinge`, 1 up to s = b and then
     1 / (a (s - b) + 1); or `constant`, 1. The others are those of `Training`; `min_sites` and `sample` have no meaning.
 
-    Nguyen et al.: Federated Learning with Buffered Asynchronous Aggregation, 2022, algorithm 1, with the polynomial
-    function of section 5.
+    Equation: w' = w + server_lr sum_k n_k s_k (w_k - b_k) / sum_k n_k, over the answers in the buffer
+        b_k: the model that site k began from; s_k: its share by `staleness`
+
+    Use it: where sites are unlike in speed and nobody should wait for the slowest. The order in which answers arrive
+    decides the model, so two runs differ; within a run a restart repeats the order.
+
+    Leaves the site: the trained model, the answer's weight and its metrics.
+
+    Paper: Nguyen et al.: Federated Learning with Buffered Asynchronous Aggregation, 2022, algorithm 1, whose
+    experiments have the polynomial function with a = 0.5; `hinge` is that of FedAsync.
     """
     plan = Training(**training)
     stream = fleet.stream("train", **plan.asking)

@@ -23,14 +23,21 @@ RANGES: Final[Mapping[str, Range]] = {"mu": FROM_0}
 async def fednova(fleet: Fleet, *, mu: float = 0.0, **training: Any) -> None:
     """Train as `fedavg` does, where sites make different numbers of steps; trainers use `convoy.FedNova(task)`.
 
-    The change of a site counts divided by ||a||_1, what its steps amount to, and their mean is multiplied by the
-    weighted mean of all ||a||_1: the model approaches the optimum of the weighted objective, and not of one in which
-    sites count for more that make more steps. Where all amount to the same, it is FedAvg, to the bit. `mu`: the
-    strength of a proximal term, which `convoy.FedNova` has; 0: none. The others are those of `Training`: `max_share`
-    also bounds the weights that are divided, and `max_norm_ratio` how many times the median ||a||_1 one counts for.
+    Where the steps of all amount to the same, it is FedAvg, to the bit. `mu`: the strength of a proximal term, which
+    `convoy.FedNova` has; 0: none. The others are those of `Training`: `max_share` also bounds the weights that are
+    divided, and `max_norm_ratio` how many times the median amount one counts for.
 
-    Wang, Liu, Liang, Joshi, Poor: Tackling the Objective Inconsistency Problem in Heterogeneous Federated Optimization,
-    2020, section 4; a site reports ||a||_1 as the metric `effective_steps`, 1 or more.
+    Equation: w' = w + tau sum_k p_k (w_k - w) / a_k,  tau = sum_k p_k a_k
+        p_k: the share of site k's weight; a_k: what its steps amount to, with a momentum r
+        (steps - r (1 - r^steps) / (1 - r)) / (1 - r), with a proximal term (1 - (1 - lr mu)^steps) / (lr mu)
+
+    Use it: where sites make different numbers of steps, as with whole epochs on unequal amounts of data. FedAvg then
+    finds the optimum of another objective, in which sites with more steps count for more.
+
+    Leaves the site: the trained model, the answer's weight, and its metrics, with a_k as `effective_steps`.
+
+    Paper: Wang, Liu, Liang, Joshi, Poor: Tackling the Objective Inconsistency Problem in Heterogeneous Federated
+    Optimization, 2020, section 4.
     """
     plan = Training(**training)
 

@@ -22,12 +22,18 @@ async def swarm(fleet: Fleet, **training: Any) -> None:
     The sites whose updates came take turns by name: in round r the one at place r - 1, counted around. If it fails, or
     is late by the `deadline`, the next one is asked. The parameters are those of `Training`.
 
-    All updates pass through the server, which stores them until the round is committed and folds none; the site that
-    folds receives the updates of all others, and its result is the round's model: names, shapes, dtypes and finite
-    values are checked, and nothing else can be.
+    Equation: w' = sum_k n_k w_k / sum_k n_k, calculated at one of the sites k
 
-    Warnat-Herresthal et al.: Swarm Learning for Decentralized and Confidential Clinical Machine Learning, 2021: a
-    leader, elected anew in each round, merges parameters. There is no blockchain here: the server counts the turns.
+    Use it: where the server must not do the computation, or is too small for it. It keeps no secret from the server:
+    all updates pass through it, readable, and are stored there until the round is committed. The site that folds
+    receives the updates of all others, and its result is the round's model: names, shapes, dtypes and finite values are
+    checked, and nothing else can be. Its policy must allow a model above 16 MiB to leave (`leave: {arrays: 10Gi}`).
+
+    Leaves the site: what FedAvg sends: the trained model, the answer's weight and its metrics; from the site that folds
+    also the fold of all, and which updates it left out and why.
+
+    Paper: Warnat-Herresthal et al.: Swarm Learning for Decentralized and Confidential Clinical Machine Learning, 2021:
+    a leader, elected anew in each round, merges parameters. There is no blockchain here: the server counts the turns.
     """
     plan = Training(**training)
 
