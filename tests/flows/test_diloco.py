@@ -101,9 +101,8 @@ def test_each_fragment_has_its_turn_once_in_so_many_rounds(count, number):
         assert last == past[-1] if past else last <= 0
 
 
-def by_hand(rounds, count, away=lambda site, number: False):
+def by_hand(rounds, runs, away=lambda site, number: False):
     """Streaming DiLoCo with two steps a round: the model of the federation, and those of the sites."""
-    runs = fragments.divide(START, count)
     model, m = {name: it.astype(float) for name, it in START.items()}, dict.fromkeys(START, 0.0)
     local = {site: dict(model) for site in SITES}
     missed = {site: set() for site in SITES}  # what was synchronised while a site was away
@@ -129,7 +128,7 @@ def by_hand(rounds, count, away=lambda site, number: False):
 @pytest.mark.parametrize("count", [2, 3])
 def test_sites_train_the_whole_model_and_synchronise_a_fragment_a_round(count):
     result = testing.run("diloco", streaming, sites=SITES, model=START, rounds=7, inner_steps=2, fragments=count)
-    for name, array in by_hand(7, count).items():
+    for name, array in by_hand(7, fragments.divide(START, count)).items():
         np.testing.assert_allclose(result.model[name], array, rtol=1e-12)
     assert result.history[-1]["metrics"] == {"count": 7.0}
 
@@ -143,7 +142,7 @@ def test_a_site_that_was_away_takes_over_what_was_synchronised_meanwhile(rounds)
         return streaming(task)
 
     result = testing.run("diloco", train, sites=SITES, model=START, rounds=8, inner_steps=2, fragments=3)
-    wanted = by_hand(8, 3, lambda site, number: site == "b" and number in rounds)
+    wanted = by_hand(8, fragments.divide(START, 3), lambda site, number: site == "b" and number in rounds)
     for name, array in wanted.items():
         np.testing.assert_allclose(result.model[name], array, rtol=1e-12)
 
@@ -159,6 +158,23 @@ def test_diloco_that_is_stopped_in_the_middle_of_a_round_continues_with_the_same
     result = asyncio.run(made.run("diloco", **options))
     assert (result.model.digest, result.state.digest) == (calm.model.digest, calm.state.digest)
     assert {name: it.digest for name, it in result.states.items()} == {n: it.digest for n, it in calm.states.items()}
+
+
+def test_fragments_are_those_of_the_federated_part_where_keys_keep_tensors_at_the_sites():
+    def train(task):
+        assert list(task.model) == list(START)
+        mine = convoy.Streaming(task)
+        return mine.reply(moved(mine.model, task.data["goal"], 2))
+
+    result = testing.run("diloco", train, sites=SITES, model=START, rounds=6, fragments=2, keys=["!two"])
+    runs = fragments.divide({name: array for name, array in START.items() if name != "two"}, 2)
+    assert list(result.model) == [name for name in START if name != "two"]
+    whole_model = by_hand(6, runs)
+    for name, array in result.model.items():
+        np.testing.assert_allclose(array, whole_model[name], rtol=1e-12)
+    for name, site in SITES.items():
+        (kept,) = [array for key, array in result.states[name].items() if key.endswith("/two")]
+        np.testing.assert_allclose(kept, moved({"two": np.zeros(2)}, site["goal"], 12)["two"], rtol=1e-12)
 
 
 JOB = """

@@ -159,7 +159,7 @@ def test_fedadam_steps_along_the_median_too():
     assert reached("median", flipped, "fedadam") > 0.9 > 0.6 > reached("mean", flipped, "fedadam")
 
 
-# ---- clipping to the median norm --------------------------------------------------------------------------------------
+# ---- clipping to the median norm -------------------------------------------------------------------------------------
 @pytest.mark.parametrize("attack", [flipped, noisy, more])
 @pytest.mark.parametrize("skewed", [False, True])
 def test_the_mean_of_clipped_updates_stays_within_three_hundredths_of_the_clean_run(attack, skewed):

@@ -153,7 +153,9 @@ def train(task):
     mine, rng = convoy.Streaming(task), np.random.default_rng(task.seed)
     return mine.reply({name: 0.5 * array + rng.standard_normal(array.shape) for name, array in mine.model.items()})
 """
-SWARM = DRAWING.replace("import numpy as np", "import numpy as np\nfrom convoy import aggregate")
+SWARM = DRAWING.replace("import numpy as np", "import numpy as np\nfrom convoy import aggregate").replace(
+    "1_000", "20_000"
+)
 
 
 @pytest.mark.parametrize(
