@@ -74,7 +74,8 @@ def _functions(job: Job, document: Document, files: Files) -> Iterator[BadInput]
     kinds = BUILT_IN[job.workflow].kinds(job.with_) if job.workflow in BUILT_IN else ()
     file, named, _ = job.trainer.partition(":")
     for kind in ("evaluate", swarm.KIND):
-        if kind not in kinds or any(kind in decorators(tree) for tree in files.trees()):
+        decorated = kind == "evaluate" and any(kind in decorators(tree) for tree in files.trees())
+        if kind not in kinds or decorated:
             continue
         with contextlib.suppress(BadInput):
             here = files.tree(file, "")
