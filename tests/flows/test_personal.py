@@ -225,6 +225,7 @@ def test_what_steps_amount_to_is_the_sum_of_the_factors_of_their_gradients(steps
         speed = momentum * speed + 1
         moved += speed
         held += 1 - pulled * held
+    assert min(amounts.with_momentum(steps, momentum), amounts.proximal(steps, pulled)) >= 1  # as the server demands
     assert amounts.with_momentum(steps, momentum) == pytest.approx(moved)
     assert amounts.proximal(steps, pulled) == pytest.approx(held)
 

@@ -50,15 +50,18 @@ async def fednova(fleet: Fleet, *, mu: float = 0.0, **training: Any) -> None:
                 why="the job's log has the reason of each site",
                 fix=f"sites have to let the metric {METRIC!r} leave: `leave: {{metrics: true}}` in policy.yaml",
             )
-        metrics = Mean(like={}, max_share=plan.max_share)
         mean = plan.folding(round.model)
-        amounts = [update.metrics[METRIC] for update in updates]
-        for update, amount in zip(updates, amounts, strict=True):
-            metrics.add_metrics(update)
-            mean.add(replace(update, weight=update.weight / amount) if max(amounts) > min(amounts) else update)
-        shares = bounds.limited([update.weight for update in updates], plan.max_share)
-        factor = stretch(amounts, shares, plan.max_norm_ratio) if any(shares) else 1.0
+        amounts = {update.site: update.metrics[METRIC] for update in updates}
+        differ = len({*amounts.values()}) > 1
+        for update in updates:
+            mean.add(replace(update, weight=update.weight / amounts[update.site]) if differ else update)
         made = mean.result()
+        counted = [update for update in updates if update.site not in mean.left_out and update.weight > 0]
+        metrics = Mean(like={}, max_share=plan.max_share)
+        for update in counted:
+            metrics.add_metrics(update)
+        shares = bounds.limited([update.weight for update in counted], plan.max_share)
+        factor = stretch([amounts[update.site] for update in counted], shares, plan.max_norm_ratio) if counted else 1.0
         return Turned({name: towards(it, made[name], factor) for name, it in round.model.items()}, metrics.metrics)
 
     await plan.run(fleet, turn)

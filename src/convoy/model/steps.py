@@ -17,7 +17,7 @@ def with_momentum(steps: int, momentum: float) -> float:
     number of steps without one.
     """
     rest = 1 - momentum
-    return (steps - momentum * (1 - momentum**steps) / rest) / rest
+    return max((steps - momentum * (1 - momentum**steps) / rest) / rest, 1.0)  # one step is 1, but for its rounding
 
 
 def proximal(steps: int, pulled: float) -> float:
@@ -25,7 +25,7 @@ def proximal(steps: int, pulled: float) -> float:
 
     It is (1 - (1 - pulled)^steps) / pulled (Wang et al., 2020, section 4).
     """
-    return float(-math.expm1(steps * math.log1p(-pulled)) / pulled) if pulled < 1 else 1.0
+    return max(-math.expm1(steps * math.log1p(-pulled)) / pulled, 1.0) if pulled < 1 else 1.0
 
 
 def stretch(amounts: Sequence[float], shares: Sequence[float], most: float) -> float:
