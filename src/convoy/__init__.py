@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from convoy.model.mean import Mean
     from convoy.model.update import Update
     from convoy.sim.api import simulate
-    from convoy.worker.analytics import histogram
     from convoy.worker.proximal import Proximal
     from convoy.worker.replies import Reply
     from convoy.worker.scaffold import Scaffold
@@ -36,7 +35,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"  # pyproject.toml says the same, and a test holds them together
 
 _PLACES = {  # where each public name lives; loaded when it is first used
-    "convoy.worker.analytics": ("histogram",),
     "convoy.worker.proximal": ("Proximal",),
     "convoy.worker.replies": ("Reply",),
     "convoy.worker.scaffold": ("Scaffold",),

@@ -11,7 +11,7 @@ import convoy
 NAMES = {
     "Answers", "FLModel", "Fleet", "Mean", "Model", "NotEnough", "ParamsType", "Proximal", "Reply", "Round", "Scaffold",
     "Stream", "Task", "Update",
-    "config", "data", "evaluate", "get_job_id", "get_site_name", "histogram",
+    "config", "data", "evaluate", "get_job_id", "get_site_name",
     "init", "is_evaluate", "is_running", "is_train", "log",
     "receive", "send", "simulate", "system_info", "tasks", "train",
 }  # fmt: skip

@@ -9,13 +9,13 @@ from typing import Any, Final
 
 from convoy.errors import BadInput
 from convoy.flows import crosssite, cyclic, fedbuff, fedprox, optimisers, parameters, scaffold, training
-from convoy.flows import histogram as histograms
+from convoy.flows import statistics as statistical
 from convoy.flows.fedavg import fedavg
 
 Workflow = Callable[..., Awaitable[None]]
 
 SITES: Final = "min_sites"  # the parameter by which a workflow says how many sites it needs before it can begin
-COUNTS: Final = (SITES, "sample")  # parameters that count sites
+COUNTS: Final = (SITES, "sample", "quorum")  # parameters that count sites
 
 
 def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -40,11 +40,15 @@ def _trains_within(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One workflow: its function, what is wrong with its parameters, and the kinds of questions that it asks."""
+    """One workflow: its function, what is wrong with its parameters, and the kinds of questions that it asks.
+
+    `own_trainer`: Convoy's own code answers them (`convoy.worker.own`), and a job of this workflow brings none.
+    """
 
     function: Workflow
     wrong: Callable[[Mapping[str, Any]], dict[str, str]]
     kinds: Callable[[Mapping[str, Any]], tuple[str, ...]] = _training_kinds
+    own_trainer: bool = False
 
     @property
     def own(self) -> list[inspect.Parameter]:
@@ -79,7 +83,7 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     ),
     "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES, mean_alone="one site trains after the other")),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
-    "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
+    "statistics": Entry(statistical.statistics, statistical.wrong, lambda _: ("statistics",), own_trainer=True),
 }
 
 

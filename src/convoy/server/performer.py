@@ -26,7 +26,8 @@ from convoy.server.logs import JobLogs
 from convoy.server.results import Results
 from convoy.server.transfers import Transfers
 from convoy.store.holds import unlink
-from convoy.store.report import write_rounds
+from convoy.store import arrays
+from convoy.store.report import LAST, models, write_rounds, write_statistics
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.backoff import Backoff
@@ -169,6 +170,9 @@ class Performer:
         await self.artifacts.settled(job, cut=live.record.outcome == "aborted")
         try:
             await self._write_rounds(job)
+            if last := models(live).get(LAST):
+                files = self.workspace.job(job)
+                await asyncio.to_thread(lambda: write_statistics(arrays.load(files.blobs, last), files.drafts))
             await self.results.keep(live, self.workspace.job(job), partial(self._say, job))
         except ConvoyError as failed:
             if isinstance(failed, StorageFull):

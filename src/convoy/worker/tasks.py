@@ -13,6 +13,7 @@ from blake3 import blake3
 
 from convoy.control.records import Question
 from convoy.errors import BadInput
+from convoy.spec.tables import TableRules
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.worker.replies import Reply, checked
@@ -31,8 +32,15 @@ class Data(dict[str, str]):
     """The site's named data: a path for each name in local/node.yaml."""
 
     FIX: ClassVar[str] = "the site's owner adds `data: {{{name}: path}}` to local/node.yaml"
+    withheld: frozenset[str] = frozenset()  # by the site's policy, from the code of jobs
 
     def __missing__(self, name: str) -> NoReturn:
+        if name in self.withheld:
+            raise BadInput(
+                f"this site keeps the data {name!r} from the code of jobs",
+                why="its policy has `only: statistics` for it",
+                fix="use `workflow: statistics`, without a trainer, or ask the owner of the site",
+            )
         known = ", ".join(sorted(self)) or "none at all"
         raise BadInput(
             f"this site has no data named {name!r}",
@@ -81,8 +89,19 @@ class Session(Protocol):
 class Task:
     """One request of the workflow to this site."""
 
-    def __init__(self, session: Session, question: Question, state: str = "", most_state: float = math.inf) -> None:
-        """Take the question, the digest of the state that this site kept with its last answer that counts, a limit."""
+    def __init__(
+        self,
+        session: Session,
+        question: Question,
+        state: str = "",
+        most_state: float = math.inf,
+        tables: Mapping[str, TableRules] | None = None,
+    ) -> None:
+        """Take the question, the digest of the state that this site kept with its last answer that counts, a limit.
+
+        `tables`: the rules of the site's policy by the name of the table; the defaults hold for others.
+        """
+        self.tables = tables or {}
         self.most_state = most_state  # bytes that an answer may keep here
         self._session = session
         self._state_digest = state
@@ -195,7 +214,11 @@ class NodeSession:
             return None
         self.taken += 1
         self.open = Task(
-            self, values.question(down.task.question, self.begin.job), down.task.state, down.task.state_bytes
+            self,
+            values.question(down.task.question, self.begin.job),
+            down.task.state,
+            down.task.state_bytes,
+            {name: TableRules(**rules) for name, rules in json.loads(down.task.tables_json or "{}").items()},
         )
         return self.open
 

@@ -1,0 +1,95 @@
+"""The `statistics.json` of a job, for people: tables on the screen, and a picture of each histogram."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from convoy.errors import RemoteFault
+from convoy.spec import jsons
+from convoy.store.report import STATISTICS as FILE
+
+if TYPE_CHECKING:
+    from convoy.cli.output import Screen
+
+MAX_BYTES: Final = 4 << 20  # of a statistics.json that a command shows: 500 columns and their correlations have 3 MiB
+MAX_NODES: Final = 400_000  # lists and mappings in it
+
+
+def say(screen: Screen, data: bytes) -> None:
+    """Print the tables of a `statistics.json`, whoever has written it."""
+    for table in _tables(_read(data)):
+        screen.line()
+        screen.line(table["title"])
+        screen.table(table["heads"], table["rows"])
+
+
+def draw(screen: Screen, folder: Path) -> None:
+    """Draw each histogram and the correlations into PNG files beside `statistics.json`, and say so."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        screen.line("there are no pictures: drawing them needs matplotlib (pip install 'convoy-fl[demo]')")
+        return
+    said = _read((folder / FILE).read_bytes())
+    for name, kind, found in _pictures(said):
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        if kind == "histogram":
+            axes.stairs(found["counts"], found["edges"], fill=True)
+            axes.set(xlabel=name, ylabel="rows")
+        else:
+            matrix = [[it if isinstance(it, float | int) else float("nan") for it in row] for row in found["matrix"]]
+            figure.colorbar(axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r"), ax=axes)
+            for ticks in (axes.set_xticks, axes.set_yticks):
+                ticks(range(len(found["columns"])), found["columns"], fontsize=7)
+            axes.tick_params(axis="x", rotation=90)
+        file = folder / f"{kind}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}.png"
+        figure.savefig(file, dpi=100)
+        screen.line(f"a picture: {file}")
+
+
+def _read(data: bytes) -> Mapping[str, Any]:
+    """Return what a `statistics.json` says. Raises `RemoteFault` for what is not one."""
+    try:
+        found = jsons.load(data, most=MAX_NODES)
+    except (ValueError, RecursionError) as problem:
+        raise RemoteFault(f"{FILE} cannot be read", why=str(problem)) from problem
+    if not isinstance(found, dict):
+        raise RemoteFault(f"{FILE} cannot be read", why=f"it is {json.dumps(found)[:50]}, not a mapping")
+    return found
+
+
+def _tables(said: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the tables that are tables: a title, and as many cells in each row as there are heads."""
+    listed = said.get("tables")
+    for table in listed if isinstance(listed, list) else ():
+        if isinstance(table, dict) and isinstance(heads := table.get("heads"), list) and heads:
+            rows = [row for row in _list(table.get("rows")) if isinstance(row, list) and len(row) == len(heads)]
+            yield {"title": str(table.get("title", "")), "heads": [str(it) for it in heads], "rows": rows}
+
+
+def _pictures(said: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Yield what can be drawn: its name, its kind and its numbers."""
+    columns = said.get("columns")
+    for name, it in (columns if isinstance(columns, dict) else {}).items():
+        bars = it.get("histogram") if isinstance(it, dict) else None
+        if isinstance(bars, dict) and _numbers(bars.get("counts")) and _numbers(bars.get("edges")):
+            if len(bars["edges"]) == len(bars["counts"]) + 1:
+                yield name, "histogram", bars
+    found = said.get("correlation")
+    if isinstance(found, dict) and (names := _list(found.get("columns"))):
+        rows = _list(found.get("matrix"))
+        if len(rows) == len(names) and all(len(_list(row)) == len(names) for row in rows):
+            yield "columns", "correlation", {"columns": [str(it) for it in names], "matrix": rows}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _numbers(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(it, float | int) for it in value)
