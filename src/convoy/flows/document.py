@@ -76,7 +76,7 @@ def made(
         result["by"] = asked.by
         result["groups"] = dict(zip(groups[1:], described[1:], strict=True))
     if "correlation" in asked.statistics:
-        result["correlation"] = {"columns": list(asked.columns), "matrix": _correlations(asked, told)}
+        result["correlation"] = _correlations(asked, told)
     result["tables"] = _tables(asked, result)
     cells = [[_moments(told, group, column) for column in range(len(asked.columns))] for group in groups]
     arrays: dict[str, Array] = {"rows": np.array([_rows(told, group)[0] for group in groups], np.int64)}
@@ -173,11 +173,17 @@ def _quantile(parts: Parts, q: float, told: Sequence[Told]) -> dict[str, Any]:
     return {"q": q, "value": ends[0] / 2 + ends[1] / 2, "from": ends[0], "to": ends[1]}
 
 
-def _correlations(asked: Asked, told: Sequence[Told]) -> list[list[Any]]:
+def _correlations(asked: Asked, told: Sequence[Told]) -> dict[str, Any]:
+    """Return the matrix, and for each pair of columns the sites that do not tell it where others do."""
+    away: list[dict[str, Any]] = []
+
     def of(first: int, second: int) -> Any:
         each = [one.arrays for one in told if one.arrays["pairs.count"][first, second] >= 0]
         if not each:
             return _why(told)
+        if len(each) < len(told):
+            sites = [one.site for one in told if one.arrays["pairs.count"][first, second] < 0]
+            away.append({"columns": [asked.columns[first], asked.columns[second]], "sites": sites})
         return pooled.correlation([
             Pair(
                 int(it["pairs.count"][first, second]),
@@ -190,7 +196,8 @@ def _correlations(asked: Asked, told: Sequence[Told]) -> list[list[Any]]:
 
     width = range(len(asked.columns))
     upper = {pair: of(*pair) for pair in itertools.combinations_with_replacement(width, 2)}
-    return [[upper[min(a, b), max(a, b)] for b in width] for a in width]
+    matrix = [[upper[min(a, b), max(a, b)] for b in width] for a in width]
+    return {"columns": list(asked.columns), "matrix": matrix, "suppressed_at": away}
 
 
 # ---- for people ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ Array = np.ndarray[Any, Any]
 BITS: Final = 20  # of precision: values that agree in so many binary digits are not told apart
 MAX_PARTS: Final = 512  # of one column, about: a part has at least this fraction of the rows
 FLOOR: Final = -900  # the exponent of the narrowest cell; whatever is nearer to 0 counts as 0
+LARGEST: Final = 1e100  # value of a column, up or down from 0, so that squares and sums of them are finite
 SUPPRESSED: Final = -1  # in place of a count that is not told
 
 
@@ -106,7 +107,7 @@ def parts(low: Array, counts: Array, minimum: int, bits: int = BITS) -> Parts:
         nothing = np.zeros(0)
         return Parts(nothing, nothing, np.zeros(0, np.int64))
     sums = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    high = np.minimum(low + np.ldexp(1.0, _exponents(low, bits)), np.finfo(np.float64).max)
+    high = low + np.ldexp(1.0, _exponents(low, bits))
     found: list[tuple[float, float, int, bool]] = []
     open_ = [(*_root(low, high), 0, len(low), False)]
     while open_:
@@ -155,9 +156,7 @@ def _settled(found: list[tuple[float, float, int, bool]], least: int) -> list[tu
 def _root(low: Array, high: Array) -> tuple[float, float]:
     """Return the interval from which halving begins: around 0, or on one side of it."""
     most = max(abs(float(low[0])), abs(float(high[-1])))
-    reach = float(np.ldexp(1.0, min(int(np.frexp(most)[1]), 1023)))
-    if reach < most:
-        reach = float(np.finfo(np.float64).max)
+    reach = float(np.ldexp(1.0, np.frexp(most)[1]))
     return (-reach if low[0] < 0 else 0.0), (reach if low[-1] >= 0 else 0.0)
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import numpy as np
 
 from convoy.errors import BadInput
+from convoy.privacy.cells import LARGEST
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,7 +49,7 @@ class Table(Protocol):
     def blocks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[Block]:
         """Yield all rows of these columns in blocks, from the first on; it can be called again.
 
-        Raises `BadInput` for a column that is not there, or has a cell that is no finite number, and for a file that
+        Raises `BadInput` for a column that is not there, or has a cell that is no number within `LARGEST`, and for a file that
         cannot be read, each with its line where there is one.
         """
 
@@ -72,7 +73,7 @@ def _known(file: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
 
 def _no_number(file: Path, name: str, line: int) -> BadInput:
     return BadInput(
-        f"column {name!r} has a value that is not a finite number",
+        f"column {name!r} has a value that is not a number of at most {LARGEST:g}",
         fix="name a column of numbers; missing values are empty cells, NA, NaN or null",
         where=f"{file.name}:{line}" if line else file.name,
     )
@@ -134,7 +135,7 @@ class CsvTable:
             number = float(text)
         except ValueError:
             number = math.inf
-        if not math.isfinite(number) or "_" in text:
+        if not abs(number) <= LARGEST or "_" in text:
             raise _no_number(self._path, name, line)
         return number
 
@@ -187,8 +188,8 @@ class ParquetTable:
                 for batch in self._file.iter_batches(batch_size=ROWS, columns=[*dict.fromkeys([*numbers, *texts])]):
                     arrays = [np.array(batch.column(name).to_pylist(), np.float64) for name in numbers]
                     values = np.stack(arrays, axis=1) if arrays else np.zeros((batch.num_rows, 0))
-                    if (infinite := np.isinf(values).any(0)).any():
-                        raise _no_number(self._path, numbers[int(np.argmax(infinite))], 0)
+                    if (large := (np.abs(values) > LARGEST).any(0)).any():
+                        raise _no_number(self._path, numbers[int(np.argmax(large))], 0)
                     said = {name: [_text(it) for it in batch.column(name).to_pylist()] for name in texts}
                     yield Block(values, said, first)
                     first += batch.num_rows
