@@ -84,7 +84,7 @@ def test_a_histogram_has_the_counts_of_numpy_between_its_edges(three):
         inside = column[(column >= edges[0]) & (column < edges[-1])]
         np.testing.assert_array_equal(bars["counts"], np.histogram(inside, edges)[0])
         assert (bars["below"], bars["above"]) == ((column < edges[0]).sum(), (column >= edges[-1]).sum())
-        assert len(bars["counts"]) >= 10
+        assert len(bars["counts"]) >= 7
     assert said["columns"]["age"]["histogram"]["below"] > 0
 
 

@@ -39,8 +39,10 @@ def draw(screen: Screen, folder: Path) -> None:
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         if kind == "histogram":
-            axes.stairs(found["counts"], found["edges"], fill=True)
-            axes.set(xlabel=name, ylabel="rows")
+            widths = [high - low for low, high in zip(found["edges"], found["edges"][1:], strict=False)]
+            heights = [rows / width if width > 0 else 0.0 for rows, width in zip(found["counts"], widths, strict=True)]
+            axes.stairs(heights, found["edges"], fill=True)
+            axes.set(xlabel=name, ylabel=f"rows per unit of {name}")
         else:
             matrix = [[it if isinstance(it, float | int) else float("nan") for it in row] for row in found["matrix"]]
             figure.colorbar(axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r"), ax=axes)

@@ -184,7 +184,7 @@ def _correlations(asked: Asked, told: Sequence[Told]) -> dict[str, Any]:
         if len(each) < len(told):
             sites = [one.site for one in told if one.arrays["pairs.count"][first, second] < 0]
             away.append({"columns": [asked.columns[first], asked.columns[second]], "sites": sites})
-        return pooled.correlation([
+        found = pooled.correlation([
             Pair(
                 int(it["pairs.count"][first, second]),
                 (float(it["pairs.mean"][first, second]), float(it["pairs.mean"][second, first])),
@@ -193,6 +193,7 @@ def _correlations(asked: Asked, told: Sequence[Told]) -> dict[str, Any]:
             )
             for it in each
         ])  # fmt: skip
+        return 1.0 if first == second and found is not None else found
 
     width = range(len(asked.columns))
     upper = {pair: of(*pair) for pair in itertools.combinations_with_replacement(width, 2)}

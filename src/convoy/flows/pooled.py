@@ -90,20 +90,21 @@ def histogram(parts: Parts, bins: int, ends: tuple[float, float] | None = None) 
 
     The width of a bin is a power of two and its edges are multiples of it, as those of parts are. An edge within a part
     is left out, so some bins are wider: how the rows of a part are spread in it, no site tells. `ends`: the range;
-    without it that of all parts.
+    without it the bins are between the 2 % and 98 % quantiles, and the first and the last one hold what is beyond.
     """
-    if not parts.rows:
+    first, last = quantile(parts, 0.02), quantile(parts, 0.98)
+    if first is None or last is None:
         return None
-    low, high = ends or (float(parts.low.min()), float(parts.high.max()))
+    low, high = ends or (first[0], last[1])
     fraction, exponent = math.frexp(max(high / bins - low / bins, math.ulp(max(abs(low), abs(high), 2.0**-900))))
     width = math.ldexp(1.0, exponent - (fraction == 0.5))
-    first, last = math.floor(low / width), math.ceil(high / width)
-    edges = np.arange(first, last + 1, dtype=np.float64) * width
+    edges = np.arange(math.floor(low / width), math.ceil(high / width) + 1, dtype=np.float64) * width
     starts, stops = np.sort(parts.low), np.sort(parts.high)
     inside = np.searchsorted(starts, edges, side="left") - np.searchsorted(stops, edges, side="right")
-    edges = edges[inside == 0]  # parts that begin below an edge and do not end at it or below
-    if len(edges) < 2:
-        edges = np.array([parts.low.min(), parts.high.max()])
+    edges = edges[inside == 0]  # the others have a part that begins below and ends above
+    if ends is None or len(edges) < 2:
+        edges = np.unique([parts.low.min(), *edges, parts.high.max()])
+        edges = edges[(edges >= parts.low.min()) & (edges <= parts.high.max())]
     place = np.searchsorted(edges, parts.low, side="right")
     counts = np.bincount(place, weights=parts.count, minlength=len(edges) + 1).astype(np.int64)
     return Histogram(edges, counts[1:-1], int(counts[0]), int(counts[-1]))
