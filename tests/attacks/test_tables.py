@@ -1,5 +1,6 @@
 """Jobs that try to learn of single patients: from statistics, and with code of their own where a policy forbids it."""
 
+import itertools
 import json
 
 import numpy as np
@@ -7,10 +8,16 @@ import pytest
 
 from convoy import testing
 from convoy.control.policy import Host, Submitter, refusal
+from convoy.control.records import Question
 from convoy.errors import Refused
 from convoy.flows.fleet import NotEnough
-from convoy.site.release import Release
-from convoy.spec.policy import PolicyFile, read_policy
+from convoy.model.reply import slots_of
+from convoy.site.release import Handed, Release
+from convoy.spec.job import Job
+from convoy.spec.policy import PolicyFile
+from convoy.store import arrays
+from convoy.store.blobs import BlobFolder
+from convoy.wire import convoy_pb2 as pb
 from convoy.worker.own import KINDS
 from tests.federation import Federation
 from tests.flows.test_statistics import rows_of, write
@@ -49,7 +56,7 @@ def test_the_differences_of_any_two_histograms_and_quantiles_have_no_rows_or_eno
         edges, counts = bars["histogram"]["edges"], [bars["histogram"]["below"], *bars["histogram"]["counts"]]
         thresholds |= dict(zip(edges, np.cumsum(counts).tolist(), strict=True))  # rows below each edge
     found = sorted(thresholds.values())
-    assert all(more - less == 0 or more - less >= 10 for less, more in zip(found, found[1:], strict=False))
+    assert all(more - less == 0 or more - less >= 10 for less, more in itertools.pairwise(found))
 
 
 def test_an_identifier_has_no_groups_and_a_guessed_one_is_like_one_that_is_not_there(site):
@@ -106,8 +113,6 @@ def test_a_job_without_code_cannot_bring_it_as_an_image(tmp_path):
 
 
 def _job(**given):
-    from convoy.spec.job import Job
-
     return Job(name="describe", workflow="flow.py:run", **given)
 
 
@@ -199,13 +204,6 @@ def _ask(made, place):
 
 def test_what_leaves_is_looked_at_once_more(tmp_path):
     """An answer of Convoy's own trainer from before the policy became stricter is refused."""
-    from convoy.control.records import Question
-    from convoy.site.release import Handed
-    from convoy.store import arrays
-    from convoy.store.blobs import BlobFolder
-    from convoy.model.reply import slots_of
-    from convoy.wire import convoy_pb2 as pb
-
     blobs = BlobFolder(tmp_path / "blobs")
     blobs.folder.mkdir()
     model = arrays.save(blobs, "task.1.0", {})

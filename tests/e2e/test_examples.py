@@ -1,6 +1,7 @@
 """Each example, and what `convoy job new` writes, runs on a real federation, and simulated: the same bits."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from convoy.cli import new
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
-from tests.federation import Federation
+from tests.federation import ADMIN, Federation
 
 pytestmark = pytest.mark.scenario
 
@@ -90,6 +91,26 @@ def test_the_demos_job_trains_on_hospitals_of_unequal_size(federation, tmp_path,
     assert detail.job.metrics["auc"] > 0.95
     job = EXAMPLES / "breast_cancer" / "job"
     assert_simulated_alike(federation, detail, job, tmp_path, patients=tmp_path / "patients")
+
+
+def test_statistics_of_tables_are_those_of_a_simulation(federation, tmp_path):
+    header, *rows = (EXAMPLES / "statistics" / "patients.csv").read_text().splitlines(keepends=True)
+    clinics = sorted({row.partition(",")[0] for row in rows})
+    (tmp_path / "patients").mkdir()
+    for site, clinic in zip(sorted(federation.nodes), clinics, strict=True):
+        text = header + "".join(row for row in rows if row.startswith(f"{clinic},"))
+        (federation.nodes[site].kit / "local" / "patients.csv").write_text(text)
+        (tmp_path / "patients" / f"{site}.csv").write_text(text)
+    job = EXAMPLES / "statistics" / "job"
+    detail, _ = run(federation, job)
+    assert detail.job.metrics == {"sites": 3.0, "rows": float(len(rows))}
+    assert "statistics.json" in detail.results
+    assert_simulated_alike(federation, detail, job, tmp_path, patients=tmp_path / "patients")
+    shown = subprocess.run(
+        [sys.executable, "-m", "convoy.cli.main", "job", "show", detail.job.id, "--kit", federation.prod / ADMIN],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert f"all rows: {len(rows)}\nCOLUMN " in shown.stdout, shown.stdout + shown.stderr
 
 
 def test_what_job_new_writes_runs_as_it_is(federation, tmp_path):

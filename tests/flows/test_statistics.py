@@ -146,9 +146,7 @@ def test_minimum_and_maximum_are_the_policys_to_tell(three):
     assert said["columns"]["age"]["min"] == {"suppressed": "the policy of a, b, c does not tell it"}
 
 
-TABLE = st.lists(
-    st.tuples(st.sampled_from("fm"), st.floats(-1e6, 1e6), st.floats(1e-3, 1e3)), min_size=30, max_size=90
-)
+TABLE = st.lists(st.tuples(st.sampled_from("fm"), st.floats(-1e6, 1e6), st.floats(1e-3, 1e3)), min_size=30, max_size=90)
 
 
 @given(TABLE, st.data())

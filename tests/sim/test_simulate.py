@@ -51,10 +51,6 @@ def evaluate(task):
 def proximal(task):
     term, after = convoy.Proximal(task), train(task).arrays
     return {name: array - 0.1 * term.gradient(after)[name] for name, array in after.items()}
-
-
-def histogram(task):
-    return convoy.histogram(task, {"age": draw(task).normal(50, 20, 100)})
 """
 WORKFLOWS = {
     "fedavg": {"with_": {"rounds": 3, "min_sites": 2}},
@@ -71,7 +67,6 @@ WORKFLOWS = {
     "scaffold": {"workflow": "scaffold", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:scaffold"},
     "cyclic": {"workflow": "cyclic", "with_": {"rounds": 3, "min_sites": 2, "order": "random"}},
     "cross_site": {"workflow": "cross_site", "with_": {"min_sites": 2}},
-    "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},
 }
 BY_ARRIVAL = {"fedbuff": {"workflow": "fedbuff", "with_": {"rounds": 6, "buffer": 2, "min_sites": 3}}}
 LOOP = """

@@ -42,7 +42,11 @@ def test_a_csv_is_read_in_blocks_and_may_be_read_again(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("text", "columns", "said"),
     [
-        ("age\n4\nsecret\n", ["age"], "patients.csv:3: column 'age' has a value that is not a number of at most 1e+100"),
+        (
+            "age\n4\nsecret\n",
+            ["age"],
+            "patients.csv:3: column 'age' has a value that is not a number of at most 1e+100",
+        ),
         ("age\n4\ninf\n", ["age"], "patients.csv:3: column 'age'"),
         ("age\n1_0\n", ["age"], "patients.csv:2: column 'age'"),
         ("age,sex\n4,f\n5\n", ["age"], "patients.csv:3: this record has another number of cells than the header"),
@@ -78,9 +82,9 @@ def test_parquet_gives_the_same_rows_as_csv(tmp_path):
     np.testing.assert_array_equal(numbers, [[41, 20.5], [np.nan, np.nan], [10, np.nan]])
     assert sexes == ["f", "", "m"]
     assert read(str(path), ["age"], ["id"])[1] == ["1", "2", "3"]
-    with pytest.raises(BadInput, match="column 'sex' of patients.parquet has the type string, which is not a number"):
+    with pytest.raises(BadInput, match=r"column 'sex' of patients\.parquet has the type string, which is not a number"):
         read(str(path), ["sex"])
-    with pytest.raises(BadInput, match="broken.parquet is not a Parquet file"):
+    with pytest.raises(BadInput, match=r"broken\.parquet is not a Parquet file"):
         open_table(written(tmp_path, "no parquet at all", "broken.parquet"))
 
 

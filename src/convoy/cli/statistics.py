@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from convoy.errors import RemoteFault
 from convoy.spec import jsons
-from convoy.store.report import STATISTICS as FILE
+from convoy.store.report import STATISTICS
 
 if TYPE_CHECKING:
     from convoy.cli.output import Screen
 
+FILE: Final = STATISTICS
 MAX_BYTES: Final = 4 << 20  # of a statistics.json that a command shows: 500 columns and their correlations have 3 MiB
 MAX_NODES: Final = 400_000  # lists and mappings in it
 
@@ -79,9 +80,10 @@ def _pictures(said: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, 
     columns = said.get("columns")
     for name, it in (columns if isinstance(columns, dict) else {}).items():
         bars = it.get("histogram") if isinstance(it, dict) else None
-        if isinstance(bars, dict) and _numbers(bars.get("counts")) and _numbers(bars.get("edges")):
-            if len(bars["edges"]) == len(bars["counts"]) + 1:
-                yield name, "histogram", bars
+        if not isinstance(bars, dict) or not (_numbers(bars.get("counts")) and _numbers(bars.get("edges"))):
+            continue
+        if len(bars["edges"]) == len(bars["counts"]) + 1:
+            yield name, "histogram", bars
     found = said.get("correlation")
     if isinstance(found, dict) and (names := _list(found.get("columns"))):
         rows = _list(found.get("matrix"))

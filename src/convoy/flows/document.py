@@ -55,9 +55,7 @@ class Told:
         return Parts(*(self.arrays[f"parts.{name}"][mine] for name in ("low", "high", "count")))
 
 
-def made(
-    asked: Asked, told: Sequence[Told], left_out: Mapping[str, str]
-) -> tuple[dict[str, Any], dict[str, Array]]:
+def made(asked: Asked, told: Sequence[Told], left_out: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the document, and the arrays `rows`, `count`, `mean` and `m2` of all rows and of each group.
 
     A statistic that no site tells is `{"suppressed": why}`. Where some sites tell and others do not, it is over the
@@ -153,7 +151,8 @@ def _column(asked: Asked, told: Sequence[Told], group: str | None, column: int) 
 def _extremes(these: Sequence[tuple[Told, int]], column: int) -> dict[str, Any]:
     kept = [one.site for one, _ in these if not one.arrays["extremes"][0]]
     if kept:
-        return dict.fromkeys(("min", "max"), {"suppressed": f"the policy of {', '.join(kept)} does not tell it"})
+        why = f"the policy of {', '.join(kept)} does not tell it"
+        return {name: {"suppressed": why} for name in ("min", "max")}
     return {
         "min": min(float(one.arrays["moments.min"][at, column]) for one, at in these),
         "max": max(float(one.arrays["moments.max"][at, column]) for one, at in these),
@@ -219,8 +218,7 @@ def _tables(asked: Asked, result: Mapping[str, Any]) -> list[dict[str, Any]]:
             found.append({"title": f"histogram of {column}", "heads": ["from", "to below", "rows"], "rows": rows})
     if "correlation" in result:
         rows = [
-            [column, *map(say, row)]
-            for column, row in zip(asked.columns, result["correlation"]["matrix"], strict=True)
+            [column, *map(say, row)] for column, row in zip(asked.columns, result["correlation"]["matrix"], strict=True)
         ]
         found.append({"title": "correlation", "heads": ["", *asked.columns], "rows": rows})
     return found

@@ -72,7 +72,7 @@ async def statistics(
             if problem := impossible(answer, asked, groups):
                 answer.leave_out(problem)
             else:
-                names = answer.value["groups"] if groups is None and by else groups or []
+                names = groups or (answer.value["groups"] if by and groups is None else [])
                 told.append(Told(answer.site, names, {name: np.asarray(it) for name, it in answer.model.items()}))
         made, arrays = document.made(asked, told, answers.left_out)
         text = json.dumps(made, indent=1, allow_nan=False).encode()
@@ -119,38 +119,37 @@ def wanted(asked: Asked) -> dict[str, tuple[str, tuple[int | None, ...]]]:
 
 def impossible(answer: Update, asked: Asked, groups: Sequence[str] | None) -> str:
     """Return what cannot be in an answer; empty if it can."""
-    arrays = {name: np.asarray(it) for name, it in answer.model.items()}
-    names = groups or []
+    names: Sequence[str] = groups or []
     if asked.by and groups is None:
-        value = answer.value if isinstance(answer.value, Mapping) else {}
-        named = value.get("groups")
-        if not isinstance(named, list) or not all(isinstance(it, str) for it in named) or len({*named}) < len(named):
+        named = answer.value.get("groups") if isinstance(answer.value, Mapping) else None
+        names = named if isinstance(named, list) else []
+        if named != [] and not _names(names):
             return "it does not name its groups: give `groups`, or let the policy of the site have `values: true`"
-        names = named
-    tall = [name for name in ("rows", *(f"moments.{it}" for it in ("count", "mean", "m2", "min", "max")))]
-    if any(len(arrays[name]) != 1 + len(names) for name in tall):
+    arrays = {name: np.asarray(it) for name, it in answer.model.items()}
+    rows = [it for name, it in arrays.items() if name == "rows" or name.startswith("moments.")]
+    if any(len(it) != 1 + len(names) for it in rows):
         return "it has not one row for each group"
     counts = [it for name, it in arrays.items() if name == "rows" or name.endswith(".count")]
-    if any((it < -1).any() or (it > MAX_COUNT).any() for it in counts):
+    if arrays["rows"][0] < 0 or any((it < -1).any() or (it > MAX_COUNT).any() for it in counts):
         return "it has counts that cannot be"
     if any((arrays[name] < 0).any() for name in ("moments.m2", "pairs.m2") if name in arrays):
         return "it has a negative sum of squares"
-    if "parts.low" in arrays:
-        if len({len(it) for name, it in arrays.items() if name.startswith("parts.")}) > 1:
-            return "its parts are not of one length"
-        low, high, column = arrays["parts.low"], arrays["parts.high"], arrays["parts.column"]
-        group = arrays["parts.group"]
-        outside = (column < 0) | (column >= len(asked.columns)) | (group < -1) | (group >= len(names))
-        if (low >= high).any() or outside.any():
-            return "it has parts that cannot be"
-    return ""
+    return "it has parts that cannot be" if "parts.low" in arrays and not _are_parts(arrays, asked, names) else ""
+
+
+def _are_parts(arrays: Mapping[str, Any], asked: Asked, groups: Sequence[str]) -> bool:
+    low, high, column, group = (arrays[f"parts.{name}"] for name in ("low", "high", "column", "group"))
+    if not len(low) == len(high) == len(column) == len(group) == len(arrays["parts.count"]):
+        return False
+    inside = (column >= 0) & (column < len(asked.columns)) & (group >= -1) & (group < len(groups))
+    return bool((inside & (low < high) & (arrays["parts.count"] >= 0)).all())
 
 
 def wrong(given: Mapping[str, Any]) -> dict[str, str]:
     """Return what is wrong with these parameters, by name."""
     found: dict[str, str] = {}
     columns, ranges = given.get("columns", [""]), given.get("ranges") or {}
-    if not _names(columns) or not 0 < len(columns) <= MAX_COLUMNS:
+    if not _names(columns) or len(columns) > MAX_COLUMNS:
         found["columns"] = f"wanted a list of 1 to {MAX_COLUMNS} different names, such as [age, bmi]"
     named = given.get("statistics", DEFAULT)
     if not named or any(it not in KNOWN for it in named):
@@ -160,21 +159,23 @@ def wrong(given: Mapping[str, Any]) -> dict[str, str]:
     if not all(_is_number(it) and 0 < it < 1 for it in given.get("quantiles", [0.5])):
         found["quantiles"] = "wanted numbers between 0 and 1, such as [0.25, 0.5, 0.75]"
     groups = given.get("groups")
-    if groups is not None and (not given.get("by") or not _names(groups) or not groups):
+    if groups is not None and (not given.get("by") or not _names(groups)):
         found["groups"] = "wanted a list of different values, as text, of the column that `by` names"
     if given.get("by") and given["by"] in columns:
         found["by"] = "wanted a column that is not among `columns`"
     for name, ends in ranges.items():
         fits = isinstance(ends, list | tuple) and len(ends) == 2 and all(_is_number(end) for end in ends)
         if name not in columns or not fits or not ends[0] < ends[1]:
-            found["ranges"] = f"wanted two numbers for {name!r}, one of `columns`, the lower one first, such as [0, 100]"
+            found["ranges"] = (
+                f"wanted two numbers for {name!r}, one of `columns`, the lower one first, such as [0, 100]"
+            )
     found |= {name: "wanted 1 or more" for name in ("min_sites",) if given.get(name, 1) < 1}
     found |= {name: "wanted 0 or more" for name in ("quorum",) if given.get(name, 0) < 0}
     return found
 
 
 def _names(value: Any) -> bool:
-    texts = isinstance(value, list | tuple) and all(isinstance(it, str) and it for it in value)
+    texts = isinstance(value, list | tuple) and bool(value) and all(isinstance(it, str) and it for it in value)
     return texts and len({*value}) == len(value)
 
 

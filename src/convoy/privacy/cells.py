@@ -38,7 +38,8 @@ def released(counts: Array, minimum: int, may: Array | None = None) -> Array:
 def subset(whole: Array, part: Array, minimum: int) -> Array:
     """Return where a part of a whole may be told beside it: it has enough rows, and the rest has none or enough."""
     rest = whole - part
-    return (part >= max(minimum, 1)) & ((rest == 0) | (rest >= minimum))
+    told: Array = (part >= max(minimum, 1)) & ((rest == 0) | (rest >= minimum))
+    return told
 
 
 def rounded(values: Array, digits: int) -> Array:
@@ -96,10 +97,10 @@ def parts(low: Array, counts: Array, minimum: int, bits: int = BITS) -> Parts:
     """Divide a column into the smallest parts that may be told.
 
     `low`: the lower ends of its cells, ascending, as `floors` gives them; `counts`: how many rows each has, int64. Each
-    part has at least `minimum` rows, and a `MAX_PARTS`-th of the column's. With too few rows for one part there is none.
+    part has at least `minimum` rows, and a `MAX_PARTS`-th of the column's. With too few rows there is no part at all.
 
     An interval is halved as long as a half has enough rows, as in a q-digest (Shrivastava et al., Medians and Beyond,
-    2004, section 3). A half that has too few joins the other one, or its own neighbours where these have enough with it.
+    2004, section 3). A half that has too few joins the other one, or others like it where they have enough together.
     """
     total = int(counts.sum())
     least = max(minimum, 1, -(-total // MAX_PARTS))
@@ -139,14 +140,13 @@ def _settled(found: list[tuple[float, float, int, bool]], least: int) -> list[tu
             made.append((start, few[1], rows + few[2]))
             few = None
 
-    for start, end, rows, leans in found:
+    for first, end, rows, leans in found:
         if few is not None and (rows >= least or few[3] != leans):
             join_left()
-        if few is not None:
-            start, rows = few[0], rows + few[2]
-        few = None if rows >= least else (start, end, rows, leans)
+        start, together = (first, rows) if few is None else (few[0], rows + few[2])
+        few = None if together >= least else (start, end, together, leans)
         if few is None:
-            made.append((start, end, rows))
+            made.append((start, end, together))
     if few is not None:
         few = (*few[:3], True)
         join_left()

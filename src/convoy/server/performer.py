@@ -25,8 +25,8 @@ from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
 from convoy.server.results import Results
 from convoy.server.transfers import Transfers
-from convoy.store.holds import unlink
 from convoy.store import arrays
+from convoy.store.holds import unlink
 from convoy.store.report import LAST, models, write_rounds, write_statistics
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values

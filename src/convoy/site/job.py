@@ -313,7 +313,9 @@ class SiteJob:
             if up.WhichOneof("it") == "failed":
                 error, traceback = self.site.release.told(up.failed)
                 return self._kept(question, error=error, traceback=traceback)
-            answer = await in_thread(self.site.release.answer, Handed(self.blobs, self._out, up, own=self._own), question)
+            answer = await in_thread(
+                self.site.release.answer, Handed(self.blobs, self._out, up, own=self._own), question
+            )
         except ConvoyError as problem:
             reason = errors.line(problem)
             self.site.log.warning("no answer", job=self.id, question=question.id, reason=reason)

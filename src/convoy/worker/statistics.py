@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from convoy.errors import BadInput, Refused
+from convoy.errors import Refused
 from convoy.privacy import cells
 from convoy.privacy.cells import SUPPRESSED, Parts
 from convoy.spec.tables import TableRules
@@ -161,7 +161,9 @@ def statistics(task: Task) -> Reply:
             fix="group by a column with fewer values",
         )
     groups = list(found.groups) if asked.groups is None else list(asked.groups)
-    return Reply(_measure(table, asked, rules, found, groups), value={"groups": groups} if asked.groups is None else None)
+    return Reply(
+        _measure(table, asked, rules, found, groups), value={"groups": groups} if asked.groups is None else None
+    )
 
 
 def _blocks(table: Table, asked: Asked) -> Iterator[tuple[Block, Sequence[str]]]:
@@ -196,9 +198,7 @@ def _survey(table: Table, asked: Asked, rules: TableRules) -> Surveyed:
     return Surveyed(rows, groups, np.stack(told, axis=1)[may] if width else np.zeros((len(groups), 0), bool), parts)
 
 
-def _measure(
-    table: Table, asked: Asked, rules: TableRules, found: Surveyed, groups: Sequence[str]
-) -> dict[str, Array]:
+def _measure(table: Table, asked: Asked, rules: TableRules, found: Surveyed, groups: Sequence[str]) -> dict[str, Array]:
     """Read the table again: moments of all rows and of each group, of pairs, and the parts of each group."""
     names, width = list(found.groups), len(asked.columns)
     places = {name: place for place, name in enumerate(names)}
@@ -270,9 +270,7 @@ def _told_pairs(pairs: Pairs, each: Array, rules: TableRules) -> dict[str, Array
     }
 
 
-def _told_parts(
-    found: Surveyed, grouped: Sequence[Array], rules: TableRules, order: Sequence[int]
-) -> dict[str, Array]:
+def _told_parts(found: Surveyed, grouped: Sequence[Array], rules: TableRules, order: Sequence[int]) -> dict[str, Array]:
     """Return the parts of each column (group -1), and larger ones with the rows of each group that was asked for."""
     listed: list[tuple[int, int, Parts, Array]] = []
     for column, whole in enumerate(found.parts):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,15 +49,15 @@ class Table(Protocol):
     def blocks(self, numbers: Sequence[str], texts: Sequence[str] = ()) -> Iterator[Block]:
         """Yield all rows of these columns in blocks, from the first on; it can be called again.
 
-        Raises `BadInput` for a column that is not there, or has a cell that is no number within `LARGEST`, and for a file that
-        cannot be read, each with its line where there is one.
+        Raises `BadInput` for a column that is not there, or has a cell that is no number within `LARGEST`, and for a
+        file that cannot be read, each with its line where there is one.
         """
 
 
 def open_table(path: str) -> Table:
     """Return the table in a file, by the ending of its name. Raises `BadInput`."""
     file = Path(path)
-    kinds = {".csv": CsvTable, ".parquet": ParquetTable}
+    kinds: dict[str, Callable[[Path], Table]] = {".csv": CsvTable, ".parquet": ParquetTable}
     if file.suffix not in kinds:
         raise BadInput(f"{file.name} is not a table", fix=f"name a file that ends in {' or '.join(kinds)}")
     return kinds[file.suffix](file)
@@ -198,4 +198,4 @@ class ParquetTable:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None or value != value else str(value)
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)

@@ -13,7 +13,6 @@ from blake3 import blake3
 
 from convoy.control.records import Question
 from convoy.errors import BadInput
-from convoy.spec.tables import TableRules
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.worker.replies import Reply, checked
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from convoy.model.arrays import Model
+    from convoy.spec.tables import TableRules
     from convoy.store.blobs import BlobFolder
     from convoy.wire.frames import Blocking
 
@@ -218,7 +218,7 @@ class NodeSession:
             values.question(down.task.question, self.begin.job),
             down.task.state,
             down.task.state_bytes,
-            {name: TableRules(**rules) for name, rules in json.loads(down.task.tables_json or "{}").items()},
+            _tables(down.task.tables_json),
         )
         return self.open
 
@@ -275,6 +275,15 @@ class NodeSession:
                 self._link.send(message)
         except OSError:
             raise SystemExit(0) from None  # the node is gone, so the trainer can end
+
+
+def _tables(text: str) -> dict[str, TableRules]:
+    """Return the rules for tables, as the node of Convoy's own trainer gives them."""
+    if not text:
+        return {}
+    from convoy.spec.tables import TableRules  # no other trainer needs them
+
+    return {name: TableRules(**rules) for name, rules in json.loads(text).items()}
 
 
 class Here:
