@@ -730,6 +730,8 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "flows.statistics.MAX_BINS",
             "flows.statistics.MAX_COLUMNS",
             "flows.pooled.MAX_COUNT",
+            "flows.pooled.MAX_VALUE",
+            "flows.pooled.MAX_SQUARE",
             "privacy.cells.MAX_PARTS",
             "spec.tables.MAX_DIGITS",
             "privacy.cells.LARGEST",

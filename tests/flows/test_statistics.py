@@ -17,7 +17,7 @@ from convoy.flows.pooled import Moments, Pair, Parts
 from convoy.privacy import cells
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
-from convoy.worker.own import KINDS
+from convoy.worker.own import KINDS, choose
 
 EVERYTHING = [
     "count", "missing", "sum", "mean", "variance", "std", "min", "max", "histogram", "quantiles", "correlation",
@@ -238,6 +238,39 @@ def test_a_site_that_cannot_answer_says_why(tmp_path, given, said):
 def test_a_table_of_fewer_rows_than_the_minimum_is_not_described(tmp_path):
     with pytest.raises(NotEnough, match="table 'patients' has too few rows here"):
         described({"b": write(tmp_path / "b.csv", rows_of(9))})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("moments.count", -7, "it has counts that cannot be"),
+        ("rows", -1, "it has counts that cannot be"),
+        ("moments.mean", 1e300, "it has numbers that cannot be"),
+        ("moments.m2", -1.0, "it has a negative sum of squares"),
+        ("parts.column", 2, "it has parts that cannot be"),
+        ("parts.high", -1e9, "it has parts that cannot be"),
+    ],
+)
+def test_a_site_that_tells_what_cannot_be_is_left_out_by_name(tmp_path, name, value, said):
+    def lies(task):
+        told = KINDS["statistics"](task)
+        if task.site == "b":
+            told.arrays[name].reshape(-1)[0] = value
+        return told
+
+    sites = {site: write(tmp_path / f"{site}.csv", rows_of(100, 1)) for site in "ab"}
+    result = testing.run("statistics", lies, sites=sites, **JOB)
+    assert json.loads(result.model["statistics.json"].tobytes())["sites"] == ["a"]
+    assert f"round 1: b's answer to 'statistics' does not count: {said}" in result.log
+
+
+def test_convoys_own_trainer_says_which_questions_it_answers(tmp_path):
+    async def workflow(fleet):
+        async for answer in fleet.ask("train", {}):
+            raise AssertionError(answer.site)
+
+    with pytest.raises(NotEnough, match=r"Convoy's own trainer has no answer to 'train' questions(?s:.)*statistics"):
+        testing.run(workflow, lambda task: choose(task.kind)(task), sites=("a",))
 
 
 def test_a_simulation_divides_a_table_among_sites_and_leaves_the_document_and_the_same_bits(tmp_path):

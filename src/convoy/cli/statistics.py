@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
     from convoy.cli.output import Screen
 
 FILE: Final = STATISTICS
-MAX_BYTES: Final = 4 << 20  # of a statistics.json that a command shows: 500 columns and their correlations have 3 MiB
+MAX_BYTES: Final = 16 << 20  # of a statistics.json that a command shows: correlations of 500 columns have 8 MiB
+LARGEST: Final = 1e300  # number that is drawn
 MAX_NODES: Final = 400_000  # lists and mappings in it
 
 
@@ -45,12 +47,12 @@ def draw(screen: Screen, folder: Path) -> None:
             axes.stairs(heights, found["edges"], fill=True)
             axes.set(xlabel=name, ylabel=f"rows per unit of {name}")
         else:
-            matrix = [[it if isinstance(it, float | int) else float("nan") for it in row] for row in found["matrix"]]
+            matrix = [[it if _is_number(it) else math.nan for it in row] for row in found["matrix"]]
             figure.colorbar(axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r"), ax=axes)
             for ticks in (axes.set_xticks, axes.set_yticks):
                 ticks(range(len(found["columns"])), found["columns"], fontsize=7)
             axes.tick_params(axis="x", rotation=90)
-        file = folder / f"{kind}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)}.png"
+        file = folder / f"{kind}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60]}.png"
         figure.savefig(file, dpi=100)
         screen.line(f"a picture: {file}")
 
@@ -96,4 +98,8 @@ def _list(value: Any) -> list[Any]:
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(it, float | int) for it in value)
+    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, float | int) and abs(value) < LARGEST

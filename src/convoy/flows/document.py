@@ -35,17 +35,18 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What one site tells: its arrays, whose rows are first all rows and then each of its groups."""
+    """What one site tells: its arrays, whose rows are first all rows and then each of its groups.
+
+    `groups`: the row of each group, from 1.
+    """
 
     site: str
-    groups: Sequence[str]
+    groups: Mapping[str, int]
     arrays: Mapping[str, Array]
 
     def place(self, group: str | None) -> int | None:
         """Return the row of a group, 0 for all rows; None if the site does not tell of it."""
-        if group is None:
-            return 0
-        return 1 + list(self.groups).index(group) if group in self.groups else None
+        return 0 if group is None else self.groups.get(group)
 
     def parts(self, group: str | None, column: int) -> Parts:
         """Return the parts of a column."""

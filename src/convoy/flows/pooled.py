@@ -13,6 +13,8 @@ from typing import Any, Final
 import numpy as np
 
 MAX_COUNT: Final = 1 << 53  # rows of one site: no site has as many, and float64 holds each smaller number
+MAX_VALUE: Final = 1e101  # of a column, up or down from 0: a site takes up to 1e100, and parts have round ends
+MAX_SQUARE: Final = 1e220  # of sums of squares and of products: those of as many rows of such values
 
 Array = np.ndarray[Any, Any]
 

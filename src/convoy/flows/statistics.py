@@ -13,7 +13,7 @@ from convoy.errors import BadInput
 from convoy.flows import document
 from convoy.flows.document import KNOWN, Asked, Told
 from convoy.flows.fleet import Fleet
-from convoy.flows.pooled import MAX_COUNT
+from convoy.flows.pooled import MAX_COUNT, MAX_SQUARE, MAX_VALUE
 from convoy.model.update import Update
 from convoy.spec.units import duration_s
 from convoy.store import report
@@ -73,9 +73,10 @@ async def statistics(
                 answer.leave_out(problem)
             else:
                 names = groups or (answer.value["groups"] if by and groups is None else [])
-                told.append(Told(answer.site, names, {name: np.asarray(it) for name, it in answer.model.items()}))
+                rows = {name: 1 + place for place, name in enumerate(names)}
+                told.append(Told(answer.site, rows, {name: np.asarray(it) for name, it in answer.model.items()}))
         made, arrays = document.made(asked, told, answers.left_out)
-        text = json.dumps(made, indent=1, allow_nan=False).encode()
+        text = json.dumps(made, allow_nan=False).encode()
         metrics = {"sites": len(told), "rows": sum(int(one.arrays["rows"][0]) for one in told)}
         await round.commit({**arrays, report.STATISTICS: np.frombuffer(text, np.uint8)}, metrics=metrics)
 
@@ -132,6 +133,10 @@ def impossible(answer: Update, asked: Asked, groups: Sequence[str] | None) -> st
     counts = [it for name, it in arrays.items() if name == "rows" or name.endswith(".count")]
     if arrays["rows"][0] < 0 or any((it < -1).any() or (it > MAX_COUNT).any() for it in counts):
         return "it has counts that cannot be"
+    squares = [it for name, it in arrays.items() if name.endswith((".m2", ".comoment"))]
+    values = [it for name, it in arrays.items() if name.endswith((".mean", ".min", ".max", ".low", ".high"))]
+    if any((np.abs(it) > MAX_SQUARE).any() for it in squares) or any((np.abs(it) > MAX_VALUE).any() for it in values):
+        return "it has numbers that cannot be"
     if any((arrays[name] < 0).any() for name in ("moments.m2", "pairs.m2") if name in arrays):
         return "it has a negative sum of squares"
     return "it has parts that cannot be" if "parts.low" in arrays and not _are_parts(arrays, asked, names) else ""

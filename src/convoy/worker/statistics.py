@@ -182,10 +182,11 @@ def _survey(table: Table, asked: Asked, rules: TableRules) -> Surveyed:
         for place, column in enumerate(fine if asked.parts else ()):
             column.add(block.numbers[there[:, place], place])
         if asked.by:
-            values, codes = np.unique(np.array(said, object).astype(str), return_inverse=True)
+            values: dict[str, int] = {}
+            codes = [values.setdefault(value, len(values)) for value in said]
             found = np.zeros((len(values), width + 1), np.int64)
             np.add.at(found, codes, np.column_stack([np.ones(len(there), np.int64), there]))
-            for value, more in zip(values.tolist(), found, strict=True):
+            for value, more in zip(values, found, strict=True):
                 counts[value] = counts.get(value, 0) + more
         if len(counts) > MAX_VALUES:
             raise Refused(f"column {asked.by!r} has more than {MAX_VALUES:,} values", fix="group by another column")

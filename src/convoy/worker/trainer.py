@@ -57,7 +57,7 @@ def serve(session: NodeSession, folder: Path, trainer: str) -> None:
     if not trainer:
         from convoy.worker import own  # numpy comes with it
 
-        _loop(session, own.KINDS.get, "Convoy's own trainer")
+        _loop(session, own.choose, own.NAME)
         return
     file, name = code.split(trainer)
     if name:

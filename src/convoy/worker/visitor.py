@@ -211,7 +211,7 @@ class Visitor:
         self._enter(made)
         file, name = code.split(self._work.trainer)
         if not self._work.trainer:
-            made.choose = own.KINDS.get
+            made.choose = own.choose
         elif name:
             module = code.run(self._work.folder, file)
             named = code.function(module, name)
