@@ -105,7 +105,7 @@ POLICY: Final = {  # key: default, wanted, meaning
         "`{}`",
         "mapping of patterns to `minimum_count` (10), `digits`, `extremes` (false), `only`",
         (
-            "the rules for [statistics](../analytics.md#what-a-site-tells) of data of that name; `only: statistics` "
+            "the rules for [statistics](../analytics.md#what-a-site-releases) of data of that name; `only: statistics` "
             "keeps it from the code of jobs"
         ),
     ),

@@ -61,7 +61,7 @@ def test_the_differences_of_any_two_histograms_and_quantiles_have_no_rows_or_eno
 
 def test_an_identifier_has_no_groups_and_a_guessed_one_is_like_one_that_is_not_there(site):
     sites, _ = site
-    with pytest.raises(NotEnough, match="no value of 'id' may be told here"):
+    with pytest.raises(NotEnough, match="no value of 'id' may be released here"):
         told(sites, by="id")
     said = told(sites, by="id", groups=["id-17", "id-of-nobody"])["groups"]
     assert said["id-17"] == said["id-of-nobody"]
@@ -150,7 +150,7 @@ def _describe(made, place):
     said = json.loads(next(file for file in files if file.name == "statistics.json").read_text())
     assert said["sites"] == ["site-1", "site-2"]
     assert said["groups"]["x"]["rows"] == {"suppressed": "fewer than 10 or 25 rows"}
-    assert said["columns"]["age"]["max"] == {"suppressed": "the policy of site-2 does not tell it"}
+    assert said["columns"]["age"]["max"] == {"suppressed": "the policy of site-2 does not release it"}
     assert said["tables"][0]["title"].startswith("all rows: ")
 
 

@@ -143,7 +143,7 @@ def test_a_group_that_a_site_has_too_few_rows_of_is_suppressed_there_and_said_to
 def test_minimum_and_maximum_are_the_policys_to_tell(three):
     sites, _ = three
     said, _ = described(sites)
-    assert said["columns"]["age"]["min"] == {"suppressed": "the policy of a, b, c does not tell it"}
+    assert said["columns"]["age"]["min"] == {"suppressed": "the policy of a, b, c does not release it"}
 
 
 TABLE = st.lists(st.tuples(st.sampled_from("fm"), st.floats(-1e6, 1e6), st.floats(1e-3, 1e3)), min_size=30, max_size=90)

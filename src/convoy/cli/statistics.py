@@ -37,8 +37,8 @@ def draw(screen: Screen, folder: Path) -> None:
     except ImportError:
         screen.line("there are no pictures: drawing them needs matplotlib (pip install 'convoy-fl[demo]')")
         return
-    said = _read((folder / FILE).read_bytes())
-    for name, kind, found in _pictures(said):
+    document = _read((folder / FILE).read_bytes())
+    for name, kind, found in _pictures(document):
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
         if kind == "histogram":
@@ -68,25 +68,25 @@ def _read(data: bytes) -> Mapping[str, Any]:
     return found
 
 
-def _tables(said: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _tables(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield the tables that are tables: a title, and as many cells in each row as there are heads."""
-    listed = said.get("tables")
+    listed = document.get("tables")
     for table in listed if isinstance(listed, list) else ():
         if isinstance(table, dict) and isinstance(heads := table.get("heads"), list) and heads:
             rows = [row for row in _list(table.get("rows")) if isinstance(row, list) and len(row) == len(heads)]
             yield {"title": str(table.get("title", "")), "heads": [str(it) for it in heads], "rows": rows}
 
 
-def _pictures(said: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+def _pictures(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Yield what can be drawn: its name, its kind and its numbers."""
-    columns = said.get("columns")
+    columns = document.get("columns")
     for name, it in (columns if isinstance(columns, dict) else {}).items():
         bars = it.get("histogram") if isinstance(it, dict) else None
         if not isinstance(bars, dict) or not (_numbers(bars.get("counts")) and _numbers(bars.get("edges"))):
             continue
         if len(bars["edges"]) == len(bars["counts"]) + 1:
             yield name, "histogram", bars
-    found = said.get("correlation")
+    found = document.get("correlation")
     if isinstance(found, dict) and (names := _list(found.get("columns"))):
         rows = _list(found.get("matrix"))
         if len(rows) == len(names) and all(len(_list(row)) == len(names) for row in rows):

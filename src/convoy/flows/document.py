@@ -1,4 +1,4 @@
-"""`statistics.json`: what sites have told of their tables, put together for people and for programs."""
+"""`statistics.json`: the answers of the sites about their tables, combined for people and for programs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What one site tells: its arrays, whose rows are first all rows and then each of its groups.
+class FromSite:
+    """The answer of one site: its arrays, whose rows are first all rows and then each of its groups.
 
     `groups`: the row of each group, from 1.
     """
@@ -45,7 +45,7 @@ class Told:
     arrays: Mapping[str, Array]
 
     def place(self, group: str | None) -> int | None:
-        """Return the row of a group, 0 for all rows; None if the site does not tell of it."""
+        """Return the row of a group, 0 for all rows; None if the site does not have it."""
         return 0 if group is None else self.groups.get(group)
 
     def parts(self, group: str | None, column: int) -> Parts:
@@ -56,17 +56,19 @@ class Told:
         return Parts(*(self.arrays[f"parts.{name}"][mine] for name in ("low", "high", "count")))
 
 
-def made(asked: Asked, told: Sequence[Told], left_out: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Array]]:
+def made(
+    asked: Asked, answers: Sequence[FromSite], left_out: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, Array]]:
     """Return the document, and the arrays `rows`, `count`, `mean` and `m2` of all rows and of each group.
 
-    A statistic that no site tells is `{"suppressed": why}`. Where some sites tell and others do not, it is over the
-    rows of those that do, and `suppressed_at` names the others.
+    A statistic that no site releases is `{"suppressed": why}`. Where some sites release it and others do not, it is
+    over the rows of those that do, and `suppressed_at` names the others.
     """
-    groups: list[str | None] = [None, *sorted({name for one in told for name in one.groups})]
-    described = [_described(asked, told, group) for group in groups]
+    groups: list[str | None] = [None, *sorted({name for one in answers for name in one.groups})]
+    described = [_described(asked, answers, group) for group in groups]
     result: dict[str, Any] = {
         "table": asked.table,
-        "sites": [one.site for one in told],
+        "sites": [one.site for one in answers],
         "left_out": dict(left_out),
         "rows": described[0]["rows"],
         "columns": described[0]["columns"],
@@ -75,31 +77,33 @@ def made(asked: Asked, told: Sequence[Told], left_out: Mapping[str, str]) -> tup
         result["by"] = asked.by
         result["groups"] = dict(zip(groups[1:], described[1:], strict=True))
     if "correlation" in asked.statistics:
-        result["correlation"] = _correlations(asked, told)
+        result["correlation"] = _correlations(asked, answers)
     result["tables"] = _tables(asked, result)
-    cells = [[_moments(told, group, column) for column in range(len(asked.columns))] for group in groups]
-    arrays: dict[str, Array] = {"rows": np.array([_rows(told, group)[0] for group in groups], np.int64)}
+    cells = [[_moments(answers, group, column) for column in range(len(asked.columns))] for group in groups]
+    arrays: dict[str, Array] = {"rows": np.array([_rows(answers, group)[0] for group in groups], np.int64)}
     for name, kind in (("count", np.int64), ("mean", np.float64), ("m2", np.float64)):
         arrays[name] = np.array([[getattr(cell, name) for cell in row] for row in cells], kind)
     return result, arrays
 
 
-def _told(told: Sequence[Told], name: str, group: str | None, column: int | None = None) -> list[tuple[Told, int]]:
-    """Return the sites that tell a count, and the row of it."""
-    found = [(one, place) for one in told if (place := one.place(group)) is not None]
+def _released(
+    answers: Sequence[FromSite], name: str, group: str | None, column: int | None = None
+) -> list[tuple[FromSite, int]]:
+    """Return the sites that release a count, and the row of it."""
+    found = [(one, place) for one in answers if (place := one.place(group)) is not None]
     return [(one, at) for one, at in found if one.arrays[name][at if column is None else (at, column)] >= 0]
 
 
-def _rows(told: Sequence[Told], group: str | None) -> tuple[int, list[str]]:
-    """Return how many rows there are, -1 if no site tells, and the sites that do not."""
-    these = _told(told, "rows", group)
-    away = sorted({one.site for one in told} - {one.site for one, _ in these})
+def _rows(answers: Sequence[FromSite], group: str | None) -> tuple[int, list[str]]:
+    """Return how many rows there are, -1 if no site releases it, and the sites that do not."""
+    these = _released(answers, "rows", group)
+    away = sorted({one.site for one in answers} - {one.site for one, _ in these})
     return (sum(int(one.arrays["rows"][at]) for one, at in these) if these else -1), away
 
 
-def _moments(told: Sequence[Told], group: str | None, column: int) -> Moments:
-    """Return the moments over all sites that tell them; count -1 if none does."""
-    these = _told(told, "moments.count", group, column)
+def _moments(answers: Sequence[FromSite], group: str | None, column: int) -> Moments:
+    """Return the moments over all sites that release them; count -1 if none does."""
+    these = _released(answers, "moments.count", group, column)
     each = [
         Moments(*(one.arrays[f"moments.{name}"][at, column].item() for name in ("count", "mean", "m2")))
         for one, at in these
@@ -107,22 +111,22 @@ def _moments(told: Sequence[Told], group: str | None, column: int) -> Moments:
     return pooled.moments(each) if each else Moments(-1, 0.0, 0.0)
 
 
-def _why(told: Sequence[Told]) -> dict[str, str]:
-    least = sorted({int(one.arrays["minimum"][0]) for one in told})
+def _why(answers: Sequence[FromSite]) -> dict[str, str]:
+    least = sorted({int(one.arrays["minimum"][0]) for one in answers})
     return {"suppressed": f"fewer than {' or '.join(map(str, least))} rows" if least else "no site has answered"}
 
 
-def _described(asked: Asked, told: Sequence[Told], group: str | None) -> dict[str, Any]:
-    rows, away = _rows(told, group)
-    found = {name: _column(asked, told, group, place) for place, name in enumerate(asked.columns)}
-    return {"rows": _why(told) if rows < 0 else rows, **({"suppressed_at": away} if away else {}), "columns": found}
+def _described(asked: Asked, answers: Sequence[FromSite], group: str | None) -> dict[str, Any]:
+    rows, away = _rows(answers, group)
+    found = {name: _column(asked, answers, group, place) for place, name in enumerate(asked.columns)}
+    return {"rows": _why(answers) if rows < 0 else rows, **({"suppressed_at": away} if away else {}), "columns": found}
 
 
-def _column(asked: Asked, told: Sequence[Told], group: str | None, column: int) -> dict[str, Any]:
+def _column(asked: Asked, answers: Sequence[FromSite], group: str | None, column: int) -> dict[str, Any]:
     """Return the statistics of one column, in the order in which they are asked for."""
-    of, these = _moments(told, group, column), _told(told, "moments.count", group, column)
+    of, these = _moments(answers, group, column), _released(answers, "moments.count", group, column)
     if of.count < 0:
-        return dict(_why(told))
+        return dict(_why(answers))
     spread = of.variance
     single: dict[str, Any] = {
         "count": of.count,
@@ -136,23 +140,23 @@ def _column(asked: Asked, told: Sequence[Told], group: str | None, column: int) 
     }  # fmt: skip
     found = {name: single[name] for name in asked.statistics if name in single}
     if {"histogram", "quantiles"} & {*asked.statistics}:
-        parts = _joined([one.parts(group, column) for one in told])
+        parts = _joined([one.parts(group, column) for one in answers])
         if "quantiles" in asked.statistics:
-            found["quantiles"] = [_quantile(parts, q, told) for q in asked.quantiles]
+            found["quantiles"] = [_quantile(parts, q, answers) for q in asked.quantiles]
         if "histogram" in asked.statistics:
             ends = asked.ranges.get(asked.columns[column])
             bars = pooled.histogram(parts, asked.bins, None if ends is None else (float(ends[0]), float(ends[1])))
-            found["histogram"] = _why(told) if bars is None else {
+            found["histogram"] = _why(answers) if bars is None else {
                 "edges": bars.edges.tolist(), "counts": bars.counts.tolist(), "below": bars.below, "above": bars.above
             }  # fmt: skip
-    away = sorted({one.site for one in told} - {one.site for one, _ in these})
+    away = sorted({one.site for one in answers} - {one.site for one, _ in these})
     return found | ({"suppressed_at": away} if away else {})
 
 
-def _extremes(these: Sequence[tuple[Told, int]], column: int) -> dict[str, Any]:
+def _extremes(these: Sequence[tuple[FromSite, int]], column: int) -> dict[str, Any]:
     kept = [one.site for one, _ in these if not one.arrays["extremes"][0]]
     if kept:
-        why = f"the policy of {', '.join(kept)} does not tell it"
+        why = f"the policy of {', '.join(kept)} does not release it"
         return {name: {"suppressed": why} for name in ("min", "max")}
     return {
         "min": min(float(one.arrays["moments.min"][at, column]) for one, at in these),
@@ -166,23 +170,23 @@ def _joined(each: Sequence[Parts]) -> Parts:
     return Parts(*(np.concatenate([getattr(one, name) for one in each]) for name in ("low", "high", "count")))
 
 
-def _quantile(parts: Parts, q: float, told: Sequence[Told]) -> dict[str, Any]:
+def _quantile(parts: Parts, q: float, answers: Sequence[FromSite]) -> dict[str, Any]:
     ends = pooled.quantile(parts, q)
     if ends is None:
-        return {"q": q, **_why(told)}
+        return {"q": q, **_why(answers)}
     return {"q": q, "value": ends[0] / 2 + ends[1] / 2, "from": ends[0], "to": ends[1]}
 
 
-def _correlations(asked: Asked, told: Sequence[Told]) -> dict[str, Any]:
-    """Return the matrix, and for each pair of columns the sites that do not tell it where others do."""
+def _correlations(asked: Asked, answers: Sequence[FromSite]) -> dict[str, Any]:
+    """Return the matrix, and for each pair of columns the sites that suppress it where others do not."""
     away: list[dict[str, Any]] = []
 
     def of(first: int, second: int) -> Any:
-        each = [one.arrays for one in told if one.arrays["pairs.count"][first, second] >= 0]
+        each = [one.arrays for one in answers if one.arrays["pairs.count"][first, second] >= 0]
         if not each:
-            return _why(told)
-        if len(each) < len(told):
-            sites = [one.site for one in told if one.arrays["pairs.count"][first, second] < 0]
+            return _why(answers)
+        if len(each) < len(answers):
+            sites = [one.site for one in answers if one.arrays["pairs.count"][first, second] < 0]
             away.append({"columns": [asked.columns[first], asked.columns[second]], "sites": sites})
         found = pooled.correlation([
             Pair(
@@ -210,16 +214,17 @@ def _tables(asked: Asked, result: Mapping[str, Any]) -> list[dict[str, Any]]:
     for title, part in (("all rows", result), *result.get("groups", {}).items()):
         name = title if part is result else f"{asked.by} = {title}"
         rows = [[column, *_line(it, single, points)] for column, it in part["columns"].items()]
-        found.append({"title": f"{name}: {say(part['rows'])}", "heads": ["column", *single, *points], "rows": rows})
+        found.append({"title": f"{name}: {text_of(part['rows'])}", "heads": ["column", *single, *points], "rows": rows})
     for column, it in result["columns"].items():
         bars = it.get("histogram", {})
         if 0 < len(bars.get("counts", ())) <= SHOWN_BINS:
             ends = zip(bars["edges"], bars["edges"][1:], bars["counts"], strict=False)
-            rows = [[say(low), say(high), say(count)] for low, high, count in ends]
+            rows = [[text_of(low), text_of(high), text_of(count)] for low, high, count in ends]
             found.append({"title": f"histogram of {column}", "heads": ["from", "to below", "rows"], "rows": rows})
     if "correlation" in result:
         rows = [
-            [column, *map(say, row)] for column, row in zip(asked.columns, result["correlation"]["matrix"], strict=True)
+            [column, *map(text_of, row)]
+            for column, row in zip(asked.columns, result["correlation"]["matrix"], strict=True)
         ]
         found.append({"title": "correlation", "heads": ["", *asked.columns], "rows": rows})
     return found
@@ -227,12 +232,12 @@ def _tables(asked: Asked, result: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def _line(it: Mapping[str, Any], single: Sequence[str], points: Sequence[str]) -> list[str]:
     if "suppressed" in it:
-        return [say(it), *[""] * (len(single) + len(points) - 1)][: len(single) + len(points)]
-    quantiles = [say(one.get("value", one)) for one in it.get("quantiles", ())]
-    return [*(say(it[name]) for name in single), *quantiles]
+        return [text_of(it), *[""] * (len(single) + len(points) - 1)][: len(single) + len(points)]
+    quantiles = [text_of(one.get("value", one)) for one in it.get("quantiles", ())]
+    return [*(text_of(it[name]) for name in single), *quantiles]
 
 
-def say(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Return a number in six digits, or why there is none."""
     if isinstance(value, Mapping):
         return f"suppressed: {value['suppressed']}"

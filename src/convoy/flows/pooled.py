@@ -1,4 +1,4 @@
-"""What sites tell of their tables, put together: moments, correlations, histograms and quantiles of all rows.
+"""The answers of sites about their tables, combined: moments, correlations, histograms and quantiles of all rows.
 
 Sums are `math.fsum`, which is exact before its last rounding: the order of the sites does not change one bit.
 """
@@ -91,7 +91,7 @@ def histogram(parts: Parts, bins: int, ends: tuple[float, float] | None = None) 
     """Return exact counts in about so many bins; None where there are no rows.
 
     The width of a bin is a power of two and its edges are multiples of it, as those of parts are. An edge within a part
-    is left out, so some bins are wider: how the rows of a part are spread in it, no site tells. `ends`: the range;
+    is left out, so some bins are wider: no site releases how the rows of a part are spread in it. `ends`: the range;
     without it the bins are between the 2 % and 98 % quantiles, and the first and the last one hold what is beyond.
     """
     first, last = quantile(parts, 0.02), quantile(parts, 0.98)

@@ -1,4 +1,4 @@
-"""Statistics of tables at the sites, within what the policy of each site lets it tell."""
+"""Statistics of tables at the sites, within what the policy of each site lets leave."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from convoy.errors import BadInput
 from convoy.flows import document
-from convoy.flows.document import KNOWN, Asked, Told
+from convoy.flows.document import KNOWN, Asked, FromSite
 from convoy.flows.fleet import Fleet
 from convoy.flows.pooled import MAX_COUNT, MAX_SQUARE, MAX_VALUE
 from convoy.model.update import Update
@@ -43,11 +43,11 @@ async def statistics(
 
     `table`: the name of the site's data, a CSV or Parquet file. `statistics`: of count, missing, sum, mean, variance,
     std, min, max, histogram, quantiles, correlation. `by`: a column whose values are the groups; `groups`: those that
-    are asked for, else all that a site may tell. `bins`: of each histogram, about; `ranges`: its range by column, such
-    as `{age: [0, 100]}`, else that of all sites' values. Counts are exact, moments those of all rows together to
-    rounding, and each quantile has an interval in which it lies. A site suppresses what its policy does not let it
-    tell. The result is `statistics.json`, and among the arrays `rows` int64 (1 + groups,), `count` int64, `mean` and
-    `m2` float64 (1 + groups, columns): first of all rows, then of each group; count -1 where no site tells.
+    are asked for, else all that a site may release. `bins`: of each histogram, about; `ranges`: its range by column,
+    such as `{age: [0, 100]}`, else between the 2 % and 98 % quantiles. Counts are exact, moments those of all rows
+    together to rounding, and each quantile has an interval in which it lies. A site suppresses what its policy does not
+    let leave. The result is `statistics.json`, and among the arrays `rows` int64 (1 + groups,), `count` int64, `mean` and
+    `m2` float64 (1 + groups, columns): first of all rows, then of each group; count -1 where no site releases it.
     Moments: Chan, Golub, LeVeque: Algorithms for Computing the Sample Variance, 1983. Quantiles: intervals halved
     while their rows suffice, as in a q-digest (Shrivastava et al., Medians and Beyond, 2004).
     """
@@ -67,22 +67,24 @@ async def statistics(
             grace=grace,
             deadline_s=duration_s(deadline) if deadline else 0.0,
         )
-        told: list[Told] = []
+        received: list[FromSite] = []
         async for answer in answers:
             if problem := impossible(answer, asked, groups):
                 answer.leave_out(problem)
             else:
                 names = groups or (answer.value["groups"] if by and groups is None else [])
                 rows = {name: 1 + place for place, name in enumerate(names)}
-                told.append(Told(answer.site, rows, {name: np.asarray(it) for name, it in answer.model.items()}))
-        made, arrays = document.made(asked, told, answers.left_out)
+                received.append(
+                    FromSite(answer.site, rows, {name: np.asarray(it) for name, it in answer.model.items()})
+                )
+        made, arrays = document.made(asked, received, answers.left_out)
         text = json.dumps(made, allow_nan=False).encode()
-        metrics = {"sites": len(told), "rows": sum(int(one.arrays["rows"][0]) for one in told)}
+        metrics = {"sites": len(received), "rows": sum(int(one.arrays["rows"][0]) for one in received)}
         await round.commit({**arrays, report.STATISTICS: np.frombuffer(text, np.uint8)}, metrics=metrics)
 
 
 def settings(asked: Asked, groups: Sequence[str] | None) -> dict[str, Any]:
-    """Return what a trainer is told to measure."""
+    """Return what a trainer measures."""
     wants = set(asked.statistics)
     return {
         "table": asked.table,
@@ -100,7 +102,7 @@ def wanted(asked: Asked) -> dict[str, tuple[str, tuple[int | None, ...]]]:
 
     `parts.*`: an entry for each part of a column (`parts.column`), of all rows (`parts.group` -1) or of a group.
     """
-    width, told = len(asked.columns), settings(asked, None)
+    width, options = len(asked.columns), settings(asked, None)
     found: dict[str, tuple[str, tuple[int | None, ...]]] = {
         "rows": ("i8", (None,)),
         "minimum": ("i8", (1,)),
@@ -108,10 +110,10 @@ def wanted(asked: Asked) -> dict[str, tuple[str, tuple[int | None, ...]]]:
         "moments.count": ("i8", (None, width)),
         **{f"moments.{name}": ("f8", (None, width)) for name in ("mean", "m2", "min", "max")},
     }
-    if told["pairs"]:
+    if options["pairs"]:
         found["pairs.count"] = ("i8", (width, width))
         found |= {f"pairs.{name}": ("f8", (width, width)) for name in ("mean", "m2", "comoment")}
-    if told["parts"]:
+    if options["parts"]:
         found |= {f"parts.{name}": ("i8", (None,)) for name in ("column", "group")}
         found |= {f"parts.{name}": ("f8", (None,)) for name in ("low", "high")}
         found["parts.count"] = ("i8", (None,))

@@ -1,9 +1,9 @@
-"""What statistics of a table may tell: which cells have enough rows, and into which parts a column's values divide.
+"""Which numbers about a table may leave its site: the cells with enough rows, and the parts of a column's values.
 
-A cell is a set of rows. A cell of fewer rows than the minimum is not told, and neither is one that can be computed from
-what is told: what remains of a whole has either no rows or enough of them. Parts of a column follow from the column
-and the minimum alone, never from what is asked. So any number of questions about one column tells the same parts, and
-no difference of two answers has fewer rows. Parts are intervals whose ends are multiples of a power of two.
+A cell is a set of rows. A cell of fewer rows than the minimum is suppressed, and so is one that could be computed from
+those that are released: what remains of a whole has either no rows or enough of them. Parts of a column follow from the
+column and the minimum alone, never from what is asked. So any number of questions about one column gets the same parts,
+and no difference of two answers has fewer rows. Parts are intervals whose ends are multiples of a power of two.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 
-BITS: Final = 20  # of precision: values that agree in so many binary digits are not told apart
+BITS: Final = 20  # of precision: values that agree in so many binary digits are not distinguished
 MAX_PARTS: Final = 512  # of one column, about: a part has at least this fraction of the rows
 FLOOR: Final = -900  # the exponent of the narrowest cell; whatever is nearer to 0 counts as 0
 LARGEST: Final = 1e100  # value of a column, up or down from 0, so that squares and sums of them are finite
-SUPPRESSED: Final = -1  # in place of a count that is not told
+SUPPRESSED: Final = -1  # in place of a count that is suppressed
 
 
 def released(counts: Array, minimum: int, may: Array | None = None) -> Array:
-    """Return which cells of a whole may be told, as booleans: each has `minimum` rows, and so has what is not told.
+    """Return which cells of a whole may be released, as booleans: each has `minimum` rows, and so has the remainder.
 
-    `counts`: the rows of every cell of the whole, int64; `may`: the cells that are told at all. Where those that are
-    not told have together fewer rows than the minimum, the smallest of the others is not told either (complementary
+    `counts`: the rows of every cell of the whole, int64; `may`: the cells that could be at all. Where those that are
+    suppressed have together fewer rows than the minimum, the smallest of the others is suppressed too (complementary
     suppression: Cox, Suppression Methodology and Statistical Disclosure Control, 1980).
     """
-    told = (counts >= max(minimum, 1)) & (True if may is None else may)
-    while told.any() and 0 < counts[~told].sum() < minimum:
-        told[np.flatnonzero(told)[np.argmin(counts[told])]] = False
-    return told
+    shown = (counts >= max(minimum, 1)) & (True if may is None else may)
+    while shown.any() and 0 < counts[~shown].sum() < minimum:
+        shown[np.flatnonzero(shown)[np.argmin(counts[shown])]] = False
+    return shown
 
 
 def subset(whole: Array, part: Array, minimum: int) -> Array:
-    """Return where a part of a whole may be told beside it: it has enough rows, and the rest has none or enough."""
+    """Return where a part of a whole may be released beside it: it has enough rows, and the rest has none or enough."""
     rest = whole - part
-    told: Array = (part >= max(minimum, 1)) & ((rest == 0) | (rest >= minimum))
-    return told
+    shown: Array = (part >= max(minimum, 1)) & ((rest == 0) | (rest >= minimum))
+    return shown
 
 
 def rounded(values: Array, digits: int) -> Array:
@@ -94,7 +94,7 @@ class Parts:
 
 
 def parts(low: Array, counts: Array, minimum: int, bits: int = BITS) -> Parts:
-    """Divide a column into the smallest parts that may be told.
+    """Divide a column into the smallest parts that may be released.
 
     `low`: the lower ends of its cells, ascending, as `floors` gives them; `counts`: how many rows each has, int64. Each
     part has at least `minimum` rows, and a `MAX_PARTS`-th of the column's. With too few rows there is no part at all.

@@ -1,4 +1,4 @@
-"""The rules of a site's policy for its tables: what statistics may tell, and whether the code of jobs reads them."""
+"""The rules of a site's policy for its tables: what statistics may release, and whether the code of jobs reads them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A site's part of the workflow `statistics`: what the rules of its policy let it tell of a table.
+"""A site's part of the workflow `statistics`: what the rules of its policy let leave.
 
 It is Convoy's own code, so a job that asks for statistics brings none. The table is read twice, in blocks: once for the
 values to group by and the parts of each column, once for moments.
@@ -22,7 +22,7 @@ from convoy.worker.table import Block, Table, open_table
 if TYPE_CHECKING:
     from convoy.worker.tasks import Task
 
-MAX_CELLS: Final = 1 << 20  # of one column in memory: beyond that its values are told apart by fewer digits
+MAX_CELLS: Final = 1 << 20  # of one column in memory: beyond that its values are released apart by fewer digits
 MAX_VALUES: Final = 10_000  # that a column to group by may have: one with more names rows, not groups
 
 Array = np.ndarray[Any, Any]
@@ -30,7 +30,7 @@ Array = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a task asks for; `groups` None: all values of `by` that may be told."""
+    """What a task asks for; `groups` None: all values of `by` that may be released."""
 
     columns: Sequence[str]
     by: str
@@ -128,35 +128,35 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """What the first reading found: the rows, the groups that may be told, and the parts of each column.
+    """What the first reading found: the rows, the groups that may be released, and the parts of each column.
 
-    `told`: booleans (groups, columns), whether the group may be told of in the column.
+    `released`: booleans (groups, columns), whether the moments of a group in a column may be released.
     """
 
     rows: int
-    groups: Mapping[str, int]  # rows of each that may be told, in order
-    told: Array
+    groups: Mapping[str, int]  # rows of each that may be released, in order
+    released: Array
     parts: Sequence[Parts]
 
 
 def statistics(task: Task) -> Reply:
-    """Return the reply to a task of the workflow `statistics`; see `convoy.flows.statistics.reply`.
+    """Return the reply to a task of the workflow `statistics`; see `convoy.flows.statistics.wanted`.
 
     Raises `BadInput` for a table or a column that is not there or cannot be read, and `Refused` for a table that has
     too few rows for the site's policy.
     """
-    told = task.settings
-    asked = Asked(**{key: told[key] for key in ("columns", "by", "groups", "parts", "pairs", "extremes")})
-    table, rules = open_table(task.data[told["table"]]), task.tables.get(told["table"], TableRules())
+    given = task.settings
+    asked = Asked(**{key: given[key] for key in ("columns", "by", "groups", "parts", "pairs", "extremes")})
+    table, rules = open_table(task.data[given["table"]]), task.tables.get(given["table"], TableRules())
     found = _survey(table, asked, rules)
     if found.rows < rules.minimum_count:
         raise Refused(
-            f"table {told['table']!r} has too few rows here",
+            f"table {given['table']!r} has too few rows here",
             why=f"the policy of {task.site} lets nothing leave that is over fewer than {rules.minimum_count} rows",
         )
     if asked.by and not found.groups and asked.groups is None:
         raise Refused(
-            f"no value of {asked.by!r} may be told here",
+            f"no value of {asked.by!r} may be released here",
             why=f"none has {rules.minimum_count} rows, the least by the policy of {task.site}",
             fix="group by a column with fewer values",
         )
@@ -176,14 +176,14 @@ def _survey(table: Table, asked: Asked, rules: TableRules) -> Surveyed:
     width, rows = len(asked.columns), 0
     counts: dict[str, Array] = {}
     fine = [Cells() for _ in asked.columns]
-    for block, said in _blocks(table, asked):
+    for block, texts in _blocks(table, asked):
         there = ~np.isnan(block.numbers)
         rows += len(there)
         for place, column in enumerate(fine if asked.parts else ()):
             column.add(block.numbers[there[:, place], place])
         if asked.by:
             values: dict[str, int] = {}
-            codes = [values.setdefault(value, len(values)) for value in said]
+            codes = [values.setdefault(value, len(values)) for value in texts]
             found = np.zeros((len(values), width + 1), np.int64)
             np.add.at(found, codes, np.column_stack([np.ones(len(there), np.int64), there]))
             for value, more in zip(values, found, strict=True):
@@ -194,9 +194,9 @@ def _survey(table: Table, asked: Asked, rules: TableRules) -> Surveyed:
     names = sorted(counts)
     each = np.stack([counts[name] for name in names]) if names else np.zeros((0, width + 1), np.int64)
     may = cells.released(each[:, 0], rules.minimum_count, np.array([name != "" for name in names], bool))
-    told = [cells.released(each[:, 1 + place], rules.minimum_count, may) for place in range(width)]
+    released = [cells.released(each[:, 1 + place], rules.minimum_count, may) for place in range(width)]
     groups = {name: int(each[place, 0]) for place, name in enumerate(names) if may[place]}
-    return Surveyed(rows, groups, np.stack(told, axis=1)[may] if width else np.zeros((len(groups), 0), bool), parts)
+    return Surveyed(rows, groups, np.stack(released, axis=1)[may] if width else np.zeros((len(groups), 0), bool), parts)
 
 
 def _measure(table: Table, asked: Asked, rules: TableRules, found: Surveyed, groups: Sequence[str]) -> dict[str, Array]:
@@ -207,13 +207,13 @@ def _measure(table: Table, asked: Asked, rules: TableRules, found: Surveyed, gro
     moments = [Moments.of(nothing) for _ in range(1 + len(names))]
     pairs = Pairs.of(nothing)
     grouped = [np.zeros((len(one.low), len(names) + 1), np.int64) for one in found.parts]
-    for block, said in _blocks(table, asked):
+    for block, texts in _blocks(table, asked):
         moments[0].add(Moments.of(block.numbers))
         if asked.pairs:
             pairs.add(Pairs.of(block.numbers))
         if not names:
             continue
-        codes = np.array([places.get(value, len(names)) for value in said])
+        codes = np.array([places.get(value, len(names)) for value in texts])
         for code in np.unique(codes[codes < len(names)]).tolist():
             moments[1 + code].add(Moments.of(block.numbers[codes == code]))
         for place, one in enumerate(found.parts if asked.parts else ()):
@@ -221,32 +221,35 @@ def _measure(table: Table, asked: Asked, rules: TableRules, found: Surveyed, gro
             if len(one.low):
                 np.add.at(grouped[place], (one.places(block.numbers[there, place]), codes[there]), 1)
     order = [places.get(name, len(names)) for name in groups]
-    answer = _told_moments(moments, found, rules, order, extremes=asked.extremes and rules.extremes)
+    answer = _released_moments(moments, found, rules, order, extremes=asked.extremes and rules.extremes)
     if asked.pairs:
-        answer |= _told_pairs(pairs, moments[0].count, rules)
+        answer |= _released_pairs(pairs, moments[0].count, rules)
     if asked.parts:
-        answer |= _told_parts(found, grouped, rules, order)
+        answer |= _released_parts(found, grouped, rules, order)
     return answer
 
 
-def _told_moments(
+def _released_moments(
     moments: Sequence[Moments], found: Surveyed, rules: TableRules, order: Sequence[int], *, extremes: bool
 ) -> dict[str, Array]:
-    """Return the moments of all rows, then of the groups asked for; those that may not be told are suppressed."""
+    """Return the moments of all rows, then of the groups asked for; those that may not be released are suppressed."""
     least, width = rules.minimum_count, len(moments[0].count)
     nobody = Moments.of(np.zeros((0, width)))
     listed = [moments[0], *(moments[1 + place] if place < len(found.groups) else nobody for place in order)]
     sizes = [*found.groups.values(), SUPPRESSED]
-    told = np.stack(
-        [moments[0].count >= least, *(np.append(found.told, np.zeros((1, width), bool), 0)[place] for place in order)]
+    released = np.stack(
+        [
+            moments[0].count >= least,
+            *(np.append(found.released, np.zeros((1, width), bool), 0)[place] for place in order),
+        ]
     )
     rows = np.array([found.rows, *(sizes[place] for place in order)], np.int64)
 
     def of(name: str, *, shown: bool = True) -> Array:
         whole = np.stack([getattr(one, name) for one in listed]).astype(np.float64)
-        return cells.rounded(np.where(told & shown, whole, 0.0), rules.digits)
+        return cells.rounded(np.where(released & shown, whole, 0.0), rules.digits)
 
-    counts = np.where(told, np.stack([one.count for one in listed]), SUPPRESSED)
+    counts = np.where(released, np.stack([one.count for one in listed]), SUPPRESSED)
     return {
         "rows": cells.rounded_counts(rows, rules.digits, least),
         "minimum": np.array([least], np.int64),
@@ -259,30 +262,32 @@ def _told_moments(
     }
 
 
-def _told_pairs(pairs: Pairs, each: Array, rules: TableRules) -> dict[str, Array]:
-    """Return the moments of each pair of columns that may be told beside those of both columns."""
+def _released_pairs(pairs: Pairs, each: Array, rules: TableRules) -> dict[str, Array]:
+    """Return the moments of each pair of columns that may be released beside those of both columns."""
     least = rules.minimum_count
-    told = cells.subset(each[:, None], pairs.count, least) & cells.subset(each[None, :], pairs.count, least)
-    counts = np.where(told, pairs.count, SUPPRESSED)
+    released = cells.subset(each[:, None], pairs.count, least) & cells.subset(each[None, :], pairs.count, least)
+    counts = np.where(released, pairs.count, SUPPRESSED)
     floats = {"mean": pairs.mean, "m2": pairs.m2, "comoment": pairs.comoment}
     return {
         "pairs.count": cells.rounded_counts(counts, rules.digits, least),
-        **{f"pairs.{name}": cells.rounded(np.where(told, it, 0.0), rules.digits) for name, it in floats.items()},
+        **{f"pairs.{name}": cells.rounded(np.where(released, it, 0.0), rules.digits) for name, it in floats.items()},
     }
 
 
-def _told_parts(found: Surveyed, grouped: Sequence[Array], rules: TableRules, order: Sequence[int]) -> dict[str, Array]:
+def _released_parts(
+    found: Surveyed, grouped: Sequence[Array], rules: TableRules, order: Sequence[int]
+) -> dict[str, Array]:
     """Return the parts of each column (group -1), and larger ones with the rows of each group that was asked for."""
     listed: list[tuple[int, int, Parts, Array]] = []
     for column, whole in enumerate(found.parts):
         listed.append((column, -1, whole, whole.counts))
-        told = np.flatnonzero(found.told[:, column])
-        if not told.size:
+        released = np.flatnonzero(found.released[:, column])
+        if not released.size:
             continue
-        rest = grouped[column].sum(1) - grouped[column][:, told].sum(1)
-        pieces = np.column_stack([grouped[column][:, told], *([rest] if rest.any() else [])])
+        rest = grouped[column].sum(1) - grouped[column][:, released].sum(1)
+        pieces = np.column_stack([grouped[column][:, released], *([rest] if rest.any() else [])])
         larger, rows = whole.joined(pieces, rules.minimum_count)
-        at = {int(code): place for place, code in enumerate(told)}
+        at = {int(code): place for place, code in enumerate(released)}
         listed += [(column, group, larger, rows[:, at[code]]) for group, code in enumerate(order) if code in at]
     sizes = [len(one.low) for _, _, one, _ in listed]
     counts = np.concatenate([rows for *_, rows in listed]) if listed else np.zeros(0, np.int64)

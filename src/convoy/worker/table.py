@@ -108,7 +108,7 @@ class CsvTable:
         _known(self._path, self.names, [*numbers, *texts])
         places = [(self.names.index(name), name) for name in numbers]
         words = {name: self.names.index(name) for name in texts}
-        first, rows, said = 0, list[list[float]](), {name: list[str]() for name in texts}
+        first, rows, values = 0, list[list[float]](), {name: list[str]() for name in texts}
         with _readable(self._path):
             records = self._records()
             next(records)
@@ -120,12 +120,12 @@ class CsvTable:
                 rows.append([self._number(cells[place], name, line) for place, name in places])
                 for name, place in words.items():
                     text = cells[place].strip()
-                    said[name].append("" if text.lower() in MISSING else text)
+                    values[name].append("" if text.lower() in MISSING else text)
                 if len(rows) == ROWS:
-                    yield _block(rows, said, len(places), first)
-                    first, rows, said = first + ROWS, [], {name: [] for name in texts}
+                    yield _block(rows, values, len(places), first)
+                    first, rows, values = first + ROWS, [], {name: [] for name in texts}
             if rows:
-                yield _block(rows, said, len(places), first)
+                yield _block(rows, values, len(places), first)
 
     def _number(self, cell: str, name: str, line: int) -> float:
         text = cell.strip()
@@ -187,11 +187,11 @@ class ParquetTable:
             try:
                 for batch in self._file.iter_batches(batch_size=ROWS, columns=[*dict.fromkeys([*numbers, *texts])]):
                     arrays = [np.array(batch.column(name).to_pylist(), np.float64) for name in numbers]
-                    values = np.stack(arrays, axis=1) if arrays else np.zeros((batch.num_rows, 0))
-                    if (large := (np.abs(values) > LARGEST).any(0)).any():
+                    numbers_ = np.stack(arrays, axis=1) if arrays else np.zeros((batch.num_rows, 0))
+                    if (large := (np.abs(numbers_) > LARGEST).any(0)).any():
                         raise _no_number(self._path, numbers[int(np.argmax(large))], 0)
-                    said = {name: [_text(it) for it in batch.column(name).to_pylist()] for name in texts}
-                    yield Block(values, said, first)
+                    values = {name: [_text(it) for it in batch.column(name).to_pylist()] for name in texts}
+                    yield Block(numbers_, values, first)
                     first += batch.num_rows
             except ArrowException as problem:
                 raise BadInput(f"{self._path.name} cannot be read", why=type(problem).__name__) from problem
