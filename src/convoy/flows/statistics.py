@@ -45,9 +45,11 @@ async def statistics(
     std, min, max, histogram, quantiles, correlation. `by`: a column whose values are the groups; `groups`: those that
     are asked for, else all that a site may release. `bins`: of each histogram, about; `ranges`: its range by column,
     such as `{age: [0, 100]}`, else between the 2 % and 98 % quantiles. Counts are exact, moments those of all rows
-    together to rounding, and each quantile has an interval in which it lies. A site suppresses what its policy does not
-    let leave. The result is `statistics.json`, and among the arrays `rows` int64 (1 + groups,), `count` int64, `mean` and
-    `m2` float64 (1 + groups, columns): first of all rows, then of each group; count -1 where no site releases it.
+    together to rounding, and each quantile has an interval in which it lies. A site suppresses what its policy does
+    not let leave. The result is `statistics.json`, and among the arrays `rows` int64 (1 + groups,), `count` int64,
+    `mean` and `m2` float64 (1 + groups, columns): first of all rows, then of each group; count -1 where no site
+    releases it.
+
     Moments: Chan, Golub, LeVeque: Algorithms for Computing the Sample Variance, 1983. Quantiles: intervals halved
     while their rows suffice, as in a q-digest (Shrivastava et al., Medians and Beyond, 2004).
     """
