@@ -36,7 +36,10 @@ JOB: Final = {
     "name": ("a word: letters, digits, `-`, `_`, `.`", "the name of the job"),
     "workflow": ("text", "runs at the server: a built-in workflow, or `flow.py:run`, an async function in this folder"),
     "with": ("mapping", "the workflow's own parameters, checked against its signature"),
-    "trainer": ("text", "runs at the sites: `train.py`, a script, or `train.py:train`, a function"),
+    "trainer": (
+        "text",
+        "runs at the sites: `train.py`, a script, or `train.py:train`, a function; none: Convoy's own answers",
+    ),
     "config": ("mapping", "the trainer's own settings, `task.config`; the workflow sees them as `fleet.job.config`"),
     "model": ("text", "the first model: `train.py:initial`, a function, or a `.safetensors` file; default: no arrays"),
     "seed": (
@@ -96,6 +99,14 @@ POLICY: Final = {  # key: default, wanted, meaning
             "whether a job's output and errors, its metrics, and its values (JSON beside the arrays) leave; weights "
             "leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like the model; "
             "`artifacts`: bytes of a job's artifacts/"
+        ),
+    ),
+    "tables": (
+        "`{}`",
+        "mapping of patterns to `minimum_count` (10), `digits`, `extremes` (false), `only`",
+        (
+            "the rules for [statistics](../analytics.md#what-a-site-releases) of data of that name; `only: statistics` "
+            "keeps it from the code of jobs"
         ),
     ),
     "isolation": (
@@ -760,7 +771,22 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "site.quarantine.MAX_JOBS",
         ),
     ),
-    ("a histogram", "a job, a site", ("flows.histogram.MAX_BINS", "flows.histogram.MAX_COUNT")),
+    (
+        "statistics of a table",
+        "a job, a site",
+        (
+            "flows.statistics.MAX_BINS",
+            "flows.statistics.MAX_COLUMNS",
+            "flows.pooled.MAX_COUNT",
+            "flows.pooled.MAX_VALUE",
+            "flows.pooled.MAX_SQUARE",
+            "privacy.cells.MAX_PARTS",
+            "spec.tables.MAX_DIGITS",
+            "privacy.cells.LARGEST",
+            "worker.statistics.MAX_VALUES",
+            "worker.statistics.MAX_CELLS",
+        ),
+    ),
     ("a worker that dies", "a job", ("control.jobs.MAX_DEATHS", "site.trainer.MAX_TRIES")),
     (
         "a question of a workflow",
@@ -884,7 +910,11 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
     ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES", "admin.faults.MAX_LINE")),
     ("a value in an answer of the server", "a server", ("admin.border.MAX_NUMBER", "admin.border.MAX_SHOWN")),
-    ("the results of a job", "a server", ("admin.download.MAX_FILES",)),
+    (
+        "the results of a job",
+        "a server",
+        ("admin.download.MAX_FILES", "cli.statistics.MAX_BYTES", "cli.statistics.MAX_NODES"),
+    ),
     ("a list of jobs", "a server", ("admin.pages.MAX_JOBS",)),
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),
     ("a server that does not answer a site", "a server", ("wire.dial.DIAL_S",)),

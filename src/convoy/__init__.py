@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from convoy.model.update import Update
     from convoy.sim.api import simulate
     from convoy.worker.aggregate import aggregate
-    from convoy.worker.analytics import histogram
     from convoy.worker.ditto import Ditto
     from convoy.worker.feddyn import FedDyn
     from convoy.worker.fednova import FedNova
@@ -42,7 +41,6 @@ __version__ = "0.1.0"  # pyproject.toml says the same, and a test holds them tog
 
 _PLACES = {  # where each public name lives; loaded when it is first used
     "convoy.worker.aggregate": ("aggregate",),
-    "convoy.worker.analytics": ("histogram",),
     "convoy.worker.ditto": ("Ditto",),
     "convoy.worker.feddyn": ("FedDyn",),
     "convoy.worker.fednova": ("FedNova",),

@@ -122,6 +122,38 @@ def test_each_mistake_has_its_own_message_with_its_line(text: str, what: str, fi
     assert fix in found.fix
 
 
+STATISTICS = "name: x\nworkflow: statistics\nwith: {table: t, columns: [a]}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "fix"),
+    [
+        ("name: x\n", 'job.yaml:1:1: "trainer" is missing', "trainer: train.py"),
+        (STATISTICS + "trainer: train.py\n", 'job.yaml:4:1: workflow statistics has no "trainer"', "remove this line"),
+        (STATISTICS + "model: train.py:initial\n", 'job.yaml:4:1: workflow statistics has no "model"', "remove"),
+        (STATISTICS + "image: a/b\n", 'job.yaml:4:1: workflow statistics has no "image"', "remove"),
+        ("name: x\nworkflow: flow.py:open_\nwith: {a: 1}\nimage: a/b\n", '"image" has no effect', "remove it"),
+        (STATISTICS.replace("table: t, ", ""), "workflow statistics needs the parameter 'table'", "table: …"),
+        (STATISTICS.replace("[a]", "[a], quorum: 4"), '"quorum" is 4; the project has 3 sites', "at most 3"),
+        (
+            STATISTICS.replace("[a]", "[a], statistics: [median]"),
+            "\"statistics\" is ['median']",
+            "out of count, missing",
+        ),
+    ],
+)
+def test_a_job_for_convoys_own_trainer_brings_none_and_any_other_does(text, what, fix) -> None:
+    found = problem(text)
+    assert what in found.what
+    assert fix in found.fix
+
+
+def test_a_job_without_code_passes() -> None:
+    for text in (STATISTICS, "name: x\nworkflow: flow.py:open_\nwith: {a: 1}\n"):
+        job, document = read_job_document(text, "job.yaml")
+        check_job(job, document, FILES, ["a", "b", "c"])
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     text = "name: x\ntrainer: nope.py\nmodel: nope.safetensors\nwith: {rounds: x, more: 1}\nsites: [z]\n"
     job, document = read_job_document(text, "job.yaml")

@@ -529,6 +529,38 @@ def views_():
     yield b'\3{"kind":"site","name":"s","hash":"' + b"0" * 64 + b'","expires_at":1.5}'
 
 
+# ---- statistics of tables ----------------------------------------------------------------------------------------
+def statistics(data: bytes) -> None:
+    """A statistics.json, as a server gives it."""
+    from convoy.cli import statistics as shown
+    from convoy.cli.output import Screen
+
+    shown.say(Screen(json=True), data)
+    list(shown._pictures(shown._read(data)))
+
+
+def statistics_():
+    yield (
+        b'{"columns": {"age": {"histogram": {"edges": [0, 1e1], "counts": [5]}}}, "tables": [{"title": "t", "heads": '
+        b'["a", "b"], "rows": [[1, "x"]]}], "correlation": {"columns": ["a"], "matrix": [[1.0]]}}'
+    )
+
+
+def table(data: bytes) -> None:
+    """A CSV file at a site."""
+    from convoy.worker.table import open_table
+
+    path = world()[0] / "table.csv"
+    path.write_bytes(data)
+    found = open_table(str(path))
+    for _ in found.blocks(found.names[:1], found.names[1:]):
+        pass
+
+
+def tables():
+    yield b'\xef\xbb\xbf"age, years",sex\r\n41,f\r\nNA,"m ""x"" \n"\r\n1e3,\r\n'
+
+
 TARGETS = {
     "header": Target(header, headers),
     "bundle": Target(bundle, lambda: [packed()]),
@@ -547,4 +579,6 @@ TARGETS = {
     "flow": Target(flow, flows_),
     "pod": Target(pod, pods_),
     "view": Target(view, views_),
+    "statistics": Target(statistics, statistics_),
+    "table": Target(table, tables),
 }

@@ -11,7 +11,7 @@ import convoy
 NAMES = {
     "Answers", "Ditto", "FLModel", "FedDyn", "FedNova", "Fleet", "Mean", "Model", "NotEnough", "ParamsType", "Proximal",
     "Reply", "Round", "Scaffold", "Stream", "Streaming", "Task", "Update",
-    "aggregate", "config", "data", "evaluate", "get_job_id", "get_site_name", "histogram",
+    "aggregate", "config", "data", "evaluate", "get_job_id", "get_site_name",
     "init", "is_evaluate", "is_running", "is_train", "log",
     "receive", "send", "simulate", "system_info", "tasks", "train",
 }  # fmt: skip

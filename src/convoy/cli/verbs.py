@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy.admin.client import Client
-from convoy.cli import output
+from convoy.cli import output, statistics
 from convoy.cli.output import Screen
 from convoy.cli.progress import awaited, round_line, some
 from convoy.errors import JobFailed, NotFound, PatienceOut, Refused
@@ -114,6 +114,8 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         for member in detail.members
     ]
     screen.table(("site", "state", "isolation", "keeps", "reason"), members, empty="no site has it yet")
+    if statistics.FILE in detail.results:
+        statistics.say(screen, await client.result(record.id, statistics.FILE, statistics.MAX_BYTES))
     if detail.traceback:
         _failed(screen, detail.traceback)
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
@@ -220,6 +222,8 @@ async def fetch(client: Client, screen: Screen, job: str, folder: Path | None, t
     screen.data({"job": found, "folder": str(folder), "files": [str(file) for file in files]})
     for file in files:
         screen.line(f"{output.size(file.stat().st_size):>9}  {file}")
+    if statistics.FILE in (file.name for file in files):
+        statistics.draw(screen, folder)
 
 
 async def abort(client: Client, screen: Screen, job: str) -> None:

@@ -26,7 +26,7 @@ from convoy.flows import (
     swarm,
     training,
 )
-from convoy.flows import histogram as histograms
+from convoy.flows import statistics as statistical
 from convoy.flows.fedavg import fedavg
 
 Workflow = Callable[..., Awaitable[None]]
@@ -59,11 +59,15 @@ def _trains_within(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One workflow: its function, what is wrong with its parameters, and the kinds of questions that it asks."""
+    """One workflow: its function, what is wrong with its parameters, and the kinds of questions that it asks.
+
+    `own_trainer`: Convoy's own code answers them (`convoy.worker.own`), and a job of this workflow brings none.
+    """
 
     function: Workflow
     wrong: Callable[[Mapping[str, Any]], dict[str, str]]
     kinds: Callable[[Mapping[str, Any]], tuple[str, ...]] = _training_kinds
+    own_trainer: bool = False
 
     @property
     def own(self) -> list[inspect.Parameter]:
@@ -132,7 +136,7 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     ),
     "swarm": Entry(swarm.swarm, _trains_within({}), swarm.kinds),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
-    "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
+    "statistics": Entry(statistical.statistics, statistical.wrong, lambda _: ("statistics",), own_trainer=True),
 }
 
 

@@ -57,6 +57,10 @@ def problems(
 
 def _trainer(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
     where = document.where(("trainer",))
+    own = job.workflow in BUILT_IN and BUILT_IN[job.workflow].own_trainer
+    if own or not job.trainer:
+        yield from _own_trainer(job, document, own=own)
+        return
     try:
         if ":" in job.trainer:
             files.function(job.trainer, where)
@@ -90,6 +94,27 @@ def _no_fold(job: Job, document: Document, file: str) -> BadInput:
         "function of that name",
         where=document.where(("workflow",)),
     )
+
+
+def _own_trainer(job: Job, document: Document, *, own: bool) -> Iterator[BadInput]:
+    """Yield what is wrong with a job whose workflow asks Convoy's own trainer, or that names no trainer."""
+    if not own and ":" not in job.workflow:
+        yield BadInput(
+            '"trainer" is missing',
+            why=f"workflow {job.workflow} asks code of the job" if job.workflow in BUILT_IN else "",
+            fix="name a script such as `trainer: train.py`, or a function such as `train.py:train`",
+            where=document.where(()),
+        )
+    for key in ("trainer", "model", "image"):
+        if own and getattr(job, key):
+            yield BadInput(
+                f'workflow {job.workflow} has no "{key}"',
+                why="the sites' part of it is Convoy's own code",
+                fix="remove this line",
+                where=document.where((key,)),
+            )
+    if not own and not job.trainer and job.image:
+        yield BadInput('"image" has no effect without "trainer"', fix="remove it", where=document.where(("image",)))
 
 
 def _no_evaluation(job: Job, document: Document, file: str) -> BadInput:

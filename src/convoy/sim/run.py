@@ -231,6 +231,7 @@ class _Simulation:
         for name, digest in report.models(job).items():
             arrays.save(self.blobs, name, federation.model(digest))
             shutil.copyfile(self.blobs.path(digest), self.results / name)
+        report.write_statistics(federation.model("" if job.last is None else job.last.model), self.results)
         for site, folder in places.artifacts(self.place / "out" / PLACES):
             (self.results / places.ARTIFACTS).mkdir(exist_ok=True)
             shutil.move(folder, self.results / places.ARTIFACTS / site)

@@ -72,6 +72,7 @@ class SiteJob:
     _waits: str = ""  # what its worker waits for, before it runs
     _finish_s: float = GRACE_S  # for what a trainer does after its last task
     _files: frozenset[str] = frozenset()  # of its bundle
+    _own: bool = False  # it brings no code: Convoy's own trainer answers
     _most_state: float = 0.0  # bytes that its trainer may keep
     _refusal: str = ""  # why the job cannot run here
     _outbox: Outbox = field(init=False)
@@ -244,6 +245,7 @@ class SiteJob:
         self._log.open(leaves=admitted.leave.logs)
         for part, why in missing.items():
             self._log.print(f"convoy: this job is not isolated from {part} at {self.site.kit.name}: {why}\n".encode())
+        self._own, kept = not spec.trainer, self.site.release.withheld(spec, self.site.settings.data)
         begin = pb.BeginTrainer(
             job=self.id,
             name=spec.name,
@@ -253,7 +255,8 @@ class SiteJob:
             out=str(self._out),
             trainer=spec.trainer,
             config_json=json.dumps(spec.config),
-            data_json=json.dumps(dict(self.site.settings.data)),
+            data_json=json.dumps({name: it for name, it in self.site.settings.data.items() if name not in kept}),
+            withheld=kept,
             seed=spec.seed,
             model=spec.model or "",
         )
@@ -305,11 +308,15 @@ class SiteJob:
         try:
             state, most = states.of(self.blobs, task.after), self._room()
             told = pb.Task(job=self.id, question=values.to_site(question), state=state, state_bytes=most)
+            if self._own:
+                told.tables_json = self.site.release.tables(self.site.settings.data)
             up = await self._trainer.train(told)
             if up.WhichOneof("it") == "failed":
                 error, traceback = self.site.release.told(up.failed)
                 return self._kept(question, error=error, traceback=traceback)
-            answer = await in_thread(self.site.release.answer, Handed(self.blobs, self._out, up), question)
+            answer = await in_thread(
+                self.site.release.answer, Handed(self.blobs, self._out, up, own=self._own), question
+            )
         except ConvoyError as problem:
             reason = errors.line(problem)
             self.site.log.warning("no answer", job=self.id, question=question.id, reason=reason)

@@ -342,20 +342,22 @@ class Start(_message.Message):
     def __init__(self, job: _Optional[str] = ..., bundle: _Optional[str] = ..., size: _Optional[int] = ..., whole: _Optional[bytes] = ..., log_offset: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("job", "model", "question", "after", "state", "state_bytes")
+    __slots__ = ("job", "model", "question", "after", "state", "state_bytes", "tables_json")
     JOB_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TABLES_JSON_FIELD_NUMBER: _ClassVar[int]
     job: str
     model: Blob
     question: Question
     after: str
     state: str
     state_bytes: int
-    def __init__(self, job: _Optional[str] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., after: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ...) -> None: ...
+    tables_json: str
+    def __init__(self, job: _Optional[str] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., after: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ..., tables_json: _Optional[str] = ...) -> None: ...
 
 class Stop(_message.Message):
     __slots__ = ("job", "reason", "finish_s")
@@ -639,7 +641,7 @@ class BeginFlow(_message.Message):
     def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., out: _Optional[str] = ..., committed_state: _Optional[str] = ..., waiting: _Optional[_Iterable[_Union[Question, _Mapping]]] = ...) -> None: ...
 
 class BeginTrainer(_message.Message):
-    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out", "seed", "model")
+    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out", "seed", "model", "withheld")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -651,6 +653,7 @@ class BeginTrainer(_message.Message):
     OUT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
     job: str
     name: str
     site: str
@@ -662,7 +665,8 @@ class BeginTrainer(_message.Message):
     out: str
     seed: str
     model: str
-    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ..., seed: _Optional[str] = ..., model: _Optional[str] = ...) -> None: ...
+    withheld: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ..., seed: _Optional[str] = ..., model: _Optional[str] = ..., withheld: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SiteAnswer(_message.Message):
     __slots__ = ("site", "answer", "left_out")

@@ -23,6 +23,7 @@ from convoy.worker.replies import Reply, checked
 
 if TYPE_CHECKING:
     from convoy.model.arrays import Model
+    from convoy.spec.tables import TableRules
     from convoy.store.blobs import BlobFolder
     from convoy.wire.frames import Blocking
 
@@ -33,8 +34,15 @@ class Data(dict[str, str]):
     """The site's named data: a path for each name in local/node.yaml."""
 
     FIX: ClassVar[str] = "the site's owner adds `data: {{{name}: path}}` to local/node.yaml"
+    withheld: frozenset[str] = frozenset()  # by the site's policy, from the code of jobs
 
     def __missing__(self, name: str) -> NoReturn:
+        if name in self.withheld:
+            raise BadInput(
+                f"this site keeps the data {name!r} from the code of jobs",
+                why="its policy has `only: statistics` for it",
+                fix="use `workflow: statistics`, without a trainer, or ask the owner of the site",
+            )
         known = ", ".join(sorted(self)) or "none at all"
         raise BadInput(
             f"this site has no data named {name!r}",
@@ -89,8 +97,19 @@ class Session(Protocol):
 class Task:
     """One request of the workflow to this site."""
 
-    def __init__(self, session: Session, question: Question, state: str = "", most_state: float = math.inf) -> None:
-        """Take the question, the digest of the state that this site kept with its last answer that counts, a limit."""
+    def __init__(
+        self,
+        session: Session,
+        question: Question,
+        state: str = "",
+        most_state: float = math.inf,
+        tables: Mapping[str, TableRules] | None = None,
+    ) -> None:
+        """Take the question, the digest of the state that this site kept with its last answer that counts, a limit.
+
+        `tables`: the rules of the site's policy by the name of the table; the defaults hold for others.
+        """
+        self.tables = tables or {}
         self.most_state = most_state  # bytes that an answer may keep here
         self._session = session
         self._state_digest = state
@@ -217,7 +236,11 @@ class NodeSession:
             return None
         self.taken += 1
         self.open = Task(
-            self, values.question(down.task.question, self.begin.job), down.task.state, down.task.state_bytes
+            self,
+            values.question(down.task.question, self.begin.job),
+            down.task.state,
+            down.task.state_bytes,
+            _tables(down.task.tables_json),
         )
         return self.open
 
@@ -286,6 +309,15 @@ class NodeSession:
                 self._link.send(message)
         except OSError:
             raise SystemExit(0) from None  # the node is gone, so the trainer can end
+
+
+def _tables(text: str) -> dict[str, TableRules]:
+    """Return the rules for tables, as the node of Convoy's own trainer gives them."""
+    if not text:
+        return {}
+    from convoy.spec.tables import TableRules  # no other trainer needs them
+
+    return {name: TableRules(**rules) for name, rules in json.loads(text).items()}
 
 
 class Here:

@@ -41,6 +41,7 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         Path(begin.code),
         begin.model,
     )
+    told.data.withheld = frozenset(begin.withheld)
     session = NodeSession(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
     tasks.Here.session = session
     try:
@@ -55,6 +56,11 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
 
 def serve(session: NodeSession, folder: Path, trainer: str) -> None:
     """Run the job's trainer: a script that loops or decorates, or a function."""
+    if not trainer:
+        from convoy.worker import own  # numpy comes with it
+
+        _loop(session, own.choose, own.NAME)
+        return
     file, name = code.split(trainer)
     if name:
         module = code.run(folder, file)

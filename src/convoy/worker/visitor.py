@@ -20,7 +20,7 @@ from typing import Any, Final
 from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
-from convoy.worker import code, hints, tasks, trainer
+from convoy.worker import code, hints, own, tasks, trainer
 from convoy.worker.namespaces import Held, Namespace, Switch
 from convoy.worker.places import Places
 from convoy.worker.replies import Checked, Reply, checked
@@ -211,7 +211,9 @@ class Visitor:
         made = _Trainer(session, Namespace())
         self._enter(made)
         file, name = code.split(self._work.trainer)
-        if name:
+        if not self._work.trainer:
+            made.choose = own.choose
+        elif name:
             module = code.run(self._work.folder, file)
             named = code.function(module, name)
             names = vars(module)
