@@ -8,13 +8,25 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.flows import crosssite, cyclic, fedbuff, fedprox, optimisers, parameters, scaffold, training
+from convoy.flows import (
+    boosting,
+    crosssite,
+    cyclic,
+    fedbuff,
+    fedprox,
+    forests,
+    optimisers,
+    parameters,
+    scaffold,
+    training,
+)
 from convoy.flows import histogram as histograms
 from convoy.flows.fedavg import fedavg
 
 Workflow = Callable[..., Awaitable[None]]
 
 SITES: Final = "min_sites"  # the parameter by which a workflow says how many sites it needs before it can begin
+TREES: Final = "trees are added to the model and not averaged"
 COUNTS: Final = (SITES, "sample")  # parameters that count sites
 
 
@@ -36,6 +48,12 @@ def _trains_within(
         return training.faults(given) | parameters.outside(given, ranges) | folded
 
     return wrong
+
+
+def _grows_trees(ranges: Mapping[str, parameters.Range]) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """Return the check of a workflow that boosts trees."""
+    within = _trains_within(ranges, mean_alone=TREES)
+    return lambda given: boosting.wrong(given) | within(given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +97,9 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     ),
     "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES, mean_alone="one site trains after the other")),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
+    "xgboost_histogram": Entry(boosting.xgboost_histogram, _grows_trees(boosting.RANGES)),
+    "xgboost_bagging": Entry(forests.xgboost_bagging, _grows_trees(forests.RANGES)),
+    "random_forest": Entry(forests.random_forest, _trains_within(forests.RANGES, mean_alone=TREES)),
     "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
 }
 

@@ -1,0 +1,215 @@
+"""Gradient boosting by federated histograms: the trees that one site with all rows would grow (Chen & Guestrin, 2016)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from convoy.flows.fleet import Answers, Fleet, NotEnough, Round
+from convoy.flows.parameters import ABOVE_0, FROM_0, Range
+from convoy.flows.training import Training, Turned
+from convoy.model import cuts as _cuts
+from convoy.model import trees
+from convoy.model.mean import Mean
+from convoy.model.splits import Growth, Rules
+
+MAX_SUM: Final = 1 << 60  # of one site in one bin: a billion rows, each with the largest gradient that logistic loss has
+MAX_TOTAL: Final = 1 << 62  # of all sites: their sum cannot overflow
+MAX_ROWS: Final = 1 << 40  # of one site: more are not plausible, and counts cannot overflow
+
+RANGES: Final[Mapping[str, Range]] = {
+    "features": Range("a whole number from 1 to 65536", lambda value: 1 <= value <= 1 << 16),
+    "classes": Range("a whole number from 0 to 1000", lambda value: 0 <= value <= 1000),
+    "learning_rate": ABOVE_0,
+    "max_depth": Range("a whole number from 1 to 16", lambda value: 1 <= value <= 16),
+    "max_bin": Range("a whole number from 2 to 1024", lambda value: 2 <= value <= 1024),
+    "reg_lambda": FROM_0,
+    "gamma": FROM_0,
+    "min_child_weight": FROM_0,
+}
+
+
+async def xgboost_histogram(
+    fleet: Fleet,
+    *,
+    features: int,
+    objective: str = "binary:logistic",
+    classes: int = 0,
+    learning_rate: float = 0.3,
+    max_depth: int = 6,
+    max_bin: int = 64,
+    reg_lambda: float = 1.0,
+    gamma: float = 0.0,
+    min_child_weight: float = 1.0,
+    **training: Any,
+) -> None:
+    """Grow a tree in each round, for each class; trainers return `convoy.trees.histograms(task, X, y)`.
+
+    `features`: columns of X at every site. `objective`: `binary:logistic` (labels 0 and 1), `reg:squarederror`, or
+    `multi:softprob` with `classes` (labels from 0). The other parameters have the meaning that XGBoost gives them, but
+    a split that gains no more than `gamma` is not made, even if a later one would gain more. The rest are those of
+    `Training`; `max_norm`, `max_norm_ratio` and `fold` have no meaning for sums.
+
+    Before the first tree, at most seven questions find the cut points of every column, by counting values in ever
+    smaller intervals. Then each level of a tree is one question, at most `max_depth` for a round. What leaves a site:
+    these counts (also of y), and for each open node, feature and bin the sums of the gradients and of the hessians, in
+    whole multiples of 2^-30. The sums are exact: given the same rows in all, the trees do not depend on which site holds
+    which. The sites that answer a round's first question are asked the others.
+
+    The model's arrays are those of `convoy.trees`; `convoy.trees.save_xgboost` makes a model of XGBoost of them.
+
+    Chen, Guestrin: XGBoost: A Scalable Tree Boosting System, 2016, equations 5 to 7 and algorithms 1 and 3.
+    """
+    plan, outputs = Training(**training), classes if objective == "multi:softprob" else 1
+    about = trees.about(objective, features, outputs)
+    asked = {"objective": objective, "features": features, "outputs": outputs}
+
+    async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
+        state, model = dict(round.state), dict(round.model)
+        if not state:
+            found = await _intervals(fleet, plan, asked, max_bin)
+            state, base = _begun(found, features, max_bin, objective)
+            first = trees.union([trees.leaf([base], group) for group in range(outputs)], 1)
+            model = first.arrays() | {trees.ABOUT: about}
+        rules = Rules(learning_rate, max_depth, reg_lambda, gamma, min_child_weight, int(state["exponent"][0]))
+        points = _cuts.unpadded(state["cuts"], state["cut_counts"])
+        growth, metrics = await _grown(fleet, plan, asked, model, points, Growth(outputs, rules))
+        grown = trees.union([trees.of(model), growth.result()], 1)
+        return Turned(grown.arrays() | {trees.ABOUT: about}, metrics, state)
+
+    await plan.run(fleet, turn)
+
+
+async def _intervals(fleet: Fleet, plan: Training, asked: Mapping[str, Any], bins: int) -> _cuts.Intervals:
+    """Ask for counts until every interval of each column, the labels' included, is light or one value."""
+    columns = int(asked["features"]) + 1
+    shift = _cuts.BITS - _cuts.FIRST
+    places = np.arange(columns, dtype=np.int64), np.zeros(columns, np.int64)
+    counted, sites = await _counts(fleet, plan, asked, places, (shift, 1 << _cuts.FIRST), None)
+    found = _cuts.first(counted)
+    while shift and (heavy := found.heavy(bins)).any():
+        shift -= _cuts.NEXT
+        places = found.column[heavy], found.low[heavy]
+        counted, sites = await _counts(fleet, plan, asked, places, (shift, 1 << _cuts.NEXT), sites)
+        found = found.refined(heavy, counted, 1 << shift)
+    return found
+
+
+async def _counts(
+    fleet: Fleet,
+    plan: Training,
+    asked: Mapping[str, Any],
+    places: tuple[Any, Any],
+    parts: tuple[int, int],
+    sites: Sequence[str] | None,
+) -> tuple[Any, list[str]]:
+    """Return the sum of the sites' counts, int64 (intervals, fan), and the sites that gave them."""
+    shift, fan = parts
+    total, came = np.zeros((len(places[0]), fan), np.int64), []
+    answers = fleet.ask(
+        "train",
+        {"column": places[0], "low": places[1]},
+        reply={"counts": ("i8", total.shape)},
+        settings={**asked, "step": "count", "shift": shift, "fan": fan},
+        at_least=plan.min_sites,
+        sites=sites,
+        deadline_s=plan.deadline_s,
+    )
+    async for answer in answers:
+        counts = answer.model["counts"]
+        if (counts < 0).any() or (counts > MAX_ROWS).any() or (counts.sum(axis=1) > MAX_ROWS).any():
+            answer.leave_out("it has counts that are not possible")
+            continue
+        total += counts
+        came.append(answer.site)
+    _demand(came, plan, answers)
+    return total, came
+
+
+def _begun(found: _cuts.Intervals, features: int, bins: int, objective: str) -> tuple[dict[str, Any], float]:
+    """Return the workflow's state, and the first value of every margin."""
+    mean, most = _cuts.typical(found, features)
+    base, exponent = 0.0, 0
+    if objective == "binary:logistic":
+        share = min(max(mean, 1e-3), 1 - 1e-3)
+        base = math.log(share / (1 - share))
+    elif objective == "reg:squarederror":
+        base = float(np.float32(mean))
+        exponent = math.frexp(most + abs(base))[1]
+    flat, lengths = _cuts.padded(_cuts.cut_points(found, features, bins))
+    return {"cuts": flat, "cut_counts": lengths, "exponent": np.array([exponent], np.int64)}, base
+
+
+async def _grown(
+    fleet: Fleet,
+    plan: Training,
+    asked: Mapping[str, Any],
+    model: Mapping[str, Any],
+    points: Sequence[Any],
+    growth: Growth,
+) -> tuple[Growth, dict[str, float]]:
+    """Grow the trees of one round, a question for each level; return them, and the metrics of the model before them."""
+    flat, lengths = _cuts.padded(points)
+    metrics, sites = Mean(like={}, max_share=plan.max_share), list[str]()
+    while not growth.ended:
+        shape = (len(growth.open), len(points), max(map(len, points)) + 2, 2)
+        answers = fleet.ask(
+            "train",
+            {**model, "cuts": flat, "cut_counts": lengths, "slot": growth.slots(), **growth.result().arrays("new/")},
+            reply={"sums": ("i8", shape)},
+            settings={**asked, "step": "sum", "level": growth.depth, "exponent": growth.rules.exponent},
+            at_least=plan.min_sites,
+            sample=0 if sites else plan.sample,
+            sites=sites or None,
+            deadline_s=plan.deadline_s,
+        )
+        total, came = np.zeros(shape, np.int64), []
+        async for answer in answers:
+            reason = _wrong(answer.model["sums"], total)
+            if reason:
+                answer.leave_out(reason)
+                continue
+            total += answer.model["sums"]
+            came.append(answer.site)
+            if not sites:
+                metrics.add_metrics(answer)
+        _demand(came, plan, answers)
+        growth.grow(total, points)
+        sites = came
+    return growth, metrics.metrics
+
+
+def _wrong(sums: Any, total: Any) -> str:
+    """Return why sums cannot be added, empty if they can."""
+    if (sums > MAX_SUM).any() or (sums < -MAX_SUM).any():
+        return "it has sums that are not possible"
+    if (sums[..., 1] < 0).any():
+        return "it has negative sums of hessians"
+    of_nodes = sums.sum(axis=2)
+    if (of_nodes != of_nodes[:, :1]).any():
+        return "its sums of a node differ from feature to feature"
+    if (abs(total + sums) > MAX_TOTAL).any():
+        return "the sums of all sites would be too large"
+    return ""
+
+
+def _demand(came: Sequence[str], plan: Training, answers: Answers) -> None:
+    """Raise `NotEnough` where too few answers count."""
+    if len(came) < max(plan.min_sites, 1):
+        said = "; ".join(f"{site}: {why}" for site, why in sorted(answers.left_out.items()))
+        raise NotEnough(f"{len(came)} of the {max(plan.min_sites, 1)} answers that are needed count ({said})")
+
+
+def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+    """Return what is wrong with an objective and its classes, by name."""
+    objective, classes = given.get("objective", "binary:logistic"), given.get("classes", 0)
+    if objective not in trees.SUMS:
+        return {"objective": f"wanted one of {', '.join(trees.SUMS)}"}
+    if objective == "multi:softprob" and classes < 2:
+        return {"classes": "multi:softprob wants the number of classes, such as `classes: 3`"}
+    if objective != "multi:softprob" and classes not in (0, 2):
+        return {"classes": f"{objective} has none: leave it out, or set `objective: multi:softprob`"}
+    return {}
