@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 LINEAR = ("coef_", "intercept_")
 LAYERS = ("coefs_", "intercepts_")
 SUPPORT_VECTORS = ("LinearSVC", "LinearSVR")  # the linear ones that do not live in sklearn.linear_model
-OTHERS = ("SGDOneClassSVM", "RANSACRegressor")  # these do, and have no intercept, or another model inside
+OTHERS = ("SGDOneClassSVM", "RANSACRegressor", "RidgeClassifier", "RidgeClassifierCV")  # these do, and keep other things
 BAYES = ("share", "mean", "square")  # of a class: its share of the rows; its rows' sums and squares, over all rows
 
 
@@ -38,7 +38,9 @@ def arrays(model: Any) -> dict[str, Array]:
         return {"share": counts[:, 0], "mean": counts * model.theta_, "square": counts * squares}
     if _is_network(model):
         _demand_fitted(model, "coefs_")
-        return {f"{name}/{place}": it.astype(np.float64) for name in LAYERS for place, it in enumerate(getattr(model, name))}
+        return {
+            f"{name}/{place}": it.astype(np.float64) for name in LAYERS for place, it in enumerate(getattr(model, name))
+        }
     _demand_linear(model)
     _demand_fitted(model, "coef_")
     return {name: np.atleast_1d(np.array(getattr(model, name), np.float64)) for name in LINEAR}
@@ -141,7 +143,9 @@ def _labels(model: Any, classes: Sequence[Any] | None) -> Array:
         raise BadInput(f"the labels of {type(model).__name__} are not known", fix="name all of them: classes=[0, 1]")
     found = np.unique(np.asarray(known))
     if len(found) < 2:
-        raise BadInput(f"there are {len(found)} labels", fix="name all that there are in the federation: classes=[0, 1]")
+        raise BadInput(
+            f"there are {len(found)} labels", fix="name all that there are in the federation: classes=[0, 1]"
+        )
     return found
 
 
@@ -172,7 +176,9 @@ def _demand_shapes(learned: Mapping[str, Any], wanted: Mapping[str, tuple[int, .
     came = {name: tuple(np.shape(it)) for name, it in learned.items()}
     if came != dict(wanted):
         said = (", ".join(f"{name} {list(shape)}" for name, shape in it.items()) for it in (came, wanted))
-        raise BadInput(f"the arrays are {next(said)}", why=f"the model has {next(said)}", fix="check `classes` and layers")
+        raise BadInput(
+            f"the arrays are {next(said)}", why=f"the model has {next(said)}", fix="check `classes` and layers"
+        )
 
 
 def _demand_fitted(model: Any, name: str) -> None:
@@ -183,7 +189,9 @@ def _demand_fitted(model: Any, name: str) -> None:
 def _demand_linear(model: Any) -> None:
     """Raise `BadInput` for a model that has no coefficients, or whose coefficients are not all that it has learned."""
     homes = {(it.__module__.rpartition(".")[0], it.__name__) for it in type(model).__mro__}
-    linear = any(home == "sklearn.linear_model" for home, _ in homes) or {*SUPPORT_VECTORS} & {name for _, name in homes}
+    linear = any(home == "sklearn.linear_model" for home, _ in homes) or {*SUPPORT_VECTORS} & {
+        name for _, name in homes
+    }
     if not linear or type(model).__name__ in OTHERS or getattr(model, "average", False):
         raise BadInput(
             f"{model!r} is no model that can be averaged",

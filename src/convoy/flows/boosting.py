@@ -1,9 +1,10 @@
-"""Gradient boosting by federated histograms: the trees that one site with all rows would grow (Chen & Guestrin, 2016)."""
+"""Gradient boosting by federated histograms: trees as one site with all rows would grow them (Chen, Guestrin, 2016)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,7 +17,9 @@ from convoy.model import trees
 from convoy.model.mean import Mean
 from convoy.model.splits import Growth, Rules
 
-MAX_SUM: Final = 1 << 60  # of one site in one bin: a billion rows, each with the largest gradient that logistic loss has
+MAX_SUM: Final = (
+    1 << 60
+)  # of one site in one bin: a billion rows, each with the largest gradient that logistic loss has
 MAX_TOTAL: Final = 1 << 62  # of all sites: their sum cannot overflow
 MAX_ROWS: Final = 1 << 40  # of one site: more are not plausible, and counts cannot overflow
 
@@ -56,8 +59,8 @@ async def xgboost_histogram(
     Before the first tree, at most seven questions find the cut points of every column, by counting values in ever
     smaller intervals. Then each level of a tree is one question, at most `max_depth` for a round. What leaves a site:
     these counts (also of y), and for each open node, feature and bin the sums of the gradients and of the hessians, in
-    whole multiples of 2^-30. The sums are exact: given the same rows in all, the trees do not depend on which site holds
-    which. The sites that answer a round's first question are asked the others.
+    whole multiples of 2^-30. The sums are exact: given the same rows in all, the trees do not depend on which site
+    holds which. The sites that answer a round's first question are asked the others.
 
     The model's arrays are those of `convoy.trees`; `convoy.trees.save_xgboost` makes a model of XGBoost of them.
 
@@ -65,68 +68,113 @@ async def xgboost_histogram(
     """
     plan, outputs = Training(**training), classes if objective == "multi:softprob" else 1
     about = trees.about(objective, features, outputs)
-    asked = {"objective": objective, "features": features, "outputs": outputs}
+    asked = _Asked(fleet, plan, {"objective": objective, "features": features, "outputs": outputs})
 
     async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
         state, model = dict(round.state), dict(round.model)
         if not state:
-            found = await _intervals(fleet, plan, asked, max_bin)
-            state, base = _begun(found, features, max_bin, objective)
+            state, base = _begun(await asked.intervals(max_bin), features, max_bin, objective)
             first = trees.union([trees.leaf([base], group) for group in range(outputs)], 1)
             model = first.arrays() | {trees.ABOUT: about}
         rules = Rules(learning_rate, max_depth, reg_lambda, gamma, min_child_weight, int(state["exponent"][0]))
         points = _cuts.unpadded(state["cuts"], state["cut_counts"])
-        growth, metrics = await _grown(fleet, plan, asked, model, points, Growth(outputs, rules))
+        growth = Growth(outputs, rules)
+        metrics = await asked.grown(model, points, growth)
         grown = trees.union([trees.of(model), growth.result()], 1)
         return Turned(grown.arrays() | {trees.ABOUT: about}, metrics, state)
 
     await plan.run(fleet, turn)
 
 
-async def _intervals(fleet: Fleet, plan: Training, asked: Mapping[str, Any], bins: int) -> _cuts.Intervals:
-    """Ask for counts until every interval of each column, the labels' included, is light or one value."""
-    columns = int(asked["features"]) + 1
-    shift = _cuts.BITS - _cuts.FIRST
-    places = np.arange(columns, dtype=np.int64), np.zeros(columns, np.int64)
-    counted, sites = await _counts(fleet, plan, asked, places, (shift, 1 << _cuts.FIRST), None)
-    found = _cuts.first(counted)
-    while shift and (heavy := found.heavy(bins)).any():
-        shift -= _cuts.NEXT
-        places = found.column[heavy], found.low[heavy]
-        counted, sites = await _counts(fleet, plan, asked, places, (shift, 1 << _cuts.NEXT), sites)
-        found = found.refined(heavy, counted, 1 << shift)
-    return found
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What the questions of one job have in common."""
 
+    fleet: Fleet
+    plan: Training
+    settings: Mapping[str, Any]  # objective, features, outputs
 
-async def _counts(
-    fleet: Fleet,
-    plan: Training,
-    asked: Mapping[str, Any],
-    places: tuple[Any, Any],
-    parts: tuple[int, int],
-    sites: Sequence[str] | None,
-) -> tuple[Any, list[str]]:
-    """Return the sum of the sites' counts, int64 (intervals, fan), and the sites that gave them."""
-    shift, fan = parts
-    total, came = np.zeros((len(places[0]), fan), np.int64), []
-    answers = fleet.ask(
-        "train",
-        {"column": places[0], "low": places[1]},
-        reply={"counts": ("i8", total.shape)},
-        settings={**asked, "step": "count", "shift": shift, "fan": fan},
-        at_least=plan.min_sites,
-        sites=sites,
-        deadline_s=plan.deadline_s,
-    )
-    async for answer in answers:
-        counts = answer.model["counts"]
-        if (counts < 0).any() or (counts > MAX_ROWS).any() or (counts.sum(axis=1) > MAX_ROWS).any():
-            answer.leave_out("it has counts that are not possible")
-            continue
-        total += counts
-        came.append(answer.site)
-    _demand(came, plan, answers)
-    return total, came
+    async def intervals(self, bins: int) -> _cuts.Intervals:
+        """Ask for counts until every interval of each column, the labels' included, is light or one value."""
+        columns = int(self.settings["features"]) + 1
+        shift = _cuts.BITS - _cuts.FIRST
+        places = np.arange(columns, dtype=np.int64), np.zeros(columns, np.int64)
+        counted, sites = await self.counts(places, shift, 1 << _cuts.FIRST, None)
+        found = _cuts.first(counted)
+        while shift and (heavy := found.heavy(bins)).any():
+            shift -= _cuts.NEXT
+            places = found.column[heavy], found.low[heavy]
+            counted, sites = await self.counts(places, shift, 1 << _cuts.NEXT, sites)
+            found = found.refined(heavy, counted, 1 << shift)
+        return found
+
+    async def counts(
+        self, places: tuple[Any, Any], shift: int, fan: int, sites: Sequence[str] | None
+    ) -> tuple[Any, list[str]]:
+        """Return the sum of the sites' counts, int64 (intervals, fan), and the sites that gave them."""
+        total, came = np.zeros((len(places[0]), fan), np.int64), list[str]()
+        answers = self.fleet.ask(
+            "train",
+            {"column": places[0], "low": places[1]},
+            reply={"counts": ("i8", total.shape)},
+            settings={**self.settings, "step": "count", "shift": shift, "fan": fan},
+            at_least=self.plan.min_sites,
+            sites=sites,
+            deadline_s=self.plan.deadline_s,
+        )
+        async for answer in answers:
+            counts = answer.model["counts"]
+            if (counts < 0).any() or (counts > MAX_ROWS).any() or (counts.sum(axis=1) > MAX_ROWS).any():
+                answer.leave_out("it has counts that are not possible")
+                continue
+            total += counts
+            came.append(answer.site)
+        self.demand(came, answers)
+        return total, came
+
+    async def grown(self, model: Mapping[str, Any], points: Sequence[Any], growth: Growth) -> dict[str, float]:
+        """Grow the trees of one round, a question for each level; return the metrics of the model before them."""
+        flat, lengths = _cuts.padded(points)
+        metrics, sites = Mean(like={}, max_share=self.plan.max_share), list[str]()
+        while not growth.ended:
+            shape = (len(growth.open), len(points), max(map(len, points)) + 2, 2)
+            answers = self.fleet.ask(
+                "train",
+                {
+                    **model,
+                    "cuts": flat,
+                    "cut_counts": lengths,
+                    "slot": growth.slots(),
+                    **growth.result().arrays("new/"),
+                },
+                reply={"sums": ("i8", shape)},
+                settings={**self.settings, "step": "sum", "level": growth.depth, "exponent": growth.rules.exponent},
+                at_least=self.plan.min_sites,
+                sample=0 if sites else self.plan.sample,
+                sites=sites or None,
+                deadline_s=self.plan.deadline_s,
+            )
+            total, came = np.zeros(shape, np.int64), list[str]()
+            async for answer in answers:
+                reason = _wrong(answer.model["sums"], total)
+                if reason:
+                    answer.leave_out(reason)
+                    continue
+                total += answer.model["sums"]
+                came.append(answer.site)
+                if not sites:
+                    metrics.add_metrics(answer)
+            self.demand(came, answers)
+            growth.grow(total, points)
+            sites = came
+        return metrics.metrics
+
+    def demand(self, came: Sequence[str], answers: Answers) -> None:
+        """Raise `NotEnough` where too few answers count."""
+        least = max(self.plan.min_sites, 1)
+        if len(came) < least:
+            said = "; ".join(f"{site}: {why}" for site, why in sorted(answers.left_out.items()))
+            raise NotEnough(f"{len(came)} of the {least} answers that are needed count ({said})")
 
 
 def _begun(found: _cuts.Intervals, features: int, bins: int, objective: str) -> tuple[dict[str, Any], float]:
@@ -143,45 +191,6 @@ def _begun(found: _cuts.Intervals, features: int, bins: int, objective: str) -> 
     return {"cuts": flat, "cut_counts": lengths, "exponent": np.array([exponent], np.int64)}, base
 
 
-async def _grown(
-    fleet: Fleet,
-    plan: Training,
-    asked: Mapping[str, Any],
-    model: Mapping[str, Any],
-    points: Sequence[Any],
-    growth: Growth,
-) -> tuple[Growth, dict[str, float]]:
-    """Grow the trees of one round, a question for each level; return them, and the metrics of the model before them."""
-    flat, lengths = _cuts.padded(points)
-    metrics, sites = Mean(like={}, max_share=plan.max_share), list[str]()
-    while not growth.ended:
-        shape = (len(growth.open), len(points), max(map(len, points)) + 2, 2)
-        answers = fleet.ask(
-            "train",
-            {**model, "cuts": flat, "cut_counts": lengths, "slot": growth.slots(), **growth.result().arrays("new/")},
-            reply={"sums": ("i8", shape)},
-            settings={**asked, "step": "sum", "level": growth.depth, "exponent": growth.rules.exponent},
-            at_least=plan.min_sites,
-            sample=0 if sites else plan.sample,
-            sites=sites or None,
-            deadline_s=plan.deadline_s,
-        )
-        total, came = np.zeros(shape, np.int64), []
-        async for answer in answers:
-            reason = _wrong(answer.model["sums"], total)
-            if reason:
-                answer.leave_out(reason)
-                continue
-            total += answer.model["sums"]
-            came.append(answer.site)
-            if not sites:
-                metrics.add_metrics(answer)
-        _demand(came, plan, answers)
-        growth.grow(total, points)
-        sites = came
-    return growth, metrics.metrics
-
-
 def _wrong(sums: Any, total: Any) -> str:
     """Return why sums cannot be added, empty if they can."""
     if (sums > MAX_SUM).any() or (sums < -MAX_SUM).any():
@@ -194,13 +203,6 @@ def _wrong(sums: Any, total: Any) -> str:
     if (abs(total + sums) > MAX_TOTAL).any():
         return "the sums of all sites would be too large"
     return ""
-
-
-def _demand(came: Sequence[str], plan: Training, answers: Answers) -> None:
-    """Raise `NotEnough` where too few answers count."""
-    if len(came) < max(plan.min_sites, 1):
-        said = "; ".join(f"{site}: {why}" for site, why in sorted(answers.left_out.items()))
-        raise NotEnough(f"{len(came)} of the {max(plan.min_sites, 1)} answers that are needed count ({said})")
 
 
 def wrong(given: Mapping[str, Any]) -> dict[str, str]:

@@ -18,8 +18,9 @@ from convoy.model.mean import Mean
 from convoy.model.trees import Trees
 from convoy.model.update import Update
 
-RANGES: Final[Mapping[str, Range]] = boosting.RANGES | {
-    "trees_per_site": Range("a whole number from 1 to 10000", lambda value: 1 <= value <= 10_000)
+RANGES: Final[Mapping[str, Range]] = {
+    **boosting.RANGES,
+    "trees_per_site": Range("a whole number from 1 to 10000", lambda value: 1 <= value <= 10_000),
 }
 MAX_FOREST_NODES: Final = 1 << 20  # of one site's part of a random forest: 17 MB, and 4 MB for each class
 
@@ -45,11 +46,11 @@ async def xgboost_bagging(
     In each round a site continues the model by `trees_per_site` rounds of XGBoost on its own rows, and answers with the
     new trees alone. The server adds those of all sites, with their leaves divided by the number of sites: the step is
     the mean of the sites' steps. It checks trees before it adds them; `max_norm` and `max_norm_ratio` bound the L2 norm
-    of a site's new leaves, and `fold` has no meaning. For `features`, `objective` and `classes` see `xgboost_histogram`;
-    the others have the meaning that XGBoost gives them, or are those of `Training`.
+    of a site's new leaves, and `fold` has no meaning. For `features`, `objective` and `classes` see
+    `xgboost_histogram`; the others have the meaning that XGBoost gives them, or are those of `Training`.
 
-    `cyclic`: instead, one site grows trees in each round, the sites by name one after the other, with its whole step. One
-    that fails is skipped; `sample` and `max_norm_ratio` then have no meaning.
+    `cyclic`: instead, one site grows trees in each round, the sites by name one after the other, with its whole step.
+    One that fails is skipped; `sample` and `max_norm_ratio` then have no meaning.
 
     What leaves a site: trees, whose thresholds and leaves follow from its own rows.
 

@@ -44,14 +44,17 @@ def probabilities(objective: str, margin: Array) -> Array:
     if objective == "reg:squarederror":
         return margin
     if objective == "binary:logistic":
-        return 1 / (1 + np.exp(-np.clip(margin, -500, 500)))
-    grown = np.exp(margin - margin.max(axis=1, keepdims=True))
+        found: Array = 1 / (1 + np.exp(-np.clip(margin, -500, 500)))
+        return found
+    grown: Array = np.exp(margin - margin.max(axis=1, keepdims=True))
     return grown / grown.sum(axis=1, keepdims=True)
 
 
 def whole(values: Array, exponent: int) -> Array:
     """Return values as int64 multiples of 2^(exponent - FRACTION), those beyond 2^HEADROOM of them as that many."""
-    return np.rint(np.clip(np.ldexp(values, FRACTION - exponent), -(2.0**HEADROOM), 2.0**HEADROOM)).astype(np.int64)
+    limited: Array = np.clip(np.ldexp(values, FRACTION - exponent), -(2.0**HEADROOM), 2.0**HEADROOM)
+    rounded: Array = np.rint(limited)
+    return rounded.astype(np.int64)
 
 
 def histogram(x: Array, cuts: Sequence[Array], slots: Array, sums: Sequence[Array], shape: tuple[int, ...]) -> Array:
@@ -90,12 +93,14 @@ class Rules:
 
     def sums(self, integers: Array) -> Array:
         """Return sums of gradients and hessians, int64 (…, 2), as float64."""
-        return np.ldexp(integers.astype(np.float64), [self.exponent - FRACTION, -FRACTION])
+        found: Array = np.ldexp(integers.astype(np.float64), [self.exponent - FRACTION, -FRACTION])
+        return found
 
     def score(self, sums: Array) -> Array:
         """Return G^2 / (H + lambda), 0 where there is nothing to divide by (equation 6, without its half)."""
         g, h = sums[..., 0], sums[..., 1] + self.reg_lambda
-        return np.divide(g * g, h, out=np.zeros_like(g), where=h > 0)
+        found: Array = np.divide(g * g, h, out=np.zeros_like(g), where=h > 0)
+        return found
 
     def weight(self, sums: Array) -> float:
         """Return the value of a leaf: -G / (H + lambda), times the learning rate (equation 5)."""
@@ -195,6 +200,8 @@ def _node(value: float) -> dict[str, Any]:
 
 
 def _tree(nodes: Sequence[dict[str, Any]], group: int) -> Trees:
-    made = {name: np.array([node[name] for node in nodes], kind) for name, kind in DTYPES.items() if name not in PER_TREE}
+    made = {
+        name: np.array([node[name] for node in nodes], kind) for name, kind in DTYPES.items() if name not in PER_TREE
+    }
     made["value"] = made["value"].reshape(-1, 1)
     return Trees(sizes=np.array([len(nodes)], np.int32), group=np.array([group], np.int32), **made)

@@ -1,4 +1,4 @@
-"""Decision trees as named arrays: their layout, the check of trees from outside, their union, where rows end in them."""
+"""Decision trees as named arrays: their layout, the check of trees from outside, their union, what they say of rows."""
 
 from __future__ import annotations
 
@@ -106,7 +106,9 @@ def slots(width: int) -> dict[str, tuple[str, tuple[int | None, ...]]]:
     return {name: (kind, (None, width) if name == "value" else (None,)) for name, kind in DTYPES.items()}
 
 
-def check(trees: Trees, *, kind: str, features: int, outputs: int, count: int = MAX_TREES, depth: int = MAX_DEPTH) -> None:
+def check(
+    trees: Trees, *, kind: str, features: int, outputs: int, count: int = MAX_TREES, depth: int = MAX_DEPTH
+) -> None:
     """Check trees from outside, with numpy alone. Raises `Refused` with the first thing that is wrong.
 
     `kind`: one of `KINDS`; `count`: the most trees; `depth`: the most levels below a root.
@@ -188,7 +190,7 @@ def ends(trees: Trees, x: Array) -> Array:
 
 
 def margins(trees: Trees, x: Array, begin: Array) -> Array:
-    """Return float64 (rows, outputs): `begin`, and the leaves of each row added one by one in the order of the trees."""
+    """Return float64 (rows, outputs): `begin`, and each row's leaves added one by one in the order of the trees."""
     found = begin.copy()
     for number, group in enumerate(trees.group):
         one = trees.part(number, number + 1)

@@ -26,8 +26,8 @@ def boost(task: Task, x: Any, y: Any, **parameters: Any) -> Reply:
     """Return the reply to a "train" task of `xgboost_bagging`: the trees that XGBoost grows here, on the job's model.
 
     `x`: numbers (rows, features), NaN where a value is missing; `y`: a label for each row; `parameters`: others of
-    XGBoost, such as `subsample=0.8`. It uses one thread unless `nthread` says otherwise. The margins of the rows stay here
-    as the task's state. Raises `BadInput` for rows that do not fit the job, and where XGBoost is not installed.
+    XGBoost, such as `subsample=0.8`. It uses one thread unless `nthread` says otherwise. The margins of the rows stay
+    here as the task's state. Raises `BadInput` for rows that do not fit the job, and where XGBoost is not installed.
     """
     told = task.settings
     if "trees" not in told or "learning_rate" not in told:

@@ -15,6 +15,8 @@ from convoy.worker.tasks import Task
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
+MOST = np.finfo(np.float32).max
+
 
 def forest(task: Task, fitted: Any, *, weight: float = 1.0, metrics: Any = None) -> Reply:
     """Return the reply to a "train" task of the workflow `random_forest`: the trees of a fitted forest.
@@ -66,10 +68,11 @@ def tree_of(tree: Any, labels: Array | None, classes: int) -> Trees:
     """Return one `tree_` of scikit-learn as arrays: rows end in the same leaves.
 
     A row goes left there if its float32 value is at most a float64 threshold, here if it is below the next float32.
+    Where the threshold is infinite, because the node asks only whether a value is missing, it is the largest float32.
     """
     inner = tree.children_left >= 0
-    bound = tree.threshold.astype(np.float32)
-    above = np.where(bound.astype(np.float64) > tree.threshold, bound, np.nextafter(bound, np.float32(np.inf)))
+    bound = np.minimum(tree.threshold, MOST).astype(np.float32)
+    above = np.where(bound.astype(np.float64) > tree.threshold, bound, np.nextafter(bound, MOST))
     said = tree.value[:, 0, :]
     if labels is None:
         value = said.astype(np.float32)
