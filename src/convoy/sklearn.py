@@ -12,10 +12,17 @@ from convoy.errors import BadInput
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
+__all__ = ["arrays", "load", "start"]
+
 LINEAR = ("coef_", "intercept_")
 LAYERS = ("coefs_", "intercepts_")
 SUPPORT_VECTORS = ("LinearSVC", "LinearSVR")  # the linear ones that do not live in sklearn.linear_model
-OTHERS = ("SGDOneClassSVM", "RANSACRegressor", "RidgeClassifier", "RidgeClassifierCV")  # these do, and keep other things
+OTHERS = (
+    "SGDOneClassSVM",
+    "RANSACRegressor",
+    "RidgeClassifier",
+    "RidgeClassifierCV",
+)  # these do, and keep other things
 BAYES = ("share", "mean", "square")  # of a class: its share of the rows; its rows' sums and squares, over all rows
 
 

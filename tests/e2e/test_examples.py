@@ -92,6 +92,22 @@ def test_the_demos_job_trains_on_hospitals_of_unequal_size(federation, tmp_path,
     assert_simulated_alike(federation, detail, job, tmp_path, patients=tmp_path / "patients")
 
 
+@pytest.mark.parametrize(
+    ("folder", "package", "accuracy"),
+    [
+        ("xgboost_histogram", "sklearn", 0.9),
+        ("xgboost_bagging", "xgboost", 0.9),
+        ("random_forest", "sklearn", 0.9),
+        ("sklearn_linear", "sklearn", 0.9),
+    ],
+)
+def test_trees_and_models_of_scikit_learn_train(federation, tmp_path, folder, package, accuracy):
+    pytest.importorskip(package, reason=f"{package} is not installed: it comes with the extra `xgboost` or `demo`")
+    detail, _ = run(federation, EXAMPLES / folder)
+    assert detail.job.metrics["accuracy"] > accuracy
+    assert_simulated_alike(federation, detail, EXAMPLES / folder, tmp_path)
+
+
 def test_what_job_new_writes_runs_as_it_is(federation, tmp_path):
     folder = new.write("first", tmp_path)
     detail, _ = run(federation, folder)

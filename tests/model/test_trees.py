@@ -36,7 +36,10 @@ def checked(one, kind="binary:logistic", features=2, **limits):
 # ---- the check -------------------------------------------------------------------------------------------------------
 HOSTILE = [
     ({"left": [0, -1, -1]}, "a child is not behind its parent"),  # a cycle of one
-    ({"left": [1, 0, -1], "feature": [1, 1, -1], "right": [2, 2, -1], "value": [[0], [0], [1]]}, "a child is not behind its parent"),
+    (
+        {"left": [1, 0, -1], "feature": [1, 1, -1], "right": [2, 2, -1], "value": [[0], [0], [1]]},
+        "a child is not behind its parent",
+    ),
     ({"right": [1, -1, -1]}, "a node has no parent, or several"),
     ({"right": [3, -1, -1]}, "a child is not behind its parent"),
     ({"right": [2**31 - 1, -1, -1]}, "a child is not behind its parent"),
@@ -158,7 +161,9 @@ def test_cuts_of_few_values_are_those_values_but_the_first():
 
 
 # ---- gradients and splits --------------------------------------------------------------------------------------------
-@pytest.mark.parametrize(("objective", "outputs"), [("reg:squarederror", 1), ("binary:logistic", 1), ("multi:softprob", 3)])
+@pytest.mark.parametrize(
+    ("objective", "outputs"), [("reg:squarederror", 1), ("binary:logistic", 1), ("multi:softprob", 3)]
+)
 def test_gradients_are_the_derivatives_of_the_loss(objective, outputs):
     dice = np.random.default_rng(0)
     margin, y = dice.normal(size=(20, outputs)), dice.integers(0, max(outputs, 2), 20).astype(np.float32)

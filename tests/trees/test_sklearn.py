@@ -7,7 +7,9 @@ import convoy
 from convoy import testing
 from convoy.errors import BadInput
 
-datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed: it comes with the extra `demo`")
+datasets = pytest.importorskip(
+    "sklearn.datasets", reason="scikit-learn is not installed: it comes with the extra `demo`"
+)
 
 from sklearn import ensemble, linear_model, naive_bayes, neural_network, svm  # noqa: E402
 
@@ -30,9 +32,7 @@ REGRESSORS = {
     "ridge": linear_model.Ridge,
     "lasso": lambda: linear_model.Lasso(0.01),
     "sgd": lambda: linear_model.SGDRegressor(random_state=0),
-    "network": lambda: neural_network.MLPRegressor(
-        hidden_layer_sizes=(8,), learning_rate_init=0.05, random_state=0
-    ),
+    "network": lambda: neural_network.MLPRegressor(hidden_layer_sizes=(8,), learning_rate_init=0.05, random_state=0),
 }
 
 

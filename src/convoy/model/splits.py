@@ -46,15 +46,15 @@ def probabilities(objective: str, margin: Array) -> Array:
     if objective == "binary:logistic":
         found: Array = 1 / (1 + np.exp(-np.clip(margin, -500, 500)))
         return found
-    grown: Array = np.exp(margin - margin.max(axis=1, keepdims=True))
-    return grown / grown.sum(axis=1, keepdims=True)
+    grown = np.exp(margin - margin.max(axis=1, keepdims=True))
+    shares: Array = grown / grown.sum(axis=1, keepdims=True)
+    return shares
 
 
 def whole(values: Array, exponent: int) -> Array:
     """Return values as int64 multiples of 2^(exponent - FRACTION), those beyond 2^HEADROOM of them as that many."""
     limited: Array = np.clip(np.ldexp(values, FRACTION - exponent), -(2.0**HEADROOM), 2.0**HEADROOM)
-    rounded: Array = np.rint(limited)
-    return rounded.astype(np.int64)
+    return np.rint(limited).astype(np.int64)
 
 
 def histogram(x: Array, cuts: Sequence[Array], slots: Array, sums: Sequence[Array], shape: tuple[int, ...]) -> Array:

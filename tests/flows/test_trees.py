@@ -1,6 +1,7 @@
 """Trees in a federation: the same for any division of the rows, as XGBoost grows them, and safe from hostile sites."""
 
 import asyncio
+import sys
 from functools import cache
 
 import numpy as np
@@ -10,13 +11,15 @@ from hypothesis import strategies as st
 
 import convoy
 from convoy import partition, testing
-from convoy.errors import BadInput
+from convoy.errors import BadInput, Refused
 from convoy.flows.check import problems
 from convoy.flows.fleet import NotEnough
 from convoy.spec.job import read_job_document
 from tests.flows.dying import dying
 
-datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed: it comes with the extra `demo`")
+datasets = pytest.importorskip(
+    "sklearn.datasets", reason="scikit-learn is not installed: it comes with the extra `demo`"
+)
 xgboost = pytest.importorskip("xgboost", reason="XGBoost is not installed: it comes with the extra `xgboost`")
 
 
@@ -45,7 +48,11 @@ def made(seed=0, rows=400):
     dice = np.random.default_rng(seed)
     x = dice.normal(size=(rows, 3)).astype(np.float32)
     score = x[:, 0] + x[:, 1] * x[:, 2]
-    y = {"reg:squarederror": 100 + 10 * score, "binary:logistic": score > 0, "multi:softprob": np.digitize(score, [-0.5, 0.5])}
+    y = {
+        "reg:squarederror": 100 + 10 * score,
+        "binary:logistic": score > 0,
+        "multi:softprob": np.digitize(score, [-0.5, 0.5]),
+    }
     x[dice.random(x.shape) < 0.1] = np.nan
     return x, y
 
@@ -64,7 +71,14 @@ OBJECTIVES = [("binary:logistic", 0), ("reg:squarederror", 0), ("multi:softprob"
 def test_any_division_of_the_rows_grows_the_same_trees_to_the_bit(sites, seed, objective):
     x, labels = made()
     y, owner = labels[objective[0]], np.random.default_rng(seed).integers(0, sites, len(x))
-    options = {"features": 3, "objective": objective[0], "classes": objective[1], "rounds": 2, "max_depth": 3, "max_bin": 16}
+    options = {
+        "features": 3,
+        "objective": objective[0],
+        "classes": objective[1],
+        "rounds": 2,
+        "max_depth": 3,
+        "max_bin": 16,
+    }
     pooled = testing.run("xgboost_histogram", histograms, sites={"all": {"x": x, "y": y}}, **options)
     divided = testing.run("xgboost_histogram", histograms, sites=dealt(x, y, owner), **options)
     assert divided.model.digest == pooled.model.digest
@@ -74,7 +88,9 @@ def test_any_division_of_the_rows_grows_the_same_trees_to_the_bit(sites, seed, o
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda it: it[0])
 @pytest.mark.parametrize(("workflow", "trainer"), [("xgboost_histogram", histograms), ("xgboost_bagging", boost)])
 @pytest.mark.parametrize("last", [3, 11])
-def test_a_workflow_that_is_stopped_in_the_middle_of_a_round_continues_with_the_same_bits(workflow, trainer, objective, last):
+def test_a_workflow_that_is_stopped_in_the_middle_of_a_round_continues_with_the_same_bits(
+    workflow, trainer, objective, last
+):
     x, labels = made()
     sites = dealt(x, labels[objective[0]], np.arange(len(x)) % 3)
     options = {"features": 3, "objective": objective[0], "classes": objective[1], "rounds": 12, "max_depth": 2}
@@ -84,7 +100,9 @@ def test_a_workflow_that_is_stopped_in_the_middle_of_a_round_continues_with_the_
         asyncio.run(begun.run(dying(workflow, last, **options)))
     result = asyncio.run(begun.run(workflow, **options))
     assert result.model.digest == whole.model.digest
-    assert {site: it.digest for site, it in result.states.items()} == {site: it.digest for site, it in whole.states.items()}
+    assert {site: it.digest for site, it in result.states.items()} == {
+        site: it.digest for site, it in whole.states.items()
+    }
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda it: it[0])
@@ -97,12 +115,14 @@ def test_trees_are_those_of_xgboost_where_both_have_the_same_cut_points(objectiv
     y = {"reg:squarederror": score, "binary:logistic": score > 14, "multi:softprob": np.digitize(score, [10, 20])}[kind]
     options = {"learning_rate": 0.3, "max_depth": 4, "min_child_weight": 2.0, "reg_lambda": 0.5}
     result = testing.run(
-        "xgboost_histogram", histograms, sites=dealt(x, y, np.arange(600) % 4), features=4, objective=kind, classes=classes,
-        rounds=8, **options,
+        "xgboost_histogram", histograms, sites=dealt(x, y, np.arange(600) % 4), features=4, objective=kind,
+        classes=classes, rounds=8, **options,
     )  # fmt: skip
     base = result.model["value"][0, 0]
     data = xgboost.DMatrix(x, y, base_margin=np.full((600, max(classes, 1)), base), nthread=1)
-    theirs = {"objective": kind, "tree_method": "hist", "nthread": 1} | options | ({"num_class": classes} if classes else {})
+    theirs = (
+        {"objective": kind, "tree_method": "hist", "nthread": 1} | options | ({"num_class": classes} if classes else {})
+    )
     wanted = xgboost.train(theirs, data, 8).predict(data)
     np.testing.assert_allclose(convoy.trees.predict(result.model, x), wanted, rtol=1e-4, atol=1e-5)
 
@@ -163,7 +183,7 @@ def test_a_hostile_site_is_left_out_and_the_others_go_on(workflow, trainer, chan
     options = {"features": 3, "rounds": 2} | ({"classes": 2} if workflow == "random_forest" else {})
     result = testing.run(workflow, answering(trainer, changed), sites=sites, **options)
     assert said in dict(result.rounds[1].left_out)["s1"]
-    apart, wanted = made(seed=1)
+    apart, _ = made(seed=1)
     said = convoy.trees.predict(result.model, apart)
     assert ((said[:, 1] if said.ndim == 2 else said) > 0.5).tolist().count(True) > 100
     assert np.isfinite(said).all()
@@ -234,18 +254,18 @@ def test_what_cannot_work_is_said_before_the_job_runs(given, name, said):
 
 
 def test_a_trainer_of_another_workflow_and_a_model_without_trees_are_named():
-    for helper in (histograms, boost, forest):
+    for helper in (histograms, boost, lambda task: convoy.trees.forest(task, None)):
         lost = testing.Federation(helper, sites={"a": {"x": np.zeros((2, 1)), "y": [0, 1]}}, model={"w": np.zeros(1)})
-        with pytest.raises((NotEnough, KeyError), match="workflow|classes"):
+        with pytest.raises(NotEnough, match=r"set `workflow: (xgboost_histogram|xgboost_bagging|random_forest)`"):
             asyncio.run(lost.run("fedavg"))
-    with pytest.raises(Exception, match="this model has no trees"):
+    with pytest.raises(Refused, match="this model has no trees"):
         convoy.trees.predict({"w": np.zeros(1)}, np.zeros((1, 1)))
 
 
 def test_a_missing_xgboost_is_named_with_how_to_install_it(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "xgboost", None)
+    monkeypatch.setitem(sys.modules, "xgboost", None)
     x, labels = made(rows=60)
-    with pytest.raises(NotEnough, match="pip install 'convoy-fl.xgboost.'"):
+    with pytest.raises(NotEnough, match=r"pip install 'convoy-fl\[xgboost\]'"):
         testing.run(
             "xgboost_bagging", boost, sites={"a": {"x": x, "y": labels["binary:logistic"]}}, features=3, rounds=1
         )
@@ -319,10 +339,10 @@ def test_a_forest_that_does_not_fit_the_job_is_refused_at_its_site():
                 "random_forest", lambda task: convoy.trees.forest(task, fitted), sites=["a"], features=3,  # noqa: B023
                 classes=3, trees_per_site=5, rounds=1,
             )  # fmt: skip
+    result = testing.run(
+        "random_forest", forest, sites={"a": {"x": x, "y": y}}, features=3, classes=3, rounds=1, trees_per_site=2
+    )
     with pytest.raises(BadInput, match="no model of XGBoost"):
-        result = testing.run(
-            "random_forest", forest, sites={"a": {"x": x, "y": y}}, features=3, classes=3, rounds=1, trees_per_site=2
-        )
         convoy.trees.booster(result.model)
 
 
@@ -340,7 +360,7 @@ DATA = {
     "diabetes": ("reg:squarederror", 0, lambda: datasets.load_diabetes(return_X_y=True)),
     "prices": ("reg:squarederror", 0, smooth),
 }
-FOREST = 0.93
+FOREST = 0.922  # of the digits right on rows apart: each site lacks some of them, and its trees never see those
 BOOSTING = {"rounds": 20, "max_depth": 3, "learning_rate": 0.2}
 
 
@@ -387,7 +407,7 @@ def pooled(name):
 
 # The error on rows apart of pooled XGBoost, of histograms, of bagging, and of sites in turn, after 20 rounds: the share
 # of wrong labels, or the root of the mean squared error. Histograms reach what pooled training reaches, as they should.
-# Trees of single sites do not here: their rows are few and their labels skewed, so each tree says what its site is like.
+# Trees of single sites do not here: their rows are few and their labels skewed, so each tree says what its site has.
 KNOWN = {
     "breast cancer": (0.049, 0.028, 0.092, 0.113),
     "digits": (0.058, 0.053, 0.085, 0.087),
@@ -417,4 +437,7 @@ def test_xgboost_reads_the_model_and_predicts_the_same(name, workflow, trainer, 
     read = xgboost.Booster(model_file=tmp_path / "model.json")
     said = convoy.trees.predict(model, apart)
     np.testing.assert_allclose(read.predict(xgboost.DMatrix(apart, nthread=1)), said, rtol=1e-5, atol=1e-6)
-    assert np.array_equal(convoy.trees.booster(model).predict(xgboost.DMatrix(apart, nthread=1)), read.predict(xgboost.DMatrix(apart, nthread=1)))
+    assert np.array_equal(
+        convoy.trees.booster(model).predict(xgboost.DMatrix(apart, nthread=1)),
+        read.predict(xgboost.DMatrix(apart, nthread=1)),
+    )
