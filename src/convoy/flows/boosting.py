@@ -20,8 +20,8 @@ from convoy.model.splits import Growth, Rules
 MAX_SUM: Final = (
     1 << 60
 )  # of one site in one bin: a billion rows, each with the largest gradient that logistic loss has
-MAX_TOTAL: Final = 1 << 62  # of all sites: their sum cannot overflow
-MAX_ROWS: Final = 1 << 40  # of one site: more are not plausible, and counts cannot overflow
+MAX_TOTAL: Final = 2**62  # of all sites: their sum cannot overflow
+MAX_ROWS: Final = 2**40  # of one site: more are not plausible, and counts cannot overflow
 
 RANGES: Final[Mapping[str, Range]] = {
     "features": Range("a whole number from 1 to 65536", lambda value: 1 <= value <= 1 << 16),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MAX_DEPTH: Final = 64  # levels below the root: rows are routed level by level, and no useful tree is as deep
 MAX_TREES: Final = 100_000  # of one model: each row passes all of them
-MAX_NODES: Final = 1 << 22  # of one answer, 100 MB: 4,000 trees of 1,000 nodes each
+MAX_NODES: Final = 2**22  # of one answer, 100 MB: 4,000 trees of 1,000 nodes each
 MAX_VALUE: Final = 1e30  # of a leaf: the sum over all trees stays a finite float32
 
 # What the leaves of a model mean. The first three are the names of XGBoost's objectives: the output is a sum of leaves.
