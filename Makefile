@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast test-kube debian check fuzz bench docs proto clean
+.PHONY: demo test test-fast test-kube debian check fuzz bench bench-floods docs curves gallery proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
@@ -42,8 +42,19 @@ fuzz: $(STAMP)  ## each reader of foreign bytes for SECONDS (60); what breaks on
 bench: $(STAMP)  ## the numbers of the design page, each beside its budget and the floor
 	@$(BIN)/python -m bench.run
 
+bench-floods: $(STAMP)  ## how much longer the rounds of others take beside each flood
+	@$(BIN)/python -m pytest -q -rP tests/attacks/test_floods.py tests/pods/test_floods.py | \
+		sed -n -e 's/^_* \(test_beside.*[^_ ]\) _*$$/\1/p' -e 's/.*\(beside the flood.*its usual time\)$$/\1/p' -e '$$p'
+
 docs: $(STAMP)  ## write the reference pages anew from the code
 	@$(BIN)/python docs/reference.py
+
+curves: $(STAMP)  ## draw the curve of each training workflow for its reference page
+	@$(BIN)/python docs/curves.py
+
+gallery: $(STAMP)  ## run every example in the simulator; draw its picture and write the index of examples
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python docs/gallery.py
 
 proto: $(STAMP)  ## generate the messages from wire/convoy.proto
 	@cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. convoy/wire/convoy.proto convoy/wire/pods.proto

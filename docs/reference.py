@@ -19,7 +19,7 @@ from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
 from convoy.control import rights, transitions
-from convoy.flows.catalog import BUILT_IN
+from convoy.flows.catalog import BUILT_IN, Entry
 from convoy.flows.training import Training
 from convoy.provision import sample
 from convoy.sim.parts import SPLITS
@@ -109,6 +109,7 @@ POLICY: Final = {  # key: default, wanted, meaning
         "the filters that every answer passes before it leaves, in order; with `kinds: [train]`, those answers alone",
     ),
 }
+TRAINING: Final = "../workflows.md#what-every-training-workflow-takes"
 DOTTED: Final = re.compile(r"\b(?:[A-Za-z_]\w*\.)+(\w+)")  # a name with its modules in front
 MEANING: Final = {"own": "their own jobs", "org": "their organisation's", "any": "yes", "none": "no"}
 
@@ -118,6 +119,7 @@ def pages() -> dict[str, str]:
     return {
         name: f"{MARK}\n\n" + "\n".join(lines).strip() + "\n"
         for name, lines in (
+            *((f"workflows/{name}.md", _workflow(name, entry)) for name, entry in BUILT_IN.items()),
             ("commands.md", _commands()),
             ("rest.md", _rest()),
             ("files.md", _files()),
@@ -399,24 +401,70 @@ def _node() -> Iterator[str]:
 # ---- workflows, Python ---------------------------------------------------------------------------------------------
 
 
+PARTS: Final = {  # how a paragraph of a workflow's docstring begins, and the heading that it has on the page
+    "Equation": "Equation",
+    "Use it": "When to use it",
+    "Leaves the site": "What leaves the site",
+    "Paper": "Paper",
+}
+
+
 def _workflows() -> Iterator[str]:
     yield "# Built-in workflows"
     yield ""
-    yield "`with:` in a job.yaml gives these parameters. They are checked at `convoy job check` and at submit."
-    yield "`Training` stands for the parameters that [every training workflow"
-    yield "takes](#what-every-training-workflow-takes)."
+    yield "`workflow:` in a job.yaml names one of these, and `with:` gives its parameters. They are checked at"
+    yield "`convoy job check` and at submit. The curves are of one job with each workflow, on handwritten digits that"
+    yield "are divided very unevenly among ten sites; `make curves` draws them."
     yield ""
-    for name, entry in BUILT_IN.items():
-        yield f"## {name}"
-        yield ""
-        yield inspect.cleandoc(entry.function.__doc__ or "")
-        yield ""
-        yield from _parameters(entry.own)
+    rows = [(f"[`{name}`](workflows/{name}.md)", _told(entry)[""].split("\n\n")[0]) for name, entry in BUILT_IN.items()]
+    yield from table(("workflow", "what it does"), rows)
     yield "## What every training workflow takes"
     yield ""
     yield inspect.cleandoc(Training.__doc__ or "")
     yield ""
     yield from _parameters(inspect.signature(Training).parameters.values())
+
+
+def _workflow(name: str, entry: Entry) -> Iterator[str]:
+    told = _told(entry)
+    yield f"# {name}"
+    yield ""
+    yield told[""].replace("those of `Training`", f"those of [`Training`]({TRAINING})")
+    yield ""
+    for part, heading in PARTS.items():
+        yield f"## {heading}"
+        yield ""
+        text = told[part][0].upper() + told[part][1:]
+        yield (
+            f"```text\n{told[part]}\n```"
+            if part == "Equation"
+            else f"Use it {told[part]}"
+            if part == "Use it"
+            else text
+        )
+        yield ""
+    yield "## Parameters"
+    yield ""
+    yield from _parameters(entry.own)
+    if len(entry.parameters) > len(entry.own):
+        yield f"And those that [every training workflow takes]({TRAINING})."
+        yield ""
+    if (FOLDER / "workflows" / f"{name}.png").exists():
+        yield "## A run"
+        yield ""
+        yield f"![Accuracy by round of {name}]({name}.png)"
+
+
+def _told(entry: Entry) -> dict[str, str]:
+    """Return the parts of a workflow's docstring by how they begin, and under "" what stands before them."""
+    found: dict[str, str] = {}
+    for paragraph in inspect.cleandoc(entry.function.__doc__ or "").split("\n\n"):
+        part, colon, text = paragraph.partition(":")
+        if colon and part in PARTS:
+            found[part] = inspect.cleandoc(text)
+        else:
+            found[""] = f"{found['']}\n\n{paragraph}" if found else paragraph
+    return found
 
 
 def _parameters(parameters: Iterable[inspect.Parameter]) -> Iterator[str]:
@@ -920,7 +968,7 @@ def _amount(name: str, written: str) -> str:
 
 def main() -> None:
     """Write every page."""
-    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "workflows").mkdir(parents=True, exist_ok=True)
     for name, text in pages().items():
         (FOLDER / name).write_text(text)
 

@@ -12,11 +12,12 @@ import yaml
 
 from convoy.cli.main import app
 from convoy.errors import BadInput
+from convoy.flows.catalog import BUILT_IN
 from convoy.spec.devices import Devices, Profile
 from convoy.spec.job import read_job
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/**/*.md")])
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(!?)\[[^\]]*\]\(([^)\s]+)\)")
 INLINE = re.compile(r"(?<!`)`convoy ([^`]+)`(?!`)")
@@ -53,9 +54,27 @@ def load(file):
 
 def test_the_reference_pages_are_what_the_code_says_now():
     wanted = load(ROOT / "docs" / "reference.py").pages()
-    found = {page.name: page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md")}
+    reference = ROOT / "docs" / "reference"
+    found = {str(page.relative_to(reference)): page.read_text() for page in reference.glob("**/*.md")}
     assert sorted(found) == sorted(wanted)
     assert [name for name in wanted if found[name] != wanted[name]] == [], "the code has changed: make docs"
+
+
+def test_each_workflow_with_a_curve_has_its_picture_and_its_parameters_are_good():
+    curves = load(ROOT / "docs" / "curves.py")
+    assert {it.stem for it in curves.PICTURES.glob("*.png")} == set(curves.WAYS), "make curves"
+    for name, given in curves.WAYS.items():
+        assert not BUILT_IN[name].wrong({"rounds": 30} | given)
+
+
+def test_the_index_of_examples_shows_each_with_its_picture():
+    gallery = load(ROOT / "docs" / "gallery.py")
+    assert (ROOT / "examples" / "README.md").read_text() == gallery.index(), "an example has changed: make gallery"
+    for name, job in gallery.examples().items():
+        told = gallery.readme(name).read_text()
+        assert f"](../../docs/gallery/{name}.png)" in told
+        assert f"convoy simulate {job.relative_to(ROOT)}" in told
+    assert {it.stem for it in gallery.PICTURES.glob("*.png")} == set(gallery.examples())
 
 
 @pytest.mark.parametrize(("where", "text"), [pytest.param(*it, id=it[0]) for it in blocks("yaml", "yml")])

@@ -196,6 +196,14 @@ async def test_a_new_job_folder_passes_the_check_and_is_not_written_twice(tmp_pa
     assert (await typed("job", "new", "first", cwd=tmp_path)).code == 0
     assert (await typed("job", "check", "first", cwd=tmp_path)).code == 0
     assert "already exists" in (await typed("job", "new", "first", cwd=tmp_path)).err
+    assert (await typed("job", "new", "second", "--like", "torch_mlp", cwd=tmp_path)).code == 0
+    assert "\nname: second\n" in (tmp_path / "second" / "job.yaml").read_text()
+    assert "convoy job submit second --watch" in (tmp_path / "second" / "README.md").read_text()
+    refused = await typed("job", "new", "third", "--like", "torch", cwd=tmp_path)
+    assert refused.code != 0
+    assert "there is no example 'torch'" in refused.err
+    assert "breast_cancer, moved_from_nvflare" in refused.err
+    assert not (tmp_path / "third").exists()
     assert "is not a valid name for a job" in (await typed("job", "new", "../first", cwd=tmp_path)).err
 
 

@@ -1,4 +1,4 @@
-"""Each example, and what `convoy job new` writes, runs on a real federation, and simulated: the same bits."""
+"""Each example and what `convoy job new` writes run simulated; one of each kind on a real federation: the same bits."""
 
 import importlib.util
 import sys
@@ -14,6 +14,27 @@ from tests.federation import Federation
 pytestmark = pytest.mark.scenario
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+NEEDS = {
+    "breast_cancer": "sklearn",
+    "random_forest": "sklearn",
+    "sklearn_linear": "sklearn",
+    "torch_mlp": "torch",
+    "xgboost_bagging": "xgboost",
+    "xgboost_histogram": "sklearn",
+}  # the module that an example imports, beside numpy
+
+
+@pytest.mark.parametrize("name", new.examples())
+def test_a_copy_of_each_example_runs_in_the_simulator(name, tmp_path):
+    needed = NEEDS.get(name, "numpy")
+    if importlib.util.find_spec(needed) is None:
+        pytest.skip(f"{needed} is not installed")
+    folder = new.write("mine", tmp_path, like=name)
+    sites = None if (folder / "simulate.yaml").exists() else 3
+    done = simulate(read_plan(folder, sites=sites), tmp_path / "results", workers=2)
+    assert (done.job.state, done.job.name) == ("completed", "mine"), done.job.cause
+    assert all(made.took_part for made in done.rounds[1:])
 
 
 @pytest.fixture(scope="module")

@@ -262,6 +262,30 @@ def test_a_trainer_of_another_workflow_and_a_model_without_trees_are_named():
         convoy.trees.predict({"w": np.zeros(1)}, np.zeros((1, 1)))
 
 
+def test_a_job_may_begin_with_trees_of_its_own_kind_and_with_no_other_model():
+    x, labels = made()
+    sites = dealt(x, labels["binary:logistic"], np.arange(len(x)) % 3)
+    for workflow, trainer in (("xgboost_bagging", boost), ("xgboost_histogram", histograms)):
+        whole = testing.run(workflow, trainer, sites=sites, features=3, rounds=4)
+        half = testing.run(workflow, trainer, sites=sites, features=3, rounds=2)
+        more = testing.run(workflow, trainer, sites=sites, features=3, rounds=2, model=dict(half.model))
+        assert len(more.model["sizes"]) == len(whole.model["sizes"])
+        if workflow == "xgboost_histogram":
+            assert more.model.digest == whole.model.digest
+        with pytest.raises(BadInput, match="another objective"):
+            testing.run(
+                workflow,
+                trainer,
+                sites=sites,
+                features=3,
+                objective="reg:squarederror",
+                rounds=1,
+                model=dict(half.model),
+            )
+    with pytest.raises(BadInput, match="leave `model` out"):
+        testing.run("random_forest", forest, sites=sites, features=3, model={"w": np.zeros(2)})
+
+
 def test_a_missing_xgboost_is_named_with_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "xgboost", None)
     x, labels = made(rows=60)

@@ -1,7 +1,5 @@
 """Logistic regression on a hospital's own patients: what runs at every site."""
 
-import csv
-
 import numpy as np
 
 import convoy
@@ -25,10 +23,13 @@ def initial():
 
 def patients(path):
     """Read (n, 30) measurements scaled to -1..1 and (n,) labels, 1.0 for malignant."""
-    with open(path, newline="") as file:
-        rows = list(csv.reader(file))[1:]
-    table = np.array(rows, dtype=float)
-    return 2 * (table[:, :30] - LOW) / (HIGH - LOW) - 1, table[:, 30]
+    if str(path).endswith(".npz"):  # in a simulation
+        with np.load(path) as arrays:
+            x, y = arrays["x"], arrays["y"]
+    else:
+        table = np.loadtxt(path, delimiter=",", skiprows=1)
+        x, y = table[:, :30], table[:, 30]
+    return 2 * (x - LOW) / (HIGH - LOW) - 1, y
 
 
 def probability(model, x):

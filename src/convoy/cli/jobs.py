@@ -15,18 +15,18 @@ folder_argument = click.argument("folder", metavar="FOLDER", type=click.Path(pat
 
 @app.command()
 @click.argument("name")
+@click.option("--like", metavar="EXAMPLE", default="", help="Begin with a copy of one of Convoy's examples")
 @as_json
-def new(name: str, json: bool) -> None:
+def new(name: str, like: str, json: bool) -> None:
     """Write a job folder NAME that runs without changes."""
     from convoy.cli import new as template
     from convoy.cli.output import Screen
 
-    folder = template.write(name, Path.cwd())
+    folder = template.write(name, Path.cwd(), like)
     screen = Screen(json=json)
     screen.data({"folder": str(folder), "files": sorted(file.name for file in folder.iterdir())})
-    screen.line(
-        f"{folder}/ runs without changes: convoy simulate {name} --sites 3, or convoy job submit {name} --watch"
-    )
+    sites = "" if (folder / "simulate.yaml").exists() else " --sites 3"
+    screen.line(f"{folder}/ runs without changes: convoy simulate {name}{sites}, or convoy job submit {name} --watch")
 
 
 @app.command()

@@ -1,10 +1,13 @@
-"""`convoy job new`: a job folder that runs as it is, on any federation, with numpy alone."""
+"""`convoy job new`: a job folder that runs as it is, on any federation with numpy alone, or a copy of an example."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from shutil import copyfile
 from typing import Final
 
+import convoy
 from convoy.errors import BadInput
 from convoy.spec import names
 
@@ -99,17 +102,62 @@ def evaluate(task):
 '''
 
 
-def write(name: str, here: Path) -> Path:
-    """Write the folder `here/name` and return it. Raises `BadInput` for a bad name or a folder that is there."""
+def write(name: str, here: Path, like: str = "") -> Path:
+    """Write the folder `here/name`, from the example `like` if one is named, and return it.
+
+    Raises `BadInput` for a bad name, an example that there is not, or a folder that is there.
+    """
     try:
         names.job(name)
     except ValueError as wanted:
         raise BadInput(f"{name!r} is not a valid name for a job", why=f"wanted {wanted}") from wanted
+    example = _example(like) if like else None
     folder = here / name
     try:
         folder.mkdir()
     except FileExistsError as problem:
         raise BadInput(f"{folder} already exists", fix="choose another name, or remove it") from problem
-    (folder / "job.yaml").write_text(JOB.format(name=name))
-    (folder / "train.py").write_text(TRAIN)
+    if example is not None:
+        _copy(example, folder, like)
+    else:
+        (folder / "job.yaml").write_text(JOB.format(name=name))
+        (folder / "train.py").write_text(TRAIN)
     return folder
+
+
+def examples() -> dict[str, Path]:
+    """Return the folder of each example's job, by the example's name."""
+    package = Path(convoy.__file__).parent
+    for place in (package / "examples", package.parents[1] / "examples"):  # in a wheel, and in a clone
+        found = {folder.name: folder for folder in sorted(place.iterdir())} if place.is_dir() else {}
+        jobs = {
+            name: next((it for it in (folder, folder / "job") if _is_job(it)), None) for name, folder in found.items()
+        }
+        if any(jobs.values()):
+            return {name: job for name, job in jobs.items() if job is not None}
+    return {}
+
+
+def _is_job(folder: Path) -> bool:
+    return (folder / "job.yaml").is_file()
+
+
+def _example(name: str) -> Path:
+    known = examples()
+    if name not in known:
+        raise BadInput(f"there is no example {name!r}", why=f"the examples are {', '.join(known) or 'not installed'}")
+    return known[name]
+
+
+def _copy(example: Path, folder: Path, like: str) -> None:
+    """Copy an example's files; the job, and the commands of its README, have the name of the new folder."""
+    for file in sorted(it for it in example.rglob("*") if it.is_file() and "__pycache__" not in it.parts):
+        to = folder / file.relative_to(example)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        copyfile(file, to)
+    job = folder / "job.yaml"
+    job.write_text(re.sub(r"(?m)^name: *[^\s#]+", f"name: {folder.name}", job.read_text()))
+    readme = folder / "README.md"
+    if readme.exists():
+        told = re.sub(r"(?m)^!\[.*\n+", "", readme.read_text())  # its picture is not part of a job
+        readme.write_text(re.sub(rf"examples/{re.escape(like)}(/job)?", folder.name, told))

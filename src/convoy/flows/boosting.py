@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from convoy.errors import BadInput
 from convoy.flows.fleet import Answers, Fleet, NotEnough, Round
 from convoy.flows.parameters import ABOVE_0, FROM_0, Range
 from convoy.flows.training import Training, Turned
@@ -17,9 +18,7 @@ from convoy.model import trees
 from convoy.model.mean import Mean
 from convoy.model.splits import Growth, Rules
 
-MAX_SUM: Final = (
-    1 << 60
-)  # of one site in one bin: a billion rows, each with the largest gradient that logistic loss has
+MAX_SUM: Final = 2**60  # of one site in one bin: a billion rows with the largest gradient of logistic loss
 MAX_TOTAL: Final = 2**62  # of all sites: their sum cannot overflow
 MAX_ROWS: Final = 2**40  # of one site: more are not plausible, and counts cannot overflow
 
@@ -57,14 +56,23 @@ async def xgboost_histogram(
     `Training`; `max_norm`, `max_norm_ratio` and `fold` have no meaning for sums.
 
     Before the first tree, at most seven questions find the cut points of every column, by counting values in ever
-    smaller intervals. Then each level of a tree is one question, at most `max_depth` for a round. What leaves a site:
-    these counts (also of y), and for each open node, feature and bin the sums of the gradients and of the hessians, in
-    whole multiples of 2^-30. The sums are exact: given the same rows in all, the trees do not depend on which site
-    holds which. The sites that answer a round's first question are asked the others.
+    smaller intervals. Then each level of a tree is one question, at most `max_depth` for a round. The sums are exact:
+    given the same rows in all, the trees do not depend on which site holds which. The sites that answer a round's first
+    question are asked the others.
 
-    The model's arrays are those of `convoy.trees`; `convoy.trees.save_xgboost` makes a model of XGBoost of them.
+    The model's arrays are those of `convoy.trees`; `convoy.trees.save_xgboost` makes a model of XGBoost of them. A job
+    may begin with such a model.
 
-    Chen, Guestrin: XGBoost: A Scalable Tree Boosting System, 2016, equations 5 to 7 and algorithms 1 and 3.
+    Equation: gain = G_L^2 / (H_L + lambda) + G_R^2 / (H_R + lambda) - G^2 / (H + lambda) > gamma
+        leaf = -learning_rate G / (H + lambda), where G and H are sums over the rows of all sites
+
+    Use it: for tables, where trees do better than networks, and where sites differ: it is as good as pooled training.
+    A round costs several questions, and more bytes than bagging.
+
+    Leaves the site: counts of its values, y included, by interval; for each open node, feature and bin the sums of the
+    gradients and of the hessians, in multiples of 2^-30; weight and metrics.
+
+    Paper: Chen, Guestrin: XGBoost: A Scalable Tree Boosting System, 2016, equations 5 to 7 and algorithms 1 and 3.
     """
     plan, outputs = Training(**training), classes if objective == "multi:softprob" else 1
     about = trees.about(objective, features, outputs)
@@ -72,8 +80,10 @@ async def xgboost_histogram(
 
     async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
         state, model = dict(round.state), dict(round.model)
+        demand_alike(model, about)
         if not state:
             state, base = _begun(await asked.intervals(max_bin), features, max_bin, objective)
+        if not model:
             first = trees.union([trees.leaf([base], group) for group in range(outputs)], 1)
             model = first.arrays() | {trees.ABOUT: about}
         rules = Rules(learning_rate, max_depth, reg_lambda, gamma, min_child_weight, int(state["exponent"][0]))
@@ -189,6 +199,16 @@ def _begun(found: _cuts.Intervals, features: int, bins: int, objective: str) -> 
         exponent = math.frexp(most + abs(base))[1]
     flat, lengths = _cuts.padded(_cuts.cut_points(found, features, bins))
     return {"cuts": flat, "cut_counts": lengths, "exponent": np.array([exponent], np.int64)}, base
+
+
+def demand_alike(model: Mapping[str, Any], about: Any) -> None:
+    """Raise `BadInput` for a model that a job begins with, and that has no trees of the same kind."""
+    if model and not np.array_equal(model.get(trees.ABOUT, ()), about):
+        raise BadInput(
+            "the job begins with a model that has no trees, or trees of another objective, features or classes",
+            why=f"its arrays are {', '.join(list(model)[:5])}",
+            fix="leave `model` out of job.yaml, or name the model.safetensors of such a job",
+        )
 
 
 def _wrong(sums: Any, total: Any) -> str:

@@ -18,6 +18,15 @@ async def cross_site(fleet: Fleet, *, min_sites: int = 1, deadline: str | float 
     of the job's own model is `(job)`. What is missing could not be measured; the job's log says why, and has the table
     with a line for each model. The job's model stays as it was. Trainers answer "train" and "evaluate" tasks; a site
     sees the models of the others. `deadline`: of each question.
+
+    Equation: table[a, b] = metrics of the model of site a on the data of site b
+
+    Use it: to learn at which sites the model of another works, and at which it does not, before or after training.
+
+    Leaves the site: the model that it trained, which every other site sees, and the metrics of each model.
+
+    Paper: none; the method is common practice. Roth et al.: NVIDIA FLARE: Federated Learning from Simulation to
+    Real-World, 2022, describe a workflow of this name.
     """
     deadline_s = duration_s(deadline) if deadline else 0.0
     async for round in fleet.rounds(1):  # noqa: A001 - the field's word

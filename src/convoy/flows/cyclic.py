@@ -22,7 +22,14 @@ async def cyclic(fleet: Fleet, *, order: str = "name", **training: Any) -> None:
     `max_norm` apply to each site's turn, `max_share` bounds the metrics alone, and `max_norm_ratio` has no meaning.
     Models travel by the server.
 
-    Chang et al.: Distributed deep learning networks among institutions for medical imaging, 2018.
+    Equation: w_1 = train_1(w), w_2 = train_2(w_1), ..., w' = w_K
+
+    Use it: with a few sites whose data are small, where each local training would overfit. A round takes as long as
+    all sites together, and the last site has the largest influence.
+
+    Leaves the site: the model that it trained, which the next site sees; the answer's weight and its metrics.
+
+    Paper: Chang et al.: Distributed deep learning networks among institutions for medical imaging, 2018.
     """
     plan = Training(**training)
 

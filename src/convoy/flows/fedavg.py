@@ -9,9 +9,18 @@ from convoy.flows.training import Training, Turned
 
 
 async def fedavg(fleet: Fleet, **training: Any) -> None:
-    """Train for `rounds` rounds; the parameters are those of `Training`.
+    """Train for `rounds` rounds; the next model is the weighted mean of what the sites made of the last one.
 
-    McMahan et al.: Communication-Efficient Learning of Deep Networks from Decentralized Data, 2017, algorithm 1.
+    The parameters are those of `Training`.
+
+    Equation: w' = sum_k n_k w_k / sum_k n_k
+        w_k: what site k made of the model w; n_k: the weight of its answer, such as its number of examples
+
+    Use it: first, as the baseline. Where the sites' data are much alike it is hard to beat.
+
+    Leaves the site: the trained model, the answer's weight and its metrics.
+
+    Paper: McMahan et al.: Communication-Efficient Learning of Deep Networks from Decentralized Data, 2017, algorithm 1.
     """
     plan = Training(**training)
 

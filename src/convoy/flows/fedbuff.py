@@ -23,7 +23,15 @@ async def fedbuff(fleet: Fleet, *, buffer: int = 2, server_lr: float = 1.0, **tr
     An answer to a model that is s rounds old counts as 1 / sqrt(1 + s). `server_lr`: how far the model moves along the
     mean of the differences. The others are those of `Training`; `min_sites` and `sample` have no meaning here.
 
-    Nguyen et al.: Federated Learning with Buffered Asynchronous Aggregation, 2022, algorithm 1.
+    Equation: w' = w + server_lr sum_k n_k s_k (w_k - b_k) / sum_k n_k, over the answers in the buffer
+        b_k: the model that site k began from; s_k = 1 / sqrt(1 + how many rounds old b_k is)
+
+    Use it: where sites are unlike in speed and nobody should wait for the slowest. The order in which answers arrive
+    decides the model, so two runs differ; within a run a restart repeats the order.
+
+    Leaves the site: the trained model, the answer's weight and its metrics.
+
+    Paper: Nguyen et al.: Federated Learning with Buffered Asynchronous Aggregation, 2022, algorithm 1.
     """
     plan = Training(**training)
     stream = fleet.stream("train", deadline_s=plan.deadline_s, max_norm=plan.max_norm)

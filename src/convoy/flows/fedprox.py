@@ -18,7 +18,15 @@ async def fedprox(fleet: Fleet, *, mu: float = 0.01, **training: Any) -> None:
     `mu`: how strongly sites are held; it goes to them as `task.settings["mu"]`. With 0 it is FedAvg, to the bit, and so
     it is with a trainer that does not use `convoy.Proximal`. The others are those of `Training`.
 
-    Li et al.: Federated Optimization in Heterogeneous Networks, 2020, algorithm 2; means are weighted as in FedAvg.
+    Equation: site k lowers F_k(v) + mu / 2 ||v - w||^2, beginning from v = w
+        w' = sum_k n_k w_k / sum_k n_k
+
+    Use it: where sites take many local steps on unlike data, or unlike numbers of steps, and FedAvg becomes unsteady.
+
+    Leaves the site: what FedAvg sends: the trained model, the answer's weight and its metrics.
+
+    Paper: Li et al.: Federated Optimization in Heterogeneous Networks, 2020, algorithm 2; means are weighted as in
+    FedAvg.
     """
     plan = Training(**training)
 

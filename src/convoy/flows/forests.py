@@ -53,10 +53,15 @@ async def xgboost_bagging(
     `cyclic`: instead, one site grows trees in each round, the sites by name one after the other, with its whole step.
     One that fails is skipped; `sample` and `max_norm_ratio` then have no meaning.
 
-    What leaves a site: trees, whose thresholds and leaves follow from its own rows.
+    Equation: F' = F + 1/K sum_k learning_rate T_k, where T_k is what site k grows on its own gradients at F
+        or, with `cyclic`: F' = F + learning_rate T_k, where k is the site whose turn it is
 
-    Friedman: Greedy Function Approximation: A Gradient Boosting Machine, 2001, algorithm 1, in which the step is the
-    mean of the sites' base learners.
+    Use it: for tables, with few questions and little traffic, where sites have enough rows and differ little.
+
+    Leaves the site: its new trees, whose thresholds and leaves follow from its own rows; weight and metrics.
+
+    Paper: none; the method is common practice. Friedman: Greedy Function Approximation: A Gradient Boosting Machine,
+    2001, algorithm 1, is the step of one site, and the sum over sites is the mean of their base learners.
     """
     parameters = {
         "learning_rate": learning_rate, "max_depth": max_depth, "max_bin": max_bin, "reg_lambda": reg_lambda,
@@ -86,9 +91,13 @@ async def random_forest(
     trees have the same say, whatever the size of their sites. The others are those of `Training`; `max_norm`,
     `max_norm_ratio` and `fold` have no meaning.
 
-    What leaves a site: trees, whose thresholds and leaves follow from its own rows.
+    Equation: F(x) = 1/T sum_t tree_t(x), over the trees of all sites
 
-    Breiman: Random Forests, 2001, definition 1.1; the trees of one site are grown on its rows alone.
+    Use it: for tables, as a first model with one question, without tuning.
+
+    Leaves the site: its trees, whose thresholds and leaves follow from its own rows; weight and metrics.
+
+    Paper: Breiman: Random Forests, 2001, definition 1.1; the trees of one site are grown on its rows alone.
     """
     local = _Local(
         "vote" if classes else "mean", features, classes or 1, trees_per_site, trees.MAX_DEPTH, MAX_FOREST_NODES,
@@ -97,6 +106,7 @@ async def random_forest(
     plan = Training(**training)
 
     async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
+        boosting.demand_alike(round.model, local.about)
         parts, metrics = await local.grown(fleet, plan, {}, at_least=max(plan.min_sites, 1), sample=plan.sample)
         return Turned(local.united(round.model, parts), metrics)
 
@@ -120,16 +130,22 @@ class _Local:
         """The numbers of a leaf."""
         return self.outputs if self.kind in trees.MEANS else 1
 
+    @property
+    def about(self) -> Any:
+        """What the model is, as one of its arrays says."""
+        return trees.about(self.kind, self.features, self.outputs)
+
     def begun(self, model: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the model, or in the first round a leaf of 0 for each output."""
-        if trees.ABOUT in model:
+        if len(model):
+            boosting.demand_alike(model, self.about)
             return model
         return self.united({}, [trees.leaf([0.0], group) for group in range(self.outputs)])
 
     def united(self, model: Mapping[str, Any], parts: Sequence[Trees]) -> dict[str, Any]:
         """Return the model with further trees."""
         whole = trees.union([*([trees.of(model)] if trees.ABOUT in model else []), *parts], self.width)
-        return whole.arrays() | {trees.ABOUT: trees.about(self.kind, self.features, self.outputs)}
+        return whole.arrays() | {trees.ABOUT: self.about}
 
     async def grown(
         self, fleet: Fleet, plan: Training, model: Mapping[str, Any], *, at_least: int, **whom: Any

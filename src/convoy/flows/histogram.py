@@ -24,6 +24,14 @@ async def histogram(
     `columns`: the range of each, such as `{age: [0, 100]}`; `bins`: how many, of equal width, for each. The result's
     arrays: `counts` int64 (columns, bins), `outside` int64 (columns, 2) of values below and above, `missing` int64
     (columns,), `edges` float64 (columns, bins + 1); the order of columns is that of the parameter.
+
+    Equation: counts[c, b] = sum_k |{x in column c of site k: edges[c, b] <= x < edges[c, b + 1]}|
+
+    Use it: to learn the distribution of a feature before training.
+
+    Leaves the site: its own counts by column and bin.
+
+    Paper: none; counts are added.
     """
     if problems := wrong({"columns": columns, "bins": bins}):
         raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))

@@ -126,8 +126,17 @@ async def fedavgm(fleet: Fleet, *, server_lr: float = 1.0, momentum: float = 0.9
     of 1, it is FedAvg, up to the rounding of one sum. The sum of differences is the workflow's state. The other
     parameters are those of `Training`. Integers and booleans take the mean.
 
-    Hsu et al.: Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification, 2019,
-    section 4.3. A step grows up to 1 / (1 - momentum) times as long as one of FedAvg.
+    Equation: d = sum_k n_k w_k / sum_k n_k - w
+        m' = momentum m + d
+        w' = w + server_lr m'
+
+    Use it: where FedAvg swings from round to round, because few sites take part in each, or moves slowly. A step grows
+    up to 1 / (1 - momentum) times as long as one of FedAvg, so a large `momentum` wants a smaller `server_lr`.
+
+    Leaves the site: what FedAvg sends: the trained model, the answer's weight and its metrics.
+
+    Paper: Hsu et al.: Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification,
+    2019, section 4.3.
     """
     await _train(fleet, Momentum(server_lr, momentum), training)
 
@@ -142,13 +151,23 @@ async def fedadam(
     accumulator: float | None = 0.0,
     **training: Any,
 ) -> None:
-    """Train for `rounds` rounds; the moments are the workflow's state, so that a restarted workflow continues.
+    """Train for `rounds` rounds; the mean of the differences is a gradient, along which Adam moves the model.
 
     `server_lr`: the step size; `beta1`, `beta2`: the decay of the moments; `tau`: the smallest divisor; `accumulator`:
     the second moment before the first round, where the paper wants tau^2 or more and null is tau^2. The others are
-    those of `Training`. Integers and booleans take the mean, as in FedAvg.
+    those of `Training`. Integers and booleans take the mean, as in FedAvg. The moments are the workflow's state.
 
-    Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2: without bias correction of the moments.
+    Equation: d = sum_k n_k w_k / sum_k n_k - w
+        m' = beta1 m + (1 - beta1) d
+        v' = beta2 v + (1 - beta2) d^2
+        w' = w + server_lr m' / (sqrt(v') + tau)
+
+    Use it: where tensors learn at very different speeds, as in language models and with rare features. `server_lr` has
+    to be tuned together with the trainer's own learning rate.
+
+    Leaves the site: what FedAvg sends: the trained model, the answer's weight and its metrics.
+
+    Paper: Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2, without bias correction of the moments.
     """
     await _train(fleet, Adaptive(adam, server_lr, beta1, beta2, tau, accumulator), training)
 
@@ -168,7 +187,14 @@ async def fedyogi(
     `accumulator`: the second moment before the first round; null is tau^2, the least that the paper allows. The other
     parameters are those of `fedadam`.
 
-    Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2; the second moment is that of Zaheer et al.:
+    Equation: v' = v - (1 - beta2) d^2 sign(v - d^2)
+        d, m' and w' are those of fedadam
+
+    Use it: in place of `fedadam` where single rounds with a large difference are followed by small ones.
+
+    Leaves the site: what FedAvg sends: the trained model, the answer's weight and its metrics.
+
+    Paper: Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2; the second moment is that of Zaheer et al.:
     Adaptive Methods for Nonconvex Optimization, 2018.
     """
     await _train(fleet, Adaptive(yogi, server_lr, beta1, beta2, tau, accumulator), training)
@@ -188,6 +214,13 @@ async def fedadagrad(
     `accumulator`: that sum before the first round; null is tau^2, the least that the paper allows. `beta1`: the decay
     of the first moment, 0 in the paper's experiments. The other parameters are those of `fedadam`.
 
-    Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2.
+    Equation: v' = v + d^2
+        d, m' and w' are those of fedadam
+
+    Use it: for sparse gradients, and where steps should become shorter by themselves towards the end.
+
+    Leaves the site: what FedAvg sends: the trained model, the answer's weight and its metrics.
+
+    Paper: Reddi et al.: Adaptive Federated Optimization, 2021, algorithm 2.
     """
     await _train(fleet, Adaptive(adagrad, server_lr, beta1, 0.0, tau, accumulator), training)

@@ -21,9 +21,17 @@ async def scaffold(fleet: Fleet, *, server_lr: float = 1.0, **training: Any) -> 
 
     `server_lr`: how far the model moves towards the mean. The others are those of `Training`.
 
-    Karimireddy et al.: SCAFFOLD: Stochastic Controlled Averaging for Federated Learning, 2020, algorithm 1, with
-    option II for the variates; means are weighted as in FedAvg. The server's variate c is the workflow's state, and
-    goes to the sites with the model.
+    Equation: y = y - lr (g_k(y) - c_k + c), K local steps from y = w
+        c_k' = c_k - c + (w - y) / (K lr)
+        w' = w + server_lr mean(y - w);  c' = c + |S| / N mean(c_k' - c_k)
+
+    Use it: where the sites' data differ much in their labels and most sites take part in most rounds. It sends twice
+    as much as FedAvg. The server's variate c is the workflow's state, and goes to the sites with the model.
+
+    Leaves the site: the trained model, the change of its variate, the answer's weight and its metrics.
+
+    Paper: Karimireddy et al.: SCAFFOLD: Stochastic Controlled Averaging for Federated Learning, 2020, algorithm 1, with
+    option II for the variates; means are weighted as in FedAvg.
     """
     plan = Training(**training)
 

@@ -33,8 +33,12 @@ class Stamper:
         while len(self._rest) > MAX_LINE:
             parts.append(self._rest[:MAX_LINE])
             self._rest = self._rest[MAX_LINE:]
-        stamp = self._stamp()
-        return b"".join(b"%s %s\n" % (stamp, _visible(part)) for part in parts)
+        if not parts:
+            return b""
+        if any(b"\r" in part for part in parts):
+            parts = [_visible(part) for part in parts]
+        begin = self.now()
+        return begin + blanked((b"\n" + begin).join(parts)) + b"\n"
 
     def _drawn(self) -> list[bytes]:
         """Drop the overwritten part of the unfinished line; return its last version if a sample is due."""
@@ -50,7 +54,7 @@ class Stamper:
     def flush(self) -> bytes:
         """Return the unfinished line, if there is one, as if it were ended."""
         rest, self._rest = self._rest, b""
-        return b"%s %s\n" % (self._stamp(), _visible(rest)) if rest else b""
+        return self.now() + blanked(_visible(rest)) + b"\n" if rest else b""
 
     def now(self) -> bytes:
         """Return the time in the form in which lines begin."""
@@ -64,4 +68,4 @@ class Stamper:
 def _visible(line: bytes) -> bytes:
     """Return the last version of a line that was overwritten; blanks, which only erase, are skipped."""
     *before, last = line.rstrip(b"\r").split(b"\r")
-    return blanked(next((part for part in (last, *reversed(before)) if part.strip()), last))
+    return next((part for part in (last, *reversed(before)) if part.strip()), last)

@@ -11,6 +11,8 @@ _ENDS: Final = re.compile(rf"\n|{_ACTS.pattern}")
 _BYTES: Final = re.compile(  # the same in UTF-8
     rb"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]"
 )
+_ACTIVE: Final = {*range(9), *range(11, 32), *b"\x7f\xc2\xd8\xe2"}  # the bytes with which one begins
+_IDLE: Final = bytes(it for it in range(256) if it not in _ACTIVE)
 BEFORE: Final = 2  # bytes of a character of three that may stand before what comes now
 
 
@@ -29,6 +31,8 @@ def blanked(data: bytes, before: bytes = b"") -> bytes:
 
     Newlines and tabs stay. `before` is what stands before them: a character may begin there.
     """
+    if not data.translate(None, _IDLE) and not before[-BEFORE:].translate(None, _IDLE):
+        return data  # as nearly all of what is printed
     tail = before[-BEFORE:]
     return _BYTES.sub(lambda found: b"?" * len(found[0]), tail + data)[len(tail) :]
 
