@@ -788,6 +788,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         (
             *("model.trees.MAX_DEPTH", "model.trees.MAX_TREES", "model.trees.MAX_NODES", "model.trees.MAX_VALUE"),
             *("flows.forests.MAX_FOREST_NODES", "flows.boosting.MAX_SUM", "flows.boosting.MAX_TOTAL"),
+            "flows.boosting.MAX_LEVEL",
             *("flows.boosting.MAX_ROWS", "model.splits.MAX_LABEL"),
         ),
     ),

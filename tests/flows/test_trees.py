@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import convoy
 from convoy import partition, testing
-from convoy.errors import BadInput, Refused
+from convoy.errors import BadInput, JobFailed, Refused
 from convoy.flows.check import problems
 from convoy.flows.fleet import NotEnough
 from convoy.spec.job import read_job_document
@@ -168,6 +168,7 @@ def in_sums(number, which):
         ("xgboost_histogram", histograms, in_sums(-5, slice(None)), "negative sums of hessians"),
         ("xgboost_histogram", histograms, in_sums(5, 0), "differ from feature to feature"),
         ("xgboost_histogram", histograms, in_sums(1 << 61, slice(None)), "sums that are not possible"),
+        ("xgboost_histogram", histograms, in_sums(-(1 << 63), slice(None)), "sums that are not possible"),
         (
             "xgboost_histogram",
             histograms,
@@ -189,6 +190,50 @@ def test_a_hostile_site_is_left_out_and_the_others_go_on(workflow, trainer, chan
     assert np.isfinite(said).all()
     with pytest.raises(NotEnough):
         testing.run(workflow, answering(trainer, changed), sites=sites, min_sites=4, **options)
+
+
+def test_sums_that_would_overflow_only_together_are_left_out_too():
+    x, labels = made()
+    sites = dealt(x, labels["binary:logistic"], np.arange(len(x)) % 9)
+
+    def train(task):
+        reply = histograms(task)
+        if "sums" in reply.arrays and task.site != "s0":
+            reply.arrays["sums"][:, :, 0, 0] += (1 << 60) - (1 << 40)
+        return reply
+
+    result = testing.run("xgboost_histogram", train, sites=sites, features=3, rounds=1)
+    assert "the sums of all sites would be too large" in dict(result.rounds[1].left_out)["s8"]
+    assert (abs(result.model["value"]) <= 64 * 0.3).all()
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda it: it[0])
+@pytest.mark.parametrize("at", [0, 255])
+def test_counts_of_values_that_are_infinite_cannot_stop_a_job(objective, at):
+    x, labels = made()
+    sites = dealt(x, labels[objective[0]], np.arange(len(x)) % 4)
+
+    def liar(reply):
+        if "counts" not in reply.arrays:
+            return reply
+        counts = reply.arrays["counts"].copy()
+        counts[:, at % counts.shape[1]] = 10**6
+        return convoy.Reply({"counts": counts})
+
+    options = {"features": 3, "objective": objective[0], "classes": objective[1], "rounds": 2}
+    result = testing.run("xgboost_histogram", answering(histograms, liar), sites=sites, **options)
+    assert [len(it.took_part) for it in result.rounds[1:]] == [4, 4]
+    assert np.isfinite(result.state["cuts"]).all()
+    assert np.isfinite(convoy.trees.predict(result.model, x)).all()
+
+
+def test_a_level_that_is_too_large_ends_the_job_and_says_what_to_lower(monkeypatch):
+    from convoy.flows import boosting
+
+    monkeypatch.setattr(boosting, "MAX_LEVEL", 10_000)
+    x, labels = made()
+    with pytest.raises(JobFailed, match="lower max_depth or max_bin"):
+        testing.run("xgboost_histogram", histograms, sites={"a": {"x": x, "y": labels["binary:logistic"]}}, features=3)
 
 
 def test_a_site_that_is_missing_in_some_rounds_takes_part_again_in_the_next():

@@ -9,17 +9,18 @@ from typing import Any, Final
 
 import numpy as np
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, JobFailed
 from convoy.flows.fleet import Answers, Fleet, NotEnough, Round
 from convoy.flows.parameters import ABOVE_0, FROM_0, Range
 from convoy.flows.training import Training, Turned
 from convoy.model import cuts as _cuts
 from convoy.model import trees
 from convoy.model.mean import Mean
-from convoy.model.splits import Growth, Rules
+from convoy.model.splits import MAX_LABEL, Growth, Rules
 
-MAX_SUM: Final = 2**60  # of one site in one bin: a billion rows with the largest gradient of logistic loss
+MAX_SUM: Final = 2**60  # of one site in one node: a billion rows with the largest gradient of logistic loss
 MAX_TOTAL: Final = 2**62  # of all sites: their sum cannot overflow
+MAX_LEVEL: Final = 2**30  # bytes of the sums of one level, from each site: the server has several times as much
 MAX_ROWS: Final = 2**40  # of one site: more are not plausible, and counts cannot overflow
 
 RANGES: Final[Mapping[str, Range]] = {
@@ -148,6 +149,12 @@ class _Asked:
         metrics, sites = Mean(like={}, max_share=self.plan.max_share), list[str]()
         while not growth.ended:
             shape = (len(growth.open), len(points), max(map(len, points)) + 2, 2)
+            if math.prod(shape) * 8 > MAX_LEVEL:
+                raise JobFailed(
+                    f"level {growth.depth} of a tree wants {math.prod(shape) * 8:,} bytes of sums from each site",
+                    why=f"{shape[0]} nodes, {shape[1]} features and {shape[2]} bins; {MAX_LEVEL:,} is the limit",
+                    fix="lower max_depth or max_bin, or use xgboost_bagging",
+                )
             answers = self.fleet.ask(
                 "train",
                 {
@@ -189,7 +196,7 @@ class _Asked:
 
 def _begun(found: _cuts.Intervals, features: int, bins: int, objective: str) -> tuple[dict[str, Any], float]:
     """Return the workflow's state, and the first value of every margin."""
-    mean, most = _cuts.typical(found, features)
+    mean, most = (min(max(it, -MAX_LABEL), MAX_LABEL) for it in _cuts.typical(found, features))
     base, exponent = 0.0, 0
     if objective == "binary:logistic":
         share = min(max(mean, 1e-3), 1 - 1e-3)
@@ -213,14 +220,14 @@ def demand_alike(model: Mapping[str, Any], about: Any) -> None:
 
 def _wrong(sums: Any, total: Any) -> str:
     """Return why sums cannot be added, empty if they can."""
-    if (sums > MAX_SUM).any() or (sums < -MAX_SUM).any():
+    if (abs(sums.astype(np.float64)).sum(axis=2) > MAX_SUM).any():  # integers could overflow on the way to this sum
         return "it has sums that are not possible"
     if (sums[..., 1] < 0).any():
         return "it has negative sums of hessians"
     of_nodes = sums.sum(axis=2)
     if (of_nodes != of_nodes[:, :1]).any():
         return "its sums of a node differ from feature to feature"
-    if (abs(total + sums) > MAX_TOTAL).any():
+    if (abs(total + sums.astype(np.float64)).sum(axis=2) > MAX_TOTAL).any():
         return "the sums of all sites would be too large"
     return ""
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 BITS: Final = 32  # of a float32, as an integer in the order of numbers
 FIRST: Final = 8  # bits that the first question tells apart: the sign and the exponent's upper seven
+FINITE: Final = (0x00800000, 0xFF7FFFFF)  # the keys of the smallest and of the largest finite float32
 NEXT: Final = 4  # bits of each further one
 
 
@@ -28,7 +29,8 @@ def keys(values: Array) -> Array:
 
 
 def values_of(ordered: Array) -> Array:
-    """Return the float32 values of keys below 2^32."""
+    """Return the float32 values of keys; the nearest finite one for keys of what is infinite or not a number."""
+    ordered = np.clip(ordered, *FINITE)
     bits = np.where(ordered >> 31, ordered & ((1 << 31) - 1), (1 << BITS) - 1 - ordered)
     return bits.astype(np.uint32).view(np.float32)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 FRACTION: Final = 30  # bits of a gradient or a hessian behind the point: 1e-9
 HEADROOM: Final = 36  # bits of the largest one: 64 times the first gradient; what is larger counts as that
 BLOCK: Final = 1 << 16  # rows summed at a time in float64: 2^16 values of 2^36 are still exact
-MAX_LABEL: Final = 1e30  # of a number to learn: gradients and sums of leaves are finite float32
+MAX_LABEL: Final = 1e20  # of a number to learn: with the headroom of gradients, leaves stay below those of a model
 LEAST_GAIN: Final = 1e-6  # XGBoost's own bound (kRtEps): what gains less is rounding
 
 
@@ -103,9 +103,14 @@ class Rules:
         return found
 
     def weight(self, sums: Array) -> float:
-        """Return the value of a leaf: -G / (H + lambda), times the learning rate (equation 5)."""
-        below = float(sums[1]) + self.reg_lambda
-        return -float(sums[0]) / below * self.learning_rate if below > 0 else 0.0
+        """Return the value of a leaf: -G / (H + lambda), times the learning rate (equation 5).
+
+        It is at most the largest gradient that is summed, times the learning rate: sums that a site made up change no
+        margin by more than that.
+        """
+        below, most = float(sums[1]) + self.reg_lambda, math.ldexp(1.0, self.exponent + HEADROOM - FRACTION)
+        step = -float(sums[0]) / below if below > 0 else 0.0
+        return min(max(step, -most), most) * self.learning_rate
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ def forest(task: Task, fitted: Any, *, weight: float = 1.0, metrics: Any = None)
 
     `fitted`: a `RandomForestClassifier`, `RandomForestRegressor`, or one of extra trees, of scikit-learn, with
     `n_estimators=task.settings["trees"]` and `random_state=task.seed`; `weight` is that of its metrics. Classes that
-    this site does not have get shares of 0. Raises `BadInput` for a forest that does not fit the job.
+    this site does not have get shares of 0. Raises `BadInput` for a forest that does not fit the job, and `Refused` for
+    trees that the server would refuse, such as those of more than 64 levels.
     """
     told = task.settings
     features, classes, count = (told.get(name) for name in ("features", "classes", "trees"))
@@ -49,6 +50,7 @@ def forest(task: Task, fitted: Any, *, weight: float = 1.0, metrics: Any = None)
         raise BadInput(f"the forest has {len(grown)} trees", fix=f"give n_estimators=task.settings['trees'], {count}")
     labels = _labels(fitted.classes_, classes) if classes else None
     united = trees.union([tree_of(one.tree_, labels, classes) for one in grown], classes or 1)
+    trees.check(united, kind="vote" if classes else "mean", features=features, outputs=classes or 1)
     return Reply(united.arrays(), weight=weight, metrics=metrics or {})
 
 
