@@ -27,6 +27,8 @@ WAYS: Final[dict[str, dict[str, Any]]] = {  # the parameters of each
     "fedadagrad": {"server_lr": 0.1},
     "fedprox": {"mu": 0.1},
     "scaffold": {},
+    "feddyn": {"alpha": 0.01},
+    "fednova": {},
     "fedbuff": {"buffer": 5},
     "cyclic": {},
     "xgboost_histogram": {"features": 64, "objective": "multi:softprob", "classes": 10, "max_depth": 3},

@@ -110,6 +110,22 @@ def random_forest(task):
     return convoy.trees.forest(task, grown.fit(*read(task)[0]))
 
 
+def feddyn(task):
+    """Train with the dynamic regulariser."""
+    dynamic = convoy.FedDyn(task)
+    (_, y), _ = read(task)
+    descend(task, dynamic.model, lambda model, slopes: added(slopes, dynamic.gradient(model)))
+    return dynamic.reply(dynamic.model, weight=float(len(y)))
+
+
+def fednova(task):
+    """Train as plain does, and count the steps."""
+    normalised = convoy.FedNova(task)
+    (_, y), _ = read(task)
+    steps = descend(task, normalised.model, lambda _, slopes: slopes)
+    return normalised.reply(normalised.model, steps=steps, weight=float(len(y)))
+
+
 def answer(task, corrected):
     """Train, and return the answer."""
     model = task.model.numpy()

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from convoy.model.update import Update
     from convoy.sim.api import simulate
     from convoy.worker.analytics import histogram
+    from convoy.worker.ditto import Ditto
+    from convoy.worker.feddyn import FedDyn
+    from convoy.worker.fednova import FedNova
     from convoy.worker.proximal import Proximal
     from convoy.worker.replies import Reply
     from convoy.worker.scaffold import Scaffold
@@ -37,6 +40,9 @@ __version__ = "0.1.0"  # pyproject.toml says the same, and a test holds them tog
 
 _PLACES = {  # where each public name lives; loaded when it is first used
     "convoy.worker.analytics": ("histogram",),
+    "convoy.worker.ditto": ("Ditto",),
+    "convoy.worker.feddyn": ("FedDyn",),
+    "convoy.worker.fednova": ("FedNova",),
     "convoy.worker.proximal": ("Proximal",),
     "convoy.worker.replies": ("Reply",),
     "convoy.worker.scaffold": ("Scaffold",),

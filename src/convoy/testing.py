@@ -77,7 +77,9 @@ class Federation:
         self._initial = model
         begins = {name: Begin(JOB, "test", name, told, Data(theirs), seed) for name, theirs in data.items()}
         setting = Setting("test", told, seed, list(data))
-        self._simulated = Simulated(setting, Calls(trainer, begins, self.log.append), self.log.append, repeats=True)
+        self._simulated = Simulated(
+            setting, Calls(trainer, begins, self.log.append, self._first), self.log.append, repeats=True
+        )
 
     @property
     def job(self) -> ReadOnlyJob:

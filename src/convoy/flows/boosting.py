@@ -54,7 +54,7 @@ async def xgboost_histogram(
     `features`: columns of X at every site. `objective`: `binary:logistic` (labels 0 and 1), `reg:squarederror`, or
     `multi:softprob` with `classes` (labels from 0). The other parameters have the meaning that XGBoost gives them, but
     a split that gains no more than `gamma` is not made, even if a later one would gain more. The rest are those of
-    `Training`; `max_norm`, `max_norm_ratio` and `fold` have no meaning for sums.
+    `Training`; `max_norm`, `max_norm_ratio`, `fold` and `keys` have no meaning for sums.
 
     Before the first tree, at most seven questions find the cut points of every column, by counting values in ever
     smaller intervals. Then each level of a tree is one question, at most `max_depth` for a round. The sums are exact:

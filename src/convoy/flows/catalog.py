@@ -12,7 +12,11 @@ from convoy.flows import (
     boosting,
     crosssite,
     cyclic,
+    ditto,
+    fedbn,
     fedbuff,
+    feddyn,
+    fednova,
     fedprox,
     forests,
     optimisers,
@@ -26,7 +30,6 @@ from convoy.flows.fedavg import fedavg
 Workflow = Callable[..., Awaitable[None]]
 
 SITES: Final = "min_sites"  # the parameter by which a workflow says how many sites it needs before it can begin
-TREES: Final = "trees are added to the model and not averaged"
 COUNTS: Final = (SITES, "sample")  # parameters that count sites
 
 
@@ -50,10 +53,17 @@ def _trains_within(
     return wrong
 
 
-def _grows_trees(ranges: Mapping[str, parameters.Range]) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    """Return the check of a workflow that boosts trees."""
-    within = _trains_within(ranges, mean_alone=TREES)
-    return lambda given: boosting.wrong(given) | within(given)
+def _grows_trees(
+    ranges: Mapping[str, parameters.Range], own: Callable[[Mapping[str, Any]], dict[str, str]] = lambda _: {}
+) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """Return the check of a workflow of trees, of which all travel, and none is averaged; `own`: what else is wrong."""
+    within = _trains_within(ranges, mean_alone="trees are added to the model and not averaged")
+
+    def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+        parts = {} if given.get("keys") is None else {"keys": "wanted null: trees have no tensors that could stay"}
+        return own(given) | within(given) | parts
+
+    return wrong
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,15 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
         scaffold.scaffold,
         _trains_within(scaffold.RANGES, mean_alone="the server's variate is the mean of the sites' own"),
     ),
+    "feddyn": Entry(
+        feddyn.feddyn,
+        _trains_within(feddyn.RANGES, mean_alone="the server's h is the mean of the sites' own gradients"),
+    ),
+    "fednova": Entry(
+        fednova.fednova, _trains_within(fednova.RANGES, mean_alone="steps count by weights, which the others ignore")
+    ),
+    "fedbn": Entry(fedbn.fedbn, _trains_within(fedbn.RANGES)),
+    "ditto": Entry(ditto.ditto, _trains_within(ditto.RANGES)),
     "fedbuff": Entry(
         fedbuff.fedbuff,
         _trains_within(
@@ -97,9 +116,9 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     ),
     "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES, mean_alone="one site trains after the other")),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
-    "xgboost_histogram": Entry(boosting.xgboost_histogram, _grows_trees(boosting.RANGES)),
-    "xgboost_bagging": Entry(forests.xgboost_bagging, _grows_trees(forests.RANGES)),
-    "random_forest": Entry(forests.random_forest, _trains_within(forests.RANGES, mean_alone=TREES)),
+    "xgboost_histogram": Entry(boosting.xgboost_histogram, _grows_trees(boosting.RANGES, boosting.wrong)),
+    "xgboost_bagging": Entry(forests.xgboost_bagging, _grows_trees(forests.RANGES, boosting.wrong)),
+    "random_forest": Entry(forests.random_forest, _grows_trees(forests.RANGES)),
     "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
 }
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from convoy.errors import BadInput, RemoteFault
 from convoy.flows import catalog
+from convoy.flows import keys as patterns
 from convoy.flows.catalog import BUILT_IN
 from convoy.flows.parameters import EXAMPLES, Parameter, Signature, of_tree, wanted
 from convoy.flows.source import Files, decorators, names_of, near
@@ -94,7 +95,13 @@ def _no_evaluation(job: Job, document: Document, file: str) -> BadInput:
 
 
 def _model(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
+    keys = job.with_.get("keys") if job.workflow in BUILT_IN else None
     if job.model is None:
+        if keys:
+            fix = "name one: `model: train.py:initial`"
+            yield BadInput(
+                "`keys` divide a model, and the job has none", fix=fix, where=document.where(("with", "keys"))
+            )
         return
     where = document.where(("model",))
     try:
@@ -102,7 +109,10 @@ def _model(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
             files.function(job.model, where)
         elif job.model.endswith(".safetensors"):
             data = memoryview(files.data(job.model, where))
-            blob.parse_foreign(bytes(data[: blob.header_length(bytes(data[:8]))]))
+            tensors = blob.parse_foreign(bytes(data[: blob.header_length(bytes(data[:8]))]))
+            if keys and not patterns.wrong(keys):
+                where = document.where(("with", "keys"))
+                patterns.check([tensor.name for tensor in tensors], keys)
         else:
             yield BadInput(
                 f'"model" is {job.model!r}',
@@ -110,7 +120,7 @@ def _model(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
                 where=where,
             )
     except BadInput as problem:
-        yield problem
+        yield problem if problem.where else BadInput(problem.what, why=problem.why, fix=problem.fix, where=where)
     except RemoteFault as problem:
         yield BadInput(f"{job.model} is not a safetensors file", why=str(problem), where=where)
 

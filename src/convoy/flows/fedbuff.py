@@ -34,7 +34,7 @@ async def fedbuff(fleet: Fleet, *, buffer: int = 2, server_lr: float = 1.0, **tr
     Paper: Nguyen et al.: Federated Learning with Buffered Asynchronous Aggregation, 2022, algorithm 1.
     """
     plan = Training(**training)
-    stream = fleet.stream("train", deadline_s=plan.deadline_s, max_norm=plan.max_norm)
+    stream = fleet.stream("train", **plan.asking)
 
     async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
         mean = Mean(like=round.model, max_share=plan.max_share, max_norm_ratio=plan.max_norm_ratio)

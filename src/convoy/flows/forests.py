@@ -47,7 +47,7 @@ async def xgboost_bagging(
     In each round a site continues the model by `trees_per_site` rounds of XGBoost on its own rows, and answers with the
     new trees alone. The server adds those of all sites, with their leaves divided by the number of sites: the step is
     the mean of the sites' steps. It checks trees before it adds them; `max_norm` and `max_norm_ratio` bound the L2 norm
-    of a site's new leaves, and `fold` has no meaning. For `features`, `objective` and `classes` see
+    of a site's new leaves; `fold` and `keys` have no meaning. For `features`, `objective` and `classes` see
     `xgboost_histogram`; the others have the meaning that XGBoost gives them, or are those of `Training`.
 
     `cyclic`: instead, one site grows trees in each round, the sites by name one after the other, with its whole step.
@@ -89,7 +89,7 @@ async def random_forest(
     `features`: columns of X at every site; `classes`: how many there are, with labels from 0; 0 for numbers. In each of
     `rounds`, each site grows `trees_per_site` new trees, seeded by `task.seed`; `rounds: 1` is enough for a forest. All
     trees have the same say, whatever the size of their sites. The others are those of `Training`; `max_norm`,
-    `max_norm_ratio` and `fold` have no meaning.
+    `max_norm_ratio`, `fold` and `keys` have no meaning.
 
     Equation: F(x) = 1/T sum_t tree_t(x), over the trees of all sites
 

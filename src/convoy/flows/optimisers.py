@@ -108,6 +108,13 @@ def step(model: Arrays, mean: Arrays, state: Arrays, how: Optimiser) -> tuple[di
     return moved, after
 
 
+def towards(array: Array, goal: Array, share: float) -> Array:
+    """Return `array + share (goal - array)`; with a share of 1, and for integers and booleans, the goal itself."""
+    if share == 1 or array.dtype.kind in "iub":
+        return goal
+    return (array + share * (goal - array)).astype(array.dtype)
+
+
 async def _train(fleet: Fleet, how: Optimiser, training: Mapping[str, Any]) -> None:
     plan = Training(**training)
 

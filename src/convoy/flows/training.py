@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from convoy.errors import BadInput, JobFailed
+from convoy.flows import keys as patterns
 from convoy.flows.fleet import Fleet, Round
 from convoy.model import bounds, robust
+from convoy.model.arrays import Model
 from convoy.model.mean import Mean
 from convoy.spec.units import duration_s
 
@@ -84,7 +86,11 @@ class Training:
     answer, the largest share of the sum that one weight counts for (of two: 0.99); 1: no bound. `fold`: what makes one
     model of the answers: `mean`, weighted, or one of `median`, `trimmed`, `krum`, `multikrum`, `bulyan`, `geometric`,
     which resist malicious answers and ignore weights. `attackers`: how many answers of a round may be malicious; null:
-    as many as the fold tolerates among those that came (`trimmed` wants a number).
+    as many as the fold tolerates among those that came (`trimmed` wants a number). `keys`: which tensors of the model
+    are federated, as patterns of their names such as `encoder.*`; with `!` before it, a pattern names tensors that stay
+    at each site, and `!@batchnorm` those of layers of batch normalisation. They are part of the model that trainers see
+    and return, begin as the job's initial model has them, and never leave the site; the result is the federated part.
+    null: the whole model.
     """
 
     rounds: int = 5
@@ -99,6 +105,7 @@ class Training:
     max_share: float = bounds.SHARE
     fold: str = "mean"
     attackers: int | None = None
+    keys: list[str] | None = None
 
     def __post_init__(self) -> None:
         """Raise `BadInput` for parameters that do not go together."""
@@ -115,6 +122,11 @@ class Training:
         """The deadline of a question in seconds, 0 for none."""
         return duration_s(self.deadline) if self.deadline else 0.0
 
+    @property
+    def asking(self) -> dict[str, Any]:
+        """The options of every question to train."""
+        return {"deadline_s": self.deadline_s, "max_norm": self.max_norm, "partial": self.keys is not None}
+
     async def mean(self, fleet: Fleet, model: Mapping[str, Any], **options: Any) -> Mean:
         """Have sites train a model, and fold what they made of it."""
         mean = robust.fold_of(
@@ -124,15 +136,16 @@ class Training:
             max_share=self.max_share,
             max_norm_ratio=self.max_norm_ratio,
         )
-        options = {"deadline_s": self.deadline_s, "max_norm": self.max_norm, **options}
-        async for update in fleet.ask("train", model, at_least=self.min_sites, sample=self.sample, **options):
+        options = {"at_least": self.min_sites, "sample": self.sample, **self.asking, **options}
+        async for update in fleet.ask("train", model, **options):
             mean.add(update)
         return mean
 
     async def measured(self, fleet: Fleet, model: Mapping[str, Any]) -> dict[str, float]:
         """Return the weighted mean of the metrics that the sites measure of a model."""
         mean = Mean(like={}, max_share=self.max_share)
-        async for update in fleet.ask("evaluate", model, deadline_s=self.deadline_s):
+        partial = self.keys is not None
+        async for update in fleet.ask("evaluate", model, deadline_s=self.deadline_s, partial=partial):
             mean.add_metrics(update)
         return mean.metrics
 
@@ -143,9 +156,21 @@ class Training:
             if self.stop_after and since_best(fleet.history) >= self.stop_after:
                 fleet.log(f"stopped before round {round.number}: no better {self.best} for {self.stop_after} rounds")
                 return
+            round.model = self._federated(fleet, round)
             await self._turn(fleet, round, turn)
         if aim is not None:
             aim.check(fleet.history)
+
+    def _federated(self, fleet: Fleet, round: Round) -> Model:  # noqa: A002
+        """Return the part of the model that is federated. Raises `BadInput` for `keys` that do not fit the model."""
+        if self.keys is None:
+            return round.model
+        part = patterns.part(round.model, self.keys)
+        if round.number == 1:  # later ones have what the first one committed
+            patterns.check(list(round.model), self.keys)
+            stay = [name for name in round.model if name not in part]
+            fleet.log(f"{len(part)} tensors are federated; {len(stay)} stay at each site: {', '.join(stay)}")
+        return part
 
     async def _turn(self, fleet: Fleet, round: Round, turn: Callable[[Round], Awaitable[Turned]]) -> None:  # noqa: A002
         """Make one round; a function, so that its arrays end with it."""
@@ -178,6 +203,8 @@ def faults(given: Mapping[str, Any]) -> dict[str, str]:
         found["stop_after"] = "it needs a metric to compare: add `best: auc`, or another one"
     if 0 < given.get("sample", 0) < given.get("min_sites", 1):
         found["sample"] = f"a sample of {given['sample']} can never give min_sites ({given['min_sites']})"
+    if given.get("keys") is not None and (unfit := patterns.wrong(given["keys"])):
+        found["keys"] = unfit
     return _fold_faults(given) | found
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from convoy.errors import BadInput
+from convoy.model import frameworks
 from convoy.model.arrays import Model
 from convoy.sim.visits import Visit, Visited
 from convoy.worker import code
@@ -27,11 +28,16 @@ class _Session:
 
     begin: Begin
     visit: Visit
+    first: Callable[[], Any]
     said: list[Reply] = field(default_factory=list)
 
     def load(self, digest: str) -> Model:
         """Return the arrays of a digest."""
         return self.visit.model if digest == self.visit.question.model else self.visit.state
+
+    def initial(self) -> Mapping[str, Any]:
+        """Return the initial model."""
+        return frameworks.to_arrays(self.first())
 
     def answer(self, task: Task, given: Reply) -> None:
         """Take the reply to a task, once."""
@@ -45,17 +51,24 @@ class Calls:
     """Calls functions, each visit when its result is wanted."""
 
     def __init__(
-        self, trainer: Trainer | Mapping[str, Trainer], begins: Mapping[str, Begin], say: Callable[[str], None]
+        self,
+        trainer: Trainer | Mapping[str, Trainer],
+        begins: Mapping[str, Begin],
+        say: Callable[[str], None],
+        first: Callable[[], Any],
     ) -> None:
-        """Take a function for every kind of question, or functions by kind; and what each site's trainer is told."""
-        self._trainer, self._begins, self._say = trainer, begins, say
+        """Take a function for every kind of question, or functions by kind; and what each site's trainer is told.
+
+        `first` makes the initial model.
+        """
+        self._trainer, self._begins, self._say, self._first = trainer, begins, say, first
 
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
         """Note a visit; it is done when its result is wanted."""
         return partial(self._done, visit)
 
     async def _done(self, visit: Visit) -> Visited:
-        session = _Session(self._begins[visit.site], visit)
+        session = _Session(self._begins[visit.site], visit, self._first)
         task = Task(session, visit.question, visit.state.digest)
         try:
             said = checked(self._called(task, session), task, self._say)

@@ -255,6 +255,7 @@ class SiteJob:
             config_json=json.dumps(spec.config),
             data_json=json.dumps(dict(self.site.settings.data)),
             seed=spec.seed,
+            model=spec.model or "",
         )
         self._trainer = Trainer(
             order=Order(

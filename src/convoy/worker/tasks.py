@@ -7,6 +7,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from blake3 import blake3
@@ -15,11 +17,11 @@ from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
+from convoy.worker import code
+from convoy.worker import private as _private
 from convoy.worker.replies import Reply, checked
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from convoy.model.arrays import Model
     from convoy.store.blobs import BlobFolder
     from convoy.wire.frames import Blocking
@@ -51,6 +53,8 @@ class Begin:
     config: Mapping[str, Any]
     data: Data
     seed: str = ""  # the job's
+    code: Path | None = None  # the folder of the job's files
+    model: str = ""  # job.yaml's `model`
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,10 @@ class Session(Protocol):
         """Return the arrays of a blob of this job; for an empty digest, no arrays."""
         ...
 
+    def initial(self) -> Mapping[str, Any]:
+        """Return the job's initial model, made here from the job's files."""
+        ...
+
     def answer(self, task: Task, reply: Reply) -> None:
         """Send the reply to a task."""
         ...
@@ -86,9 +94,8 @@ class Task:
         self.most_state = most_state  # bytes that an answer may keep here
         self._session = session
         self._state_digest = state
-        self._model: Model | None = None
-        self._state: Model | None = None
         self.asked = question  # the whole question, with the arrays that an answer must have
+        self.used: set[str] = set()  # the helpers that the trainer has made of this task, such as "Proximal"
         self.question: str = question.id
         self.kind: str = question.kind  # "train", "evaluate", or a kind that the workflow defines
         self.round: int = question.round
@@ -123,19 +130,34 @@ class Task:
         """The site's named data: name -> path."""
         return self._session.begin.data
 
-    @property
+    @cached_property
     def model(self) -> Model:
         """The model to work on: read-only arrays by name; `.numpy()` and `.torch()` give copies to write to."""
-        if self._model is None:
-            self._model = self._session.load(self.asked.model)
-        return self._model
+        return _private.joined(self.sent, self.kept_here) if self.asked.partial else self.sent
 
     @property
+    def private(self) -> frozenset[str]:
+        """The names of the model's tensors that stay at this site, because `keys` of the job leaves them out."""
+        return frozenset(self.kept_here)
+
+    @cached_property
     def state(self) -> Model:
         """The arrays kept with this site's last answer that a round counted; empty at first. They are never sent."""
-        if self._state is None:
-            self._state = self._session.load(self._state_digest)
-        return self._state
+        return _private.own(self._kept) if self.asked.partial else self._kept
+
+    @cached_property
+    def sent(self) -> Model:
+        """The arrays that came with the question: the model, or the part of it that is federated."""
+        return self._session.load(self.asked.model)
+
+    @cached_property
+    def kept_here(self) -> _private.Placed:
+        """The tensors that stay at this site, each with its place in the model."""
+        return _private.placed(self._kept, self.sent, self._session.initial) if self.asked.partial else {}
+
+    @cached_property
+    def _kept(self) -> Model:
+        return self._session.load(self._state_digest)
 
     @property
     def seed(self) -> int:
@@ -205,6 +227,18 @@ class NodeSession:
         from convoy.store import arrays
 
         return arrays.load(self._files.blobs, digest) if digest and self._files is not None else Model({})
+
+    def initial(self) -> Mapping[str, Any]:
+        """Return the job's initial model, made here from the job's files."""
+        from convoy.model import frameworks
+
+        if self.begin.code is None:
+            raise BadInput("this session has no files of a job")
+        before, Here.session = Here.session, NodeSession(self.begin)  # a script that is imported finds no tasks here
+        try:
+            return frameworks.to_arrays(code.initial(self.begin.code, self.begin.model, self.begin.config))
+        finally:
+            Here.session = before
 
     def answer(self, task: Task, reply: Reply) -> None:
         """Give the node the arrays as a blob, and send the answer."""

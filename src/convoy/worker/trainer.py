@@ -38,6 +38,8 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         json.loads(begin.config_json or "{}"),
         Data(json.loads(begin.data_json or "{}")),
         begin.seed,
+        Path(begin.code),
+        begin.model,
     )
     session = NodeSession(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
     tasks.Here.session = session

@@ -47,10 +47,11 @@ class Work:
     trainer: str
     config: Mapping[str, Any]
     seed: str
+    model: str
 
     def begin(self, site: str, data: Mapping[str, str]) -> Begin:
         """Return what the trainer of a site is told."""
-        return Begin(self.job, self.name, site, self.config, SimulatedData(data), self.seed)
+        return Begin(self.job, self.name, site, self.config, SimulatedData(data), self.seed, self.folder, self.model)
 
 
 @dataclass(frozen=True, slots=True)
