@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import convoy
-from convoy import admin, errors, partition
+from convoy import admin, errors, partition, sklearn, trees
 from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
@@ -500,12 +500,34 @@ def _python() -> Iterator[str]:
     yield ""
     for name in sorted(set(convoy.__all__) - {"config", "data"}):
         yield from _thing("convoy", name, getattr(convoy, name))
+    yield "## convoy.trees"
+    yield ""
+    yield from inspect.cleandoc(TREES).splitlines()
+    yield ""
+    for name in sorted(trees.__all__):
+        yield from _thing("convoy.trees", name, getattr(trees, name))
+    yield "## convoy.sklearn"
+    yield ""
+    yield "For trainers that use models of scikit-learn; [an example](../../examples/sklearn_linear/README.md)."
+    yield ""
+    for name in sklearn.__all__:
+        yield from _thing("convoy.sklearn", name, getattr(sklearn, name))
     yield "## convoy.admin"
     yield ""
     yield "For programs that use an admin's kit."
     yield ""
     for name in sorted(admin.__all__):
         yield from _thing("convoy.admin", name, getattr(admin, name))
+
+
+TREES: Final = """
+    For trainers of the workflows of trees, and for their models: arrays of nodes, which `model.safetensors` holds.
+
+    `sizes` int32 (trees,) are the nodes of each tree, `group` int32 (trees,) the class that it adds to. For each node:
+    `feature` int32, -1 at a leaf; `threshold` float32: a row goes left if its value is smaller; `left` and `right`
+    int32: places within the tree; `missing_left` bool: where NaN goes; `value` float32 (nodes, width). `about` int64
+    (3,): what the leaves mean, the number of features, the number of outputs.
+"""
 
 
 def _thing(place: str, name: str, thing: Any) -> Iterator[str]:
@@ -785,6 +807,16 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "privacy.cells.LARGEST",
             "worker.statistics.MAX_VALUES",
             "worker.statistics.MAX_CELLS",
+        ),
+    ),
+    (
+        "trees and their sums",
+        "a site, a server",
+        (
+            *("model.trees.MAX_DEPTH", "model.trees.MAX_TREES", "model.trees.MAX_NODES", "model.trees.MAX_VALUE"),
+            *("flows.forests.MAX_FOREST_NODES", "flows.boosting.MAX_SUM", "flows.boosting.MAX_TOTAL"),
+            "flows.boosting.MAX_LEVEL",
+            *("flows.boosting.MAX_ROWS", "model.splits.MAX_LABEL"),
         ),
     ),
     ("a worker that dies", "a job", ("control.jobs.MAX_DEATHS", "site.trainer.MAX_TRIES")),

@@ -464,6 +464,35 @@ def pods_():
     yield pack(known) + whole[len(header) :] + pack(said[3])
 
 
+def trees(data: bytes) -> None:
+    """A site's trees: two bytes for each number of each array; those that pass the check route rows to leaves."""
+    import numpy as np
+
+    from convoy.model import trees as _trees
+
+    numbers = np.frombuffer(data[: len(data) // 16 * 16], "<i2").reshape(-1, 8).astype(np.float32)
+    one = _trees.Trees(
+        sizes=numbers[:1, 0].astype(np.int32),
+        group=numbers[:1, 1].astype(np.int32),
+        feature=numbers[:, 2].astype(np.int32),
+        threshold=numbers[:, 3],
+        left=numbers[:, 4].astype(np.int32),
+        right=numbers[:, 5].astype(np.int32),
+        missing_left=numbers[:, 6] > 0,
+        value=numbers[:, 7:],
+    )
+    _trees.check(one, kind="multi:softprob", features=3, outputs=3)
+    assert (one.feature[_trees.ends(one, np.float32([[0, np.nan, 1]]))] == -1).all()
+
+
+def trees_():
+    import numpy as np
+
+    rows = [[3, 1, 2, 5, 1, 2, 1, 0], [0, 0, -1, 0, -1, -1, 0, 7], [0, 0, -1, 0, -1, -1, 0, -7]]
+    yield np.array(rows, "<i2").tobytes()
+    yield np.array([[1, *rows[1][1:]]], "<i2").tobytes()
+
+
 def flow(data: bytes) -> None:
     """What a job's workflow says to its server."""
     from convoy.wire import convoy_pb2 as pb
@@ -578,6 +607,7 @@ TARGETS = {
     "down": Target(down, downs),
     "flow": Target(flow, flows_),
     "pod": Target(pod, pods_),
+    "trees": Target(trees, trees_),
     "view": Target(view, views_),
     "statistics": Target(statistics, statistics_),
     "table": Target(table, tables),

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from convoy.errors import BadInput
 from convoy.flows import (
+    boosting,
     crosssite,
     cyclic,
     diloco,
@@ -20,6 +21,7 @@ from convoy.flows import (
     feddyn,
     fednova,
     fedprox,
+    forests,
     optimisers,
     parameters,
     scaffold,
@@ -53,6 +55,22 @@ def _trains_within(
         folded = {"fold": f"wanted mean: {mean_alone}"} if other else {}
         meaningless = {name: f"leave it out: {why}" for name, why in without.items() if given.get(name)}
         return training.faults(given) | parameters.outside(given, ranges) | folded | meaningless
+
+    return wrong
+
+
+def _grows_trees(
+    ranges: Mapping[str, parameters.Range],
+    own: Callable[[Mapping[str, Any]], dict[str, str]] = lambda _: {},
+    without: Mapping[str, str] = MappingProxyType({}),
+) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """Return the check of a workflow of trees, of which all travel, and none is averaged; `own`: what else is wrong."""
+    added = "trees are added to the model and not averaged"
+    within = _trains_within(ranges, mean_alone=added, without={"clip": added, **without})
+
+    def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+        parts = {} if given.get("keys") is None else {"keys": "wanted null: trees have no tensors that could stay"}
+        return own(given) | within(given) | parts
 
     return wrong
 
@@ -137,6 +155,16 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     "swarm": Entry(swarm.swarm, _trains_within({}), swarm.kinds),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
     "statistics": Entry(statistical.statistics, statistical.wrong, lambda _: ("statistics",), own_trainer=True),
+    "xgboost_histogram": Entry(
+        boosting.xgboost_histogram,
+        _grows_trees(
+            boosting.RANGES,
+            boosting.wrong,
+            {"quorum": "all questions about one tree go to the same sites"},
+        ),
+    ),
+    "xgboost_bagging": Entry(forests.xgboost_bagging, _grows_trees(forests.RANGES, forests.wrong)),
+    "random_forest": Entry(forests.random_forest, _grows_trees(forests.RANGES)),
 }
 
 
