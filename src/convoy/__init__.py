@@ -65,8 +65,8 @@ def __getattr__(name: str) -> Any:
 
     if name in ("config", "data"):  # what this job and this site say, in a script that a node runs
         return getattr(import_module("convoy.worker.tasks"), name)()
-    if name == "partition":  # a room of its own, for simulations
-        return import_module("convoy.partition")
+    if name in ("partition", "torch", "jax", "keras"):  # packages of their own, for simulations and for frameworks
+        return import_module(f"convoy.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'convoy' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)
