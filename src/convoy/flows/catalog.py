@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.flows import crosssite, cyclic, fedbuff, fedprox, optimisers, parameters, scaffold, training
+from convoy.flows import crosssite, cyclic, fedbuff, fedexlora, fedprox, optimisers, parameters, scaffold, training
 from convoy.flows import histogram as histograms
 from convoy.flows.fedavg import fedavg
 
@@ -70,6 +70,9 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     "scaffold": Entry(
         scaffold.scaffold,
         _trains_within(scaffold.RANGES, mean_alone="the server's variate is the mean of the sites' own"),
+    ),
+    "fedex_lora": Entry(
+        fedexlora.fedex_lora, _trains_within({}, mean_alone="a residual is what the mean of adapters lacks")
     ),
     "fedbuff": Entry(
         fedbuff.fedbuff,
