@@ -89,11 +89,11 @@ def test_each_dtype_comes_back_to_the_bit(kind, values):
         ),
         (
             lambda it: it.update({"embed.weight": it["embed.weight"][:3]}),
-            ["tensor 'embed.weight' of the task's model is float32 [3, 4], this module's is float32 [7, 4]"],
+            ["tensor 'embed.weight' of the task's model is float32 [3, 4], that of this module is float32 [7, 4]"],
         ),
         (
             lambda it: it.update({"embed.weight": it["embed.weight"].astype("f8")}),
-            ["is float64 [7, 4], this module's is float32 [7, 4]"],
+            ["is float64 [7, 4], that of this module is float32 [7, 4]"],
         ),
     ],
 )

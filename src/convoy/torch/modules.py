@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from convoy.errors import BadInput
-from convoy.model import frameworks
+from convoy.model import fits, frameworks
 
-SHOWN: Final = 5  # names in an error; a network has hundreds
+FIX: Final = "let `model:` of job.yaml name a function that returns convoy.torch.arrays() of the same module"
 
 
 def arrays(module: Any) -> dict[str, Any]:
@@ -39,9 +38,8 @@ def fill(tensors: Mapping[str, Any], model: Mapping[str, Any], other: Mapping[st
     """
     import torch
 
-    _check_names(tensors, model, other)
-    for name, tensor in tensors.items():
-        _check_tensor(name, tensor, model[name])
+    have = {name: (str(it.dtype).removeprefix("torch."), tuple(it.shape)) for name, it in tensors.items()}
+    fits.check(have, model, of="this module", fix=FIX, other=other)
     with torch.no_grad():
         for name, tensor in tensors.items():  # one at a time, so that only one tensor is in memory twice
             tensor.copy_(frameworks.to_torch({name: model[name]})[name])
@@ -76,31 +74,3 @@ def _federated(module: Any) -> tuple[dict[str, Any], dict[str, str]]:
             found[name] = tensor
             names[id(tensor)] = name
     return found, other
-
-
-def _check_names(tensors: Mapping[str, Any], model: Mapping[str, Any], other: Mapping[str, str]) -> None:
-    missing = [repr(name) for name in tensors if name not in model]
-    unexpected = [f"{name!r} ({other[name]})" if name in other else repr(name) for name in model if name not in tensors]
-    if missing or unexpected:
-        parts = (("missing", missing), ("unexpected", unexpected))
-        raise BadInput(
-            "the task's model does not fit this module",
-            why="; ".join(f"{word}: {_listed(names)}" for word, names in parts if names),
-            fix="let `model:` of job.yaml name a function that returns convoy.torch.arrays() of the same module",
-        )
-
-
-def _check_tensor(name: str, tensor: Any, array: Any) -> None:
-    have = f"{str(tensor.dtype).removeprefix('torch.')} {list(tensor.shape)}"
-    came = f"{array.dtype.name} {list(array.shape)}"
-    if came != have:
-        raise BadInput(
-            f"tensor {name!r} of the task's model is {came}, this module's is {have}",
-            fix="make the first model and the trainer's module with the same function",
-        )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
-
-
