@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 from torch.nn import functional
 
 import convoy
-import convoy.torch.lora as lora
+from convoy.torch import lora
 
 
 def fit(net, x, y, *, lr, epochs):

@@ -13,7 +13,6 @@ torch = pytest.importorskip("torch")
 peft = pytest.importorskip("peft")
 import convoy.torch.lora as lora  # noqa: E402 - it needs peft
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SITES = {"a": 1.0, "b": 2.0, "c": 4.0}
 
 
@@ -40,7 +39,7 @@ def moved(task):
     lora.load(net, task.model)
     dice = torch.Generator().manual_seed(task.seed)
     with torch.no_grad():
-        for name, parameter in net.named_parameters():
+        for parameter in net.parameters():
             if parameter.requires_grad:
                 parameter.add_(torch.randn(parameter.shape, generator=dice))
     return net

@@ -171,7 +171,7 @@ def test_a_scheduler_and_a_personal_layer_are_kept_under_their_names():
     convoy.torch.restore(state, rate=again, layer=other)
     assert again.get_last_lr() == [0.5]
     assert torch.equal(other.weight, net.weight)
-    with pytest.raises(BadInput, match="has no 'optimiser'.*\nit has rate, layer"):
+    with pytest.raises(BadInput, match=r"has no 'optimiser'.*\nit has rate, layer"):
         convoy.torch.restore(state, optimiser=optimiser)
 
 
@@ -197,9 +197,11 @@ def test_what_cannot_be_kept_is_named_with_its_place(state, words):
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3)
-    | st.tuples(inner, inner)
-    | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inner, max_size=3)
+    ),
     max_leaves=10,
 )
 

@@ -20,7 +20,9 @@ RESIDUAL: Final = ".lora_residual.weight"  # (outputs, inputs): is added to B A
 def layers(names: Sequence[str]) -> list[str]:
     """Return the layers that have a pair of matrices among these names."""
     present = set(names)
-    return [name.removesuffix(DOWN) for name in names if name.endswith(DOWN) and name.removesuffix(DOWN) + UP in present]
+    return [
+        name.removesuffix(DOWN) for name in names if name.endswith(DOWN) and name.removesuffix(DOWN) + UP in present
+    ]
 
 
 def with_residuals(arrays: Mapping[str, Any]) -> dict[str, Any]:

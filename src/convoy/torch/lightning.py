@@ -1,4 +1,4 @@
-"""A callback for Lightning: a task's model goes into the module before a fit or a validation, the result is the reply."""
+"""A callback for Lightning: a task's model goes into the module before a fit, what it has trained is the reply."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ try:
 except ImportError as problem:
     raise not_installed(problem, "lightning", extra="lightning") from problem
 
-RECEIVED: Final = "received_"  # before the names of metrics that belong to the model that came, not to the one that leaves
+RECEIVED: Final = (
+    "received_"  # before the names of metrics that belong to the model that came, not to the one that leaves
+)
 
 
-class Site(Callback):  # type: ignore[misc] - Lightning's classes are Any to the type checker
+class Site(Callback):  # type: ignore[misc]  # Any to the type checker
     """The callback of one task: make a `Trainer` with it for each task.
 
     `trainer.fit` trains the task's model and replies with what `convoy.torch.arrays` gives of the module, the metrics

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Final
 
 from convoy.errors import BadInput
+from convoy.model.arrays import Model
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.frames import Blocking
 from convoy.worker import tasks
-from convoy.worker.replies import Reply
 from convoy.worker.tasks import Begin, Task
 
 MAX_TRIES: Final = 3  # times that processes may die in one task
@@ -115,11 +115,11 @@ class _Crew:
         return BlobFolder(self.home / "blobs")
 
     # ---- arrays, as files that all processes map ---------------------------------------------------------------------
-    def save(self, model: arrays.Model) -> str:
+    def save(self, model: Model) -> str:
         """Return the digest of a model that the processes can load; of no arrays an empty one."""
         return arrays.save(self._blobs, _HOLDER, model) if len(model) else ""
 
-    def load(self, digest: str, said: pb.WorkerUp) -> arrays.Model:
+    def load(self, digest: str, said: pb.WorkerUp) -> Model:
         """Return arrays that rank 0 has given."""
         self._blobs.take(_HOLDER, self._out(0), digest, lambda *_: None, said.wholes.get(digest, b""))
         return arrays.load(self._blobs, digest)
@@ -145,16 +145,14 @@ class _Crew:
                 readable, _, _ = select.select(list(waiting.values()), [], [])
                 for rank, sock in [(rank, sock) for rank, sock in waiting.items() if sock in readable]:
                     up = Blocking(sock).receive(pb.WorkerUp)
-                    match up and up.WhichOneof("it"):
-                        case "answer":
-                            del waiting[rank]
-                            answer = up if rank == 0 else answer
-                        case "failed" | "failure" as kind:
-                            return _failed(rank, getattr(up, kind), task)
-                        case "ready":
-                            pass
-                        case _:
-                            return None
+                    if up is None:
+                        return None
+                    kind = up.WhichOneof("it")
+                    if kind in ("failed", "failure"):
+                        return _failed(rank, getattr(up, kind), task)
+                    if kind == "answer":
+                        del waiting[rank]
+                        answer = up if rank == 0 else answer
         except OSError:  # of a process that has died
             return None
         return answer
@@ -170,7 +168,8 @@ class _Crew:
             self._run()
             found: dict[int, socket.socket] = {}
             while len(found) < self.processes:
-                if self._alive in select.select([listener, self._alive], [], [])[0]:
+                readable, _, _ = select.select([listener.fileno(), self._alive], [], [])
+                if self._alive in readable:
                     self.end()
                     return False
                 sock, _ = listener.accept()

@@ -19,7 +19,7 @@ _SPEED: Final = ("_runtime", "_per_second", "_time")  # ends of the names of wha
 _OTHER: Final = ("epoch", "total_flos", "step")
 
 
-class Site(TrainerCallback):  # type: ignore[misc] - the classes of transformers are Any to the type checker
+class Site(TrainerCallback):  # type: ignore[misc]  # Any to the type checker
     """The callback of one task: make a `Trainer` with it for each task.
 
     `trainer.train()` trains the task's model and replies with what `convoy.torch.arrays` gives of it (of a PEFT model:
@@ -27,8 +27,8 @@ class Site(TrainerCallback):  # type: ignore[misc] - the classes of transformers
     optimiser steps. A `trainer.evaluate()` before it measures the model that came; its metrics are in the reply to a
     "train" task with `received_` before their names, and are the reply to an "evaluate" task. Times are left out.
 
-    `weight`: of the reply, such as the number of rows. `keep_optimizer`: the states of the optimiser and of the
-    schedule stay at the site and are there in its next task.
+    `weight`: of the reply, such as the number of rows. `keep_optimizer`: the state of the optimiser stays at
+    the site and is there in its next task; the trainer makes a schedule of learning rates for each call of `train`.
     """
 
     def __init__(self, task: Task, *, weight: float, keep_optimizer: bool = False) -> None:
@@ -40,54 +40,40 @@ class Site(TrainerCallback):  # type: ignore[misc] - the classes of transformers
         self._received: dict[str, float] = {}
         self._found: dict[str, float] = {}
 
-    def on_init_end(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:  # noqa: ARG002
+    def on_init_end(self, *_: Any, model: Any, **__: Any) -> None:
         """Put the task's model into the trainer's. Raises `BadInput` where it does not fit."""
         _load(model, self._task)
         self._loaded = True
 
-    def on_train_begin(  # noqa: D102 - the class says it
-        self,
-        args: Any,  # noqa: ARG002
-        state: Any,  # noqa: ARG002
-        control: Any,  # noqa: ARG002
-        *,
-        optimizer: Any,
-        lr_scheduler: Any,
-        **_: Any,
-    ) -> None:
+    def on_train_begin(self, *_: Any, optimizer: Any, **__: Any) -> None:
+        """Let the optimiser go on where it was, with the rate at which this schedule begins."""
         self._check()
         if self._keeps:
-            states.restore(self._task.state, optimizer=optimizer, scheduler=lr_scheduler)
+            rates = [group["lr"] for group in optimizer.param_groups]
+            states.restore(self._task.state, optimizer=optimizer)
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
 
-    def on_log(self, args: Any, state: Any, control: Any, *, logs: Mapping[str, Any], **_: Any) -> None:  # noqa: ARG002, D102
+    def on_log(self, *_: Any, logs: Mapping[str, Any], **__: Any) -> None:
+        """Keep the last value of each metric."""
         self._found |= _metrics(logs)
 
-    def on_evaluate(  # noqa: D102
-        self, args: Any, state: Any, control: Any, *, metrics: Mapping[str, Any], **_: Any  # noqa: ARG002
-    ) -> None:
+    def on_evaluate(self, _: Any, state: Any, *__: Any, metrics: Mapping[str, Any], **___: Any) -> None:
+        """Reply to an "evaluate" task; before training, keep what was measured of the model that came."""
         self._check()
         if self._task.kind == "evaluate":
             self._task.reply(metrics=_metrics(metrics), weight=self._weight)
         elif state.global_step == 0:
             self._received, self._found = _metrics(metrics), {}
 
-    def on_train_end(  # noqa: D102
-        self,
-        args: Any,  # noqa: ARG002
-        state: Any,
-        control: Any,  # noqa: ARG002
-        *,
-        model: Any,
-        optimizer: Any,
-        lr_scheduler: Any,
-        **_: Any,
-    ) -> None:
+    def on_train_end(self, _: Any, state: Any, *__: Any, model: Any, optimizer: Any, **___: Any) -> None:
+        """Reply."""
         received = {f"{RECEIVED}{name}": value for name, value in self._received.items()}
         self._task.reply(
             _arrays(model),
             weight=self._weight,
             metrics=received | self._found | {"steps": float(state.global_step)},
-            state=states.keep(optimizer=optimizer, scheduler=lr_scheduler) if self._keeps else None,
+            state=states.keep(optimizer=optimizer) if self._keeps else None,
         )
 
     def _check(self) -> None:
