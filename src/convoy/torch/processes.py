@@ -10,10 +10,11 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, not_installed
 from convoy.model.arrays import Model
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
@@ -40,8 +41,10 @@ def launch(trainer: str, *, processes: int) -> None:
     every task with its model, and replies; the reply of rank 0 is the site's. They stay from task to task. An error in
     one of them fails the task, and a process that dies is started again with all others, at most three times in a
     task. It returns when the job ends. Raises `BadInput` for a number of processes below 1, inside a function of a
-    task, and where no node runs the script.
+    task, where no node runs the script, and where torch is not installed.
     """
+    if find_spec("torch") is None:
+        raise not_installed(ModuleNotFoundError("No module named 'torch'"), "torch", extra="torch")
     if processes < 1:
         raise BadInput(f"{processes} processes are to do this site's tasks", fix="give 1 or more")
     session = tasks.session()
