@@ -445,7 +445,7 @@ def _python() -> Iterator[str]:
         yield from _thing("convoy", name, getattr(convoy, name))
     yield "## convoy.torch"
     yield ""
-    yield "For trainers that are written with PyTorch; [frameworks](../frameworks.md) has the callbacks, LoRA, JAX and Keras."
+    yield "For trainers with PyTorch. [Frameworks](../frameworks.md) has callbacks, LoRA, JAX and Keras."
     yield ""
     for name in convoy.torch.__all__:
         yield from _thing("convoy.torch", name, getattr(convoy.torch, name))

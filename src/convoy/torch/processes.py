@@ -24,8 +24,8 @@ from convoy.wire.frames import Blocking
 from convoy.worker import tasks
 from convoy.worker.tasks import Begin, Task
 
-MAX_TRIES: Final = 3  # times that processes may die in one task
-MAX_STATE: Final = (1 << 63) - 1  # bytes: what the message can say where there is no limit
+TRIES: Final = 3  # times that processes may die in one task
+UNBOUNDED: Final = (1 << 63) - 1  # bytes: what the message can say where there is no limit
 HOME: Final = "CONVOY_RANKS"  # in the environment of a rank: the folder of the socket
 SOCKET: Final = "ranks"
 NUMBER: Final = 4  # bytes in which a rank says its number, little endian
@@ -74,8 +74,8 @@ def _perform(crew: _Crew, task: Task, session: tasks.NodeSession) -> None:
     """Have the processes do a task and reply to it, or say why they failed."""
     question = replace(task.asked, model=crew.save(task.model))
     message = pb.Task(job=task.job, question=values.question_to(question), state=crew.save(task.state))
-    message.state_bytes = int(min(task.most_state, MAX_STATE))
-    for _ in range(MAX_TRIES):
+    message.state_bytes = int(min(task.most_state, UNBOUNDED))
+    for _ in range(TRIES):
         said = crew.ask(message)
         if isinstance(said, pb.TaskFailed):
             crew.end()  # the others may wait for it in the middle of a collective operation
@@ -93,7 +93,7 @@ def _perform(crew: _Crew, task: Task, session: tasks.NodeSession) -> None:
             continue
         break
     else:
-        session.fail(f"processes of torchrun died {MAX_TRIES} times at this task")
+        session.fail(f"processes of torchrun died {TRIES} times at this task")
     crew.forget()
 
 
