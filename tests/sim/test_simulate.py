@@ -55,6 +55,14 @@ def proximal(task):
 
 def histogram(task):
     return convoy.histogram(task, {"age": draw(task).normal(50, 20, 100)})
+
+
+def adapters():
+    return {"l.lora_A.weight": np.ones((2, 4), np.float32), "l.lora_B.weight": np.ones((3, 2), np.float32)}
+
+
+def adapted(task):
+    return {name: task.model[name] if "residual" in name else array for name, array in train(task).arrays.items()}
 """
 WORKFLOWS = {
     "fedavg": {"with_": {"rounds": 3, "min_sites": 2}},
@@ -69,6 +77,12 @@ WORKFLOWS = {
         "trainer": "train.py:proximal",
     },
     "scaffold": {"workflow": "scaffold", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:scaffold"},
+    "fedex_lora": {
+        "workflow": "fedex_lora",
+        "with_": {"rounds": 3, "min_sites": 2},
+        "trainer": "train.py:adapted",
+        "model": "train.py:adapters",
+    },
     "cyclic": {"workflow": "cyclic", "with_": {"rounds": 3, "min_sites": 2, "order": "random"}},
     "cross_site": {"workflow": "cross_site", "with_": {"min_sites": 2}},
     "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},
