@@ -5,6 +5,8 @@ import pytest
 
 pytest.importorskip("torch")
 
+pytestmark = pytest.mark.timeout(300)  # torchrun takes six seconds alone on two cores
+
 BASE = {"w": np.arange(6, dtype=np.float32).reshape(2, 3), "n": np.array(7, np.int64)}
 LARGE = {"w": np.arange(50_000, dtype=np.float32), "n": np.array(7, np.int64)}  # not inside a message
 
@@ -45,6 +47,7 @@ def answer(node):
 def test_all_ranks_get_each_task_and_a_rank_that_dies_or_raises_costs_at_most_its_own_task(job, trainer):
     job(launch_py=LAUNCH, ranks_py=RANKS)
     with trainer("launch.py", config={"die": [2, 0], "raise": [3, 1]}) as node:
+        node.link._sock.settimeout(90)
         state, torchruns = "", []
         assert node.hear().HasField("ready")
         for round_, base in ((1, BASE), (2, LARGE), (3, BASE), (4, LARGE)):
@@ -70,6 +73,7 @@ def test_all_ranks_get_each_task_and_a_rank_that_dies_or_raises_costs_at_most_it
 def test_a_file_that_is_not_there_is_named(job, trainer):
     job(launch_py=LAUNCH.replace("ranks.py", "none.py"))
     with trainer("launch.py") as node:
+        node.link._sock.settimeout(90)
         node.hear()
         node.task(node.save(BASE))
         assert "the job has no file none.py" in node.hear().failed.error

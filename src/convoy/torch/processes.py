@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -173,6 +174,7 @@ class _Crew:
             while len(found) < self.processes:
                 readable, _, _ = select.select([listener.fileno(), self._alive], [], [])
                 if self._alive in readable:
+                    self._socks = list(found.values())
                     self.end()
                     return False
                 sock, _ = listener.accept()
@@ -214,7 +216,8 @@ class _Crew:
     def finish(self) -> None:
         """Let each process come to its end. Raises `BadInput` if one of them fails there."""
         for sock in self._socks:
-            Blocking(sock).send(pb.WorkerDown(bye=pb.Bye()))
+            with suppress(OSError):  # of one that has died: torchrun says so in its exit code
+                Blocking(sock).send(pb.WorkerDown(bye=pb.Bye()))
         if self._torchrun is not None and (status := self._torchrun.wait()):
             raise BadInput(f"torchrun ended with exit code {status} after the last task", fix="its reason is above")
 
