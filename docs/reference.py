@@ -14,6 +14,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import convoy
+import convoy.keras
+import convoy.torch
 from convoy import admin, errors, partition, sklearn, trees
 from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
@@ -512,6 +514,16 @@ def _python() -> Iterator[str]:
     yield ""
     for name in sklearn.__all__:
         yield from _thing("convoy.sklearn", name, getattr(sklearn, name))
+    yield "## convoy.torch"
+    yield ""
+    yield "For trainers with PyTorch. [Frameworks](../frameworks.md) has callbacks, LoRA, JAX and Keras."
+    yield ""
+    for name in convoy.torch.__all__:
+        yield from _thing("convoy.torch", name, getattr(convoy.torch, name))
+    yield "## convoy.keras"
+    yield ""
+    for name in convoy.keras.__all__:
+        yield from _thing("convoy.keras", name, getattr(convoy.keras, name))
     yield "## convoy.admin"
     yield ""
     yield "For programs that use an admin's kit."

@@ -73,7 +73,7 @@ def __getattr__(name: str) -> Any:
 
     if name in ("config", "data"):  # what this job and this site say, in a script that a node runs
         return getattr(import_module("convoy.worker.tasks"), name)()
-    if name in ("partition", "sklearn", "trees"):  # packages of their own
+    if name in ("partition", "trees", "sklearn", "torch", "jax", "keras"):  # packages of their own
         return import_module(f"convoy.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'convoy' has no attribute {name!r}")

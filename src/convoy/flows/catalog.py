@@ -19,6 +19,7 @@ from convoy.flows import (
     fedbn,
     fedbuff,
     feddyn,
+    fedexlora,
     fednova,
     fedprox,
     forests,
@@ -122,6 +123,9 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     "fedbn": Entry(fedbn.fedbn, _trains_within(fedbn.RANGES)),
     "ditto": Entry(ditto.ditto, _trains_within(ditto.RANGES)),
     "diloco": Entry(diloco.diloco, diloco.wrong),
+    "fedex_lora": Entry(
+        fedexlora.fedex_lora, _trains_within({}, mean_alone="a residual is what the mean of adapters lacks")
+    ),
     "fedbuff": Entry(
         fedbuff.fedbuff,
         _trains_within(

@@ -23,13 +23,17 @@ from convoy.worker.tasks import Begin, Data, Files, NodeSession, Task
 def main() -> None:
     """Serve one job until its node sends Bye or disconnects."""
     with socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])) as sock:
-        link = Blocking(sock)
-        down = link.receive(pb.WorkerDown)
-        if down is not None and not _served(link, down.trainer):
-            sys.exit(1)
+        work(Blocking(sock))
 
 
-def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
+def work(link: Blocking, kind: type[NodeSession] = NodeSession) -> None:
+    """Serve one job over a connection, in a session of this kind; exits with 1 if the job's code ends with an error."""
+    down = link.receive(pb.WorkerDown)
+    if down is not None and not _served(link, down.trainer, kind):
+        sys.exit(1)
+
+
+def _served(link: Blocking, begin: pb.BeginTrainer, kind: type[NodeSession]) -> bool:
     """Serve a job to its end; return whether its code ended without an error."""
     told = Begin(
         begin.job,
@@ -42,7 +46,7 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         begin.model,
     )
     told.data.withheld = frozenset(begin.withheld)
-    session = NodeSession(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
+    session = kind(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
     tasks.Here.session = session
     try:
         serve(session, Path(begin.code), begin.trainer)
