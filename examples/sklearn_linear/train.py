@@ -14,7 +14,7 @@ CLASSES = [0, 1]
 
 def classifier(seed=0):
     """Return the classifier, not fitted."""
-    return SGDClassifier(loss="log_loss", alpha=0.001, random_state=seed)
+    return SGDClassifier(loss="log_loss", alpha=0.001, learning_rate="constant", eta0=0.01, random_state=seed)
 
 
 def initial():
