@@ -11,8 +11,11 @@ from shutil import copyfile
 import yaml
 
 import convoy
+from convoy.cli import statistics
 from convoy.cli.new import examples
+from convoy.cli.output import Screen
 from convoy.sim.simulated import Simulated
+from convoy.store import report
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "gallery"
@@ -56,8 +59,9 @@ def _rows() -> Iterator[str]:
 
 def draw(name: str, done: Simulated) -> None:
     """Write the picture of a run: the one that its workflow made, or its metrics round by round."""
-    made = [it for it in sorted(done.folder.glob("*.png")) if not it.name.startswith("partition-")]
-    if made:
+    if (done.folder / report.STATISTICS).exists():
+        statistics.draw(Screen(), done.folder)
+    if made := [it for it in sorted(done.folder.glob("*.png")) if not it.name.startswith("partition-")]:
         copyfile(made[0], PICTURES / f"{name}.png")
         return
     import matplotlib as mpl
@@ -67,7 +71,7 @@ def draw(name: str, done: Simulated) -> None:
 
     rounds = [it for it in done.history if it["metrics"]]
     shares, others = [], []
-    for metric in sorted({one for it in rounds for one in it["metrics"]}):
+    for metric in sorted({one for it in rounds for one in it["metrics"]} - {"steps"}):
         points = [(it["round"], it["metrics"][metric]) for it in rounds if metric in it["metrics"]]
         share = "loss" not in metric and all(0 <= value <= 1 for _, value in points)
         (shares if share else others).append((metric, points))

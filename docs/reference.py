@@ -14,7 +14,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import convoy
-from convoy import admin, errors, partition, tracking
+import convoy.keras
+import convoy.torch
+from convoy import admin, errors, partition, sklearn, tracking, trees
 from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
@@ -36,7 +38,10 @@ JOB: Final = {
     "name": ("a word: letters, digits, `-`, `_`, `.`", "the name of the job"),
     "workflow": ("text", "runs at the server: a built-in workflow, or `flow.py:run`, an async function in this folder"),
     "with": ("mapping", "the workflow's own parameters, checked against its signature"),
-    "trainer": ("text", "runs at the sites: `train.py`, a script, or `train.py:train`, a function"),
+    "trainer": (
+        "text",
+        "runs at the sites: `train.py`, a script, or `train.py:train`, a function; none: Convoy's own answers",
+    ),
     "config": ("mapping", "the trainer's own settings, `task.config`; the workflow sees them as `fleet.job.config`"),
     "model": ("text", "the first model: `train.py:initial`, a function, or a `.safetensors` file; default: no arrays"),
     "seed": (
@@ -101,6 +106,14 @@ POLICY: Final = {  # key: default, wanted, meaning
             "clock, and rounded to how many significant `digits`; true, false, or the mapping; with `metrics: false` "
             "none; weights leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like "
             "the model; `artifacts`: bytes of a job's artifacts/"
+        ),
+    ),
+    "tables": (
+        "`{}`",
+        "mapping of patterns to `minimum_count` (10), `digits`, `extremes` (false), `only`",
+        (
+            "the rules for [statistics](../analytics.md#what-a-site-releases) of data of that name; `only: statistics` "
+            "keeps it from the code of jobs"
         ),
     ),
     "isolation": (
@@ -494,6 +507,28 @@ def _python() -> Iterator[str]:
     yield ""
     for name in sorted(set(convoy.__all__) - {"config", "data"}):
         yield from _thing("convoy", name, getattr(convoy, name))
+    yield "## convoy.trees"
+    yield ""
+    yield from inspect.cleandoc(TREES).splitlines()
+    yield ""
+    for name in sorted(trees.__all__):
+        yield from _thing("convoy.trees", name, getattr(trees, name))
+    yield "## convoy.sklearn"
+    yield ""
+    yield "For trainers that use models of scikit-learn; [an example](../../examples/sklearn_linear/README.md)."
+    yield ""
+    for name in sklearn.__all__:
+        yield from _thing("convoy.sklearn", name, getattr(sklearn, name))
+    yield "## convoy.torch"
+    yield ""
+    yield "For trainers with PyTorch. [Frameworks](../frameworks.md) has callbacks, LoRA, JAX and Keras."
+    yield ""
+    for name in convoy.torch.__all__:
+        yield from _thing("convoy.torch", name, getattr(convoy.torch, name))
+    yield "## convoy.keras"
+    yield ""
+    for name in convoy.keras.__all__:
+        yield from _thing("convoy.keras", name, getattr(convoy.keras, name))
     yield "## convoy.admin"
     yield ""
     yield "For programs that use an admin's kit."
@@ -506,6 +541,16 @@ def _python() -> Iterator[str]:
     yield ""
     for name in sorted(set(tracking.__all__) - {"TBWriter"}):
         yield from _thing("convoy.tracking", name, getattr(tracking, name))
+
+
+TREES: Final = """
+    For trainers of the workflows of trees, and for their models: arrays of nodes, which `model.safetensors` holds.
+
+    `sizes` int32 (trees,) are the nodes of each tree, `group` int32 (trees,) the class that it adds to. For each node:
+    `feature` int32, -1 at a leaf; `threshold` float32: a row goes left if its value is smaller; `left` and `right`
+    int32: places within the tree; `missing_left` bool: where NaN goes; `value` float32 (nodes, width). `about` int64
+    (3,): what the leaves mean, the number of features, the number of outputs.
+"""
 
 
 def _thing(place: str, name: str, thing: Any) -> Iterator[str]:
@@ -780,7 +825,32 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "site.quarantine.MAX_JOBS",
         ),
     ),
-    ("a histogram", "a job, a site", ("flows.histogram.MAX_BINS", "flows.histogram.MAX_COUNT")),
+    (
+        "statistics of a table",
+        "a job, a site",
+        (
+            "flows.statistics.MAX_BINS",
+            "flows.statistics.MAX_COLUMNS",
+            "flows.pooled.MAX_COUNT",
+            "flows.pooled.MAX_VALUE",
+            "flows.pooled.MAX_SQUARE",
+            "privacy.cells.MAX_PARTS",
+            "spec.tables.MAX_DIGITS",
+            "privacy.cells.LARGEST",
+            "worker.statistics.MAX_VALUES",
+            "worker.statistics.MAX_CELLS",
+        ),
+    ),
+    (
+        "trees and their sums",
+        "a site, a server",
+        (
+            *("model.trees.MAX_DEPTH", "model.trees.MAX_TREES", "model.trees.MAX_NODES", "model.trees.MAX_VALUE"),
+            *("flows.forests.MAX_FOREST_NODES", "flows.boosting.MAX_SUM", "flows.boosting.MAX_TOTAL"),
+            "flows.boosting.MAX_LEVEL",
+            *("flows.boosting.MAX_ROWS", "model.splits.MAX_LABEL"),
+        ),
+    ),
     ("a worker that dies", "a job", ("control.jobs.MAX_DEATHS", "site.trainer.MAX_TRIES")),
     (
         "a question of a workflow",
@@ -904,7 +974,11 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
     ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES", "admin.faults.MAX_LINE")),
     ("a value in an answer of the server", "a server", ("admin.border.MAX_NUMBER", "admin.border.MAX_SHOWN")),
-    ("the results of a job", "a server", ("admin.download.MAX_FILES",)),
+    (
+        "the results of a job",
+        "a server",
+        ("admin.download.MAX_FILES", "cli.statistics.MAX_BYTES", "cli.statistics.MAX_NODES"),
+    ),
     ("a list of jobs", "a server", ("admin.pages.MAX_JOBS",)),
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),
     ("a server that does not answer a site", "a server", ("wire.dial.DIAL_S",)),

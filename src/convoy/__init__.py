@@ -11,11 +11,15 @@ if TYPE_CHECKING:
     from convoy.model.mean import Mean
     from convoy.model.update import Update
     from convoy.sim.api import simulate
-    from convoy.worker.analytics import histogram
+    from convoy.worker.aggregate import aggregate
+    from convoy.worker.ditto import Ditto
+    from convoy.worker.feddyn import FedDyn
+    from convoy.worker.fednova import FedNova
     from convoy.worker.points import metrics
     from convoy.worker.proximal import Proximal
     from convoy.worker.replies import Reply
     from convoy.worker.scaffold import Scaffold
+    from convoy.worker.streaming import Streaming
     from convoy.worker.tasks import Data, Task, evaluate, log, tasks, train
     from convoy.worker.verbs import (
         FLModel,
@@ -37,11 +41,15 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"  # pyproject.toml says the same, and a test holds them together
 
 _PLACES = {  # where each public name lives; loaded when it is first used
-    "convoy.worker.analytics": ("histogram",),
+    "convoy.worker.aggregate": ("aggregate",),
+    "convoy.worker.ditto": ("Ditto",),
+    "convoy.worker.feddyn": ("FedDyn",),
+    "convoy.worker.fednova": ("FedNova",),
     "convoy.worker.points": ("metrics",),
     "convoy.worker.proximal": ("Proximal",),
     "convoy.worker.replies": ("Reply",),
     "convoy.worker.scaffold": ("Scaffold",),
+    "convoy.worker.streaming": ("Streaming",),
     "convoy.worker.tasks": ("Task", "evaluate", "log", "tasks", "train"),
     "convoy.worker.verbs": (
         "FLModel", "ParamsType", "get_job_id", "get_site_name", "init", "is_evaluate", "is_running", "is_train",
@@ -67,8 +75,8 @@ def __getattr__(name: str) -> Any:
 
     if name in ("config", "data"):  # what this job and this site say, in a script that a node runs
         return getattr(import_module("convoy.worker.tasks"), name)()
-    if name == "partition":  # a room of its own, for simulations
-        return import_module("convoy.partition")
+    if name in ("partition", "trees", "sklearn", "torch", "jax", "keras"):  # packages of their own
+        return import_module(f"convoy.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'convoy' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)

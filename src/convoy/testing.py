@@ -83,7 +83,10 @@ class Federation:
         begins = {name: Begin(JOB, "test", name, told, Data(theirs), seed) for name, theirs in data.items()}
         setting = Setting("test", told, seed, list(data))
         self._simulated = Simulated(
-            setting, Calls(trainer, begins, self.log.append, self._hear), self.log.append, repeats=True
+            setting,
+            Calls(trainer, begins, self.log.append, self._first, self._hear),
+            self.log.append,
+            repeats=True,
         )
         self._own = Measuring(
             Begin(JOB, "test", "server", told, Data(), seed), lambda: self.job.committed + 1, self._hear

@@ -307,7 +307,9 @@ class Fake:
 
 
 def made_round(number, sites, metrics):
-    took = [views.Contribution(site=site, weight=10.0) for site in sites[: 1 if number == 2 else None]]
+    weights = (30.0 if number == 3 and site == sites[0] else 10.0 for site in sites)
+    took = [views.Contribution(site=site, weight=weight) for site, weight in zip(sites, weights, strict=True)]
+    took = took[: 1 if number == 2 else None]
     out = [views.LeftOut(site=site, reason="the deadline of 5 s passed") for site in sites[1:] if number == 2]
     return views.RoundView(
         round=number,

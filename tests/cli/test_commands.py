@@ -48,6 +48,11 @@ async def test_rounds_are_listed_after_one_and_one_is_shown_with_every_site(conv
     assert words[0] == "round 2, the best so far"
     assert "site-1 10" in words
     assert "site-2 the deadline of 5 s passed" in words
+    said = await convoy("job", "rounds", "tumours", "3")  # in which one of two sites decides
+    words = [" ".join(line.split()) for line in said.out.splitlines()]
+    assert "site-1 30, 75 % of the round's weight" in words
+    assert "site-2 10" in words
+    assert "site-1 (30, 75 % of the round's weight), site-2 (10)" in (await convoy("job", "show", "tumours")).out
     said = await convoy("job", "rounds", "tumours", "9")
     assert (said.code, "there is no round 9" in said.err) == (1, True)
     said = await convoy("job", "watch", "tumours", "--after", "2")

@@ -411,6 +411,8 @@ def test_a_question_that_no_wait_will_answer_is_answered_at_once():
     told = "'train' needs answers of 2 sites and can ask 1"
     assert drive(asked(sites=(A,)))[-1] == effects.TellEnd(J, "1.0", told)
     assert drive(asked(sample=1))[-1] == effects.TellEnd(J, "1.0", told)
+    told = "'train' goes on at a quorum of 3 sites and can ask 2"
+    assert drive(asked(sites=(A, B), quorum=3))[-1] == effects.TellEnd(J, "1.0", told)
     assert drive.job.pending == {}
     assert drive.job.record.state == "running"
 

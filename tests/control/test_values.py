@@ -45,6 +45,8 @@ QUESTION = Question(
     max_norm=2.5,
     by_arrival=True,
     outlives=True,
+    partial=True,
+    helper="Proximal",
     cohort=(SiteName("site-1"), SiteName("site-2")),
     folded=3,
 )
@@ -94,6 +96,8 @@ def test_a_question_goes_from_a_workflow_to_a_trainer_whole(tmp_path):
         settings={"columns": ["age"]},
         order="arrival",
         outlives=True,
+        partial=True,
+        helper="Proximal",
     )
     assert same(QUESTION, made, OF_SERVER | {"model", "id"})
     asked = values.question(pb.Question.FromString(values.question_to(QUESTION).SerializeToString()), J)

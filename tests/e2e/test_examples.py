@@ -1,6 +1,7 @@
 """Each example and what `convoy job new` writes run simulated; one of each kind on a real federation: the same bits."""
 
 import importlib.util
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,13 +10,20 @@ import pytest
 from convoy.cli import new
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
-from tests.federation import Federation
+from tests.federation import ADMIN, Federation
 
 pytestmark = pytest.mark.scenario
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-NEEDS = {"breast_cancer": "sklearn", "torch_mlp": "torch"}  # the module that an example imports, beside numpy
+NEEDS = {
+    "breast_cancer": "sklearn",
+    "random_forest": "sklearn",
+    "sklearn_linear": "sklearn",
+    "torch_mlp": "torch",
+    "xgboost_bagging": "xgboost",
+    "xgboost_histogram": "sklearn",
+}  # the module that an example imports, beside numpy
 
 
 @pytest.mark.parametrize("name", new.examples())
@@ -36,6 +44,15 @@ def federation(tmp_path_factory):
     made = Federation(tmp_path_factory.mktemp("examples"), sites=3, settings="data: {patients: patients.csv}")
     yield made.up()
     made.down()
+
+
+def load(file, monkeypatch):
+    """Return a Python file as a module."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, file.stem, module)  # a dataclass looks its module up
+    spec.loader.exec_module(module)
+    return module
 
 
 def run(federation, folder):
@@ -91,10 +108,7 @@ def test_a_torch_network_trains(federation, tmp_path):
     not importlib.util.find_spec("sklearn"), reason="scikit-learn is not installed: it comes with the extra `demo`"
 )
 def test_the_demos_job_trains_on_hospitals_of_unequal_size(federation, tmp_path, monkeypatch):
-    spec = importlib.util.spec_from_file_location("split", EXAMPLES / "breast_cancer" / "split.py")
-    split = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "split", split)  # a dataclass looks its module up
-    spec.loader.exec_module(split)
+    split = load(EXAMPLES / "breast_cancer" / "split.py", monkeypatch)
     found = split.split(sorted(federation.nodes), seed=7)
     (tmp_path / "patients").mkdir()
     for site, rows in found.hospitals.items():
@@ -104,6 +118,42 @@ def test_the_demos_job_trains_on_hospitals_of_unequal_size(federation, tmp_path,
     assert detail.job.metrics["auc"] > 0.95
     job = EXAMPLES / "breast_cancer" / "job"
     assert_simulated_alike(federation, detail, job, tmp_path, patients=tmp_path / "patients")
+
+
+def test_statistics_of_tables_are_those_of_a_simulation(federation, tmp_path, monkeypatch):
+    job = EXAMPLES / "statistics" / "job"
+    columns = load(job / "data.py", monkeypatch).patients()
+    rows = list(zip(*(column.tolist() for column in columns.values()), strict=True))
+    (tmp_path / "patients").mkdir()
+    for site, clinic in zip(sorted(federation.nodes), ("north", "south", "west"), strict=True):
+        lines = [",".join(map(str, row)) for row in ([*columns], *(it for it in rows if it[0] == clinic))]
+        for path in (federation.nodes[site].kit / "local" / "patients.csv", tmp_path / "patients" / f"{site}.csv"):
+            path.write_text("\n".join(lines) + "\n")
+    detail, _ = run(federation, job)
+    assert detail.job.metrics == {"sites": 3.0, "rows": float(len(rows))}
+    assert "statistics.json" in detail.results
+    assert_simulated_alike(federation, detail, job, tmp_path, patients=tmp_path / "patients")
+    shown = subprocess.run(
+        [sys.executable, "-m", "convoy.cli.main", "job", "show", detail.job.id, "--kit", federation.prod / ADMIN],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert f"all rows: {len(rows)}\nCOLUMN " in shown.stdout, shown.stdout + shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("folder", "package", "accuracy"),
+    [
+        ("xgboost_histogram", "sklearn", 0.9),
+        ("xgboost_bagging", "xgboost", 0.9),
+        ("random_forest", "sklearn", 0.9),
+        ("sklearn_linear", "sklearn", 0.9),
+    ],
+)
+def test_trees_and_models_of_scikit_learn_train(federation, tmp_path, folder, package, accuracy):
+    pytest.importorskip(package, reason=f"{package} is not installed: it comes with the extra `xgboost` or `demo`")
+    detail, _ = run(federation, EXAMPLES / folder)
+    assert detail.job.metrics["accuracy"] > accuracy
+    assert_simulated_alike(federation, detail, EXAMPLES / folder, tmp_path)
 
 
 def test_what_job_new_writes_runs_as_it_is(federation, tmp_path):

@@ -81,6 +81,19 @@ def test_a_trainer_s_function_may_be_defined_borrowed_or_made(trainer: str) -> N
         (GOOD + "model: initial.safetensors\n", "job.yaml:3:1: the job has no file initial.safetensors", ""),
         (GOOD + "model: bad.safetensors\n", "job.yaml:3:1: bad.safetensors is not a safetensors file", ""),
         (GOOD + "model: notes.txt\n", "job.yaml:3:1: \"model\" is 'notes.txt'", "train.py:initial"),
+        (
+            GOOD + "with: {keys: ['w*']}\n",
+            "job.yaml:3:8: `keys` divide a model, and the job has none",
+            "train.py:initial",
+        ),
+        (
+            GOOD + "model: good.safetensors\nwith: {keys: ['!v']}\n",
+            "4:8: keys: '!v' matches no tensor",
+            "name a tensor",
+        ),
+        (GOOD + "model: good.safetensors\nwith: {keys: [w]}\n", "keys: ['w'] match every tensor", "leave `keys` out"),
+        (GOOD + "model: train.py:initial\nwith: {keys: [1]}\n", '"keys" is [1]', "1 is no pattern"),
+        (GOOD + "model: train.py:initial\nwith: {keys: w}\n", "\"keys\" is 'w'; wanted a list or nothing", ""),
         (GOOD + "workflow: fedavgg\n", "job.yaml:3:1: there is no workflow 'fedavgg'", '"fedavg"?'),
         (GOOD + "workflow: flow.py:rum\n", "job.yaml:3:1: flow.py has no function 'rum'", '"run"?'),
         (GOOD + "workflow: flow.py:slow\n", "flow.py:6:1: slow is no async function", "async def slow"),
@@ -107,6 +120,38 @@ def test_each_mistake_has_its_own_message_with_its_line(text: str, what: str, fi
     found = problem(text)
     assert what in found.what
     assert fix in found.fix
+
+
+STATISTICS = "name: x\nworkflow: statistics\nwith: {table: t, columns: [a]}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "what", "fix"),
+    [
+        ("name: x\n", 'job.yaml:1:1: "trainer" is missing', "trainer: train.py"),
+        (STATISTICS + "trainer: train.py\n", 'job.yaml:4:1: workflow statistics has no "trainer"', "remove this line"),
+        (STATISTICS + "model: train.py:initial\n", 'job.yaml:4:1: workflow statistics has no "model"', "remove"),
+        (STATISTICS + "image: a/b\n", 'job.yaml:4:1: workflow statistics has no "image"', "remove"),
+        ("name: x\nworkflow: flow.py:open_\nwith: {a: 1}\nimage: a/b\n", '"image" has no effect', "remove it"),
+        (STATISTICS.replace("table: t, ", ""), "workflow statistics needs the parameter 'table'", "table: …"),
+        (STATISTICS.replace("[a]", "[a], quorum: 4"), '"quorum" is 4; the project has 3 sites', "at most 3"),
+        (
+            STATISTICS.replace("[a]", "[a], statistics: [median]"),
+            "\"statistics\" is ['median']",
+            "out of count, missing",
+        ),
+    ],
+)
+def test_a_job_for_convoys_own_trainer_brings_none_and_any_other_does(text, what, fix) -> None:
+    found = problem(text)
+    assert what in found.what
+    assert fix in found.fix
+
+
+def test_a_job_without_code_passes() -> None:
+    for text in (STATISTICS, "name: x\nworkflow: flow.py:open_\nwith: {a: 1}\n"):
+        job, document = read_job_document(text, "job.yaml")
+        check_job(job, document, FILES, ["a", "b", "c"])
 
 
 def test_all_mistakes_are_told_at_once() -> None:

@@ -100,7 +100,7 @@ def accuracy(w):
 
 
 @functools.cache
-def reached(fold, attack=None, workflow="fedavg", skewed=False, evil=2):
+def reached(fold, attack=None, workflow="fedavg", skewed=False, evil=2, **more):
     """Return the accuracy of the last model on the test rows; the first `evil` sites attack."""
     count = 11 if fold == "bulyan" else SITES
     sites = {name: {"rows": rows, "count": count, "skewed": skewed} for name, rows in shares(count, skewed).items()}
@@ -108,7 +108,7 @@ def reached(fold, attack=None, workflow="fedavg", skewed=False, evil=2):
     def train(task):
         return attack(task) if attack is not None and task.site in sorted(sites)[:evil] else honest(task)
 
-    options = {"rounds": ROUNDS, "fold": fold, **ALONE, **OPTIONS[fold]}
+    options = {"rounds": ROUNDS, "fold": fold, **ALONE, **OPTIONS[fold], **more}
     return accuracy(testing.run(workflow, train, sites=sites, model=START, **options).model["w"])
 
 
@@ -157,6 +157,40 @@ def test_without_an_attack_a_robust_fold_costs_two_hundredths_and_three_where_si
 
 def test_fedadam_steps_along_the_median_too():
     assert reached("median", flipped, "fedadam") > 0.9 > 0.6 > reached("mean", flipped, "fedadam")
+
+
+# ---- clipping to the median norm -------------------------------------------------------------------------------------
+@pytest.mark.parametrize("attack", [flipped, noisy, more])
+@pytest.mark.parametrize("skewed", [False, True])
+def test_the_mean_of_clipped_updates_stays_within_three_hundredths_of_the_clean_run(attack, skewed):
+    assert reached("mean", attack, skewed=skewed, clip=1.0) > reached("mean", skewed=skewed) - 0.03
+
+
+def test_clipping_resists_an_attack_below_ten_times_the_median_which_the_default_bounds_let_pass():
+    default = {"max_norm_ratio": 10, "max_share": 0.5}
+    assert reached("mean", flipped, **default) < 0.6
+    assert reached("mean", flipped, **default, clip=1.0) > reached("mean") - 0.02
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_a_weight_of_1e12_breaks_clipping_unless_max_share_bounds_it_below_a_half(skewed):
+    assert reached("mean", heavy, evil=1, skewed=skewed, clip=1.0) < 0.6
+    assert reached("mean", heavy, evil=1, skewed=skewed, clip=1.0, max_share=0.5) < 0.6
+    assert (
+        reached("mean", heavy, evil=1, skewed=skewed, clip=1.0, max_share=0.2) > reached("mean", skewed=skewed) - 0.02
+    )
+
+
+@pytest.mark.parametrize("fold", ["median", "geometric"])
+def test_a_robust_fold_takes_clipped_updates_and_resists_what_it_resists_without(fold):
+    for attack in (flipped, noisy, heavy):
+        assert reached(fold, attack, clip=1.0) > reached("mean") - 0.02
+
+
+@pytest.mark.parametrize("clip", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("skewed", [False, True])
+def test_without_an_attack_clipping_costs_a_hundredth_at_most(clip, skewed):
+    assert reached("mean", skewed=skewed, clip=clip) > reached("mean", skewed=skewed) - 0.01
 
 
 # ---- parameters ------------------------------------------------------------------------------------------------------

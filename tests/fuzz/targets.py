@@ -482,6 +482,35 @@ def pods_():
     yield pack(known) + whole[len(header) :] + pack(said[3])
 
 
+def trees(data: bytes) -> None:
+    """A site's trees: two bytes for each number of each array; those that pass the check route rows to leaves."""
+    import numpy as np
+
+    from convoy.model import trees as _trees
+
+    numbers = np.frombuffer(data[: len(data) // 16 * 16], "<i2").reshape(-1, 8).astype(np.float32)
+    one = _trees.Trees(
+        sizes=numbers[:1, 0].astype(np.int32),
+        group=numbers[:1, 1].astype(np.int32),
+        feature=numbers[:, 2].astype(np.int32),
+        threshold=numbers[:, 3],
+        left=numbers[:, 4].astype(np.int32),
+        right=numbers[:, 5].astype(np.int32),
+        missing_left=numbers[:, 6] > 0,
+        value=numbers[:, 7:],
+    )
+    _trees.check(one, kind="multi:softprob", features=3, outputs=3)
+    assert (one.feature[_trees.ends(one, np.float32([[0, np.nan, 1]]))] == -1).all()
+
+
+def trees_():
+    import numpy as np
+
+    rows = [[3, 1, 2, 5, 1, 2, 1, 0], [0, 0, -1, 0, -1, -1, 0, 7], [0, 0, -1, 0, -1, -1, 0, -7]]
+    yield np.array(rows, "<i2").tobytes()
+    yield np.array([[1, *rows[1][1:]]], "<i2").tobytes()
+
+
 def flow(data: bytes) -> None:
     """What a job's workflow says to its server."""
     from convoy.wire import convoy_pb2 as pb
@@ -548,6 +577,38 @@ def views_():
     yield b'\3{"kind":"site","name":"s","hash":"' + b"0" * 64 + b'","expires_at":1.5}'
 
 
+# ---- statistics of tables ----------------------------------------------------------------------------------------
+def statistics(data: bytes) -> None:
+    """A statistics.json, as a server gives it."""
+    from convoy.cli import statistics as shown
+    from convoy.cli.output import Screen
+
+    shown.say(Screen(json=True), data)
+    list(shown._pictures(shown._read(data)))
+
+
+def statistics_():
+    yield (
+        b'{"columns": {"age": {"histogram": {"edges": [0, 1e1], "counts": [5]}}}, "tables": [{"title": "t", "heads": '
+        b'["a", "b"], "rows": [[1, "x"]]}], "correlation": {"columns": ["a"], "matrix": [[1.0]]}}'
+    )
+
+
+def table(data: bytes) -> None:
+    """A CSV file at a site."""
+    from convoy.worker.table import open_table
+
+    path = world()[0] / "table.csv"
+    path.write_bytes(data)
+    found = open_table(str(path))
+    for _ in found.blocks(found.names[:1], found.names[1:]):
+        pass
+
+
+def tables():
+    yield b'\xef\xbb\xbf"age, years",sex\r\n41,f\r\nNA,"m ""x"" \n"\r\n1e3,\r\n'
+
+
 TARGETS = {
     "header": Target(header, headers),
     "bundle": Target(bundle, lambda: [packed()]),
@@ -566,5 +627,8 @@ TARGETS = {
     "down": Target(down, downs),
     "flow": Target(flow, flows_),
     "pod": Target(pod, pods_),
+    "trees": Target(trees, trees_),
     "view": Target(view, views_),
+    "statistics": Target(statistics, statistics_),
+    "table": Target(table, tables),
 }

@@ -284,10 +284,16 @@ def test_of_two_answers_unequal_ones_count_as_they_are_and_none_for_more_than_ni
     for one, two in ((3.0, 7.0), (1.0, 90.0), (5000.0, 100.0)):
         _, result, said = round_of(("a", [0, 0], one), ("b", [1, 1], two))
         assert result.tolist() == pytest.approx([two / (one + two)] * 2)
-        assert not said
+        assert [site for site, _, _ in said] == ["a" if one > two else "b"]
+        assert f"{100 * max(one, two) / (one + two):.3g} % of all weights together; it decides the round" in said[0][2]
     _, result, said = round_of(("a", [0, 0], 100), ("b", [1, 1], 1e12))
     assert result.tolist() == pytest.approx([0.99] * 2)
     assert said[0][:2] == ("b", "remark")
+
+
+def test_of_two_equal_answers_and_of_one_none_decides_more_than_half() -> None:
+    assert round_of(("a", [0, 0], 3), ("b", [1, 1], 3))[2] == []
+    assert round_of(("a", [0, 0], 3))[2] == []
 
 
 def test_one_answer_alone_is_the_mean() -> None:
@@ -339,8 +345,14 @@ def test_the_bounds_can_be_turned_off_and_are_checked() -> None:
     updates = (("a", [1, 0], 1), ("b", [1000, 0], 8), ("c", [1, 0], 1))
     mean, result, said = round_of(*updates, max_share=1, max_norm_ratio=0)
     assert result.tolist() == pytest.approx([800.2, 0])
-    assert (mean.left_out, said) == ({}, [])
-    for wrong in ({"max_share": 0}, {"max_share": 1.5}, {"max_norm_ratio": -1}, {"max_norm_ratio": float("nan")}):
+    assert mean.left_out == {}
+    assert [(site, kind) for site, kind, _ in said] == [("b", "remark")]
+    assert "80 % of all weights together; it decides the round" in said[0][2]
+    nan = float("nan")
+    for wrong in (
+        {"max_share": 0}, {"max_share": 1.5}, {"max_norm_ratio": -1}, {"max_norm_ratio": nan},
+        {"clip": -1}, {"clip": nan},
+    ):  # fmt: skip
         with pytest.raises(BadInput, match=next(iter(wrong))):
             Mean(like=BASE, **wrong)
 

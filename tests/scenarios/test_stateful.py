@@ -83,6 +83,35 @@ def initial():
 def train(task):
     return {"w": 0.5 * task.model["w"] + np.random.default_rng(task.seed).standard_normal(1_000)}
 """
+PERSONAL = """
+import numpy as np
+import convoy
+
+
+def initial():
+    return {"w": np.zeros(20_000, np.float32), "head": np.ones(20_000, np.float32)}
+
+
+def draw(task):
+    return np.random.default_rng(task.seed).standard_normal(20_000).astype(np.float32)
+
+
+@convoy.train
+def train(task):
+    moved = {name: np.float32(0.5) * array + draw(task) for name, array in task.model.items()}
+    match task.asked.helper:
+        case "Ditto":
+            mine = convoy.Ditto(task)
+            pull = mine.gradient(mine.personal)
+            moved["w"] += mine.personal["w"]  # so that another state would give another model
+            return mine.reply(moved, {name: it + draw(task) - pull[name] for name, it in mine.personal.items()})
+        case "FedDyn":
+            mine = convoy.FedDyn(task)
+            pull = mine.gradient(moved)
+            return mine.reply({name: it - np.float32(0.1) * pull[name] for name, it in moved.items()})
+    moved["w"] += task.model["head"]
+    return moved
+"""
 SIZES = pytest.mark.parametrize("size", [1_000, 50_000], ids=["inside a message", "by a transfer"])
 
 
@@ -111,6 +140,44 @@ def test_scaffold_has_the_same_bits_whatever_is_killed(started, tmp_path, size):
     assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
 
 
+STREAMING = """
+import numpy as np
+import convoy
+
+
+def initial():
+    return {f"layer-{place}": np.zeros(20_000) for place in range(3)}
+
+
+def train(task):
+    mine, rng = convoy.Streaming(task), np.random.default_rng(task.seed)
+    return mine.reply({name: 0.5 * array + rng.standard_normal(array.shape) for name, array in mine.model.items()})
+"""
+SWARM = DRAWING.replace("import numpy as np", "import numpy as np\nfrom convoy import aggregate").replace(
+    "1_000", "20_000"
+)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "train", "more"), [("diloco", STREAMING, {"fragments": 3}), ("swarm", SWARM, {"clip": 1.0})]
+)
+def test_fragments_and_a_swarm_have_the_same_bits_whatever_is_killed(started, tmp_path, workflow, train, more):
+    federation, files = started(), {"train.py": train}
+    spec = {
+        "workflow": workflow,
+        "with_": {"rounds": 25, "min_sites": 2, **more},
+        "patience": "60s",
+        "trainer": "train.py:train",
+        "seed": 5,
+    }
+    with federation.session(300) as session:
+        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
+        assert calm.job.state == "completed", calm.job.cause
+        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
+        done = disturbed(federation, session, job, rounds=25, seed=3)
+    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+
+
 @pytest.mark.parametrize("workflow", ["fedavgm", "cyclic"])
 def test_a_momentum_and_a_cycle_have_the_same_bits_whatever_is_killed(started, tmp_path, workflow):
     federation, files = started(), {"train.py": DRAWING}
@@ -127,6 +194,64 @@ def test_a_momentum_and_a_cycle_have_the_same_bits_whatever_is_killed(started, t
         job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
         done = disturbed(federation, session, job, rounds=30, seed=3)
     assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+
+
+@pytest.mark.parametrize(
+    ("workflow", "more"), [("ditto", {"lam": 0.1}), ("feddyn", {"alpha": 0.5}), ("fedavg", {"keys": ["!head"]})]
+)
+def test_what_sites_keep_for_themselves_has_the_same_bits_whatever_is_killed(started, tmp_path, workflow, more):
+    federation, files = started(), {"train.py": PERSONAL}
+    spec = {"workflow": workflow, "with_": {"rounds": 20, "min_sites": 2} | more, "patience": "60s", "seed": 5}
+    with federation.session(300) as session:
+        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
+        assert calm.job.state == "completed", calm.job.cause
+        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
+        done = disturbed(federation, session, job, rounds=20, seed=7)
+    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+
+
+NORMALISING = """
+import numpy as np
+import convoy
+
+
+def initial():
+    names = ("conv.weight", "bn1.weight", "bn1.running_mean", "bn1.running_var")
+    return {name: np.zeros(20_000) for name in names}
+
+
+@convoy.train
+def train(task):
+    if task.round == 2 and task.site == "site-2":
+        with open(task.data["arrived"], "w") as arrived:
+            arrived.write("here")
+        with open(task.data["gate"]) as gate:
+            gate.read()
+    return {name: np.full(20_000, (1234.5 if name in task.private else 8765.5) + task.round) for name in task.model}
+"""
+
+
+def holders(node, number):
+    """Return the files of a node in which this number is, twice in a row."""
+    wanted = np.full(2, number).tobytes()
+    return [file for file in node.kit.rglob("*") if file.is_file() and wanted in file.read_bytes()]
+
+
+def test_layers_of_batch_normalisation_are_in_no_byte_that_a_server_receives(gated, tmp_path):
+    federation, gates = gated()
+    spec = {"workflow": "cyclic", "with_": {"rounds": 2, "min_sites": 2, "keys": ["!@batchnorm"]}}
+    with federation.session(120) as session:
+        job = session.submit(put_job(tmp_path / "job", {"train.py": NORMALISING}, **spec)).id
+        gates["site-2"].wait()  # it trains what site-1 has answered in this round
+        for number in (1, 2):
+            assert holders(federation.nodes["site-1"], 1234.5 + number)
+            assert not holders(federation.server, 1234.5 + number)
+            assert not holders(federation.nodes["site-2"], 1234.5 + 2)
+        assert holders(federation.server, 8765.5 + 2)
+        gates["site-2"].open()
+        done = session.wait(job)
+    assert done.job.state == "completed", done.job.cause
+    assert not any(holders(federation.server, 1234.5 + number) for number in (1, 2))
 
 
 def test_a_state_is_that_of_the_last_answer_that_counts_exactly_once(started, tmp_path):
@@ -165,3 +290,45 @@ def test_an_asynchronous_workflow_goes_on_whatever_is_killed_and_its_record_expl
         models.append(w)
     (last,) = [file for file in found if file.name == "model.safetensors"]
     np.testing.assert_allclose(load_file(last)["w"], w, rtol=1e-5)
+
+
+ADAM = """
+import torch
+import convoy
+import convoy.torch
+
+
+def network():
+    torch.manual_seed(1)
+    return torch.nn.Linear(4, 1)
+
+
+def initial():
+    return convoy.torch.arrays(network())
+
+
+@convoy.train
+def train(task):
+    net = network()
+    adam = torch.optim.Adam(net.parameters(), lr=0.05)
+    convoy.torch.load(net, task.model)
+    convoy.torch.restore(task.state, adam=adam)
+    dice = torch.Generator().manual_seed(task.seed)
+    for _ in range(3):
+        adam.zero_grad()
+        (net(torch.randn(8, 4, generator=dice)) - int(task.site[-1])).square().mean().backward()
+        adam.step()
+    return convoy.Reply(convoy.torch.arrays(net), state=convoy.torch.keep(adam=adam))
+"""
+
+
+def test_optimisers_of_torch_that_stay_at_sites_have_the_same_bits_whatever_is_killed(started, tmp_path):
+    pytest.importorskip("torch")
+    federation, files = started(), {"train.py": ADAM}
+    spec = {"with_": {"rounds": 12, "min_sites": 2}, "patience": "60s", "seed": 5}
+    with federation.session(300) as session:
+        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
+        assert calm.job.state == "completed", calm.job.cause
+        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
+        done = disturbed(federation, session, job, rounds=12, seed=11)
+    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]

@@ -39,7 +39,7 @@ def train(task):
 def scaffold(task):
     mine = convoy.Scaffold(task)
     dice = draw(task)
-    after = {name: array - 0.1 * (dice.standard_normal(array.shape) + mine.correction[name]).astype(array.dtype)
+    after = {name: array - 0.1 * (dice.standard_normal(array.shape) + mine.correction.get(name, 0)).astype(array.dtype)
              for name, array in mine.model.items()}
     return mine.reply(after, steps=5, lr=0.1)
 
@@ -53,8 +53,56 @@ def proximal(task):
     return {name: array - 0.1 * term.gradient(after)[name] for name, array in after.items()}
 
 
-def histogram(task):
-    return convoy.histogram(task, {"age": draw(task).normal(50, 20, 100)})
+def rows(task):
+    x = draw(task).normal(size=(80, 3))
+    return x, (x[:, 0] > 0).astype(int)
+
+
+def histograms(task):
+    x = np.random.default_rng([ord(letter) for letter in task.site]).normal(size=(80, 3))
+    return convoy.trees.histograms(task, x, x[:, 0] > 0)
+
+
+def boost(task):
+    return convoy.trees.boost(task, *rows(task))
+
+
+def forest(task):
+    from sklearn.ensemble import RandomForestClassifier
+
+    grown = RandomForestClassifier(task.settings["trees"], random_state=task.seed)
+    return convoy.trees.forest(task, grown.fit(*rows(task)))
+
+
+def layers():
+    return {"conv.weight": np.zeros(9), "bn1.weight": np.ones(3), "bn1.running_mean": np.zeros(3, np.float32),
+            "bn1.running_var": np.ones(3, np.float32), "head": np.zeros(4)}
+
+
+def nova(task):
+    mine, dice = convoy.FedNova(task), draw(task)
+    reply = train(task)
+    return mine.reply(reply.arrays, steps=int(dice.integers(1, 9)), momentum=0.5, weight=reply.weight)
+
+
+def dyn(task):
+    mine, after = convoy.FedDyn(task), train(task).arrays
+    return mine.reply({name: array - 0.1 * mine.gradient(after)[name] for name, array in after.items()})
+
+
+def ditto(task):
+    mine, dice = convoy.Ditto(task), draw(task)
+    own = {name: array - (0.1 * mine.gradient(mine.personal)[name] + dice.random()).astype(array.dtype)
+           for name, array in mine.personal.items()}
+    return mine.reply(train(task).arrays, own, metrics={"own": float(own["w"].sum())})
+
+
+def adapters():
+    return {"l.lora_A.weight": np.ones((2, 4), np.float32), "l.lora_B.weight": np.ones((3, 2), np.float32)}
+
+
+def adapted(task):
+    return {name: task.model[name] if "residual" in name else array for name, array in train(task).arrays.items()}
 """
 WORKFLOWS = {
     "fedavg": {"with_": {"rounds": 3, "min_sites": 2}},
@@ -69,9 +117,42 @@ WORKFLOWS = {
         "trainer": "train.py:proximal",
     },
     "scaffold": {"workflow": "scaffold", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:scaffold"},
+    "fednova": {"workflow": "fednova", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:nova"},
+    "feddyn": {"workflow": "feddyn", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:dyn"},
+    "ditto": {"workflow": "ditto", "with_": {"rounds": 3, "min_sites": 2}, "trainer": "train.py:ditto"},
+    "fedbn": {"workflow": "fedbn", "with_": {"rounds": 3, "min_sites": 2}, "model": "train.py:layers"},
+    "keys": {"with_": {"rounds": 3, "min_sites": 2, "evaluate": True, "keys": ["!b"]}},
+    "keys of a scaffold": {
+        "workflow": "scaffold",
+        "with_": {"rounds": 3, "min_sites": 2, "keys": ["w"]},
+        "trainer": "train.py:scaffold",
+    },
+    "fedex_lora": {
+        "workflow": "fedex_lora",
+        "with_": {"rounds": 3, "min_sites": 2},
+        "trainer": "train.py:adapted",
+        "model": "train.py:adapters",
+    },
     "cyclic": {"workflow": "cyclic", "with_": {"rounds": 3, "min_sites": 2, "order": "random"}},
     "cross_site": {"workflow": "cross_site", "with_": {"min_sites": 2}},
-    "histogram": {"workflow": "histogram", "with_": {"columns": {"age": [0, 100]}, "bins": 9}},
+    "xgboost_histogram": {
+        "workflow": "xgboost_histogram",
+        "with_": {"features": 3, "rounds": 3, "min_sites": 2},
+        "trainer": "train.py:histograms",
+        "model": None,
+    },
+    "xgboost_bagging": {
+        "workflow": "xgboost_bagging",
+        "with_": {"features": 3, "rounds": 3, "min_sites": 2},
+        "trainer": "train.py:boost",
+        "model": None,
+    },
+    "random_forest": {
+        "workflow": "random_forest",
+        "with_": {"features": 3, "classes": 2, "rounds": 2, "trees_per_site": 5, "min_sites": 2},
+        "trainer": "train.py:forest",
+        "model": None,
+    },
 }
 BY_ARRIVAL = {"fedbuff": {"workflow": "fedbuff", "with_": {"rounds": 6, "buffer": 2, "min_sites": 3}}}
 LOOP = """
@@ -115,7 +196,8 @@ def test_the_model_is_that_of_a_federation_for_each_number_of_workers(made, tmp_
 
 
 def test_each_built_in_workflow_is_among_those_that_are_compared():
-    assert {spec.get("workflow", "fedavg") for spec in (WORKFLOWS | BY_ARRIVAL).values()} == set(catalog.BUILT_IN)
+    compared = {spec.get("workflow", "fedavg") for spec in (WORKFLOWS | BY_ARRIVAL).values()}
+    assert compared | {"statistics"} == set(catalog.BUILT_IN)  # of tables: tests/e2e/test_examples.py compares it
 
 
 @pytest.mark.parametrize("spec", BY_ARRIVAL.values(), ids=BY_ARRIVAL.keys())
@@ -131,6 +213,31 @@ def test_more_workers_than_two_and_more_sites_give_the_same_bits(tmp_path):
     assert "trained at site-07" in (tmp_path / "of-8" / "logs" / "site-07.log").read_text()
     assert [one["round"] for one in json.loads((tmp_path / "of-8" / "rounds.json").read_text())] == [0, 1, 2]
     assert read_file(tmp_path / "of-8" / "model.safetensors")["w"].shape == (50,)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_loop_of_tasks_with_a_part_of_the_model_makes_the_rest_itself_and_takes_each_task_once(tmp_path, workers):
+    script = """
+import numpy as np
+import convoy
+
+
+def initial():
+    return {"w": np.zeros(3), "head": np.full(2, 5.0)}
+
+
+for task in convoy.tasks():
+    print("round", task.round, task.model["head"][0], sorted(task.private))
+    task.reply({name: array + 1 for name, array in task.model.items()})
+"""
+    spec = {"with_": {"rounds": 3, "keys": ["w"]}, "trainer": "train.py", "model": "train.py:initial"}
+    folder = put_job(tmp_path / "job", {"train.py": script}, **spec)
+    done = simulate(read_plan(folder, sites=2), tmp_path / "results", workers=workers)
+    digest(done)
+    for site in ("site-1", "site-2"):
+        printed = (tmp_path / "results" / "logs" / f"{site}.log").read_text().splitlines()
+        assert printed == [f"round {at} {4.0 + at} ['head']" for at in (1, 2, 3)]
+    assert list(read_file(tmp_path / "results" / "model.safetensors")) == ["w"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

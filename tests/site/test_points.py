@@ -12,7 +12,7 @@ from convoy.errors import BadInput, RemoteFault
 from convoy.site.line import Line
 from convoy.site.points import Allowance, JobPoints, leaving
 from convoy.spec.policy import Leave, Live
-from convoy.store.points import PointsFile, read
+from convoy.store.points import read
 from convoy.wire import convoy_pb2 as pb
 
 
@@ -28,8 +28,8 @@ class At:
 
     def __init__(self, line, folder, leave=None):
         self.line, self.leave, self.said = line, leave or Leave(), []
-        self.time_s, file = 7200.0, PointsFile(folder / "points.jsonl")
-        self.points = JobPoints("j", line, self.now, self.said.append, file, lambda: self.time_s)
+        self.time_s, path = 7200.0, folder / "points.jsonl"
+        self.points = JobPoints("j", line, self.now, self.said.append, path, clock=lambda: self.time_s)
         self.points.open()
 
     def now(self):

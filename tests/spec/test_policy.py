@@ -9,6 +9,7 @@ from convoy.errors import BadInput
 from convoy.provision import sample
 from convoy.spec.filters import Clip, Exclude, Noise
 from convoy.spec.policy import Leave, Limits, Live, Policy, PolicyFile, Rule, read_policy
+from convoy.spec.tables import TableRules, rules_of
 
 
 def policy(tmp_path, text: str) -> Policy:
@@ -109,6 +110,14 @@ def test_what_is_no_rule_for_live_metrics_is_refused_with_its_line(tmp_path, liv
     assert "policy.yaml:2:" in caught.value.where
 
 
+def test_the_rules_for_a_table_are_those_of_the_first_pattern_that_fits(tmp_path):
+    text = "tables:\n  patients: {only: statistics, extremes: true}\n  'p*': {minimum_count: 3, digits: 2}\n"
+    listed = policy(tmp_path, text).tables
+    assert rules_of(listed, "patients") == TableRules(only="statistics", extremes=True)
+    assert rules_of(listed, "people") == TableRules(minimum_count=3, digits=2)
+    assert rules_of(listed, "visits") == TableRules() == TableRules(10, 0, extremes=False, only="")
+
+
 def test_artifacts_leave_up_to_a_number_of_bytes(tmp_path):
     file = tmp_path / "policy.yaml"
     for text, size in (("50Mi", 50 << 20), ("0", 0), ("1000", 1000)):
@@ -168,6 +177,13 @@ def test_every_key_has_its_place(tmp_path):
         ("leave: {logs: 'no'}", "wanted true or false"),
         ("leave: {artifacts: true}", "wanted a size such as 512Mi or 8Gi"),
         ("leave: {log: true}", 'unknown key "log"'),
+        ("tables: [patients]", "wanted rules by the name of a table"),
+        ("tables: {patients: statistics}", '"patients" is "statistics"; wanted a mapping with minimum_count'),
+        ("tables: {patients: {minimum: 3}}", 'unknown key "minimum"'),
+        ("tables: {patients: {minimum_count: 0}}", "wanted a whole number from 1 up"),
+        ("tables: {patients: {digits: true}}", "wanted a whole number from 1 to 17"),
+        ("tables: {patients: {extremes: 1}}", "wanted true or false"),
+        ("tables: {patients: {only: averages}}", "wanted `statistics`; without this line"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_line(tmp_path, text, word):

@@ -163,7 +163,7 @@ def test_a_workflow_of_the_job_s_own_sees_sites_answers_and_who_was_left_out(job
     [
         ("flow.py:run", "async def run(fleet): raise ValueError('no')", "ValueError: no"),
         ("flow.py:go", "", "has no function 'go'"),
-        ("fednova", "", "there is no workflow 'fednova'"),
+        ("fedmagic", "", "there is no workflow 'fedmagic'"),
         (
             "flow.py:run",
             "async def run(fleet):\n    async for round in fleet.rounds(2): pass",

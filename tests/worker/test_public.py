@@ -9,9 +9,9 @@ from importlib import metadata
 import convoy
 
 NAMES = {
-    "Answers", "FLModel", "Fleet", "Mean", "Model", "NotEnough", "ParamsType", "Proximal", "Reply", "Round", "Scaffold",
-    "Stream", "Task", "Update",
-    "config", "data", "evaluate", "get_job_id", "get_site_name", "histogram",
+    "Answers", "Ditto", "FLModel", "FedDyn", "FedNova", "Fleet", "Mean", "Model", "NotEnough", "ParamsType", "Proximal",
+    "Reply", "Round", "Scaffold", "Stream", "Streaming", "Task", "Update",
+    "aggregate", "config", "data", "evaluate", "get_job_id", "get_site_name",
     "init", "is_evaluate", "is_running", "is_train", "log", "metrics",
     "receive", "send", "simulate", "system_info", "tasks", "train",
 }  # fmt: skip

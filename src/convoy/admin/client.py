@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from convoy.admin import border, following, link, meant, pages
 from convoy.admin.faults import LoginNeeded
-from convoy.errors import NotAllowed
+from convoy.errors import NotAllowed, RemoteFault
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
 from convoy.wire.backoff import PATIENCE_S, Patience
@@ -170,6 +170,16 @@ class Client:
         from convoy.admin.download import fetch
 
         return await fetch(self._open, await self.job(job), Path(folder), Patience(self.patience_s))
+
+    async def result(self, job: str, name: str, most: int) -> bytes:
+        """Return one file of the results of a job. Raises `NotFound`, and `RemoteFault` for more bytes than `most`."""
+        whole = bytearray()
+        async with self._open("GET", f"/jobs/{job}/results/{quote(name)}") as chunks:
+            async for chunk in chunks:
+                whole += chunk
+                if len(whole) > most:
+                    raise RemoteFault(f"the result {name} is larger than {most:,} bytes")
+        return bytes(whole)
 
     # the federation
 

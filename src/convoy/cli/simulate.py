@@ -124,12 +124,16 @@ def _named(one: str) -> tuple[str, Path]:
 
 def _say(screen: Screen, done: Simulated) -> None:
     """Say how a simulation went. Raises `JobFailed` unless it completed."""
-    from convoy.cli import output
+    from convoy.cli import output, statistics
 
     record, where, last = done.job, done.folder, done.summary.last
     moved = {"virtual_s": last.virtual_s, "bytes_down": last.bytes_down, "bytes_up": last.bytes_up}
     told = {"state": record.state, "cause": record.cause, "rounds": max(len(done.rounds) - 1, 0), "folder": str(where)}
     screen.data(told | moved)
+    if (where / statistics.FILE).exists():
+        statistics.say(screen, (where / statistics.FILE).read_bytes())
+        statistics.draw(screen, where)
+        screen.line()
     for file in sorted(one for one in where.iterdir() if one.is_file()):
         screen.line(f"{output.size(file.stat().st_size):>9}  {file}")
     if record.state == "completed":

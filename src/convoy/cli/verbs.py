@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy.admin.client import Client
-from convoy.cli import output
+from convoy.cli import output, statistics
 from convoy.cli.output import Screen
 from convoy.cli.progress import awaited, round_line, some
 from convoy.errors import JobFailed, NotFound, PatienceOut, Refused
@@ -114,6 +114,8 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         for member in detail.members
     ]
     screen.table(("site", "state", "isolation", "keeps", "reason"), members, empty="no site has it yet")
+    if statistics.FILE in detail.results:
+        statistics.say(screen, await client.result(record.id, statistics.FILE, statistics.MAX_BYTES))
     if detail.traceback:
         _failed(screen, detail.traceback)
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
@@ -149,14 +151,14 @@ async def show_round(client: Client, screen: Screen, job: str, number: int) -> N
         }
     )
     screen.line()
-    screen.table(("took part", "weight"), [(one.site, f"{one.weight:g}") for one in made.took_part], empty="-")
+    screen.table(("took part", "weight"), [(one.site, _weight(one, made)) for one in made.took_part], empty="-")
     screen.line()
     screen.table(("left out", "reason"), [(out.site, out.reason) for out in made.left_out], empty="nobody was left out")
 
 
 def _row(made: views.RoundView) -> tuple[object, ...]:
     """Return a round as a row of `show`."""
-    took = [f"{one.site} ({one.weight:g})" for one in made.took_part]
+    took = [f"{one.site} ({_weight(one, made)})" for one in made.took_part]
     out = [f"{out.site}: {out.reason}" for out in made.left_out]
     return (
         made.round,
@@ -165,6 +167,14 @@ def _row(made: views.RoundView) -> tuple[object, ...]:
         some(took, made.took_part_count, ", ") or "-",
         some(out, made.left_out_count, "; ") or "-",
     )
+
+
+def _weight(one: views.Contribution, made: views.RoundView) -> str:
+    """Return a site's weight, and its share where it had more than all the others together."""
+    total = sum(it.weight for it in made.took_part)
+    alone = len(made.took_part) < 2 or len(made.took_part) < made.took_part_count  # the weights of some are not here
+    share = "" if alone or one.weight * 2 <= total else f", {100 * one.weight / total:.0f} % of the round's weight"
+    return f"{one.weight:g}{share}"
 
 
 def _failed(screen: Screen, traceback: str) -> None:
@@ -212,6 +222,8 @@ async def fetch(client: Client, screen: Screen, job: str, folder: Path | None, t
     screen.data({"job": found, "folder": str(folder), "files": [str(file) for file in files]})
     for file in files:
         screen.line(f"{output.size(file.stat().st_size):>9}  {file}")
+    if statistics.FILE in (file.name for file in files):
+        statistics.draw(screen, folder)
 
 
 async def abort(client: Client, screen: Screen, job: str) -> None:

@@ -49,6 +49,7 @@ def refusal(policy: Policy, job: Job, who: Submitter, host: Host, digest: str = 
         or _image(policy, job, host)
         or _limits(policy, job, host)
         or _isolation(policy, host)
+        or _tables(policy, job, host)
     )
     if found is not None or any(fits(rule, who, host.org) for rule in policy.run) or digest in host.approved:
         return found
@@ -77,6 +78,12 @@ def _workflow(policy: Policy, job: Job, host: Host) -> Refused | None:
 def _image(policy: Policy, job: Job, host: Host) -> Refused | None:
     if job.image is None:
         return None
+    if not job.trainer:
+        return Refused(
+            f"{host.name} does not run the image {job.image}",
+            why="the job has no trainer, and Convoy's own runs in the site's image alone",
+            fix="remove `image` from job.yaml",
+        )
     if host.makes_pods and any(fnmatchcase(job.image, pattern) for pattern in policy.images):
         return None
     listed = f"`images` lists {', '.join(policy.images) or 'none'}"
@@ -114,6 +121,17 @@ def _isolation(policy: Policy, host: Host) -> Refused | None:
                 fix="the owner of the site runs it where the kernel can, or with `launcher: kubernetes`",
             )
     return None
+
+
+def _tables(policy: Policy, job: Job, host: Host) -> Refused | None:
+    """A job's code could find a table that it is not given, where files are not kept from it."""
+    if not job.trainer or "files" not in host.missing or not any(it.only for _, it in policy.tables):
+        return None
+    return Refused(
+        f"{host.name} cannot keep its tables from the code of a job",
+        why=f"{_place(policy, 'tables')}: `only: statistics`; {host.missing['files']}",
+        fix="the owner of the site runs it where the kernel can isolate files, or with `launcher: kubernetes`",
+    )
 
 
 def _nobody(policy: Policy, who: Submitter, host: Host, digest: str) -> Refused:

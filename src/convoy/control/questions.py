@@ -71,6 +71,8 @@ def _never(job: LiveJob, ask: Question) -> str:
     most = min(len({*ask.sites} or part) or math.inf, ask.sample or math.inf)
     if ask.at_least > most:
         return f"{ask.kind!r} needs answers of {ask.at_least} sites and can ask {most}"
+    if ask.quorum > most:
+        return f"{ask.kind!r} goes on at a quorum of {ask.quorum} sites and can ask {most}"
     return ""
 
 

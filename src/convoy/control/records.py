@@ -83,6 +83,8 @@ class Question:
     max_norm: float = 0.0  # the largest L2 norm of (update - model)
     by_arrival: bool = False  # answers are told as they come, not in site order
     outlives: bool = False  # it stays open after its round has been committed, until its answer is folded
+    partial: bool = False  # its arrays are a part of the model; each site has kept the rest
+    helper: str = ""  # the class of `convoy` that a trainer has to use, such as `Proximal`; empty: none
     cohort: tuple[SiteName, ...] = ()  # who was asked; empty: nobody yet
     folded: int = 0  # the round whose commit counts the answer of one that outlives its own; 0: none
 

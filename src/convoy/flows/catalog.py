@@ -5,17 +5,37 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.flows import crosssite, cyclic, fedbuff, fedprox, optimisers, parameters, scaffold, training
-from convoy.flows import histogram as histograms
+from convoy.flows import (
+    boosting,
+    crosssite,
+    cyclic,
+    diloco,
+    ditto,
+    fedasync,
+    fedbn,
+    fedbuff,
+    feddyn,
+    fedexlora,
+    fednova,
+    fedprox,
+    forests,
+    optimisers,
+    parameters,
+    scaffold,
+    swarm,
+    training,
+)
+from convoy.flows import statistics as statistical
 from convoy.flows.fedavg import fedavg
 
 Workflow = Callable[..., Awaitable[None]]
 
 SITES: Final = "min_sites"  # the parameter by which a workflow says how many sites it needs before it can begin
-COUNTS: Final = (SITES, "sample")  # parameters that count sites
+COUNTS: Final = (SITES, "sample", "quorum")  # parameters that count sites
 
 
 def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
@@ -23,28 +43,50 @@ def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _trains_within(
-    ranges: Mapping[str, parameters.Range], *, mean_alone: str = ""
+    ranges: Mapping[str, parameters.Range], *, mean_alone: str = "", without: Mapping[str, str] = MappingProxyType({})
 ) -> Callable[[Mapping[str, Any]], dict[str, str]]:
     """Return the check of a training workflow whose own numbers have these ranges.
 
-    `mean_alone`: why it can fold in no other way than by the mean; empty: it can.
+    `mean_alone`: why it can fold in no other way than by the mean; empty: it can. `without`: parameters of `Training`
+    that have no meaning in it, each with the reason.
     """
 
     def wrong(given: Mapping[str, Any]) -> dict[str, str]:
         other = mean_alone and given.get("fold", "mean") != "mean"
         folded = {"fold": f"wanted mean: {mean_alone}"} if other else {}
-        return training.faults(given) | parameters.outside(given, ranges) | folded
+        meaningless = {name: f"leave it out: {why}" for name, why in without.items() if given.get(name)}
+        return training.faults(given) | parameters.outside(given, ranges) | folded | meaningless
+
+    return wrong
+
+
+def _grows_trees(
+    ranges: Mapping[str, parameters.Range],
+    own: Callable[[Mapping[str, Any]], dict[str, str]] = lambda _: {},
+    without: Mapping[str, str] = MappingProxyType({}),
+) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """Return the check of a workflow of trees, of which all travel, and none is averaged; `own`: what else is wrong."""
+    added = "trees are added to the model and not averaged"
+    within = _trains_within(ranges, mean_alone=added, without={"clip": added, **without})
+
+    def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+        parts = {} if given.get("keys") is None else {"keys": "wanted null: trees have no tensors that could stay"}
+        return own(given) | within(given) | parts
 
     return wrong
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One workflow: its function, what is wrong with its parameters, and the kinds of questions that it asks."""
+    """One workflow: its function, what is wrong with its parameters, and the kinds of questions that it asks.
+
+    `own_trainer`: Convoy's own code answers them (`convoy.worker.own`), and a job of this workflow brings none.
+    """
 
     function: Workflow
     wrong: Callable[[Mapping[str, Any]], dict[str, str]]
     kinds: Callable[[Mapping[str, Any]], tuple[str, ...]] = _training_kinds
+    own_trainer: bool = False
 
     @property
     def own(self) -> list[inspect.Parameter]:
@@ -71,15 +113,62 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
         scaffold.scaffold,
         _trains_within(scaffold.RANGES, mean_alone="the server's variate is the mean of the sites' own"),
     ),
+    "feddyn": Entry(
+        feddyn.feddyn,
+        _trains_within(feddyn.RANGES, mean_alone="the server's h is the mean of the sites' own gradients"),
+    ),
+    "fednova": Entry(
+        fednova.fednova, _trains_within(fednova.RANGES, mean_alone="steps count by weights, which the others ignore")
+    ),
+    "fedbn": Entry(fedbn.fedbn, _trains_within(fedbn.RANGES)),
+    "ditto": Entry(ditto.ditto, _trains_within(ditto.RANGES)),
+    "diloco": Entry(diloco.diloco, diloco.wrong),
+    "fedex_lora": Entry(
+        fedexlora.fedex_lora, _trains_within({}, mean_alone="a residual is what the mean of adapters lacks")
+    ),
     "fedbuff": Entry(
         fedbuff.fedbuff,
         _trains_within(
-            fedbuff.RANGES, mean_alone="a fast site may fill a buffer alone, and others ask who is in the majority"
+            fedbuff.RANGES,
+            mean_alone="a fast site may fill a buffer alone, and others ask who is in the majority",
+            without={"quorum": "a round is committed as soon as `buffer` answers have arrived"},
         ),
     ),
-    "cyclic": Entry(cyclic.cyclic, _trains_within(cyclic.RANGES, mean_alone="one site trains after the other")),
+    "fedasync": Entry(
+        fedasync.fedasync,
+        _trains_within(
+            fedasync.RANGES,
+            mean_alone="each answer is folded alone",
+            without={
+                "quorum": "each answer is committed as it arrives",
+                "clip": "an answer has no others beside it, whose median could bound it",
+            },
+        ),
+    ),
+    "cyclic": Entry(
+        cyclic.cyclic,
+        _trains_within(
+            cyclic.RANGES,
+            mean_alone="one site trains after the other",
+            without={
+                "quorum": "one site is asked at a time",
+                "clip": "an answer has no others beside it, whose median could bound it",
+            },
+        ),
+    ),
+    "swarm": Entry(swarm.swarm, _trains_within({}), swarm.kinds),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
-    "histogram": Entry(histograms.histogram, histograms.wrong, lambda _: ("histogram",)),
+    "statistics": Entry(statistical.statistics, statistical.wrong, lambda _: ("statistics",), own_trainer=True),
+    "xgboost_histogram": Entry(
+        boosting.xgboost_histogram,
+        _grows_trees(
+            boosting.RANGES,
+            boosting.wrong,
+            {"quorum": "all questions about one tree go to the same sites"},
+        ),
+    ),
+    "xgboost_bagging": Entry(forests.xgboost_bagging, _grows_trees(forests.RANGES, forests.wrong)),
+    "random_forest": Entry(forests.random_forest, _grows_trees(forests.RANGES)),
 }
 
 

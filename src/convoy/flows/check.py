@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from convoy.errors import BadInput, RemoteFault
-from convoy.flows import catalog
+from convoy.flows import catalog, swarm
+from convoy.flows import keys as patterns
 from convoy.flows.catalog import BUILT_IN
 from convoy.flows.parameters import EXAMPLES, Parameter, Signature, of_tree, wanted
 from convoy.flows.source import Files, decorators, names_of, near
@@ -49,13 +50,17 @@ def problems(
         *_trainer(job, document, reader),
         *_model(job, document, reader),
         *_workflow(job, document, reader),
-        *_evaluation(job, document, reader),
+        *_functions(job, document, reader),
         *_sites(job, document, None if known_sites is None else sorted(known_sites)),
     ]
 
 
 def _trainer(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
     where = document.where(("trainer",))
+    own = job.workflow in BUILT_IN and BUILT_IN[job.workflow].own_trainer
+    if own or not job.trainer:
+        yield from _own_trainer(job, document, own=own)
+        return
     try:
         if ":" in job.trainer:
             files.function(job.trainer, where)
@@ -65,17 +70,51 @@ def _trainer(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
         yield problem
 
 
-def _evaluation(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
-    """Yield what is wrong where sites are to evaluate; a loop, or code from elsewhere, takes whatever comes."""
-    if job.workflow not in BUILT_IN or "evaluate" not in BUILT_IN[job.workflow].kinds(job.with_):
-        return
+def _functions(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
+    """Yield which kinds of tasks the trainer has no function for; a loop, or code from elsewhere, takes whatever comes.
+
+    A function that job.yaml names answers tasks of kinds without one, but must not be asked to evaluate or to fold.
+    """
+    kinds = BUILT_IN[job.workflow].kinds(job.with_) if job.workflow in BUILT_IN else ()
     file, named, _ = job.trainer.partition(":")
-    if any("evaluate" in decorators(tree) for tree in files.trees()):
-        return
-    with contextlib.suppress(BadInput):
-        here = files.tree(file, "")
-        if not ({"evaluate", "*"} & dict(names_of(here.body)).keys() if named else "train" not in decorators(here)):
-            yield _no_evaluation(job, document, file)
+    for kind in ("evaluate", swarm.KIND):
+        decorated = kind == "evaluate" and any(kind in decorators(tree) for tree in files.trees())
+        if kind not in kinds or decorated:
+            continue
+        with contextlib.suppress(BadInput):
+            here = files.tree(file, "")
+            if not ({kind, "*"} & dict(names_of(here.body)).keys() if named else "train" not in decorators(here)):
+                yield _no_evaluation(job, document, file) if kind == "evaluate" else _no_fold(job, document, file)
+
+
+def _no_fold(job: Job, document: Document, file: str) -> BadInput:
+    return BadInput(
+        f'workflow {job.workflow} has sites fold updates, and {file} has no function for "{swarm.KIND}" tasks',
+        fix=f"name the trainer as `trainer: {file}:train`, and write `from convoy import {swarm.KIND}` there, or a "
+        "function of that name",
+        where=document.where(("workflow",)),
+    )
+
+
+def _own_trainer(job: Job, document: Document, *, own: bool) -> Iterator[BadInput]:
+    """Yield what is wrong with a job whose workflow asks Convoy's own trainer, or that names no trainer."""
+    if not own and ":" not in job.workflow:
+        yield BadInput(
+            '"trainer" is missing',
+            why=f"workflow {job.workflow} asks code of the job" if job.workflow in BUILT_IN else "",
+            fix="name a script such as `trainer: train.py`, or a function such as `train.py:train`",
+            where=document.where(()),
+        )
+    for key in ("trainer", "model", "image"):
+        if own and getattr(job, key):
+            yield BadInput(
+                f'workflow {job.workflow} has no "{key}"',
+                why="the sites' part of it is Convoy's own code",
+                fix="remove this line",
+                where=document.where((key,)),
+            )
+    if not own and not job.trainer and job.image:
+        yield BadInput('"image" has no effect without "trainer"', fix="remove it", where=document.where(("image",)))
 
 
 def _no_evaluation(job: Job, document: Document, file: str) -> BadInput:
@@ -94,7 +133,13 @@ def _no_evaluation(job: Job, document: Document, file: str) -> BadInput:
 
 
 def _model(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
+    keys = job.with_.get("keys") if job.workflow in BUILT_IN else None
     if job.model is None:
+        if keys:
+            fix = "name one: `model: train.py:initial`"
+            yield BadInput(
+                "`keys` divide a model, and the job has none", fix=fix, where=document.where(("with", "keys"))
+            )
         return
     where = document.where(("model",))
     try:
@@ -102,7 +147,10 @@ def _model(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
             files.function(job.model, where)
         elif job.model.endswith(".safetensors"):
             data = memoryview(files.data(job.model, where))
-            blob.parse_foreign(bytes(data[: blob.header_length(bytes(data[:8]))]))
+            tensors = blob.parse_foreign(bytes(data[: blob.header_length(bytes(data[:8]))]))
+            if keys and not patterns.wrong(keys):
+                where = document.where(("with", "keys"))
+                patterns.check([tensor.name for tensor in tensors], keys)
         else:
             yield BadInput(
                 f'"model" is {job.model!r}',
@@ -110,7 +158,7 @@ def _model(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
                 where=where,
             )
     except BadInput as problem:
-        yield problem
+        yield problem if problem.where else BadInput(problem.what, why=problem.why, fix=problem.fix, where=where)
     except RemoteFault as problem:
         yield BadInput(f"{job.model} is not a safetensors file", why=str(problem), where=where)
 

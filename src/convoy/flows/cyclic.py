@@ -40,7 +40,7 @@ async def cyclic(fleet: Fleet, *, order: str = "name", **training: Any) -> None:
                 break
             # A draw depends on the job's seed and on the question, which is another one at each turn.
             drawn = {"sites": left, "sample": 1} if order == "random" else {"sites": left[:1]}
-            answers = fleet.ask("train", model, at_least=0, deadline_s=plan.deadline_s, max_norm=plan.max_norm, **drawn)
+            answers = fleet.ask("train", model, at_least=0, **plan.asking, **drawn)
             mean, came = Mean(like=model, max_share=1.0, max_norm_ratio=0.0), set[str]()
             async for update in answers:  # one; after a restart, of the site that was asked before it
                 came.add(update.site)

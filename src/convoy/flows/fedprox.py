@@ -15,8 +15,8 @@ RANGES: Final[Mapping[str, Range]] = {"mu": FROM_0}
 async def fedprox(fleet: Fleet, *, mu: float = 0.01, **training: Any) -> None:
     """Train as `fedavg` does; trainers add the gradient or the penalty of `convoy.Proximal(task)` to their own.
 
-    `mu`: how strongly sites are held; it goes to them as `task.settings["mu"]`. With 0 it is FedAvg, to the bit, and so
-    it is with a trainer that does not use `convoy.Proximal`. The others are those of `Training`.
+    `mu`: how strongly sites are held; it goes to them as `task.settings["mu"]`. With 0 it is FedAvg, to the bit; above
+    it, a site whose trainer does not use `convoy.Proximal` fails. The others are those of `Training`.
 
     Equation: site k lowers F_k(v) + mu / 2 ||v - w||^2, beginning from v = w
         w' = sum_k n_k w_k / sum_k n_k
@@ -31,7 +31,7 @@ async def fedprox(fleet: Fleet, *, mu: float = 0.01, **training: Any) -> None:
     plan = Training(**training)
 
     async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
-        mean = await plan.mean(fleet, round.model, settings={"mu": float(mu)})
+        mean = await plan.mean(fleet, round.model, settings={"mu": float(mu)}, helper="Proximal" if mu else "")
         return Turned(mean.result(), mean.metrics)
 
     await plan.run(fleet, turn)

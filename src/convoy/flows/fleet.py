@@ -124,6 +124,8 @@ class Fleet(Protocol):
         order: str = "site",
         quorum: int = 0,
         grace: float | str = 0.0,
+        partial: bool = False,
+        helper: str = "",
     ) -> Answers:
         """Ask sites a question and return their answers.
 
@@ -138,6 +140,10 @@ class Fleet(Protocol):
         `order`: "site" is by name and does not depend on the network; "arrival" is as they arrive, and a workflow that
         is started again gets the same order. `quorum` > 0: once so many sites have answered, the others have `grace`
         (seconds, or text such as `30s`) before they are left out.
+
+        `partial`: `model` is a part of the job's initial model, and each site has the rest: trainers see and return the
+        whole model, and what is not in `model` stays at the site. `helper`: the class of `convoy` that trainers have to
+        make of the task, such as "Proximal"; an answer with arrays from one that does not is an error at its site.
         """
         ...
 
@@ -150,6 +156,8 @@ class Fleet(Protocol):
         reply: Mapping[str, tuple[Any, tuple[int | None, ...]]] | None = None,
         reply_limit: int | str = "1Mi",
         settings: Mapping[str, Any] | None = None,
+        partial: bool = False,
+        helper: str = "",
     ) -> Stream:
         """Return a stream of answers in which each site has one question at a time, across rounds (asynchronous).
 

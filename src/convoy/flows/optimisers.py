@@ -35,10 +35,15 @@ class Optimiser(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Momentum:
-    """Gradient descent with momentum: m = momentum m + d, and a step of server_lr m."""
+    """Gradient descent with momentum: m = momentum m + d, and a step of server_lr m.
+
+    `nesterov`: a step of server_lr (d + momentum m), as Sutskever et al.: On the Importance of Initialization and
+    Momentum in Deep Learning, 2013, in the form in which the gradient is that of the point already reached.
+    """
 
     server_lr: float
     momentum: float
+    nesterov: bool = False
 
     @property
     def first(self) -> Mapping[str, float]:
@@ -48,7 +53,8 @@ class Momentum:
     def move(self, apart: Array, kept: Arrays) -> tuple[Array, dict[str, Array]]:
         """Return the step and the new sum."""
         total = self.momentum * kept["m"] + apart
-        return self.server_lr * total, {"m": total}
+        ahead = apart + self.momentum * total if self.nesterov else total
+        return self.server_lr * ahead, {"m": total}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +114,13 @@ def step(model: Arrays, mean: Arrays, state: Arrays, how: Optimiser) -> tuple[di
     return moved, after
 
 
+def towards(array: Array, goal: Array, share: float) -> Array:
+    """Return `array + share (goal - array)`; with a share of 1, and for integers and booleans, the goal itself."""
+    if share == 1 or array.dtype.kind in "iub":
+        return goal
+    return (array + share * (goal - array)).astype(array.dtype)
+
+
 async def _train(fleet: Fleet, how: Optimiser, training: Mapping[str, Any]) -> None:
     plan = Training(**training)
 
@@ -119,16 +132,19 @@ async def _train(fleet: Fleet, how: Optimiser, training: Mapping[str, Any]) -> N
     await plan.run(fleet, turn)
 
 
-async def fedavgm(fleet: Fleet, *, server_lr: float = 1.0, momentum: float = 0.9, **training: Any) -> None:
+async def fedavgm(
+    fleet: Fleet, *, server_lr: float = 1.0, momentum: float = 0.9, nesterov: bool = False, **training: Any
+) -> None:
     """Train for `rounds` rounds; the model moves along the differences of this round and, fading, of those before it.
 
     `server_lr`: the step size; `momentum`: what remains of earlier differences after a round; with 0, and a `server_lr`
-    of 1, it is FedAvg, up to the rounding of one sum. The sum of differences is the workflow's state. The other
-    parameters are those of `Training`. Integers and booleans take the mean.
+    of 1, it is FedAvg, up to the rounding of one sum. `nesterov`: step along the difference of this round and the
+    sum's share of the next, as in `diloco`. The sum of differences is the workflow's state. The other parameters are
+    those of `Training`. Integers and booleans take the mean.
 
     Equation: d = sum_k n_k w_k / sum_k n_k - w
         m' = momentum m + d
-        w' = w + server_lr m'
+        w' = w + server_lr m', or with `nesterov` w' = w + server_lr (d + momentum m')
 
     Use it: where FedAvg swings from round to round, because few sites take part in each, or moves slowly. A step grows
     up to 1 / (1 - momentum) times as long as one of FedAvg, so a large `momentum` wants a smaller `server_lr`.
@@ -138,7 +154,7 @@ async def fedavgm(fleet: Fleet, *, server_lr: float = 1.0, momentum: float = 0.9
     Paper: Hsu et al.: Measuring the Effects of Non-Identical Data Distribution for Federated Visual Classification,
     2019, section 4.3.
     """
-    await _train(fleet, Momentum(server_lr, momentum), training)
+    await _train(fleet, Momentum(server_lr, momentum, nesterov), training)
 
 
 async def fedadam(

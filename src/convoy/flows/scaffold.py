@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 
 from convoy.flows.fleet import Fleet, Round
+from convoy.flows.optimisers import towards
 from convoy.flows.parameters import Range
 from convoy.flows.training import Training, Turned
 from convoy.model.arrays import Model
@@ -39,13 +40,13 @@ async def scaffold(fleet: Fleet, *, server_lr: float = 1.0, **training: Any) -> 
         variate = dict(round.state) or {name: np.zeros_like(array) for name, array in _floats(round.model).items()}
         sent = Model(join(round.model, variate))
         part = len(await fleet.sites())
-        mean = await plan.mean(fleet, sent)
+        mean = await plan.mean(fleet, sent, helper="Scaffold")
         model, moved = split(mean.result())
         share = min(len(mean) / max(part, 1), 1.0)  # |S| / N
         return Turned(
-            {name: _towards(array, model[name], server_lr) for name, array in round.model.items()},
+            {name: towards(array, model[name], server_lr) for name, array in round.model.items()},
             mean.metrics,
-            {name: _towards(array, moved[name], share) for name, array in variate.items()},
+            {name: towards(array, moved[name], share) for name, array in variate.items()},
         )
 
     await plan.run(fleet, turn)
@@ -53,10 +54,3 @@ async def scaffold(fleet: Fleet, *, server_lr: float = 1.0, **training: Any) -> 
 
 def _floats(model: Mapping[str, Any]) -> dict[str, Any]:
     return {name: array for name, array in model.items() if array.dtype.kind not in "iub"}
-
-
-def _towards(array: Any, goal: Any, share: float) -> Any:
-    """Return `array + share (goal - array)`; with a share of 1, and for integers, the goal itself."""
-    if share == 1 or array.dtype.kind in "iub":
-        return goal
-    return (array + share * (goal - array)).astype(array.dtype)

@@ -279,6 +279,8 @@ def _question(
     quorum: int = 0,
     grace: float | str = 0.0,
     outlives: bool = False,
+    partial: bool = False,
+    helper: str = "",
     **others: Any,
 ) -> Question:
     """Return a question, each option checked. Raises `JobFailed`."""
@@ -312,6 +314,8 @@ def _question(
             quorum=_number(kind, "quorum", quorum, operator.index, least=0),
             grace_s=duration_s(grace) if isinstance(grace, str) else _number(kind, "grace", grace, float, least=0),
             outlives=outlives,
+            partial=partial,
+            helper=helper,
         )
     except BadInput as problem:
         raise JobFailed(f"{kind!r} cannot be asked so: {problem.what}", why=problem.why, fix=problem.fix) from problem

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SLICE: Final = 1 << 16  # items: three slices of float32 take 768 KiB, which a second-level cache holds
 BLOCK: Final = 16  # updates
+STACK: Final = 1 << 18  # items of all updates together where each slice is made: 1 MiB of float32
+NARROWEST: Final = 64  # items of one update: below, the calls cost more than the values
 EXACT: Final = 1 << 40  # integers this far apart have a mean in float64 that is right to 0.001
 
 
@@ -28,7 +30,7 @@ class Folder:
         self._buffers = np.empty((3, SLICE), np.float64)
 
     def fold(self, parts: Sequence[Array], weights: Sequence[float]) -> Array:
-        """Return the weighted mean of flat arrays of one dtype and size, in that dtype.
+        """Return the weighted mean of flat arrays, or parts of `model.clipped`, of one dtype and size, in that dtype.
 
         Weights are above 0 and sum to a finite number. Floats below 32 bits are calculated in float32. The mean of
         integers is rounded, exactly, whatever their size; the mean of truth values is the majority's, False if there
@@ -36,9 +38,11 @@ class Folder:
         """
         kind, size = parts[0].dtype, parts[0].size
         out = np.empty(size, kind)
-        for start in range(0, size, SLICE):
-            slices = [part[start : start + SLICE] for part in parts]
-            into = out[start : start + SLICE]
+        mapped = all(isinstance(part, np.ndarray) for part in parts)  # slices of others take memory
+        width = SLICE if mapped else max(NARROWEST, min(SLICE, STACK // len(parts)))
+        for start in range(0, size, width):
+            slices = [part[start : start + width] for part in parts]
+            into = out[start : start + width]
             if _same(slices):
                 into[:] = slices[0]
             elif kind.kind == "b":

@@ -10,18 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from convoy.errors import BadInput
 from convoy.model import arrays as _arrays
 from convoy.model import bounds, schema
+from convoy.model.clipped import Clipped
 from convoy.model.fold import Folder
 from convoy.model.update import Update
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
+
+DECIDES: Final = 0.5 * (1 + 1e-9)  # the share from which on one update outweighs all others, up to its rounding
 
 Rule = Callable[[Sequence[Mapping[str, "Array"]], Sequence[str]], dict[str, "Array"]]  # models, tensors -> their fold
 
@@ -54,6 +57,7 @@ class Mean:
         *,
         max_share: float = bounds.SHARE,
         max_norm_ratio: float = bounds.RATIO,
+        clip: float = 0.0,
         rule: Rule | None = None,
     ) -> None:
         """Prepare for updates with the names, shapes and dtypes of `like`, the model that they began from.
@@ -61,8 +65,10 @@ class Mean:
         `max_share`: the most that one weight may be of the sum of all; what is above counts as that much. It holds from
         three updates on; of two each may have 0.99. 1: no bound. `max_norm_ratio`: an update that is farther from
         `like` than so many times the median update is left out, if three or more moved (L2 norm, floats alone). 0: none
-        is. `rule`: what folds the arrays of the updates that count in place of the weighted mean; it gets them in the
-        order of their sites' names, and the names of the tensors that somebody changed. Metrics keep the weighted mean.
+        is. `clip`: an update that is farther from `like` than so many times the median update is shortened to that
+        distance, if three or more moved; integers and truth values are not. 0: none is. `rule`: what folds the arrays
+        of the updates that count in place of the weighted mean; it gets them in the order of their sites' names, and
+        the names of the tensors that somebody changed. Metrics keep the weighted mean.
         Raises `BadInput` for bounds outside of these ranges.
         """
         if not 0 < max_share <= 1:
@@ -70,10 +76,13 @@ class Mean:
         if not 0 <= max_norm_ratio < math.inf:
             raise BadInput(f"max_norm_ratio is {max_norm_ratio!r}", fix="give a number from 0 up; 0 is no bound")
         self.left_out: dict[str, str] = {}  # why, by site
+        if not clip >= 0:
+            raise BadInput(f"clip is {clip!r}", fix="give a number from 0 up; 0 is no bound")
         self._like = like
         self._shapes = _arrays.shapes(like)
         self._max_share = max_share
         self._max_norm_ratio = max_norm_ratio
+        self._clip = clip
         self._rule = rule
         self._entries: list[_Entry] = []
         self._count = 0
@@ -147,6 +156,13 @@ class Mean:
         return [entry for entry, _ in pairs], [weight for _, weight in pairs], bound
 
     @property
+    def counted(self) -> tuple[list[Mapping[str, Array]], list[float]]:
+        """The arrays of the updates that count, and their weights, each above 0; none after `result`."""
+        entries, weights, _ = self._counted()
+        pairs = [(it.model, weight) for it, weight in zip(entries, weights, strict=True) if it.model is not None]
+        return [model for model, _ in pairs], [weight for _, weight in pairs]
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The weighted mean of each metric over the counted sites that gave it as a finite number."""
         means: dict[str, tuple[float, float]] = {}  # name -> (mean, sum of weights)
@@ -173,26 +189,20 @@ class Mean:
         if self._rule is not None:  # no weight decides who counts, nor does the order of answers
             entries = sorted(self._near()[0], key=lambda entry: entry.site)
             weights = [1.0] * len(entries)
-        folded = [entry.model for entry in entries if entry.model is not None]
+        longest = bounds.farthest([entry.apart for entry in self._entries if entry.weight > 0], self._clip)
+        folded = [(entry.model, entry.apart) for entry in entries if entry.model is not None]
         shares = [weight for entry, weight in zip(entries, weights, strict=True) if entry.model is not None]
         for entry in self._entries:
             entry.model = None  # nothing keeps the updates' files open
-        if not folded:
-            return dict(self._like)
-        if self._rule is not None:
-            changed = [name for name in self._like if not self._unchanged(name, folded)]
-            return dict(self._like) | self._rule(folded, changed)
-        folder = Folder()
-        return {name: self._folded(folder, name, folded, shares) for name in self._like}
-
-    def _unchanged(self, name: str, models: Sequence[Mapping[str, Array]]) -> bool:
-        return all(_arrays.same(model, self._like, name) for model in models)
-
-    def _folded(self, folder: Folder, name: str, models: Sequence[Mapping[str, Array]], weights: list[float]) -> Array:
-        like = self._like[name]
-        if self._unchanged(name, models):
-            return like
-        return folder.fold([model[name].reshape(-1) for model in models], weights).reshape(like.shape)
+        changed = [name for name in self._like if not all(_arrays.same(it, self._like, name) for it, _ in folded)]
+        models = [it if apart <= longest else Clipped(it, self._like, longest / apart) for it, apart in folded]
+        if self._rule is not None and models:
+            return dict(self._like) | self._rule(models, changed)
+        folder, made = Folder(), dict(self._like)
+        for name in changed:
+            flat = [model[name].reshape(-1) for model in models]
+            made[name] = folder.fold(flat, shares).reshape(made[name].shape)
+        return made
 
     def _tell(self, entries: Sequence[_Entry], weights: Sequence[float], bound: float) -> None:
         """Say which updates do not count, and which count for less than their sites say."""
@@ -211,12 +221,16 @@ class Mean:
         before = bounds.normalised([entry.weight for entry in entries])
         whole, total = math.fsum(before), math.fsum(weights)
         for entry, weight, own in zip(entries, weights, before, strict=True):
-            if weight / total < own / whole * (1 - 1e-9):
+            share, decides = weight / total, self._rule is None and len(entries) > 1 and weight > DECIDES * total
+            more = "; it decides the round, as it outweighs all the others together" if decides else ""
+            if share < own / whole * (1 - 1e-9):
                 entry.remark(
                     f"its weight {entry.weight:g} is {100 * own / whole:.3g} % of all weights together and "
-                    f"counts as {100 * weight / total:.3g} %, the most that one site may have (max_share)"
+                    f"counts as {100 * share:.3g} %, the most that one site may have (max_share){more}"
                     + ("; in the metrics alone: the fold of the arrays ignores weights" if self._rule else "")
                 )
+            elif decides:
+                entry.remark(f"its weight {entry.weight:g} is {100 * share:.3g} % of all weights together{more}")
 
 
 def _between(mean: float, value: float, part: float) -> float:

@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from convoy.model.fold import SLICE
+from convoy.model.fold import NARROWEST, SLICE, STACK
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
-STACK: Final = 1 << 18  # items of all updates together: 1 MiB of float32, which a second-level cache holds
-NARROWEST: Final = 64  # items of one update: below, the calls cost more than the values
 NETWORK: Final = 64  # updates; above, numpy's sort of each item is faster than the n·log²n comparisons
 
 Comparison = tuple[int, int, bool, bool]  # two places; whether the lower one and the higher one are needed

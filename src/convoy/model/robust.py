@@ -29,9 +29,9 @@ import numpy as np
 
 from convoy.errors import BadInput, JobFailed
 from convoy.model import bounds
-from convoy.model.fold import Folder
+from convoy.model.fold import NARROWEST, Folder
 from convoy.model.mean import Mean
-from convoy.model.order import NARROWEST, Sorter, slices, widened
+from convoy.model.order import Sorter, slices, widened
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -61,18 +61,19 @@ def fold_of(
     attackers: int | None = None,
     max_share: float = bounds.SHARE,
     max_norm_ratio: float = bounds.RATIO,
+    clip: float = 0.0,
 ) -> Mean:
     """Return what folds the updates of one round in the way of that name; see `Mean`, whose interface it has.
 
     `attackers`: f, how many updates may be malicious; None: as many as the rule tolerates among the answers that count.
-    `max_norm_ratio` holds before every fold: who is left out is not among the n of its condition. `max_share` holds for
-    `mean`, and for the metrics of the others. `result` raises `JobFailed` where n is too small for f. Raises `BadInput`
-    for a name that is none.
+    `max_norm_ratio` holds before every fold: who is left out is not among the n of its condition. `clip` shortens the
+    others before every fold, too. `max_share` holds for `mean`, and for the metrics of the others. `result` raises
+    `JobFailed` where n is too small for f. Raises `BadInput` for a name that is none.
     """
     if name not in FOLDS:
         raise BadInput(f"there is no fold {name!r}", why=f"they are {', '.join(FOLDS)}")
     rule = partial(_fold, name, attackers) if name in RULES else None
-    return Mean(like, max_share=max_share, max_norm_ratio=max_norm_ratio, rule=rule)
+    return Mean(like, max_share=max_share, max_norm_ratio=max_norm_ratio, clip=clip, rule=rule)
 
 
 def needed(name: str, attackers: int | None = None) -> int:

@@ -63,7 +63,10 @@ class PodLauncher:
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> PodWorker:
         """Start a worker and return at once; `waits` is called with the reason why it does not run yet."""
         name = f"{self.home.owner}-{secrets.token_hex(5)}"
-        made = (job(name, self.home, self.pods, order.wants), secret(name, self.home, self._credential(name)))
+        kept = order.begin.trainer.withheld
+        given = {it: claim for it, claim in self.pods.data.items() if it not in kept}
+        pods = self.pods.model_copy(update={"data": given})
+        made = (job(name, self.home, pods, order.wants), secret(name, self.home, self._credential(name)))
         self.workers[name] = worker = PodWorker(self.api, made, order, output=output, waits=waits, leaving=self.leaving)
         self.group.create_task(worker.live()).add_done_callback(lambda _: self.workers.pop(name, None))
         return worker

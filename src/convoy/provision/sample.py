@@ -111,6 +111,11 @@ run:
 leave: {logs: true, metrics: true, values: true, arrays: 16Mi, artifacts: 0}
 # leave: {live: {keys: ["loss", "val_*"], per_hour: 100000, digits: 6}}
 
+# What statistics may tell of a table, by patterns of names of data; the numbers are the defaults. minimum_count:
+# nothing over fewer rows leaves. extremes: whether minimum and maximum leave. `digits: 3` rounds all numbers. With
+# `only: statistics`, no code of a job is given the table.
+# tables: {patients: {minimum_count: 10, extremes: false, only: statistics}}
+
 # Every answer of every job passes these filters, from top to bottom. By default there are none. A filter with
 # `kinds: [train]` applies only to answers to questions of that kind.
 filters: []

@@ -19,14 +19,15 @@ from convoy.node.lines import Stamper
 from convoy.node.supervisor import Supervisor
 from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
-from convoy.server.files import Workspace, sync_file
+from convoy.server.files import JobFiles, Workspace, sync_file
 from convoy.server.flows import Flows
 from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
 from convoy.server.results import Results
 from convoy.server.transfers import Transfers
+from convoy.store import arrays
 from convoy.store.holds import unlink
-from convoy.store.report import write_rounds
+from convoy.store.report import LAST, STATISTICS, models, write_rounds, write_statistics
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.backoff import Backoff
@@ -169,6 +170,7 @@ class Performer:
         await self.artifacts.settled(job, cut=live.record.outcome == "aborted")
         try:
             await self._write_rounds(job)
+            await asyncio.to_thread(self._write_statistics, self.workspace.job(job), models(live).get(LAST, ""))
             await self.results.keep(live, self.workspace.job(job), partial(self._say, job))
         except ConvoyError as failed:
             if isinstance(failed, StorageFull):
@@ -192,6 +194,10 @@ class Performer:
                 await backoff.wait(never)
             else:
                 return
+
+    def _write_statistics(self, files: JobFiles, model: str) -> None:
+        if model and any(it.name == STATISTICS for it in files.blobs.read_header(model).ordered):
+            write_statistics(arrays.load(files.blobs, model), files.drafts)  # numpy comes with the first of them
 
     def _say(self, job: JobId, text: str) -> None:
         """Write a line into the server's log and into the job's."""

@@ -42,7 +42,8 @@ class Actor:
             (code / path).parent.mkdir(parents=True, exist_ok=True)
             (code / path).write_bytes(data)
         told = pb.BeginTrainer.FromString(begin)
-        work = Work(told.job, told.name, code, told.trainer, json.loads(told.config_json or "{}"), told.seed)
+        config = json.loads(told.config_json or "{}")
+        work = Work(told.job, told.name, code, told.trainer, config, told.seed, told.model)
         self._lent: dict[str, Bytes | None] = {}  # blobs of the current visit, by digest
         self._visits = Visits(work, self._load, self._out)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from convoy.control.points import Point
 from convoy.errors import BadInput
+from convoy.model import frameworks
 from convoy.model.arrays import Model
 from convoy.sim.visits import Visit, Visited
 from convoy.worker import code, tasks
@@ -29,11 +30,16 @@ class _Session:
 
     begin: Begin
     visit: Visit
+    first: Callable[[], Any]
     said: list[Reply] = field(default_factory=list)
 
     def load(self, digest: str) -> Model:
         """Return the arrays of a digest."""
         return self.visit.model if digest == self.visit.question.model else self.visit.state
+
+    def initial(self) -> Mapping[str, Any]:
+        """Return the initial model."""
+        return frameworks.to_arrays(self.first())
 
     def answer(self, task: Task, given: Reply) -> None:
         """Take the reply to a task, once."""
@@ -64,20 +70,22 @@ class Calls:
         trainer: Trainer | Mapping[str, Trainer],
         begins: Mapping[str, Begin],
         say: Callable[[str], None],
-        hear: Callable[[str, Point], None] = lambda _, __: None,
+        first: Callable[[], Any],
+        hear: Callable[[str, Point], None],
     ) -> None:
         """Take a function for every kind of question, or functions by kind; and what each site's trainer is told.
 
-        `say` takes lines of the log, `hear` the live metrics of each site.
+        `say` takes lines of the log; `first` makes the initial model; `hear` takes the live metrics of each site.
         """
-        self._trainer, self._begins, self._say, self._hear = trainer, begins, say, hear
+        self._trainer, self._begins, self._say = trainer, begins, say
+        self._first, self._hear = first, hear
 
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
         """Note a visit; it is done when its result is wanted."""
         return partial(self._done, visit)
 
     async def _done(self, visit: Visit) -> Visited:
-        session = _Session(self._begins[visit.site], visit)
+        session = _Session(self._begins[visit.site], visit, self._first)
         task = Task(session, visit.question, visit.state.digest)
         before = tasks.Here.session
         tasks.Here.session = Measuring(session.begin, lambda: visit.question.round, self._hear)

@@ -19,7 +19,6 @@ from convoy.sim.sources import Arrays, Source, open_file
 from convoy.spec import yamls
 from convoy.spec.job import Job
 from convoy.worker import code, tasks
-from convoy.worker.flow import initial_of
 from convoy.worker.namespaces import Namespace, Switch
 from convoy.worker.tasks import Begin, Data, NodeSession
 
@@ -226,7 +225,7 @@ def _made(reference: str, folder: Path, job: Job) -> Arrays:
     tasks.Here.session = NodeSession(Begin("", job.name, "server", job.config, Data(), job.seed))
     switch.to(Namespace())
     try:
-        found = initial_of(folder, reference, job.config)
+        found = code.initial(folder, reference, job.config)
     except BadInput as error:
         raise BadInput(error.what.removeprefix("job.yaml: "), why=error.why, fix=error.fix) from error
     except Exception as error:  # the supervisor of foreign code: whatever it raises is this entry's fault

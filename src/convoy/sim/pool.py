@@ -219,6 +219,7 @@ class Pool:
             config_json=json.dumps(dict(work.config)),
             data_json=json.dumps(dict(self._reads)),
             seed=work.seed,
+            model=work.model,
         )
         return Order("convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, process.env)
 

@@ -34,7 +34,7 @@ from convoy.store import arrays, report
 from convoy.store.blobs import BlobFolder
 from convoy.store.points import FOLDER, PointsFiles
 from convoy.worker import code, places, tasks
-from convoy.worker.flow import initial_of, workflow_of
+from convoy.worker.flow import workflow_of
 from convoy.worker.namespaces import Namespace, Switch
 from convoy.worker.tasks import Begin, Data
 from convoy.worker.visitor import Work
@@ -138,7 +138,7 @@ class _Simulation:
         for name, data in plan.files.items():
             (code_folder / name).parent.mkdir(parents=True, exist_ok=True)
             (code_folder / name).write_bytes(data)
-        self.work = Work(JOB, job.name, code_folder, job.trainer, job.config, job.seed)
+        self.work = Work(JOB, job.name, code_folder, job.trainer, job.config, job.seed, job.model or "")
         self._log = (self.logs / "server.log").open("a", buffering=1)
         self._engine = self._pool(crew, count) if (count := crew.count(len(plan.sites))) else self._inside()
         setting = Setting(
@@ -213,7 +213,7 @@ class _Simulation:
         switch.to(Namespace())
         try:
             flow = workflow_of(self.work.folder, job.workflow)
-            first = initial_of(self.work.folder, job.model or "", job.config)
+            first = code.initial(self.work.folder, job.model or "", job.config)
             switch.gathered()
         finally:
             switch.to(None)
@@ -235,6 +235,7 @@ class _Simulation:
         for name, digest in report.models(job).items():
             arrays.save(self.blobs, name, federation.model(digest))
             shutil.copyfile(self.blobs.path(digest), self.results / name)
+        report.write_statistics(federation.model("" if job.last is None else job.last.model), self.results)
         for site, folder in places.artifacts(self.place / "out" / PLACES):
             (self.results / places.ARTIFACTS).mkdir(exist_ok=True)
             shutil.move(folder, self.results / places.ARTIFACTS / site)

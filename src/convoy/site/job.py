@@ -32,7 +32,6 @@ from convoy.spec.plain import one_line
 from convoy.spec.settings import Settings
 from convoy.store.blobs import BlobFolder
 from convoy.store.holds import Hold, unlink
-from convoy.store.points import PointsFile
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 
@@ -74,6 +73,7 @@ class SiteJob:
     _waits: str = ""  # what its worker waits for, before it runs
     _finish_s: float = GRACE_S  # for what a trainer does after its last task
     _files: frozenset[str] = frozenset()  # of its bundle
+    _own: bool = False  # it brings no code: Convoy's own trainer answers
     _most_state: float = 0.0  # bytes that its trainer may keep
     _refusal: str = ""  # why the job cannot run here
     _outbox: Outbox = field(init=False)
@@ -99,11 +99,9 @@ class SiteJob:
             log=self.site.log,
             start=partial(self.site.supervisor.start, self.id),
         )
-        begun = self.start or pb.Start()
+        begun, leave = self.start or pb.Start(), self.site.release.leave
         self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, begun.log_offset)
-        file = PointsFile(self.folder / "points.jsonl")
-        self._points = JobPoints(self.id, self.site.line, self.site.release.leave, self._say, file)
-        self._points.resumed(begun.points)
+        self._points = JobPoints(self.id, self.site.line, leave, self._say, self.folder / "points.jsonl", begun.points)
 
     @property
     def folder(self) -> Path:
@@ -252,6 +250,7 @@ class SiteJob:
         self._points.open()
         for part, why in missing.items():
             self._log.print(f"convoy: this job is not isolated from {part} at {self.site.kit.name}: {why}\n".encode())
+        self._own, kept = not spec.trainer, self.site.release.withheld(spec, self.site.settings.data)
         begin = pb.BeginTrainer(
             job=self.id,
             name=spec.name,
@@ -261,8 +260,10 @@ class SiteJob:
             out=str(self._out),
             trainer=spec.trainer,
             config_json=json.dumps(spec.config),
-            data_json=json.dumps(dict(self.site.settings.data)),
+            data_json=json.dumps({name: it for name, it in self.site.settings.data.items() if name not in kept}),
+            withheld=kept,
             seed=spec.seed,
+            model=spec.model or "",
         )
         self._trainer = Trainer(
             order=Order(
@@ -314,11 +315,15 @@ class SiteJob:
         try:
             state, most = states.of(self.blobs, task.after), self._room()
             told = pb.Task(job=self.id, question=values.to_site(question), state=state, state_bytes=most)
+            if self._own:
+                told.tables_json = self.site.release.tables(self.site.settings.data)
             up = await self._trainer.train(told)
             if up.WhichOneof("it") == "failed":
                 error, traceback = self.site.release.told(up.failed)
                 return self._kept(question, error=error, traceback=traceback)
-            answer = await in_thread(self.site.release.answer, Handed(self.blobs, self._out, up), question)
+            answer = await in_thread(
+                self.site.release.answer, Handed(self.blobs, self._out, up, own=self._own), question
+            )
         except ConvoyError as problem:
             reason = errors.line(problem)
             self.site.log.warning("no answer", job=self.id, question=question.id, reason=reason)

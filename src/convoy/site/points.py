@@ -8,7 +8,8 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import InitVar, dataclass, field, replace
+from pathlib import Path
 from typing import Final
 
 from convoy.control import points
@@ -66,7 +67,9 @@ class JobPoints:
     line: Line
     leave: Callable[[], Leave]  # what the policy says now; raises `BadInput`
     say: Callable[[str], None]  # writes a line into the job's log
-    file: PointsFile
+    path: InitVar[Path]
+    wanted: InitVar[int] = 0  # the number of the next point that the server wants
+    file: PointsFile = field(init=False)
     clock: Callable[[], float] = time.time  # seconds since the epoch
     round: int = 0  # of the task that the trainer has, or had last
     _open: bool = False  # the job is accepted
@@ -75,9 +78,11 @@ class JobPoints:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _unsent: Reader = field(init=False)
 
-    def __post_init__(self) -> None:
-        """Count what has left in this hour: it counts also after a restart of the site."""
+    def __post_init__(self, path: Path, wanted: int) -> None:
+        """Go on with a file, and count what has left in this hour: it counts also after a restart of the site."""
+        self.file = PointsFile(path)
         self._unsent = Reader(self.file)
+        self.resumed(wanted)
         earlier = Reader(self.file)
         while lines := earlier.piece():
             for point in read(lines):

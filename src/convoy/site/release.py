@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,9 @@ from convoy.errors import BadInput, JobFailed, Refused
 from convoy.model import reply
 from convoy.model.blob import MAX_HEADER, Layout
 from convoy.site import states
+from convoy.spec import tables
 from convoy.spec.filters import Filter, for_kind
+from convoy.spec.job import Job
 from convoy.spec.kit import Kit
 from convoy.spec.policy import Leave, Policy, PolicyFile
 from convoy.store.blobs import Blob, BlobFolder
@@ -22,6 +25,8 @@ from convoy.trust import files
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 
+COUNTS: Final = ("rows", "count")  # the last words of the names of arrays that count rows
+SUPPRESSED: Final = -1  # in them
 FAILED: Final = "the trainer failed"
 REFUSED: Final = "the answer was refused at its site"
 CAUSES: Final[Mapping[str, str]] = {  # all that is told of a failure where logs stay, by what the trainer calls it
@@ -43,11 +48,15 @@ def holder(question: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """What a trainer hands over: its message, and the folder `out` that it writes into; `blobs` are the job's here."""
+    """What a trainer hands over: its message, and the folder `out` that it writes into; `blobs` are the job's here.
+
+    `own`: it is Convoy's own trainer.
+    """
 
     blobs: BlobFolder
     out: Path
     up: pb.WorkerUp
+    own: bool = False
 
     def whole(self, digest: str) -> bytes:
         """Return a blob that came in the message; empty: it lies in the folder."""
@@ -65,6 +74,22 @@ class Release:
         """Return what may leave beside updates. Raises `BadInput` for a policy that cannot be read."""
         return self.rules.now().leave
 
+    def withheld(self, job: Job, data: Mapping[str, str]) -> list[str]:
+        """Return the names of data that are not given to this job: its code might say anything of them.
+
+        `data`: paths by name. Another name of such a file, or of a folder that it lies in, is not given either.
+        """
+        if not job.trainer:
+            return []
+        listed = self.rules.now().tables
+        kept = [Path(data[name]).resolve() for name in data if tables.rules_of(listed, name).only]
+        return [name for name, path in data.items() if any(it.is_relative_to(Path(path).resolve()) for it in kept)]
+
+    def tables(self, data: Iterable[str]) -> str:
+        """Return the rules for tables by name, as JSON, for Convoy's own trainer."""
+        policy = self.rules.now()
+        return json.dumps({name: asdict(tables.rules_of(policy.tables, name)) for name in data})
+
     def answer(self, handed: Handed, question: Question) -> Answer:
         """Return what of an answer may leave, behind the filters.
 
@@ -78,6 +103,8 @@ class Release:
             raise Refused("the answer has no arrays", why=f"a {question.kind!r} question wants them")
         if answer.digest:
             answer = self._arrays(policy, handed, question, answer)
+        if handed.own and answer.digest:
+            _check_counts(policy, handed.blobs, question, answer.digest)
         return replace(
             answer,
             weight=policy.leave.weighed(answer.weight),
@@ -152,6 +179,22 @@ class Release:
 
     def _held_back(self, cause: str) -> str:
         return f"{cause} (the rest stays at {self.kit.name})"
+
+
+def _check_counts(policy: Policy, blobs: BlobFolder, question: Question, digest: str) -> None:
+    """Raise `Refused` for a count below the minimum of the table's rules.
+
+    Convoy's own trainer suppresses it. This is the second look: after a policy that has become stricter meanwhile, or
+    an error of ours.
+    """
+    from convoy.store import arrays
+
+    table = json.loads(question.settings).get("table", "")
+    least = tables.rules_of(policy.tables, table if isinstance(table, str) else "").minimum_count
+    for name, array in arrays.load(blobs, digest).items():
+        if name.rpartition(".")[2] in COUNTS and ((array != SUPPRESSED) & (array < least)).any():
+            why = f"{name!r} has a cell over fewer than {least} rows: {policy.places.get('tables', 'the default')}"
+            raise Refused("the answer tells more than the site's policy lets a table tell", why=why)
 
 
 def _kept(policy: Policy, handed: Handed, answer: Answer) -> int:

@@ -50,7 +50,7 @@ class Job(BaseModel):
     name: Annotated[str, AfterValidator(names.word)]
     workflow: str = Field("fedavg", min_length=1)
     with_: dict[str, Any] = Field({}, alias="with")
-    trainer: str = Field(min_length=1)
+    trainer: str = ""  # empty: Convoy's own, for questions about tables
     config: dict[str, Any] = {}
     model: str | None = Field(None, min_length=1)
     seed: Annotated[str, BeforeValidator(_seed), Field(max_length=MAX_SEED)] = ""  # empty: from the files of the job

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.spec import filters, names, units, yamls
+from convoy.spec import filters, names, tables, units, yamls
 from convoy.spec.filters import Filter
+from convoy.spec.tables import TableRules
 
 ISOLATED: Final = ("files", "processes", "network")  # what a job may be isolated from
 WEIGHTS: Final = ("exact", "rounded", "fixed")
@@ -88,6 +89,7 @@ class Policy:
     limits: Limits = Limits()
     leave: Leave = Leave()
     filters: tuple[Filter, ...] = ()  # in the order in which they apply
+    tables: tuple[tuple[str, TableRules], ...] = ()  # by shell patterns of names of data, in order
     isolation: tuple[str, ...] = ()  # what jobs must be isolated from here; none: what this machine can do
     places: Mapping[str, str] = field(default_factory=dict)
 
@@ -289,6 +291,7 @@ KEYS: Final[Mapping[str, Callable[[yamls.Document, Any], Any]]] = {
     "limits": _limits,
     "leave": _leave,
     "filters": _filters,
+    "tables": tables.read,
     "isolation": _isolation,
 }
 _PARTS: Final[Mapping[str, Callable[[str], str]]] = {"person": names.person, "org": names.org, "role": _role}

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from convoy.control.records import Job, Round
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import StorageFull
 from convoy.store.disk import FULL
 
+if TYPE_CHECKING:
+    import numpy as np
+
 ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, and the metrics of those committed
 JOB: Final = "job.json"
+STATISTICS: Final = "statistics.json"  # of tables; a model has it as an array of that name, uint8
 LAST: Final = "model.safetensors"
 BEST: Final = "best.safetensors"  # where it is not the last one
 
@@ -33,6 +37,20 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
                 if record.model:
                     metrics.write(json.dumps({"round": record.round, **record.metrics}) + "\n")
             whole.write("\n]" if lead != "[\n" else "[]")
+    except OSError as problem:
+        if problem.errno not in FULL:
+            raise
+        raise StorageFull("no room for the results", why=str(problem)) from problem
+
+
+def write_statistics(model: Mapping[str, np.ndarray[Any, Any]], folder: Path) -> None:
+    """Write the `statistics.json` that a model has as an array, if it has one. Raises `StorageFull`."""
+    text = model.get(STATISTICS)
+    if text is None or text.dtype != "uint8":
+        return
+    try:
+        (folder / STATISTICS).unlink(missing_ok=True)  # it may be a second name of a result
+        (folder / STATISTICS).write_bytes(text.tobytes())
     except OSError as problem:
         if problem.errno not in FULL:
             raise

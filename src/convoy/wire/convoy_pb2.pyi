@@ -38,7 +38,7 @@ class Slot(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[str] = ..., shape: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Question(_message.Message):
-    __slots__ = ("id", "kind", "round", "rounds", "model", "has_reply", "reply", "reply_bytes", "settings", "at_least", "sites", "sample", "deadline_s", "quorum", "grace_s", "max_norm", "by_arrival", "outlives", "cohort")
+    __slots__ = ("id", "kind", "round", "rounds", "model", "has_reply", "reply", "reply_bytes", "settings", "at_least", "sites", "sample", "deadline_s", "quorum", "grace_s", "max_norm", "by_arrival", "outlives", "cohort", "partial", "helper")
     ID_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     ROUND_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +58,8 @@ class Question(_message.Message):
     BY_ARRIVAL_FIELD_NUMBER: _ClassVar[int]
     OUTLIVES_FIELD_NUMBER: _ClassVar[int]
     COHORT_FIELD_NUMBER: _ClassVar[int]
+    PARTIAL_FIELD_NUMBER: _ClassVar[int]
+    HELPER_FIELD_NUMBER: _ClassVar[int]
     id: str
     kind: str
     round: int
@@ -77,7 +79,9 @@ class Question(_message.Message):
     by_arrival: bool
     outlives: bool
     cohort: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., has_reply: _Optional[bool] = ..., reply: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., reply_bytes: _Optional[int] = ..., settings: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., quorum: _Optional[int] = ..., grace_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., by_arrival: _Optional[bool] = ..., outlives: _Optional[bool] = ..., cohort: _Optional[_Iterable[str]] = ...) -> None: ...
+    partial: bool
+    helper: str
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., has_reply: _Optional[bool] = ..., reply: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., reply_bytes: _Optional[int] = ..., settings: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., quorum: _Optional[int] = ..., grace_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., by_arrival: _Optional[bool] = ..., outlives: _Optional[bool] = ..., cohort: _Optional[_Iterable[str]] = ..., partial: _Optional[bool] = ..., helper: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
     __slots__ = ("question", "digest", "weight", "metrics", "value", "state", "state_bytes")
@@ -352,20 +356,22 @@ class Start(_message.Message):
     def __init__(self, job: _Optional[str] = ..., bundle: _Optional[str] = ..., size: _Optional[int] = ..., whole: _Optional[bytes] = ..., log_offset: _Optional[int] = ..., points: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("job", "model", "question", "after", "state", "state_bytes")
+    __slots__ = ("job", "model", "question", "after", "state", "state_bytes", "tables_json")
     JOB_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     QUESTION_FIELD_NUMBER: _ClassVar[int]
     AFTER_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    TABLES_JSON_FIELD_NUMBER: _ClassVar[int]
     job: str
     model: Blob
     question: Question
     after: str
     state: str
     state_bytes: int
-    def __init__(self, job: _Optional[str] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., after: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ...) -> None: ...
+    tables_json: str
+    def __init__(self, job: _Optional[str] = ..., model: _Optional[_Union[Blob, _Mapping]] = ..., question: _Optional[_Union[Question, _Mapping]] = ..., after: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ..., tables_json: _Optional[str] = ...) -> None: ...
 
 class Stop(_message.Message):
     __slots__ = ("job", "reason", "finish_s")
@@ -674,7 +680,7 @@ class BeginFlow(_message.Message):
     def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., workflow: _Optional[str] = ..., with_json: _Optional[str] = ..., config_json: _Optional[str] = ..., model: _Optional[str] = ..., committed: _Optional[int] = ..., committed_model: _Optional[str] = ..., out: _Optional[str] = ..., committed_state: _Optional[str] = ..., waiting: _Optional[_Iterable[_Union[Question, _Mapping]]] = ...) -> None: ...
 
 class BeginTrainer(_message.Message):
-    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out", "seed")
+    __slots__ = ("job", "name", "site", "code", "blobs", "trainer", "config_json", "data_json", "out", "seed", "model", "withheld")
     JOB_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
@@ -685,6 +691,8 @@ class BeginTrainer(_message.Message):
     DATA_JSON_FIELD_NUMBER: _ClassVar[int]
     OUT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    WITHHELD_FIELD_NUMBER: _ClassVar[int]
     job: str
     name: str
     site: str
@@ -695,7 +703,9 @@ class BeginTrainer(_message.Message):
     data_json: str
     out: str
     seed: str
-    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ..., seed: _Optional[str] = ...) -> None: ...
+    model: str
+    withheld: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, job: _Optional[str] = ..., name: _Optional[str] = ..., site: _Optional[str] = ..., code: _Optional[str] = ..., blobs: _Optional[str] = ..., trainer: _Optional[str] = ..., config_json: _Optional[str] = ..., data_json: _Optional[str] = ..., out: _Optional[str] = ..., seed: _Optional[str] = ..., model: _Optional[str] = ..., withheld: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SiteAnswer(_message.Message):
     __slots__ = ("site", "answer", "left_out")

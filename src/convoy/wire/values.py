@@ -46,6 +46,8 @@ def question_to(question: Question) -> pb.Question:
         max_norm=question.max_norm,
         by_arrival=question.by_arrival,
         outlives=question.outlives,
+        partial=question.partial,
+        helper=question.helper,
         cohort=question.cohort,
     )
     for slot in question.reply or ():
@@ -65,6 +67,8 @@ def question(said: pb.Question, job: str) -> Question:
         raise RemoteFault("a question has an invalid id", why=repr(said.id[:80]))
     if not 0 < len(said.kind) <= MAX_KIND or "\0" in said.kind:
         raise RemoteFault(f"a question is of the kind {said.kind[:20]!r}…", why=f"wanted 1 to {MAX_KIND} characters")
+    if len(said.helper) > MAX_KIND:
+        raise RemoteFault(f"question {said.id} needs a helper with a long name", why=f"wanted at most {MAX_KIND}")
     times = (said.deadline_s, said.grace_s)
     if not all(math.isfinite(number) and number >= 0 for number in (*times, said.max_norm)):
         raise RemoteFault(f"question {said.id} has an invalid number", why="wanted finite numbers from 0 up")
@@ -96,6 +100,8 @@ def question(said: pb.Question, job: str) -> Question:
         max_norm=said.max_norm,
         by_arrival=said.by_arrival,
         outlives=said.outlives,
+        partial=said.partial,
+        helper=said.helper,
         cohort=tuple(SiteName(site) for site in said.cohort),
     )
 

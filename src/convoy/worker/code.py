@@ -12,6 +12,7 @@ from typing import Any, Final
 from convoy.errors import BadInput
 
 LINE: Final = 2_000  # characters of an error that are sent
+MAIN: Final = "__main__"  # the name of a script's module
 TRACEBACK: Final = 32_000  # characters of its traceback
 
 
@@ -59,6 +60,28 @@ def function(module: ModuleType, name: str) -> Any:
     if not callable(found):
         raise BadInput(f"{Path(str(module.__file__)).name} has no function {name!r}", where="job.yaml")
     return found
+
+
+def initial(folder: Path, model: str, config: Any) -> Any:
+    """Return the initial model: what a function of the job returns, a safetensors file of it, or no arrays at all.
+
+    Raises `BadInput` if it is not there, and whatever the job's code raises.
+    """
+    if not model:
+        return {}
+    file, name = split(model)
+    path = (folder / file).resolve()
+    if not name:
+        from convoy.store.arrays import read_file
+
+        if not path.is_relative_to(folder.resolve()):
+            raise BadInput(f"the job has no file {file}", where="job.yaml")
+        return read_file(path)
+    modules = [it for known, it in sys.modules.items() if known != MAIN]
+    loaded = (it for it in modules if getattr(it, "__file__", None) == str(path))
+    make = function(next(loaded, None) or run(folder, file), name)
+    takes = getattr(getattr(make, "__code__", None), "co_argcount", 0)
+    return make(config) if takes else make()
 
 
 def traceback(error: BaseException) -> str:

@@ -12,11 +12,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from convoy.errors import BadInput, StorageFull
+from convoy.errors import StorageFull
 from convoy.flows.catalog import built_in
 from convoy.flows.fleet import Job, NotEnough
 from convoy.flows.turns import Past, Turns
-from convoy.store.arrays import read_file
 from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames, values
@@ -86,7 +85,7 @@ async def _run(fleet: Turns, begin: pb.BeginFlow, carrier: NodeCarrier) -> None:
     session.batch = carrier.points
     workflow = workflow_of(folder, begin.workflow)
     if not fleet.begun:
-        await fleet.begin(initial_of(folder, begin.model, fleet.job.config))
+        await fleet.begin(code.initial(folder, begin.model, fleet.job.config))
     await workflow(fleet, **json.loads(begin.with_json or "{}"))
 
 
@@ -96,21 +95,6 @@ def workflow_of(folder: Path, reference: str) -> Callable[..., Awaitable[None]]:
     if not name:
         return built_in(reference)
     return code.function(code.run(folder, file), name)  # type: ignore[no-any-return]
-
-
-def initial_of(folder: Path, model: str, config: Any) -> Any:
-    """Return the initial model: what a function of the job returns, a safetensors file of it, or no arrays at all."""
-    if not model:
-        return {}
-    file, name = code.split(model)
-    if not name:
-        path = (folder / file).resolve()
-        if not path.is_relative_to(folder.resolve()):
-            raise BadInput(f"the job has no file {file}", where="job.yaml")
-        return read_file(path)
-    function = code.function(code.run(folder, file), name)
-    takes = getattr(getattr(function, "__code__", None), "co_argcount", 0)
-    return function(config) if takes else function()
 
 
 if __name__ == "__main__":

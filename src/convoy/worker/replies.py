@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from convoy.control import plain
 from convoy.errors import BadInput
+from convoy.worker import private
 
 if TYPE_CHECKING:
     from convoy.control.records import Question
@@ -16,14 +17,25 @@ if TYPE_CHECKING:
 
 
 class Asked(Protocol):
-    """What a reply must fit: the question, its model, and the bytes of state that may stay at the site."""
+    """What a reply must fit: the question, its arrays, the bytes of state that may stay at the site."""
 
     asked: Question
     most_state: float
+    used: set[str]
 
     @property
-    def model(self) -> Model:
-        """The arrays that the question is about."""
+    def sent(self) -> Model:
+        """The arrays that came with the question."""
+        ...
+
+    @property
+    def kept_here(self) -> private.Placed:
+        """The tensors of the model that stay at this site."""
+        ...
+
+    @property
+    def state(self) -> Mapping[str, Any]:
+        """What the trainer kept before."""
         ...
 
 
@@ -80,26 +92,35 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
             why=f"the question asks for {', '.join(map(repr, _wanted(task)))}",
             fix="pass them to reply()",
         )
-    arrays = None if reply.arrays is None else _arrays(reply.arrays, task)
+    given, state = reply.arrays, reply.state
+    if given is not None and question.helper and question.helper not in task.used:
+        raise BadInput(
+            f"this trainer does not use convoy.{question.helper}",
+            why="the job's workflow needs its part at each site; without it, the site would train as under `fedavg`",
+            fix=f"call `convoy.{question.helper}(task)` for each {question.kind!r} task, and use what it has",
+        )
+    if given is not None and question.partial:
+        given, state = private.parted(given, task.kept_here, task.state if state is None else state)
+    arrays = None if given is None else _arrays(given, task)
     text = "" if reply.value is None else plain.write_json(reply.value, f"the value of this {question.kind!r} task")
-    return Checked(arrays, weight, metrics, text, None if reply.state is None else _state(reply.state, task.most_state))
+    return Checked(arrays, weight, metrics, text, None if state is None else _state(state, task.most_state))
 
 
 def _wanted(task: Asked) -> list[str]:
     slots = task.asked.reply
-    return (list(task.model) if slots is None else [slot.name for slot in slots])[:5]
+    return (list(task.sent) if slots is None else [slot.name for slot in slots])[:5]
 
 
 def _arrays(anything: Any, task: Asked) -> Mapping[str, Any]:
     from convoy.model import arrays, frameworks, reply, schema
 
     slots = task.asked.reply
-    if slots is None and isinstance(anything, arrays.Model) and anything.digest == task.model.digest != "":
-        return task.model
+    if slots is None and isinstance(anything, arrays.Model) and anything.digest == task.sent.digest != "":
+        return task.sent
     update = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
     if slots is None:
-        schema.check_shapes(arrays.shapes(update), arrays.shapes(task.model))
-        order = list(task.model)
+        schema.check_shapes(arrays.shapes(update), arrays.shapes(task.sent))
+        order = list(task.sent)
     else:
         size = sum(array.nbytes for array in update.values())
         reply.check(arrays.shapes(update), slots, size=size, most=task.asked.reply_bytes)

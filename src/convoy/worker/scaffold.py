@@ -23,6 +23,7 @@ class Scaffold:
         self._sent, self._variate = split(task.model)
         if not self._variate and self._sent:
             raise BadInput("this task has no control variate", fix="set `workflow: scaffold` in job.yaml")
+        task.used.add("Scaffold")
         self._own = {name: task.state.get(name, array * 0) for name, array in self._variate.items()}
         self.model: dict[str, Any] = {name: array.copy() for name, array in self._sent.items()}
         self.correction: dict[str, Any] = {name: c - self._own[name] for name, c in self._variate.items()}

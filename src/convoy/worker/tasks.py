@@ -7,6 +7,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeVar
 
 from blake3 import blake3
@@ -15,13 +17,14 @@ from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
+from convoy.worker import code
+from convoy.worker import private as _private
 from convoy.worker.replies import Reply, checked
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from convoy.control.points import Point
     from convoy.model.arrays import Model
+    from convoy.spec.tables import TableRules
     from convoy.store.blobs import BlobFolder
     from convoy.wire.frames import Blocking
     from convoy.worker.batch import Batch
@@ -33,8 +36,15 @@ class Data(dict[str, str]):
     """The site's named data: a path for each name in local/node.yaml."""
 
     FIX: ClassVar[str] = "the site's owner adds `data: {{{name}: path}}` to local/node.yaml"
+    withheld: frozenset[str] = frozenset()  # by the site's policy, from the code of jobs
 
     def __missing__(self, name: str) -> NoReturn:
+        if name in self.withheld:
+            raise BadInput(
+                f"this site keeps the data {name!r} from the code of jobs",
+                why="its policy has `only: statistics` for it",
+                fix="use `workflow: statistics`, without a trainer, or ask the owner of the site",
+            )
         known = ", ".join(sorted(self)) or "none at all"
         raise BadInput(
             f"this site has no data named {name!r}",
@@ -53,6 +63,8 @@ class Begin:
     config: Mapping[str, Any]
     data: Data
     seed: str = ""  # the job's
+    code: Path | None = None  # the folder of the job's files
+    model: str = ""  # job.yaml's `model`
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +87,10 @@ class Session(Protocol):
         """Return the arrays of a blob of this job; for an empty digest, no arrays."""
         ...
 
+    def initial(self) -> Mapping[str, Any]:
+        """Return the job's initial model, made here from the job's files."""
+        ...
+
     def answer(self, task: Task, reply: Reply) -> None:
         """Send the reply to a task."""
         ...
@@ -83,14 +99,24 @@ class Session(Protocol):
 class Task:
     """One request of the workflow to this site."""
 
-    def __init__(self, session: Session, question: Question, state: str = "", most_state: float = math.inf) -> None:
-        """Take the question, the digest of the state that this site kept with its last answer that counts, a limit."""
+    def __init__(
+        self,
+        session: Session,
+        question: Question,
+        state: str = "",
+        most_state: float = math.inf,
+        tables: Mapping[str, TableRules] | None = None,
+    ) -> None:
+        """Take the question, the digest of the state that this site kept with its last answer that counts, a limit.
+
+        `tables`: the rules of the site's policy by the name of the table; the defaults hold for others.
+        """
+        self.tables = tables or {}
         self.most_state = most_state  # bytes that an answer may keep here
         self._session = session
         self._state_digest = state
-        self._model: Model | None = None
-        self._state: Model | None = None
         self.asked = question  # the whole question, with the arrays that an answer must have
+        self.used: set[str] = set()  # the helpers that the trainer has made of this task, such as "Proximal"
         self.question: str = question.id
         self.kind: str = question.kind  # "train", "evaluate", or a kind that the workflow defines
         self.round: int = question.round
@@ -125,19 +151,34 @@ class Task:
         """The site's named data: name -> path."""
         return self._session.begin.data
 
-    @property
+    @cached_property
     def model(self) -> Model:
         """The model to work on: read-only arrays by name; `.numpy()` and `.torch()` give copies to write to."""
-        if self._model is None:
-            self._model = self._session.load(self.asked.model)
-        return self._model
+        return _private.joined(self.sent, self.kept_here) if self.asked.partial else self.sent
 
     @property
+    def private(self) -> frozenset[str]:
+        """The names of the model's tensors that stay at this site, because `keys` of the job leaves them out."""
+        return frozenset(self.kept_here)
+
+    @cached_property
     def state(self) -> Model:
         """The arrays kept with this site's last answer that a round counted; empty at first. They are never sent."""
-        if self._state is None:
-            self._state = self._session.load(self._state_digest)
-        return self._state
+        return _private.own(self._kept) if self.asked.partial else self._kept
+
+    @cached_property
+    def sent(self) -> Model:
+        """The arrays that came with the question: the model, or the part of it that is federated."""
+        return self._session.load(self.asked.model)
+
+    @cached_property
+    def kept_here(self) -> _private.Placed:
+        """The tensors that stay at this site, each with its place in the model."""
+        return _private.placed(self._kept, self.sent, self._session.initial) if self.asked.partial else {}
+
+    @cached_property
+    def _kept(self) -> Model:
+        return self._session.load(self._state_digest)
 
     @property
     def seed(self) -> int:
@@ -200,7 +241,11 @@ class NodeSession:
             return None
         self.taken += 1
         self.open = Task(
-            self, values.question(down.task.question, self.begin.job), down.task.state, down.task.state_bytes
+            self,
+            values.question(down.task.question, self.begin.job),
+            down.task.state,
+            down.task.state_bytes,
+            _tables(down.task.tables_json),
         )
         return self.open
 
@@ -210,6 +255,18 @@ class NodeSession:
         from convoy.store import arrays
 
         return arrays.load(self._files.blobs, digest) if digest and self._files is not None else Model({})
+
+    def initial(self) -> Mapping[str, Any]:
+        """Return the job's initial model, made here from the job's files."""
+        from convoy.model import frameworks
+
+        if self.begin.code is None:
+            raise BadInput("this session has no files of a job")
+        before, Here.session = Here.session, NodeSession(self.begin)  # a script that is imported finds no tasks here
+        try:
+            return frameworks.to_arrays(code.initial(self.begin.code, self.begin.model, self.begin.config))
+        finally:
+            Here.session = before
 
     def answer(self, task: Task, reply: Reply) -> None:
         """Give the node the arrays as a blob, and send the answer."""
@@ -273,6 +330,15 @@ class NodeSession:
                 self._link.send(message)
         except OSError:
             raise SystemExit(0) from None  # the node is gone, so the trainer can end
+
+
+def _tables(text: str) -> dict[str, TableRules]:
+    """Return the rules for tables, as the node of Convoy's own trainer gives them."""
+    if not text:
+        return {}
+    from convoy.spec.tables import TableRules  # no other trainer needs them
+
+    return {name: TableRules(**rules) for name, rules in json.loads(text).items()}
 
 
 class Here:

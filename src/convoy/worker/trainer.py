@@ -24,13 +24,17 @@ from convoy.worker.tasks import Begin, Data, Files, NodeSession, Task
 def main() -> None:
     """Serve one job until its node sends Bye or disconnects."""
     with socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])) as sock:
-        link = Blocking(sock)
-        down = link.receive(pb.WorkerDown)
-        if down is not None and not _served(link, down.trainer):
-            sys.exit(1)
+        work(Blocking(sock))
 
 
-def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
+def work(link: Blocking, kind: type[NodeSession] = NodeSession) -> None:
+    """Serve one job over a connection, in a session of this kind; exits with 1 if the job's code ends with an error."""
+    down = link.receive(pb.WorkerDown)
+    if down is not None and not _served(link, down.trainer, kind):
+        sys.exit(1)
+
+
+def _served(link: Blocking, begin: pb.BeginTrainer, kind: type[NodeSession]) -> bool:
     """Serve a job to its end; return whether its code ended without an error."""
     told = Begin(
         begin.job,
@@ -39,8 +43,11 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         json.loads(begin.config_json or "{}"),
         Data(json.loads(begin.data_json or "{}")),
         begin.seed,
+        Path(begin.code),
+        begin.model,
     )
-    session = NodeSession(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
+    told.data.withheld = frozenset(begin.withheld)
+    session = kind(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
     session.batch = Batch(session.send_points, tasks.log)
     tasks.Here.session = session
     try:
@@ -57,6 +64,11 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
 
 def serve(session: NodeSession, folder: Path, trainer: str) -> None:
     """Run the job's trainer: a script that loops or decorates, or a function."""
+    if not trainer:
+        from convoy.worker import own  # numpy comes with it
+
+        _loop(session, own.choose, own.NAME)
+        return
     file, name = code.split(trainer)
     if name:
         module = code.run(folder, file)

@@ -22,7 +22,7 @@ from convoy.control.points import Point
 from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
-from convoy.worker import code, hints, tasks, trainer
+from convoy.worker import code, hints, own, tasks, trainer
 from convoy.worker.namespaces import Held, Namespace, Switch
 from convoy.worker.places import Places
 from convoy.worker.replies import Checked, Reply, checked
@@ -50,10 +50,11 @@ class Work:
     trainer: str
     config: Mapping[str, Any]
     seed: str
+    model: str
 
     def begin(self, site: str, data: Mapping[str, str]) -> Begin:
         """Return what the trainer of a site is told."""
-        return Begin(self.job, self.name, site, self.config, SimulatedData(data), self.seed)
+        return Begin(self.job, self.name, site, self.config, SimulatedData(data), self.seed, self.folder, self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +227,9 @@ class Visitor:
         made = _Trainer(session, Namespace())
         self._enter(made)
         file, name = code.split(self._work.trainer)
-        if name:
+        if not self._work.trainer:
+            made.choose = own.choose
+        elif name:
             module = code.run(self._work.folder, file)
             named = code.function(module, name)
             names = vars(module)

@@ -36,7 +36,7 @@ def main() -> None:
             return
         begin = down.trainer
         config = json.loads(begin.config_json or "{}")
-        work = Work(begin.job, begin.name, Path(begin.code), begin.trainer, config, begin.seed)
+        work = Work(begin.job, begin.name, Path(begin.code), begin.trainer, config, begin.seed, begin.model)
         blobs = BlobFolder(Path(begin.blobs))
         worker = Visits(work, lambda digest: arrays.load(blobs, digest), Path(begin.out))
         while (down := link.receive(pb.WorkerDown)) is not None and down.WhichOneof("it") == "visit":

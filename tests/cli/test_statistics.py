@@ -1,0 +1,54 @@
+"""What commands make of a statistics.json: tables and pictures, whoever has written it."""
+
+import json
+import sys
+
+import pytest
+
+from convoy.cli import statistics
+from convoy.cli.output import Screen
+from convoy.errors import RemoteFault
+
+SAID = {
+    "columns": {
+        "age": {"histogram": {"edges": [0.0, 10.0, 30.0], "counts": [10, 40], "below": 0, "above": 0}},
+        "bmi": {"suppressed": "fewer than 10 rows"},
+    },
+    "correlation": {"columns": ["age", "bmi"], "matrix": [[1.0, {"suppressed": "…"}], [{"suppressed": "…"}, None]]},
+    "tables": [
+        {"title": "all rows: 50", "heads": ["column", "mean"], "rows": [["age", "17.5"], ["too", "many", "cells"]]},
+        "no table",
+    ],
+}
+
+
+def test_tables_are_printed_and_what_is_no_table_is_not(capsys):
+    statistics.say(Screen(), json.dumps(SAID).encode())
+    assert capsys.readouterr().out.splitlines() == ["", "all rows: 50", "COLUMN  MEAN", "age     17.5"]
+
+
+def test_what_a_hostile_job_writes_cannot_forge_lines_or_take_the_memory(capsys):
+    forged = {"tables": [{"title": "a\nb\x1b[2J", "heads": ["h"], "rows": [["x\ny"]]}]}
+    statistics.say(Screen(), json.dumps(forged).encode())
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    for data in (b"[]", b"{", b"\xff", b'{"a": NaN}', b"[" * 500_000):
+        with pytest.raises(RemoteFault, match=r"statistics\.json cannot be read"):
+            statistics.say(Screen(), data)
+
+
+def test_each_histogram_and_the_correlations_are_drawn(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "statistics.json").write_text(json.dumps(SAID))
+    statistics.draw(Screen(), tmp_path)
+    names = ["correlation-columns.png", "histogram-age.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == names
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
+    assert capsys.readouterr().out.count("a picture: ") == 2
+
+
+def test_without_matplotlib_there_is_a_note_with_the_extra_and_no_picture(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    (tmp_path / "statistics.json").write_text(json.dumps(SAID))
+    statistics.draw(Screen(), tmp_path)
+    assert "pip install 'convoy-fl[demo]'" in capsys.readouterr().out
+    assert not list(tmp_path.glob("*.png"))
