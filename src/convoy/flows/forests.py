@@ -23,7 +23,6 @@ RANGES: Final[Mapping[str, Range]] = {
     "trees_per_site": Range("a whole number from 1 to 10000", lambda value: 1 <= value <= 10_000),
 }
 MAX_FOREST_NODES: Final = 2**20  # of one site's part of a random forest: 17 MB, and 4 MB for each class
-HEADER: Final = 4096  # bytes: the header of an answer counts too, with a digest for each of its eight arrays
 
 
 async def xgboost_bagging(
@@ -170,7 +169,7 @@ class _Local:
             "train",
             model,
             reply=trees.slots(self.width),
-            reply_limit=HEADER + self.nodes * (trees.NODE_BYTES + 4 * self.width) + self.count * 8,
+            reply_limit=self.nodes * (trees.NODE_BYTES + 4 * self.width) + self.count * 8,
             settings=self.settings,
             deadline_s=plan.deadline_s,
             at_least=at_least,

@@ -118,12 +118,12 @@ class Release:
         blobs, out, digest = handed.blobs, handed.out, answer.digest
         base, slots = blobs.read_header(question.model), question.reply
         if slots is None:
-            most: float = base.size + MAX_HEADER
+            most: float = base.size
         else:
             most = min(question.reply_bytes, policy.leave.arrays) if reply.varies(slots) else policy.leave.arrays
 
         def fits(layout: Layout, _: int) -> None:
-            if layout.size > most:
+            if layout.size > most + MAX_HEADER:
                 raise Refused(f"the update has {layout.size} bytes", why=f"the most that may leave is {most:.0f}")
             reply.check_layout(layout, base, slots, most)
 
