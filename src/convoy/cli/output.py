@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from convoy.spec import crossed
 from convoy.spec.plain import many_lines, one_line
 
 if TYPE_CHECKING:
@@ -148,4 +149,4 @@ def cut(text: str, length: int) -> str:
 
 def metrics(said: Mapping[str, float]) -> str:
     """Return metrics in one line, four digits each."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in said.items())
+    return crossed.one_line(said)

@@ -124,12 +124,15 @@ def _named(one: str) -> tuple[str, Path]:
 
 def _say(screen: Screen, done: Simulated) -> None:
     """Say how a simulation went. Raises `JobFailed` unless it completed."""
-    from convoy.cli import output, statistics
+    from convoy.cli import heatmaps, output, statistics
 
     record, where, last = done.job, done.folder, done.summary.last
     moved = {"virtual_s": last.virtual_s, "bytes_down": last.bytes_down, "bytes_up": last.bytes_up}
     told = {"state": record.state, "cause": record.cause, "rounds": max(len(done.rounds) - 1, 0), "folder": str(where)}
     screen.data(told | moved)
+    metrics = done.rounds[-1].metrics if done.rounds else {}
+    heatmaps.say(screen, metrics)
+    heatmaps.draw(screen, where, metrics)
     if (where / statistics.FILE).exists():
         statistics.say(screen, (where / statistics.FILE).read_bytes())
         statistics.draw(screen, where)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy.admin.client import Client
-from convoy.cli import output, statistics
+from convoy.cli import heatmaps, output, statistics
 from convoy.cli.output import Screen
 from convoy.cli.progress import awaited, round_line, some
 from convoy.errors import JobFailed, NotFound, PatienceOut, Refused
@@ -114,6 +114,7 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         for member in detail.members
     ]
     screen.table(("site", "state", "isolation", "keeps", "reason"), members, empty="no site has it yet")
+    heatmaps.say(screen, record.metrics)
     if statistics.FILE in detail.results:
         statistics.say(screen, await client.result(record.id, statistics.FILE, statistics.MAX_BYTES))
     if detail.traceback:
@@ -215,8 +216,8 @@ async def logs(client: Client, screen: Screen, job: str, *, site: str = "", foll
 async def fetch(client: Client, screen: Screen, job: str, folder: Path | None, transfer: Path) -> None:
     """Download a job's results into `folder`, by default a folder of its own under the kit's transfer/."""
     found = await client.find(job)
+    record = (await client.job(found)).job
     if folder is None:
-        record = (await client.job(found)).job
         folder = transfer / f"{record.name}-{found[:8]}"
     files = await client.fetch(found, folder)
     screen.data({"job": found, "folder": str(folder), "files": [str(file) for file in files]})
@@ -224,6 +225,7 @@ async def fetch(client: Client, screen: Screen, job: str, folder: Path | None, t
         screen.line(f"{output.size(file.stat().st_size):>9}  {file}")
     if statistics.FILE in (file.name for file in files):
         statistics.draw(screen, folder)
+    heatmaps.draw(screen, folder, record.metrics)
 
 
 async def abort(client: Client, screen: Screen, job: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from convoy.flows.fleet import Fleet
+from convoy.spec import crossed
 from convoy.spec.units import duration_s
 
 JOB: Final = "(job)"  # the row of the job's own model; no site may have this name
@@ -15,9 +16,10 @@ async def cross_site(fleet: Fleet, *, min_sites: int = 1, deadline: str | float 
     """Train once at each site, and have each site measure each of these models, and the job's own, in one round.
 
     The metrics of the round are the table: `auc:a@b` is the `auc` of the model of site a, measured at site b; the row
-    of the job's own model is `(job)`. What is missing could not be measured; the job's log says why, and has the table
-    with a line for each model. The job's model stays as it was. Trainers answer "train" and "evaluate" tasks; a site
-    sees the models of the others. `deadline`: of each question.
+    of the job's own model is `(job)`. `convoy job show` prints a table of each metric; `convoy job fetch` and `convoy
+    simulate` draw it as a heat map. What is missing could not be measured; the job's log says why, and has a line for
+    each model. The job's model stays as it was. Trainers answer "train" and "evaluate" tasks; a site sees the models of
+    the others. `deadline`: of each question.
 
     Equation: table[a, b] = metrics of the model of site a on the data of site b
 
@@ -37,7 +39,7 @@ async def cross_site(fleet: Fleet, *, min_sites: int = 1, deadline: str | float 
         for name, model in models.items():
             answers = fleet.ask("evaluate", model, at_least=0, deadline_s=deadline_s)
             row = {update.site: update.metrics async for update in answers}
-            table |= {f"{metric}:{name}@{site}": it for site, found in row.items() for metric, it in found.items()}
+            table |= {crossed.name(it, name, site): value for site, of in row.items() for it, value in of.items()}
             said = (f"{site} {metric} {it:.4g}" for site, found in row.items() for metric, it in sorted(found.items()))
             fleet.log(f"the model of {name} at: {', '.join(said) or 'no site'}")
             for site, reason in answers.left_out.items():

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
+from convoy.spec import crossed
 
 SHOWN: Final = 3  # sites in a line
 
@@ -27,7 +28,7 @@ def line(made: Mapping[str, Any]) -> str:
     """Return a round in one line."""
     out = made["left_out"]
     parts = [f"round {made['round']}/{made['rounds'] or '?'}"]
-    parts += [f"{name} {value:.4g}" for name, value in made["metrics"].items()]
+    parts += [crossed.one_line(made["metrics"])] if made["metrics"] else []
     parts += [f"{made['took_part']} took part"] if made["took_part"] else []
     parts += [f"left out {site}: {reason}" for site, reason in [*out.items()][:SHOWN]]
     parts += [f"left out {len(out) - SHOWN} more"] if len(out) > SHOWN else []
