@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from convoy.errors import BadInput
 from convoy.flows import (
+    cox,
     crosssite,
     cyclic,
     diloco,
@@ -20,9 +21,13 @@ from convoy.flows import (
     feddyn,
     fednova,
     fedprox,
+    kmeans,
     optimisers,
     parameters,
+    pca,
+    regression,
     scaffold,
+    survival,
     swarm,
     training,
 )
@@ -137,6 +142,12 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     "swarm": Entry(swarm.swarm, _trains_within({}), swarm.kinds),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
     "statistics": Entry(statistical.statistics, statistical.wrong, lambda _: ("statistics",), own_trainer=True),
+    "kmeans": Entry(kmeans.kmeans, kmeans.wrong, lambda _: ("statistics", "kmeans"), own_trainer=True),
+    "pca": Entry(pca.pca, pca.wrong, lambda _: ("statistics",), own_trainer=True),
+    "logistic": Entry(regression.logistic, regression.wrong, lambda _: ("statistics", "regression"), own_trainer=True),
+    "linear": Entry(regression.linear, regression.wrong, lambda _: ("statistics", "regression"), own_trainer=True),
+    "kaplan_meier": Entry(survival.kaplan_meier, survival.wrong, lambda _: ("survival",), own_trainer=True),
+    "cox": Entry(cox.cox, cox.wrong, lambda _: ("statistics", "cox"), own_trainer=True),
 }
 
 
