@@ -35,8 +35,9 @@ async def cox(
     `time`, `event`: columns of the time of observation and of 1 for an event, 0 for a censored row. Times count as the
     end of their interval: there are `steps` equal ones from 0 to `until`, and later rows are censored there. Events of
     one interval are tied, by Breslow's method. `columns`, `categories`: as in `logistic`. The fit is the pooled one of
-    the same intervals, to rounding. A site in which an interval has too few rows counts them in a later one. The result
-    is `statistics.json`, and the arrays `coefficients` float64 (p,) and `covariance` float64 (p, p).
+    the same intervals, to rounding. Where a site has too few events, or censored rows, in an interval, it counts them
+    in a later one. The result is `statistics.json`, and the arrays `coefficients` float64 (p,) and `covariance`
+    float64 (p, p).
 
     Equation: log L(beta) = sum_k s_k^T beta - sum_j d_j log sum_k S_kj(beta)
         S_kj = sum_{i at risk in j} exp(x_i^T beta); s_k: the sum of x over the events of site k; d_j: all events in j

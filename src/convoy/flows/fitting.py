@@ -117,9 +117,9 @@ def written(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[st
 
 def faults(given: Mapping[str, Any], *, least: int = 1) -> dict[str, str]:
     """Return what is wrong with the parameters that fits share; `least`: how many columns there have to be."""
-    found = tables.wrong({"min_sites": given.get("min_sites", 1)})
     columns, categories = given.get("columns") or [], given.get("categories") or {}
-    if len(columns) < least or (columns and "columns" in tables.wrong({"columns": columns})):
+    found = tables.wrong({"min_sites": given.get("min_sites", 1), "columns": columns or ["any"]})
+    if len(columns) < least or "columns" in found:
         found["columns"] = f"wanted a list of at least {least} different names, such as [age, bmi]"
     for name, values in categories.items():
         texts = isinstance(values, list) and all(isinstance(it, str) and it for it in values)

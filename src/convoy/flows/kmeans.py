@@ -109,10 +109,7 @@ async def _begin(
     mean, deviation = np.zeros(len(columns)), np.ones(len(columns))
     if standardise or start is None:
         mean, deviation = await scales(fleet, asking, columns)
-    if start is None:
-        centres = mean + deviation * drawn()
-    else:
-        centres = np.array(start, np.float64)
+    centres = mean + deviation * drawn() if start is None else np.array(start, np.float64)
     if not standardise:
         return {"middle": np.zeros_like(mean), "scale": np.ones_like(deviation), "centres": centres}
     return {"middle": mean, "scale": deviation, "centres": (centres - mean) / deviation}

@@ -67,7 +67,7 @@ class Fit:
         if not _is_done(fleet):
             raise JobFailed(
                 f"the coefficients have not settled after {rounds} rounds",
-                why="the columns may separate the outcome, or give it without error: then no finite coefficients are best",
+                why="the columns may separate the outcome, or give it without error: no finite ones are best then",
                 fix="leave out columns, join rare values of categories, or allow more `rounds`",
             )
 

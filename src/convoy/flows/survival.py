@@ -36,9 +36,10 @@ async def kaplan_meier(
     `time`, `event`: columns of the time of observation and of 1 for an event, 0 for a censored row. Times count as the
     end of their interval: there are `steps` equal ones from 0 to `until`, and later rows are censored there. Events of
     an interval come before its censored rows. `by`: a column of text with the groups; `groups`: all its values. Rows in
-    which any of these is missing do not count. A site in which an interval has too few rows counts them in a later one,
-    and leaves out groups with too few. The result is `statistics.json`, and the arrays `risk`, `events` int64
-    (groups, steps), `survival`, `low` and `high` float64 (groups, steps), at the end of each interval.
+    which any of these is missing do not count. Where a site has too few events, or censored rows, in an interval, it
+    counts them in a later one: `unreleased` has the times at which it counts no event. It leaves out a group that has
+    too few in all. The result is `statistics.json`, and the arrays `risk`, `events` int64 (groups, steps), `survival`,
+    `low` and `high` float64 (groups, steps), at the end of each interval.
 
     Equation: S(t) = prod_{j: t_j <= t} (1 - d_j / n_j);  var log S(t) = sum_{j: t_j <= t} d_j / (n_j (n_j - d_j))
         band: S(t)^exp(+-1.96 sqrt(var log S(t)) / log S(t)), which stays between 0 and 1
@@ -66,10 +67,9 @@ async def kaplan_meier(
         events, censored = (counted([it[f"{name}.count"] for it in each]) for name in ("events", "censored"))
         risk = np.flip(np.cumsum(np.flip(events + censored, 1), axis=1), 1)
         curves = [curve(one, died) for one, died in zip(risk, events, strict=True)]
-        away = [[site for site, it in found.items() if it["groups.count"][place] < 0] for place in range(len(names))]
-        told = {"table": table, "sites": [*found], "left_out": dict(left_out), "time": time, "event": event, "by": by}
         ends = [until * (1 + place) / steps for place in range(steps)]
-        told |= _document(names, ends, (risk, events), curves, away)
+        told = {"table": table, "sites": [*found], "left_out": dict(left_out), "time": time, "event": event, "by": by}
+        told |= _document(names, ends, (risk, events), curves, found)
         arrays = {name: np.stack([getattr(one, name) for one in curves]) for name in ("survival", "low", "high")}
         metrics = {"sites": len(found), "rows": float(risk[:, 0].sum()), "events": float(events.sum())}
         await round.commit(written(told, {"risk": risk, "events": events, **arrays}), metrics=metrics)
@@ -140,49 +140,71 @@ def _document(
     ends: Sequence[float],
     counts: tuple[Array, Array],
     curves: Sequence[Curve],
-    away: Sequence[Sequence[str]],
+    sites: Mapping[str, Mapping[str, Array]],
 ) -> dict[str, Any]:
-    """Return curves, test, tables and the picture; a group that no site releases is suppressed. `counts`: at risk, events."""
-    risk, events = counts
-    found: dict[str, Any] = {}
+    """Return curves, test, tables and picture; `counts`: at risk and events of each group."""
+    found = {
+        name or "all rows": _group(place, ends, (counts[0][place], counts[1][place]), curves[place], sites)
+        for place, name in enumerate(names)
+    }
+    heads = [
+        "group",
+        "rows",
+        "events",
+        "median",
+        f"survival at {ends[-1]:g}",
+        "95 % band",
+        "sites with wider intervals",
+    ]
     rows, lines = [], []
-    for place, name in enumerate(names):
-        label, it = name or "all rows", curves[place]
-        if not risk[place, 0]:
-            found[label] = {"suppressed": "too few rows, events or censored rows at each site"}
-            rows.append([label, text_of(found[label]), "", "", ""])
+    for label, it in found.items():
+        if "suppressed" in it:
+            rows.append([label, text_of(it), "", "", "", "", ""])
             continue
-        down = np.flatnonzero(it.survival <= 0.5)
-        median = ends[down[0]] if down.size else None
-        found[label] = {
-            "rows": int(risk[place, 0]),
-            "events": int(events[place].sum()),
-            "median": median,
-            **({"suppressed_at": list(away[place])} if away[place] else {}),
-            "times": list(ends),
-            "at_risk": risk[place].tolist(),
-            "died": events[place].tolist(),
-            **{key: getattr(it, key).tolist() for key in ("survival", "low", "high")},
-        }
-        rows.append([label, *map(text_of, (found[label]["rows"], found[label]["events"], median))])
-        last = f"{it.survival[-1]:.4g} ({it.low[-1]:.4g} to {it.high[-1]:.4g})"
-        rows[-1].append(last)
-        whole = {key: [1.0, *getattr(it, key).tolist()] for key in ("low", "high")}
-        lines.append({"label": label, "x": [0.0, *ends], "y": [1.0, *it.survival.tolist()], **whole})
-    heads = ["group", "rows", "events", "median", f"survival at {ends[-1]:g} (95 % band)"]
+        last = [it[key][-1] for key in ("survival", "low", "high")]
+        shown = [*map(text_of, (it["rows"], it["events"], it["median"], last[0])), f"{last[1]:.4g} to {last[2]:.4g}"]
+        rows.append([label, *shown, ", ".join(it["unreleased"]) or "-"])
+        band = {key: [1.0, *it[key]] for key in ("low", "high")}
+        lines.append({"label": label, "x": [0.0, *ends], "y": [1.0, *it["survival"]], **band})
     tables = [{"title": "survival", "heads": heads, "rows": rows}]
-    test = log_rank(risk, events)
+    test = log_rank(*counts)
+    told = None
     if test is not None:
-        found_test = {"statistic": test.statistic, "degrees_of_freedom": test.freedom, "p": test.p}
-        compared = [[name, text_of(int(died.sum())), f"{expected:.6g}"]
-                    for name, died, expected in zip(names, events, test.expected, strict=True)]  # fmt: skip
+        told = {"statistic": test.statistic, "degrees_of_freedom": test.freedom, "p": test.p, "expected": test.expected}
         title = f"log-rank test: chi-square {test.statistic:.6g}, {test.freedom} degrees of freedom, p {test.p:.4g}"
+        both = zip(names, counts[1].sum(1).tolist(), test.expected, strict=True)
+        compared = [[name, text_of(died), f"{expected:.6g}"] for name, died, expected in both]
         tables.append({"title": title, "heads": ["group", "events", "expected"], "rows": compared})
-    else:
-        found_test = None
     axes = {"x": "time", "y": "survival", "steps": True, "lines": lines}
     pictures = [{"kind": "lines", "name": "survival", **axes}] if lines else []
-    return {"groups": found, "log_rank": found_test, "tables": tables, "pictures": pictures}
+    return {"groups": found, "log_rank": told, "tables": tables, "pictures": pictures}
+
+
+def _group(
+    place: int,
+    ends: Sequence[float],
+    counts: tuple[Array, Array],
+    of: Curve,
+    sites: Mapping[str, Mapping[str, Array]],
+) -> dict[str, Any]:
+    """Return what is told of one group; `unreleased`: by site, the times at which it counts no event."""
+    risk, events = counts
+    if not risk[0]:
+        return {"suppressed": "too few rows, events or censored rows at each site"}
+    down = np.flatnonzero(of.survival <= 0.5)
+    away = [site for site, it in sites.items() if it["groups.count"][place] < 0]
+    none = {site: np.flatnonzero(it["events.count"][place] < 0) for site, it in sites.items() if site not in away}
+    return {
+        "rows": int(risk[0]),
+        "events": int(events.sum()),
+        "median": ends[down[0]] if down.size else None,
+        **({"suppressed_at": away} if away else {}),
+        "unreleased": {site: [ends[at] for at in it.tolist()] for site, it in none.items() if it.size},
+        "times": list(ends),
+        "at_risk": risk.tolist(),
+        "died": events.tolist(),
+        **{key: getattr(of, key).tolist() for key in ("survival", "low", "high")},
+    }
 
 
 def wrong(given: Mapping[str, Any]) -> dict[str, str]:

@@ -23,8 +23,8 @@ def survival(task: Task) -> Reply:
     """Return how many rows of each group have an event and how many are censored in each interval of time.
 
     The settings: `until` and `steps`: the intervals; `by` and `groups`. The reply, int64: `groups.count` (groups,), and
-    `events.count`, `censored.count` (groups, steps), -1 for none and for what is suppressed. An interval
-    in which too few rows have an event or are censored is counted with later ones, see `joined`. Raises `BadInput` and
+    `events.count`, `censored.count` (groups, steps), -1 for none and for what is suppressed. Where too few rows of an
+    interval have an event, or are censored, these are counted in a later one, see `joined`. Raises `BadInput` and
     `Refused`.
     """
     given = task.settings
@@ -40,7 +40,7 @@ def survival(task: Task) -> Reply:
     sizes = events.sum(1) + censored.sum(1)
     enough(int(sizes.sum()), task, rules)
     least = rules.minimum_count
-    places = [joined(one, other, least) for one, other in zip(events, censored, strict=True)]
+    places = [_joined(one, other, least) for one, other in zip(events, censored, strict=True)]
     shown = cells.released(sizes, least, np.array([it is not None for it in places], bool))
     if not shown.any():
         raise Refused(
@@ -85,7 +85,7 @@ def cox(task: Task) -> Reply:
         np.add.at(counts, (np.where(died, 0, 1), place), 1)
         support.add(block.numbers[:, 2:], np.column_stack([block.levels, died, ~died]))
     smallest = supported(support.smallest(), task, rules)
-    places = joined(counts[0], counts[1], rules.minimum_count)
+    places = _joined(counts[0], counts[1], rules.minimum_count)
     assert places is not None  # noqa: S101 - `supported` has counted the events and the others
     moved = _moved(counts, places)
     return Reply(
@@ -102,7 +102,7 @@ def cox(task: Task) -> Reply:
 
 
 def _risk_sums(task: Task, blocks: Iterator[Rows], places: Array) -> dict[str, Array]:
-    """Return the float arrays of the reply of `cox`; `places`: the interval with which each is counted."""
+    """Return the float arrays of the reply of `cox`; `places`: with which interval a row is counted."""
     given = task.settings
     middle, scale, beta = (np.asarray(task.model[name]) for name in ("middle", "scale", "beta"))
     first = np.cumsum([0, *map(len, given["categories"].values())])[:-1]
@@ -115,7 +115,7 @@ def _risk_sums(task: Task, blocks: Iterator[Rows], places: Array) -> dict[str, A
         share = np.exp(np.minimum(x @ beta, 500.0))  # finite also for coefficients that nobody would ask for
         largest = max(largest, float(share.max(initial=0.0)))
         died_sum += x[died].sum(0)
-        at = places[place]
+        at = np.where(died, *places[:, place])
         np.add.at(weight, at, share)
         np.add.at(once, at, x * share[:, None])
         for step in np.unique(at).tolist():
@@ -133,7 +133,8 @@ def _risk_sums(task: Task, blocks: Iterator[Rows], places: Array) -> dict[str, A
 def _moved(counts: Array, places: Array) -> Array:
     """Return counts, int64 (2, steps), each at the interval with which it is counted."""
     found = np.zeros_like(counts)
-    np.add.at(found.T, places, counts.T)
+    for into, mine, rows in zip(found, places, counts, strict=True):
+        np.add.at(into, mine, rows)
     return found
 
 
@@ -146,32 +147,31 @@ def at_risk(leaving: Array) -> Array:
     return found
 
 
-def joined(events: Array, censored: Array, minimum: int) -> Array | None:
-    """Return with which interval each one is counted, int64 (steps,); None where there are too few rows for any.
+def joined(counts: Array, minimum: int) -> Array | None:
+    """Return with which interval each one is counted, int64 (steps,); None where there are some rows, and too few.
 
-    `events`, `censored`: rows in each interval, int64 (steps,). Neighbours are joined, from the first on, until those
-    with an event are none or at least `minimum`, and those without alike; rows count at the end of the last interval of
-    those that are joined. What has too few rows at the end is joined with the ones before it.
+    `counts`: the rows in each interval, int64 (steps,). Neighbours are joined, from the first on, until they have
+    `minimum` rows together, which count at the end of the last of them; too few at the end join the ones before them.
     """
-    made: list[tuple[int, Array]] = []  # the last interval of each that are joined, and their rows
-    here, last = np.zeros(2, np.int64), 0
-    for place, both in enumerate(np.stack([events, censored], axis=1)):
-        here, last = here + both, place if both.any() else last
-        if here.any() and _releasable(here, minimum):
-            made.append((place, here))
-            here = np.zeros(2, np.int64)
-    while here.any() and not _releasable(here, minimum):
-        if not made:
-            return None
-        here = here + made.pop()[1]
-    ends = np.array([place for place, _ in made] + [last] * bool(here.any()), np.int64)
-    if not ends.size:
+    made: list[int] = []
+    here, last = 0, 0
+    for place, rows in enumerate(counts.tolist()):
+        here, last = here + rows, place if rows else last
+        if here >= max(minimum, 1):
+            made.append(place)
+            here = 0
+    if here and not made:
         return None
-    return ends[np.minimum(np.searchsorted(ends, np.arange(len(events))), len(ends) - 1)]
+    ends = np.array([*made[:-1], last] if here else made or [len(counts) - 1], np.int64)
+    return ends[np.minimum(np.searchsorted(ends, np.arange(len(counts))), len(ends) - 1)]
 
 
-def _releasable(both: Array, minimum: int) -> bool:
-    return bool(((both == 0) | (both >= max(minimum, 1))).all())
+def _joined(events: Array, censored: Array, minimum: int) -> Array | None:
+    """Return with which interval rows with an event and censored rows are counted, int64 (2, steps), or None."""
+    died, other = joined(events, minimum), joined(censored, minimum)
+    if died is None or other is None or not (events.any() or censored.any()):
+        return None
+    return np.stack([died, other])
 
 
 def _times(block: Rows, given: Any) -> tuple[Array, Array]:
