@@ -11,7 +11,9 @@ from shutil import copyfile
 import yaml
 
 import convoy
+from convoy.cli import statistics
 from convoy.cli.new import examples
+from convoy.cli.output import Screen
 from convoy.sim.simulated import Simulated
 
 ROOT = Path(__file__).parents[1]
@@ -56,6 +58,8 @@ def _rows() -> Iterator[str]:
 
 def draw(name: str, done: Simulated) -> None:
     """Write the picture of a run: the one that its workflow made, or its metrics round by round."""
+    if (done.folder / statistics.FILE).exists():
+        statistics.draw(Screen(), done.folder)
     made = [it for it in sorted(done.folder.glob("*.png")) if not it.name.startswith("partition-")]
     if made:
         copyfile(made[0], PICTURES / f"{name}.png")
