@@ -1,5 +1,6 @@
 """Fits of tables: k-means, regressions and principal components are those of all rows together."""
 
+import asyncio
 import json
 import math
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from convoy import testing
 from convoy.errors import BadInput, JobFailed
-from convoy.flows import fitting, pca
+from convoy.flows import catalog, fitting, pca
 from convoy.flows.fleet import NotEnough
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
@@ -351,6 +352,44 @@ def test_a_site_that_tells_what_cannot_be_is_left_out_by_name(tmp_path, name, va
     result = testing.run("kmeans", lies, sites=sites, table="patients", columns=WINE, start=x[[0, 60]].tolist())
     assert json.loads(result.model["statistics.json"].tobytes())["sites"] == ["s0"]
     assert any(said in line for line in result.log)
+
+
+class Stop(Exception):
+    """The death of a workflow."""
+
+
+@pytest.mark.parametrize(
+    ("workflow", "given"),
+    [("logistic", {"outcome": "target", "columns": WINE[:2]}), ("kmeans", {"columns": WINE, "clusters": 3, "seed": 1})],
+)
+def test_a_workflow_that_dies_between_two_rounds_and_starts_again_ends_with_the_same_bits(tmp_path, workflow, given):
+    columns, _ = wine()
+    columns["target"] = (columns["target"] == 1) * 1.0
+    sites = divided(tmp_path, columns, [90])
+    undisturbed = testing.run(workflow, KINDS, sites=sites, table="patients", **given)
+    made = testing.Federation(KINDS, sites=sites)
+
+    async def dies(fleet):
+        ask, asked = fleet.ask, []
+
+        def until_the_fourth(kind, *args, **options):
+            asked.append(kind)
+            if len(asked) > 3:
+                raise Stop
+            return ask(kind, *args, **options)
+
+        fleet.ask = until_the_fourth
+        await catalog.built_in(workflow)(fleet, table="patients", **given)
+
+    with pytest.raises(Stop):
+        asyncio.run(made.run(dies))
+    assert 0 < len(made.rounds) - 1 < len(undisturbed.history) - 1
+    again = asyncio.run(made.run(workflow, table="patients", **given))
+    assert len(again.history) == len(undisturbed.history)
+    for name, array in undisturbed.model.items():
+        assert np.asarray(again.model[name]).tobytes() == np.asarray(array).tobytes(), name
+    settled = asyncio.run(made.run(workflow, table="patients", **given))  # it is over: no further round
+    assert len(settled.history) == len(undisturbed.history)
 
 
 def test_tails_are_those_of_scipy():

@@ -52,7 +52,8 @@ def _lines(axes: Any, picture: Mapping[str, Any]) -> None:
             )
     if "ticks" in picture:
         axes.set_xticks(range(len(picture["ticks"])), [_text(it) for it in picture["ticks"]], fontsize=7, rotation=90)
-    axes.legend(frameon=False, fontsize=7)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=7)
 
 
 def _text(value: Any) -> str:

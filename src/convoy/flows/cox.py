@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from convoy.errors import BadInput, JobFailed
+from convoy.errors import JobFailed
 from convoy.flows import fitting
 from convoy.flows.fitting import Asking, Shapes, counted, total
 from convoy.flows.fleet import Fleet
@@ -54,26 +54,29 @@ async def cox(
     Paper: Cox: Regression Models and Life-Tables, 1972. Ties: Breslow: Covariance Analysis of Censored Survival Data,
     1974. In sums of sites: Lu et al.: WebDISCO, 2015.
     """
-    named: dict[str, Any] = {"columns": columns, "categories": categories, "time": time, "event": event}
-    given = named | {"until": float(until), "steps": steps}
-    if problems := wrong({**given, "rounds": rounds, "min_sites": min_sites}):
-        raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
+    given: dict[str, Any] = {"columns": columns, "categories": categories, "time": time, "event": event}
+    given |= {"until": float(until), "steps": steps}
+    fitting.require(wrong({**given, "rounds": rounds, "min_sites": min_sites}))
+    await _fit(Asking.of(table, min_sites, deadline), given).run(fleet, rounds)
 
+
+def _fit(asking: Asking, given: Mapping[str, Any]) -> Fit:
     def document(at: Point) -> dict[str, Any]:
-        return {"time": time, "event": event, "until": float(until), "steps": steps, "log_likelihood": -at.loss}
+        told = {name: given[name] for name in ("time", "event", "until", "steps")}
+        return told | {"log_likelihood": -at.loss}
 
-    await Fit(
-        Asking.of(table, min_sites, deadline),
+    return Fit(
+        asking,
         "cox",
         given,
-        columns,
-        categories,
+        given["columns"],
+        given["categories"],
         intercept=False,
-        reply=lambda width: _shapes(steps, width),
+        reply=lambda width: _shapes(given["steps"], width),
         point=point,
         document=document,
         ratio="hazard_ratio",
-    ).run(fleet, rounds)
+    )
 
 
 def _shapes(steps: int, width: int) -> Shapes:

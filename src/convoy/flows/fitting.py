@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from convoy.errors import BadInput
 from convoy.flows import statistics as tables
 from convoy.flows.document import Asked
 from convoy.flows.fleet import Fleet
@@ -62,6 +63,12 @@ class Asking:
             else:
                 found[answer.site] = {name: np.asarray(it) for name, it in answer.model.items()}
         return found, answers.left_out
+
+
+def require(problems: Mapping[str, str]) -> None:
+    """Raise `BadInput` if anything is wrong with parameters, by name."""
+    if problems:
+        raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
 
 
 def impossible(answer: Update) -> str:

@@ -8,13 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from convoy.errors import BadInput, JobFailed
+from convoy.errors import JobFailed
 from convoy.flows import fitting
 from convoy.flows.document import text_of
 from convoy.flows.fitting import Asking, Shapes, counted, scales, total, written
 from convoy.flows.fleet import Fleet
 
-MAX_CLUSTERS: Final = 1000
+MAX_CLUSTERS: Final = 1000  # each is a pass over the table, and a line for people
 
 Array = np.ndarray[Any, Any]
 
@@ -55,8 +55,7 @@ async def kmeans(
     Paper: Lloyd: Least Squares Quantization in PCM, 1982, algorithm I.
     """
     given = {"columns": columns, "clusters": clusters, "start": start, "tolerance": tolerance}
-    if problems := wrong({**given, "rounds": rounds, "min_sites": min_sites}):
-        raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
+    fitting.require(wrong({**given, "rounds": rounds, "min_sites": min_sites}))
     asking = Asking.of(table, min_sites, deadline)
     size = len(start) if start else clusters
     shape = (size, len(columns))
@@ -72,20 +71,12 @@ async def kmeans(
             return
         state = dict(round.state) or await _begin(fleet, asking, columns, start, drawn=drawn, standardise=standardise)
         found, left_out = await asking.of_sites(fleet, "kmeans", state, {"columns": columns}, reply)
-        each = list(found.values())
-        count, sums = counted([it["clusters.count"] for it in each]), total([it["clusters.sum"] for it in each])
-        if not count.any():
-            raise JobFailed(
-                "no site has enough rows in any cluster", fix="ask for fewer clusters, or give other ones as `start`"
-            )
-        centres = np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], state["centres"])
+        centres, count, inertia = step(list(found.values()), state["centres"])
         moved = float(np.sqrt(((centres - state["centres"]) ** 2).sum(1)).max())
-        inertia = math.fsum(total([it["clusters.squares"] for it in each]).tolist())
-        away = [[site for site, it in found.items() if it["clusters.count"][place] < 0] for place in range(size)]
-        told = {"table": table, "sites": [*found], "left_out": dict(left_out), "rows": int(count.sum())}
+        told: dict[str, Any] = {"table": table, "sites": [*found], "left_out": dict(left_out), "rows": int(count.sum())}
         told |= {"rounds": round.number, "converged": moved <= tolerance, "inertia": inertia}
         plain = centres * state["scale"] + state["middle"]
-        told |= _document(columns, count, plain, centres, away, standardise=standardise)
+        told |= _document(columns, count, plain, centres, found, standardise=standardise)
         metrics = {
             "inertia": inertia,
             "moved": moved,
@@ -94,6 +85,20 @@ async def kmeans(
         }
         arrays = written(told, {"centres": plain, "count": count})
         await round.commit(arrays, state={**state, "centres": centres}, metrics=metrics)
+
+
+def step(each: Sequence[Mapping[str, Array]], centres: Array) -> tuple[Array, Array, float]:
+    """Return the next centres, float64 (k, columns), the rows of each, int64 (k,), and the squared distances.
+
+    `each`: the arrays of each site; distances are from `centres`, those before. Raises `JobFailed` if there are no rows.
+    """
+    count, sums = counted([it["clusters.count"] for it in each]), total([it["clusters.sum"] for it in each])
+    if not count.any():
+        raise JobFailed(
+            "no site has enough rows in any cluster", fix="ask for fewer clusters, or give others as `start`"
+        )
+    found = np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], centres)
+    return found, count, math.fsum(total([it["clusters.squares"] for it in each]).tolist())
 
 
 async def _begin(
@@ -120,15 +125,15 @@ def _document(
     count: Array,
     plain: Array,
     centres: Array,
-    away: Sequence[Sequence[str]],
+    sites: Mapping[str, Mapping[str, Array]],
     *,
     standardise: bool,
 ) -> dict[str, Any]:
     """Return clusters, their table and their picture."""
     listed, rows, lines = [], [], []
     for place, rows_in in enumerate(count.tolist()):
-        name = str(place + 1)
-        listed.append({"cluster": name, "rows": rows_in, "centre": plain[place].tolist(), "suppressed_at": away[place]})
+        name, away = str(place + 1), [site for site, it in sites.items() if it["clusters.count"][place] < 0]
+        listed.append({"cluster": name, "rows": rows_in, "centre": plain[place].tolist(), "suppressed_at": away})
         rows.append([name, text_of(rows_in), *map(text_of, plain[place].tolist())])
         line = {"x": list(range(len(columns))), "y": centres[place].tolist()}
         lines.append({"label": f"cluster {name}: {rows_in} rows", **line})

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from convoy.errors import BadInput
 from convoy.flows import fitting
 from convoy.flows.fitting import Asking, Shapes, counted, total
 from convoy.flows.fleet import Fleet
@@ -83,8 +82,7 @@ async def linear(
 
 
 async def _fit(fleet: Fleet, family: str, asking: Asking, given: Mapping[str, Any], rounds: int) -> None:
-    if problems := wrong({**given, "rounds": rounds, "min_sites": asking.min_sites}):
-        raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
+    fitting.require(wrong({**given, "rounds": rounds, "min_sites": asking.min_sites}))
 
     def point(each: Sequence[Mapping[str, Array]], _: Array) -> Point:
         rows = int(counted([it["rows"] for it in each])[0])

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from convoy.errors import BadInput
 from convoy.flows import fitting
 from convoy.flows.document import text_of
 from convoy.flows.fitting import Z95, Asking, Shapes, chi_square_tail, counted, written
@@ -54,8 +53,7 @@ async def kaplan_meier(
     Statistical Analysis of Failure Time Data, 1980, section 1.3. Test: Mantel, 1966; Peto, Peto, 1972.
     """
     given = {"time": time, "event": event, "by": by, "groups": groups, "until": float(until), "steps": steps}
-    if problems := wrong({**given, "min_sites": min_sites}):
-        raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
+    fitting.require(wrong({**given, "min_sites": min_sites}))
     asking, names = Asking.of(table, min_sites, deadline), groups if by else [""]
     reply: Shapes = {
         "groups.count": ("i8", (len(names),)),
@@ -63,16 +61,26 @@ async def kaplan_meier(
     }
     async for round in fleet.rounds(1):  # noqa: A001 - the field's word
         found, left_out = await asking.of_sites(fleet, "survival", {}, {**given, "groups": names}, reply)
-        each = list(found.values())
-        events, censored = (counted([it[f"{name}.count"] for it in each]) for name in ("events", "censored"))
-        risk = np.flip(np.cumsum(np.flip(events + censored, 1), axis=1), 1)
-        curves = [curve(one, died) for one, died in zip(risk, events, strict=True)]
-        ends = [until * (1 + place) / steps for place in range(steps)]
         told = {"table": table, "sites": [*found], "left_out": dict(left_out), "time": time, "event": event, "by": by}
-        told |= _document(names, ends, (risk, events), curves, found)
-        arrays = {name: np.stack([getattr(one, name) for one in curves]) for name in ("survival", "low", "high")}
-        metrics = {"sites": len(found), "rows": float(risk[:, 0].sum()), "events": float(events.sum())}
-        await round.commit(written(told, {"risk": risk, "events": events, **arrays}), metrics=metrics)
+        ends = [until * (1 + place) / steps for place in range(steps)]
+        document, arrays = _made(names, ends, found)
+        metrics = {
+            "sites": len(found),
+            "rows": float(arrays["risk"][:, 0].sum()),
+            "events": float(arrays["events"].sum()),
+        }
+        await round.commit(written(told | document, arrays), metrics=metrics)
+
+
+def _made(
+    names: Sequence[str], ends: Sequence[float], sites: Mapping[str, Mapping[str, Array]]
+) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Return the document and the arrays, from those of each site."""
+    events, censored = (counted([it[f"{name}.count"] for it in sites.values()]) for name in ("events", "censored"))
+    risk = np.flip(np.cumsum(np.flip(events + censored, 1), axis=1), 1)
+    curves = [curve(one, died) for one, died in zip(risk, events, strict=True)]
+    arrays = {name: np.stack([getattr(one, name) for one in curves]) for name in ("survival", "low", "high")}
+    return _document(names, ends, (risk, events), curves, sites), {"risk": risk, "events": events, **arrays}
 
 
 @dataclass(frozen=True, slots=True)
