@@ -71,6 +71,11 @@ def require(problems: Mapping[str, str]) -> None:
         raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
 
 
+def is_done(fleet: Fleet) -> bool:
+    """Return whether the last committed round has found what it looks for, also after a restart."""
+    return bool(fleet.history) and fleet.history[-1]["metrics"].get("converged") == 1.0
+
+
 def impossible(answer: Update) -> str:
     """Return what cannot be in an answer; empty if it can."""
     for name, it in answer.model.items():

@@ -59,15 +59,14 @@ async def kmeans(
     asking = Asking.of(table, min_sites, deadline)
     size = len(start) if start else clusters
     shape = (size, len(columns))
-    reply: Shapes = {
-        "clusters.count": ("i8", (size,)), "clusters.sum": ("f8", shape), "clusters.squares": ("f8", (size,))
-    }  # fmt: skip
+    counts: Shapes = {"clusters.count": ("i8", (size,)), "clusters.squares": ("f8", (size,))}
+    reply: Shapes = {**counts, "clusters.sum": ("f8", shape)}
 
     def drawn() -> Array:
         return np.random.default_rng(seed).uniform(-1.0, 1.0, shape)
 
     async for round in fleet.rounds(rounds):  # noqa: A001 - the field's word
-        if fleet.history and fleet.history[-1]["metrics"].get("converged") == 1.0:
+        if fitting.is_done(fleet):
             return
         state = dict(round.state) or await _begin(fleet, asking, columns, start, drawn=drawn, standardise=standardise)
         found, left_out = await asking.of_sites(fleet, "kmeans", state, {"columns": columns}, reply)
@@ -77,12 +76,7 @@ async def kmeans(
         told |= {"rounds": round.number, "converged": moved <= tolerance, "inertia": inertia}
         plain = centres * state["scale"] + state["middle"]
         told |= _document(columns, count, plain, centres, found, standardise=standardise)
-        metrics = {
-            "inertia": inertia,
-            "moved": moved,
-            "rows": float(count.sum()),
-            "converged": float(moved <= tolerance),
-        }
+        metrics = {"inertia": inertia, "moved": moved, "rows": count.sum(), "converged": float(moved <= tolerance)}
         arrays = written(told, {"centres": plain, "count": count})
         await round.commit(arrays, state={**state, "centres": centres}, metrics=metrics)
 
@@ -90,15 +84,15 @@ async def kmeans(
 def step(each: Sequence[Mapping[str, Array]], centres: Array) -> tuple[Array, Array, float]:
     """Return the next centres, float64 (k, columns), the rows of each, int64 (k,), and the squared distances.
 
-    `each`: the arrays of each site; distances are from `centres`, those before. Raises `JobFailed` if there are no rows.
+    `each`: the arrays of each site; distances are from `centres`, those before. Raises `JobFailed` without any rows.
     """
     count, sums = counted([it["clusters.count"] for it in each]), total([it["clusters.sum"] for it in each])
     if not count.any():
         raise JobFailed(
             "no site has enough rows in any cluster", fix="ask for fewer clusters, or give others as `start`"
         )
-    found = np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], centres)
-    return found, count, math.fsum(total([it["clusters.squares"] for it in each]).tolist())
+    inertia = math.fsum(total([it["clusters.squares"] for it in each]).tolist())
+    return np.where(count[:, None] > 0, sums / np.maximum(count, 1)[:, None], centres), count, inertia
 
 
 async def _begin(

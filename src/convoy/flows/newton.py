@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from convoy.errors import JobFailed
-from convoy.flows.fitting import Z95, Asking, Shapes, scales, two_sided, written
+from convoy.flows.fitting import Z95, Asking, Shapes, is_done, scales, two_sided, written
 from convoy.flows.fleet import Fleet, Round
 
 CLOSE: Final = 1e-18  # of the decrement g^T H^-1 g: the step is then a 1e-9th of a standard error
@@ -61,10 +61,10 @@ class Fit:
     async def run(self, fleet: Fleet, rounds: int) -> None:
         """Take steps until one is too small to matter. Raises `JobFailed` where there is no finite maximum."""
         async for round in fleet.rounds(rounds):  # noqa: A001 - the field's word
-            if _is_done(fleet):
+            if is_done(fleet):
                 return
             await self._step(fleet, round)
-        if not _is_done(fleet):
+        if not is_done(fleet):
             raise JobFailed(
                 f"the coefficients have not settled after {rounds} rounds",
                 why="the columns may separate the outcome, or give it without error: no finite ones are best then",
@@ -116,10 +116,6 @@ class Fit:
             if self.intercept:
                 turn[0, first + place] = -middle[place] / scale[place]
         return turn @ beta, turn @ covariance @ turn.T
-
-
-def _is_done(fleet: Fleet) -> bool:
-    return bool(fleet.history) and fleet.history[-1]["metrics"].get("converged") == 1.0
 
 
 def solved(point: Point, terms: Sequence[str]) -> tuple[Array, Array]:
