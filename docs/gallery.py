@@ -15,6 +15,7 @@ from convoy.cli import statistics
 from convoy.cli.new import examples
 from convoy.cli.output import Screen
 from convoy.sim.simulated import Simulated
+from convoy.store import report
 
 ROOT = Path(__file__).parents[1]
 PICTURES = ROOT / "docs" / "gallery"
@@ -58,10 +59,9 @@ def _rows() -> Iterator[str]:
 
 def draw(name: str, done: Simulated) -> None:
     """Write the picture of a run: the one that its workflow made, or its metrics round by round."""
-    if (done.folder / statistics.FILE).exists():
+    if (done.folder / report.STATISTICS).exists():
         statistics.draw(Screen(), done.folder)
-    made = [it for it in sorted(done.folder.glob("*.png")) if not it.name.startswith("partition-")]
-    if made:
+    if made := [it for it in sorted(done.folder.glob("*.png")) if not it.name.startswith("partition-")]:
         copyfile(made[0], PICTURES / f"{name}.png")
         return
     import matplotlib as mpl
@@ -71,7 +71,7 @@ def draw(name: str, done: Simulated) -> None:
 
     rounds = [it for it in done.history if it["metrics"]]
     shares, others = [], []
-    for metric in sorted({one for it in rounds for one in it["metrics"]}):
+    for metric in sorted({one for it in rounds for one in it["metrics"]} - {"steps"}):
         points = [(it["round"], it["metrics"][metric]) for it in rounds if metric in it["metrics"]]
         share = "loss" not in metric and all(0 <= value <= 1 for _, value in points)
         (shares if share else others).append((metric, points))

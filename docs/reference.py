@@ -14,7 +14,9 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import convoy
-from convoy import admin, errors, partition
+import convoy.keras
+import convoy.torch
+from convoy import admin, errors, partition, sklearn, tracking, trees
 from convoy.admin import faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
@@ -93,12 +95,17 @@ POLICY: Final = {  # key: default, wanted, meaning
         "the most that one job may ask for under `resources`, and the bytes that its trainer may keep between tasks",
     ),
     "leave": (
-        "`{logs: true, metrics: true, values: true, weight: exact, arrays: 16Mi, artifacts: 0}`",
-        "mapping of `logs`, `metrics`, `values`, `weight`, `arrays`, `artifacts`",
         (
-            "whether a job's output and errors, its metrics, and its values (JSON beside the arrays) leave; weights "
-            "leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like the model; "
-            "`artifacts`: bytes of a job's artifacts/"
+            "`{logs: true, metrics: true, live: {keys: ['*'], per_hour: 100000, digits: 6}, values: true, "
+            "weight: exact, arrays: 16Mi, artifacts: 0}`"
+        ),
+        "mapping of `logs`, `metrics`, `live`, `values`, `weight`, `arrays`, `artifacts`",
+        (
+            "whether a job's output and errors, its metrics, and its values (JSON beside the arrays) leave; `live`: "
+            "which live metrics leave, by patterns of their `keys`, how many values of one job in each hour of the "
+            "clock, and rounded to how many significant `digits`; true, false, or the mapping; with `metrics: false` "
+            "none; weights leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like "
+            "the model; `artifacts`: bytes of a job's artifacts/"
         ),
     ),
     "tables": (
@@ -500,12 +507,50 @@ def _python() -> Iterator[str]:
     yield ""
     for name in sorted(set(convoy.__all__) - {"config", "data"}):
         yield from _thing("convoy", name, getattr(convoy, name))
+    yield "## convoy.trees"
+    yield ""
+    yield from inspect.cleandoc(TREES).splitlines()
+    yield ""
+    for name in sorted(trees.__all__):
+        yield from _thing("convoy.trees", name, getattr(trees, name))
+    yield "## convoy.sklearn"
+    yield ""
+    yield "For trainers that use models of scikit-learn; [an example](../../examples/sklearn_linear/README.md)."
+    yield ""
+    for name in sklearn.__all__:
+        yield from _thing("convoy.sklearn", name, getattr(sklearn, name))
+    yield "## convoy.torch"
+    yield ""
+    yield "For trainers with PyTorch. [Frameworks](../frameworks.md) has callbacks, LoRA, JAX and Keras."
+    yield ""
+    for name in convoy.torch.__all__:
+        yield from _thing("convoy.torch", name, getattr(convoy.torch, name))
+    yield "## convoy.keras"
+    yield ""
+    for name in convoy.keras.__all__:
+        yield from _thing("convoy.keras", name, getattr(convoy.keras, name))
     yield "## convoy.admin"
     yield ""
     yield "For programs that use an admin's kit."
     yield ""
     for name in sorted(admin.__all__):
         yield from _thing("convoy.admin", name, getattr(admin, name))
+    yield "## convoy.tracking"
+    yield ""
+    yield from inspect.cleandoc(tracking.__doc__ or "").splitlines()
+    yield ""
+    for name in sorted(set(tracking.__all__) - {"TBWriter"}):
+        yield from _thing("convoy.tracking", name, getattr(tracking, name))
+
+
+TREES: Final = """
+    For trainers of the workflows of trees, and for their models: arrays of nodes, which `model.safetensors` holds.
+
+    `sizes` int32 (trees,) are the nodes of each tree, `group` int32 (trees,) the class that it adds to. For each node:
+    `feature` int32, -1 at a leaf; `threshold` float32: a row goes left if its value is smaller; `left` and `right`
+    int32: places within the tree; `missing_left` bool: where NaN goes; `value` float32 (nodes, width). `about` int64
+    (3,): what the leaves mean, the number of features, the number of outputs.
+"""
 
 
 def _thing(place: str, name: str, thing: Any) -> Iterator[str]:
@@ -760,6 +805,15 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("log lines of a job", "a job", ("node.capped.MAX_LOG", "node.lines.MAX_LINE", "server.logs.PIECE")),
+    (
+        "live metrics of a job",
+        "a job, a site",
+        (
+            *("control.points.MAX_VALUES", "control.points.MAX_KEY", "control.points.MAX_STEP"),
+            *("control.points.MAX_POINTS", "store.points.MAX_FILE", "store.points.PIECE", "worker.batch.VALUES_S"),
+            *("site.trainer.POINTS", "server.flows.POINTS", "site.points.SENT", "admin.live.MAX_PATTERN"),
+        ),
+    ),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (
         "a job whose handling fails at a node",
@@ -788,6 +842,16 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "privacy.cells.LARGEST",
             "worker.statistics.MAX_VALUES",
             "worker.statistics.MAX_CELLS",
+        ),
+    ),
+    (
+        "trees and their sums",
+        "a site, a server",
+        (
+            *("model.trees.MAX_DEPTH", "model.trees.MAX_TREES", "model.trees.MAX_NODES", "model.trees.MAX_VALUE"),
+            *("flows.forests.MAX_FOREST_NODES", "flows.boosting.MAX_SUM", "flows.boosting.MAX_TOTAL"),
+            "flows.boosting.MAX_LEVEL",
+            *("flows.boosting.MAX_ROWS", "model.splits.MAX_LABEL"),
         ),
     ),
     ("a worker that dies", "a job", ("control.jobs.MAX_DEATHS", "site.trainer.MAX_TRIES")),

@@ -92,6 +92,24 @@ def scaffold(task):
     return variates.reply(model, steps=steps, lr=task.config["lr"], weight=float(len(y)))
 
 
+def xgboost_histogram(task):
+    """Sum gradients for the trees of all sites."""
+    return convoy.trees.histograms(task, *read(task)[0])
+
+
+def xgboost_bagging(task):
+    """Grow trees with XGBoost."""
+    return convoy.trees.boost(task, *read(task)[0])
+
+
+def random_forest(task):
+    """Grow trees with scikit-learn."""
+    from sklearn.ensemble import RandomForestClassifier
+
+    grown = RandomForestClassifier(task.settings["trees"], random_state=task.seed)
+    return convoy.trees.forest(task, grown.fit(*read(task)[0]))
+
+
 def feddyn(task):
     """Train with the dynamic regulariser."""
     dynamic = convoy.FedDyn(task)
@@ -132,5 +150,7 @@ def added(slopes, more):
 def evaluate(task):
     """Measure the accuracy on this site's test rows."""
     _, (x, y) = read(task)
+    if "about" in task.model:  # trees
+        return convoy.trees.evaluate(task, x, y) if len(y) else convoy.Reply(weight=0.0)
     right = (forward(task.model, x)[1].argmax(axis=1) == y).mean() if len(y) else 0.0
     return convoy.Reply(weight=float(len(y)), metrics={"accuracy": float(right)})

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import convoy
+import convoy.torch
 
 
 def network():
@@ -17,7 +18,7 @@ def network():
 
 def initial():
     """The model before the first round."""
-    return network().state_dict()
+    return convoy.torch.arrays(network())
 
 
 def moons(site, count=400):
@@ -48,14 +49,14 @@ def main():
     net, config = network(), convoy.config
     x, y = moons(convoy.get_site_name())
     for task in convoy.tasks():
-        net.load_state_dict(task.model.torch())
+        convoy.torch.load(net, task.model)
         torch.manual_seed(task.seed)  # a task that is done again gives the same bits
         loss = fit(net, x, y, lr=config["lr"], epochs=config["epochs"])
         net.eval()
         with torch.no_grad():
             accuracy = float(((net(x).squeeze(1) > 0) == (y == 1)).float().mean())
         print(f"round {task.round}: loss {loss:.3f}, accuracy {accuracy:.1%}")
-        task.reply(net.state_dict(), weight=len(y), metrics={"loss": loss, "accuracy": accuracy})
+        task.reply(convoy.torch.arrays(net), weight=len(y), metrics={"loss": loss, "accuracy": accuracy})
 
 
 if __name__ == "__main__":

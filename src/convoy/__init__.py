@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from convoy.worker.ditto import Ditto
     from convoy.worker.feddyn import FedDyn
     from convoy.worker.fednova import FedNova
+    from convoy.worker.points import metrics
     from convoy.worker.proximal import Proximal
     from convoy.worker.replies import Reply
     from convoy.worker.scaffold import Scaffold
@@ -44,6 +45,7 @@ _PLACES = {  # where each public name lives; loaded when it is first used
     "convoy.worker.ditto": ("Ditto",),
     "convoy.worker.feddyn": ("FedDyn",),
     "convoy.worker.fednova": ("FedNova",),
+    "convoy.worker.points": ("metrics",),
     "convoy.worker.proximal": ("Proximal",),
     "convoy.worker.replies": ("Reply",),
     "convoy.worker.scaffold": ("Scaffold",),
@@ -73,8 +75,8 @@ def __getattr__(name: str) -> Any:
 
     if name in ("config", "data"):  # what this job and this site say, in a script that a node runs
         return getattr(import_module("convoy.worker.tasks"), name)()
-    if name == "partition":  # a room of its own, for simulations
-        return import_module("convoy.partition")
+    if name in ("partition", "trees", "sklearn", "torch", "jax", "keras"):  # packages of their own
+        return import_module(f"convoy.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'convoy' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)

@@ -119,6 +119,15 @@ def of_files(problem: BaseException) -> ConvoyError | None:
     return BadInput(f"{shown} cannot be used", why=why, fix=_FIXES.get(problem.errno or 0, "check the path"))
 
 
+def not_installed(problem: ImportError, package: str, *, extra: str) -> BadInput:
+    """Return the error for an optional package that cannot be imported, with the extra of Convoy that brings it."""
+    return BadInput(
+        f"{package} is needed here and cannot be imported",
+        why=str(problem),
+        fix=f"run `pip install 'convoy-fl[{extra}]'`, or `pip install {package}`",
+    )
+
+
 def line(problem: Exception) -> str:
     """Return what an error says, why and what to do, as one line."""
     return ": ".join(str(problem).splitlines())

@@ -7,19 +7,22 @@ assert result.history[-1]["metrics"]["loss"] < 0.1
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from convoy.control.points import Point
 from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import BadInput
 from convoy.flows import catalog
 from convoy.flows.turns import Turns
 from convoy.model.arrays import Model
-from convoy.sim.calls import Calls, Trainer
+from convoy.sim.calls import Calls, Measuring, Trainer
 from convoy.sim.federation import JOB, Setting
 from convoy.sim.federation import Federation as Simulated
+from convoy.worker import tasks
 from convoy.worker.tasks import Begin, Data
 
 __all__ = ["Federation", "Result", "run"]
@@ -36,6 +39,7 @@ class Result:
     rounds: Sequence[Round]  # who took part in each, and who was left out
     states: Mapping[str, Model]  # what each site keeps for its next task
     log: Sequence[str]
+    points: Mapping[str, Sequence[Point]]  # live metrics of each site; of the workflow under "server"
 
 
 def run(
@@ -74,11 +78,18 @@ class Federation:
         data = sites if isinstance(sites, Mapping) else {name: {} for name in sites}
         told = dict(config or {})
         self.log: list[str] = []
+        self.points: defaultdict[str, list[Point]] = defaultdict(list)
         self._initial = model
         begins = {name: Begin(JOB, "test", name, told, Data(theirs), seed) for name, theirs in data.items()}
         setting = Setting("test", told, seed, list(data))
         self._simulated = Simulated(
-            setting, Calls(trainer, begins, self.log.append, self._first), self.log.append, repeats=True
+            setting,
+            Calls(trainer, begins, self.log.append, self._first, self._hear),
+            self.log.append,
+            repeats=True,
+        )
+        self._own = Measuring(
+            Begin(JOB, "test", "server", told, Data(), seed), lambda: self.job.committed + 1, self._hear
         )
 
     @property
@@ -97,8 +108,15 @@ class Federation:
         if isinstance(workflow, str):
             for name, problem in catalog.BUILT_IN[workflow].wrong(parameters).items():
                 raise BadInput(f'"{name}" is {parameters.get(name)!r}', fix=problem)
-        turns = await self._simulated.run(lambda fleet: function(fleet, **parameters), self._first)
+        before, tasks.Here.session = tasks.Here.session, self._own
+        try:
+            turns = await self._simulated.run(lambda fleet: function(fleet, **parameters), self._first)
+        finally:
+            tasks.Here.session = before
         return self.result(turns)
+
+    def _hear(self, site: str, point: Point) -> None:
+        self.points[site].append(replace(point, number=len(self.points[site])))
 
     def _first(self) -> Any:
         return self._initial() if callable(self._initial) else self._initial or {}
@@ -115,4 +133,5 @@ class Federation:
             tuple(made),
             {str(site): simulated.states.load(site, it.question) for site, it in sorted(self.job.after.items())},
             tuple(self.log),
+            {site: tuple(points) for site, points in sorted(self.points.items())},
         )

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from convoy.admin import views
@@ -31,6 +32,7 @@ class FakeJob:
     traceback: str = ""
     rounds: list[views.RoundView] = field(default_factory=list)
     log: list[views.LogLine] = field(default_factory=list)
+    points: list[views.PointView] = field(default_factory=list)
     results: dict[str, bytes] = field(default_factory=dict)
     changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
@@ -105,6 +107,10 @@ class Fake:
                 return
             for site in sites:
                 job.log.append(views.LogLine(site=site, text=f"round {number}: loss {1 / number:.3f}"))
+                told = {"loss": 1 / number, "accuracy": 1 - 1 / number}
+                job.points.append(
+                    views.PointView(site=site, number=number - 1, at=time.time(), round=number, values=told)
+                )
             metrics = {"loss": 1 / number}
             job.rounds.append(made_round(number, sites, metrics))
             waiting = [] if number == total else sites[-1:]
@@ -179,6 +185,24 @@ class Fake:
                 return
             async with found.changed:
                 await found.changed.wait_for(lambda told=told: found.over or len(found.log) > told)
+
+    async def points(
+        self, job: str, site: str | None, key: str, after: int, follow: bool
+    ) -> AsyncIterator[views.PointView]:
+        found, told = self._job(job), 0
+        if site not in (None, "server"):
+            self._known(site)
+        while True:
+            over, fresh = found.over, found.points[told:]
+            told += len(fresh)
+            for point in fresh:
+                values = {name: value for name, value in point.values.items() if fnmatchcase(name, key or "*")}
+                if site in (None, point.site) and point.number > after and values:
+                    yield point.model_copy(update={"values": values})
+            if over or not follow:
+                return
+            async with found.changed:
+                await found.changed.wait_for(lambda told=told: found.over or len(found.points) > told)
 
     async def abort(self, grant: Grant, job: str) -> views.JobView:
         found = self._job(job)

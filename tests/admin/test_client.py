@@ -83,6 +83,39 @@ async def test_logs_are_followed_to_the_end_and_told_apart_by_site(rest, tmp_pat
             await anext(convoy.logs(job.id, site="mars"))
 
 
+async def test_live_metrics_are_followed_to_the_end_and_each_comes_once_also_after_a_break(tmp_path, prod):
+    rest = api.make(tmp_path, prod)
+    rest.fake.may_go.clear()
+    async with rest.client() as convoy:
+        async with rest.serving():
+            job = await convoy.submit(api.job_folder(tmp_path, rounds=4))
+            every, one = convoy.points(job.id, follow=True), convoy.points(job.id, site="site-2", key="l*", follow=True)
+            rest.fake.may_go.set()
+            told, mine = [await anext(every)], [await anext(one)]
+        rest.gate._bearers.clear()
+        async with rest.serving():
+            told += [point async for point in every]
+            mine += [point async for point in one]
+    assert sorted((it.site, it.number) for it in told) == [(site, n) for site in ("site-1", "site-2") for n in range(4)]
+    assert [(it.site, it.number, list(it.values)) for it in mine] == [("site-2", n, ["loss"]) for n in range(4)]
+
+
+async def test_live_metrics_are_read_in_pages(rest, tmp_path):
+    async with rest.client() as convoy:
+        job = (await convoy.submit(api.job_folder(tmp_path, rounds=5))).id
+        assert [item.job.state async for item in convoy.watch(job)][-1] == "completed"
+
+        async def page(query):
+            async with convoy._open("GET", f"/jobs/{job}/points?{query}") as chunks:
+                return [json.loads(line)["number"] for line in b"".join([it async for it in chunks]).splitlines()]
+
+        assert await page("site=site-1&limit=2") == [0, 1]
+        assert await page("site=site-1&limit=2&after=1") == [2, 3]
+        assert await page("site=site-1&after=3") == [4]
+        with pytest.raises(BadInput, match="limit is 'x'"):
+            await page("limit=x")
+
+
 async def test_abort_ends_a_job_and_a_second_abort_is_refused(rest, tmp_path):
     rest.fake.may_go.clear()
     async with rest.client() as convoy:

@@ -21,12 +21,14 @@ import pytest
 from blake3 import blake3
 
 from convoy.admin import connect
+from convoy.control import points
 from convoy.errors import ConvoyError, Refused
 from convoy.model import blob
 from convoy.server.auditor import OFTEN
 from convoy.spec.kit import read_kit
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
+from convoy.store.points import MAX_FILE
 from convoy.trust import enrolment, keys
 from convoy.trust.audit import Record
 from convoy.wire import convoy_pb2 as pb
@@ -47,7 +49,7 @@ RAW = "from convoy.worker import tasks\nfrom convoy.wire import convoy_pb2 as pb
 def fed(tmp_path_factory):
     """A server, site-1 with its rounds, site-2 with a hostile trainer; the other kits are in hostile hands."""
     people = {LEAD: ("org", "lead"), MEMBER: ("org", "member")}
-    made = Federation(tmp_path_factory.mktemp("floods") / "fed", sites=7, people=people)
+    made = Federation(tmp_path_factory.mktemp("floods") / "fed", sites=8, people=people)
     made.nodes["site-2"].prefix = ("nice", "-n", "19")
     for node in (made.server, made.nodes["site-1"], made.nodes["site-2"]):
         node.start()
@@ -155,6 +157,11 @@ class Site:
 SAID = {
     "pings": ("site-3", pb.Up(ping=pb.Ping()), True),
     "progress": ("site-4", pb.Up(progress=pb.Progress(job=UNKNOWN)), True),
+    "live metrics": (
+        "site-8",
+        pb.Up(points=pb.PointLines(job=UNKNOWN, lines=points.write(points.Point({"loss": 0.5})) * 100)),
+        True,
+    ),
     "certificate requests": (
         "site-7",
         pb.Up(request=pb.CertificateRequest(pem=enrolment.request(keys.make()))),
@@ -304,6 +311,8 @@ TRAINERS = {
     "answers": "link.send(pb.WorkerUp(answer=pb.Answer(question=task.question, weight=1.0)))",
     "failures": "link.send(pb.WorkerUp(failure=pb.Failure(error='no', traceback='no ' * 1000)))",
     "prints": "print('x' * 200)",
+    "measures": "convoy.metrics({f'k{n}': 1 / (1 + n) for n in range(50)}, step=1)",
+    "measures by hand": "link.send(pb.WorkerUp(points=pb.Points(points=[pb.Point(values={'a': 1.0})] * 1000)))",
 }
 
 
@@ -332,6 +341,34 @@ async def test_beside_a_trainer_that_floods_its_node_others_work(fed, tmp_path, 
             if job.name == "hostile" and job.state not in ("completed", "failed", "aborted"):
                 with suppress(Refused):
                     await ada.abort(job.id)
+
+
+STEADY = """
+import threading
+for step in range(1_000_000):
+    convoy.metrics({f"k{n}": 1 / (1 + n + step) for n in range(20)}, step=step, phase="train")
+    threading.Event().wait(0.02)
+"""
+
+
+async def test_beside_three_jobs_that_measure_a_thousand_values_a_second_each_others_work(fed, tmp_path):
+    (fed.nodes["site-2"].kit / "local" / "policy.yaml").write_text("leave: {live: {per_hour: 100000000}}\n")
+    jobs, last = {}, {}
+
+    async def measuring(ada, number):
+        folder = put_job(tmp_path / f"steady-{number}", {"train.py": adding(STEADY)}, sites=["site-2"], patience="60s")
+        jobs[number] = (await ada.submit(folder)).id
+        async for point in ada.points(jobs[number], follow=True):
+            last[number] = point
+
+    async with connect(fed.prod / ADMIN, server="localhost") as ada:
+        async with beside(fed, tmp_path, *(measuring(ada, number) for number in range(3))):
+            assert {point.site for point in last.values()} == {"site-2"}
+            assert sorted(last) == [0, 1, 2]
+        for job in jobs.values():
+            await ada.abort(job)
+    files = [fed.prod / "server" / "work" / "jobs" / job / "points" / "site-2.jsonl" for job in jobs.values()]
+    assert all(0 < file.stat().st_size <= MAX_FILE for file in files)
 
 
 HOSTILE = """

@@ -207,7 +207,7 @@ async def test_a_new_job_folder_passes_the_check_and_is_not_written_twice(tmp_pa
     refused = await typed("job", "new", "third", "--like", "torch", cwd=tmp_path)
     assert refused.code != 0
     assert "there is no example 'torch'" in refused.err
-    assert "breast_cancer, moved_from_nvflare" in refused.err
+    assert "the examples are breast_cancer, " in refused.err
     assert not (tmp_path / "third").exists()
     assert "is not a valid name for a job" in (await typed("job", "new", "../first", cwd=tmp_path)).err
 

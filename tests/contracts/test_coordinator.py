@@ -9,7 +9,8 @@ import pytest
 
 from convoy.admin.grant import Granted
 from convoy.admin.port import Person
-from convoy.control import effects, events
+from convoy.control import effects, events, points
+from convoy.control.points import Point
 from convoy.control.records import SiteName
 from convoy.errors import NotAllowed, NotFound, Refused, RemoteFault
 from convoy.spec.kit import read_kit
@@ -99,6 +100,8 @@ class Server:
             for site in SITES:
                 line = b"2026-11-23T20:31:02.123Z round\n"
                 made.logs_of(job).append(site, (number - 1) * len(line), line)
+                told = Point({"loss": 1 / number, "accuracy": 1 - 1 / number}, round=number, at=1.5, number=number - 1)
+                made.logs_of(job).points.append(site, points.write(told))
             made.loop.post(events.CommitAsked(job, number, model, {"loss": 1 / number}, False))
         made.loop.post(events.FlowDone(job))
 
@@ -234,6 +237,7 @@ async def test_a_job_that_is_not_there_is_not_found(coordinator):
         coordinator.delete(LEAD, UNKNOWN),
         first(coordinator.watch(UNKNOWN, -1)),
         first(coordinator.logs(UNKNOWN, None, False)),
+        first(coordinator.points(UNKNOWN, None, "", -1, False)),
         first(coordinator.bundle(UNKNOWN)),
         first(coordinator.result(UNKNOWN, "model.safetensors")),
     ):
@@ -286,6 +290,27 @@ async def test_logs_are_those_of_all_sites_or_of_one_and_follow_a_job_to_its_end
     assert sorted([line.site async for line in coordinator.logs(job.id, None, False)]) == sorted(every)
     with pytest.raises(NotFound):
         await anext(coordinator.logs(job.id, "nowhere", False))
+
+
+async def test_live_metrics_are_those_of_all_sites_or_of_one_and_follow_a_job_to_its_end(world, coordinator, signed):
+    job = await coordinator.submit(LEAD, signed())
+    assert [point async for point in coordinator.points(job.id, None, "", -1, False)] == []
+
+    async def follow(site, key="", after=-1, live=True):
+        found = [point async for point in coordinator.points(job.id, site, key, after, live)]
+        return [(point.site, point.number, point.round, sorted(point.values)) for point in found]
+
+    following = asyncio.gather(follow(None), follow("site-2", "l*"))
+    world.may_go.set()
+    every, one = await following
+    both = ["accuracy", "loss"]
+    assert sorted(every) == [(site, number, number + 1, both) for site in SITES for number in range(3)]
+    assert one == [("site-2", number, number + 1, ["loss"]) for number in range(3)]
+    assert sorted(await follow(None, live=False)) == sorted(every)
+    assert await follow("site-1", "acc*", 1, live=False) == [("site-1", 2, 3, ["accuracy"])]
+    assert await follow(None, "nothing", live=False) == []
+    with pytest.raises(NotFound):
+        await anext(coordinator.points(job.id, "nowhere", "", -1, False))
 
 
 async def test_an_abort_returns_when_the_job_has_ended_and_names_who_asked(coordinator, signed):

@@ -16,7 +16,14 @@ pytestmark = pytest.mark.scenario
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-NEEDS = {"breast_cancer": "sklearn", "torch_mlp": "torch"}  # the module that an example imports, beside numpy
+NEEDS = {
+    "breast_cancer": "sklearn",
+    "random_forest": "sklearn",
+    "sklearn_linear": "sklearn",
+    "torch_mlp": "torch",
+    "xgboost_bagging": "xgboost",
+    "xgboost_histogram": "sklearn",
+}  # the module that an example imports, beside numpy
 
 
 @pytest.mark.parametrize("name", new.examples())
@@ -153,6 +160,22 @@ def test_survival_curves_are_those_of_a_simulation(federation, tmp_path, monkeyp
     detail, _ = run(federation, cox)
     assert detail.job.metrics["converged"] == 1.0
     assert_simulated_alike(federation, detail, cox, tmp_path / "of-cox", patients=tmp_path / "patients")
+
+
+@pytest.mark.parametrize(
+    ("folder", "package", "accuracy"),
+    [
+        ("xgboost_histogram", "sklearn", 0.9),
+        ("xgboost_bagging", "xgboost", 0.9),
+        ("random_forest", "sklearn", 0.9),
+        ("sklearn_linear", "sklearn", 0.9),
+    ],
+)
+def test_trees_and_models_of_scikit_learn_train(federation, tmp_path, folder, package, accuracy):
+    pytest.importorskip(package, reason=f"{package} is not installed: it comes with the extra `xgboost` or `demo`")
+    detail, _ = run(federation, EXAMPLES / folder)
+    assert detail.job.metrics["accuracy"] > accuracy
+    assert_simulated_alike(federation, detail, EXAMPLES / folder, tmp_path)
 
 
 def test_what_job_new_writes_runs_as_it_is(federation, tmp_path):

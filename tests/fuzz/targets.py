@@ -342,6 +342,23 @@ async def _up(said) -> None:
                 await longer
 
 
+LINES = (
+    b'{"n":0,"at":1.000,"round":1,"values":{"loss":0.5}}\n'
+    b'{"n":2,"at":2.250,"round":1,"step":7,"phase":"train","values":{"loss":1e-05,"a \\"b":-3}}\n'
+)
+
+
+def points_(data: bytes) -> None:
+    """Lines of live metrics, as a server gets them from a site and people from the server."""
+    from convoy.control import points
+    from convoy.store.points import read
+
+    if points.are_lines(data):
+        for point in read(data):
+            assert points.are_lines(points.write(point))
+        points.thinned(data.splitlines(keepends=True))
+
+
 def ups():
     from convoy.wire import convoy_pb2 as pb
     from tests.fuzz.nodes import workspace
@@ -358,6 +375,7 @@ def ups():
         pb.Up(failed=pb.TaskFailed(job=JOB, question="1.0", error="no", traceback="Traceback")),
         pb.Up(progress=pb.Progress(job=JOB)),
         pb.Up(log=pb.Log(job=JOB, offset=0, data=b"a line\n")),
+        pb.Up(points=pb.PointLines(job=JOB, lines=LINES)),
         pb.Up(stopped=pb.JobStopped(job=JOB)),
     ):
         yield one.SerializeToString()
@@ -418,7 +436,7 @@ def downs():
 
     blob = pb.Blob(digest="0" * 64, size=8, whole=b"\x02\0\0\0\0\0\0\0{}")
     for one in (
-        pb.Down(welcome=pb.Welcome(version="1", jobs=[pb.Held(job=JOB, log_offset=3)])),
+        pb.Down(welcome=pb.Welcome(version="1", jobs=[pb.Held(job=JOB, log_offset=3, points=7)])),
         pb.Down(start=pb.Start(job=JOB, bundle="0" * 64, size=5, whole=b"12345", log_offset=1)),
         pb.Down(task=pb.Task(job=JOB, question=asked(), model=blob, after="1.0")),
         pb.Down(stop=pb.Stop(job=JOB, reason="over")),
@@ -464,6 +482,35 @@ def pods_():
     yield pack(known) + whole[len(header) :] + pack(said[3])
 
 
+def trees(data: bytes) -> None:
+    """A site's trees: two bytes for each number of each array; those that pass the check route rows to leaves."""
+    import numpy as np
+
+    from convoy.model import trees as _trees
+
+    numbers = np.frombuffer(data[: len(data) // 16 * 16], "<i2").reshape(-1, 8).astype(np.float32)
+    one = _trees.Trees(
+        sizes=numbers[:1, 0].astype(np.int32),
+        group=numbers[:1, 1].astype(np.int32),
+        feature=numbers[:, 2].astype(np.int32),
+        threshold=numbers[:, 3],
+        left=numbers[:, 4].astype(np.int32),
+        right=numbers[:, 5].astype(np.int32),
+        missing_left=numbers[:, 6] > 0,
+        value=numbers[:, 7:],
+    )
+    _trees.check(one, kind="multi:softprob", features=3, outputs=3)
+    assert (one.feature[_trees.ends(one, np.float32([[0, np.nan, 1]]))] == -1).all()
+
+
+def trees_():
+    import numpy as np
+
+    rows = [[3, 1, 2, 5, 1, 2, 1, 0], [0, 0, -1, 0, -1, -1, 0, 7], [0, 0, -1, 0, -1, -1, 0, -7]]
+    yield np.array(rows, "<i2").tobytes()
+    yield np.array([[1, *rows[1][1:]]], "<i2").tobytes()
+
+
 def flow(data: bytes) -> None:
     """What a job's workflow says to its server."""
     from convoy.wire import convoy_pb2 as pb
@@ -487,6 +534,7 @@ def flows_():
         pb.WorkerUp(done=pb.Done()),
         pb.WorkerUp(failure=pb.Failure(error="no", traceback="why", full=True)),
         pb.WorkerUp(sites=pb.SitesAsk()),
+        pb.WorkerUp(points=pb.Points(points=[pb.Point(step=3, phase="train", values={"loss": 0.5})])),
         pb.WorkerUp(history=pb.HistoryAsk(after=-1)),
     ):
         yield one.SerializeToString()
@@ -579,10 +627,12 @@ TARGETS = {
     "federation": Target(federation, federations_),
     "audit": Target(entry, entries),
     "up": Target(up, ups),
+    "points": Target(points_, lambda: [LINES]),
     "artifacts": Target(artifacts, packages),
     "down": Target(down, downs),
     "flow": Target(flow, flows_),
     "pod": Target(pod, pods_),
+    "trees": Target(trees, trees_),
     "view": Target(view, views_),
     "statistics": Target(statistics, statistics_),
     "table": Target(table, tables),

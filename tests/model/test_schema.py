@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from convoy.errors import Refused
-from convoy.model import arrays, blob, schema
+from convoy.model import arrays, blob, reply, schema
 
 BASE = {"w": np.zeros((2, 3), np.float32), "n": np.array(1)}
 
@@ -78,3 +78,20 @@ def test_a_distance_beyond_float32_is_still_a_number() -> None:
     assert schema.distance({"w": np.full(4, 3e38, np.float32)}, base) == pytest.approx(6e38)
     with pytest.raises(Refused, match="6e"):
         schema.check_values({"w": np.full(4, 3e38, np.float32)}, base, max_norm=1)
+
+
+def test_the_limit_of_an_answer_counts_the_bytes_of_its_arrays_as_the_trainer_does_and_no_header():
+    slots = reply.slots_of({"counts": ("i8", (None,))})
+    answer = {"counts": np.zeros(4, np.int64)}
+    shapes = {"counts": ("I64", (4,))}
+    for most in (31, 32):
+        checks = (
+            lambda most=most: reply.check(shapes, slots, size=32, most=most),
+            lambda most=most: reply.check_layout(layout(answer), layout({}), slots, most),
+        )
+        for check in checks:
+            if most < 32:
+                with pytest.raises(Refused, match="the answer has 32 bytes of arrays"):
+                    check()
+            else:
+                check()

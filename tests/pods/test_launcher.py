@@ -30,6 +30,7 @@ from lib.more import ADD
 @convoy.train
 def train(task):
     print("round", task.round, flush=True)
+    convoy.metrics({"loss": 0.5}, step=task.round)
     if "gate" in task.data:
         open(task.data["gate"]).read()
     keep = {"n": task.state.get("n", 0 * task.model["w"]) + 1} if task.settings.get("keep") else None
@@ -58,8 +59,17 @@ class Site:
         begin.out = str(folder / "out")
         begin.trainer, begin.config_json, begin.data_json = "train.py", "{}", json.dumps(data)
         order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), code, {"MORE": "1"})
+        self.points = []
         self.trainer = Trainer(
-            order, launcher, group, self.hear, self.waits.put_nowait, self.ready.set, lambda: None, pulse_s=60
+            order,
+            launcher,
+            group,
+            self.hear,
+            self.waits.put_nowait,
+            self.ready.set,
+            self.points.append,
+            lambda: None,
+            pulse_s=60,
         )
 
     def hear(self, data):
@@ -107,6 +117,7 @@ async def test_a_trainer_in_a_pod_trains_as_it_does_at_home(away, size):
     assert site.blobs.verify(said.answer.digest)
     assert site.ready.is_set()
     assert b"round 1" in site.printed
+    assert [(one.step, dict(one.values)) for said in site.points for one in said.points] == [(1, {"loss": 0.5})]
 
 
 @pytest.mark.parametrize("size", [100, 1_000_000], ids=["a small state", "a large state"])

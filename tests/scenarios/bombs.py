@@ -221,6 +221,16 @@ def log_of(data: bytes):
     return made
 
 
+def points_of(data: bytes):
+    def made():
+        from convoy.server.points import JobPoints
+
+        points = JobPoints(Path(tempfile.mkdtemp()))
+        return lambda: points.append("site-1", data)
+
+    return made
+
+
 LAUGHS = "a0: &a0 [x,x,x,x,x,x,x,x]\n" + "".join(f"a{n}: &a{n} [{f'*a{n - 1},' * 8}]\n" for n in range(1, 30))
 MIB = 1 << 20
 BOMBS = {
@@ -291,6 +301,14 @@ BOMBS = {
     "python: deep attributes": python_of(b"a" + b".a" * 48_000),
     "python: too large": python_of(b"#" * (MIB)),
     "proxy: an answer without end": endless_proxy,
+    "points: values without end": points_of(
+        b'{"n":0,"at":1.0,"round":1,"values":{' + b'"a":1,' * 18_000 + b'"a":1}}\n'
+    ),
+    "points: one key without end": points_of(b'{"n":0,"at":1.0,"round":1,"values":{"' + b"a" * 100_000 + b'":1}}\n'),
+    "points: lines whose last one is cut": points_of(
+        b'{"n":0,"at":1.0,"round":1,"values":{"a":1}}\n' * 2900 + b'{"n":'
+    ),
+    "points: a megabyte": points_of(b'{"n":0,"at":1.0,"round":1,"values":{"a":1}}\n' * 25_000),
     "log: 64 MiB of line ends": log_of(b"\n" * (2 * MIB)),
     "log: 64 MiB of one line": log_of(b"x" * (2 * MIB)),
 }

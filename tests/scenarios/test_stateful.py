@@ -290,3 +290,45 @@ def test_an_asynchronous_workflow_goes_on_whatever_is_killed_and_its_record_expl
         models.append(w)
     (last,) = [file for file in found if file.name == "model.safetensors"]
     np.testing.assert_allclose(load_file(last)["w"], w, rtol=1e-5)
+
+
+ADAM = """
+import torch
+import convoy
+import convoy.torch
+
+
+def network():
+    torch.manual_seed(1)
+    return torch.nn.Linear(4, 1)
+
+
+def initial():
+    return convoy.torch.arrays(network())
+
+
+@convoy.train
+def train(task):
+    net = network()
+    adam = torch.optim.Adam(net.parameters(), lr=0.05)
+    convoy.torch.load(net, task.model)
+    convoy.torch.restore(task.state, adam=adam)
+    dice = torch.Generator().manual_seed(task.seed)
+    for _ in range(3):
+        adam.zero_grad()
+        (net(torch.randn(8, 4, generator=dice)) - int(task.site[-1])).square().mean().backward()
+        adam.step()
+    return convoy.Reply(convoy.torch.arrays(net), state=convoy.torch.keep(adam=adam))
+"""
+
+
+def test_optimisers_of_torch_that_stay_at_sites_have_the_same_bits_whatever_is_killed(started, tmp_path):
+    pytest.importorskip("torch")
+    federation, files = started(), {"train.py": ADAM}
+    spec = {"with_": {"rounds": 12, "min_sites": 2}, "patience": "60s", "seed": 5}
+    with federation.session(300) as session:
+        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
+        assert calm.job.state == "completed", calm.job.cause
+        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
+        done = disturbed(federation, session, job, rounds=12, seed=11)
+    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]

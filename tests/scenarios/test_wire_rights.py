@@ -129,6 +129,10 @@ SAID = {  # by what a site may say: about a job and a question
     "failed": lambda job, question: {"job": job, "question": question, "error": "no", "traceback": "no"},
     "progress": lambda job, question: {"job": job},
     "log": lambda job, question: {"job": job, "offset": 0, "data": b"2026-01-01T00:00:00.000Z mallory was here\n"},
+    "points": lambda job, question: {
+        "job": job,
+        "lines": b'{"n":0,"at":1.000,"round":1,"values":{"mallory":1.0}}\n',
+    },
     "stopped": lambda job, question: {"job": job},
 }
 OF_NO_JOB = {"ping", "request"}  # the second is about the key of whoever asks
@@ -145,7 +149,9 @@ def seen(made, job):
     with made.session() as session:
         detail = session.job(job)
         lines = [line for line in session.logs(job) if line.site == "site-2"]
-    return detail.job, detail.rounds, detail.traceback, [it for it in detail.members if it.site != "site-2"], lines
+        points = list(session.points(job))
+    members = [it for it in detail.members if it.site != "site-2"]
+    return detail.job, detail.rounds, detail.traceback, members, lines, points
 
 
 async def test_a_site_neither_learns_nor_changes_what_is_not_its_own(made, jobs):

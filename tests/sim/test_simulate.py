@@ -53,6 +53,27 @@ def proximal(task):
     return {name: array - 0.1 * term.gradient(after)[name] for name, array in after.items()}
 
 
+def rows(task):
+    x = draw(task).normal(size=(80, 3))
+    return x, (x[:, 0] > 0).astype(int)
+
+
+def histograms(task):
+    x = np.random.default_rng([ord(letter) for letter in task.site]).normal(size=(80, 3))
+    return convoy.trees.histograms(task, x, x[:, 0] > 0)
+
+
+def boost(task):
+    return convoy.trees.boost(task, *rows(task))
+
+
+def forest(task):
+    from sklearn.ensemble import RandomForestClassifier
+
+    grown = RandomForestClassifier(task.settings["trees"], random_state=task.seed)
+    return convoy.trees.forest(task, grown.fit(*rows(task)))
+
+
 def layers():
     return {"conv.weight": np.zeros(9), "bn1.weight": np.ones(3), "bn1.running_mean": np.zeros(3, np.float32),
             "bn1.running_var": np.ones(3, np.float32), "head": np.zeros(4)}
@@ -74,6 +95,14 @@ def ditto(task):
     own = {name: array - (0.1 * mine.gradient(mine.personal)[name] + dice.random()).astype(array.dtype)
            for name, array in mine.personal.items()}
     return mine.reply(train(task).arrays, own, metrics={"own": float(own["w"].sum())})
+
+
+def adapters():
+    return {"l.lora_A.weight": np.ones((2, 4), np.float32), "l.lora_B.weight": np.ones((3, 2), np.float32)}
+
+
+def adapted(task):
+    return {name: task.model[name] if "residual" in name else array for name, array in train(task).arrays.items()}
 """
 WORKFLOWS = {
     "fedavg": {"with_": {"rounds": 3, "min_sites": 2}},
@@ -98,8 +127,32 @@ WORKFLOWS = {
         "with_": {"rounds": 3, "min_sites": 2, "keys": ["w"]},
         "trainer": "train.py:scaffold",
     },
+    "fedex_lora": {
+        "workflow": "fedex_lora",
+        "with_": {"rounds": 3, "min_sites": 2},
+        "trainer": "train.py:adapted",
+        "model": "train.py:adapters",
+    },
     "cyclic": {"workflow": "cyclic", "with_": {"rounds": 3, "min_sites": 2, "order": "random"}},
     "cross_site": {"workflow": "cross_site", "with_": {"min_sites": 2}},
+    "xgboost_histogram": {
+        "workflow": "xgboost_histogram",
+        "with_": {"features": 3, "rounds": 3, "min_sites": 2},
+        "trainer": "train.py:histograms",
+        "model": None,
+    },
+    "xgboost_bagging": {
+        "workflow": "xgboost_bagging",
+        "with_": {"features": 3, "rounds": 3, "min_sites": 2},
+        "trainer": "train.py:boost",
+        "model": None,
+    },
+    "random_forest": {
+        "workflow": "random_forest",
+        "with_": {"features": 3, "classes": 2, "rounds": 2, "trees_per_site": 5, "min_sites": 2},
+        "trainer": "train.py:forest",
+        "model": None,
+    },
 }
 BY_ARRIVAL = {"fedbuff": {"workflow": "fedbuff", "with_": {"rounds": 6, "buffer": 2, "min_sites": 3}}}
 LOOP = """

@@ -33,6 +33,8 @@ async def trainer(tmp_path, walls):
     (tmp_path / "blobs").mkdir()
     os.mkfifo(tmp_path / "gate")
 
+    measured = []
+
     def make(group, config):
         begin = pb.BeginTrainer(job="ab" * 16, name="n", site="s", code=str(tmp_path), blobs=str(tmp_path / "blobs"))
         begin.out = str(tmp_path / "out")
@@ -45,6 +47,7 @@ async def trainer(tmp_path, walls):
             lambda _: None,
             lambda _: None,
             lambda: None,
+            measured.append,
             lambda: None,
             pulse_s=60,
         )

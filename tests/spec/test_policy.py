@@ -8,7 +8,7 @@ import pytest
 from convoy.errors import BadInput
 from convoy.provision import sample
 from convoy.spec.filters import Clip, Exclude, Noise
-from convoy.spec.policy import Leave, Limits, Policy, PolicyFile, Rule, read_policy
+from convoy.spec.policy import Leave, Limits, Live, Policy, PolicyFile, Rule, read_policy
 from convoy.spec.tables import TableRules, rules_of
 
 
@@ -78,6 +78,36 @@ def test_what_a_file_does_not_say_is_the_default(tmp_path):
     made = policy(tmp_path, "filters: []\n")
     assert made.run == (Rule(org="own"), Rule(role="project_admin"))
     assert (made.workflows, made.limits, made.leave) == (None, Limits(), Leave(logs=True, metrics=True))
+
+
+def test_live_metrics_leave_by_patterns_of_keys_an_hourly_number_and_digits(tmp_path):
+    found = policy(tmp_path, 'leave: {live: {keys: [loss, "val_*"], per_hour: 60, digits: 3}}\n').leave.live
+    assert found == Live(("loss", "val_*"), 60, 3)
+    assert [found.allows(key) for key in ("loss", "val_auc", "Loss", "patient 7")] == [True, True, False, False]
+    assert [found.rounded(value) for value in (0.123456, -98765.0, 0.0)] == [0.123, -98800.0, 0.0]
+    assert policy(tmp_path, "leave: {live: {digits: 2}}\n").leave.live == Live(digits=2)
+    assert policy(tmp_path, "leave: {live: false}\n").leave.live is None
+    assert policy(tmp_path, "leave: {live: true}\n").leave.live == Live()
+    assert policy(tmp_path, "leave: {live: {keys: []}}\n").leave.live == Live(keys=())
+
+
+@pytest.mark.parametrize(
+    ("live", "word"),
+    [
+        ("3", "wanted true, false, or a mapping with keys, per_hour, digits"),
+        ("{key: [a]}", 'unknown key "key"'),
+        ("{keys: loss}", "wanted a list of patterns"),
+        ("{keys: [1]}", "wanted a list of patterns"),
+        ("{digits: 0}", "wanted a whole number from 1 to 17"),
+        ("{digits: 1.5}", "wanted a whole number"),
+        ("{per_hour: true}", "wanted a whole number"),
+    ],
+)
+def test_what_is_no_rule_for_live_metrics_is_refused_with_its_line(tmp_path, live, word):
+    with pytest.raises(BadInput) as caught:
+        policy(tmp_path, f"leave:\n  live: {live}\n")
+    assert word in caught.value.what
+    assert "policy.yaml:2:" in caught.value.where
 
 
 def test_the_rules_for_a_table_are_those_of_the_first_pattern_that_fits(tmp_path):

@@ -12,7 +12,7 @@ NAMES = {
     "Answers", "Ditto", "FLModel", "FedDyn", "FedNova", "Fleet", "Mean", "Model", "NotEnough", "ParamsType", "Proximal",
     "Reply", "Round", "Scaffold", "Stream", "Streaming", "Task", "Update",
     "aggregate", "config", "data", "evaluate", "get_job_id", "get_site_name",
-    "init", "is_evaluate", "is_running", "is_train", "log",
+    "init", "is_evaluate", "is_running", "is_train", "log", "metrics",
     "receive", "send", "simulate", "system_info", "tasks", "train",
 }  # fmt: skip
 HEAVY = ("grpc", "starlette", "pydantic", "torch", "yaml", "cryptography", "sqlalchemy", "structlog", "httpx", "rich")

@@ -125,6 +125,15 @@ class Client:
         """Yield the job's log lines; with `follow` until it has ended, each line once, also after a break."""
         return following.logs(self._open, job, site=site, live=follow, patience_s=self.patience_s)
 
+    def points(
+        self, job: str, *, site: str | None = None, key: str = "", follow: bool = False
+    ) -> AsyncGenerator[views.PointView, None]:
+        """Yield the job's live metrics, those of each site in their order; with `follow` until it has ended.
+
+        `key`: only values whose keys match this shell pattern. Each point comes once, also after a break.
+        """
+        return following.points(self._open, job, site=site, key=key, live=follow, patience_s=self.patience_s)
+
     async def abort(self, job: str) -> views.JobView:
         """End a job; return when all its processes have ended."""
         from convoy.admin import views

@@ -1,4 +1,4 @@
-"""Streams of a job that continue after broken connections: each round and each line of its log once."""
+"""Streams of a job that continue after broken connections: each round, log line and live metric once."""
 
 from __future__ import annotations
 
@@ -63,6 +63,30 @@ async def logs(
             if seen[line.site] > told[line.site]:
                 told[line.site] += 1
                 yield line
+
+
+async def points(
+    ask: Open, job: str, *, site: str | None, key: str, live: bool, patience_s: float
+) -> AsyncGenerator[views.PointView, None]:
+    """Yield the job's live metrics; those of a `live` job until it has ended."""
+    from convoy.admin import views
+
+    query = urlencode({"follow": str(live).lower(), "key": key} | ({"site": site} if site else {}), errors="replace")
+    told: dict[str, int] = {}
+    path = f"/jobs/{quote(job, safe='', errors='replace')}/points?{query}"
+
+    def rest() -> str:
+        """Return the path of what is not told yet: of one site it has a number, of many each point comes again."""
+        return f"{path}&after={told[site]}" if site in told else path
+
+    async with aclosing(_persistent(ask, rest, patience_s, to_the_end=True)) as lines:
+        async for data in lines:
+            if data is None:
+                continue
+            point = border.line(views.PointView, data)
+            if point.number > told.get(point.site, -1):
+                told[point.site] = point.number
+                yield point
 
 
 async def _persistent(

@@ -83,6 +83,15 @@ class Coordinator(Protocol):
         """Yield the job's log lines; with `follow`, until the job has ended."""
         ...
 
+    def points(
+        self, job: str, site: str | None, key: str, after: int, follow: bool
+    ) -> AsyncGenerator[views.PointView, None]:
+        """Yield the job's live metrics, those of each site in their order; with `follow`, until the job has ended.
+
+        `key`: only values whose keys match this shell pattern; `after`: only points of a site after this number.
+        """
+        ...
+
     async def abort(self, grant: Grant, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""
         ...

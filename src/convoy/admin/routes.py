@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Final
 
 from starlette.responses import Response
 
-from convoy.admin import streams, views
+from convoy.admin import live, streams, views
 from convoy.admin.port import Person
-from convoy.admin.reading import number, switch
+from convoy.admin.reading import number
 from convoy.admin.route import Answer, Call, Handler, Query, Route
 from convoy.control import rights
 from convoy.errors import NotFound
@@ -140,27 +138,6 @@ async def one_round(call: Call) -> Answer:
     return await call.of.round(call.path("job"), int(wanted))
 
 
-async def watch(call: Call) -> Answer:
-    """Follow a job."""
-    after = number(call.request, "after", -1, least=-1)
-    items = _told(call, call.of.watch(call.path("job"), after))
-    return streams.lines(items, call.services.closing, waiting=PAGES)
-
-
-async def _told(call: Call, items: AsyncGenerator[views.Progress, None]) -> AsyncGenerator[views.Progress, None]:
-    """Yield the job's progress; a traceback belongs to the logs, which not everybody who may see the job may read."""
-    async with aclosing(items):
-        async for item in items:
-            yield item if call.grant.may("logs") else item.model_copy(update={"traceback": ""})
-
-
-async def logs(call: Call) -> Answer:
-    """Show a job's log."""
-    site = call.request.query_params.get("site") or None
-    found = call.of.logs(call.path("job"), site, switch(call.request, "follow"))
-    return streams.lines(found, call.services.closing)
-
-
 async def abort(call: Call) -> Answer:
     """End a job."""
     return await call.of.abort(call.grant, call.path("job"))
@@ -186,11 +163,6 @@ async def result(call: Call) -> Answer:
     if not offset:  # otherwise it continues an interrupted download
         call.grant.act(lambda person: call.of.note(person.actor, "download", f"{call.thing}/{name}"))
     return streams.Stream(chunks, "application/octet-stream")
-
-
-async def trail(call: Call) -> Answer:
-    """Send the audit trail."""
-    return streams.lines(call.of.trail(number(call.request, "since", 0)), call.services.closing)
 
 
 async def sites(call: Call) -> Answer:
@@ -236,10 +208,10 @@ def leave(*, restart: bool) -> Handler:
 
 V1: Final = "/api/v1"
 PAGE: Final = 100  # rows of a page, if the request gives no number
-PAGES: Final = 4  # items that wait for a watcher that reads slowly
 MAX_WORD: Final = 256  # characters of a name, an id or a place in a list
 _LIMIT: Final = Query("limit", "integer", "the largest number of items, at most 500; default 100")
 _AFTER: Final = Query("after", "integer", "only rounds after this number")
+_SITE: Final = Query("site", "string", "only this site; `server` is the workflow")
 _FOLLOW: Final = Query("follow", "boolean", "continue until the job has ended")
 ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", f"{V1}/login", "public", challenge, views.NonceView, "Get a nonce to sign"),
@@ -307,7 +279,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET",
         f"{V1}/audit",
         "audit",
-        trail,
+        live.trail,
         views.AuditLine,
         "The records of the audit trail, each followed by its checkpoint if it has one",
         shape="lines",
@@ -363,7 +335,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET",
         f"{V1}/jobs/{{job}}/watch",
         "view",
-        watch,
+        live.watch,
         views.Progress,
         "Follow a job until it ends",
         shape="lines",
@@ -373,11 +345,27 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET",
         f"{V1}/jobs/{{job}}/logs",
         "logs",
-        logs,
+        live.logs,
         views.LogLine,
         "A job's log lines",
         shape="lines",
-        query=(Query("site", "string", "only this site; `server` is the workflow"), _FOLLOW),
+        query=(_SITE, _FOLLOW),
+    ),
+    Route(
+        "GET",
+        f"{V1}/jobs/{{job}}/points",
+        "logs",
+        live.points,
+        views.PointView,
+        "A job's live metrics: those of each site in their order",
+        shape="lines",
+        query=(
+            _SITE,
+            Query("key", "string", "only values whose keys match this shell pattern"),
+            Query("after", "integer", "only points of a site after this number"),
+            Query("limit", "integer", "the largest number of points; default: all"),
+            _FOLLOW,
+        ),
     ),
     Route("POST", f"{V1}/jobs/{{job}}/abort", "abort", abort, views.JobView, "Abort a job; answers when it has ended"),
     Route("GET", f"{V1}/jobs/{{job}}/bundle", "clone", bundle, None, "The bundle of a job, as it was submitted"),

@@ -92,6 +92,12 @@ class Session:
         """Yield the job's log lines; with `follow` until it has ended."""
         return self._each(self._client.logs(job, site=site, follow=follow))
 
+    def points(
+        self, job: str, *, site: str | None = None, key: str = "", follow: bool = False
+    ) -> Iterator[views.PointView]:
+        """Yield the job's live metrics; with `follow` until it has ended. `key`: a shell pattern."""
+        return self._each(self._client.points(job, site=site, key=key, follow=follow))
+
     def fetch(self, job: str, folder: Path | str) -> list[Path]:
         """Write the results of a job into a folder and return its files."""
         return self._run(self._client.fetch(job, folder))

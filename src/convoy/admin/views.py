@@ -133,6 +133,21 @@ class LogLine(View):
     text: str
 
 
+class PointView(View):
+    """Live metrics that were measured together at `site` ("server" for the workflow); `at` is seconds since the epoch.
+
+    `number` counts the points of a site. Numbers are missing where a curve was thinned because it has many points.
+    """
+
+    site: Name
+    number: Count
+    at: Time
+    round: Count
+    step: Count | None = None
+    phase: str = ""
+    values: dict[str, float]
+
+
 class SiteView(View):
     """A site as the server sees it; `seen_at` and `revoked_at` are seconds since the epoch, 0: never.
 

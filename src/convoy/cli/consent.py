@@ -52,7 +52,7 @@ def check(screen: Screen, path: Path, named: str, file: Path | None, person: str
         screen.line(
             f"`own` means {kit.org} here, the organisation of this kit; at a site it means the site's organisation"
         )
-    kept = [what for what, leaves in asdict(policy.leave).items() if not leaves]
+    kept = [what.replace("live", "live metrics") for what, leaves in asdict(policy.leave).items() if not leaves]
     if kept:
         screen.line(f"its {' and '.join(kept)} would stay at the site, because of `leave` in the policy")
 

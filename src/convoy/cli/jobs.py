@@ -127,6 +127,22 @@ def logs(how: How, job: str, follow: bool, site: str) -> None:
 
 @app.command()
 @job_argument
+@click.option("--site", default="", help="Only those of this site; `server` is the workflow")
+@click.option("--key", default="", metavar="PATTERN", help="Only values whose keys match this pattern, such as 'val_*'")
+@click.option("--csv", is_flag=True, help="Print each value as a line of CSV")
+@click.option("--plot", metavar="FILE", type=click.Path(path_type=Path), help="Draw the curves into a PNG file")
+@click.option("--follow", "-f", is_flag=True, help="Go on until the job ends")
+@asking
+def metrics(how: How, job: str, *, site: str, key: str, csv: bool, plot: Path | None, follow: bool) -> None:
+    """Show what a job measures while it runs: a table, each value (--csv, --json, --follow), or curves (--plot)."""
+    from convoy.cli import curves
+
+    asked = curves.Asked(job, site, key, follow=follow)
+    how.ask(lambda to: curves.show(to.client, to.screen, asked, as_csv=csv, plot=plot))
+
+
+@app.command()
+@job_argument
 @click.option(
     "-o",
     "--output",

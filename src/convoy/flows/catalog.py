@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from convoy.errors import BadInput
 from convoy.flows import (
+    boosting,
     cox,
     crosssite,
     cyclic,
@@ -19,8 +20,10 @@ from convoy.flows import (
     fedbn,
     fedbuff,
     feddyn,
+    fedexlora,
     fednova,
     fedprox,
+    forests,
     kmeans,
     optimisers,
     parameters,
@@ -58,6 +61,22 @@ def _trains_within(
         folded = {"fold": f"wanted mean: {mean_alone}"} if other else {}
         meaningless = {name: f"leave it out: {why}" for name, why in without.items() if given.get(name)}
         return training.faults(given) | parameters.outside(given, ranges) | folded | meaningless
+
+    return wrong
+
+
+def _grows_trees(
+    ranges: Mapping[str, parameters.Range],
+    own: Callable[[Mapping[str, Any]], dict[str, str]] = lambda _: {},
+    without: Mapping[str, str] = MappingProxyType({}),
+) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+    """Return the check of a workflow of trees, of which all travel, and none is averaged; `own`: what else is wrong."""
+    added = "trees are added to the model and not averaged"
+    within = _trains_within(ranges, mean_alone=added, without={"clip": added, **without})
+
+    def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+        parts = {} if given.get("keys") is None else {"keys": "wanted null: trees have no tensors that could stay"}
+        return own(given) | within(given) | parts
 
     return wrong
 
@@ -109,6 +128,9 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     "fedbn": Entry(fedbn.fedbn, _trains_within(fedbn.RANGES)),
     "ditto": Entry(ditto.ditto, _trains_within(ditto.RANGES)),
     "diloco": Entry(diloco.diloco, diloco.wrong),
+    "fedex_lora": Entry(
+        fedexlora.fedex_lora, _trains_within({}, mean_alone="a residual is what the mean of adapters lacks")
+    ),
     "fedbuff": Entry(
         fedbuff.fedbuff,
         _trains_within(
@@ -142,6 +164,16 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     "swarm": Entry(swarm.swarm, _trains_within({}), swarm.kinds),
     "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
     "statistics": Entry(statistical.statistics, statistical.wrong, lambda _: ("statistics",), own_trainer=True),
+    "xgboost_histogram": Entry(
+        boosting.xgboost_histogram,
+        _grows_trees(
+            boosting.RANGES,
+            boosting.wrong,
+            {"quorum": "all questions about one tree go to the same sites"},
+        ),
+    ),
+    "xgboost_bagging": Entry(forests.xgboost_bagging, _grows_trees(forests.RANGES, forests.wrong)),
+    "random_forest": Entry(forests.random_forest, _grows_trees(forests.RANGES)),
     "kmeans": Entry(kmeans.kmeans, kmeans.wrong, lambda _: ("statistics", "kmeans"), own_trainer=True),
     "pca": Entry(pca.pca, pca.wrong, lambda _: ("statistics",), own_trainer=True),
     "logistic": Entry(regression.logistic, regression.wrong, lambda _: ("statistics", "regression"), own_trainer=True),

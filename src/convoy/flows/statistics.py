@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from convoy.errors import BadInput
 from convoy.flows import document
 from convoy.flows.document import KNOWN, Asked, FromSite
-from convoy.flows.fleet import Fleet
+from convoy.flows.fleet import Answers, Fleet
 from convoy.flows.pooled import MAX_COUNT, MAX_SQUARE, MAX_VALUE
 from convoy.model.update import Update
 from convoy.spec.units import duration_s
@@ -78,20 +78,22 @@ async def statistics(
             grace=grace,
             deadline_s=duration_s(deadline) if deadline else 0.0,
         )
-        received: list[FromSite] = []
-        async for answer in answers:
-            if problem := impossible(answer, asked, groups):
-                answer.leave_out(problem)
-            else:
-                names = groups or (answer.value["groups"] if by and groups is None else [])
-                rows = {name: 1 + place for place, name in enumerate(names)}
-                received.append(
-                    FromSite(answer.site, rows, {name: np.asarray(it) for name, it in answer.model.items()})
-                )
+        received = [it async for it in _possible(answers, asked, groups)]
         made, arrays = document.made(asked, received, answers.left_out)
         text = json.dumps(made, allow_nan=False).encode()
         metrics = {"sites": len(received), "rows": sum(int(one.arrays["rows"][0]) for one in received)}
         await round.commit({**arrays, report.STATISTICS: np.frombuffer(text, np.uint8)}, metrics=metrics)
+
+
+async def _possible(answers: Answers, asked: Asked, groups: Sequence[str] | None) -> AsyncIterator[FromSite]:
+    """Yield what the sites measured; an answer that cannot be is left out."""
+    async for answer in answers:
+        if problem := impossible(answer, asked, groups):
+            answer.leave_out(problem)
+            continue
+        names = groups or (answer.value["groups"] if asked.by and groups is None else [])
+        rows = {name: 1 + place for place, name in enumerate(names)}
+        yield FromSite(answer.site, rows, {name: np.asarray(it) for name, it in answer.model.items()})
 
 
 def settings(asked: Asked, groups: Sequence[str] | None) -> dict[str, Any]:

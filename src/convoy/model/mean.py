@@ -156,6 +156,13 @@ class Mean:
         return [entry for entry, _ in pairs], [weight for _, weight in pairs], bound
 
     @property
+    def counted(self) -> tuple[list[Mapping[str, Array]], list[float]]:
+        """The arrays of the updates that count, and their weights, each above 0; none after `result`."""
+        entries, weights, _ = self._counted()
+        pairs = [(it.model, weight) for it, weight in zip(entries, weights, strict=True) if it.model is not None]
+        return [model for model, _ in pairs], [weight for _, weight in pairs]
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The weighted mean of each metric over the counted sites that gave it as a finite number."""
         means: dict[str, tuple[float, float]] = {}  # name -> (mean, sum of weights)

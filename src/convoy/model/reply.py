@@ -121,7 +121,8 @@ def check_layout(layout: Layout, base: Layout, slots: tuple[Slot, ...] | None, m
         schema.check_layout(layout, base)
         return
     came = {tensor.name: (tensor.dtype, tensor.shape) for tensor in layout.ordered}
-    check(came, slots, size=layout.size, most=most)
+    size = sum(tensor.end - tensor.start for tensor in layout.tensors)
+    check(came, slots, size=size, most=most)
     if list(came) != [slot.name for slot in slots]:
         raise Refused("the arrays of the answer are in another order than the question's")
 

@@ -29,7 +29,7 @@ from convoy.server.logs import JobLogs, pages
 from convoy.server.loop import Loop
 from convoy.server.reading import JobReader
 from convoy.server.results import Results
-from convoy.server.views import audit_line, job_view, round_view, site_view
+from convoy.server.views import audit_line, job_view, point_view, round_view, site_view
 from convoy.store.ledger import Switched, Withdrawn
 from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
@@ -145,12 +145,9 @@ class ServerCoordinator:
 
     async def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:
         """Yield the job's log lines; with `follow`, until the job has ended."""
-        over = (await self.reader.record(job)).state in ENDED
-        live = self.reader.live(job)
-        if site is not None and site != "server" and site not in self.loop.machine.state.sites:
-            raise self._no_site(site)
+        live = await self._followed(job, site, follow)
         logs = self.logs_of(job)
-        if follow and live is not None and not over:
+        if live is not None:
             async for name, line in logs.follow(site, lambda: live.over):
                 yield views.LogLine(site=name, text=line)
         else:
@@ -158,6 +155,23 @@ class ServerCoordinator:
             while page := await asyncio.to_thread(next, found_pages, ()):
                 for name, line in page:
                     yield views.LogLine(site=name, text=line)
+
+    async def _followed(self, job: str, site: str | None, follow: bool) -> ReadOnlyJob | None:
+        """Return the job if it goes on and is to be followed. Raises `NotFound` for an unknown job or site."""
+        over = (await self.reader.record(job)).state in ENDED
+        if site is not None and site != "server" and site not in self.loop.machine.state.sites:
+            raise self._no_site(site)
+        return self.reader.live(job) if follow and not over else None
+
+    async def points(
+        self, job: str, site: str | None, key: str, after: int, follow: bool
+    ) -> AsyncGenerator[views.PointView, None]:
+        """Yield the job's live metrics; see `port.Coordinator`."""
+        live = await self._followed(job, site, follow)
+        over = (lambda: True) if live is None else (lambda: live.over)
+        async with aclosing(self.logs_of(job).points.read(site, key, after, over)) as found:
+            async for name, point in found:
+                yield point_view(name, point)
 
     async def abort(self, grant: Grant, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from convoy.errors import StorageFull
 from convoy.store.blobs import BlobFolder
 from convoy.store.disk import FULL
+from convoy.store.points import FOLDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,11 @@ class JobFiles:
     def logs(self) -> Path:
         """A file for each site's log, and one for the workflow's ("server")."""
         return self.folder / "logs"
+
+    @property
+    def points(self) -> Path:
+        """A file of live metrics for each site, and one for the workflow ("server")."""
+        return self.folder / FOLDER
 
     @property
     def out(self) -> Path:

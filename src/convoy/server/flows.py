@@ -32,6 +32,7 @@ from convoy.worker import code
 
 TRACEBACK: Final = 4096  # bytes from the end of a workflow's output that a failed job shows
 WORKFLOW: Final = Rate(1000, 16 << 20, 4)  # 1,000 messages and 16 MiB a second of one workflow, 4 s of that at once
+POINTS: Final = 512  # bytes of live metrics that cost as much as a message: about a dozen values
 PAGE: Final = 1000  # committed rounds that a workflow gets at once; a page may end sooner because of its bytes
 TAKEN: Final = "taken"  # the holder of a model that is being taken from its workflow
 GRACE_S: Final = 2.0  # a workflow keeps nothing that is not committed: it has nothing to save
@@ -151,7 +152,8 @@ class Flows:
         try:
             with self.supervisor.over(job.record.id, own=(ConvoyError,)):
                 while (up := await worker.receive()) is not None:
-                    await budget.spend(up.ByteSize())
+                    more = up.ByteSize() / POINTS if up.HasField("points") else 0.0
+                    await budget.spend(up.ByteSize(), frames=1 + more)
                     said = await self._said(job, worker, up) or said
         except StorageFull as full:
             self.check_room()
@@ -175,6 +177,8 @@ class Flows:
                 await self._take(key, *_committed(key, up.commit), up.wholes)
             case "history":
                 worker.send(pb.WorkerDown(history=await self._history(job, up.history.after)))
+            case "points":
+                self.logs(key).points.own(up.points, job.committed + 1)
             case "sites":
                 names = cohort.eligible(self.state, job, ())
                 worker.send(pb.WorkerDown(sites=pb.SitesList(sites=names)))

@@ -13,7 +13,9 @@ from typing import Final
 from convoy.node.capped import MAX_LOG, CappedLog
 from convoy.node.lines import MAX_LINE
 from convoy.server.files import Workspace
+from convoy.server.points import JobPoints
 from convoy.spec.plain import BEFORE, blanked
+from convoy.store.points import FOLDER
 
 PIECE: Final = 64 << 10  # bytes of each file that are read at once
 PAGE: Final = 1000  # lines
@@ -26,6 +28,7 @@ class JobLogs:
     def __init__(self, folder: Path) -> None:
         """Take the folder; files appear as sites send."""
         self._folder = folder
+        self.points = JobPoints(folder.parent / FOLDER)  # live metrics, which are kept beside the logs
         self._followers: set[asyncio.Event] = set()
 
     def size(self, site: str) -> int:
@@ -81,9 +84,10 @@ class JobLogs:
             self._followers.discard(event)
 
     def wake(self) -> None:
-        """Wake followers, so that they check whether the job has ended."""
+        """Wake followers, also those of live metrics, so that they check whether the job has ended."""
         for event in self._followers:
             event.set()
+        self.points.wake()
 
     def _new(self, site: str | None, told: dict[str, int]) -> list[tuple[str, str]]:
         """Return the next lines of each file, up to `PIECE` bytes of it."""

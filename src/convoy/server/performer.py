@@ -127,9 +127,9 @@ class Performer:
         record = self.state.jobs[job].record
         path = self.workspace.job(job).bundle
         whole = path.read_bytes() if record.size < blob.SMALL else b""
-        start = pb.Start(
-            job=job, bundle=record.bundle, size=record.size, whole=whole, log_offset=self.logs_of(job).size(site)
-        )
+        logs = self.logs_of(job)
+        start = pb.Start(job=job, bundle=record.bundle, size=record.size, whole=whole, log_offset=logs.size(site))
+        start.points = logs.points.next(site)
         self.hub.send(site, pb.Down(start=start))
 
     def _task(self, site: SiteName, question: Question, after: str) -> None:

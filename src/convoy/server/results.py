@@ -1,4 +1,4 @@
-"""The results of a job in an object store: its models, rounds, settings and logs."""
+"""The results of a job in an object store: its models, rounds, settings, logs and live metrics."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ class Results:
                 say(f"the artifacts of {site} are not among the results: {errors.line(problem)}")
                 await self._drop(f"{job.record.id}/{package.folder(site)}")
         with _reached():
-            for log in sorted(files.logs.glob("*.log")):
-                await obstore.put_async(self._store, f"{job.record.id}/logs/{log.name}", log)
+            for path in (*sorted(files.logs.glob("*.log")), *sorted(files.points.glob("*.jsonl"))):
+                await obstore.put_async(self._store, f"{job.record.id}/{path.parent.name}/{path.name}", path)
 
     async def _put_artifacts(self, key: str, site: str, path: Path) -> None:
         with path.open("rb") as file:

@@ -245,6 +245,8 @@ class Sessions:
                 return self.transfers.offer(site, up.offer)
             case "log":
                 self._log(site, up.log)
+            case "points":
+                self._points(site, up.points)
             case "progress":
                 self.post(events.Progressed(JobId(up.progress.job), site))
             case "ready":
@@ -274,13 +276,23 @@ class Sessions:
         if known and not self.logs(log.job).append(site, log.offset, log.data):
             self.hub.behind.add(site)
 
+    def _points(self, site: SiteName, said: pb.PointLines) -> None:
+        job = self.state.jobs.get(JobId(said.job))
+        known = job is not None and site in job.members
+        if known and not self.logs(said.job).points.append(site, said.lines):
+            self.hub.behind.add(site)
+
     def _welcome(self, site: SiteName) -> pb.Welcome:
         held = [
-            pb.Held(job=job.record.id, log_offset=self.logs(job.record.id).size(site))
+            self._held(job.record.id, site)
             for job in self.state.jobs.values()
             if site in job.members and job.record.state == "running" and job.members[site].state != "refused"
         ]
         return pb.Welcome(version=self.version, jobs=held)
+
+    def _held(self, job: JobId, site: SiteName) -> pb.Held:
+        logs = self.logs(job)
+        return pb.Held(job=job, log_offset=logs.size(site), points=logs.points.next(site))
 
 
 def _joined(site: SiteName, hello: pb.Hello) -> events.SiteJoined:

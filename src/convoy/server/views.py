@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from convoy.admin import views
+from convoy.control.points import Point
 from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
 from convoy.control.records import Job, Kept, Member, Round, SiteName
 from convoy.control.view import ReadOnlyJob, ReadOnlySite, ReadOnlyState
@@ -69,6 +70,19 @@ def member_views(
         for member in sorted(members, key=lambda member: member.site)
         for site in [state.sites.get(member.site)]  # of an old job it may have left since
     ]
+
+
+def point_view(site: str, point: Point) -> views.PointView:
+    """Return a point of a site's live metrics."""
+    return views.PointView(
+        site=site,
+        number=point.number,
+        at=point.at,
+        round=point.round,
+        step=point.step,
+        phase=point.phase,
+        values=dict(point.values),
+    )
 
 
 def round_view(record: Round, *, sites: int = SHOWN_SITES) -> views.RoundView:

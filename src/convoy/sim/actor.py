@@ -16,6 +16,7 @@ import convoy
 from convoy.model import blob
 from convoy.model.arrays import Model, views
 from convoy.store.disk import name_of
+from convoy.store.points import FOLDER
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker import places
 from convoy.worker.visitor import Work
@@ -81,9 +82,10 @@ class Actor:
         return {file.stem: self._printed(file.stem) for file in sorted((self._out / LOGS).iterdir())}
 
     def artifacts(self) -> list[str]:
-        """Return the paths of what the sites' trainers have kept, as `read` takes them."""
+        """Return the paths of what the sites' trainers have kept and measured, as `read` takes them."""
         kept = (file for _, folder in places.artifacts(self._out / PLACES) for file in sorted(folder.rglob("*")))
-        return [str(file.relative_to(self._out)) for file in kept if file.is_file()]
+        found = [*kept, *(self._out / FOLDER).glob("*.jsonl")]
+        return [str(file.relative_to(self._out)) for file in found if file.is_file()]
 
     def read(self, path: str) -> bytes:
         """Return the bytes of a file."""

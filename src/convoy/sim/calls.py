@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from convoy.control.points import Point
 from convoy.errors import BadInput
 from convoy.model import frameworks
 from convoy.model.arrays import Model
 from convoy.sim.visits import Visit, Visited
-from convoy.worker import code
+from convoy.worker import code, tasks
 from convoy.worker.replies import Reply, checked
-from convoy.worker.tasks import Begin, Task
+from convoy.worker.tasks import Begin, NodeSession, Task
 from convoy.worker.trainer import as_reply
 
 Trainer = Callable[[Task], Any]
@@ -47,6 +49,19 @@ class _Session:
         self.said.append(given)
 
 
+class Measuring(NodeSession):
+    """What `convoy.metrics` finds in a process without a node: it passes each point on."""
+
+    def __init__(self, begin: Begin, round_: Callable[[], int], hear: Callable[[str, Point], None]) -> None:
+        """Take whose points these are, and what their round is."""
+        super().__init__(begin)
+        self._round, self._hear = round_, hear
+
+    def measured(self, point: Point) -> None:
+        """Pass on a point of live metrics."""
+        self._hear(self.begin.site, replace(point, round=self._round(), at=time.time()))
+
+
 class Calls:
     """Calls functions, each visit when its result is wanted."""
 
@@ -56,12 +71,14 @@ class Calls:
         begins: Mapping[str, Begin],
         say: Callable[[str], None],
         first: Callable[[], Any],
+        hear: Callable[[str, Point], None],
     ) -> None:
         """Take a function for every kind of question, or functions by kind; and what each site's trainer is told.
 
-        `first` makes the initial model.
+        `say` takes lines of the log; `first` makes the initial model; `hear` takes the live metrics of each site.
         """
-        self._trainer, self._begins, self._say, self._first = trainer, begins, say, first
+        self._trainer, self._begins, self._say = trainer, begins, say
+        self._first, self._hear = first, hear
 
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
         """Note a visit; it is done when its result is wanted."""
@@ -70,10 +87,14 @@ class Calls:
     async def _done(self, visit: Visit) -> Visited:
         session = _Session(self._begins[visit.site], visit, self._first)
         task = Task(session, visit.question, visit.state.digest)
+        before = tasks.Here.session
+        tasks.Here.session = Measuring(session.begin, lambda: visit.question.round, self._hear)
         try:
             said = checked(self._called(task, session), task, self._say)
         except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the site's news
             return Visited(error=code.line(error), traceback=code.traceback(error))
+        finally:
+            tasks.Here.session = before
         arrays = None if said.arrays is None else own(said.arrays)
         return Visited(arrays, said.weight, said.metrics, said.value, said.state)
 

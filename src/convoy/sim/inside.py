@@ -18,6 +18,7 @@ from typing import Any
 from convoy.model.arrays import Model
 from convoy.sim.calls import own
 from convoy.sim.visits import Visit, Visited
+from convoy.store.points import FOLDER, PointsFiles
 from convoy.worker.visitor import Failed, Visitor, Work
 
 
@@ -30,7 +31,7 @@ class Inside:
         self._text = io.TextIOWrapper(self._log, "utf-8", "backslashreplace", write_through=True)  # type: ignore[type-var]
         self._visit: Visit | None = None
         self._works = self._interrupted = False
-        self._visitor = Visitor(work, self._load, home)
+        self._visitor = Visitor(work, self._load, home, PointsFiles(logs.with_name(FOLDER)).add)
 
     def _load(self, digest: str) -> Model:
         visit = self._visit

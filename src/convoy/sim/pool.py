@@ -20,7 +20,7 @@ from convoy.model import blob, schema
 from convoy.model.arrays import Model, views
 from convoy.node.launcher import Launcher, Order, Worker
 from convoy.sim.visits import Visit, Visited
-from convoy.store import arrays
+from convoy.store import arrays, points
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
@@ -242,7 +242,8 @@ class Pool:
         reading = [process.reading for process in self._processes if process.reading is not None]
         if reading:
             await asyncio.wait(reading)
-        for site in self._place:
-            log = self._out / LOGS / f"{site}.log"
-            if log.is_file() and not log.is_symlink():  # a worker writes into this folder
-                shutil.move(log, self._logs / log.name)
+        for name, kept in ((LOGS, self._logs), (points.FOLDER, self._logs.with_name(points.FOLDER))):
+            for file in (self._out / name).glob("*.*"):
+                if file.stem in self._place and file.is_file() and not file.is_symlink():  # workers write there
+                    kept.mkdir(exist_ok=True)
+                    shutil.move(file, kept / file.name)

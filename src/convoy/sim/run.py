@@ -19,6 +19,7 @@ from convoy.control.view import ReadOnlyJob
 from convoy.errors import BadInput, JobFailed
 from convoy.flows import catalog
 from convoy.flows.fleet import NotEnough
+from convoy.sim.calls import Measuring
 from convoy.sim.crew import Crew, Workers, crew_of
 from convoy.sim.devices import devices
 from convoy.sim.federation import JOB, Federation, Setting
@@ -31,10 +32,11 @@ from convoy.sim.visits import Engine
 from convoy.spec.settings import Grants
 from convoy.store import arrays, report
 from convoy.store.blobs import BlobFolder
+from convoy.store.points import FOLDER, PointsFiles
 from convoy.worker import code, places, tasks
 from convoy.worker.flow import workflow_of
 from convoy.worker.namespaces import Namespace, Switch
-from convoy.worker.tasks import Begin, Data, NodeSession
+from convoy.worker.tasks import Begin, Data
 from convoy.worker.visitor import Work
 from convoy.worker.visits import PLACES
 
@@ -205,7 +207,9 @@ class _Simulation:
     def _loaded(self) -> tuple[Callable[..., Any], Any]:
         """Return the workflow and the first model, loaded in modules of their own."""
         job, switch = self.plan.job, Switch(self.work.folder)
-        tasks.Here.session = NodeSession(Begin(JOB, job.name, "server", job.config, Data(), job.seed))
+        told = Begin(JOB, job.name, "server", job.config, Data(), job.seed)
+        hear = PointsFiles(self.logs.with_name(FOLDER)).add
+        tasks.Here.session = Measuring(told, lambda: self._federation.job.committed + 1, hear)
         switch.to(Namespace())
         try:
             flow = workflow_of(self.work.folder, job.workflow)

@@ -42,7 +42,7 @@ from convoy.wire.pump import Pump
 
 REFUSED_S: Final = 30.0  # the longest wait for a server that refuses us; one that does not answer is tried sooner
 
-MAX_OFFSET: Final = 1 << 40  # bytes of a job's log that the server reports that it has; a log has some MiB
+MAX_OFFSET: Final = 1 << 40  # bytes of a job's log, or points, that the server reports that it has; a log has some MiB
 LOST: Final = "the connection to the server was lost"
 
 
@@ -218,8 +218,10 @@ class Agent:
         _check_names(kind, said)
         task = Given.read(down.task) if kind == "task" else None
         offsets = [down.start.log_offset, *(held.log_offset for held in down.welcome.jobs)]
+        offsets += [down.start.points, *(held.points for held in down.welcome.jobs)]
         if max(offsets) > MAX_OFFSET:
-            raise RemoteFault("the server reports an impossible length of a log", why=f"{max(offsets)} bytes")
+            why = f"{max(offsets)} bytes or points"
+            raise RemoteFault("the server reports an impossible length of a log or of live metrics", why=why)
         match kind:
             case "welcome":
                 await self._welcome(down.welcome)
@@ -283,7 +285,7 @@ class Agent:
 
     async def _welcome(self, welcome: pb.Welcome) -> None:
         self._trouble = LOST
-        alive = {held.job: held.log_offset for held in welcome.jobs}
+        alive = {held.job: held for held in welcome.jobs}
         for job in list(self.jobs.values()):
             if job.id not in self._runs and job.id in alive:
                 self._run(job)
@@ -293,10 +295,10 @@ class Agent:
                 self.site.line.send(pb.Up(stopped=pb.JobStopped(job=job.id)))
             elif job.id not in alive:
                 job.stop()
-        for key, offset in alive.items():
+        for key, held in alive.items():
             if key in self.jobs:
                 with self.site.supervisor.over(key):
-                    self.jobs[key].resumed(offset)
+                    self.jobs[key].resumed(held)
         self.site.log.info("registered", server=welcome.version, jobs=len(self.jobs))
         if self.ready_fd is not None:
             say_ready(self.ready_fd)

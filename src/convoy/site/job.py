@@ -23,6 +23,7 @@ from convoy.site.line import Line
 from convoy.site.logs import JobLog
 from convoy.site.offers import Offers
 from convoy.site.outbox import Kept, Outbox
+from convoy.site.points import JobPoints
 from convoy.site.quarantine import MAX_FAULTS, Quarantine
 from convoy.site.release import Handed, Release
 from convoy.site.trainer import GRACE_S, Trainer
@@ -77,6 +78,7 @@ class SiteJob:
     _refusal: str = ""  # why the job cannot run here
     _outbox: Outbox = field(init=False)
     _log: JobLog = field(init=False)
+    _points: JobPoints = field(init=False)
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -97,8 +99,9 @@ class SiteJob:
             log=self.site.log,
             start=partial(self.site.supervisor.start, self.id),
         )
-        sent = 0 if self.start is None else self.start.log_offset
-        self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, sent)
+        begun, leave = self.start or pb.Start(), self.site.release.leave
+        self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, begun.log_offset)
+        self._points = JobPoints(self.id, self.site.line, leave, self._say, self.folder / "points.jsonl", begun.points)
 
     @property
     def folder(self) -> Path:
@@ -121,6 +124,7 @@ class SiteJob:
         with self.site.supervisor.over(self.id):
             await self._live()
         await self._stop.wait()  # also after it has failed here
+        await self._points.close()
         await self._log.close()  # a trainer may have said something on its way out
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
@@ -128,10 +132,10 @@ class SiteJob:
     async def _live(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._working = work = group.create_task(self._work(group))
-            pump = group.create_task(self._log.pump())
+            pumps = [group.create_task(part.pump()) for part in (self._log, self._points)]
             await self._stop.wait()
-            work.cancel()
-            pump.cancel()
+            for task in (work, *pumps):
+                task.cancel()
             if self._trainer is not None:
                 await self._finish(self._trainer)
                 await self._keep_artifacts()
@@ -243,6 +247,7 @@ class SiteJob:
         )
         spec, self._files, self._most_state = admitted.spec, admitted.files, admitted.most_state
         self._log.open(leaves=admitted.leave.logs)
+        self._points.open()
         for part, why in missing.items():
             self._log.print(f"convoy: this job is not isolated from {part} at {self.site.kit.name}: {why}\n".encode())
         self._own, kept = not spec.trainer, self.site.release.withheld(spec, self.site.settings.data)
@@ -273,6 +278,7 @@ class SiteJob:
             output=self._log.print,
             waits=self._say_waits,
             ready=self._say_ready,
+            points=self._points.take,
             alive=lambda: self.site.line.send(pb.Up(progress=pb.Progress(job=self.id))),
             pulse_s=spec.patience_s / 4,
         )
@@ -296,6 +302,7 @@ class SiteJob:
         """Return the answer; None if the server does not know any more that it asked (it was killed just then)."""
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
         question = task.question
+        self._points.round = question.round
         try:
             await self._intake.model(f"{TASK}{question.id}", task.model)
         except NotAllowed as problem:
@@ -363,9 +370,10 @@ class SiteJob:
         await self._let_go([*gone, *states.past(self.blobs, open_)])
 
     # ---- the line is open again ------------------------------------------------------------------------------
-    def resumed(self, log_offset: int) -> None:
+    def resumed(self, held: pb.Held) -> None:
         """Say again what the server may not have heard."""
-        self._log.resumed(log_offset)
+        self._log.resumed(held.log_offset)
+        self._points.resumed(held.points)
         if self._refusal:
             self._refuse()
         elif self._ready:

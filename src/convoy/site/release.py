@@ -19,7 +19,7 @@ from convoy.spec import tables
 from convoy.spec.filters import Filter, for_kind
 from convoy.spec.job import Job
 from convoy.spec.kit import Kit
-from convoy.spec.policy import Policy, PolicyFile
+from convoy.spec.policy import Leave, Policy, PolicyFile
 from convoy.store.blobs import Blob, BlobFolder
 from convoy.trust import files
 from convoy.wire import convoy_pb2 as pb
@@ -70,6 +70,10 @@ class Release:
     kit: Kit
     rules: PolicyFile
 
+    def leave(self) -> Leave:
+        """Return what may leave beside updates. Raises `BadInput` for a policy that cannot be read."""
+        return self.rules.now().leave
+
     def withheld(self, job: Job, data: Mapping[str, str]) -> list[str]:
         """Return the names of data that are not given to this job: its code might say anything of them.
 
@@ -114,12 +118,12 @@ class Release:
         blobs, out, digest = handed.blobs, handed.out, answer.digest
         base, slots = blobs.read_header(question.model), question.reply
         if slots is None:
-            most: float = base.size + MAX_HEADER
+            most: float = base.size
         else:
             most = min(question.reply_bytes, policy.leave.arrays) if reply.varies(slots) else policy.leave.arrays
 
         def fits(layout: Layout, _: int) -> None:
-            if layout.size > most:
+            if layout.size > most + MAX_HEADER:
                 raise Refused(f"the update has {layout.size} bytes", why=f"the most that may leave is {most:.0f}")
             reply.check_layout(layout, base, slots, most)
 

@@ -19,6 +19,7 @@ from convoy.wire.budget import Budget, Rate
 MAX_TRIES: Final = 3  # times that the trainer may die in one task
 GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
 TRAINER: Final = Rate(1000, 64 << 20, 4)  # 1,000 messages and 64 MiB a second of one trainer, 4 s of that at once
+POINTS: Final = 512  # bytes of live metrics that cost as much as a message: about a dozen values
 
 
 @dataclass(slots=True)
@@ -31,6 +32,7 @@ class Trainer:
     output: Callable[[bytes], None]
     waits: Callable[[str], None]  # called with why it does not run yet, finally with ""
     ready: Callable[[], None]  # its code is loaded
+    points: Callable[[pb.Points], None]  # called with its live metrics
     alive: Callable[[], None]  # it has used the CPU since the last check
     pulse_s: float  # how often to check for progress
     _worker: Worker | None = None
@@ -95,6 +97,10 @@ class Trainer:
         why, budget = "", Budget(TRAINER)
         try:
             while (up := await worker.receive()) is not None:
+                if up.HasField("points"):  # also of a process that is being ended: what its code measures at its end
+                    await budget.spend(up.ByteSize(), frames=1 + up.ByteSize() / POINTS)
+                    self.points(up.points)
+                    continue
                 await budget.spend(up.ByteSize())
                 if self._worker is worker:  # messages of a process that is being ended are ignored
                     self._heard(up)

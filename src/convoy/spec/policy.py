@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +19,7 @@ ISOLATED: Final = ("files", "processes", "network")  # what a job may be isolate
 WEIGHTS: Final = ("exact", "rounded", "fixed")
 ARRAYS: Final = 16 << 20  # bytes of an answer that is not shaped like the model, unless the policy says otherwise
 _SIZES: Final = ("memory", "state")  # limits that are bytes
+_MOST: Final = {"per_hour": 1_000_000_000, "digits": 17}  # 17 digits are all that a float has
 SETTLES_S: Final = 2.0  # after which a further change of a file has another time, on any file system
 OWN: Final = "own"  # in place of an organisation's name: the site's own
 
@@ -42,11 +44,29 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Live:
+    """Which live metrics of a job may leave: keys that match a shell pattern, so many values an hour, rounded."""
+
+    keys: tuple[str, ...] = ("*",)
+    per_hour: int = 100_000  # values of one job in each hour of the clock: 28 a second
+    digits: int = 6  # significant digits
+
+    def allows(self, key: str) -> bool:
+        """Whether the values of a key may leave."""
+        return any(fnmatchcase(key, pattern) for pattern in self.keys)
+
+    def rounded(self, value: float) -> float:
+        """Return the value that leaves in place of this one."""
+        return float(f"{value:.{self.digits}g}")
+
+
+@dataclass(frozen=True, slots=True)
 class Leave:
     """What may leave this site beside the updates."""
 
     logs: bool = True  # what a job's code prints, its tracebacks and its errors' words
-    metrics: bool = True
+    metrics: bool = True  # of answers; without them live ones stay, too
+    live: Live | None = Live()  # metrics while a task runs; None: they stay
     artifacts: int = 0  # bytes of one job's artifacts/ that go to the server
     weight: str = "exact"  # or "rounded" to one significant digit, or "fixed" to 1
     values: bool = True  # what a job's code says beside its arrays: text, JSON
@@ -206,16 +226,40 @@ def _amount(value: Any) -> float:
 
 def _leave(document: yamls.Document, given: Any) -> Leave:
     """Return what may leave beside updates."""
-    found = _mapping(document, "leave", given, ("logs", "metrics", "weight", "values", "arrays", "artifacts"))
+    keys = ("logs", "metrics", "live", "weight", "values", "arrays", "artifacts")
+    found = _mapping(document, "leave", given, keys)
     for key, value in found.items():
         if key in {"arrays", "artifacts"}:
             found[key] = _size(document, ("leave", key), value)
+        elif key == "live":
+            found[key] = _live(document, value)
         elif key == "weight":
             if value not in WEIGHTS:
                 raise _wrong(document, ("leave", key), value, " or ".join(WEIGHTS))
         elif not isinstance(value, bool):
             raise _wrong(document, ("leave", key), value, "true or false")
     return Leave(**found)
+
+
+def _live(document: yamls.Document, given: Any) -> Live | None:
+    """Return which live metrics may leave: true and false stand for the defaults and for none."""
+    if isinstance(given, bool):
+        return Live() if given else None
+    known = ("keys", "per_hour", "digits")
+    if not isinstance(given, dict):
+        raise _wrong(document, ("leave", "live"), given, f"true, false, or a mapping with {', '.join(known)}")
+    found = dict(given)
+    for key, value in given.items():
+        path = ("leave", "live", key)
+        if key not in known:
+            raise yamls.unknown_key(key, known, where=document.where(path))
+        if key == "keys":
+            if not isinstance(value, list) or not all(isinstance(it, str) and it for it in value):
+                raise _wrong(document, path, value, 'a list of patterns, such as [loss, "val_*"]')
+            found[key] = tuple(value)
+        elif isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= _MOST[key]:
+            raise _wrong(document, path, value, f"a whole number from 1 to {_MOST[key]}")
+    return Live(**found)
 
 
 def _mapping(document: yamls.Document, name: str, given: Any, known: tuple[str, ...]) -> dict[str, Any]:

@@ -143,7 +143,7 @@ class Ping(_message.Message):
     def __init__(self) -> None: ...
 
 class Up(_message.Message):
-    __slots__ = ("ping", "ready", "refused", "offer", "failed", "progress", "log", "stopped", "request", "waits")
+    __slots__ = ("ping", "ready", "refused", "offer", "failed", "progress", "log", "stopped", "request", "waits", "points")
     PING_FIELD_NUMBER: _ClassVar[int]
     READY_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +154,7 @@ class Up(_message.Message):
     STOPPED_FIELD_NUMBER: _ClassVar[int]
     REQUEST_FIELD_NUMBER: _ClassVar[int]
     WAITS_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     ping: Ping
     ready: JobReady
     refused: JobRefused
@@ -164,7 +165,8 @@ class Up(_message.Message):
     stopped: JobStopped
     request: CertificateRequest
     waits: JobWaits
-    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ..., request: _Optional[_Union[CertificateRequest, _Mapping]] = ..., waits: _Optional[_Union[JobWaits, _Mapping]] = ...) -> None: ...
+    points: PointLines
+    def __init__(self, ping: _Optional[_Union[Ping, _Mapping]] = ..., ready: _Optional[_Union[JobReady, _Mapping]] = ..., refused: _Optional[_Union[JobRefused, _Mapping]] = ..., offer: _Optional[_Union[Offer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., progress: _Optional[_Union[Progress, _Mapping]] = ..., log: _Optional[_Union[Log, _Mapping]] = ..., stopped: _Optional[_Union[JobStopped, _Mapping]] = ..., request: _Optional[_Union[CertificateRequest, _Mapping]] = ..., waits: _Optional[_Union[JobWaits, _Mapping]] = ..., points: _Optional[_Union[PointLines, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
     __slots__ = ("version", "cpu", "memory", "gpu", "jobs", "process", "missing")
@@ -251,6 +253,14 @@ class Log(_message.Message):
     data: bytes
     def __init__(self, job: _Optional[str] = ..., offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
 
+class PointLines(_message.Message):
+    __slots__ = ("job", "lines")
+    JOB_FIELD_NUMBER: _ClassVar[int]
+    LINES_FIELD_NUMBER: _ClassVar[int]
+    job: str
+    lines: bytes
+    def __init__(self, job: _Optional[str] = ..., lines: _Optional[bytes] = ...) -> None: ...
+
 class JobStopped(_message.Message):
     __slots__ = ("job",)
     JOB_FIELD_NUMBER: _ClassVar[int]
@@ -320,26 +330,30 @@ class Welcome(_message.Message):
     def __init__(self, version: _Optional[str] = ..., jobs: _Optional[_Iterable[_Union[Held, _Mapping]]] = ...) -> None: ...
 
 class Held(_message.Message):
-    __slots__ = ("job", "log_offset")
+    __slots__ = ("job", "log_offset", "points")
     JOB_FIELD_NUMBER: _ClassVar[int]
     LOG_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     job: str
     log_offset: int
-    def __init__(self, job: _Optional[str] = ..., log_offset: _Optional[int] = ...) -> None: ...
+    points: int
+    def __init__(self, job: _Optional[str] = ..., log_offset: _Optional[int] = ..., points: _Optional[int] = ...) -> None: ...
 
 class Start(_message.Message):
-    __slots__ = ("job", "bundle", "size", "whole", "log_offset")
+    __slots__ = ("job", "bundle", "size", "whole", "log_offset", "points")
     JOB_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     WHOLE_FIELD_NUMBER: _ClassVar[int]
     LOG_OFFSET_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     job: str
     bundle: str
     size: int
     whole: bytes
     log_offset: int
-    def __init__(self, job: _Optional[str] = ..., bundle: _Optional[str] = ..., size: _Optional[int] = ..., whole: _Optional[bytes] = ..., log_offset: _Optional[int] = ...) -> None: ...
+    points: int
+    def __init__(self, job: _Optional[str] = ..., bundle: _Optional[str] = ..., size: _Optional[int] = ..., whole: _Optional[bytes] = ..., log_offset: _Optional[int] = ..., points: _Optional[int] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("job", "model", "question", "after", "state", "state_bytes", "tables_json")
@@ -484,7 +498,7 @@ class Artifact(_message.Message):
     def __init__(self, path: _Optional[str] = ..., size: _Optional[int] = ...) -> None: ...
 
 class WorkerUp(_message.Message):
-    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "history", "wholes")
+    __slots__ = ("ready", "answer", "failed", "ask", "commit", "done", "failure", "sites", "history", "points", "wholes")
     class WholesEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -501,6 +515,7 @@ class WorkerUp(_message.Message):
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     SITES_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     WHOLES_FIELD_NUMBER: _ClassVar[int]
     ready: Ready
     answer: Answer
@@ -511,12 +526,36 @@ class WorkerUp(_message.Message):
     failure: Failure
     sites: SitesAsk
     history: HistoryAsk
+    points: Points
     wholes: _containers.ScalarMap[str, bytes]
-    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Question, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ..., history: _Optional[_Union[HistoryAsk, _Mapping]] = ..., wholes: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
+    def __init__(self, ready: _Optional[_Union[Ready, _Mapping]] = ..., answer: _Optional[_Union[Answer, _Mapping]] = ..., failed: _Optional[_Union[TaskFailed, _Mapping]] = ..., ask: _Optional[_Union[Question, _Mapping]] = ..., commit: _Optional[_Union[Commit, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., failure: _Optional[_Union[Failure, _Mapping]] = ..., sites: _Optional[_Union[SitesAsk, _Mapping]] = ..., history: _Optional[_Union[HistoryAsk, _Mapping]] = ..., points: _Optional[_Union[Points, _Mapping]] = ..., wholes: _Optional[_Mapping[str, bytes]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
+
+class Point(_message.Message):
+    __slots__ = ("step", "phase", "values")
+    class ValuesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
+    STEP_FIELD_NUMBER: _ClassVar[int]
+    PHASE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    step: int
+    phase: str
+    values: _containers.ScalarMap[str, float]
+    def __init__(self, step: _Optional[int] = ..., phase: _Optional[str] = ..., values: _Optional[_Mapping[str, float]] = ...) -> None: ...
+
+class Points(_message.Message):
+    __slots__ = ("points",)
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    points: _containers.RepeatedCompositeFieldContainer[Point]
+    def __init__(self, points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ...) -> None: ...
 
 class Commit(_message.Message):
     __slots__ = ("round", "model", "metrics", "best", "left_out", "state", "folded")

@@ -7,7 +7,8 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from convoy.control import plain
+from convoy.control import plain, points
+from convoy.control.points import Point
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.errors import BadInput, RemoteFault
 from convoy.model import reply
@@ -162,3 +163,21 @@ def answer(said: pb.Answer) -> Answer:
         state=said.state,
         state_bytes=said.state_bytes,
     )
+
+
+def point_to(point: Point) -> pb.Point:
+    """Return a point as a worker sends it: its node knows the rest."""
+    return pb.Point(step=point.step, phase=point.phase, values=point.values)
+
+
+def points_of(said: pb.Points, round_: int, at: float) -> list[Point]:
+    """Return the points of a worker's message, which has come at a time in a round. Raises `RemoteFault`."""
+    if len(said.points) > points.MAX_POINTS:
+        raise RemoteFault(f"a message has {len(said.points)} points", why=f"{points.MAX_POINTS} are the limit")
+    found = [
+        Point(dict(it.values), it.step if it.HasField("step") else None, it.phase, round_, at) for it in said.points
+    ]
+    for point in found:
+        if wrong := points.problem(point):
+            raise RemoteFault("a point of live metrics is invalid", why=wrong)
+    return found

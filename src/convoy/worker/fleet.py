@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from convoy.store import arrays as _arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames, values
+from convoy.worker import tasks
+from convoy.worker.batch import Batch
 
 
 class NodeGone(Exception):
@@ -36,6 +39,8 @@ class NodeCarrier:
         self._models: dict[str, str] = {}  # the models of questions that outlive their rounds, by digest
         self._receipts: dict[int, asyncio.Future[None]] = {}
         self._lists: list[asyncio.Future[list[str]]] = []
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self.points = Batch(self._send_points, tasks.log)  # of live metrics
 
     async def listen(self) -> None:
         """Pass on the node's messages, for as long as this process lives. Raises `NodeGone` when it disconnects."""
@@ -70,8 +75,17 @@ class NodeCarrier:
         return asker
 
     def send(self, message: pb.WorkerUp) -> None:
-        """Send the node a message."""
+        """Send the node a message, after the live metrics that were gathered before."""
+        self.points.flush()
         self._writer.write(frames.pack(message))
+
+    def _send_points(self, points: pb.Points) -> None:
+        """Send live metrics, in whichever thread they were measured."""
+        frame = frames.pack(pb.WorkerUp(points=points))
+        if threading.get_ident() == self._thread:
+            self._writer.write(frame)
+        else:
+            self._loop.call_soon_threadsafe(self._writer.write, frame)
 
     def ask(self, question: Question, arrays: Any, tell: Callable[[Heard | Ended], None]) -> None:
         """Write the arrays of a question as a blob, and send the question (`convoy.flows.carrier.Carrier`)."""

@@ -55,7 +55,7 @@ async def _serve(sock: socket.socket) -> int:
 async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[str, Any]]) -> pb.WorkerUp:
     """Run the workflow and return what to tell the node: done, or what failed."""
     try:
-        await _run(_fleet(carrier, begin, past), begin)
+        await _run(_fleet(carrier, begin, past), begin, carrier)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
         traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # it names every site and reason
         sys.stderr.write((traceback or f"{code.line(error)}\n") + hints.of(error))
@@ -76,10 +76,13 @@ def _fleet(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[str, Any]]
     return Turns(Job(begin.job, begin.name, json.loads(begin.config_json or "{}")), carrier, found, tasks.log)
 
 
-async def _run(fleet: Turns, begin: pb.BeginFlow) -> None:
+async def _run(fleet: Turns, begin: pb.BeginFlow, carrier: NodeCarrier) -> None:
     folder = Path(begin.code)
     told = Begin(begin.job, begin.name, "server", fleet.job.config, Data())
-    tasks.Here.session = NodeSession(told)  # a training script that is imported for its `initial` finds no tasks here
+    tasks.Here.session = session = NodeSession(
+        told
+    )  # a training script that is imported for its `initial` finds no tasks here
+    session.batch = carrier.points
     workflow = workflow_of(folder, begin.workflow)
     if not fleet.begun:
         await fleet.begin(code.initial(folder, begin.model, fleet.job.config))

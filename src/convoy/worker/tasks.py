@@ -22,10 +22,12 @@ from convoy.worker import private as _private
 from convoy.worker.replies import Reply, checked
 
 if TYPE_CHECKING:
+    from convoy.control.points import Point
     from convoy.model.arrays import Model
     from convoy.spec.tables import TableRules
     from convoy.store.blobs import BlobFolder
     from convoy.wire.frames import Blocking
+    from convoy.worker.batch import Batch
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -215,6 +217,8 @@ class NodeSession:
         self._files = files
         self._link = link
         self._ready = False
+        self.batch: Batch | None = None  # of live metrics; None: they are not wanted
+        self.not_finite: set[str] = set()  # live metrics of which the log has said that they were not finite
         self._sending = threading.Lock()  # a script may reply in another thread than the one that asks for tasks
 
     def ready(self) -> None:
@@ -230,6 +234,7 @@ class NodeSession:
         if self._link is None or self.over:
             return None
         self.ready()
+        self.flush()
         down = self._link.receive(pb.WorkerDown)
         if down is None or down.WhichOneof("it") != "task":
             self.over = True
@@ -275,7 +280,18 @@ class NodeSession:
         if said.state is not None:
             message.answer.state, message.answer.state_bytes = self._hand_over(said.state, "", message)
         self.open = None
+        self.flush()
         self._send(message)
+
+    def measured(self, point: Point) -> None:
+        """Report a point of live metrics."""
+        if self.batch is not None:
+            self.batch.add(point)
+
+    def flush(self) -> None:
+        """Send the points that are gathered, before whatever is sent next."""
+        if self.batch is not None:
+            self.batch.flush()
 
     def _hand_over(self, arrays: Mapping[str, Any], lent: str, message: pb.WorkerUp) -> tuple[str, int]:
         """Give the node arrays as a blob; return its digest and its bytes. The node already has arrays that it sent."""
@@ -295,11 +311,16 @@ class NodeSession:
         if self.open is not None:
             failed = pb.TaskFailed(job=self.begin.job, question=self.open.question, error=error, traceback=traceback)
             self.open = None
+            self.flush()
             self._send(pb.WorkerUp(failed=failed))
 
     def give_up(self, error: str, traceback: str) -> None:
         """Tell the node that this trainer cannot work at all."""
         self._send(pb.WorkerUp(failure=pb.Failure(error=error, traceback=traceback)))
+
+    def send_points(self, points: pb.Points) -> None:
+        """Send points of live metrics."""
+        self._send(pb.WorkerUp(points=points))
 
     def _send(self, message: pb.WorkerUp) -> None:
         if self._link is None:

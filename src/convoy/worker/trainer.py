@@ -16,6 +16,7 @@ from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import Blocking
 from convoy.worker import code, hints, tasks
+from convoy.worker.batch import Batch
 from convoy.worker.replies import Reply
 from convoy.worker.tasks import Begin, Data, Files, NodeSession, Task
 
@@ -23,13 +24,17 @@ from convoy.worker.tasks import Begin, Data, Files, NodeSession, Task
 def main() -> None:
     """Serve one job until its node sends Bye or disconnects."""
     with socket.socket(fileno=int(os.environ["CONVOY_WORKER_FD"])) as sock:
-        link = Blocking(sock)
-        down = link.receive(pb.WorkerDown)
-        if down is not None and not _served(link, down.trainer):
-            sys.exit(1)
+        work(Blocking(sock))
 
 
-def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
+def work(link: Blocking, kind: type[NodeSession] = NodeSession) -> None:
+    """Serve one job over a connection, in a session of this kind; exits with 1 if the job's code ends with an error."""
+    down = link.receive(pb.WorkerDown)
+    if down is not None and not _served(link, down.trainer, kind):
+        sys.exit(1)
+
+
+def _served(link: Blocking, begin: pb.BeginTrainer, kind: type[NodeSession]) -> bool:
     """Serve a job to its end; return whether its code ended without an error."""
     told = Begin(
         begin.job,
@@ -42,11 +47,14 @@ def _served(link: Blocking, begin: pb.BeginTrainer) -> bool:
         begin.model,
     )
     told.data.withheld = frozenset(begin.withheld)
-    session = NodeSession(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
+    session = kind(told, Files(BlobFolder(Path(begin.blobs)), Path(begin.out)), link)
+    session.batch = Batch(session.send_points, tasks.log)
     tasks.Here.session = session
     try:
         serve(session, Path(begin.code), begin.trainer)
+        session.flush()
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
+        session.flush()
         if session.open is None:
             session.give_up(code.line(error), code.traceback(error))
         _report(session, error)

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
+from convoy.control.points import Point
 from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
@@ -29,6 +31,7 @@ from convoy.worker.tasks import Begin, Data, NodeSession, Task
 MOST: Final = 64  # sites whose trainers stay in memory
 
 Choose = Callable[[str], Callable[..., Any] | None]
+Measured = Callable[[str, Point], None]  # hears of the live metrics of a site
 
 
 class SimulatedData(Data):
@@ -69,9 +72,11 @@ class _LetGo(BaseException):
 class SiteSession(NodeSession):
     """One site's session: replies stay here, tasks are put in."""
 
-    def __init__(self, begin: Begin, load: Callable[[str], Model]) -> None:
-        """Take what the site's trainer is told, and how arrays are loaded."""
+    def __init__(self, begin: Begin, load: Callable[[str], Model], hear: Measured) -> None:
+        """Take what the site's trainer is told, how arrays are loaded, and what hears of live metrics."""
         super().__init__(begin)
+        self._hear = hear
+        self._round = 0
         self.said: Checked | Failed | None = None
         self._load = load
         self._given: SimpleQueue[Task | type[_LetGo] | None] = SimpleQueue()
@@ -102,8 +107,12 @@ class SiteSession(NodeSession):
     def take(self, task: Task) -> Task:
         """Let a task be the open one."""
         self.taken += 1
-        self.said, self.open = None, task
+        self.said, self.open, self._round = None, task, task.round
         return task
+
+    def measured(self, point: Point) -> None:
+        """Pass on a point of live metrics, in the round of the task that is open, or was last."""
+        self._hear(self.begin.site, replace(point, round=self._round, at=time.time()))
 
     def answer(self, task: Task, reply: Reply) -> None:
         """Keep the reply."""
@@ -145,9 +154,12 @@ class _Trainer:
 class Visitor:
     """Does the tasks of many sites."""
 
-    def __init__(self, work: Work, load: Callable[[str], Model], home: Path) -> None:
-        """Take the job's code; `load` gives the arrays of a digest; `home`: where each site has a folder of its own."""
-        self._work, self._load = work, load
+    def __init__(self, work: Work, load: Callable[[str], Model], home: Path, hear: Measured) -> None:
+        """Take the job's code; `load` gives the arrays of a digest; `home`: where each site has a folder of its own.
+
+        `hear` hears of the live metrics of each site.
+        """
+        self._work, self._load, self._hear = work, load, hear
         self._places = Places(work.folder, home)
         self._switch = Switch(work.folder)
         self._trainers: OrderedDict[str, _Trainer] = OrderedDict()
@@ -157,13 +169,17 @@ class Visitor:
         self, site: str, data: Mapping[str, str], question: Question, state: str, most_state: float
     ) -> Checked | Failed:
         """Do one task of a site, in its folder; return its reply, or why there is none."""
-        with self._places.entered(site):
-            return self._visit(site, data, question, state, most_state)
+        before = tasks.Here.session  # in a process that also runs the workflow, that of the workflow
+        try:
+            with self._places.entered(site):
+                return self._visit(site, data, question, state, most_state)
+        finally:
+            tasks.Here.session = before
 
     def _visit(
         self, site: str, data: Mapping[str, str], question: Question, state: str, most_state: float
     ) -> Checked | Failed:
-        session = SiteSession(self._work.begin(site, data), self._load)
+        session = SiteSession(self._work.begin(site, data), self._load, self._hear)
         try:
             known = self._trainer(site, session)
             if known.choose is None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from convoy.model.arrays import Model
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
+from convoy.store.points import FOLDER, PointsFiles
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.frames import Blocking
@@ -65,7 +66,7 @@ class Visits:
         """`load` gives the arrays of a digest; `out` gets large answers, and what each site writes and prints."""
         self._job, self._blob, self._out = work.job, load, out
         self._printed = _caught(out)
-        self._visitor = Visitor(work, self._load, out / PLACES)
+        self._visitor = Visitor(work, self._load, out / PLACES, PointsFiles(out / FOLDER).add)
         self._model: Model = Model({})  # the last question's: it is that of most
 
     def _load(self, digest: str) -> Model:
