@@ -834,6 +834,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "flows.fitting.MAX_TERMS",
             "flows.fitting.MAX_STEPS",
             "flows.kmeans.MAX_CLUSTERS",
+            "flows.survival.MAX_GROUPS",
             "flows.pooled.MAX_COUNT",
             "flows.pooled.MAX_VALUE",
             "flows.pooled.MAX_SQUARE",

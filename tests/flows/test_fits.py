@@ -11,11 +11,15 @@ from hypothesis import strategies as st
 
 from convoy import testing
 from convoy.errors import BadInput, JobFailed
-from convoy.flows import catalog, fitting, pca
+from convoy.flows import fitting, pca
+from convoy.flows.fitting import Asking
 from convoy.flows.fleet import NotEnough
+from convoy.flows.newton import Fit, Point
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
 from convoy.worker.own import KINDS
+from convoy.worker.replies import Reply
+from tests.flows.dying import dying
 from tests.flows.tables import divided, fitted, write
 
 datasets = pytest.importorskip("sklearn.datasets")
@@ -179,6 +183,8 @@ def test_a_sum_over_few_rows_is_refused_whichever_column_hides_them(tmp_path):
     ):
         with pytest.raises(NotEnough, match="would be over fewer than 10 rows"):
             fitted("logistic", sites, **asked)
+    with pytest.raises(NotEnough, match="would be over fewer than 10 rows"):
+        fitted("linear", sites, outcome="rare", columns=["x"])  # X^T y is the row
     with pytest.raises(NotEnough, match="has too few rows here"):
         fitted("logistic", {"s": write(tmp_path / "t.csv", {k: v[:9] for k, v in columns.items()})},
                outcome="y", columns=["x"])  # fmt: skip
@@ -354,42 +360,54 @@ def test_a_site_that_tells_what_cannot_be_is_left_out_by_name(tmp_path, name, va
     assert any(said in line for line in result.log)
 
 
-class Stop(Exception):
-    """The death of a workflow."""
-
-
+@pytest.mark.parametrize("last", [2, 3, 4])
 @pytest.mark.parametrize(
     ("workflow", "given"),
     [("logistic", {"outcome": "target", "columns": WINE[:2]}), ("kmeans", {"columns": WINE, "clusters": 3, "seed": 1})],
 )
-def test_a_workflow_that_dies_between_two_rounds_and_starts_again_ends_with_the_same_bits(tmp_path, workflow, given):
+def test_a_workflow_that_dies_in_a_round_and_starts_again_ends_with_the_same_bits(tmp_path, workflow, given, last):
     columns, _ = wine()
     columns["target"] = (columns["target"] == 1) * 1.0
-    sites = divided(tmp_path, columns, [90])
-    undisturbed = testing.run(workflow, KINDS, sites=sites, table="patients", **given)
+    sites, given = divided(tmp_path, columns, [90]), {"table": "patients", **given}
+    undisturbed = testing.run(workflow, KINDS, sites=sites, **given)
     made = testing.Federation(KINDS, sites=sites)
-
-    async def dies(fleet):
-        ask, asked = fleet.ask, []
-
-        def until_the_fourth(kind, *args, **options):
-            asked.append(kind)
-            if len(asked) > 3:
-                raise Stop
-            return ask(kind, *args, **options)
-
-        fleet.ask = until_the_fourth
-        await catalog.built_in(workflow)(fleet, table="patients", **given)
-
-    with pytest.raises(Stop):
-        asyncio.run(made.run(dies))
-    assert 0 < len(made.rounds) - 1 < len(undisturbed.history) - 1
-    again = asyncio.run(made.run(workflow, table="patients", **given))
+    with pytest.raises(RuntimeError, match="killed"):
+        asyncio.run(made.run(dying(workflow, last, **given)))
+    assert len(made.rounds) < len(undisturbed.rounds)
+    again = asyncio.run(made.run(workflow, **given))
     assert len(again.history) == len(undisturbed.history)
     for name, array in undisturbed.model.items():
         assert np.asarray(again.model[name]).tobytes() == np.asarray(array).tobytes(), name
-    settled = asyncio.run(made.run(workflow, table="patients", **given))  # it is over: no further round
+    settled = asyncio.run(made.run(workflow, **given))  # it is over: no further round
     assert len(settled.history) == len(undisturbed.history)
+
+
+def test_a_step_that_makes_the_loss_larger_is_halved():
+    """Newton's step for log cosh(b - 3) from 0 ends near 100, and from there further away."""
+
+    def measures(task):
+        (b,) = task.model["beta"] - 3.0
+        curve = {
+            "loss": [np.logaddexp(b, -b) - np.log(2.0)],
+            "gradient": [np.tanh(b)],
+            "hessian": [1 / np.cosh(b) ** 2],
+        }
+        return Reply({"rows": np.array([50]), **{name: np.array(it) for name, it in curve.items()}})
+
+    def point(each, _):
+        (it,) = each
+        return Point(float(it["loss"][0]), it["gradient"], it["hessian"][:, None], int(it["rows"][0]))
+
+    async def flow(fleet):
+        shapes = {"rows": ("i8", (1,)), **dict.fromkeys(("loss", "gradient", "hessian"), ("f8", (1,)))}
+        fit = Fit(Asking("none", 1, 0.0), "curve", {}, [], {}, intercept=True, reply=lambda _: shapes, point=point,
+                  document=lambda _: {})  # fmt: skip
+        await fit.run(fleet, 40)
+
+    result = testing.run(flow, {"curve": measures}, sites=("a",))
+    assert result.model["coefficients"] == pytest.approx([3.0], abs=1e-9)
+    losses = [one["metrics"]["loss"] for one in result.history[1:]]
+    assert max(losses) == losses[1] > losses[0] > losses[-1]
 
 
 def test_tails_are_those_of_scipy():

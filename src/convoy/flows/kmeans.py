@@ -15,6 +15,7 @@ from convoy.flows.fitting import Asking, Shapes, counted, scales, total, written
 from convoy.flows.fleet import Fleet
 
 MAX_CLUSTERS: Final = 1000  # each is a pass over the table, and a line for people
+SHOWN: Final = 50  # clusters in the picture
 
 Array = np.ndarray[Any, Any]
 
@@ -133,7 +134,7 @@ def _document(
         lines.append({"label": f"cluster {name}: {rows_in} rows", **line})
     table = {"title": f"clusters of {int(count.sum())} rows", "heads": ["cluster", "rows", *columns], "rows": rows}
     what = "centre, in standard deviations from the mean" if standardise else "centre"
-    picture = {"kind": "lines", "name": "clusters", "x": "", "y": what, "ticks": [*columns], "lines": lines}
+    picture = {"kind": "lines", "name": "clusters", "x": "", "y": what, "ticks": [*columns], "lines": lines[:SHOWN]}
     return {"clusters": listed, "tables": [table], "pictures": [picture]}
 
 

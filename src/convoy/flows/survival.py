@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from convoy.flows import fitting
 from convoy.flows.document import text_of
 from convoy.flows.fitting import Z95, Asking, Shapes, chi_square_tail, counted, written
 from convoy.flows.fleet import Fleet
+
+MAX_GROUPS: Final = 50  # each is a curve of the picture
 
 Array = np.ndarray[Any, Any]
 
@@ -221,6 +223,8 @@ def wrong(given: Mapping[str, Any]) -> dict[str, str]:
     by, groups = given.get("by", ""), given.get("groups") or []
     if by and "categories" in fitting.faults({"categories": {by: groups}}, least=0):
         found["groups"] = f"wanted all values of {by!r}, two or more, as text"
+    if len(groups) > MAX_GROUPS:
+        found["groups"] = f"wanted at most {MAX_GROUPS}"
     if groups and not by:
         found["by"] = "wanted the column whose values are `groups`"
     if given.get("event") == given.get("time", ""):

@@ -33,7 +33,8 @@ def regression(task: Task) -> Reply:
     rows, low, high = extremes(complete(table, *wanted), len(wanted[0]))
     enough(rows, task, rules)
     width = len(columns)
-    support = Support(low[:width], high[:width], sum(map(len, categories.values())) + 2 * logistic)
+    counted = width if logistic else width + 1  # a number as an outcome may be an indicator too
+    support = Support(low[:counted], high[:counted], sum(map(len, categories.values())) + 2 * logistic)
     middle, scale, beta = (np.asarray(task.model[name]) for name in ("middle", "scale", "beta"))
     found, largest = Sums(len(beta)), 0.0
     first = np.cumsum([0, *map(len, categories.values())])[:-1]
@@ -41,7 +42,7 @@ def regression(task: Task) -> Reply:
         y = _outcome(block, outcome, positive, logistic=logistic)
         numbers = block.numbers[:, :width]
         ends = np.stack([y == 0, y == 1], axis=1) if logistic else np.zeros((len(y), 0), bool)
-        support.add(numbers, np.column_stack([block.levels, ends]))
+        support.add(block.numbers[:, :counted], np.column_stack([block.levels, ends]))
         x = np.column_stack(
             [np.ones(len(y)), (numbers - middle) / scale, np.delete(block.levels, first, axis=1).astype(np.float64)]
         )
