@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, get_args
 
@@ -431,8 +432,8 @@ def _workflows() -> Iterator[str]:
     yield "# Built-in workflows"
     yield ""
     yield "`workflow:` in a job.yaml names one of these, and `with:` gives its parameters. They are checked at"
-    yield "`convoy job check` and at submit. The curves are of one job with each workflow, on handwritten digits that"
-    yield "are divided very unevenly among ten sites; `make curves` draws them."
+    yield "`convoy job check` and at submit. The curves are of one job with each workflow that trains one model, on"
+    yield "handwritten digits that are divided very unevenly among ten sites; `make curves` draws them."
     yield ""
     rows = [(f"[`{name}`](workflows/{name}.md)", _told(entry)[""].split("\n\n")[0]) for name, entry in BUILT_IN.items()]
     yield from table(("workflow", "what it does"), rows)
@@ -558,7 +559,7 @@ def _thing(place: str, name: str, thing: Any) -> Iterator[str]:
     yield ""
     if not inspect.isclass(thing):
         yield f"```python\n{name}{_signature(thing)}\n```\n"
-    yield _paragraph(thing)
+    yield inspect.cleandoc(thing.__doc__ or "") if inspect.isclass(thing) else _paragraph(thing)
     yield ""
     if not inspect.isclass(thing):
         return
@@ -572,7 +573,7 @@ def _thing(place: str, name: str, thing: Any) -> Iterator[str]:
     rows = [
         (code(f"{each}{_signature(value)}" if callable(value) else each), _paragraph(value))
         for each, value in vars(thing).items()
-        if not each.startswith("_") and (inspect.isfunction(value) or isinstance(value, property))
+        if not each.startswith("_") and (inspect.isfunction(value) or isinstance(value, property | cached_property))
     ]
     if rows:
         yield from table(("method", "what it does"), rows)

@@ -136,8 +136,11 @@ def test_a_group_that_a_site_has_too_few_rows_of_is_suppressed_there_and_said_to
     assert said["groups"]["absent"]["columns"]["age"] == {"suppressed": "fewer than 10 rows"}
     # a's total and its larger groups would give away the 4, so the smaller of these is not told either
     assert {name for name, it in said["groups"].items() if "a" in it.get("suppressed_at", [])} == {"m", "x", "absent"}
-    assert any("suppressed: fewer than 10 rows" in cell for table in said["tables"] for row in table["rows"]
-               for cell in row)  # fmt: skip
+    tables = {table["title"]: table for table in said["tables"]}
+    assert tables["sex = absent: suppressed: fewer than 10 rows"]["notes"][0] == "age: suppressed: fewer than 10 rows"
+    assert tables["sex = x: 20"]["notes"][-1].endswith(": without a, where it is suppressed")
+    (counted,) = tables["groups by sex"]["rows"]
+    assert counted[0].endswith(" of 424 rows are in groups that sites release; the others are suppressed")
 
 
 def test_minimum_and_maximum_are_the_policys_to_tell(three):

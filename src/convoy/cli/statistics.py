@@ -29,6 +29,8 @@ def say(screen: Screen, data: bytes) -> None:
         screen.line()
         screen.line(table["title"])
         screen.table(table["heads"], table["rows"])
+        for note in table["notes"]:
+            screen.line(f"note: {note}")
 
 
 def draw(screen: Screen, folder: Path) -> None:
@@ -77,7 +79,13 @@ def _tables(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for table in listed if isinstance(listed, list) else ():
         if isinstance(table, dict) and isinstance(heads := table.get("heads"), list) and heads:
             rows = [row for row in _list(table.get("rows")) if isinstance(row, list) and len(row) == len(heads)]
-            yield {"title": str(table.get("title", "")), "heads": [str(it) for it in heads], "rows": rows}
+            notes = [str(it) for it in _list(table.get("notes"))]
+            yield {
+                "title": str(table.get("title", "")),
+                "heads": [str(it) for it in heads],
+                "rows": rows,
+                "notes": notes,
+            }
 
 
 def _pictures(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

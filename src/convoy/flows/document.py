@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -207,34 +207,91 @@ def _correlations(asked: Asked, answers: Sequence[FromSite]) -> dict[str, Any]:
 
 # ---- for people ------------------------------------------------------------------------------------------------------
 def _tables(asked: Asked, result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return tables of text: what the columns are, for all rows and each group; histograms; correlations."""
+    """Return tables of text: what the columns are, for all rows and each group; histograms; correlations.
+
+    Each has a title, heads, rows, and notes on what sites have suppressed.
+    """
+    return [*_described_tables(asked, result), *_histograms(asked, result), *_correlation_table(asked, result)]
+
+
+def _described_tables(asked: Asked, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     single = [name for name in asked.statistics if name in SINGLE]
     points = [f"{100 * q:g} %" for q in asked.quantiles] if "quantiles" in asked.statistics else []
-    found = []
-    for title, part in (("all rows", result), *result.get("groups", {}).items()):
+    if not single and not points:
+        return
+    groups = result.get("groups", {})
+    for title, part in (("all rows", result), *groups.items()):
         name = title if part is result else f"{asked.by} = {title}"
-        rows = [[column, *_line(it, single, points)] for column, it in part["columns"].items()]
-        found.append({"title": f"{name}: {text_of(part['rows'])}", "heads": ["column", *single, *points], "rows": rows})
+        rows, notes = [], dict[str, None]()
+        for column, it in part["columns"].items():
+            rows.append([column, *_line(it, single, points)])
+            notes |= dict.fromkeys(_notes(column, it))
+        yield {
+            "title": f"{name}: {text_of(part['rows'])}",
+            "heads": ["column", *single, *points],
+            "rows": rows,
+            "notes": list(notes),
+        }
+    if asked.by:
+        shown = sum(it["rows"] for it in groups.values() if isinstance(it["rows"], int))
+        if isinstance(result["rows"], int) and shown < result["rows"]:
+            note = f"{shown} of {result['rows']} rows are in groups that sites release; the others are suppressed"
+            yield {"title": f"groups by {asked.by}", "heads": ["note"], "rows": [[note]], "notes": []}
+
+
+def _histograms(asked: Asked, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for column, it in result["columns"].items():
         bars = it.get("histogram", {})
-        if 0 < len(bars.get("counts", ())) <= SHOWN_BINS:
+        bins = len(bars.get("counts", ()))
+        if 0 < bins <= SHOWN_BINS:
             ends = zip(bars["edges"], bars["edges"][1:], bars["counts"], strict=False)
             rows = [[text_of(low), text_of(high), text_of(count)] for low, high, count in ends]
-            found.append({"title": f"histogram of {column}", "heads": ["from", "to below", "rows"], "rows": rows})
+            few = f"{bins} bins in place of {asked.bins}: a site releases no bin with fewer rows than its policy wants"
+            notes = [few] if 2 * bins < asked.bins else []
+            yield {
+                "title": f"histogram of {column}", "heads": ["from", "to below", "rows"], "rows": rows, "notes": notes
+            }  # fmt: skip
+
+
+def _correlation_table(asked: Asked, result: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if "correlation" in result:
         rows = [
-            [column, *map(text_of, row)]
+            [column, *map(_cell, row)]
             for column, row in zip(asked.columns, result["correlation"]["matrix"], strict=True)
         ]
-        found.append({"title": "correlation", "heads": ["", *asked.columns], "rows": rows})
-    return found
+        away = [
+            f"{' and '.join(dict.fromkeys(it['columns']))}: without {', '.join(it['sites'])}, where it is suppressed"
+            for it in result["correlation"]["suppressed_at"]
+        ]
+        yield {"title": "correlation", "heads": ["", *asked.columns], "rows": rows, "notes": away}
 
 
 def _line(it: Mapping[str, Any], single: Sequence[str], points: Sequence[str]) -> list[str]:
     if "suppressed" in it:
-        return [text_of(it), *[""] * (len(single) + len(points) - 1)][: len(single) + len(points)]
-    quantiles = [text_of(one.get("value", one)) for one in it.get("quantiles", ())]
-    return [*(text_of(it[name]) for name in single), *quantiles]
+        return [_cell(it)] * (len(single) + len(points))
+    return [*(_cell(it[name]) for name in single), *map(_interval, it.get("quantiles", ()))]
+
+
+def _interval(it: Mapping[str, Any]) -> str:
+    """Return a quantile, and the interval in which it lies."""
+    if "value" not in it:
+        return _cell(it)
+    return text_of(it["value"]) + ("" if it["from"] == it["to"] else f" ({text_of(it['from'])} to {text_of(it['to'])})")
+
+
+def _notes(column: str, it: Mapping[str, Any]) -> Iterator[str]:
+    """Yield why statistics of a column are suppressed, and at which sites alone they are."""
+    if "suppressed" in it:
+        yield f"{column}: {text_of(it)}"
+    for name, value in it.items():
+        if isinstance(value, Mapping) and "suppressed" in value:
+            yield f"{name}: {text_of(value)}"
+    if it.get("suppressed_at"):
+        yield f"{column}: without {', '.join(it['suppressed_at'])}, where it is suppressed"
+
+
+def _cell(value: Any) -> str:
+    return "suppressed" if isinstance(value, Mapping) else text_of(value)
 
 
 def text_of(value: Any) -> str:

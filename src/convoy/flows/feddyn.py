@@ -26,7 +26,7 @@ async def feddyn(fleet: Fleet, *, alpha: float = 0.01, **training: Any) -> None:
         w' = mean(w_k) - h' / alpha
 
     Use it: where the sites' data differ much in their labels and most sites take part in most rounds. It sends no more
-    than FedAvg, and half as much as SCAFFOLD.
+    than FedAvg, and half as much as SCAFFOLD. With few local steps it swings from round to round: raise `alpha`.
 
     Leaves the site: what FedAvg sends: the trained model, the answer's weight and its metrics.
 
