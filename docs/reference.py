@@ -114,7 +114,7 @@ POLICY: Final = {  # key: default, wanted, meaning
         "mapping of patterns to `minimum_count` (10), `digits`, `extremes` (false), `only`",
         (
             "the rules for [statistics](../analytics.md#what-a-site-releases) of data of that name; `only: statistics` "
-            "keeps it from the code of jobs"
+            "keeps it from the code of jobs, and `only: analytics` admits [fits](../analytics.md#fits) besides"
         ),
     ),
     "isolation": (
@@ -832,6 +832,10 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         (
             "flows.statistics.MAX_BINS",
             "flows.statistics.MAX_COLUMNS",
+            "flows.fitting.MAX_TERMS",
+            "flows.fitting.MAX_STEPS",
+            "flows.kmeans.MAX_CLUSTERS",
+            "flows.survival.MAX_GROUPS",
             "flows.pooled.MAX_COUNT",
             "flows.pooled.MAX_VALUE",
             "flows.pooled.MAX_SQUARE",
@@ -978,7 +982,13 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "the results of a job",
         "a server",
-        ("admin.download.MAX_FILES", "cli.statistics.MAX_BYTES", "cli.statistics.MAX_NODES"),
+        (
+            "admin.download.MAX_FILES",
+            "cli.statistics.MAX_BYTES",
+            "cli.statistics.MAX_NODES",
+            "cli.figures.MAX_PICTURES",
+            "cli.figures.MAX_LINES",
+        ),
     ),
     ("a list of jobs", "a server", ("admin.pages.MAX_JOBS",)),
     ("a server that does not answer a person", "a server", ("admin.link.CONNECT_S", "admin.link.READ_S")),

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +16,11 @@ from convoy.model.reply import slots_of
 from convoy.site.release import Handed, Release
 from convoy.spec.job import Job
 from convoy.spec.policy import PolicyFile
+from convoy.spec.tables import TableRules
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.worker import complete
 from convoy.worker.own import KINDS
 from tests.federation import Federation
 from tests.flows.test_statistics import rows_of, write
@@ -95,6 +98,40 @@ def test_a_table_kept_for_statistics_is_not_given_to_the_code_of_a_job_under_any
     job = _job(trainer="train.py")
     assert Release(None, rules).withheld(job, data) == ["patients", "again", "all"]
     assert Release(None, rules).withheld(_job(), data) == []
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "regression", "survival", "cox"])
+def test_a_table_kept_for_statistics_is_not_fitted_and_one_kept_for_analytics_is(site, tmp_path, kind):
+    data = site[0]["site"]
+    task = SimpleNamespace(kind=kind, site="site", settings={"table": "patients"}, data=data,
+                           tables={"patients": TableRules(only="statistics")})  # fmt: skip
+    with pytest.raises(Refused, match=f"a '{kind}' question is a fit"):
+        KINDS[kind](task)
+    task.tables = {"patients": TableRules(only="analytics")}
+    assert complete.opened(task)[0].names == ["id", "sex", "age", "bmi"]
+    # the agent judges again, by the policy of now
+    handed, question = _answer(tmp_path, kind, [100])
+    assert Release(None, policy(tmp_path, "tables: {patients: {only: analytics}}")).answer(handed, question)
+    with pytest.raises(Refused, match=f"does not admit '{kind}' questions for this table"):
+        Release(None, policy(tmp_path, "tables: {patients: {only: statistics}}")).answer(handed, question)
+
+
+def test_the_code_of_jobs_is_not_given_a_table_kept_for_analytics(tmp_path):
+    rules = policy(tmp_path, "tables: {patients: {only: analytics}}")
+    data = {"patients": f"{tmp_path}/p.csv", "other": "/srv/x"}
+    assert Release(None, rules).withheld(_job(trainer="train.py"), data) == ["patients"]
+
+
+def _answer(place, kind, rows):
+    """Return an answer of Convoy's own trainer with these rows, and its question."""
+    blobs = BlobFolder(place / "blobs")
+    blobs.folder.mkdir()
+    model = arrays.save(blobs, "task.1.0", {})
+    question = Question("j" * 32, "1.0", kind, 1, model=model, reply=slots_of({"rows": ("i8", (None,))}),
+                        reply_bytes=1000, settings='{"table": "patients"}')  # fmt: skip
+    digest, whole = arrays.hand_over(place / "out", {"rows": np.array(rows, np.int64)})
+    up = pb.WorkerUp(answer=pb.Answer(question="1.0", digest=digest, weight=1.0), wholes={digest: whole})
+    return Handed(blobs, place / "out", up, own=True), question
 
 
 def test_a_job_with_code_is_refused_where_files_cannot_be_kept_from_it(tmp_path):
@@ -204,15 +241,8 @@ def _ask(made, place):
 
 def test_what_leaves_is_looked_at_once_more(tmp_path):
     """An answer of Convoy's own trainer from before the policy became stricter is refused."""
-    blobs = BlobFolder(tmp_path / "blobs")
-    blobs.folder.mkdir()
-    model = arrays.save(blobs, "task.1.0", {})
-    question = Question("j" * 32, "1.0", "statistics", 1, model=model, reply=slots_of({"rows": ("i8", (None,))}),
-                        reply_bytes=1000, settings='{"table": "patients"}')  # fmt: skip
-    digest, whole = arrays.hand_over(tmp_path / "out", {"rows": np.array([100, 12, -1], np.int64)})
-    up = pb.WorkerUp(answer=pb.Answer(question="1.0", digest=digest, weight=1.0), wholes={digest: whole})
-    handed = Handed(blobs, tmp_path / "out", up, own=True)
-    assert Release(None, policy(tmp_path, "")).answer(handed, question).digest == digest
+    handed, question = _answer(tmp_path, "statistics", [100, 12, -1])
+    assert Release(None, policy(tmp_path, "")).answer(handed, question).digest == handed.up.answer.digest
     stricter = policy(tmp_path, 'tables: {"pat*": {minimum_count: 13}}')
     with pytest.raises(Refused, match=r"'rows' has a cell over fewer than 13 rows: policy.yaml:1"):
         Release(None, stricter).answer(handed, question)

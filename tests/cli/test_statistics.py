@@ -20,6 +20,13 @@ SAID = {
         "no table",
     ],
 }
+LINE = {"label": "$a", "x": [0, 1], "y": [1.0, 0.5], "low": [1, 0.4], "high": [1, 0.6]}
+PICTURES = [
+    {"kind": "lines", "name": "survival", "x": "time", "steps": True, "lines": [LINE]},
+    {"kind": "lines", "name": "clusters", "ticks": ["a", "b"], "lines": [{"x": [0, 1], "y": [2, 3]}]},
+    {"kind": "bars", "name": "components", "labels": ["1", "2"], "heights": [0.7, 0.3]},
+    {"kind": "intervals", "name": "fit", "labels": ["age"], "middle": [0.1], "low": [0.0], "high": [0.2]},
+]
 
 
 def test_tables_are_printed_and_what_is_no_table_is_not(capsys):
@@ -44,6 +51,26 @@ def test_each_histogram_and_the_correlations_are_drawn(tmp_path, capsys):
     assert sorted(path.name for path in tmp_path.glob("*.png")) == names
     assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
     assert capsys.readouterr().out.count("a picture: ") == 2
+
+
+def test_curves_bars_and_intervals_are_drawn_and_what_is_none_of_them_is_not(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    wrong = [
+        {**PICTURES[0], "lines": [{**LINE, "low": [1]}]},
+        {**PICTURES[0], "lines": [{**LINE, "y": [1.0, 1e301]}]},
+        {**PICTURES[0], "lines": []},
+        {**PICTURES[2], "heights": [1]},
+        {**PICTURES[3], "low": ["0"]},
+        {**PICTURES[3], "kind": ["bars"]},
+        {"kind": "code", "name": "other"},
+        "none",
+    ]
+    named = [{**it, "name": f"wrong-{place}"} if isinstance(it, dict) else it for place, it in enumerate(wrong)]
+    (tmp_path / "statistics.json").write_text(json.dumps({"pictures": [*named, *PICTURES]}))
+    statistics.draw(Screen(), tmp_path)
+    names = ["bars-components.png", "intervals-fit.png", "lines-clusters.png", "lines-survival.png"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == names
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)
 
 
 def test_without_matplotlib_there_is_a_note_with_the_extra_and_no_picture(tmp_path, capsys, monkeypatch):

@@ -140,6 +140,28 @@ def test_statistics_of_tables_are_those_of_a_simulation(federation, tmp_path, mo
     assert f"all rows: {len(rows)}\nCOLUMN " in shown.stdout, shown.stdout + shown.stderr
 
 
+def test_survival_curves_are_those_of_a_simulation(federation, tmp_path, monkeypatch):
+    job = EXAMPLES / "survival" / "job"
+    columns = load(job / "data.py", monkeypatch).patients()
+    rows = list(zip(*(column.tolist() for column in columns.values()), strict=True))
+    (tmp_path / "patients").mkdir()
+    for site, hospital in zip(sorted(federation.nodes), ("north", "south", "west"), strict=True):
+        lines = [",".join(map(str, row)) for row in ([*columns], *(it for it in rows if it[0] == hospital))]
+        for path in (federation.nodes[site].kit / "local" / "patients.csv", tmp_path / "patients" / f"{site}.csv"):
+            path.write_text("\n".join(lines) + "\n")
+    detail, _ = run(federation, job)
+    assert detail.job.metrics["rows"] == len(rows)
+    assert_simulated_alike(federation, detail, job, tmp_path, patients=tmp_path / "patients")
+    cox = tmp_path / "cox"
+    cox.mkdir()
+    with_ = "{table: patients, time: months, event: died, until: 24, steps: 24, columns: [age], min_sites: 3, "
+    with_ += "categories: {arm: [placebo, drug]}}"
+    (cox / "job.yaml").write_text(f"name: cox\nworkflow: cox\nwith: {with_}\n")
+    detail, _ = run(federation, cox)
+    assert detail.job.metrics["converged"] == 1.0
+    assert_simulated_alike(federation, detail, cox, tmp_path / "of-cox", patients=tmp_path / "patients")
+
+
 @pytest.mark.parametrize(
     ("folder", "package", "accuracy"),
     [

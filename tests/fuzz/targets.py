@@ -592,6 +592,11 @@ def statistics_():
         b'{"columns": {"age": {"histogram": {"edges": [0, 1e1], "counts": [5]}}}, "tables": [{"title": "t", "heads": '
         b'["a", "b"], "rows": [[1, "x"]]}], "correlation": {"columns": ["a"], "matrix": [[1.0]]}}'
     )
+    yield (
+        b'{"pictures": [{"kind": "lines", "lines": [{"x": [0], "y": [1], "low": [0], "high": [2]}]}, {"kind": "bars", '
+        b'"labels": ["a"], "heights": [1]}, {"kind": "intervals", "labels": ["a"], "middle": [1], "low": [0], '
+        b'"high": [2]}]}'
+    )
 
 
 def table(data: bytes) -> None:

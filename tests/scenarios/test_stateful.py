@@ -196,6 +196,23 @@ def test_a_momentum_and_a_cycle_have_the_same_bits_whatever_is_killed(started, t
     assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
 
 
+def test_clusters_of_tables_have_the_same_bits_whatever_is_killed(started, tmp_path):
+    federation, dice = started(settings="data: {points: points.csv}"), np.random.default_rng(4)
+    for node in federation.nodes.values():
+        rows = "\n".join(f"{x!r},{y!r}" for x, y in dice.random((3_000, 2)).tolist())
+        (node.kit / "local" / "points.csv").write_text(f"x,y\n{rows}\n")
+    with_ = "{table: points, columns: [x, y], clusters: 20, seed: 1, rounds: 30, min_sites: 2}"
+    job = tmp_path / "clusters"
+    job.mkdir()
+    (job / "job.yaml").write_text(f"name: clusters\nworkflow: kmeans\nwith: {with_}\npatience: 60s\n")
+    with federation.session(300) as session:
+        calm = session.wait(session.submit(job).id)
+        assert calm.job.state == "completed", calm.job.cause
+        done = disturbed(federation, session, session.submit(job).id, rounds=25, seed=3)
+    assert len(calm.rounds) > 20
+    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+
+
 @pytest.mark.parametrize(
     ("workflow", "more"), [("ditto", {"lam": 0.1}), ("feddyn", {"alpha": 0.5}), ("fedavg", {"keys": ["!head"]})]
 )

@@ -183,7 +183,7 @@ def test_every_key_has_its_place(tmp_path):
         ("tables: {patients: {minimum_count: 0}}", "wanted a whole number from 1 up"),
         ("tables: {patients: {digits: true}}", "wanted a whole number from 1 to 17"),
         ("tables: {patients: {extremes: 1}}", "wanted true or false"),
-        ("tables: {patients: {only: averages}}", "wanted `statistics`; without this line"),
+        ("tables: {patients: {only: averages}}", "wanted `statistics`, or `analytics`"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_line(tmp_path, text, word):

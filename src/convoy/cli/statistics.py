@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from convoy.cli import figures
+from convoy.cli.figures import is_number
 from convoy.errors import RemoteFault
 from convoy.spec import jsons
 from convoy.store.report import STATISTICS
@@ -18,7 +20,6 @@ if TYPE_CHECKING:
 
 FILE: Final = STATISTICS
 MAX_BYTES: Final = 16 << 20  # of a statistics.json that a command shows: correlations of 500 columns have 8 MiB
-LARGEST: Final = 1e300  # number that is drawn
 MAX_NODES: Final = 400_000  # lists and mappings in it
 
 
@@ -33,7 +34,7 @@ def say(screen: Screen, data: bytes) -> None:
 
 
 def draw(screen: Screen, folder: Path) -> None:
-    """Draw each histogram and the correlations into PNG files beside `statistics.json`, and say so."""
+    """Draw each histogram, the correlations and `pictures` into PNG files beside `statistics.json`, and say so."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
@@ -48,8 +49,10 @@ def draw(screen: Screen, folder: Path) -> None:
             heights = [rows / width if width > 0 else 0.0 for rows, width in zip(found["counts"], widths, strict=True)]
             axes.stairs(heights, found["edges"], fill=True)
             axes.set(xlabel=name, ylabel=f"rows per unit of {name}")
+        elif kind in figures.KINDS:
+            figures.draw(axes, kind, found)
         else:
-            matrix = [[it if _is_number(it) else math.nan for it in row] for row in found["matrix"]]
+            matrix = [[it if is_number(it) else math.nan for it in row] for row in found["matrix"]]
             figure.colorbar(axes.imshow(matrix, vmin=-1, vmax=1, cmap="RdBu_r"), ax=axes)
             for ticks in (axes.set_xticks, axes.set_yticks):
                 ticks(range(len(found["columns"])), found["columns"], fontsize=7)
@@ -99,6 +102,7 @@ def _pictures(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[s
         rows = _list(found.get("matrix"))
         if len(rows) == len(names) and all(len(_list(row)) == len(names) for row in rows):
             yield "columns", "correlation", {"columns": [str(it) for it in names], "matrix": rows}
+    yield from figures.listed(document)
 
 
 def _list(value: Any) -> list[Any]:
@@ -106,8 +110,4 @@ def _list(value: Any) -> list[Any]:
 
 
 def _numbers(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(map(_is_number, value))
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float | int) and abs(value) < LARGEST
+    return isinstance(value, list) and bool(value) and all(map(is_number, value))

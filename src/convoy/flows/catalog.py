@@ -11,6 +11,7 @@ from typing import Any, Final
 from convoy.errors import BadInput
 from convoy.flows import (
     boosting,
+    cox,
     crosssite,
     cyclic,
     diloco,
@@ -23,9 +24,13 @@ from convoy.flows import (
     fednova,
     fedprox,
     forests,
+    kmeans,
     optimisers,
     parameters,
+    pca,
+    regression,
     scaffold,
+    survival,
     swarm,
     training,
 )
@@ -169,6 +174,12 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
     ),
     "xgboost_bagging": Entry(forests.xgboost_bagging, _grows_trees(forests.RANGES, forests.wrong)),
     "random_forest": Entry(forests.random_forest, _grows_trees(forests.RANGES)),
+    "kmeans": Entry(kmeans.kmeans, kmeans.wrong, lambda _: ("statistics", "kmeans"), own_trainer=True),
+    "pca": Entry(pca.pca, pca.wrong, lambda _: ("statistics",), own_trainer=True),
+    "logistic": Entry(regression.logistic, regression.wrong, lambda _: ("statistics", "regression"), own_trainer=True),
+    "linear": Entry(regression.linear, regression.wrong, lambda _: ("statistics", "regression"), own_trainer=True),
+    "kaplan_meier": Entry(survival.kaplan_meier, survival.wrong, lambda _: ("survival",), own_trainer=True),
+    "cox": Entry(cox.cox, cox.wrong, lambda _: ("statistics", "cox"), own_trainer=True),
 }
 
 

@@ -190,7 +190,11 @@ def _check_counts(policy: Policy, blobs: BlobFolder, question: Question, digest:
     from convoy.store import arrays
 
     table = json.loads(question.settings).get("table", "")
-    least = tables.rules_of(policy.tables, table if isinstance(table, str) else "").minimum_count
+    rules = tables.rules_of(policy.tables, table if isinstance(table, str) else "")
+    if rules.only == tables.STATISTICS != question.kind:
+        why = f"it has `only: statistics`: {policy.places.get('tables', 'the default')}"
+        raise Refused(f"the site's policy does not admit {question.kind!r} questions for this table", why=why)
+    least = rules.minimum_count
     for name, array in arrays.load(blobs, digest).items():
         if name.rpartition(".")[2] in COUNTS and ((array != SUPPRESSED) & (array < least)).any():
             why = f"{name!r} has a cell over fewer than {least} rows: {policy.places.get('tables', 'the default')}"

@@ -12,6 +12,7 @@ from convoy.spec import yamls
 
 ANYONE: Final = ""  # of `only`: statistics and the code of jobs
 STATISTICS: Final = "statistics"
+ANALYTICS: Final = "analytics"  # statistics, and fits: k-means, regressions, survival
 MAX_DIGITS: Final = 17  # of a float64: more say nothing
 
 
@@ -22,7 +23,7 @@ class TableRules:
     minimum_count: int = 10  # rows: what is over fewer is suppressed
     digits: int = 0  # significant ones, to which numbers are rounded; 0: they are not rounded
     extremes: bool = False  # whether minimum and maximum leave: each is the value of one row
-    only: str = ANYONE  # or "statistics": no code of a job sees the table
+    only: str = ANYONE  # or "statistics" or "analytics": no code of a job sees the table
 
 
 def rules_of(tables: Iterable[tuple[str, TableRules]], name: str) -> TableRules:
@@ -62,5 +63,8 @@ _KEYS: Final[Mapping[str, tuple[str, Any]]] = {
     "minimum_count": ("a whole number from 1 up", lambda value: _whole(value, 1, 1 << 53)),
     "digits": (f"a whole number from 1 to {MAX_DIGITS}", lambda value: _whole(value, 1, MAX_DIGITS)),
     "extremes": ("true or false", lambda value: isinstance(value, bool)),
-    "only": (f"`{STATISTICS}`; without this line, jobs may bring code that reads it", lambda it: it == STATISTICS),
+    "only": (
+        f"`{STATISTICS}`, or `{ANALYTICS}`, which admits fits too; without this line, the code of jobs reads it",
+        lambda it: it in (STATISTICS, ANALYTICS),
+    ),
 }

@@ -6,12 +6,21 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from convoy.errors import BadInput
+from convoy.worker.clusters import kmeans
+from convoy.worker.regression import regression
 from convoy.worker.replies import Reply
 from convoy.worker.statistics import statistics
+from convoy.worker.survival import cox, survival
 from convoy.worker.tasks import Task
 
 NAME: Final = "Convoy's own trainer"
-KINDS: Final[Mapping[str, Callable[[Task], Reply]]] = {"statistics": statistics}
+KINDS: Final[Mapping[str, Callable[[Task], Reply]]] = {
+    "statistics": statistics,
+    "kmeans": kmeans,
+    "regression": regression,
+    "survival": survival,
+    "cox": cox,
+}
 
 
 def choose(kind: str) -> Callable[[Task], Reply]:

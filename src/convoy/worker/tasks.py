@@ -42,7 +42,7 @@ class Data(dict[str, str]):
         if name in self.withheld:
             raise BadInput(
                 f"this site keeps the data {name!r} from the code of jobs",
-                why="its policy has `only: statistics` for it",
+                why="its policy has `only: statistics` or `only: analytics` for it",
                 fix="use `workflow: statistics`, without a trainer, or ask the owner of the site",
             )
         known = ", ".join(sorted(self)) or "none at all"
