@@ -129,7 +129,7 @@ def _tables(policy: Policy, job: Job, host: Host) -> Refused | None:
         return None
     return Refused(
         f"{host.name} cannot keep its tables from the code of a job",
-        why=f"{_place(policy, 'tables')}: `only: statistics`; {host.missing['files']}",
+        why=f"{_place(policy, 'tables')}: `only` keeps code from a table; {host.missing['files']}",
         fix="the owner of the site runs it where the kernel can isolate files, or with `launcher: kubernetes`",
     )
 
