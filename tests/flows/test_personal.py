@@ -178,6 +178,36 @@ def test_the_penalty_of_torch_has_the_gradient_of_numpy(helper):
     testing.run(workflow, train, sites=("a",), model=start, rounds=3, **parameters)
 
 
+def test_scaffold_takes_tensors_of_torch_and_gives_the_bits_of_numpy():
+    torch = pytest.importorskip("torch")
+
+    def run(kind):
+        def train(task):
+            mine = convoy.Scaffold(task)
+            w = descend(task, mine.model["w"], extra=lambda _: mine.correction["w"])
+            return mine.reply({"w": kind(w)}, steps=5, lr=RATE)
+
+        return reached("scaffold", train, rounds=5)
+
+    assert run(torch.from_numpy).model.digest == run(np.asarray).model.digest
+
+
+@pytest.mark.parametrize(("workflow", "helper"), [("fedprox", "Proximal"), ("feddyn", "FedDyn"), ("ditto", "Ditto")])
+def test_the_gradient_of_numpy_refuses_tensors_of_torch_and_names_the_penalty(workflow, helper):
+    torch = pytest.importorskip("torch")
+
+    def train(task):
+        return getattr(convoy, helper)(task).gradient({"w": torch.zeros(2)})
+
+    with pytest.raises(NotEnough, match=r"'w' is a Tensor"):
+        reached(workflow, train, rounds=1)
+
+
+def test_scaffold_names_an_array_that_is_missing():
+    with pytest.raises(NotEnough, match="no array 'w'"):
+        reached("scaffold", lambda task: convoy.Scaffold(task).reply({}, steps=1, lr=RATE), rounds=1)
+
+
 # ---- fednova --------------------------------------------------------------------------------------------------------
 def test_fednova_approaches_the_optimum_where_fedavg_follows_the_site_with_more_steps():
     def averaged(task):
