@@ -11,7 +11,7 @@ from convoy.model import variates
 
 SHOWN: Final = 5  # names in an error; a network has hundreds
 VARIATES: Final = (  # what `scaffold` sends beside the model
-    "the task of `workflow: scaffold` also has a control variate: make mine = convoy.Scaffold(task), and load mine.model"
+    "the task of `workflow: scaffold` also has a control variate: make mine = convoy.Scaffold(task), load mine.model"
 )
 
 
