@@ -218,6 +218,39 @@ def test_fednova_approaches_the_optimum_where_fedavg_follows_the_site_with_more_
     assert near < far / 4
 
 
+def test_fednova_with_its_default_bounds_reaches_the_fixed_point_of_its_equation():
+    rate, sites = (
+        0.05,
+        {"a": {"goal": 0.0, "steps": 1}, "b": {"goal": 3.0, "steps": 5}, "c": {"goal": 9.0, "steps": 20}},
+    )
+
+    def train(task):
+        w = task.model["w"]
+        for _ in range(task.data["steps"]):
+            w = w - rate * (w - task.data["goal"])
+        return convoy.FedNova(task).reply({"w": w}, steps=task.data["steps"])
+
+    found = reached("fednova", train, sites, rounds=100)
+    pulls = {site: (1 - (1 - rate) ** it["steps"]) / it["steps"] for site, it in sites.items()}  # of each step
+    wanted = sum(pulls[site] * it["goal"] for site, it in sites.items()) / sum(pulls.values())
+    np.testing.assert_allclose(found.model["w"], wanted, rtol=1e-6)
+    assert not [line for line in found.log if "max_share" in line or "median" in line]
+    assert all(len(done.took_part) == 3 for done in found.rounds[1:])
+
+
+def test_the_bounds_of_fednova_hold_for_the_stated_weights_and_for_what_one_step_did():
+    def train(task):
+        count = 20 if task.site == "d" else 1
+        end = {"a": 1.0, "b": 1.0, "c": 40.0, "d": 20.0}[task.site]
+        return convoy.FedNova(task).reply({"w": np.full(2, end)}, steps=count, weight=5.0 if task.site == "a" else 1.0)
+
+    found = reached("fednova", train, {name: {} for name in "abcd"}, 1)
+    left, bounded = found.log
+    assert "c's answer to 'train' does not count: its update is 56.6 away from the model (L2)" in left
+    assert "a's answer to 'train': its weight 5 is 71.4 % of all weights together and counts as 50 %" in bounded
+    np.testing.assert_allclose(found.model["w"], 0.5 + 0.25 + 0.25 * 10)  # a step moves by 1; d's count for 10 times 1
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 9), st.floats(0, 0.9), st.lists(st.floats(0.5, 50), min_size=1, max_size=5))
 def test_fednova_with_equal_steps_is_fedavg_to_the_bit(steps, momentum, weights):

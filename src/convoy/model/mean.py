@@ -39,7 +39,8 @@ class _Entry:
     leave_out: Callable[[str], None]
     remark: Callable[[str], None]
     model: Mapping[str, Array] | None  # mapped files: they take no memory until `result`; None: metrics count alone
-    apart: float  # L2 norm of (update - like)
+    apart: float  # L2 norm of (update - like), divided by `steps`
+    steps: float  # by which its share in the arrays is divided, and not that in the metrics
 
 
 class Mean:
@@ -96,8 +97,12 @@ class Mean:
         """The sum of the weights as the sites gave them, without the updates that had no usable one."""
         return sum(entry.weight for entry in self._entries)
 
-    def add(self, update: Update) -> None:
-        """Take one update in. Raises `Refused` if its tensors are not those of `like`, `BadInput` after `result`."""
+    def add(self, update: Update, *, steps: float = 1.0) -> None:
+        """Take one update in. Raises `Refused` if its tensors are not those of `like`, `BadInput` after `result`.
+
+        `steps`: what the steps behind it amount to, above 0. Its distance is divided by them before it is compared with
+        those of the others, and its share of the arrays after `max_share` has bounded its weight.
+        """
         self._open()
         schema.check_shapes(_arrays.shapes(update.model), self._shapes)
         self._count += 1
@@ -107,17 +112,17 @@ class Mean:
         if math.isnan(apart):
             self._leave_out(update, "its values are not finite")
             return
-        self._enter(update, update.model, apart)
+        self._enter(update, update.model, apart / steps, steps)
 
     def add_metrics(self, update: Update) -> None:
         """Take in an update's metrics alone, and not its arrays. Raises `BadInput` after `result`."""
         self._open()
         self._count += 1
         if self._usable(update):
-            self._enter(update, None, 0.0)
+            self._enter(update, None, 0.0, 1.0)
 
-    def _enter(self, of: Update, model: Mapping[str, Array] | None, apart: float) -> None:
-        self._entries.append(_Entry(of.site, of.weight, of.metrics, of.leave_out, of.remark, model, apart))
+    def _enter(self, of: Update, model: Mapping[str, Array] | None, apart: float, steps: float) -> None:
+        self._entries.append(_Entry(of.site, of.weight, of.metrics, of.leave_out, of.remark, model, apart, steps))
 
     def _open(self) -> None:
         if self._done:
@@ -191,7 +196,8 @@ class Mean:
             weights = [1.0] * len(entries)
         longest = bounds.farthest([entry.apart for entry in self._entries if entry.weight > 0], self._clip)
         folded = [(entry.model, entry.apart) for entry in entries if entry.model is not None]
-        shares = [weight for entry, weight in zip(entries, weights, strict=True) if entry.model is not None]
+        pairs = zip(entries, weights, strict=True)
+        shares = [weight / entry.steps for entry, weight in pairs if entry.model is not None]
         for entry in self._entries:
             entry.model = None  # nothing keeps the updates' files open
         changed = [name for name in self._like if not all(_arrays.same(it, self._like, name) for it, _ in folded)]
@@ -208,9 +214,10 @@ class Mean:
         """Say which updates do not count, and which count for less than their sites say."""
         for entry in self._entries:
             if entry.weight and entry.apart > bound:
+                divided = "" if entry.steps == 1 else f", divided by the {entry.steps:.4g} steps that it amounts to"
                 self._leave_out(
                     entry,
-                    f"its update is {entry.apart:.3g} away from the model (L2), and more than "
+                    f"its update is {entry.apart:.3g} away from the model (L2{divided}), and more than "
                     f"{self._max_norm_ratio:g} times the median of the round, {bound / self._max_norm_ratio:.3g}, "
                     "does not count",
                 )
