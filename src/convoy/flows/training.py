@@ -97,7 +97,9 @@ class Training:
     are federated, as patterns of their names such as `encoder.*`; with `!` before it, a pattern names tensors that stay
     at each site, and `!@batchnorm` those of layers of batch normalisation. They are part of the model that trainers see
     and return, begin as the job's initial model has them, and never leave the site; the result is the federated part.
-    null: the whole model.
+    null: the whole model. With `evaluate`, the metrics of round n are of the common model of round n with the tensors
+    that each site kept in its last committed round, n - 1 or earlier: what it keeps of round n counts with the commit,
+    which comes after.
     """
 
     rounds: int = 5
