@@ -171,7 +171,7 @@ class Training:
         if mean.counting < least:
             reasons = {**answers.left_out, **mean.uncounted}
             said = "; ".join(f"{site}: {why}" for site, why in sorted(reasons.items()))
-            raise NotEnough(f"{mean.counting} of the {least} answers that are needed count ({said or 'none came'})")
+            raise NotEnough(f"{mean.counting} of the {least} answers that are needed count ({said or 'no other came'})")
 
     def trained(self, fleet: Fleet, model: Mapping[str, Any], **options: Any) -> Answers:
         """Have sites train a model; return their answers."""
