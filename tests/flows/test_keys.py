@@ -124,7 +124,8 @@ def test_every_workflow_that_trains_takes_keys(workflow, parameters):
                 return after
             case "scaffold":
                 mine = convoy.Scaffold(task)
-                assert set(mine.correction) == {"body.w", "body.b"}
+                assert set(mine.correction) == {"body.w", "head.w", "body.b"}
+                assert mine.correction["head.w"].tolist() == [0.0, 0.0]
                 return mine.reply({name: after[name] for name in mine.model}, steps=1, lr=0.1)
             case "fednova":
                 return convoy.FedNova(task).reply(after, steps=2)

@@ -178,6 +178,36 @@ def test_the_penalty_of_torch_has_the_gradient_of_numpy(helper):
     testing.run(workflow, train, sites=("a",), model=start, rounds=3, **parameters)
 
 
+def test_scaffold_takes_tensors_of_torch_and_gives_the_bits_of_numpy():
+    torch = pytest.importorskip("torch")
+
+    def run(kind):
+        def train(task):
+            mine = convoy.Scaffold(task)
+            w = descend(task, mine.model["w"], extra=lambda _: mine.correction["w"])
+            return mine.reply({"w": kind(w)}, steps=5, lr=RATE)
+
+        return reached("scaffold", train, rounds=5)
+
+    assert run(torch.from_numpy).model.digest == run(np.asarray).model.digest
+
+
+@pytest.mark.parametrize(("workflow", "helper"), [("fedprox", "Proximal"), ("feddyn", "FedDyn"), ("ditto", "Ditto")])
+def test_the_gradient_of_numpy_refuses_tensors_of_torch_and_names_the_penalty(workflow, helper):
+    torch = pytest.importorskip("torch")
+
+    def train(task):
+        return getattr(convoy, helper)(task).gradient({"w": torch.zeros(2)})
+
+    with pytest.raises(NotEnough, match=r"'w' is a Tensor"):
+        reached(workflow, train, rounds=1)
+
+
+def test_scaffold_names_an_array_that_is_missing():
+    with pytest.raises(NotEnough, match="no array 'w'"):
+        reached("scaffold", lambda task: convoy.Scaffold(task).reply({}, steps=1, lr=RATE), rounds=1)
+
+
 # ---- fednova --------------------------------------------------------------------------------------------------------
 def test_fednova_approaches_the_optimum_where_fedavg_follows_the_site_with_more_steps():
     def averaged(task):
@@ -186,6 +216,39 @@ def test_fednova_approaches_the_optimum_where_fedavg_follows_the_site_with_more_
     far = abs(reached("fedavg", averaged, rounds=300).model["w"][0] - BEST)
     near = abs(reached("fednova", nova, rounds=300).model["w"][0] - BEST)
     assert near < far / 4
+
+
+def test_fednova_with_its_default_bounds_reaches_the_fixed_point_of_its_equation():
+    rate, sites = (
+        0.05,
+        {"a": {"goal": 0.0, "steps": 1}, "b": {"goal": 3.0, "steps": 5}, "c": {"goal": 9.0, "steps": 20}},
+    )
+
+    def train(task):
+        w = task.model["w"]
+        for _ in range(task.data["steps"]):
+            w = w - rate * (w - task.data["goal"])
+        return convoy.FedNova(task).reply({"w": w}, steps=task.data["steps"])
+
+    found = reached("fednova", train, sites, rounds=100)
+    pulls = {site: (1 - (1 - rate) ** it["steps"]) / it["steps"] for site, it in sites.items()}  # of each step
+    wanted = sum(pulls[site] * it["goal"] for site, it in sites.items()) / sum(pulls.values())
+    np.testing.assert_allclose(found.model["w"], wanted, rtol=1e-6)
+    assert not [line for line in found.log if "max_share" in line or "median" in line]
+    assert all(len(done.took_part) == 3 for done in found.rounds[1:])
+
+
+def test_the_bounds_of_fednova_hold_for_the_stated_weights_and_for_what_one_step_did():
+    def train(task):
+        count = 20 if task.site == "d" else 1
+        end = {"a": 1.0, "b": 1.0, "c": 40.0, "d": 20.0}[task.site]
+        return convoy.FedNova(task).reply({"w": np.full(2, end)}, steps=count, weight=5.0 if task.site == "a" else 1.0)
+
+    found = reached("fednova", train, {name: {} for name in "abcd"}, 1)
+    left, bounded = found.log
+    assert "c's answer to 'train' does not count: its update is 56.6 away from the model (L2)" in left
+    assert "a's answer to 'train': its weight 5 is 71.4 % of all weights together and counts as 50 %" in bounded
+    np.testing.assert_allclose(found.model["w"], 0.5 + 0.25 + 0.25 * 10)  # a step moves by 1; d's count for 10 times 1
 
 
 @settings(max_examples=25, deadline=None)

@@ -357,6 +357,13 @@ def test_the_bounds_can_be_turned_off_and_are_checked() -> None:
             Mean(like=BASE, **wrong)
 
 
+def test_a_tiny_weight_that_very_many_steps_divide_to_nothing_is_no_part_of_the_mean() -> None:
+    mean = Mean(like=BASE, max_norm_ratio=0)
+    for site, weight, steps in (("a", 1e-17, 1e308), ("b", 1.0, 2.0), ("c", 1.0, 4.0)):
+        mean.add(Word().update(site, [2.0, 0] if site == "c" else [1.0, 0], weight), steps=steps)
+    assert mean.result()["w"].tolist() == pytest.approx([4 / 3, 0])
+
+
 def test_a_round_without_any_weight_keeps_the_model_and_says_so() -> None:
     mean, result, said = round_of(("a", [1, 0], 0), ("b", [2, 0], 0))
     assert result is BASE["w"]

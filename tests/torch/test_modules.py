@@ -108,6 +108,23 @@ def test_a_model_that_does_not_fit_is_refused_by_name_before_anything_is_written
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
 
 
+def test_tensors_of_torch_are_loaded_and_refused_as_arrays_of_numpy_are():
+    net = torch.nn.Linear(2, 1)
+    convoy.torch.load(net, {"weight": torch.ones(1, 2), "bias": torch.ones(1)})
+    assert net.weight.tolist() == [[1.0, 1.0]]
+    with pytest.raises(BadInput, match=r"'weight' of the task's model is float32 \[2, 1\], .* is float32 \[1, 2\]"):
+        convoy.torch.load(net, {"weight": torch.ones(2, 1), "bias": torch.ones(1)})
+    with pytest.raises(BadInput, match="'bias' of the task's model is bfloat16"):
+        convoy.torch.load(net, {"weight": torch.ones(1, 2), "bias": torch.ones(1, dtype=torch.bfloat16)})
+
+
+def test_the_model_of_scaffold_is_refused_with_the_name_of_what_holds_it_apart():
+    net = torch.nn.Linear(2, 1)
+    with pytest.raises(BadInput) as caught:
+        convoy.torch.load(net, {**model_of(net), "scaffold/weight": np.zeros((1, 2), "f4")})
+    assert "mine.model" in caught.value.fix
+
+
 def test_many_wrong_names_are_counted():
     with pytest.raises(BadInput, match="and 15 more"):
         convoy.torch.load(torch.nn.Linear(1, 1), {str(n): np.zeros(1) for n in range(20)})

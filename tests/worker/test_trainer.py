@@ -121,6 +121,31 @@ def test_a_training_function_is_never_asked_to_evaluate(job, trainer) -> None:
         assert "no function for 'evaluate' tasks" in node.hear().failed.error
 
 
+@pytest.mark.parametrize("reply", ["task.model", "{}"])
+def test_a_loop_that_trains_on_evaluations_too_is_told_so(job, trainer, reply: str) -> None:
+    job(train_py=f"import convoy\nfor task in convoy.tasks():\n    task.reply({reply}, metrics={{'loss': 0.5}})")
+    with trainer("train.py") as node:
+        node.hear()
+        node.task(node.save(BASE), kind="evaluate")
+        error = node.hear().failed.error
+        assert 'the reply to an "evaluate" task has arrays' in error
+
+
+def test_a_moved_script_that_sends_params_with_its_evaluation_sends_the_metrics_and_the_log_says_so(
+    job, trainer
+) -> None:
+    job(train_py=VERBS)
+    with trainer("train.py") as node:
+        node.hear()
+        node.task(node.save(BASE), kind="evaluate")
+        said = answer(node)
+        assert (said.digest, dict(said.metrics)) == ("", {"acc": 0.75})
+        node.bye()
+        code, log = node.end()
+        assert code == 0
+        assert "the params that were sent for the evaluation of round 1 are not used: check is_evaluate()" in log
+
+
 def test_an_unchanged_model_comes_back_under_its_own_digest(job, trainer) -> None:
     job(train_py="def train(task): return task.model")
     with trainer("train.py:train") as node:

@@ -17,7 +17,8 @@ async def ditto(fleet: Fleet, *, lam: float = 0.1, **training: Any) -> None:
 
     `lam`: lambda, how strongly the personal model is pulled to the common one. With 0 it is that of training at the
     site alone. The common model is that of `fedavg`, to the bit, and is the result. `evaluate` measures what the
-    trainer's function measures, such as the personal model. The others are those of `Training`.
+    trainer's function measures, such as the personal model: in round n the common model is that of round n, the
+    personal one that of round n - 1, as a site's state counts with the commit. The others are those of `Training`.
 
     Equation: site k lowers F_k(v_k) + lam / 2 ||v_k - w||^2, beginning from the v_k of its last answer
         w' = sum_k n_k w_k / sum_k n_k

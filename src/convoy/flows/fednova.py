@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 from convoy.errors import JobFailed
@@ -13,7 +12,6 @@ from convoy.flows.optimisers import towards
 from convoy.flows.parameters import FROM_0, Range
 from convoy.flows.training import Training, Turned
 from convoy.model import bounds
-from convoy.model.mean import Mean
 from convoy.model.steps import METRIC, stretch
 from convoy.model.update import Update
 
@@ -24,8 +22,9 @@ async def fednova(fleet: Fleet, *, mu: float = 0.0, **training: Any) -> None:
     """Train as `fedavg` does, where sites make different numbers of steps; trainers use `convoy.FedNova(task)`.
 
     Where the steps of all amount to the same, it is FedAvg, to the bit. `mu`: the strength of a proximal term, which
-    `convoy.FedNova` has; 0: none. The others are those of `Training`: `max_share` also bounds the weights that are
-    divided, and `max_norm_ratio` how many times the median amount one counts for.
+    `convoy.FedNova` has; 0: none. The others are those of `Training`: `max_share` bounds the p_k, and `max_norm_ratio`
+    how many times farther than the median an update divided by its a_k may be, and how many times the median a_k one
+    counts for in tau.
 
     Equation: w' = w + tau sum_k p_k (w_k - w) / a_k,  tau = sum_k p_k a_k
         p_k: the share of site k's weight; a_k: what its steps amount to, with a momentum r
@@ -54,15 +53,13 @@ async def fednova(fleet: Fleet, *, mu: float = 0.0, **training: Any) -> None:
         amounts = {update.site: update.metrics[METRIC] for update in updates}
         differ = len({*amounts.values()}) > 1
         for update in updates:
-            mean.add(replace(update, weight=update.weight / amounts[update.site]) if differ else update)
+            mean.add(update, steps=amounts[update.site] if differ else 1.0)  # with 1.0: the bits of FedAvg
+        plan.demand(mean, answers)
         made = mean.result()
         counted = [update for update in updates if update.site not in mean.left_out and update.weight > 0]
-        metrics = Mean(like={}, max_share=plan.max_share)
-        for update in counted:
-            metrics.add_metrics(update)
         shares = bounds.limited([update.weight for update in counted], plan.max_share)
         factor = stretch([amounts[update.site] for update in counted], shares, plan.max_norm_ratio) if counted else 1.0
-        return Turned({name: towards(it, made[name], factor) for name, it in round.model.items()}, metrics.metrics)
+        return Turned({name: towards(it, made[name], factor) for name, it in round.model.items()}, mean.metrics)
 
     await plan.run(fleet, turn)
 

@@ -7,8 +7,12 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from convoy.errors import BadInput
+from convoy.model import variates
 
 SHOWN: Final = 5  # names in an error; a network has hundreds
+VARIATES: Final = (  # what `scaffold` sends beside the model
+    "the task of `workflow: scaffold` also has a control variate: make mine = convoy.Scaffold(task), load mine.model"
+)
 
 
 def check(
@@ -31,7 +35,7 @@ def check(
         raise BadInput(
             f"the task's model does not fit {of}",
             why="; ".join(f"{word}: {_listed(names)}" for word, names in parts if names),
-            fix=fix,
+            fix=VARIATES if any(name.startswith(variates.PREFIX) for name in model) else fix,
         )
     for name, (dtype, shape) in have.items():
         came = model[name]

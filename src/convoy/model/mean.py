@@ -39,7 +39,8 @@ class _Entry:
     leave_out: Callable[[str], None]
     remark: Callable[[str], None]
     model: Mapping[str, Array] | None  # mapped files: they take no memory until `result`; None: metrics count alone
-    apart: float  # L2 norm of (update - like)
+    apart: float  # L2 norm of (update - like), divided by `steps`
+    steps: float  # by which its share in the arrays is divided, and not that in the metrics
 
 
 class Mean:
@@ -96,8 +97,12 @@ class Mean:
         """The sum of the weights as the sites gave them, without the updates that had no usable one."""
         return sum(entry.weight for entry in self._entries)
 
-    def add(self, update: Update) -> None:
-        """Take one update in. Raises `Refused` if its tensors are not those of `like`, `BadInput` after `result`."""
+    def add(self, update: Update, *, steps: float = 1.0) -> None:
+        """Take one update in. Raises `Refused` if its tensors are not those of `like`, `BadInput` after `result`.
+
+        `steps`: what the steps behind it amount to, above 0. Its distance is divided by them before it is compared with
+        those of the others, and its share of the arrays after `max_share` has bounded its weight.
+        """
         self._open()
         schema.check_shapes(_arrays.shapes(update.model), self._shapes)
         self._count += 1
@@ -107,17 +112,17 @@ class Mean:
         if math.isnan(apart):
             self._leave_out(update, "its values are not finite")
             return
-        self._enter(update, update.model, apart)
+        self._enter(update, update.model, apart / steps, steps)
 
     def add_metrics(self, update: Update) -> None:
         """Take in an update's metrics alone, and not its arrays. Raises `BadInput` after `result`."""
         self._open()
         self._count += 1
         if self._usable(update):
-            self._enter(update, None, 0.0)
+            self._enter(update, None, 0.0, 1.0)
 
-    def _enter(self, of: Update, model: Mapping[str, Array] | None, apart: float) -> None:
-        self._entries.append(_Entry(of.site, of.weight, of.metrics, of.leave_out, of.remark, model, apart))
+    def _enter(self, of: Update, model: Mapping[str, Array] | None, apart: float, steps: float) -> None:
+        self._entries.append(_Entry(of.site, of.weight, of.metrics, of.leave_out, of.remark, model, apart, steps))
 
     def _open(self) -> None:
         if self._done:
@@ -156,6 +161,18 @@ class Mean:
         return [entry for entry, _ in pairs], [weight for _, weight in pairs], bound
 
     @property
+    def counting(self) -> int:
+        """How many of the updates count: those with a weight above 0 that are near enough."""
+        return len(self._counted()[0])
+
+    @property
+    def uncounted(self) -> dict[str, str]:
+        """Why each of the other updates does not count, by site."""
+        _, bound = self._near()
+        far = {it.site: self._far(it, bound) for it in self._entries if it.weight and it.apart > bound}
+        return far | {it.site: "its weight is 0" for it in self._entries if not it.weight} | self.left_out
+
+    @property
     def counted(self) -> tuple[list[Mapping[str, Array]], list[float]]:
         """The arrays of the updates that count, and their weights, each above 0; none after `result`."""
         entries, weights, _ = self._counted()
@@ -191,7 +208,8 @@ class Mean:
             weights = [1.0] * len(entries)
         longest = bounds.farthest([entry.apart for entry in self._entries if entry.weight > 0], self._clip)
         folded = [(entry.model, entry.apart) for entry in entries if entry.model is not None]
-        shares = [weight for entry, weight in zip(entries, weights, strict=True) if entry.model is not None]
+        pairs = zip(entries, weights, strict=True)
+        shares = [weight / entry.steps for entry, weight in pairs if entry.model is not None]
         for entry in self._entries:
             entry.model = None  # nothing keeps the updates' files open
         changed = [name for name in self._like if not all(_arrays.same(it, self._like, name) for it, _ in folded)]
@@ -204,16 +222,19 @@ class Mean:
             made[name] = folder.fold(flat, shares).reshape(made[name].shape)
         return made
 
+    def _far(self, entry: _Entry, bound: float) -> str:
+        divided = "" if entry.steps == 1 else f", divided by the {entry.steps:.4g} steps that it amounts to"
+        median = bound / self._max_norm_ratio
+        return (
+            f"its update is {entry.apart:.3g} away from the model (L2{divided}), and more than "
+            f"{self._max_norm_ratio:g} times the median of the round, {median:.3g}, does not count"
+        )
+
     def _tell(self, entries: Sequence[_Entry], weights: Sequence[float], bound: float) -> None:
         """Say which updates do not count, and which count for less than their sites say."""
         for entry in self._entries:
             if entry.weight and entry.apart > bound:
-                self._leave_out(
-                    entry,
-                    f"its update is {entry.apart:.3g} away from the model (L2), and more than "
-                    f"{self._max_norm_ratio:g} times the median of the round, {bound / self._max_norm_ratio:.3g}, "
-                    "does not count",
-                )
+                self._leave_out(entry, self._far(entry, bound))
         if not entries:
             for entry in self._entries:
                 self._leave_out(entry, "no update of the round has a weight above 0: the model stays as it was")

@@ -24,25 +24,27 @@ def arrays(module: Any) -> dict[str, Any]:
 def load(module: Any, model: Mapping[str, Any]) -> None:
     """Copy the arrays of a model, such as `task.model`, into the tensors that `arrays(module)` returns.
 
-    The tensors are written in place and on their device: an optimiser goes on with the same parameters. Raises
-    `BadInput` for names, shapes or dtypes that are not the module's, before anything is written.
+    The arrays are numpy's, or torch's as of `task.model.torch()`. The tensors are written in place and on their device:
+    an optimiser goes on with the same parameters. Raises `BadInput` for names, shapes or dtypes that are not the
+    module's, before anything is written.
     """
     found, other = _federated(module)
     fill(found, model, other)
 
 
 def fill(tensors: Mapping[str, Any], model: Mapping[str, Any], other: Mapping[str, str]) -> None:
-    """Copy arrays into tensors of the same names, shapes and dtypes, in place.
+    """Copy arrays, numpy's or torch's, into tensors of the same names, shapes and dtypes, in place.
 
     `other`: why a name that the module has is not among them. Raises `BadInput` before anything is written.
     """
     import torch
 
     have = {name: (str(it.dtype).removeprefix("torch."), tuple(it.shape)) for name, it in tensors.items()}
-    fits.check(have, model, of="this module", fix=FIX, other=other)
+    came = frameworks.to_arrays(model)
+    fits.check(have, came, of="this module", fix=FIX, other=other)
     with torch.no_grad():
         for name, tensor in tensors.items():  # one at a time, so that only one tensor is in memory twice
-            tensor.copy_(frameworks.to_torch({name: model[name]})[name])
+            tensor.copy_(frameworks.to_torch({name: came[name]})[name])
 
 
 def unwrapped(module: Any) -> Any:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from functools import cached_property
 from typing import Any
 
+import numpy as np
+
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
 
@@ -21,8 +23,14 @@ class Pull:
     def gradient(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return strength (w - start) for numpy arrays by name, in their dtypes; 0 for tensors that stay here.
 
-        Raises `BadInput` for an array that the start does not have.
+        Raises `BadInput` for an array that the start does not have, and for tensors of torch.
         """
+        for name, array in arrays.items():
+            if not isinstance(getattr(array, "dtype", None), np.dtype):  # those of numpy and of jax are
+                raise BadInput(
+                    f"{name!r} is a {type(array).__name__}, and gradients are calculated for arrays of numpy",
+                    fix="with torch, add `penalty(net)` to the loss; else hand over numpy arrays",
+                )
         return {
             name: array * 0
             if name in self._private

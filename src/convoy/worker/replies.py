@@ -69,7 +69,7 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
     """Return a reply to a task as it may be sent.
 
     Raises `Refused` for arrays that are not what the question asks for in name, shape and dtype, or not finite, and
-    `BadInput` for what is not an array, a number or JSON.
+    `BadInput` for what is not an array, a number or JSON, and for arrays in the answer to an evaluation.
     """
     from convoy.model.update import finite
 
@@ -91,6 +91,12 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
             f"the reply to a {question.kind!r} task has no arrays",
             why=f"the question asks for {', '.join(map(repr, _wanted(task)))}",
             fix="pass them to reply()",
+        )
+    if reply.arrays is not None and question.kind == "evaluate" and not question.wants_arrays:
+        raise BadInput(
+            'the reply to an "evaluate" task has arrays',
+            why="the question wants the metrics of the model that came; a model that was trained is not used",
+            fix="check `task.kind`, and answer with metrics alone: task.reply(metrics={…}, weight=…)",
         )
     given, state = reply.arrays, reply.state
     if given is not None and question.helper and question.helper not in task.used:

@@ -199,7 +199,7 @@ class Task:
 
         `value`: plain JSON; `state`: arrays that this site keeps for its next task, see `Reply`. Raises `Refused` for
         arrays that are not what the question asks for in name, shape and dtype, or not finite, and `BadInput` for what
-        is not an array, a weight or metric that is not a number, or a second reply.
+        is not an array, a weight or metric that is not a number, arrays for an "evaluate" task, or a second reply.
         """
         self._session.answer(self, Reply(arrays, weight, metrics or {}, value, state))
 

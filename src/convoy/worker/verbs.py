@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from convoy.errors import BadInput
-from convoy.worker.tasks import session
+from convoy.worker.tasks import log, session
 
 if TYPE_CHECKING:
     from convoy.model.arrays import Model
@@ -77,12 +77,16 @@ def _writable(model: Model) -> dict[str, Any]:
 def send(model: FLModel) -> None:
     """Answer the task that `receive` returned.
 
+    An answer to an "evaluate" task has no arrays: those of the model are not sent, and the job's log says so.
     Raises `BadInput` if there is none, and `Refused` for tensors that are not the model's in name, shape and dtype.
     """
     task = session().open
     if task is None:
         raise BadInput("there is no task to answer", fix="call receive() before each send()")
     arrays = model.params if model.params is not None and len(model.params) else None
+    if arrays is not None and task.kind == "evaluate" and not task.asked.wants_arrays:
+        log(f"the params that were sent for the evaluation of round {task.round} are not used: check is_evaluate()")
+        arrays = None
     if arrays is not None and model.params_type == ParamsType.DIFF:
         from convoy.model import frameworks, schema
         from convoy.model.arrays import shapes
