@@ -31,7 +31,7 @@ def run(session, folder, body, *, model=W, rounds=1, **with_):  # noqa: F811 - t
     """Run a job on three sites; return its record, its models by name, and the log of its workflow."""
     lines = "\n".join(f"    {line}" for line in body.splitlines())
     train = TRAIN.replace("MODEL", model).replace("BODY", lines)
-    job = put_job(folder / "job", {"train.py": train}, with_={"rounds": rounds, "min_sites": 2} | with_)
+    job = put_job(folder / "job", {"train.py": train}, with_={"rounds": rounds, "min_sites": 3} | with_)
     detail = session.wait(session.submit(job).id)
     assert detail.job.state == "completed", detail.job.cause
     files = session.fetch(detail.job.id, folder / "results")
@@ -58,7 +58,7 @@ def test_unequal_weights_of_honest_sites_count_as_they_are(session, tmp_path):  
 @pytest.mark.parametrize("weight", ["1e308", "5e-324", "0.0"])
 def test_weights_of_any_size_leave_the_model_finite(weight, session, tmp_path):  # noqa: F811
     body = f"model['w'] += 1\nif number != 3: weight = {weight}"
-    _, model, _ = run(session, tmp_path, body, min_sites=1)  # of weight 0, two answers do not count
+    _, model, _ = run(session, tmp_path, body)
     np.testing.assert_allclose(model["w"], 1)
 
 
@@ -93,6 +93,16 @@ def test_a_mask_of_the_smallest_number_and_a_large_integer_stay_as_they_are(sess
     assert np.array_equal(final["half"], np.full(3, np.finfo(np.float16).min))
     assert final["big"].tolist() == [6364136223846793005, 2**53 + 1]
     assert final["flags"].tolist() == [True, False]
+
+
+def test_a_round_in_which_all_weights_are_0_keeps_the_model_and_says_so(session, tmp_path):  # noqa: F811
+    body = "model['w'] += task.round\nif task.round == 1: weight = 0.0"
+    detail, model, log = run(session, tmp_path, body, rounds=2)
+    np.testing.assert_allclose(model["w"], 2)
+    assert detail.rounds[0].model == detail.rounds[1].model
+    assert took_part(detail.rounds[1]) == []
+    assert "no update of the round has a weight above 0" in left_out(detail.rounds[1])["site-1"]
+    assert "the model stays as it was" in log
 
 
 def test_a_list_comes_back_in_its_order_round_after_round_whatever_the_dtypes(session, tmp_path):  # noqa: F811

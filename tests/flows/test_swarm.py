@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import convoy
 from convoy import testing
+from convoy.errors import JobFailed
 from convoy.flows.check import problems
 from convoy.flows.fleet import NotEnough
 from convoy.model import gathered
@@ -109,7 +110,7 @@ def test_a_fold_that_needs_more_answers_says_so_at_each_site():
         NotEnough, match="e: aggregate: JobFailed: krum cannot fold 4 answers of which 1 may be malicious"
     ):
         run("swarm", **options)
-    with pytest.raises(NotEnough, match=r"4 of the 5 answers that are needed count \(a: its weight is 0\)"):
+    with pytest.raises(JobFailed, match="krum cannot fold 4 answers"):
         run("fedavg", **options)
 
 

@@ -59,47 +59,6 @@ def test_fedavg_measures_the_model_before_it_is_committed_and_stops_when_nothing
     assert result.best["w"][0] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("workflow", "given_", "rounds", "where"),
-    [
-        ("fedavg", {}, 1, "in round 1"),
-        ("fedavg", {"evaluate": True}, 1, "in round 1"),
-        ("fedavg", {"sample": 1}, 4, "in any of the 4 rounds"),  # another site may give it
-        ("fedbuff", {"buffer": 1}, 4, "in any of the 4 rounds"),
-        ("fedbuff", {"buffer": 1, "evaluate": True}, 1, "in round 1"),
-    ],
-)
-@pytest.mark.parametrize("metrics", [{"accuracy": 0.5}, {}])
-def test_a_metric_of_best_that_nobody_gives_fails_as_soon_as_all_sites_were_heard(
-    workflow, given_, rounds, where, metrics
-):
-    functions = {"train": lambda task: convoy.Reply(task.model, metrics=metrics), "evaluate": lambda _: metrics}
-    made = testing.Federation(functions, sites=("a", "b"), model=START)
-    with pytest.raises(JobFailed) as caught:
-        asyncio.run(made.run(workflow, rounds=4, best="acc", **given_))
-    assert f"no site gave the metric 'acc' {where}" in str(caught.value)
-    assert f"the metrics that came: {', '.join(metrics) or 'none'};" in str(caught.value)
-    assert made.job.committed == rounds
-
-
-@pytest.mark.parametrize("workflow", ["fedavg", "fedadam", "fednova", "swarm"])
-def test_min_sites_counts_the_answers_that_count(workflow):
-    def train(task):
-        end = {"a": 1.0, "b": 1.0, "c": 1.0, "d": 1e6, "e": 1.0}[task.site]
-        weight = 0.0 if task.site == "e" else 1.0
-        if workflow == "fednova":
-            return convoy.FedNova(task).reply({"w": np.full(2, end)}, steps=1, weight=weight)
-        return convoy.Reply({"w": np.full(2, end)}, weight=weight)
-
-    functions = {"train": train, "aggregate": convoy.aggregate}
-    assert testing.run(workflow, functions, sites="abcde", model=START, rounds=1, min_sites=3)
-    with pytest.raises(NotEnough) as caught:
-        testing.run(workflow, functions, sites="abcde", model=START, rounds=1, min_sites=4)
-    assert "3 of the 4 answers that are needed count" in str(caught.value)
-    assert "d: its update is 1.41e+06 away from the model" in str(caught.value)
-    assert "e: its weight is 0" in str(caught.value)
-
-
 def test_scaffold_finds_the_optimum_where_fedavg_drifts_away_from_it():
     drifted = testing.run("fedavg", descend, sites=SITES, model=START, rounds=60).model["w"]
     found = testing.run("scaffold", corrected, sites=SITES, model=START, rounds=60)

@@ -55,7 +55,6 @@ def test_fedavg_commits_the_initial_model_and_the_weighted_mean_of_each_round(jo
         np.testing.assert_allclose(node.load(kept.model)["w"], BASE["w"] + 3, rtol=1e-6)
         assert ask(node, "2.0").model == kept.model
         node.share("2.0", "a", kept.model)
-        node.share("2.0", "c", kept.model)
         node.ends("2.0")
         commit(node, 2)
         assert node.hear().HasField("done")

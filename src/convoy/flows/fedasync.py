@@ -61,7 +61,7 @@ async def fedasync(
             mean.add(_mixed(update, round.model, share))
         return Turned(mean.result(), mean.metrics)
 
-    await plan.run(fleet, turn, few=True)
+    await plan.run(fleet, turn)
 
 
 def _mixed(update: Update, model: Mapping[str, Any], share: float) -> Update:

@@ -57,7 +57,7 @@ async def fedbuff(
             mean.add(_brought_up(update, round.model, share))
         return Turned(mean.result(), mean.metrics)
 
-    await plan.run(fleet, turn, few=True)
+    await plan.run(fleet, turn)
 
 
 def _brought_up(update: Update, model: Mapping[str, Any], share: float) -> Update:

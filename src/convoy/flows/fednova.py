@@ -54,7 +54,6 @@ async def fednova(fleet: Fleet, *, mu: float = 0.0, **training: Any) -> None:
         differ = len({*amounts.values()}) > 1
         for update in updates:
             mean.add(update, steps=amounts[update.site] if differ else 1.0)  # with 1.0: the bits of FedAvg
-        plan.demand(mean, answers)
         made = mean.result()
         counted = [update for update in updates if update.site not in mean.left_out and update.weight > 0]
         shares = bounds.limited([update.weight for update in counted], plan.max_share)

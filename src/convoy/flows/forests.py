@@ -79,7 +79,7 @@ async def xgboost_bagging(
             )
         return Turned(local.united(model, [part.scaled(1 / len(parts)) for part in parts]), metrics)
 
-    await plan.run(fleet, turn, few=cyclic)
+    await plan.run(fleet, turn)
 
 
 async def random_forest(

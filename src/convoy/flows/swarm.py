@@ -38,8 +38,7 @@ async def swarm(fleet: Fleet, **training: Any) -> None:
     plan = Training(**training)
 
     async def turn(round: Round) -> Turned:  # noqa: A002 - the field's word
-        answers = plan.trained(fleet, round.model)
-        updates = [update async for update in answers]
+        updates = [update async for update in plan.trained(fleet, round.model)]
         sent = gathered.join(round.model, [update.model for update in updates])
         settings = {
             "sites": [update.site for update in updates],
@@ -53,7 +52,6 @@ async def swarm(fleet: Fleet, **training: Any) -> None:
                 update.leave_out(folded.value["left_out"][update.site])
             else:
                 counted.add_metrics(update)
-        plan.demand(counted, answers)
         return Turned(folded.model, counted.metrics)
 
     await plan.run(fleet, turn)

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from convoy.errors import BadInput, JobFailed
 from convoy.flows import keys as patterns
-from convoy.flows.fleet import Answers, Fleet, NotEnough, Round
+from convoy.flows.fleet import Answers, Fleet, Round
 from convoy.model import bounds, robust
 from convoy.model.arrays import Model
 from convoy.model.mean import Mean
@@ -53,14 +53,12 @@ class Aim:
         return sign * metrics[self.metric] > max((sign * value for value in self._values(history)), default=-math.inf)
 
     def check(self, history: Sequence[Mapping[str, Any]]) -> None:
-        """Raise `JobFailed` if no committed round has this metric; there is one at least beside the initial model's."""
+        """Raise `JobFailed` if no committed round has this metric."""
         if self._values(history):
             return
         came = sorted({name for past in history for name in past["metrics"]})
-        last = history[-1]["round"]
         raise JobFailed(
-            f"no round has a best model: no site gave the metric {self.metric!r} in "
-            f"{'round 1' if last == 1 else f'any of the {last} rounds'}",
+            f"no round has a best model: no site gave the metric {self.metric!r} in any round",
             why=f"the metrics that came: {', '.join(came) or 'none'}; a metric counts if it is a finite number, if the "
             "answer's weight is above 0, and if the site's policy lets it leave (`leave: {metrics: true}`)",
             fix="name one of them in `best`, or have the trainer report it; the last round's model is kept",
@@ -80,8 +78,7 @@ def since_best(history: Sequence[Mapping[str, Any]]) -> int:
 class Training:
     """The parameters of a training workflow, as `with` of a job.yaml gives them.
 
-    `min_sites`: the job fails with fewer answers that count, which are those with a weight above 0 that no bound leaves
-    out. `sample`: ask this many sites, drawn at random in each round; 0: all.
+    `min_sites`: the job fails with fewer answers. `sample`: ask this many sites, drawn at random in each round; 0: all.
     `deadline`: of each question, such as `10m`. `quorum`: once this many have answered a question, the others have
     `grace`, such as `30s`, before they are left out of it; 0: all are waited for. `evaluate`: sites measure each new
     model before it is committed; these metrics replace training metrics of the same name. `best`: the metric that
@@ -158,20 +155,11 @@ class Training:
     async def mean(
         self, fleet: Fleet, model: Mapping[str, Any], *, like: Mapping[str, Any] | None = None, **options: Any
     ) -> Mean:
-        """Have sites train a model, and fold what they made of it, or of the part `like` of it. Raises `NotEnough`."""
-        mean, answers = self.folding(model if like is None else like), self.trained(fleet, model, **options)
-        async for update in answers:
+        """Have sites train a model, and fold what they made of it, or of the part `like` of it."""
+        mean = self.folding(model if like is None else like)
+        async for update in self.trained(fleet, model, **options):
             mean.add(update)
-        self.demand(mean, answers)
         return mean
-
-    def demand(self, mean: Mean, answers: Answers) -> None:
-        """Raise `NotEnough`, with the reason of each site, where fewer answers than `min_sites` count."""
-        least = max(self.min_sites, 1)
-        if mean.counting < least:
-            reasons = {**answers.left_out, **mean.uncounted}
-            said = "; ".join(f"{site}: {why}" for site, why in sorted(reasons.items()))
-            raise NotEnough(f"{mean.counting} of the {least} answers that are needed count ({said or 'no other came'})")
 
     def trained(self, fleet: Fleet, model: Mapping[str, Any], **options: Any) -> Answers:
         """Have sites train a model; return their answers."""
@@ -189,21 +177,15 @@ class Training:
             mean.add_metrics(update)
         return mean.metrics
 
-    async def run(self, fleet: Fleet, turn: Callable[[Round], Awaitable[Turned]], *, few: bool = False) -> None:
-        """Make rounds until there are enough, or none gets better.
-
-        `few`: a round hears few of the sites, as in an asynchronous workflow. Raises `JobFailed` where no site gives
-        the metric of `best`: after round 1 if it has heard all sites, else after the last one.
-        """
-        aim, all_heard = self.aim, self.evaluate or not (few or self.sample)
+    async def run(self, fleet: Fleet, turn: Callable[[Round], Awaitable[Turned]]) -> None:
+        """Make rounds until there are enough, or none gets better."""
+        aim = self.aim
         async for round in fleet.rounds(self.rounds):  # noqa: A001 - the field's word
             if self.stop_after and since_best(fleet.history) >= self.stop_after:
                 fleet.log(f"stopped before round {round.number}: no better {self.best} for {self.stop_after} rounds")
                 return
             round.model = self._federated(fleet, round)
             await self._turn(fleet, round, turn)
-            if aim is not None and all_heard:
-                aim.check(fleet.history)
         if aim is not None:
             aim.check(fleet.history)
 
@@ -225,7 +207,8 @@ class Training:
         if aim is not None and aim.metric not in metrics:
             fleet.log(
                 f"round {round.number}: no site gave {aim.metric!r}, which `best` names, as a finite number with a "
-                f"weight above 0: this round's model is not a candidate for the best"
+                f"weight above 0 (what came: {', '.join(sorted(metrics)) or 'none'}): this round's model is not a "
+                "candidate for the best"
             )
         better = aim is not None and aim.improves(metrics, fleet.history)
         await round.commit(made.model, state=made.state, metrics=metrics, best=better)

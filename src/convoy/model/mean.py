@@ -161,18 +161,6 @@ class Mean:
         return [entry for entry, _ in pairs], [weight for _, weight in pairs], bound
 
     @property
-    def counting(self) -> int:
-        """How many of the updates count: those with a weight above 0 that are near enough."""
-        return len(self._counted()[0])
-
-    @property
-    def uncounted(self) -> dict[str, str]:
-        """Why each of the other updates does not count, by site."""
-        _, bound = self._near()
-        far = {it.site: self._far(it, bound) for it in self._entries if it.weight and it.apart > bound}
-        return far | {it.site: "its weight is 0" for it in self._entries if not it.weight} | self.left_out
-
-    @property
     def counted(self) -> tuple[list[Mapping[str, Array]], list[float]]:
         """The arrays of the updates that count, and their weights, each above 0; none after `result`."""
         entries, weights, _ = self._counted()
@@ -222,19 +210,17 @@ class Mean:
             made[name] = folder.fold(flat, shares).reshape(made[name].shape)
         return made
 
-    def _far(self, entry: _Entry, bound: float) -> str:
-        divided = "" if entry.steps == 1 else f", divided by the {entry.steps:.4g} steps that it amounts to"
-        median = bound / self._max_norm_ratio
-        return (
-            f"its update is {entry.apart:.3g} away from the model (L2{divided}), and more than "
-            f"{self._max_norm_ratio:g} times the median of the round, {median:.3g}, does not count"
-        )
-
     def _tell(self, entries: Sequence[_Entry], weights: Sequence[float], bound: float) -> None:
         """Say which updates do not count, and which count for less than their sites say."""
         for entry in self._entries:
             if entry.weight and entry.apart > bound:
-                self._leave_out(entry, self._far(entry, bound))
+                divided = "" if entry.steps == 1 else f", divided by the {entry.steps:.4g} steps that it amounts to"
+                self._leave_out(
+                    entry,
+                    f"its update is {entry.apart:.3g} away from the model (L2{divided}), and more than "
+                    f"{self._max_norm_ratio:g} times the median of the round, {bound / self._max_norm_ratio:.3g}, "
+                    "does not count",
+                )
         if not entries:
             for entry in self._entries:
                 self._leave_out(entry, "no update of the round has a weight above 0: the model stays as it was")
