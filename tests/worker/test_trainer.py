@@ -250,7 +250,8 @@ def test_code_that_cannot_work_ends_the_trainer_with_the_reason(
     with trainer(trainer_) as node:
         failure = node.hear().failure
         assert reason in failure.error
-        assert failure.traceback
+        assert ("Traceback" in failure.traceback) == (text in ("import nonsense", "raise SystemExit(3)"))
+        assert "convoy/worker" not in failure.traceback
         assert node.end()[0] == 1
 
 
@@ -317,3 +318,30 @@ def test_a_torch_script_gets_tensors_and_sends_a_state_dict(job, trainer) -> Non
         said = answer(node)
         np.testing.assert_array_equal(node.load(said.digest)["weight"], base["weight"] + 1)
         assert dict(said.metrics) == {"acc": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "trainer_", "line"),
+    [
+        ("def train(task):\n    return {'w': [1.0]}", "train.py:train", ""),
+        ("import convoy\nfor task in convoy.tasks():\n    task.reply({'w': [1.0]})", "train.py", "line 3, in <module>"),
+        ("def train(task):\n    task.reply(task.model, weight='x')", "train.py:train", "line 2, in train"),
+    ],
+)
+def test_an_error_that_convoy_means_shows_the_lines_of_the_job_alone(
+    job, trainer, text: str, trainer_: str, line: str
+) -> None:
+    job(train_py=text)
+    with trainer(trainer_) as node:
+        node.hear()
+        node.task(node.save(BASE))
+        failed = node.hear().failed
+        assert line in failed.traceback
+        assert bool(line) == ("Traceback" in failed.traceback)
+        if not line or ":" in trainer_:  # a script has ended
+            node.bye()
+        _, output = node.end()
+        for said in (failed.traceback, output):
+            assert "convoy/worker" not in said
+            assert "convoy/model" not in said
+        assert "BadInput: " in output or "Refused: " in output

@@ -12,7 +12,7 @@ from convoy.errors import BadInput, RemoteFault
 from convoy.flows import catalog, swarm
 from convoy.flows import keys as patterns
 from convoy.flows.catalog import BUILT_IN
-from convoy.flows.parameters import EXAMPLES, Parameter, Signature, of_tree, wanted
+from convoy.flows.parameters import Parameter, Signature, example, of_tree, wanted
 from convoy.flows.source import Files, decorators, names_of, near
 from convoy.model import blob
 from convoy.spec.yamls import together
@@ -180,8 +180,8 @@ def _workflow(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
             lacks = wanted(known[name].annotation, value)
             if lacks:
                 wrong = True
-                example = EXAMPLES[known[name].annotation.strip("'\"").partition("|")[0].partition("[")[0].strip()]
-                yield BadInput(f'"{name}" is {value!r}; wanted {lacks}', fix=f"such as `{name}: {example}`", where=at)
+                fix = f"such as `{name}: {example(known[name].annotation)}`"
+                yield BadInput(f'"{name}" is {value!r}; wanted {lacks}', fix=fix, where=at)
         elif not signature.open:
             yield BadInput(f"workflow {job.workflow} has no parameter {name!r}", fix=near(name, known), where=at)
     for parameter in signature.parameters:
@@ -200,7 +200,8 @@ def _signature(workflow: str, files: Files, where: str) -> Signature | None:
     """Return a workflow's parameters; None where only running the code would tell. Raises `BadInput`."""
     if ":" not in workflow:
         if workflow not in BUILT_IN:
-            fix = near(workflow, BUILT_IN) + ", or write your own: `flow.py:run`"
+            said = near(workflow, BUILT_IN, most=len(BUILT_IN))
+            fix = said if said.endswith("?") else f"{said}; or write your own: `flow.py:run`"
             raise BadInput(f"there is no workflow {workflow!r}", fix=fix, where=where)
         own = BUILT_IN[workflow].parameters
         return Signature(tuple(Parameter(p.name, str(p.annotation), p.default is p.empty) for p in own), open=False)
