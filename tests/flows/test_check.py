@@ -123,7 +123,7 @@ def test_a_trainer_s_function_may_be_defined_borrowed_or_made(trainer: str) -> N
         (GOOD + "with: {sample: 1, min_sites: 2}\n", '"sample" is 1', "can never give min_sites"),
         (GOOD + "with:\n  min_sites: 4\n", 'job.yaml:4:3: "min_sites" is 4; the project has 3 sites', ""),
         (GOOD + "sites: [a, d]\n", "job.yaml:3:12: the project has no site 'd'", ""),
-        (GOOD + "sites: [a]\nwith: {min_sites: 2}\n", '"min_sites" is 2; the job names 1 sites', ""),
+        (GOOD + "sites: [a]\nwith: {min_sites: 2}\n", '"min_sites" is 2; the job names 1 site', ""),
         (GOOD + "workflow: flow.py:run\n", "workflow flow.py:run needs the parameter 'rounds'", "rounds: …"),
         (GOOD + "workflow: flow.py:run\nwith: {rounds: 1, lr: x}\n", "\"lr\" is 'x'; wanted a number", ""),
         (GOOD + "workflow: flow.py:run\nwith: {rounds: 1, name: 3}\n", '"name" is 3; wanted text or nothing', ""),
@@ -231,3 +231,10 @@ def test_more_than_the_sites_have_in_all_is_told_with_what_they_have() -> None:
 def test_a_site_that_has_enough_or_is_away_may_be_waited_for(more: str) -> None:
     job, document = read_job_document(GOOD + "resources: {cpu: 999}\n" + more, "job.yaml")
     check_job(job, document, FILES, ["a", "b"], {"a": SMALL})
+
+
+@pytest.mark.parametrize("key", ["min_sites", "sample", "quorum"])
+def test_a_job_that_names_its_sites_needs_no_federation_to_be_told_that_they_are_too_few(key: str) -> None:
+    job, document = read_job_document(GOOD + f"sites: [a, b, c]\nwith: {{{key}: 5}}\n", "job.yaml")
+    with pytest.raises(BadInput, match=f'job.yaml:4:8: "{key}" is 5; the job names 3 sites'):
+        check_job(job, document, FILES)

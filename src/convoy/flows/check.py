@@ -219,20 +219,31 @@ def _signature(workflow: str, files: Files, where: str) -> Signature | None:
 
 
 def _sites(job: Job, document: Document, known: list[str] | None) -> Iterator[BadInput]:
-    if known is None:
-        return
     for place, name in enumerate(job.sites or ()):
-        if name not in known:
+        if known is not None and name not in known:
             yield BadInput(
                 f"the project has no site {name!r}", fix=near(name, known), where=document.where(("sites", place))
             )
-    usable = len(known if job.sites is None else set(job.sites) & set(known))
+    if known is None and job.sites is None:
+        return
+    named = set(known or ()) if job.sites is None else set(job.sites)
+    usable = len(named if known is None else named & set(known))
+    yield from counted(job, document, usable, "the project has" if job.sites is None else "the job names")
+
+
+def counted(job: Job, document: Document, usable: int, whose: str, instead: str = "") -> Iterator[BadInput]:
+    """Yield each parameter of more sites than there are; `whose` says in words who has so many.
+
+    `instead`: begins what else one may do, such as `--sites`, and the number that is needed ends it.
+    """
     for key in catalog.COUNTS:
         value = job.with_.get(key, 0)
         if isinstance(value, int) and value > usable:
-            whose = "the project has" if job.sites is None else "the job names"
-            fix = f"wanted at most {usable}"
-            yield BadInput(f'"{key}" is {value}; {whose} {usable} sites', fix=fix, where=document.where(("with", key)))
+            yield BadInput(
+                f'"{key}" is {value}; {whose} {usable} site{"s" * (usable != 1)}',
+                fix=f"wanted at most {usable}" + (f", or {instead} {value}" if instead else ""),
+                where=document.where(("with", key)),
+            )
 
 
 def _resources(job: Job, document: Document, known: Iterable[str], room: Mapping[str, Room]) -> Iterator[BadInput]:
