@@ -3,7 +3,7 @@
 import zlib
 
 import convoy
-import convoy.jax  # first: it says what to install
+import convoy.jax  # first: without the package, it says what to install
 
 # isort: split
 import jax

@@ -6,7 +6,7 @@ import zlib
 os.environ.setdefault("KERAS_BACKEND", "jax")  # or torch; before the first import of Keras
 
 import convoy
-import convoy.keras  # first: it says what to install
+import convoy.keras  # first: without the package, it says what to install
 
 # isort: split
 import keras

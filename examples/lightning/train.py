@@ -5,7 +5,7 @@ import zlib
 
 import convoy
 import convoy.torch
-from convoy.torch.lightning import Site  # first: it says what to install
+from convoy.torch.lightning import Site  # first: without the package, it says what to install
 
 # isort: split
 import lightning

@@ -7,7 +7,7 @@ import zlib
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded
 
 import convoy
-from convoy.torch import lora  # first: it says what to install
+from convoy.torch import lora  # first: without the package, it says what to install
 
 # isort: split
 import numpy as np

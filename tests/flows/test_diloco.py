@@ -80,7 +80,7 @@ def test_diloco_is_fedavgm_with_nesterov_to_the_bit():
 def test_fragments_are_runs_of_tensors_that_are_all_of_the_model(sizes, count):
     model = {f"t{place}": np.zeros(size, np.int8) for place, size in enumerate(sizes)}
     if count > len(model):
-        with pytest.raises(BadInput, match="not enough"):
+        with pytest.raises(BadInput, match="too few"):
             fragments.divide(model, count)
         return
     runs = fragments.divide(model, count)
