@@ -133,12 +133,12 @@ def line(problem: Exception) -> str:
     return ": ".join(str(problem).splitlines())
 
 
-def by_reason(reasons: Iterable[tuple[str, str]]) -> list[str]:
+def by_reason(reasons: Iterable[tuple[str, str]], between: str = ": ") -> list[str]:
     """Return what to say of sites and the reason of each: `a, b and c: away`, the sites of one reason together."""
     sites: dict[str, list[str]] = {}
     for site, reason in reasons:
         sites.setdefault(reason, []).append(site)
-    return [f"{_and(named)}: {reason}" for reason, named in sites.items()]
+    return [f"{_and(named)}{between}{reason}" for reason, named in sites.items()]
 
 
 def _and(names: list[str]) -> str:

@@ -578,3 +578,10 @@ def test_a_job_that_ends_while_its_site_is_away_is_let_go_at_once(running):
     running(*(events.SiteLeft(site) for site in (A, B, C)), events.AbortAsked(J, "ada"))
     found = running(events.ResultsKept(J, ""))
     assert kinds(found) == ["Save", "Sweep", "Retire"]
+
+
+def test_one_traceback_of_several_sites_is_shown_once(running):
+    same = [events.Unusable(J, "1.0", site, "ValueError: x", "Traceback A") for site in (A, B)]
+    running(asked(), *same, updated(C, "c"))
+    running(events.CommitAsked(J, 1, "m1", {}, False), events.FlowDone(J))
+    assert running.job.record.traceback == "at site-1 and site-2, task 1.0:\nTraceback A"

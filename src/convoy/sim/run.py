@@ -18,6 +18,7 @@ from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import BadInput, JobFailed
 from convoy.flows import catalog
+from convoy.flows.fleet import NotEnough
 from convoy.sim.calls import Measuring
 from convoy.sim.crew import Crew, Workers, crew_of
 from convoy.sim.devices import devices
@@ -198,7 +199,7 @@ class _Simulation:
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the supervisor of foreign code: the job's news
             self._say(code.logged(error).rstrip("\n"))
-            federation.end(code.line(error), code.traceback(error))
+            federation.end(code.line(error), "" if isinstance(error, NotEnough) else code.traceback(error))
         else:
             federation.end()
 

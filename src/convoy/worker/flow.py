@@ -14,7 +14,7 @@ from typing import Any
 
 from convoy.errors import StorageFull
 from convoy.flows.catalog import built_in
-from convoy.flows.fleet import Job
+from convoy.flows.fleet import Job, NotEnough
 from convoy.flows.turns import Past, Turns
 from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
@@ -57,9 +57,10 @@ async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[st
     try:
         await _run(_fleet(carrier, begin, past), begin, carrier)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
+        traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # those of the sites say more
         sys.stderr.write(code.logged(error) + hints.of(error))
         full = isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in FULL)
-        return pb.WorkerUp(failure=pb.Failure(error=code.line(error), traceback=code.traceback(error), full=full))
+        return pb.WorkerUp(failure=pb.Failure(error=code.line(error), traceback=traceback, full=full))
     return pb.WorkerUp(done=pb.Done())
 
 
