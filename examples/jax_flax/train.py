@@ -2,14 +2,15 @@
 
 import zlib
 
+import convoy
+import convoy.jax  # first: without the package, it says what to install
+
+# isort: split
 import jax
 import numpy as np
 import optax
 from flax import linen
 from sklearn.datasets import load_digits
-
-import convoy
-import convoy.jax
 
 
 class Network(linen.Module):

@@ -5,12 +5,13 @@ import zlib
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # or torch; before the first import of Keras
 
+import convoy
+import convoy.keras  # first: without the package, it says what to install
+
+# isort: split
 import keras
 import numpy as np
 from sklearn.datasets import load_digits
-
-import convoy
-import convoy.keras
 
 
 def network():

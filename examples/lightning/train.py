@@ -3,16 +3,17 @@
 import logging
 import zlib
 
+import convoy
+import convoy.torch
+from convoy.torch.lightning import Site  # first: without the package, it says what to install
+
+# isort: split
 import lightning
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
-
-import convoy
-import convoy.torch
-from convoy.torch.lightning import Site
 
 logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)  # it says at each start what the machine has
 

@@ -6,14 +6,15 @@ import zlib
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # nothing is downloaded
 
+import convoy
+from convoy.torch import lora  # first: without the package, it says what to install
+
+# isort: split
 import numpy as np
 import peft
 import torch
 from sklearn.datasets import load_digits
 from torch.nn import functional
-
-import convoy
-from convoy.torch import lora
 
 
 def fit(net, x, y, *, lr, epochs):

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final
 
 _FIXES: Final[Mapping[int, str]] = {
@@ -131,3 +131,17 @@ def not_installed(problem: ImportError, package: str, *, extra: str) -> BadInput
 def line(problem: Exception) -> str:
     """Return what an error says, why and what to do, as one line."""
     return ": ".join(str(problem).splitlines())
+
+
+def by_reason(reasons: Iterable[tuple[str, str]], between: str = ": ") -> list[str]:
+    """Return what to say of sites and the reason of each: `a, b and c: away`, the sites of one reason together."""
+    sites: dict[str, list[str]] = {}
+    for site, reason in reasons:
+        sites.setdefault(reason, []).append(site)
+    return [f"{_and(named)}{between}{reason}" for reason, named in sites.items()]
+
+
+def _and(names: list[str]) -> str:
+    """Return names as words; of more than ten, the first nine and how many more there are."""
+    *first, last = names if len(names) <= 10 else [*names[:9], f"{len(names) - 9} more"]
+    return f"{', '.join(first)} and {last}" if first else last

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any, Final
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, not_installed
 from convoy.model import fits, frameworks
+
+if find_spec("keras") is None:  # it is not imported here: a job may choose its backend before it does so
+    raise not_installed(ModuleNotFoundError("No module named 'keras'"), "keras", extra="keras")
 
 __all__ = ["arrays", "load"]
 

@@ -208,6 +208,9 @@ async def test_a_new_job_folder_passes_the_check_and_is_not_written_twice(tmp_pa
     assert refused.code != 0
     assert "there is no example 'torch'" in refused.err
     assert "the examples are breast_cancer, " in refused.err
+    assert "such as --like breast_cancer" in (await typed("job", "new", "third", "--like", "zzz", cwd=tmp_path)).err
+    near = await typed("job", "new", "third", "--like", "xgboost_bag", cwd=tmp_path)
+    assert 'did you mean "xgboost_bagging"?' in near.err
     assert not (tmp_path / "third").exists()
     assert "is not a valid name for a job" in (await typed("job", "new", "../first", cwd=tmp_path)).err
 

@@ -190,7 +190,7 @@ def test_a_site_that_fails_without_a_word_is_left_out_all_the_same(running):
     running(asked())
     running(*(events.Unusable(J, "1.0", site, "") for site in (A, B)))
     (end,) = [effect for effect in running.done if isinstance(effect, effects.TellEnd) and effect.error]
-    assert "site-1: it did not say why" in end.error
+    assert "site-1 and site-2: it did not say why" in end.error
 
 
 def test_a_workflow_that_keeps_dying_fails_the_job_and_a_commit_between_forgives(running):
@@ -476,7 +476,7 @@ def test_a_job_that_too_few_sites_take_waits_for_its_patience_and_then_says_who_
     assert "TellEnd" not in kinds(drive(updated(A, "a"), at=59.0))
     found = drive(events.TimePassed(), at=61.0)
     (end,) = [effect for effect in found if isinstance(effect, effects.TellEnd) and effect.error]
-    assert "1 of the 2 sites" in end.error
+    assert "1 of the 3 sites answered in round 1; 'train' needs 2" in end.error
     assert "site-2: refused the job: rule 1; so for 60 s, the job's patience" in end.error
 
 
@@ -578,3 +578,10 @@ def test_a_job_that_ends_while_its_site_is_away_is_let_go_at_once(running):
     running(*(events.SiteLeft(site) for site in (A, B, C)), events.AbortAsked(J, "ada"))
     found = running(events.ResultsKept(J, ""))
     assert kinds(found) == ["Save", "Sweep", "Retire"]
+
+
+def test_one_traceback_of_several_sites_is_shown_once(running):
+    same = [events.Unusable(J, "1.0", site, "ValueError: x", "Traceback A") for site in (A, B)]
+    running(asked(), *same, updated(C, "c"))
+    running(events.CommitAsked(J, 1, "m1", {}, False), events.FlowDone(J))
+    assert running.job.record.traceback == "at site-1 and site-2, task 1.0:\nTraceback A"

@@ -144,7 +144,7 @@ def test_several_questions_may_wait_for_their_sites(running):
     assert sorted(running.job.pending) == ["1.0", "1.1"]
     assert running.machine.wake() == 60.0
     running(events.TimePassed(), at=60.0)
-    assert "0 of the 1 sites that 'train' needs" in running.job.record.cause
+    assert "no site was there that could answer 'train' for 60 s" in running.job.record.cause
 
 
 def test_every_event_of_a_job_has_its_rule():

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from convoy.control import effects, events, plain
 from convoy.control.records import Answer, JobId, Question, SiteName, Task
-from convoy.errors import BadInput, RemoteFault
+from convoy.errors import BadInput, RemoteFault, by_reason
 from convoy.flows import turns
 from convoy.model.reply import Slot
 from convoy.server import performer
@@ -193,3 +193,11 @@ def test_settings_and_values_are_plain_json_within_limits():
     for wrong in (float("nan"), {1, 2}, np.zeros(2), "x" * 70_000, [[[[[[[[[1]]]]]]]]]):
         with pytest.raises(BadInput):
             plain.write_json(wrong, "it")
+
+
+def test_sites_of_one_reason_are_named_together() -> None:
+    assert by_reason([("a", "away"), ("b", "late"), ("c", "away"), ("d", "away")]) == ["a, c and d: away", "b: late"]
+    assert by_reason((f"s{place}", "away") for place in range(12)) == [
+        "s0, s1, s2, s3, s4, s5, s6, s7, s8 and 3 more: away"
+    ]
+    assert by_reason([]) == []

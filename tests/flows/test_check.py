@@ -95,6 +95,21 @@ def test_a_trainer_s_function_may_be_defined_borrowed_or_made(trainer: str) -> N
         (GOOD + "model: train.py:initial\nwith: {keys: [1]}\n", '"keys" is [1]', "1 is no pattern"),
         (GOOD + "model: train.py:initial\nwith: {keys: w}\n", "\"keys\" is 'w'; wanted a list or nothing", ""),
         (GOOD + "workflow: fedavgg\n", "job.yaml:3:1: there is no workflow 'fedavgg'", '"fedavg"?'),
+        (GOOD + "workflow: FedAvg\n", "there is no workflow 'FedAvg'", '"fedavg"?'),
+        (GOOD + "workflow: zzz\n", "there is no workflow 'zzz'", "random_forest; or write your own: `flow.py:run`"),
+        (GOOD + "workflow: fedprox\nwith: {Mu: 0.1}\n", "has no parameter 'Mu'", 'did you mean "mu"?'),
+        (GOOD + "workflow: fedprox\nwith: {zzz: 0.1}\n", "has no parameter 'zzz'", "there are mu, rounds, "),
+        (GOOD + "workflow: fedprox\nwith: {zzz: 0.1}\n", "has no parameter 'zzz'", ", … and "),
+        (
+            "name: x\nworkflow: statistics\nwith: {columns: age}\n",
+            "\"columns\" is 'age'; wanted a list",
+            '`columns: ["age", "sex"]`',
+        ),
+        (
+            "name: x\nworkflow: statistics\nwith: {columns: [a], quantiles: 1, ranges: 3}\n",
+            '"quantiles" is 1; wanted a list',
+            "`quantiles: [0.5, 0.9]`",
+        ),
         (GOOD + "workflow: flow.py:rum\n", "job.yaml:3:1: flow.py has no function 'rum'", '"run"?'),
         (GOOD + "workflow: flow.py:slow\n", "flow.py:6:1: slow is no async function", "async def slow"),
         (GOOD + "with:\n  round: 3\n", "job.yaml:4:3: workflow fedavg has no parameter 'round'", '"rounds"?'),
@@ -108,7 +123,7 @@ def test_a_trainer_s_function_may_be_defined_borrowed_or_made(trainer: str) -> N
         (GOOD + "with: {sample: 1, min_sites: 2}\n", '"sample" is 1', "can never give min_sites"),
         (GOOD + "with:\n  min_sites: 4\n", 'job.yaml:4:3: "min_sites" is 4; the project has 3 sites', ""),
         (GOOD + "sites: [a, d]\n", "job.yaml:3:12: the project has no site 'd'", ""),
-        (GOOD + "sites: [a]\nwith: {min_sites: 2}\n", '"min_sites" is 2; the job names 1 sites', ""),
+        (GOOD + "sites: [a]\nwith: {min_sites: 2}\n", '"min_sites" is 2; the job names 1 site', ""),
         (GOOD + "workflow: flow.py:run\n", "workflow flow.py:run needs the parameter 'rounds'", "rounds: …"),
         (GOOD + "workflow: flow.py:run\nwith: {rounds: 1, lr: x}\n", "\"lr\" is 'x'; wanted a number", ""),
         (GOOD + "workflow: flow.py:run\nwith: {rounds: 1, name: 3}\n", '"name" is 3; wanted text or nothing', ""),
@@ -216,3 +231,10 @@ def test_more_than_the_sites_have_in_all_is_told_with_what_they_have() -> None:
 def test_a_site_that_has_enough_or_is_away_may_be_waited_for(more: str) -> None:
     job, document = read_job_document(GOOD + "resources: {cpu: 999}\n" + more, "job.yaml")
     check_job(job, document, FILES, ["a", "b"], {"a": SMALL})
+
+
+@pytest.mark.parametrize("key", ["min_sites", "sample", "quorum"])
+def test_a_job_that_names_its_sites_needs_no_federation_to_be_told_that_they_are_too_few(key: str) -> None:
+    job, document = read_job_document(GOOD + f"sites: [a, b, c]\nwith: {{{key}: 5}}\n", "job.yaml")
+    with pytest.raises(BadInput, match=f'job.yaml:4:8: "{key}" is 5; the job names 3 sites'):
+        check_job(job, document, FILES)

@@ -80,7 +80,7 @@ def test_diloco_is_fedavgm_with_nesterov_to_the_bit():
 def test_fragments_are_runs_of_tensors_that_are_all_of_the_model(sizes, count):
     model = {f"t{place}": np.zeros(size, np.int8) for place, size in enumerate(sizes)}
     if count > len(model):
-        with pytest.raises(BadInput, match="not enough"):
+        with pytest.raises(BadInput, match="too few"):
             fragments.divide(model, count)
         return
     runs = fragments.divide(model, count)
@@ -221,7 +221,7 @@ def test_a_trainer_that_does_not_stream_and_one_under_another_workflow_are_told_
         testing.run("diloco", whole, sites=SITES, model=START, rounds=1, inner_steps=1, fragments=2)
     with pytest.raises(NotEnough, match="this task has no fragments"):
         testing.run("diloco", streaming, sites=SITES, model=START, rounds=1)
-    with pytest.raises(BadInput, match="not enough for 5 fragments"):
+    with pytest.raises(BadInput, match="too few for 5 fragments"):
         testing.run("diloco", streaming, sites=SITES, model=START, rounds=1, fragments=5)
 
 

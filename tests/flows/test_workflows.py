@@ -159,9 +159,9 @@ def test_a_site_that_fails_in_a_stream_is_asked_again_in_the_next_round_and_the_
         ({"n": np.zeros((3, 2), np.int64)}, None),
         (
             {"n": np.zeros((3, 2), np.int32)},
-            "array 'n' of the answer is I32 [3, 2], the question asks for I64 [any, 2]",
+            "array 'n' of the answer is int32 [3, 2], the question asks for int64 [any, 2]",
         ),
-        ({"n": np.zeros(2, np.int64)}, "is I64 [2], the question asks for I64 [any, 2]"),
+        ({"n": np.zeros(2, np.int64)}, "is int64 [2], the question asks for int64 [any, 2]"),
         ({"m": np.zeros((3, 2), np.int64)}, "the answer has the arrays 'm'"),
         ({"n": np.zeros((900, 2), np.int64)}, "the answer has 14400 bytes of arrays"),
         (None, "the reply to a 'probe' task has no arrays"),

@@ -24,14 +24,20 @@ def layout(model):
             r"the update lacks the tensor 'n'\nit has the tensor 'w'; the model has the tensors 'w', 'n'",
         ),
         ({}, r"the update lacks the tensors 'w', 'n'\nit has no tensors; the model"),
-        ({**BASE, "x": np.ones(1)}, "the update has the tensor 'x' more"),
+        ({**BASE, "x": np.ones(1)}, "the update has an extra tensor 'x'"),
         (
             {"w": BASE["w"], "m": BASE["n"]},
-            r"lacks the tensor 'n' and has the tensor 'm' more\nit has the tensors 'w', 'm'",
+            r"lacks the tensor 'n' and has an extra tensor 'm'\nit has the tensors 'w', 'm'",
         ),
         ({"w": BASE["w"]} | {f"x{at}": BASE["n"] for at in range(5)}, r"'x0', 'x1', 'x2' and 2 more"),
-        ({**BASE, "w": np.zeros((3, 2), np.float32)}, r"'w' .* shape \[3, 2\], the model's \[2, 3\]"),
-        ({**BASE, "w": np.zeros((2, 3))}, "'w' of the update is F64, the model's is F32"),
+        (
+            {**BASE, "w": np.zeros((3, 2), np.float32)},
+            r"'w' .* shape \[3, 2\], the model's \[2, 3\]\ntrain a network of the same sizes",
+        ),
+        (
+            {**BASE, "w": np.zeros((2, 3))},
+            r"'w' of the update is float64, the model's is float32\nconvert .*astype\('float32'\)",
+        ),
     ],
 )
 def test_another_layout_is_refused_by_the_tensor_s_name(update, reason: str) -> None:

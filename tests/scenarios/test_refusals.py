@@ -32,9 +32,9 @@ def forge(task, arrays, weight=1.0, metrics=None):
 """
 DEEDS = {
     "missing tensor": ("forge(task, {'w': w})", "the update lacks the tensor 'b'"),
-    "extra tensor": ("forge(task, {'w': w, 'b': b, 'c': b})", "the update has the tensor 'c' more"),
+    "extra tensor": ("forge(task, {'w': w, 'b': b, 'c': b})", "the update has an extra tensor 'c'"),
     "wrong shape": ("forge(task, {'w': w[:-1], 'b': b})", "tensor 'w' of the update has the shape [{less}]"),
-    "wrong dtype": ("forge(task, {'w': w.astype('f8'), 'b': b})", "of the update is F64, the model's is F32"),
+    "wrong dtype": ("forge(task, {'w': w.astype('f8'), 'b': b})", "of the update is float64, the model's is float32"),
     "not a number": ("w[3] = np.nan; forge(task, {'w': w, 'b': b})", "'w' of the update is not finite: item [3]"),
     "infinity": ("w[-1] = -np.inf; forge(task, {'w': w, 'b': b})", "item [{last}] is -inf"),
     "negative weight": ("forge(task, {'w': w, 'b': b}, weight=-1.0)", "the weight not negative"),
@@ -85,7 +85,7 @@ def test_the_library_itself_refuses_at_the_trainer_before_anything_travels(sessi
     train = adding("if number == 2: w = w.astype('f8')")
     job = put_job(tmp_path / "honest", {"train.py": train}, with_={"rounds": 1, "min_sites": 2})
     detail = session.wait(session.submit(job).id)
-    assert "tensor 'w' of the update is F64, the model's is F32" in left_out(detail.rounds[1])["site-2"]
+    assert "tensor 'w' of the update is float64, the model's is float32" in left_out(detail.rounds[1])["site-2"]
     assert any("Traceback" in line.text for line in session.logs(detail.job.id, site="site-2"))
 
 

@@ -524,3 +524,12 @@ def test_a_trainer_that_hangs_is_ended_after_the_jobs_patience_and_the_others_go
     assert [site for site, _ in first.left_out] == ["site-2"]
     assert "it gave no answer for 3 s, the job's patience" in first.left_out[0][1]
     assert len(second.took_part) == 4
+
+
+@pytest.mark.parametrize("key", ["min_sites", "sample", "quorum"])
+def test_more_sites_than_a_simulation_has_are_refused_before_it_begins(tmp_path, key):
+    folder = put_job(tmp_path / "job", {"train.py": TRAIN}, **{"with": {key: 5}})
+    with pytest.raises(BadInput, match=rf'job.yaml:\d+:\d+: "{key}" is 5; the simulation has 3 sites') as refused:
+        read_plan(folder, sites=3)
+    assert refused.value.fix == "wanted at most 3, or begin it with --sites 5"
+    assert len(read_plan(folder, sites=5).sites) == 5

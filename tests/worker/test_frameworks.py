@@ -4,6 +4,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -124,3 +125,33 @@ def test_a_model_of_keras_comes_back_to_the_bit_with_either_backend(backend):
     env = os.environ | {"KERAS_BACKEND": backend, "PYTHONWARNINGS": "default"}
     done = subprocess.run([sys.executable, "-c", KERAS], env=env, capture_output=True, text=True, check=False)
     assert done.stdout == f"well {backend}\n", done.stderr
+
+
+WITHOUT = """
+import runpy, sys
+
+class Without:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] != sys.argv[1]:
+            return next((spec for one in finders if (spec := one.find_spec(name, path, target))), None)
+
+finders = sys.meta_path[:]
+sys.meta_path[:] = [Without]
+runpy.run_path(sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(
+    ("example", "package", "extra"),
+    [
+        ("jax_flax", "jax", "jax"),
+        ("keras", "keras", "keras"),
+        ("lightning", "lightning", "lightning"),
+        ("lora", "peft", "peft"),
+    ],
+)
+def test_an_example_without_its_framework_says_what_to_install(example: str, package: str, extra: str) -> None:
+    file = Path(__file__).parents[2] / "examples" / example / "train.py"
+    done = subprocess.run([sys.executable, "-c", WITHOUT, package, file], capture_output=True, text=True, check=False)
+    assert f"{package} is needed here and cannot be imported" in done.stderr
+    assert f"run `pip install 'convoy-fl[{extra}]'`" in done.stderr

@@ -160,9 +160,9 @@ def test_an_unchanged_model_comes_back_under_its_own_digest(job, trainer) -> Non
     ("difference", "reason"),
     [
         ("{'w': model.params['w']}", "lacks the tensor 'n'"),
-        ("{**model.params, 'x': model.params['w']}", "has the tensor 'x' more"),
+        ("{**model.params, 'x': model.params['w']}", "has an extra tensor 'x'"),
         ("{**model.params, 'w': model.params['w'][:1]}", "shape [1, 3], the model's [2, 3]"),
-        ("{**model.params, 'w': model.params['w'].astype('f8')}", "is F64, the model's is F32"),
+        ("{**model.params, 'w': model.params['w'].astype('f8')}", "is float64, the model's is float32"),
     ],
 )
 def test_a_difference_that_is_not_the_models_shape_is_refused_and_not_stretched(
@@ -187,10 +187,10 @@ flare.send(flare.FLModel(params_type="DIFF", params={difference}))
     ("reply", "reason"),
     [
         ("{'w': task.model['w']}", "lacks the tensor 'n'"),
-        ("{**task.model, 'x': np.ones(2)}", "has the tensor 'x' more"),
+        ("{**task.model, 'x': np.ones(2)}", "has an extra tensor 'x'"),
         ("{**task.model, 'w': task.model['w'].T}", "shape [3, 2], the model's [2, 3]"),
-        ("{**task.model, 'w': task.model['w'].astype('f8')}", "is F64, the model's is F32"),
-        ("{**task.model, 'w': task.model['w'] * np.float32('nan')}", "item [0, 0] is nan"),
+        ("{**task.model, 'w': task.model['w'].astype('f8')}", "is float64, the model's is float32"),
+        ("{**task.model, 'w': task.model['w'] * np.float32('nan')}", "item [0, 0] is nan · look for missing values"),
         ("{**task.model, 'w': 'abc'}", "'w' is a str, not an array"),
         ("convoy.Reply(task.model, weight=-1)", "the weight is -1.0"),
         ("convoy.Reply(task.model, metrics={'loss': 'low'})", "metric 'loss' is 'low', not a number"),
@@ -275,7 +275,8 @@ def test_code_that_cannot_work_ends_the_trainer_with_the_reason(
     with trainer(trainer_) as node:
         failure = node.hear().failure
         assert reason in failure.error
-        assert failure.traceback
+        assert ("Traceback" in failure.traceback) == (text in ("import nonsense", "raise SystemExit(3)"))
+        assert "convoy/worker" not in failure.traceback
         assert node.end()[0] == 1
 
 
@@ -342,3 +343,41 @@ def test_a_torch_script_gets_tensors_and_sends_a_state_dict(job, trainer) -> Non
         said = answer(node)
         np.testing.assert_array_equal(node.load(said.digest)["weight"], base["weight"] + 1)
         assert dict(said.metrics) == {"acc": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "trainer_", "line"),
+    [
+        ("def train(task):\n    return {'w': [1.0]}", "train.py:train", ""),
+        ("import convoy\nfor task in convoy.tasks():\n    task.reply({'w': [1.0]})", "train.py", "line 3, in <module>"),
+        ("def train(task):\n    task.reply(task.model, weight='x')", "train.py:train", "line 2, in train"),
+    ],
+)
+def test_an_error_that_convoy_means_shows_the_lines_of_the_job_alone(
+    job, trainer, text: str, trainer_: str, line: str
+) -> None:
+    job(train_py=text)
+    with trainer(trainer_) as node:
+        node.hear()
+        node.task(node.save(BASE))
+        failed = node.hear().failed
+        assert line in failed.traceback
+        assert bool(line) == ("Traceback" in failed.traceback)
+        if not line or ":" in trainer_:  # a script has ended
+            node.bye()
+        _, output = node.end()
+        for said in (failed.traceback, output):
+            assert "convoy/worker" not in said
+            assert "convoy/model" not in said
+        assert "BadInput: " in output or "Refused: " in output
+
+
+@pytest.mark.parametrize("change", ["task.model['w'] += 1", "task.model['w'][0] = 1", "task.model['w'].sort()"])
+def test_a_change_of_a_read_only_array_is_told_how_to_get_one_that_may_change(job, trainer, change: str) -> None:
+    job(train_py=f"def train(task):\n    model = dict(task.model)\n    {change.replace('task.', '')}")
+    with trainer("train.py:train") as node:
+        node.hear()
+        node.task(node.save(BASE))
+        assert "read-only" in node.hear().failed.error
+        node.bye()
+        assert "convoy: the arrays of task.model are read-only: task.model.numpy()" in node.end()[1]

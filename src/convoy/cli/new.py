@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from shutil import copyfile
 from typing import Final
 
 import convoy
 from convoy.errors import BadInput
+from convoy.flows.source import near
 from convoy.spec import names
 
 JOB: Final = """\
@@ -138,6 +140,11 @@ def examples() -> dict[str, Path]:
     return {}
 
 
+def _meant(name: str, known: Iterable[str]) -> str:
+    said = near(name, known)
+    return said if said.endswith("?") else f"type one of them, such as --like {next(iter(known))}"
+
+
 def _is_job(folder: Path) -> bool:
     return (folder / "job.yaml").is_file()
 
@@ -145,7 +152,11 @@ def _is_job(folder: Path) -> bool:
 def _example(name: str) -> Path:
     known = examples()
     if name not in known:
-        raise BadInput(f"there is no example {name!r}", why=f"the examples are {', '.join(known) or 'not installed'}")
+        raise BadInput(
+            f"there is no example {name!r}",
+            why=f"the examples are {', '.join(known) or 'not installed'}",
+            fix=_meant(name, known) if known else "leave --like out, or work in a clone of Convoy's repository",
+        )
     return known[name]
 
 

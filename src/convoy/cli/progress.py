@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
-from convoy.errors import Unreachable
+from convoy.errors import Unreachable, by_reason
 from convoy.spec.plain import one_line
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def round_line(made: views.RoundView, rounds: int) -> str:
     parts = [f"round {made.round}/{rounds or '?'}"] + ([] if made.model else ["not committed"])
     parts += [output.metrics(made.metrics)] if made.metrics else []
     parts += [f"{made.took_part_count} took part"] if made.took_part_count else []
-    parts += [f"left out {out.site}: {out.reason}" for out in made.left_out]
+    parts += [f"left out {said}" for said in by_reason((out.site, out.reason) for out in made.left_out)]
     parts += [f"left out {more} more" for more in [made.left_out_count - len(made.left_out)] if more]
     return "  ".join(parts) + ("  (best)" if made.best else "")
 

@@ -12,6 +12,7 @@ from convoy.control.faults import supervised
 from convoy.control.records import JobState, Member, Round, SiteName
 from convoy.control.state import Keeping, LiveJob, LiveSite, Stalled, State, Stopping, Waiting, Working
 from convoy.control.transitions import move
+from convoy.errors import by_reason
 
 Effects = Iterator[effects.Effect]
 
@@ -268,14 +269,14 @@ def _stop_sites(job: LiveJob, finish_s: float = 0.0) -> Effects:
 
 
 def site_traceback(job: LiveJob) -> str:
-    """Return the end of the tracebacks that sites sent for the open round, each under its site's name."""
+    """Return the end of the tracebacks that sites sent for the open round, each once, under the names of its sites."""
     tracebacks = [
-        f"at {task.site}, task {task.question}:\n{task.traceback.rstrip()}"
+        (task.site, f"task {task.question}:\n{task.traceback.rstrip()}")
         for question in job.questions.values()
         for task in question.tasks.values()
         if task.traceback
     ]
-    return "\n\n".join(tracebacks)[-MAX_TRACEBACK:]
+    return "\n\n".join(f"at {said}" for said in by_reason(tracebacks, ", "))[-MAX_TRACEBACK:]
 
 
 def stopped(job: LiveJob, site: SiteName) -> Effects:

@@ -13,6 +13,7 @@ from convoy.control.records import Member, Question, SiteName, Task
 from convoy.control.state import LiveJob, OpenQuestion, Pending, State
 from convoy.control.transitions import move
 from convoy.control.view import ReadOnlyJob
+from convoy.errors import by_reason
 
 Effects = Iterator[effects.Effect]
 
@@ -85,10 +86,10 @@ def too_few_there(state: State, job: LiveJob, ask: Question) -> str:
         for name in away
         if name not in there
     }
-    return (
-        f"{len(there)} of the {max(ask.at_least, 1)} sites that {ask.kind!r} needs were there for "
-        f"{job.needs.patience_s:g} s, {PATIENCE}"
-        + (f" ({'; '.join(f'{name}: {reason}' for name, reason in why.items())})" if why else "")
+    some = f"{len(there)} of the {max(ask.at_least, 1)} sites that {ask.kind!r} needs were there"
+    said = some if there else f"no site was there that could answer {ask.kind!r}"
+    return f"{said} for {job.needs.patience_s:g} s, {PATIENCE}" + (
+        f" ({'; '.join(by_reason(why.items()))})" if why else ""
     )
 
 
@@ -370,10 +371,11 @@ def _refuses(job: LiveJob, site: SiteName) -> bool:
 
 def _too_few(question: OpenQuestion) -> str:
     told = {"received": "answered", "open": "had not answered"}
-    said = "; ".join(f"{task.site}: {task.reason or told[task.state]}" for task in question.tasks.values())
+    said = "; ".join(by_reason((task.site, task.reason or told[task.state]) for task in question.tasks.values()))
+    asked, got = len(question.tasks), question.counts["received"]
     return (
-        f"{question.counts['received']} of the {question.record.at_least} sites that {question.record.kind!r} needs "
-        f"answered in round {question.record.round} ({said})"
+        f"{got or 'none'} of the {asked} site{'s' * (asked != 1)} answered in round {question.record.round}; "
+        f"{question.record.kind!r} needs {question.record.at_least} ({said})"
     )
 
 

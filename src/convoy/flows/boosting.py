@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from convoy.errors import BadInput, JobFailed
+from convoy.errors import BadInput, JobFailed, by_reason
 from convoy.flows.fleet import Answers, Fleet, NotEnough, Round
 from convoy.flows.parameters import ABOVE_0, FROM_0, Range
 from convoy.flows.training import Training, Turned
@@ -190,7 +190,7 @@ class _Asked:
         """Raise `NotEnough` where too few answers count."""
         least = max(self.plan.min_sites, 1)
         if len(came) < least:
-            said = "; ".join(f"{site}: {why}" for site, why in sorted(answers.left_out.items()))
+            said = "; ".join(by_reason(sorted(answers.left_out.items())))
             raise NotEnough(f"{len(came)} of the {least} answers that are needed count ({said})")
 
 

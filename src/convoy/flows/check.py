@@ -12,7 +12,7 @@ from convoy.errors import BadInput, RemoteFault
 from convoy.flows import catalog, swarm
 from convoy.flows import keys as patterns
 from convoy.flows.catalog import BUILT_IN
-from convoy.flows.parameters import EXAMPLES, Parameter, Signature, of_tree, wanted
+from convoy.flows.parameters import Parameter, Signature, example, of_tree, wanted
 from convoy.flows.source import Files, decorators, names_of, near
 from convoy.model import blob
 from convoy.spec.yamls import together
@@ -180,8 +180,8 @@ def _workflow(job: Job, document: Document, files: Files) -> Iterator[BadInput]:
             lacks = wanted(known[name].annotation, value)
             if lacks:
                 wrong = True
-                example = EXAMPLES[known[name].annotation.strip("'\"").partition("|")[0].partition("[")[0].strip()]
-                yield BadInput(f'"{name}" is {value!r}; wanted {lacks}', fix=f"such as `{name}: {example}`", where=at)
+                fix = f"such as `{name}: {example(known[name].annotation)}`"
+                yield BadInput(f'"{name}" is {value!r}; wanted {lacks}', fix=fix, where=at)
         elif not signature.open:
             yield BadInput(f"workflow {job.workflow} has no parameter {name!r}", fix=near(name, known), where=at)
     for parameter in signature.parameters:
@@ -200,7 +200,8 @@ def _signature(workflow: str, files: Files, where: str) -> Signature | None:
     """Return a workflow's parameters; None where only running the code would tell. Raises `BadInput`."""
     if ":" not in workflow:
         if workflow not in BUILT_IN:
-            fix = near(workflow, BUILT_IN) + ", or write your own: `flow.py:run`"
+            said = near(workflow, BUILT_IN, most=len(BUILT_IN))
+            fix = said if said.endswith("?") else f"{said}; or write your own: `flow.py:run`"
             raise BadInput(f"there is no workflow {workflow!r}", fix=fix, where=where)
         own = BUILT_IN[workflow].parameters
         return Signature(tuple(Parameter(p.name, str(p.annotation), p.default is p.empty) for p in own), open=False)
@@ -218,20 +219,31 @@ def _signature(workflow: str, files: Files, where: str) -> Signature | None:
 
 
 def _sites(job: Job, document: Document, known: list[str] | None) -> Iterator[BadInput]:
-    if known is None:
-        return
     for place, name in enumerate(job.sites or ()):
-        if name not in known:
+        if known is not None and name not in known:
             yield BadInput(
                 f"the project has no site {name!r}", fix=near(name, known), where=document.where(("sites", place))
             )
-    usable = len(known if job.sites is None else set(job.sites) & set(known))
+    if known is None and job.sites is None:
+        return
+    named = set(known or ()) if job.sites is None else set(job.sites)
+    usable = len(named if known is None else named & set(known))
+    yield from counted(job, document, usable, "the project has" if job.sites is None else "the job names")
+
+
+def counted(job: Job, document: Document, usable: int, whose: str, instead: str = "") -> Iterator[BadInput]:
+    """Yield each parameter of more sites than there are; `whose` says in words who has so many.
+
+    `instead`: begins what else one may do, such as `--sites`, and the number that is needed ends it.
+    """
     for key in catalog.COUNTS:
         value = job.with_.get(key, 0)
         if isinstance(value, int) and value > usable:
-            whose = "the project has" if job.sites is None else "the job names"
-            fix = f"wanted at most {usable}"
-            yield BadInput(f'"{key}" is {value}; {whose} {usable} sites', fix=fix, where=document.where(("with", key)))
+            yield BadInput(
+                f'"{key}" is {value}; {whose} {usable} site{"s" * (usable != 1)}',
+                fix=f"wanted at most {usable}" + (f", or {instead} {value}" if instead else ""),
+                where=document.where(("with", key)),
+            )
 
 
 def _resources(job: Job, document: Document, known: Iterable[str], room: Mapping[str, Room]) -> Iterator[BadInput]:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from convoy.errors import Refused
+from convoy.errors import Refused, by_reason
 from convoy.flows import boosting
 from convoy.flows.fleet import Fleet, NotEnough, Round
 from convoy.flows.parameters import Range
@@ -194,7 +194,7 @@ class _Local:
             kept.append(part)
             mean.add_metrics(answer)
         if len(kept) < at_least:
-            said = "; ".join(f"{site}: {why}" for site, why in sorted(answers.left_out.items()))
+            said = "; ".join(by_reason(sorted(answers.left_out.items())))
             raise NotEnough(f"{len(kept)} of the {at_least} answers that are needed count ({said})")
         return kept, mean.metrics
 

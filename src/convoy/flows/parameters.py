@@ -18,6 +18,7 @@ WORDS: Final[Mapping[str, str]] = {
 }  # fmt: skip
 EXAMPLES: Final[Mapping[str, str]] = {
     "int": "5", "float": "0.5", "str": "text", "bool": "true", "list": "[1, 2]", "dict": "{a: 1}", "None": "null",
+    "list[str]": '["age", "sex"]', "list[float]": "[0.5, 0.9]", "dict[str, list[float]]": "{age: [0, 120]}",
 }  # fmt: skip
 
 
@@ -58,6 +59,12 @@ class Signature:
 
     parameters: tuple[Parameter, ...]
     open: bool
+
+
+def example(annotation: str) -> str:
+    """Return what a parameter of this annotation may be, in YAML; a list has items of its type."""
+    first = annotation.strip("'\"").partition("|")[0].strip()
+    return EXAMPLES.get(first) or EXAMPLES[first.partition("[")[0].strip()]
 
 
 def of_tree(args: ast.arguments) -> Signature:

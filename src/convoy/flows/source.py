@@ -96,10 +96,15 @@ def _last_word(decorator: ast.expr) -> str:
     return ""
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """Return what to say of a name that is not known: the one that was meant, or those that there are."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1)
+def near(name: str, known: Iterable[str], *, most: int = 10) -> str:
+    """Return what to say of a name that is not known: the one that was meant, or those that there are, in their order.
+
+    `most`: so many are listed, and the number of the others.
+    """
+    names = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), names, n=1)
     if close:
-        return f'did you mean "{close[0]}"?'
-    return f"there are {', '.join(names[:10])}" if names else ""
+        return f'did you mean "{names[close[0]]}"?'
+    listed = [*names.values()]
+    more = f", … and {len(listed) - most} more" if len(listed) > most else ""
+    return f"there are {', '.join(listed[:most])}{more}" if names else ""

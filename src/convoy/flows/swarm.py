@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from convoy.errors import by_reason
 from convoy.flows.fleet import Fleet, NotEnough, Round
 from convoy.flows.training import Training, Turned
 from convoy.model import gathered
@@ -85,7 +86,7 @@ async def _folded(fleet: Fleet, plan: Training, round: Round, sent: Model, setti
             asked: "it was not there"
         }
         left = [site for site in left if site not in failed]
-    said = "; ".join(f"{site}: {reason}" for site, reason in sorted(failed.items()))
+    said = "; ".join(by_reason(sorted(failed.items())))
     raise NotEnough(f"no site folded the updates of round {round.number} ({said or 'none came'})")
 
 

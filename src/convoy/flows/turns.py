@@ -12,7 +12,7 @@ from typing import Any, Final, TypeVar
 
 from convoy.control import plain
 from convoy.control.records import JobId, Question
-from convoy.errors import BadInput, JobFailed
+from convoy.errors import BadInput, JobFailed, by_reason
 from convoy.flows.carrier import Carrier, Commit, Ended, Heard
 from convoy.flows.fleet import Job, NotEnough, Round
 from convoy.model import frameworks
@@ -209,7 +209,7 @@ class TurnStream:
         while count > 0:
             while not self._come:
                 if not self._open and self._heard.empty():
-                    said = "; ".join(f"{site}: {why}" for site, why in sorted(self.left_out.items()))
+                    said = "; ".join(by_reason(sorted(self.left_out.items())))
                     more = f" ({said})" if said else ""
                     raise NotEnough(f"no site works on {self._kind!r} questions any more{more}")
                 self._hear(await self._heard.get())

@@ -11,19 +11,13 @@ import numpy as np
 from blake3 import blake3
 
 from convoy.errors import BadInput
-from convoy.model.blob import Described, Layout, Tensor
+from convoy.model.blob import DTYPES, Described, Layout, Tensor
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
-DTYPES: Final[Mapping[str, str]] = {  # numpy's names by safetensors' names
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
-}  # fmt: skip
 NAMES: Final[Mapping[str, str]] = {theirs: ours for ours, theirs in DTYPES.items()}
 
 

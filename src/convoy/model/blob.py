@@ -35,6 +35,12 @@ ITEM_SIZE: Final[Mapping[str, int]] = {  # bytes of one item, by safetensors' na
     "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
     "F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1,
 }  # fmt: skip
+DTYPES: Final[Mapping[str, str]] = {  # numpy's names by safetensors' names
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
+    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
 EMPTY: Final = blake3(b"").hexdigest()
 
 

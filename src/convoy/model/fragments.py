@@ -19,7 +19,7 @@ def divide(model: Mapping[str, Any], count: int) -> list[list[str]]:
     """
     if count > max(len(model), 1):
         raise BadInput(
-            f"the model has {len(model)} tensors, which are not enough for {count} fragments",
+            f"the model has {len(model)} tensor{'s' * (len(model) != 1)}, too few for {count} fragments",
             fix=f"wanted `fragments: {max(len(model), 1)}` or fewer",
         )
     total, before = sum(array.nbytes for array in model.values()), 0

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from convoy.errors import BadInput, Refused
 from convoy.model import schema
-from convoy.model.blob import Layout
+from convoy.model.blob import DTYPES, Layout
 
 MAX_SLOTS: Final = 4096  # arrays that a question may ask for by name
 MAX_DIMENSIONS: Final = 16  # of one of them
@@ -36,8 +36,9 @@ class Slot:
         return all(wanted in (None, length) for wanted, length in zip(self.shape, shape, strict=True))
 
     def __str__(self) -> str:
-        """Return the array in words, such as `I64 [any, 32]`."""
-        return f"{self.dtype} [{', '.join('any' if length is None else str(length) for length in self.shape)}]"
+        """Return the array in words, such as `int64 [any, 32]`."""
+        lengths = ", ".join("any" if length is None else str(length) for length in self.shape)
+        return f"{DTYPES.get(self.dtype, self.dtype)} [{lengths}]"
 
 
 def varies(slots: tuple[Slot, ...]) -> bool:
@@ -109,7 +110,10 @@ def check(
         dtype, shape = came[slot.name]
         if not slot.fits(dtype, shape):
             raise Refused(
-                f"array {slot.name!r} of the answer is {Slot(slot.name, dtype, shape)}, the question asks for {slot}"
+                f"array {slot.name!r} of the answer is {Slot(slot.name, dtype, shape)}, the question asks for {slot}",
+                fix=f"convert it: .astype({DTYPES.get(slot.dtype, slot.dtype)!r})"
+                if dtype != slot.dtype
+                else "answer with an array of this shape",
             )
     if varies(slots) and size > most:
         raise Refused(f"the answer has {size} bytes of arrays", why=f"{most:.0f} are the limit")

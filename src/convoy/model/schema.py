@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from convoy.errors import Refused
-from convoy.model.blob import Layout
+from convoy.model.blob import DTYPES, Layout
 
 if TYPE_CHECKING:  # an idle site checks no values and loads no numpy
     import numpy as np
 
+FINITE: Final = "look for missing values in the data, a division by zero, or a learning rate that is too large"
 SLICE: Final = 1 << 16  # items: 256 KiB of float32, which fits the cache together with a buffer of the same size
 
 
@@ -37,10 +38,15 @@ def check_shapes(
         wanted_dtype, wanted_shape = base[name]
         if shape != wanted_shape:
             raise Refused(
-                f"tensor {name!r} of the update has the shape {list(shape)}, the model's {list(wanted_shape)}"
+                f"tensor {name!r} of the update has the shape {list(shape)}, the model's {list(wanted_shape)}",
+                fix="train a network of the same sizes as the job's first model, and answer with all of each tensor",
             )
         if dtype != wanted_dtype:
-            raise Refused(f"tensor {name!r} of the update is {dtype}, the model's is {wanted_dtype}")
+            came, wanted = DTYPES.get(dtype, dtype), DTYPES.get(wanted_dtype, wanted_dtype)
+            raise Refused(
+                f"tensor {name!r} of the update is {came}, the model's is {wanted}",
+                fix=f"convert it before you answer: .astype({wanted!r})",
+            )
 
 
 def _other_names(
@@ -53,7 +59,7 @@ def _other_names(
             why="job.yaml does not name a model to begin with",
             fix="model: train.py:initial, a function that returns the first one",
         )
-    parts = [f"lacks {_tensors(absent)}" if absent else "", f"has {_tensors(extra)} more" if extra else ""]
+    parts = [f"lacks {_tensors(absent)}" if absent else "", f"has {_extra(extra)}" if extra else ""]
     return Refused(
         f"the update {' and '.join(part for part in parts if part)}",
         why=f"it has {_tensors(list(update))}; the model has {_tensors(list(base))}",
@@ -61,6 +67,11 @@ def _other_names(
         if absent
         else "leave out what the model does not have",
     )
+
+
+def _extra(names: list[str]) -> str:
+    said = _tensors(names).removeprefix("the ")
+    return f"an extra {said}" if len(names) == 1 else f"extra {said}"
 
 
 def _tensors(names: list[str]) -> str:
@@ -83,7 +94,7 @@ def check_values(
     for name, array in update.items():
         start = _not_finite(array)
         if start >= 0:
-            raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start))
+            raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start), fix=FINITE)
     if base is not None and max_norm:
         check_distance(update, base, max_norm)
 

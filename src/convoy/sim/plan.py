@@ -11,7 +11,7 @@ from typing import Any, Final, TypeGuard
 from blake3 import blake3
 
 from convoy.errors import BadInput
-from convoy.flows.check import check_job
+from convoy.flows.check import check_job, counted
 from convoy.partition import Parts
 from convoy.sim import parts as dividing
 from convoy.sim.parts import Divided, Entry
@@ -70,7 +70,9 @@ class Plan:
         """
         if any(type(one.source) is Arrays for one in self.divided.values()):  # arrays that the job may have made
             return _planned(files, self.origin, self.job.seed)
-        return replace(self, job=_job(files, self.job.seed), files=files)
+        job = _job(files, self.job.seed)
+        _enough(job, files, self.sites)
+        return replace(self, job=job, files=files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,13 @@ def _job(files: Mapping[str, bytes], seed: str = "") -> Job:
     return job.model_copy(update={"seed": seed or job.seed})
 
 
+def _enough(job: Job, files: Mapping[str, bytes], sites: Sequence[str]) -> None:
+    """Raise `BadInput` where the job needs more sites than there are: in a simulation, no other ones will come."""
+    found = [*counted(job, read_bundle(files)[1], len(sites), "the simulation has", "begin it with --sites")]
+    if found:
+        raise yamls.together(found)
+
+
 def _planned(files: Mapping[str, bytes], origin: Origin, seed: str = "") -> Plan:
     job = _job(files, seed)
     sites, data = origin.sites, origin.data
@@ -116,6 +125,7 @@ def _planned(files: Mapping[str, bytes], origin: Origin, seed: str = "") -> Plan
         divided[name] = entry.divide(wanted)
         wanted = wanted or len(divided[name].partition)
     listed = _sites(named, wanted, parts, divided)
+    _enough(job, files, listed)
     each = {
         site: {name: str(_part(found, place, site, listed)) for name, found in parts.items()}
         for place, site in enumerate(listed)

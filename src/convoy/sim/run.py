@@ -198,9 +198,8 @@ class _Simulation:
             federation.abort("an interrupt")
             raise
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the supervisor of foreign code: the job's news
-            traceback = "" if isinstance(error, NotEnough) else code.traceback(error)
-            self._say(traceback or code.line(error))
-            federation.end(code.line(error), traceback)
+            self._say(code.logged(error).rstrip("\n"))
+            federation.end(code.line(error), "" if isinstance(error, NotEnough) else code.traceback(error))
         else:
             federation.end()
 

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
+from convoy.errors import by_reason
 from convoy.spec import crossed
 
-SHOWN: Final = 3  # sites in a line
+SHOWN: Final = 3  # reasons in a line
 
 
 def told_of(job: ReadOnlyJob, made: Round) -> dict[str, Any]:
@@ -30,6 +31,7 @@ def line(made: Mapping[str, Any]) -> str:
     parts = [f"round {made['round']}/{made['rounds'] or '?'}"]
     parts += [crossed.one_line(made["metrics"])] if made["metrics"] else []
     parts += [f"{made['took_part']} took part"] if made["took_part"] else []
-    parts += [f"left out {site}: {reason}" for site, reason in [*out.items()][:SHOWN]]
-    parts += [f"left out {len(out) - SHOWN} more"] if len(out) > SHOWN else []
+    reasons = by_reason(out.items())
+    parts += [f"left out {said}" for said in reasons[:SHOWN]]
+    parts += [f"{len(reasons) - SHOWN} more reasons"] if len(reasons) > SHOWN else []
     return "  ".join(parts) + ("  (best)" if made["best"] else "")

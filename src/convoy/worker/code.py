@@ -7,11 +7,15 @@ import sys
 import sysconfig
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, Bug, ConvoyError
+
+if TYPE_CHECKING:
+    from traceback import TracebackException
 
 LINE: Final = 2_000  # characters of an error that are sent
+_INSTALLED: Final = ("stdlib", "platstdlib", "purelib", "platlib")  # places of code that is not the job's
 MAIN: Final = "__main__"  # the name of a script's module
 TRACEBACK: Final = 32_000  # characters of its traceback
 
@@ -85,14 +89,50 @@ def initial(folder: Path, model: str, config: Any) -> Any:
 
 
 def traceback(error: BaseException) -> str:
-    """Return the traceback from the job's first line on, without Convoy's own lines."""
-    from traceback import format_exception  # loaded only after an error
+    """Return the traceback from the job's first line on, without Convoy's own lines.
 
-    trace = error.__traceback__
-    ours = str(Path(__file__).parents[1])
-    while trace is not None and trace.tb_next is not None and trace.tb_frame.f_code.co_filename.startswith(ours):
-        trace = trace.tb_next
-    return told("".join(format_exception(type(error), error, trace)), TRACEBACK)
+    An error that Convoy raises on purpose ends at the job's last line; the text is empty where no line of the job's
+    code led to it: `line` says all there is. Bugs and errors of other kinds keep the lines in which they arose.
+    """
+    from traceback import TracebackException  # loaded only after an error
+
+    shown = TracebackException(type(error), error, error.__traceback__, compact=True)
+    chain: list[tuple[TracebackException, BaseException]] = [(shown, error)]
+    for one, problem in chain:  # it grows by the errors behind each
+        behind = ((one.__cause__, problem.__cause__), (one.__context__, problem.__context__))
+        chain += [(inner, its) for inner, its in behind if inner is not None and its is not None]
+    anything = False
+    for one, problem in reversed(chain):
+        if _meant(problem) and not anything:
+            one.__cause__ = one.__context__ = None
+        anything = _trim(one, to_the_end=_meant(problem) or isinstance(problem, SyntaxError)) or anything
+        if not one.stack:
+            one.stack = None  # type: ignore[assignment]  # its heading is left out too
+    if not anything and _meant(error):
+        return ""
+    return told("".join(shown.format()), TRACEBACK)
+
+
+def _meant(error: BaseException) -> bool:
+    return isinstance(error, ConvoyError) and not isinstance(error, Bug)
+
+
+def _trim(shown: TracebackException, *, to_the_end: bool) -> bool:
+    """Take Convoy's lines out of a traceback, at its end too if said so; return whether the job has lines in it."""
+    frames, ours = list(shown.stack), str(Path(__file__).parents[1])
+    elsewhere = ("<frozen", ours, *(sysconfig.get_path(name) for name in _INSTALLED))
+    job = [place for place, frame in enumerate(frames) if not frame.filename.startswith(elsewhere)]
+    if to_the_end:
+        shown.stack[:] = frames[job[0] : job[-1] + 1] if job else []
+        return bool(job)
+    first = next((place for place, frame in enumerate(frames) if not frame.filename.startswith(ours)), len(frames) - 1)
+    shown.stack[:] = frames[max(first, 0) :]
+    return bool(job)
+
+
+def logged(error: BaseException) -> str:
+    """Return what a job's log says of an error: its traceback, or what, why and what to do where there is none."""
+    return traceback(error) or told(f"{type(error).__name__}: {error}\n", TRACEBACK)
 
 
 def line(error: BaseException) -> str:

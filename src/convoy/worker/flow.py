@@ -57,8 +57,8 @@ async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[st
     try:
         await _run(_fleet(carrier, begin, past), begin, carrier)
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
-        traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # it names every site and reason
-        sys.stderr.write((traceback or f"{code.line(error)}\n") + hints.of(error))
+        traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # those of the sites say more
+        sys.stderr.write(code.logged(error) + hints.of(error))
         full = isinstance(error, StorageFull) or (isinstance(error, OSError) and error.errno in FULL)
         return pb.WorkerUp(failure=pb.Failure(error=code.line(error), traceback=traceback, full=full))
     return pb.WorkerUp(done=pb.Done())

@@ -1,4 +1,4 @@
-"""Hints in the log of a job that its sandbox stopped: the path, and the setting that allows it."""
+"""Hints in a job's log: the path that its sandbox denied and the setting that allows it, or a read-only array."""
 
 from __future__ import annotations
 
@@ -13,19 +13,21 @@ from convoy.worker.sandbox import VARIABLE, Sandbox
 
 _CLOSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT})
 _CUT_OFF: Final = frozenset({errno.ENETUNREACH, errno.EACCES, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+READ_ONLY: Final = "the arrays of task.model are read-only: task.model.numpy() returns copies that you may change"
 _OWNER: Final = "the owner of this node can allow it in local/node.yaml"
 
 
 def of(error: BaseException, env: Mapping[str, str] = os.environ) -> str:
-    """Return a line for each access that the sandbox denied, in an error or its causes; empty if there is none."""
-    if VARIABLE not in env:
-        return ""
-    sandbox = Sandbox.from_json(env[VARIABLE])
-    found = dict.fromkeys(hint for problem in _causes(error) if (hint := _hint(problem, sandbox)))
+    """Return a line for each access that was denied, by the sandbox or a read-only array, in an error or its causes."""
+    sandbox = Sandbox.from_json(env[VARIABLE]) if VARIABLE in env else None
+    hints = (
+        _hint(problem, sandbox) if isinstance(problem, OSError) else _changed(problem) for problem in _causes(error)
+    )
+    found = dict.fromkeys(filter(None, hints))
     return "".join(f"convoy: {hint}\n" for hint in found)
 
 
-def _causes(error: BaseException) -> Iterator[OSError]:
+def _causes(error: BaseException) -> Iterator[OSError | ValueError]:
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -33,14 +35,21 @@ def _causes(error: BaseException) -> Iterator[OSError]:
         if not isinstance(one, BaseException) or id(one) in seen:
             continue
         seen.add(id(one))
-        if isinstance(one, OSError):
+        if isinstance(one, OSError | ValueError):
             yield one
         waiting += [one.__cause__, one.__context__, *one.args, getattr(one, "reason", None)]
         if isinstance(one, BaseExceptionGroup):
             waiting += one.exceptions
 
 
-def _hint(problem: OSError, sandbox: Sandbox) -> str:
+def _changed(problem: ValueError) -> str:
+    """Return the hint for what numpy says, and those who write into its buffers."""
+    return READ_ONLY if str(problem).endswith("read-only") else ""
+
+
+def _hint(problem: OSError, sandbox: Sandbox | None) -> str:
+    if sandbox is None:
+        return ""
     if isinstance(problem, socket.gaierror) or (problem.filename is None and problem.errno in _CUT_OFF):
         return "" if sandbox.network else f"jobs have no network here: {_OWNER}: `isolation: {{network: true}}`"
     if problem.errno not in _CLOSED or not isinstance(problem.filename, str | bytes):

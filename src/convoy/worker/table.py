@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from convoy.errors import BadInput
+from convoy.flows.source import near
 from convoy.privacy.cells import LARGEST
 
 if TYPE_CHECKING:
@@ -69,12 +70,16 @@ def _known(file: Path, names: Sequence[str], wanted: Sequence[str]) -> None:
     for name in wanted:
         if name not in names:
             shown = ", ".join(names[:50]) + (", …" if len(names) > 50 else "")
-            raise BadInput(f"{file.name} has no column {name!r}", why=f"it has {shown or 'none at all'}")
+            meant = near(name, names)
+            fix = meant if meant.endswith("?") else ""
+            if len(names) == 1 and any(mark in shown for mark in ";\t"):  # how others write tables
+                fix = "separate the columns of a CSV by commas, not by semicolons or tabs"
+            raise BadInput(f"{file.name} has no column {name!r}", why=f"it has {shown or 'none at all'}", fix=fix)
 
 
-def _no_number(file: Path, name: str, line: int) -> BadInput:
+def _no_number(file: Path, name: str, line: int, *, large: bool = True) -> BadInput:
     return BadInput(
-        f"column {name!r} has a value that is not a number of at most {LARGEST:g}",
+        f"column {name!r} has a value that is {f'larger than {LARGEST:g}' if large else 'not a number'}",
         fix="name a column of numbers; missing values are empty cells, NA, NaN or null",
         where=f"{file.name}:{line}" if line else file.name,
     )
@@ -135,8 +140,10 @@ class CsvTable:
         try:
             number = float(text)
         except ValueError:
-            number = math.inf
-        if not abs(number) <= LARGEST or "_" in text:
+            number = math.nan
+        if math.isnan(number) or "_" in text:
+            raise _no_number(self._path, name, line, large=False)
+        if abs(number) > LARGEST:
             raise _no_number(self._path, name, line)
         return number
 

@@ -164,9 +164,8 @@ def as_reply(task: Task, result: Any) -> Reply:
 
 
 def _report(session: NodeSession, error: BaseException) -> None:
-    traceback = code.traceback(error)
-    sys.stderr.write(traceback + hints.of(error))
-    session.fail(code.line(error), traceback)
+    sys.stderr.write(code.logged(error) + hints.of(error))
+    session.fail(code.line(error), code.traceback(error))
 
 
 if __name__ == "__main__":

@@ -189,7 +189,7 @@ class Visitor:
             trainer.perform(session, known.choose, task, self._work.trainer)
             self._check_shared(site, known)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - the supervisor of foreign code: the site's news
-            sys.stderr.write(code.traceback(error) + hints.of(error) if isinstance(error, Exception) else "")
+            sys.stderr.write(code.logged(error) + hints.of(error) if isinstance(error, Exception) else "")
             self._trainers.pop(site, None)
             return Failed(_line(error), code.traceback(error))
         return session.said or Failed("the trainer gave no answer", "")
