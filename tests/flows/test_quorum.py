@@ -11,8 +11,12 @@ from convoy.sim.run import run
 from convoy.spec.job import read_job_document
 from tests.scenarios.conftest import put_job
 
-WITHOUT = ("cyclic", "fedbuff", "fedasync", "cross_site", "histogram")  # they have no rounds that wait for many sites
-ROUNDS = [name for name in catalog.BUILT_IN if name not in WITHOUT]
+WITHOUT = ("cyclic", "fedbuff", "fedasync", "cross_site")  # they have no rounds that wait for many sites
+ROUNDS = [  # those that train any model, and need no parameter
+    name for name, entry in catalog.BUILT_IN.items()
+    if name not in (*WITHOUT, "fedex_lora") and not entry.own_trainer
+    and not any(it.default is it.empty for it in entry.own)
+]  # fmt: skip
 TRAIN = """
 import numpy as np
 import convoy

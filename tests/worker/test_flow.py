@@ -58,7 +58,9 @@ def test_fedavg_commits_the_initial_model_and_the_weighted_mean_of_each_round(jo
         node.ends("2.0")
         commit(node, 2)
         assert node.hear().HasField("done")
-        assert node.end() == (0, "")
+        code, printed = node.end()
+        assert (code, printed.count("\n")) == (0, 1)
+        assert printed.startswith("round 1: c's answer to 'train': its weight 2 is 66.7 % of all weights together")
 
 
 def test_a_workflow_started_again_asks_the_same_step_of_the_round_after_its_last_commit(job, flow) -> None:
