@@ -191,5 +191,5 @@ def test_a_job_whose_sites_all_fall_silent_fails_and_says_who(gated, tmp_path):
             node.kill()
         detail = session.wait(job)
         assert detail.job.state == "failed"
-        for site in federation.nodes:
-            assert f"{site}: no progress for 5 s, the job's patience" in detail.job.cause
+        sites = " and ".join(sorted(federation.nodes))
+        assert f"({sites}: no progress for 5 s, the job's patience)" in detail.job.cause
