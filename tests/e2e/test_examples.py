@@ -10,6 +10,7 @@ import pytest
 from convoy.cli import new
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
+from tests.e2e.test_frameworks import REACHED
 from tests.federation import ADMIN, Federation
 
 pytestmark = pytest.mark.scenario
@@ -26,8 +27,17 @@ NEEDS = {
 }  # the module that an example imports, beside numpy
 
 
-@pytest.mark.parametrize("name", new.examples())
-def test_a_copy_of_each_example_runs_in_the_simulator(name, tmp_path):
+FRAMEWORKS = {name for name, *_ in REACHED}  # their examples run in test_frameworks.py
+
+
+@pytest.mark.parametrize("name", sorted(FRAMEWORKS))
+def test_a_copy_of_a_frameworks_example_is_a_job(name, tmp_path):
+    plan = read_plan(new.write("mine", tmp_path, like=name), sites=3)
+    assert plan.job.name == "mine"
+
+
+@pytest.mark.parametrize("name", sorted(new.examples().keys() - FRAMEWORKS))
+def test_a_copy_of_each_other_example_runs_in_the_simulator(name, tmp_path):
     needed = NEEDS.get(name, "numpy")
     if importlib.util.find_spec(needed) is None:
         pytest.skip(f"{needed} is not installed")
