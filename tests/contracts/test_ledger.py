@@ -21,7 +21,7 @@ J, K = "a" * 32, "b" * 32
 JOB = Job(J, "tumours", "ada@example.org", "org", "d" * 64, 5 << 30, "{}", "running", "", 1e9 + 0.25)
 QUESTION = Question(
     J, "1.0", "train", 1, 3, "m" * 64, (Slot("n", "I64", (None, 2)),), 9, '{"factor": 0.1}', 2, ("a", "b"), 1, 30.5, 2,
-    0.1, 1.5, True, False, ("site-1", "site-2"), 0,
+    0.1, 1.5, True, False, True, "Proximal", ("site-1", "site-2"), 0,
 )  # fmt: skip
 ANSWER = Answer("1.0", "u" * 64, 12.5, {"loss": 0.25, "auc": 1e-300}, '{"n": 1}', "", 7)
 TASK = Task(J, "1.0", "site-1", "received", ANSWER, 3)

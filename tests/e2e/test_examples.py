@@ -74,13 +74,13 @@ def run(federation, folder):
     return detail, lines
 
 
-def assert_simulated_alike(federation, detail, folder, place, **data):
+def assert_simulated_alike(federation, detail, folder, place, numbers=(0, 2), **data):
     """A simulation of the folder, at sites of the same names with the same data, ends with the same model.
 
     It runs on the same machine. For torch that counts: with another number of threads (cores, or OMP_NUM_THREADS) its
     sums have other last bits, in a federation as in a simulation.
     """
-    for workers in (0, 2):
+    for workers in numbers:
         plan = read_plan(folder, sites=sorted(federation.nodes), data=data)
         done = simulate(plan, place / f"of-{workers}", workers=workers)
         assert done.job.state == "completed", done.job.cause
@@ -102,7 +102,8 @@ def test_a_script_moved_over_from_nvflare_trains(federation, tmp_path):
     losses = [record.metrics["loss"] for record in detail.rounds[1:]]
     assert losses == sorted(losses, reverse=True)
     assert sum("round 5 of 5" in line for line in lines) == 3
-    assert_simulated_alike(federation, detail, EXAMPLES / "moved_from_nvflare", tmp_path)
+    # Not in this process: where some code has imported torch, NVIDIA FLARE's verbs give its tensors.
+    assert_simulated_alike(federation, detail, EXAMPLES / "moved_from_nvflare", tmp_path, numbers=(1, 2))
 
 
 @pytest.mark.skipif(

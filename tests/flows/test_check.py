@@ -96,7 +96,7 @@ def test_a_trainer_s_function_may_be_defined_borrowed_or_made(trainer: str) -> N
         (GOOD + "model: train.py:initial\nwith: {keys: w}\n", "\"keys\" is 'w'; wanted a list or nothing", ""),
         (GOOD + "workflow: fedavgg\n", "job.yaml:3:1: there is no workflow 'fedavgg'", '"fedavg"?'),
         (GOOD + "workflow: FedAvg\n", "there is no workflow 'FedAvg'", '"fedavg"?'),
-        (GOOD + "workflow: zzz\n", "there is no workflow 'zzz'", "random_forest; or write your own: `flow.py:run`"),
+        (GOOD + "workflow: zzz\n", "there is no workflow 'zzz'", "; or write your own: `flow.py:run`"),
         (GOOD + "workflow: fedprox\nwith: {Mu: 0.1}\n", "has no parameter 'Mu'", 'did you mean "mu"?'),
         (GOOD + "workflow: fedprox\nwith: {zzz: 0.1}\n", "has no parameter 'zzz'", "there are mu, rounds, "),
         (GOOD + "workflow: fedprox\nwith: {zzz: 0.1}\n", "has no parameter 'zzz'", ", … and "),

@@ -24,6 +24,7 @@ UPS = {
     "offer": pb.Up(offer=pb.Offer(job=JOB, answer=pb.Answer(question="1.0", weight=1.0))),
     "failed": pb.Up(failed=pb.TaskFailed(job=JOB, question="1.0", error="no")),
     "progress": pb.Up(progress=pb.Progress(job=JOB)),
+    "points": pb.Up(points=pb.PointLines(job=JOB, lines=b'{"n": 0}\n')),
     "log": pb.Up(log=pb.Log(job=JOB, data=b"a line\n")),
     "stopped": pb.Up(stopped=pb.JobStopped(job=JOB)),
     "request": pb.Up(request=pb.CertificateRequest(pem=b"-----BEGIN CERTIFICATE REQUEST-----")),
