@@ -31,7 +31,7 @@ for task in convoy.tasks():
         raise ValueError("bad luck")
     total = torch.as_tensor(task.model["w"].copy()) * (rank + 1)
     distributed.all_reduce(total)
-    print("rank", rank, "of", os.environ["WORLD_SIZE"], "at", task.site, flush=True)
+    print(f"rank {rank} of {os.environ['WORLD_SIZE']} at {task.site}", flush=True)  # in one piece: two processes print
     task.reply({"w": total, "n": task.model["n"]}, weight=rank + 4, metrics={"rank": rank},
                value={"pid": os.getppid()}, state={"count": torch.tensor([count])})
 distributed.destroy_process_group()
@@ -48,7 +48,7 @@ def test_all_ranks_get_each_task_and_a_rank_that_dies_or_raises_costs_at_most_it
     job(launch_py=LAUNCH, ranks_py=RANKS)
     with trainer("launch.py", config={"die": [2, 0], "raise": [3, 1]}) as node:
         node.link._sock.settimeout(90)
-        state, torchruns, done = "", [], 0
+        state, torchruns = "", []
         assert node.hear().HasField("ready")
         for round_, base in ((1, BASE), (2, LARGE), (3, BASE), (4, LARGE)):
             node.task(node.save(base), question=f"{round_}.0", round_=round_, state=state)
@@ -57,21 +57,17 @@ def test_all_ranks_get_each_task_and_a_rank_that_dies_or_raises_costs_at_most_it
                 assert failed.error.startswith("rank 1: ValueError: bad luck")
                 assert 'ranks.py", line' in failed.traceback
                 continue
-            up = node.hear()
-            if round_ == 2 and up.HasField("failed"):  # rank 1 missed its peer before torchrun had started both again
-                assert up.failed.error.startswith("rank 1: RuntimeError")
-                continue
-            said, done = up.answer, done + 1
+            said = answer(node)
             assert (said.question, said.weight, dict(said.metrics)) == (f"{round_}.0", 4, {"rank": 0})
             np.testing.assert_array_equal(node.load(said.digest)["w"], base["w"] * 3)
             state = said.state
-            assert node.load(state)["count"].tolist() == [done]
+            assert node.load(state)["count"].tolist() == [round_ - (round_ > 3)]
             torchruns.append(said.value)
-        assert len(set(torchruns)) >= 2  # started again after the death, or after the error
+        assert len(set(torchruns)) == 3  # started again after the death and after the error
         node.bye()
         status, printed = node.end()
         assert status == 0, printed
-        assert all(printed.count(f"rank {rank} of 2 at site-1") >= 2 for rank in (0, 1)), printed
+        assert all(printed.count(f"rank {rank} of 2 at site-1") == 3 for rank in (0, 1))
 
 
 MEASURES = """

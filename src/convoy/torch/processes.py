@@ -27,6 +27,7 @@ from convoy.worker import tasks
 from convoy.worker.tasks import Begin, Task
 
 TRIES: Final = 3  # times that processes may die in one task
+MISSED_S: Final = 1.0  # in which the end of a process is seen after another has failed, perhaps because of it
 UNBOUNDED: Final = (1 << 63) - 1  # bytes: what the message can say where there is no limit
 HOME: Final = "CONVOY_RANKS"  # in the environment of a rank: the folder of the socket
 SOCKET: Final = "ranks"
@@ -155,6 +156,8 @@ class _Crew:
                         return None
                     kind = up.WhichOneof("it")
                     if kind in ("failed", "failure"):
+                        if _one_ended([it for it in waiting.values() if it is not sock]):
+                            return None
                         return _failed(rank, getattr(up, kind), task)
                     if kind == "points" and rank == 0:
                         self.measured(up.points)
@@ -238,6 +241,12 @@ class _Crew:
             self._torchrun.wait()
             self._torchrun = None
             os.close(self._alive)
+
+
+def _one_ended(socks: list[socket.socket]) -> bool:
+    """Return whether a process has ended. Raises `OSError` where its connection broke."""
+    readable, _, _ = select.select(socks, [], [], MISSED_S) if socks else ([], [], [])
+    return any(not sock.recv(1, socket.MSG_PEEK) for sock in readable)
 
 
 def _failed(rank: int, why: pb.TaskFailed | pb.Failure, task: pb.Task) -> pb.TaskFailed:
