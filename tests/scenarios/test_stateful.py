@@ -128,16 +128,21 @@ def disturbed(federation, session, job, *, rounds, seed):
     return done
 
 
+def assert_same_bits(federation, folder, *, rounds, seed):
+    """Run a job undisturbed, and once more while processes are killed, to the same models; return the first run."""
+    with federation.session(300) as session:
+        calm = session.wait(session.submit(folder).id)
+        assert calm.job.state == "completed", calm.job.cause
+        done = disturbed(federation, session, session.submit(folder).id, rounds=rounds, seed=seed)
+    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+    return calm
+
+
 @SIZES
 def test_scaffold_has_the_same_bits_whatever_is_killed(started, tmp_path, size):
     federation, files = started(), {"train.py": SCAFFOLD.format(size=size)}
     spec = {"workflow": "scaffold", "with_": {"rounds": 40, "min_sites": 2}, "patience": "60s"}
-    with federation.session(300) as session:
-        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
-        assert calm.job.state == "completed", calm.job.cause
-        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
-        done = disturbed(federation, session, job, rounds=40, seed=size)
-    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+    assert_same_bits(federation, put_job(tmp_path / "job", files, **spec), rounds=40, seed=size)
 
 
 STREAMING = """
@@ -170,12 +175,7 @@ def test_fragments_and_a_swarm_have_the_same_bits_whatever_is_killed(started, tm
         "trainer": "train.py:train",
         "seed": 5,
     }
-    with federation.session(300) as session:
-        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
-        assert calm.job.state == "completed", calm.job.cause
-        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
-        done = disturbed(federation, session, job, rounds=25, seed=3)
-    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+    assert_same_bits(federation, put_job(tmp_path / "job", files, **spec), rounds=25, seed=3)
 
 
 @pytest.mark.parametrize("workflow", ["fedavgm", "cyclic"])
@@ -188,12 +188,7 @@ def test_a_momentum_and_a_cycle_have_the_same_bits_whatever_is_killed(started, t
         "trainer": "train.py:train",
         "seed": 5,
     }
-    with federation.session(300) as session:
-        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
-        assert calm.job.state == "completed", calm.job.cause
-        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
-        done = disturbed(federation, session, job, rounds=30, seed=3)
-    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+    assert_same_bits(federation, put_job(tmp_path / "job", files, **spec), rounds=30, seed=3)
 
 
 def test_clusters_of_tables_have_the_same_bits_whatever_is_killed(started, tmp_path):
@@ -205,12 +200,8 @@ def test_clusters_of_tables_have_the_same_bits_whatever_is_killed(started, tmp_p
     job = tmp_path / "clusters"
     job.mkdir()
     (job / "job.yaml").write_text(f"name: clusters\nworkflow: kmeans\nwith: {with_}\npatience: 60s\n")
-    with federation.session(300) as session:
-        calm = session.wait(session.submit(job).id)
-        assert calm.job.state == "completed", calm.job.cause
-        done = disturbed(federation, session, session.submit(job).id, rounds=25, seed=3)
+    calm = assert_same_bits(federation, job, rounds=25, seed=3)
     assert len(calm.rounds) > 20
-    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
 
 
 @pytest.mark.parametrize(
@@ -219,12 +210,7 @@ def test_clusters_of_tables_have_the_same_bits_whatever_is_killed(started, tmp_p
 def test_what_sites_keep_for_themselves_has_the_same_bits_whatever_is_killed(started, tmp_path, workflow, more):
     federation, files = started(), {"train.py": PERSONAL}
     spec = {"workflow": workflow, "with_": {"rounds": 20, "min_sites": 2} | more, "patience": "60s", "seed": 5}
-    with federation.session(300) as session:
-        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
-        assert calm.job.state == "completed", calm.job.cause
-        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
-        done = disturbed(federation, session, job, rounds=20, seed=7)
-    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+    assert_same_bits(federation, put_job(tmp_path / "job", files, **spec), rounds=20, seed=7)
 
 
 NORMALISING = """
@@ -343,9 +329,4 @@ def test_optimisers_of_torch_that_stay_at_sites_have_the_same_bits_whatever_is_k
     pytest.importorskip("torch")
     federation, files = started(), {"train.py": ADAM}
     spec = {"with_": {"rounds": 12, "min_sites": 2}, "patience": "60s", "seed": 5}
-    with federation.session(300) as session:
-        calm = session.wait(session.submit(put_job(tmp_path / "calm", files, **spec)).id)
-        assert calm.job.state == "completed", calm.job.cause
-        job = session.submit(put_job(tmp_path / "killed", files, **spec)).id
-        done = disturbed(federation, session, job, rounds=12, seed=11)
-    assert [one.model for one in done.rounds] == [one.model for one in calm.rounds]
+    assert_same_bits(federation, put_job(tmp_path / "job", files, **spec), rounds=12, seed=11)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from convoy.cli.output import Screen
 
 LARGEST: Final = 1e300  # number that is drawn
 MAX_PICTURES: Final = 20  # of one document
@@ -38,6 +43,13 @@ def draw(axes: Any, kind: str, picture: Mapping[str, Any]) -> None:
         axes.axvline(0.0, color="0.7", linewidth=1)
         axes.set_yticks(places, [_text(it) for it in picture["labels"]], fontsize=7)
         axes.invert_yaxis()
+
+
+def save(screen: Screen, figure: Any, folder: Path, name: str) -> None:
+    """Write a figure of matplotlib into `NAME.png`, and say so; what may not be in a file's name becomes `_`."""
+    file = folder / f"{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:80]}.png"
+    figure.savefig(file, dpi=100)
+    screen.line(f"a picture: {file}")
 
 
 def _lines(axes: Any, picture: Mapping[str, Any]) -> None:

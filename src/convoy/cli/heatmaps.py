@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from convoy.cli import figures
 from convoy.spec import crossed
 
 if TYPE_CHECKING:
@@ -45,7 +45,5 @@ def draw(screen: Screen, folder: Path, metrics: Mapping[str, float]) -> None:
         axes.set_xticks(range(len(sites)), sites, rotation=90)
         axes.set_yticks(range(len(table)), list(table))
         axes.set(xlabel="measured at", ylabel="model of")
-        figure.colorbar(shown, ax=axes, label=re.sub(r"\$", "", metric))
-        file = folder / f"heatmap-{re.sub(r'[^A-Za-z0-9_-]+', '_', metric)[:60]}.png"
-        figure.savefig(file, dpi=100)
-        screen.line(f"a picture: {file}")
+        figure.colorbar(shown, ax=axes, label=metric.replace("$", r"\$"))
+        figures.save(screen, figure, folder, f"heatmap-{metric[:60]}")

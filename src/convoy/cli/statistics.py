@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -57,9 +56,7 @@ def draw(screen: Screen, folder: Path) -> None:
             for ticks in (axes.set_xticks, axes.set_yticks):
                 ticks(range(len(found["columns"])), found["columns"], fontsize=7)
             axes.tick_params(axis="x", rotation=90)
-        file = folder / f"{kind}-{re.sub(r'[^A-Za-z0-9_-]+', '_', name)[:60]}.png"
-        figure.savefig(file, dpi=100)
-        screen.line(f"a picture: {file}")
+        figures.save(screen, figure, folder, f"{kind}-{name[:60]}")
 
 
 def _read(data: bytes) -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from convoy.errors import JobFailed
-from convoy.flows import fitting
+from convoy.flows import fitting, parameters
 from convoy.flows.fitting import Asking, Shapes, counted, total
 from convoy.flows.fleet import Fleet
 from convoy.flows.newton import Fit, Point
@@ -56,7 +56,7 @@ async def cox(
     """
     given: dict[str, Any] = {"columns": columns, "categories": categories, "time": time, "event": event}
     given |= {"until": float(until), "steps": steps}
-    fitting.require(wrong({**given, "rounds": rounds, "min_sites": min_sites}))
+    parameters.require(wrong({**given, "rounds": rounds, "min_sites": min_sites}))
     await _fit(Asking.of(table, min_sites, deadline), given).run(fleet, rounds)
 
 

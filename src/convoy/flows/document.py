@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 
 from convoy.flows import pooled
 from convoy.flows.pooled import Moments, Pair, Parts
+from convoy.store import report
 
 SINGLE: Final = ("count", "missing", "sum", "mean", "variance", "std", "min", "max")
 KNOWN: Final = (*SINGLE, "histogram", "quantiles", "correlation")
@@ -203,6 +205,12 @@ def _correlations(asked: Asked, answers: Sequence[FromSite]) -> dict[str, Any]:
     upper = {pair: of(*pair) for pair in itertools.combinations_with_replacement(width, 2)}
     matrix = [[upper[min(a, b), max(a, b)] for b in width] for a in width]
     return {"columns": list(asked.columns), "matrix": matrix, "suppressed_at": away}
+
+
+def written(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return arrays with a document among them, which is the job's `statistics.json`."""
+    text = json.dumps(document, allow_nan=False).encode()
+    return {**arrays, report.STATISTICS: np.frombuffer(text, np.uint8)}
 
 
 # ---- for people ------------------------------------------------------------------------------------------------------

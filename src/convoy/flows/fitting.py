@@ -5,7 +5,6 @@ Sums are `math.fsum`, which is exact before its last rounding: the order of the 
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,14 +12,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from convoy.errors import BadInput
 from convoy.flows import statistics as tables
 from convoy.flows.document import Asked
 from convoy.flows.fleet import Fleet
 from convoy.flows.pooled import MAX_COUNT, MAX_SQUARE, Moments, moments
 from convoy.model.update import Update
 from convoy.spec.units import duration_s
-from convoy.store import report
 
 MAX_TERMS: Final = 60  # of one regression: an answer of `cox` has the square of it for each interval
 MAX_STEPS: Final = 200  # intervals of time
@@ -63,12 +60,6 @@ class Asking:
             else:
                 found[answer.site] = {name: np.asarray(it) for name, it in answer.model.items()}
         return found, answers.left_out
-
-
-def require(problems: Mapping[str, str]) -> None:
-    """Raise `BadInput` if anything is wrong with parameters, by name."""
-    if problems:
-        raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
 
 
 def is_done(fleet: Fleet) -> bool:
@@ -119,12 +110,6 @@ async def scales(fleet: Fleet, asking: Asking, columns: Sequence[str]) -> tuple[
             spread = math.sqrt(max(whole.variance or 0.0, 0.0))
             middle[column], scale[column] = whole.mean, spread if spread > 0 else 1.0
     return middle, scale
-
-
-def written(document: Mapping[str, Any], arrays: Mapping[str, Array]) -> dict[str, Array]:
-    """Return arrays with a document among them, which is the job's `statistics.json`."""
-    text = json.dumps(document, allow_nan=False).encode()
-    return {**arrays, report.STATISTICS: np.frombuffer(text, np.uint8)}
 
 
 def faults(given: Mapping[str, Any], *, least: int = 1) -> dict[str, str]:

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 
 from convoy.errors import JobFailed
-from convoy.flows import fitting
-from convoy.flows.document import text_of
-from convoy.flows.fitting import Asking, Shapes, counted, scales, total, written
+from convoy.flows import fitting, parameters
+from convoy.flows.document import text_of, written
+from convoy.flows.fitting import Asking, Shapes, counted, scales, total
 from convoy.flows.fleet import Fleet
 
 MAX_CLUSTERS: Final = 1000  # each is a pass over the table, and a line for people
@@ -56,7 +56,7 @@ async def kmeans(
     Paper: Lloyd: Least Squares Quantization in PCM, 1982, algorithm I.
     """
     given = {"columns": columns, "clusters": clusters, "start": start, "tolerance": tolerance}
-    fitting.require(wrong({**given, "rounds": rounds, "min_sites": min_sites}))
+    parameters.require(wrong({**given, "rounds": rounds, "min_sites": min_sites}))
     asking = Asking.of(table, min_sites, deadline)
     size = len(start) if start else clusters
     shape = (size, len(columns))

@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 
 from convoy.errors import JobFailed
-from convoy.flows.fitting import Z95, Asking, Shapes, is_done, scales, two_sided, written
+from convoy.flows.document import written
+from convoy.flows.fitting import Z95, Asking, Shapes, is_done, scales, two_sided
 from convoy.flows.fleet import Fleet, Round
 
 CLOSE: Final = 1e-18  # of the decrement g^T H^-1 g: the step is then a 1e-9th of a standard error

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from convoy.errors import BadInput
+
 TYPES: Final[Mapping[str, tuple[type, ...]]] = {  # by their names in annotations; what is not here is not checked
     "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "list": (list,), "dict": (dict,),
     "None": (type(None),),
@@ -88,3 +90,9 @@ def wanted(annotation: str, value: Any) -> str:
         if isinstance(value, TYPES[name]) and (name == "bool" or not isinstance(value, bool)):
             return ""
     return " or ".join(WORDS[name] for name in names)
+
+
+def require(problems: Mapping[str, str]) -> None:
+    """Raise `BadInput` if anything is wrong with parameters, by name."""
+    if problems:
+        raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from convoy.errors import JobFailed
-from convoy.flows import fitting
+from convoy.flows import fitting, parameters
 from convoy.flows import statistics as tables
-from convoy.flows.document import Asked, text_of
-from convoy.flows.fitting import Asking, written
+from convoy.flows.document import Asked, text_of, written
+from convoy.flows.fitting import Asking
 from convoy.flows.fleet import Fleet
 from convoy.flows.pooled import Moments, moments
 
@@ -49,7 +49,7 @@ async def pca(
     Paper: Jolliffe: Principal Component Analysis, 2002, section 1.1. Covariance: Chan, Golub, LeVeque, 1983.
     """
     given = {"columns": columns, "components": components}
-    fitting.require(wrong({**given, "min_sites": min_sites}))
+    parameters.require(wrong({**given, "min_sites": min_sites}))
     asking = Asking.of(table, min_sites, deadline)
     asked = Asked(table, columns, ["correlation"], "", 1, {}, [])
     async for round in fleet.rounds(1):  # noqa: A001 - the field's word

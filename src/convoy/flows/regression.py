@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from convoy.flows import fitting
+from convoy.flows import fitting, parameters
 from convoy.flows.fitting import Asking, Shapes, counted, total
 from convoy.flows.fleet import Fleet
 from convoy.flows.newton import Fit, Point
@@ -82,7 +82,7 @@ async def linear(
 
 
 async def _fit(fleet: Fleet, family: str, asking: Asking, given: Mapping[str, Any], rounds: int) -> None:
-    fitting.require(wrong({**given, "rounds": rounds, "min_sites": asking.min_sites}))
+    parameters.require(wrong({**given, "rounds": rounds, "min_sites": asking.min_sites}))
 
     def point(each: Sequence[Mapping[str, Array]], _: Array) -> Point:
         rows = int(counted([it["rows"] for it in each])[0])

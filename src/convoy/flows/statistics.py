@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from convoy.errors import BadInput
-from convoy.flows import document
+from convoy.flows import document, parameters
 from convoy.flows.document import KNOWN, Asked, FromSite
 from convoy.flows.fleet import Answers, Fleet
 from convoy.flows.pooled import MAX_COUNT, MAX_SQUARE, MAX_VALUE
 from convoy.model.update import Update
 from convoy.spec.units import duration_s
-from convoy.store import report
 
 MAX_BINS: Final = 1000  # of a histogram
 MAX_COLUMNS: Final = 500  # of one job: a matrix of correlations has the square of it
@@ -63,8 +60,7 @@ async def statistics(
     their rows suffice, as in a q-digest (Shrivastava et al.: Medians and Beyond, 2004, section 3).
     """
     stated = {"columns": columns, "statistics": statistics, "by": by, "groups": groups, "bins": bins, "ranges": ranges}
-    if problems := wrong({**stated, "table": table, "quantiles": quantiles}):
-        raise BadInput("; ".join(f"{name}: {problem}" for name, problem in problems.items()))
+    parameters.require(wrong({**stated, "table": table, "quantiles": quantiles}))
     asked = Asked(table, columns, statistics, by, bins, ranges or {}, quantiles)
     async for round in fleet.rounds(1):  # noqa: A001 - the field's word
         answers = fleet.ask(
@@ -80,9 +76,8 @@ async def statistics(
         )
         received = [it async for it in _possible(answers, asked, groups)]
         made, arrays = document.made(asked, received, answers.left_out)
-        text = json.dumps(made, allow_nan=False).encode()
         metrics = {"sites": len(received), "rows": sum(int(one.arrays["rows"][0]) for one in received)}
-        await round.commit({**arrays, report.STATISTICS: np.frombuffer(text, np.uint8)}, metrics=metrics)
+        await round.commit(document.written(made, arrays), metrics=metrics)
 
 
 async def _possible(answers: Answers, asked: Asked, groups: Sequence[str] | None) -> AsyncIterator[FromSite]:

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from convoy.flows import fitting
-from convoy.flows.document import text_of
-from convoy.flows.fitting import Z95, Asking, Shapes, chi_square_tail, counted, written
+from convoy.flows import fitting, parameters
+from convoy.flows.document import text_of, written
+from convoy.flows.fitting import Z95, Asking, Shapes, chi_square_tail, counted
 from convoy.flows.fleet import Fleet
 
 MAX_GROUPS: Final = 50  # each is a curve of the picture
@@ -55,7 +55,7 @@ async def kaplan_meier(
     Statistical Analysis of Failure Time Data, 1980, section 1.3. Test: Mantel, 1966; Peto, Peto, 1972.
     """
     given = {"time": time, "event": event, "by": by, "groups": groups, "until": float(until), "steps": steps}
-    fitting.require(wrong({**given, "min_sites": min_sites}))
+    parameters.require(wrong({**given, "min_sites": min_sites}))
     asking, names = Asking.of(table, min_sites, deadline), groups if by else [""]
     reply: Shapes = {
         "groups.count": ("i8", (len(names),)),

@@ -68,10 +68,3 @@ def named(known: Mapping[str, Any], name: str) -> Any:
             fix="use the names of the model that the task brought",
         )
     return known[name]
-
-
-def setting(task: Any, name: str, workflow: str) -> float:
-    """Return a number of the task's settings. Raises `BadInput` where another workflow has sent the task."""
-    if name not in task.settings:
-        raise BadInput(f"this task has no {name!r} in its settings", fix=f"set `workflow: {workflow}` in job.yaml")
-    return float(task.settings[name])
