@@ -86,7 +86,9 @@ def made(state, script, tell):
     tell("making the images and starting the cluster: 1 to 3 minutes")
     subprocess.run(["sh", HERE / "images.sh", state.parent], check=True)
     images = state.parent.glob("*.img.tar")
-    done = subprocess.run([*script, "up", state, *images], check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run([*script, "up", state, *images], capture_output=True, text=True, check=False)
+    if done.returncode:
+        without(f"a Kubernetes cannot be made here, exit status {done.returncode}:\n{done.stderr}")
     return f"{folder}:{os.environ['PATH']}", done.stdout.strip()
 
 

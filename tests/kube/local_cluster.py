@@ -284,12 +284,13 @@ def up(state, images):
         run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing,
             env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"})  # fmt: skip
     binaries = Path(run("sh", str(HERE / "binaries.sh")).strip())
-    if Path("/run/netns/cvk0").exists() and not (state / "admin.conf").exists():
-        raise SystemExit(f"another cluster is up, or was left here: python {sys.argv[0]} down STATE removes it")
-    down(state)
+    if inhabited() and not (state / "admin.conf").exists():
+        raise SystemExit(f"another cluster is up: python {sys.argv[0]} down STATE removes it")
+    down(state)  # and what a cluster left here whose processes were all killed
     try:
         make(state, binaries, images)
     except BaseException:
+        last_words(state)
         down(state)
         raise
     print(state / "admin.conf")
@@ -312,6 +313,13 @@ def make(state, binaries, images):
         state, "standins", "", sys.executable, HERE / "standins.py", state, HOST, KUBECONFIG=str(state / "admin.conf")
     )
     until("the cluster's DNS", lambda: listens(HOST))
+
+
+def last_words(state):
+    """Print the last lines of each process's log: they are gone with the folder."""
+    for log in sorted((state / "log").glob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-5:]
+        print(f"{log.name}:", *(line[:300] for line in lines), sep="\n  ", file=sys.stderr)
 
 
 def memory():
@@ -337,9 +345,8 @@ def down(state):
     for file in sorted((state / "pids").glob("*")) if (state / "pids").is_dir() else ():
         with contextlib.suppress(ProcessLookupError):
             os.killpg(int(file.read_text()), signal.SIGKILL)
+    end(inhabited())  # of a cluster whose folder is gone
     for node in range(NODES + 1):
-        left = subprocess.run(["ip", "netns", "pids", f"cvk{node}"], capture_output=True, text=True, check=False).stdout
-        end(map(int, left.split()))  # of a cluster whose folder is gone
         subprocess.run(["ip", "netns", "del", f"cvk{node}"], capture_output=True, check=False)
         subprocess.run(
             ["ip", "link", "del", f"vcvk{node}"], capture_output=True, check=False
@@ -350,10 +357,17 @@ def down(state):
     for group in groups:
         for folder, _, _ in os.walk(group, topdown=False):
             os.rmdir(folder)
-    if state.is_mount():
-        run("umount", state)
+    for line in Path("/proc/mounts").read_text().splitlines():
+        if line.startswith("cvk "):
+            run("umount", line.split()[1])
     if state.is_dir():
         shutil.rmtree(state)
+
+
+def inhabited():
+    """Return the processes in the networks of a cluster, this one or another."""
+    spaces = [f"cvk{node}" for node in range(NODES + 1) if Path(f"/run/netns/cvk{node}").exists()]
+    return [int(word) for space in spaces for word in run("ip", "netns", "pids", space).split()]
 
 
 def tasks(group):
