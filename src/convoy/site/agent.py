@@ -27,6 +27,7 @@ from convoy.site import quarantine as quarantined
 from convoy.site.given import Given
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
+from convoy.site.meters import Meters
 from convoy.site.quarantine import Quarantine
 from convoy.site.release import Release
 from convoy.site.witness import FILE, Witness
@@ -83,6 +84,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
             supervisor=supervisor,
             quarantine=quarantine,
             release=Release(kit, rules),
+            meters=Meters.find(),
         )
         agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Witness(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
