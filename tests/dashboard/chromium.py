@@ -100,8 +100,10 @@ class Chromium:
         made = Page(self, session)
         for domain in ("Page", "Runtime", "Log", "Network"):
             made.ask(f"{domain}.enable")
-        yield made
-        self.ask("Target.disposeBrowserContext", browserContextId=context)
+        try:
+            yield made
+        finally:
+            self.ask("Target.disposeBrowserContext", browserContextId=context)
 
 
 @dataclass

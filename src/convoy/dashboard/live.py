@@ -29,7 +29,7 @@ async def parts(call: Call, made: Mapping[str, Part]) -> AsyncGenerator[Event, N
     sent: dict[str, str] = {}
     async with aclosing(call.services.pulse.changes()) as changes:
         async for seen in changes:
-            texts = {"banner": call.text("_banner.html", seen=seen)}
+            texts: dict[str, str] = {"banner": call.text("_banner.html", seen=seen)}
             if seen.at:
                 for name, make in made.items():
                     texts[name] = await make(seen)

@@ -40,6 +40,10 @@ class Seen:
     problems: tuple[LogLine, ...] = ()
     fault: ConvoyError | None = None
 
+    def standing(self, site: SiteView) -> Standing:
+        """Return in one word how a site is; nobody knows while the server does not answer."""
+        return "unknown" if self.fault else standing(site)
+
 
 @dataclass(slots=True)
 class Pulse:

@@ -59,9 +59,9 @@ class Pages:
     environment: jinja2.Environment
     places: tuple[Place, ...]
 
-    def text(self, template: str, values: Mapping[str, Any]) -> str:
-        """Return the text of a template with these values."""
-        return self.environment.get_template(template).render(values)
+    def text(self, template: str, values: Mapping[str, Any]) -> Markup:
+        """Return the HTML of a template with these values; another template may show it as it is."""
+        return Markup(self.environment.get_template(template).render(values))  # noqa: S704 - it is escaped by then
 
 
 def build(places: tuple[Place, ...]) -> Pages:

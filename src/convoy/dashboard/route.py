@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
 from urllib.parse import parse_qsl
 
+from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
@@ -75,8 +76,8 @@ class Call:
         own, same_org = submitter == person.name != "", org == person.org != ""
         return rights.allows(person.role, right, own=own, same_org=same_org)
 
-    def text(self, template: str, **values: Any) -> str:
-        """Return a template's text, as a part of a page; the template also sees what every page shows."""
+    def text(self, template: str, **values: Any) -> Markup:
+        """Return a template's HTML, as a part of a page; the template also sees what every page shows."""
         services, theme = self.services, self.request.cookies.get(THEME_COOKIE, "")
         shown = {
             "call": self,

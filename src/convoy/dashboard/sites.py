@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from convoy.admin.client import Client
 from convoy.admin.views import SiteView
 from convoy.dashboard import live
-from convoy.dashboard.pulse import Seen, standing
+from convoy.dashboard.pulse import Seen
 from convoy.dashboard.route import Call, Route
 from convoy.errors import NotFound
 
@@ -24,9 +24,10 @@ STANDINGS: Final = ("connected", "away", "disabled", "revoked")
 
 @dataclass(frozen=True, slots=True)
 class Verb:
-    """Something that may be done to a site: the words on the button, the question, the answer, and the call."""
+    """Something that may be done to a site: the words on the button, what it means, the answer, and the call."""
 
     label: str
+    question: str
     means: str
     done: str
     call: Callable[[Client, str], Awaitable[object]]
@@ -36,24 +37,28 @@ class Verb:
 VERBS: Final = {
     "enable": Verb(
         "Enable",
+        "Enable {}?",
         "The site takes part in jobs again.",
         "The site is enabled.",
         lambda client, site: client.enable(site),
     ),
     "disable": Verb(
         "Disable",
+        "Disable {}?",
         "The site is disconnected and takes part in no job until somebody enables it.",
         "The site is disabled.",
         lambda client, site: client.enable(site, enabled=False),
     ),
     "restart": Verb(
         "Restart",
+        "Restart {}?",
         "The site's process stops in an orderly way and starts again. Its jobs continue.",
         "The site was told to restart.",
         lambda client, site: client.leave(site, restart=True),
     ),
     "stop": Verb(
         "Stop",
+        "Stop {}?",
         "The site's process stops in an orderly way. Only its owner can start it again.",
         "The site was told to stop.",
         lambda client, site: client.leave(site, restart=False),
@@ -61,6 +66,7 @@ VERBS: Final = {
     ),
     "revoke": Verb(
         "Revoke certificates",
+        "Revoke the certificates of {}?",
         "All certificates of the site that were issued so far become invalid. The site is disconnected, and its "
         "answers in open rounds do not count. It needs a new invitation to come back.",
         "The site's certificates are revoked.",
@@ -100,13 +106,13 @@ def _table(call: Call, seen: Seen) -> str:
         site
         for site in seen.sites
         if (text in site.name.lower() or text in site.org.lower())
-        and (not asked["standing"] or standing(site) == asked["standing"])
+        and (not asked["standing"] or seen.standing(site) == asked["standing"])
     ]
     pages = max(1, -(-len(found) // PAGE))
     number = min(number, pages)
     now, hour = time.time(), call.services.pulse.hour
     shown = found[(number - 1) * PAGE : number * PAGE]
-    rows = [(site, standing(site), hour.strip(site.name, now)) for site in shown]
+    rows = [(site, seen.standing(site), hour.strip(site.name, now)) for site in shown]
     given = {name: value for name, value in asked.items() if value}
     links = {
         "before": f"/sites?{urlencode(given | {'page': number - 1})}" if number > 1 else "",
@@ -138,7 +144,7 @@ async def watch_site(call: Call) -> Response:
 
 def _facts(call: Call, found: SiteView) -> str:
     strip = call.services.pulse.hour.strip(found.name, time.time())
-    return call.text("site/_facts.html", site=found, standing=standing(found), strip=strip)
+    return call.text("site/_facts.html", site=found, standing=call.services.pulse.seen.standing(found), strip=strip)
 
 
 def _offered(call: Call, found: SiteView) -> dict[str, Verb]:

@@ -30,7 +30,7 @@ class Event:
 
     def encoded(self) -> bytes:
         """Return the event as it is sent; a data line of its own for each line, so that none ends the event."""
-        lines = self.data.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+        lines = str(self.data).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         return "".join((f"event: {self.name}\n", *(f"data: {line}\n" for line in lines), "\n")).encode()
 
 

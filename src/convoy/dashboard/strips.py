@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 SPAN_S: Final = 3600.0  # that a strip shows
+THINNEST: Final = 6.0  # per mille that even a moment is wide, so that it can be seen
 MAX_CHANGES: Final = 240  # of one site that are remembered; the oldest go first
 MAX_COUNTS: Final = 1440  # one look in 2.5 s, for an hour
 
@@ -64,11 +65,12 @@ class Hour:
     def strip(self, name: str, now: float) -> list[Segment]:
         """Return the strip of a site, oldest first."""
         kept = list(self.changes.get(name, ()))
-        ends = [at for at, _ in kept[1:]] + [now]
         found = []
-        for (begun, standing), ended in zip(kept, ends, strict=True):
+        for place, (begun, standing) in enumerate(kept):
+            ended = kept[place + 1][0] if place + 1 < len(kept) else now
             start = max(0.0, 1000 - (now - begun) / SPAN_S * 1000)
-            width = 1000 - (now - ended) / SPAN_S * 1000 - start
-            if width > 0:
-                found.append(Segment(standing, round(start, 1), round(max(width, 2.0), 1)))
+            end = 1000 - (now - ended) / SPAN_S * 1000
+            if end > 0:
+                width = max(end - start, THINNEST)
+                found.append(Segment(standing, round(min(start, 1000 - width), 1), round(width, 1)))
         return found

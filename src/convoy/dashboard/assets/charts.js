@@ -1,13 +1,14 @@
 // Turns <figure class="chart" data-series="URL"> into a chart with a legend that follows the pointer, zoom by dragging, and a table.
 //
-// The URL answers {"x": {"label", "kind": "time" or "number", "values"}, "series": [{"label", "values"}], "unit"}; values are
-// numbers or null. `data-refresh="NAME"`: the chart is read again when the page's stream sends the event NAME.
+// The URL answers {"x": {"label", "kind": "time" or "number", "values"}, "series": [{"label", "values"}], "unit", "whole"}; values are
+// numbers or null, with "whole" of whole numbers. `x` may have "from" and "to", which are shown even where there are no values yet. `data-refresh="NAME"`: the chart is read again when the page's stream sends the event NAME.
 "use strict";
 
 (() => {
   const MAX_ROWS = 500; // of the table; of longer series every n-th row is in it
   const REFRESH_MS = 10000; // at most once in this time
   const HEIGHT = 220;
+  const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10000, 100000]; // steps between marks of whole numbers
   const charts = new Map(); // figure -> {plot, box, table, data, read}
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -16,6 +17,12 @@
 
   const moment = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
 
+  // What is shown while nobody has zoomed.
+  function limits(data) {
+    const values = data.x.values;
+    return { min: data.x.from ?? values[0], max: data.x.to ?? values.at(-1) };
+  }
+
   function options(data, width) {
     const axis = { stroke: colour("--faint"), grid: { stroke: colour("--line"), width: 1 }, ticks: { stroke: colour("--line"), width: 1 } };
     const times = data.x.kind === "time";
@@ -23,9 +30,9 @@
       width,
       height: HEIGHT,
       cursor: { drag: { x: true, y: false } },
-      scales: { x: { time: times } },
+      scales: { x: { time: times, ...limits(data) } },
       legend: { live: true },
-      axes: [{ ...axis }, { ...axis, size: 56 }],
+      axes: [{ ...axis }, { ...axis, size: 56, ...(data.whole ? { incrs: WHOLE } : {}) }],
       series: [
         { label: data.x.label, value: (_, at) => (at === null ? "-" : times ? moment(at) : shown(at)) },
         ...data.series.map((it, place) => ({
@@ -34,7 +41,7 @@
           dash: place >= 8 ? [6, 4] : undefined,
           width: 1.75,
           spanGaps: true,
-          points: { show: data.x.values.length < 40 },
+          points: { show: data.x.values.length < 40, fill: colour("--card") },
           value: (_, value) => (value === null ? "-" : shown(value) + (data.unit ? ` ${data.unit}` : "")),
         })),
       ],
@@ -70,6 +77,8 @@
     if (it.plot) it.plot.destroy();
     const values = [it.data.x.values, ...it.data.series.map((one) => one.values)];
     it.plot = new uPlot(options(it.data, Math.max(it.box.clientWidth, 200)), values, it.box);
+    it.plot.setScale("x", limits(it.data));
+    it.plot.over.addEventListener("dblclick", () => it.plot.setScale("x", limits(it.data)));
   }
 
   function frame(figure) {
@@ -86,6 +95,7 @@
     scroll.append(table);
     details.append(summary, scroll);
     figure.append(box, details);
+    sizes.observe(box);
     return { plot: null, box, table, details, data: null, read: 0, shape: "" };
   }
 
@@ -98,11 +108,16 @@
       it.box.textContent = `The chart cannot be shown: the server answered ${answer.status}.`;
       return;
     }
+    const before = it.data && limits(it.data);
     it.data = await answer.json();
     const shape = JSON.stringify(it.data.series.map((one) => one.label));
     if (it.plot && shape === it.shape) {
-      const zoomed = it.plot.scales.x.min > it.plot.data[0][0] || it.plot.scales.x.max < it.plot.data[0].at(-1);
-      it.plot.setData([it.data.x.values, ...it.data.series.map((one) => one.values)], !zoomed);
+      const zoomed = it.plot.scales.x.min > before.min || it.plot.scales.x.max < before.max;
+      it.plot.batch(() => {
+        const shown = { min: it.plot.scales.x.min, max: it.plot.scales.x.max };
+        it.plot.setData([it.data.x.values, ...it.data.series.map((one) => one.values)], false);
+        it.plot.setScale("x", zoomed ? shown : limits(it.data));
+      });
     } else {
       draw(figure, it);
     }
@@ -119,12 +134,12 @@
     for (const [figure, it] of charts) if (it.data && figure.isConnected) draw(figure, it);
   }
 
-  new ResizeObserver(() => {
+  const sizes = new ResizeObserver(() => {
     for (const it of charts.values()) {
       const width = it.box.clientWidth;
       if (it.plot && width && width !== it.plot.width) it.plot.setSize({ width, height: HEIGHT });
     }
-  }).observe(document.documentElement);
+  });
   document.addEventListener("convoy:theme", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   document.addEventListener("htmx:afterSettle", start);
