@@ -18,7 +18,7 @@ from convoy.dashboard.route import Call, Route
 from convoy.errors import NotFound
 
 PAGE: Final = 50  # sites on a page
-MAX_PAGE: Final = 100_000
+MAX_PAGE: Final = 100_000  # the highest number of a page that may be asked for
 STANDINGS: Final = ("connected", "away", "disabled", "revoked")
 
 
