@@ -917,7 +917,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         (
             *("dashboard.serve.MAX_HEAD", "dashboard.guard.MAX_COOKIES", "dashboard.route.MAX_FORM"),
             *("dashboard.route.MAX_FIELDS", "dashboard.route.MAX_SEARCH", "dashboard.sites.MAX_PAGE"),
-            "dashboard.streams.MAX_STREAMS",
+            *("dashboard.streams.MAX_STREAMS", "dashboard.news.MAX_SENTENCES"),
         ),
     ),
     (

@@ -148,6 +148,26 @@ def test_a_site_is_disabled_and_enabled_after_a_question_and_the_page_hears_of_i
     page.until("document.querySelector('[sse-swap=facts] .badge')?.innerText === 'connected'")
 
 
+def test_what_a_person_works_on_waits_for_news_and_stays_where_it_was(page, fed):
+    page.look(width=360)
+    page.open(f"{page.origin}/jobs")
+    page.run("document.querySelector('#rows .scroll').scrollLeft = 120")
+    page.run("window.old = document.querySelector('#rows table')")
+    page.until("!window.old.isConnected")  # a look at the server has replaced the table
+    assert page.run("document.querySelector('#rows .scroll').scrollLeft") == 120
+    page.open(page.origin)
+    page.run("document.querySelector('.strips a').focus(); window.mine = document.activeElement")
+    with fed.session() as session:
+        session.enable("site-2", enabled=False)
+        page.until("document.querySelector('[sse-swap=news]').innerText.includes('Site site-2 is disabled.')")
+        assert page.run("window.mine === document.activeElement && window.mine.isConnected")
+        assert "disabled" not in page.text("[sse-swap=strips]")
+        page.run("window.mine.blur()")
+        page.until("document.querySelector('[sse-swap=strips]').innerText.includes('disabled')")
+        session.enable("site-2")
+        page.until("document.querySelector('[sse-swap=news]').innerText.includes('Site site-2 is connected.')")
+
+
 def test_a_search_finds_while_it_is_typed(page):
     page.open(f"{page.origin}/jobs")
     page.run("document.querySelector('#begins').focus()")
@@ -235,6 +255,19 @@ def test_the_address_opens_no_second_browser(page, chromium, fed):
         second.open(url)
         assert "works once" in second.text()
         second.forget("Log.entryAdded")
+
+
+def test_a_page_of_a_dashboard_that_began_before_its_server_is_made_again(fed, chromium):
+    fed.server.stop()
+    with dashboard(fed) as (_, url), chromium.page() as page:
+        page.open(url)
+        assert "Nothing is known yet." in page.text("main")
+        assert "Sites" not in page.text("nav")
+        page.forget("Page.loadEventFired")
+        fed.server.start()
+        page.browser.wait("Page.loadEventFired", page.session)
+        assert "Sites" in page.text("nav")
+        assert "project_admin" in page.text(".who")
 
 
 def test_a_server_that_is_away_is_said_and_comes_back_and_ctrl_c_ends_all(page, fed, tmp_path):

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from convoy.admin import views
-from convoy.dashboard import live, streams
+from convoy.dashboard import live, news, streams
+from convoy.dashboard.pulse import Pulse, Seen
 from convoy.errors import Refused
 from tests.admin.rest_api import job_folder
 from tests.dashboard.conftest import logged_in
@@ -47,6 +48,32 @@ async def test_the_overview_shows_the_server_its_sites_and_its_jobs(rest, tmp_pa
     for word in ("clinics", "site-1", "site-2", "tumours", "running", "10 GiB", "warning 2", "root@a.org"):
         assert word in page
     assert page.index("warning 2") < page.index("warning 1"), "newest first"
+
+
+def test_news_are_what_has_changed_and_not_more_than_a_person_can_hear():
+    before = Seen(at=1.0, sites=tuple(many_sites(20)))
+    away = tuple(site.model_copy(update={"connected": False, "enabled": True}) for site in before.sites)
+    assert news.news(Seen(), before) == ""
+    assert news.news(before, before) == ""
+    said = news.news(before, Seen(at=2.0, sites=away))
+    assert said.startswith("Site site-0000 is away. Site site-0001 is away.")
+    assert said.endswith("more changes.")
+    assert said.count("Site ") == news.MAX_SENTENCES
+
+
+async def test_the_news_tell_of_jobs(rest, tmp_path):
+    rest.fake.may_go.clear()
+    async with rest.client() as client:
+        pulse = Pulse(client)
+        await pulse.look()
+        before = pulse.seen
+        sent = await client.submit(job_folder(tmp_path, "tumours"))
+        await pulse.look()
+        assert news.news(before, pulse.seen) == "Job tumours was submitted."
+        before = pulse.seen
+        await client.abort(sent.id)
+        await pulse.look()
+        assert news.news(before, pulse.seen) == "Job tumours is aborted."
 
 
 async def test_the_overview_hears_of_changes_and_only_of_them(rest, tmp_path):

@@ -37,9 +37,9 @@ async def _shown(to: Asked, port: int, *, opens: bool) -> None:
 
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for sign in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(sign, ending.set)
     async with serve.serving(to.client, port=port) as session:
+        for sign in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(sign, ending.set)
         to.screen.line(session.url)
         to.screen.line("Press Ctrl-C to end the dashboard.")
         if opens:

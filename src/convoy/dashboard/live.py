@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 
+from markupsafe import escape
 from starlette.responses import Response
 
-from convoy.dashboard import streams
+from convoy.dashboard import news, streams
 from convoy.dashboard.pulse import Seen
 from convoy.dashboard.route import Call
 from convoy.dashboard.streams import Event
@@ -23,13 +24,18 @@ def push(call: Call, events: AsyncGenerator[Event, None]) -> Response:
 async def parts(call: Call, made: Mapping[str, Part]) -> AsyncGenerator[Event, None]:
     """Yield each part of a page, under its name, whenever a look at the server has changed its text.
 
-    Every stream has the part `banner`, which says that the server does not answer, and the event `pulse` after
-    each look.
+    Every stream has three more: `banner` says that the server does not answer, `news` says for screen readers what has
+    changed, and `person` says who the person is, so that a page made for another role is made again. The event `pulse`
+    comes after each look.
     """
     sent: dict[str, str] = {}
+    before = call.services.pulse.seen
     async with aclosing(call.services.pulse.changes()) as changes:
         async for seen in changes:
-            texts: dict[str, str] = {"banner": call.text("_banner.html", seen=seen)}
+            texts: dict[str, str] = {"banner": call.text("_banner.html", seen=seen), "person": seen.person_mark}
+            if said := news.news(before, seen):
+                texts["news"] = escape(said)
+            before = seen
             if seen.at:
                 for name, make in made.items():
                     texts[name] = await make(seen)

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from typing import Final
 
 from convoy.admin import meant
@@ -39,6 +40,12 @@ class Seen:
     newest: tuple[JobView, ...] = ()
     problems: tuple[LogLine, ...] = ()
     fault: ConvoyError | None = None
+
+    @property
+    def person_mark(self) -> str:
+        """A word that differs for another person or role, empty while nobody knows who the person is."""
+        text = self.person.model_dump_json() if self.person else ""
+        return sha256(text.encode()).hexdigest()[:16] if text else ""
 
     def standing(self, site: SiteView) -> Standing:
         """Return in one word how a site is; nobody knows while the server does not answer."""

@@ -20,10 +20,53 @@ document.addEventListener("click", (event) => {
   }
 });
 
-// A page that a stream keeps up to date must not lose the keyboard's place when a part of it is replaced.
+// Streams replace parts of a page while a person works on it. A part in which the keyboard or a selection is waits until the person
+// has left it; a table that was scrolled stays where it was.
+const waiting = new Map(); // part -> the newest HTML that it did not get yet
+
+const isUsed = (part) => {
+  const selection = document.getSelection();
+  const selects = selection && !selection.isCollapsed && selection.anchorNode && part.contains(selection.anchorNode);
+  return selects || part.contains(document.activeElement);
+};
+
+const places = (part) => [...part.querySelectorAll(".scroll, .log")].map((it) => [it.scrollLeft, it.scrollTop]);
+
+const restore = (part, kept) => {
+  part.querySelectorAll(".scroll, .log").forEach((it, place) => {
+    if (kept[place]) [it.scrollLeft, it.scrollTop] = kept[place];
+  });
+};
+
 document.addEventListener("htmx:sseBeforeMessage", (event) => {
   const part = event.target;
-  if (part instanceof Element && part.contains(document.activeElement) && document.activeElement !== part) {
-    event.preventDefault(); // the next change is shown as soon as the focus is elsewhere
+  if (isUsed(part)) {
+    waiting.set(part, event.detail.data);
+    event.preventDefault();
+    return;
   }
+  waiting.delete(part);
+  const kept = places(part);
+  if (kept.length) part.addEventListener("htmx:sseMessage", () => restore(part, kept), { once: true });
+});
+
+const catchUp = () => {
+  for (const [part, html] of waiting) {
+    if (isUsed(part)) continue;
+    waiting.delete(part);
+    if (!part.isConnected) continue;
+    const kept = places(part);
+    htmx.swap(part, html, { swapStyle: "innerHTML", swapDelay: 0, settleDelay: 0 });
+    restore(part, kept);
+  }
+};
+
+document.addEventListener("focusout", () => setTimeout(catchUp));
+document.addEventListener("selectionchange", () => waiting.size && catchUp());
+
+// A page that was made for nobody, or for another role, offers the wrong things: it is made again.
+document.addEventListener("htmx:sseOpen", (event) => {
+  event.detail.source.addEventListener("person", (told) => {
+    if (told.data && told.data !== document.body.dataset.person) location.reload();
+  });
 });
