@@ -152,9 +152,11 @@ def test_what_a_person_works_on_waits_for_news_and_stays_where_it_was(page, fed)
     page.look(width=360)
     page.open(f"{page.origin}/jobs")
     page.run("document.querySelector('#rows .scroll').scrollLeft = 120")
+    page.run("document.querySelector('#rows .scroll').focus()")
     page.run("window.old = document.querySelector('#rows table')")
     page.until("!window.old.isConnected")  # a look at the server has replaced the table
     assert page.run("document.querySelector('#rows .scroll').scrollLeft") == 120
+    assert page.run("document.activeElement === document.querySelector('#rows .scroll')")
     page.open(page.origin)
     page.run("document.querySelector('.strips a').focus(); window.mine = document.activeElement")
     with fed.session() as session:

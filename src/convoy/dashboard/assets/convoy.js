@@ -24,17 +24,23 @@ document.addEventListener("click", (event) => {
 // has left it; a table that was scrolled stays where it was.
 const waiting = new Map(); // part -> the newest HTML that it did not get yet
 
+const REGIONS = ".scroll, .log"; // what scrolls by itself; it takes the focus so that keys can scroll it
+
 const isUsed = (part) => {
   const selection = document.getSelection();
   const selects = selection && !selection.isCollapsed && selection.anchorNode && part.contains(selection.anchorNode);
-  return selects || part.contains(document.activeElement);
+  const focused = document.activeElement;
+  return selects || (part.contains(focused) && !focused.matches(REGIONS));
 };
 
-const places = (part) => [...part.querySelectorAll(".scroll, .log")].map((it) => [it.scrollLeft, it.scrollTop]);
+const places = (part) =>
+  [...part.querySelectorAll(REGIONS)].map((it) => [it.scrollLeft, it.scrollTop, it === document.activeElement]);
 
 const restore = (part, kept) => {
-  part.querySelectorAll(".scroll, .log").forEach((it, place) => {
-    if (kept[place]) [it.scrollLeft, it.scrollTop] = kept[place];
+  part.querySelectorAll(REGIONS).forEach((it, place) => {
+    if (!kept[place]) return;
+    [it.scrollLeft, it.scrollTop] = kept[place];
+    if (kept[place][2]) it.focus({ preventScroll: true });
   });
 };
 
