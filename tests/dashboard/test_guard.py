@@ -153,6 +153,8 @@ async def test_another_site_can_neither_embed_nor_fetch_a_page(shown, site):
     assert (await shown.get("/", **{"sec-fetch-site": site, "sec-fetch-mode": "no-cors"})).status_code == 403
     framed = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "iframe"}
     assert (await shown.get("/", **framed)).status_code == 403
+    loaded = {"sec-fetch-site": site, "sec-fetch-mode": "no-cors", "sec-fetch-dest": "document"}
+    assert (await shown.get("/", **loaded)).status_code == 403
     followed = {"sec-fetch-site": site, "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     assert (await shown.get("/", **followed)).status_code == 200  # a person who follows a link
 
@@ -196,3 +198,8 @@ async def test_two_dashboards_on_one_machine_do_not_share_a_session(rest):
     async with rest.client() as client, logged_in(client) as one, logged_in(client) as other:
         taken = "; ".join(f"{name}={value}" for name, value in one.http.cookies.items())
         assert (await fresh(other, "/", cookie=taken)).status_code == 403
+
+
+def test_a_browser_leaves_out_the_port_80():
+    assert Session(80).hosts == ("127.0.0.1", "localhost")
+    assert Session(8080).hosts == ("127.0.0.1:8080", "localhost:8080")

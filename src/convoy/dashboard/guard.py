@@ -58,8 +58,9 @@ class Session:
 
     @property
     def hosts(self) -> tuple[str, str]:
-        """The values of the Host header that are this dashboard."""
-        return f"127.0.0.1:{self.port}", f"localhost:{self.port}"
+        """The values of the Host header that are this dashboard; a browser leaves out the port 80."""
+        port = f":{self.port}" if self.port != 80 else ""
+        return f"127.0.0.1{port}", f"localhost{port}"
 
     @property
     def cookie_name(self) -> str:
