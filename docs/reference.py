@@ -796,7 +796,11 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
-    ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
+    (
+        "files that a job leaves",
+        "a job",
+        ("site.artifacts.MAX_FILES", "pods.artifacts.MAX_FILES", "node.leftovers.MAX_DEPTH"),
+    ),
     (
         "artifacts that are sent to the server",
         "a job, a site",
