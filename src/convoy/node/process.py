@@ -20,6 +20,7 @@ from typing import Any, Final
 import structlog
 
 from convoy.errors import BadInput, ConvoyError
+from convoy.node.turns import Turns
 from convoy.spec.plain import many_lines, one_line
 
 KEEP: Final = 200  # warnings and errors that a node shows to its admins
@@ -149,13 +150,15 @@ def held(folder: Path, pid_file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def run(main: Coroutine[Any, Any, int]) -> int:
+def run(main: Coroutine[Any, Any, int], turns: Turns) -> int:
     """Run a node to its end and return its exit status, or restart this process if that was requested.
 
-    Raises the `ConvoyError` that ended the node, taken out of the exception groups of its tasks.
+    `turns` measures its event loop. Raises the `ConvoyError` that ended the node, taken out of the exception groups of
+    its tasks.
     """
     try:
-        status = asyncio.run(main)
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
+            status = runner.run(main)
     except BaseExceptionGroup as group:
         errors, others = group.split(ConvoyError)
         if errors is None or others is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -20,6 +21,7 @@ from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, reply, schema
+from convoy.node.phases import Phase, Phases
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
@@ -99,8 +101,10 @@ class Transfers:
     check_room: Callable[[], str]
     pump: Pump
     audit: Auditor
+    phases: Phases
     received: int = 0  # bytes since start
     sent: int = 0
+    refused: int = 0  # updates
     _arrivals: dict[Key, Arrival] = field(default_factory=dict)
     _later: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))  # offers to be made anew
     _parsing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of a large header: one at a time
@@ -282,6 +286,7 @@ class Transfers:
 
     async def _accept(self, site: SiteName, offer: Offer, question: Question) -> None:
         digest, folder = offer.answer.digest, self.workspace.job(offer.job).blobs
+        began = time.monotonic()
         try:
             base = arrays.load(folder, question.model) if question.reply is None else None
             judged = (arrays.load(folder, digest), base, question.max_norm)
@@ -293,12 +298,17 @@ class Transfers:
         except Refused:
             await asyncio.to_thread(folder.release, holders.answer(offer.question, site), digest)
             raise
+        finally:
+            taken = time.monotonic() - began
+            about = {"question": question.id, "site": site}
+            self.phases.ended(Phase("check", question.job, question.round, time.time() - taken, taken, **about))
 
     def _done(self, site: SiteName, offer: Offer) -> None:
         self.post(events.Answered(JobId(offer.job), site, offer.answer))
 
     def _refuse(self, site: SiteName, job: str, question: str, problem: ConvoyError) -> None:
         reason = errors.line(problem)
+        self.refused += 1
         self.audit.note_some(f"site:{site}", "update", f"task:{job}/{question}", f"refused: {reason}")
         self.post(events.Unusable(JobId(job), question, site, reason))
 
