@@ -68,7 +68,7 @@ class ServerMetrics:
         yield Metric("convoy_jobs_without_series", "Active jobs beyond those that have series of their own.", left)
 
     def _job(self, job: ReadOnlyJob) -> Iterator[Metric]:
-        labels = (("job", job.record.id), ("name", job.record.name))
+        labels = (("job_id", job.record.id), ("job_name", job.record.name))  # `job` is Prometheus' own label
         running = self.observer.jobs.get(job.record.id)
         moved = max(running.moved if running is not None else 0.0, job.record.started_at)
         for name, about, value in (

@@ -33,15 +33,11 @@ class Observer:
     state: ReadOnlyState
     phases: Phases
     jobs: dict[str, Running] = field(default_factory=dict)
-    rounds: Counter = field(default_factory=lambda: Counter("convoy_rounds_committed_total", "Rounds committed."))
+    rounds: Counter = field(default_factory=lambda: Counter("convoy_rounds_committed_total", "Rounds committed, without the first model."))
     answers: Counter = field(
         default_factory=lambda: Counter("convoy_answers_total", "Answers of sites that the server has accepted.")
     )
-    left_out: Counter = field(
-        default_factory=lambda: Counter(
-            "convoy_answers_left_out_total", "Answers that do not count, by the kind of reason.", ("kind",)
-        )
-    )
+    left_out: Counter = field(default_factory=lambda: _left_out())  # noqa: PLW0108 - it is defined below
     deaths: Counter = field(
         default_factory=lambda: Counter(
             "convoy_workflow_deaths_total", "Workflow processes that ended before they were done."
@@ -91,8 +87,8 @@ class Observer:
                 running.questions.setdefault(question.id, now)
                 self._folded(running, job, now)
             case events.CommitAsked(round=number):
-                running.rounds.setdefault(number, now)
-                running.commits.setdefault(number, now)
+                if number in running.rounds:  # not so the first model, for which nobody was asked
+                    running.commits.setdefault(number, now)
                 self._folded(running, job, now)
             case events.Answered() | events.Progressed():
                 pass
@@ -113,7 +109,7 @@ class Observer:
                 self.jobs[question.job].tasks.setdefault((question.id, site), now)
             case effects.Save(record=Task() as task):
                 self._task(task, event, now)
-            case effects.Save(record=Round() as made) if made.model:
+            case effects.Save(record=Round() as made) if made.model and made.round > 0:
                 self.rounds.add()
             case effects.TellAnswer(task=task):
                 self._told(task.job, task.question, now)
@@ -157,6 +153,14 @@ class Observer:
     ) -> None:
         seconds = now.mono - began.mono
         self.phases.ended(Phase(name, job, number, now.wall - seconds, seconds, question, site, error))
+
+
+def _left_out() -> Counter:
+    """Return a counter that has every kind from the start: what begins at 1 has no rate."""
+    made = Counter("convoy_answers_left_out_total", "Answers that do not count, by the kind of reason.", ("kind",))
+    for kind in omissions.KINDS:
+        made.add(kind, by=0)
+    return made
 
 
 def _round(question: str) -> int:
