@@ -15,11 +15,12 @@ from collections.abc import Coroutine, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
 from convoy.errors import BadInput, ConvoyError
+from convoy.node.rotation import NodeLog
 from convoy.node.turns import Turns
 from convoy.spec.plain import many_lines, one_line
 
@@ -59,8 +60,18 @@ def shown(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mut
     return event
 
 
-def set_up(form: str, notes: Notes) -> None:
+def placed(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the round of a question that a line is about (a structlog processor)."""
+    number = str(event.get("question", "")).partition(".")[0]
+    if number.isdecimal():
+        event.setdefault("round", int(number))
+    return event
+
+
+def set_up(form: str, notes: Notes, **about: str) -> None:
     """Write structured lines to standard error, as text for people or as JSON for programs; tune threads and limits.
+
+    `about` is in each line of JSON, whose readers may have the lines of many nodes.
 
     The limit of open files is raised to the hard one: the usual 1,024 are fewer than the connections that may wait at
     a server's two ports.
@@ -70,18 +81,24 @@ def set_up(form: str, notes: Notes) -> None:
     sys.setswitchinterval(SWITCH_S)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_ARENA_MAX, 2)
+
+    def tagged(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**about, **event} if form == "json" else event
+
     last: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
         processors=[
+            tagged,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            placed,
             shown,
             notes,
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", NodeLog.of_process())),
     )
 
 

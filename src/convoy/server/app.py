@@ -63,7 +63,7 @@ LAST_WORDS_S: Final = 0.5  # for sites to receive the message that the server st
 def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
     """Run the server in the foreground until it is told to stop; return the exit status."""
     notes = Notes()
-    set_up(settings.log_format, notes)
+    set_up(settings.log_format, notes, node=kit.name)
     turns = Turns()
     return process.run(_main(kit, settings, notes, turns, ready_fd), turns)
 

@@ -163,7 +163,8 @@ class Loop:
         try:
             self._perform(effect)
         except (ConvoyError, OSError) as problem:  # an error of one job must not affect the others
-            structlog.get_logger().error("an effect failed", effect=repr(effect)[:500], problem=str(problem))
+            said = {"effect": repr(effect)[:500], "problem": str(problem)}
+            structlog.get_logger().error("an effect failed", job=_job_of(effect), **said)
         except Exception as problem:  # noqa: BLE001 - the supervisor of effects: one job must not end its server
             self._supervisor.failed(_job_of(effect), problem)
 

@@ -33,7 +33,9 @@ class Observer:
     state: ReadOnlyState
     phases: Phases
     jobs: dict[str, Running] = field(default_factory=dict)
-    rounds: Counter = field(default_factory=lambda: Counter("convoy_rounds_committed_total", "Rounds committed, without the first model."))
+    rounds: Counter = field(
+        default_factory=lambda: Counter("convoy_rounds_committed_total", "Rounds committed, without the first model.")
+    )
     answers: Counter = field(
         default_factory=lambda: Counter("convoy_answers_total", "Answers of sites that the server has accepted.")
     )

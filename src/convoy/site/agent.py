@@ -52,7 +52,7 @@ LOST: Final = "the connection to the server was lost"
 def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | None = None) -> int:
     """Run the site in the foreground until it is told to stop; return the exit status."""
     notes = Notes()
-    set_up(settings.log_format, notes)
+    set_up(settings.log_format, notes, node=kit.name, site=kit.name)
     turns = Turns()
     return process.run(_main(kit, settings, server_host or kit.host, turns, ready_fd), turns)
 
