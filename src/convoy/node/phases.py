@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -43,6 +45,16 @@ class Phases:
         self._seconds.add(phase.seconds, phase.name)
         if self.trace is not None:
             self.trace(phase)
+
+    @contextmanager
+    def measured(self, name: AtServer | AtSite, job: str, number: int, question: str, site: str) -> Iterator[None]:
+        """Measure a block as a phase of a round; one that an error or the end of its job cuts short is marked so."""
+        wall, began, error = time.time(), time.monotonic(), "it was cut short"
+        try:
+            yield
+            error = ""
+        finally:
+            self.ended(Phase(name, job, number, wall, time.monotonic() - began, question, site, error))
 
     def metrics(self) -> Iterator[Metric]:
         """Yield the histogram of each phase."""

@@ -24,6 +24,7 @@ from convoy.node.metrics import NodeMetrics
 from convoy.node.process import Ending, Notes, say_ready, set_up, signals
 from convoy.node.starts import Counting
 from convoy.node.supervisor import Supervisor
+from convoy.node.traces import traced
 from convoy.node.turns import Turns
 from convoy.pods.choice import chosen
 from convoy.server import start
@@ -124,6 +125,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now())
         machine = Machine(state, start.needs_of)
         node = NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
+        stack.enter_context(traced(node.phases, settings, kit))
         shared = _shared(settings, machine.state, node)
         core = _core(kit, settings, shared, machine, ledger=ledger, contents=contents, launcher=launcher, group=group)
         faces = _faces(

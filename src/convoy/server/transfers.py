@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
@@ -21,7 +20,7 @@ from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, reply, schema
-from convoy.node.phases import Phase, Phases
+from convoy.node.phases import Phases
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
@@ -286,22 +285,18 @@ class Transfers:
 
     async def _accept(self, site: SiteName, offer: Offer, question: Question) -> None:
         digest, folder = offer.answer.digest, self.workspace.job(offer.job).blobs
-        began = time.monotonic()
         try:
-            base = arrays.load(folder, question.model) if question.reply is None else None
-            judged = (arrays.load(folder, digest), base, question.max_norm)
-            if offer.update.whole:
-                schema.check_values(*judged)
-            else:
-                await asyncio.to_thread(schema.check_values, *judged)
+            with self.phases.measured("check", offer.job, question.round, question.id, site):
+                base = arrays.load(folder, question.model) if question.reply is None else None
+                judged = (arrays.load(folder, digest), base, question.max_norm)
+                if offer.update.whole:
+                    schema.check_values(*judged)
+                else:
+                    await asyncio.to_thread(schema.check_values, *judged)
             self._done(site, offer)
         except Refused:
             await asyncio.to_thread(folder.release, holders.answer(offer.question, site), digest)
             raise
-        finally:
-            taken = time.monotonic() - began
-            about = {"question": question.id, "site": site}
-            self.phases.ended(Phase("check", question.job, question.round, time.time() - taken, taken, **about))
 
     def _done(self, site: SiteName, offer: Offer) -> None:
         self.post(events.Answered(JobId(offer.job), site, offer.answer))
