@@ -23,7 +23,7 @@ from convoy.sim.calls import Calls, Measuring, Trainer
 from convoy.sim.federation import JOB, Setting
 from convoy.sim.federation import Federation as Simulated
 from convoy.worker import tasks
-from convoy.worker.tasks import Begin, Data
+from convoy.worker.begin import Begin, Data
 
 __all__ = ["Federation", "Result", "run"]
 

@@ -11,7 +11,9 @@ from google.protobuf.message import DecodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convoy.admin import views
 from convoy.control import effects, events, plain
+from convoy.control.costs import NOTHING, Cost
 from convoy.control.records import Answer, JobId, Question, SiteName, Task
 from convoy.errors import BadInput, RemoteFault, by_reason
 from convoy.flows import turns
@@ -50,13 +52,14 @@ QUESTION = Question(
     cohort=(SiteName("site-1"), SiteName("site-2")),
     folded=3,
 )
-ANSWER = Answer("1.0", "e" * 64, 12.5, {"loss": 0.25}, '{"n": [1]}', "f" * 64, 77)
+COST = Cost(1.5, 2.5, 3.5, 4.5, 5, 6.5, 7, 8.5, 9.5, 10, 11, 12)
+ANSWER = Answer("1.0", "e" * 64, 12.5, {"loss": 0.25}, '{"n": [1]}', "f" * 64, 77, COST)
 OF_SERVER = {"folded", "cohort"}  # what the server adds to a question; a workflow cannot say it
 NOT_FOR_SITES = {"sites", "cohort", "folded"}
 
 
 def test_every_field_here_differs_from_its_default():
-    for value in (QUESTION, ANSWER):
+    for value in (QUESTION, ANSWER, COST):
         for field in dataclasses.fields(value):
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             assert getattr(value, field.name) != default, field.name
@@ -74,6 +77,8 @@ def test_the_messages_have_a_field_for_each_of_the_values():
     shown = {field.name for field in pb.Question.DESCRIPTOR.fields} - {"has_reply"}
     assert shown == {field.name for field in dataclasses.fields(Question)} - {"job", "folded"}
     assert {field.name for field in pb.Answer.DESCRIPTOR.fields} == {field.name for field in dataclasses.fields(Answer)}
+    assert {field.name for field in pb.Cost.DESCRIPTOR.fields} == {field.name for field in dataclasses.fields(Cost)}
+    assert set(views.CostView.model_fields) == {field.name for field in dataclasses.fields(Cost)}
 
 
 def test_a_question_goes_from_a_workflow_to_a_trainer_whole(tmp_path):
@@ -141,7 +146,8 @@ def test_an_answer_goes_from_a_trainer_to_a_workflow_whole(tmp_path):
     assert loaded == task
     said = pb.SiteAnswer.FromString(performer._told(loaded).SerializeToString())
     assert (said.site, said.left_out) == ("site-1", "")
-    assert same(told, values.answer(said.answer))
+    assert same(told, values.answer(said.answer), {"cost"})
+    assert values.answer(said.answer).cost == NOTHING  # no model can depend on times
 
 
 @given(st.binary(max_size=400))

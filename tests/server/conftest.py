@@ -6,6 +6,7 @@ import contextlib
 import pytest
 import structlog
 
+from convoy.control.clock import Now
 from convoy.control.machine import Machine
 from convoy.control.records import SiteName
 from convoy.control.state import LiveSite, State
@@ -51,7 +52,7 @@ async def coordinating(tmp_path, roll, perform):
         deciding = asyncio.create_task(loop.run())
         yield ServerCoordinator(
             loop=loop,
-            reader=JobReader(state, ledger.history, workspace),
+            reader=JobReader(state, ledger.history, workspace, lambda: Now(0.0, 0.0)),
             audit=Auditor("clinics", b"", lambda: (b"", ""), loop.keep, lambda down: None, ledger.trail, None, None),
             workspace=workspace,
             intake=Intake(state, workspace, roll, ("project_admin",), ledger.history),

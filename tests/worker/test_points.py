@@ -11,7 +11,8 @@ from convoy.control.points import Point
 from convoy.errors import BadInput
 from convoy.worker import tasks
 from convoy.worker.batch import BURST_S, SOON, VALUES_S, Batch
-from convoy.worker.tasks import Begin, Data, NodeSession
+from convoy.worker.begin import Begin, Data
+from convoy.worker.tasks import NodeSession
 
 
 class Session(NodeSession):

@@ -32,20 +32,47 @@ class MemberView(View):
     reason: str = ""
     missing: dict[str, str] = {}
     state_bytes: int = 0  # bytes of state that its trainer keeps there
+    cost: CostView | None = None  # what all its answers to this job took
 
 
 class LeftOut(View):
-    """A site whose update is missing in a round, and why."""
+    """A site whose update is missing in a round, and why; `norm` and `cosine` as in `Contribution`, if it came."""
 
     site: Name
     reason: str
+    norm: Number | None = None
+    cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
+
+
+class CostView(View):
+    """What answers took, see `control/costs.py`; 0: nothing, or not measured. What a site says is rounded there."""
+
+    pull_s: Number = 0
+    train_s: Number = 0
+    release_s: Number = 0
+    cpu_s: Number = 0
+    memory: Count = 0
+    gpu_s: Number = 0
+    gpu_memory: Count = 0
+    energy_j: Number = 0
+    took_s: Number = 0
+    down: Count = 0
+    up: Count = 0
+    answers: Count = 0
 
 
 class Contribution(View):
-    """A site that took part in a round."""
+    """A site that took part in a round.
+
+    `norm` is the L2 norm of (update - model), `cosine` that of its angle to the fold of all; neither where the workflow
+    folds no updates. `cost` is what the site's answers in this round took; lists of rounds are without it.
+    """
 
     site: Name
     weight: Measured
+    norm: Number | None = None
+    cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
+    cost: CostView | None = None
 
 
 class RoundView(View):
@@ -102,6 +129,22 @@ class JobPage(View):
     next: str
 
 
+class OpenView(View):
+    """A question that sites are answering: who is waited for (100 sites at most; `waiting` counts all), and how long.
+
+    `asked_at` is seconds since the epoch.
+    """
+
+    question: str
+    kind: str
+    round: Count
+    asked_at: Time
+    answered: Count
+    left_out: Count
+    waiting: Count
+    waiting_for: list[Name]
+
+
 class JobDetail(View):
     """A job with its newest rounds; `traceback` is the traceback of what failed, with the name of the site."""
 
@@ -112,6 +155,7 @@ class JobDetail(View):
     spec: dict[str, object]
     results: list[str]
     state_bytes: int = 0  # bytes of state that the workflow keeps
+    open: list[OpenView] = []  # questions that are not answered by all, at most 20
 
 
 class Progress(View):

@@ -10,16 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy.admin.client import Client
-from convoy.cli import heatmaps, output, statistics
+from convoy.cli import heatmaps, output, rows, statistics
 from convoy.cli.output import Screen
-from convoy.cli.progress import awaited, round_line, some
+from convoy.cli.progress import awaited, round_line
 from convoy.errors import JobFailed, NotFound, PatienceOut, Refused
 
 if TYPE_CHECKING:
     from convoy.admin import views
 
 NEWEST: Final = 100  # jobs that a list shows unless it is asked for more
-ROUND_HEADS: Final = ("round", "metrics", "", "took part (weight)", "left out")
 CAUSE: Final = 100  # characters of a job's cause in a row of the list; `show` has all of it
 SHOWN: Final = 30  # names of results; the model, the rounds and the logs of some sites
 
@@ -98,8 +97,8 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         }
     )
     screen.line()
-    rows = [_row(made) for made in detail.rounds if made.round > 0]  # round 0 is the model that the first starts from
-    screen.table(ROUND_HEADS, rows, empty="no round has been committed yet")
+    told = [rows.of_round(made) for made in detail.rounds if made.round > 0]  # round 0: the model that they start from
+    screen.table(rows.ROUND, told, empty="no round has been committed yet")
     if detail.rounds and detail.rounds[0].round > 1:
         screen.line(f"earlier rounds, from the first: convoy job rounds {record.id[:8]}")
     screen.line()
@@ -114,6 +113,9 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         for member in detail.members
     ]
     screen.table(("site", "state", "isolation", "keeps", "reason"), members, empty="no site has it yet")
+    if spent := [(member.site, *rows.spent(member.cost)) for member in detail.members if member.cost]:
+        screen.line()
+        screen.table(("site", *rows.SPENT), spent)
     heatmaps.say(screen, record.metrics)
     if statistics.FILE in detail.results:
         statistics.say(screen, await client.result(record.id, statistics.FILE, statistics.MAX_BYTES))
@@ -152,30 +154,9 @@ async def show_round(client: Client, screen: Screen, job: str, number: int) -> N
         }
     )
     screen.line()
-    screen.table(("took part", "weight"), [(one.site, _weight(one, made)) for one in made.took_part], empty="-")
+    screen.table(rows.TOOK_PART, [rows.took_part(one, made) for one in made.took_part], empty="-")
     screen.line()
-    screen.table(("left out", "reason"), [(out.site, out.reason) for out in made.left_out], empty="nobody was left out")
-
-
-def _row(made: views.RoundView) -> tuple[object, ...]:
-    """Return a round as a row of `show`."""
-    took = [f"{one.site} ({_weight(one, made)})" for one in made.took_part]
-    out = [f"{out.site}: {out.reason}" for out in made.left_out]
-    return (
-        made.round,
-        output.metrics(made.metrics) if made.model else "not committed",
-        "best" if made.best else "",
-        some(took, made.took_part_count, ", ") or "-",
-        some(out, made.left_out_count, "; ") or "-",
-    )
-
-
-def _weight(one: views.Contribution, made: views.RoundView) -> str:
-    """Return a site's weight, and its share where it had more than all the others together."""
-    total = sum(it.weight for it in made.took_part)
-    alone = len(made.took_part) < 2 or len(made.took_part) < made.took_part_count  # the weights of some are not here
-    share = "" if alone or one.weight * 2 <= total else f", {100 * one.weight / total:.0f} % of the round's weight"
-    return f"{one.weight:g}{share}"
+    screen.table(rows.LEFT_OUT, [rows.left_out(out) for out in made.left_out], empty="nobody was left out")
 
 
 def _failed(screen: Screen, traceback: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from convoy.control.records import Answer, Job, JobId, Question, SiteName
+from convoy.control.records import Answer, Job, JobId, Question, SiteName, Spread
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +167,7 @@ class CommitAsked:
     left_out: Mapping[str, str] = field(default_factory=dict)  # why the workflow did not count a site's answer
     state: str = ""  # the digest of the workflow's own state; empty: none
     folded: tuple[str, ...] = ()  # questions that outlive their rounds and whose answers are part of this one
+    spread: Mapping[str, Spread] = field(default_factory=dict)  # how the update of each site lies to the fold of all
 
 
 @dataclass(frozen=True, slots=True)

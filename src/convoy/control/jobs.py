@@ -166,7 +166,9 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, now: Now) -> E
     if event.round > job.committed:
         took, out = rounds.contribution(state, job, event.round, event.left_out, event.folded)
         metrics = dict(event.metrics)
-        record = Round(event.job, event.round, event.model, metrics, event.best, took, out, now.wall, event.state)
+        record = Round(
+            event.job, event.round, event.model, metrics, event.best, took, out, now.wall, event.state, event.spread
+        )
         job.last = record
         if record.best:
             job.best = record

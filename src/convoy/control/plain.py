@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
+from convoy.control.costs import Cost
 from convoy.control.records import Answer, Question, SiteName
 from convoy.errors import BadInput, RemoteFault
 from convoy.model.reply import Slot
@@ -30,12 +31,12 @@ def question(kept: Mapping[str, Any]) -> Question:
 
 def of_answer(answer: Answer) -> dict[str, Any]:
     """Return an answer as JSON values."""
-    return asdict(answer)
+    return {**asdict(answer), "cost": answer.cost.plain()}
 
 
 def answer(kept: Mapping[str, Any]) -> Answer:
     """Return the answer that `of_answer` wrote. Raises `TypeError` for anything else."""
-    return Answer(**{**kept, "metrics": dict(kept["metrics"])})
+    return Answer(**{**kept, "metrics": dict(kept["metrics"]), "cost": Cost.read(kept.get("cost"))})
 
 
 def read_json(text: str, what: str, *, most: int = MAX_JSON) -> Any:

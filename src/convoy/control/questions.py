@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
-from convoy.control import cohort, effects, events
+from convoy.control import cohort, costs, effects, events
 from convoy.control.clock import Now
 from convoy.control.records import Member, Question, SiteName, Task
 from convoy.control.state import LiveJob, OpenQuestion, Pending, State
@@ -172,7 +172,11 @@ def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
         return
     if task.state == "open":
         job.places += 1
-        task = question.put(move(task, "received", answer=answer, place=job.places))
+        if task.answer is None:  # else its update was lost here, and the answer is as it was
+            cost = replace(answer.cost, took_s=max(now.mono - question.asked_at, 0.0), answers=1)
+            job.spent[site] = job.spent.get(site, costs.NOTHING) + cost
+            task = replace(task, answer=replace(answer, cost=cost), spent=job.spent[site])
+        task = question.put(move(task, "received", place=job.places))
         _quorum(question, now)
         question.wake = min(question.wake, question.quorum_at)
         yield effects.Save(task)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, NewType
 
+from convoy.control.costs import NOTHING, Cost
 from convoy.model.reply import Slot
 
 JobId = NewType("JobId", str)
@@ -105,6 +106,7 @@ class Answer:
     value: str = ""  # JSON; empty: none
     state: str = ""  # the digest of what the site keeps for its next task; it is known at the site alone
     state_bytes: int = 0  # its size; 0: the site keeps what it had
+    cost: Cost = NOTHING  # what it took
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,15 @@ class Task:
     place: int = 0  # in the order in which the job's answers came, from 1; 0: it has not come
     reason: str = ""  # why it was left out, or is not counted
     traceback: str = ""  # the site's
+    spent: Cost = NOTHING  # what this and all earlier answers of the site to this job took
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How an update lies in its round: the L2 norm of (update - model), and the cosine of its angle to the fold's."""
+
+    norm: float
+    cosine: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,7 @@ class Round:
     left_out: tuple[tuple[str, str], ...]  # (site, reason)
     committed_at: float
     state: str = ""  # the digest of the workflow's own state; empty: none
+    spread: Mapping[str, Spread] = field(default_factory=dict)  # how the update of each site lies to the fold of all
 
 
 @dataclass(frozen=True, slots=True)

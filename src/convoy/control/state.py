@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from convoy.control.costs import Cost
 from convoy.control.events import Capacity, Event
 from convoy.control.records import Job, JobId, Kept, Member, Question, Round, SiteName, Task
 from convoy.control.transitions import ENDED
@@ -144,6 +145,7 @@ class LiveJob:
     pending: dict[str, Pending] = field(default_factory=dict)  # questions that wait for enough sites
     places: int = 0  # answers that have come
     after: dict[SiteName, Kept] = field(default_factory=dict)  # each site's last answer with a state that counts
+    spent: dict[SiteName, Cost] = field(default_factory=dict)  # what all answers of each site took
     untold: dict[SiteName, list[str]] = field(default_factory=dict)  # folded questions that it has not heard of
     synced: int = -1  # the last round whose model is on the disk for good
     seen: dict[SiteName, float] = field(default_factory=dict)  # last progress, seconds of the machine's clock

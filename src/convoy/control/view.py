@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
+from convoy.control.costs import Cost
 from convoy.control.events import Capacity
 from convoy.control.records import Job, JobId, Kept, Member, Question, Round, SiteName, Task
 from convoy.control.state import Needs
@@ -64,6 +65,22 @@ class ReadOnlyQuestion(Protocol):
     def tasks(self) -> Mapping[SiteName, Task]:
         """Its tasks, in site order."""
 
+    @property
+    def asked_at(self) -> float:
+        """When it was asked, on the machine's clock."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody is waited for any more."""
+
+    @property
+    def awaited(self) -> Collection[SiteName]:
+        """The sites whose answers are awaited."""
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """How many tasks are in which state."""
+
 
 class ReadOnlyJob(Protocol):
     """A job and all that belongs to it."""
@@ -103,6 +120,10 @@ class ReadOnlyJob(Protocol):
     @property
     def after(self) -> Mapping[SiteName, Kept]:
         """Each site's last answer with a state that counts."""
+
+    @property
+    def spent(self) -> Mapping[SiteName, Cost]:
+        """What all answers of each site took."""
 
     @property
     def over(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from convoy.control.records import Answer, Question
+from convoy.control.records import Answer, Question, Spread
 from convoy.model.arrays import Model
 
 
@@ -38,6 +38,7 @@ class Commit:
     best: bool = False
     left_out: Mapping[str, str] = field(default_factory=dict)
     folded: tuple[str, ...] = ()
+    spread: Mapping[str, Spread] = field(default_factory=dict)  # how the update of each site lies to the fold of all
 
 
 class Carrier(Protocol):

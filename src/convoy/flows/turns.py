@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from convoy.control import plain
-from convoy.control.records import JobId, Question
+from convoy.control.records import JobId, Question, Spread
 from convoy.errors import BadInput, JobFailed, by_reason
 from convoy.flows.carrier import Carrier, Commit, Ended, Heard
 from convoy.flows.fleet import Job, NotEnough, Round
@@ -47,6 +47,7 @@ class Turns:
         self.job = job
         self.history: list[dict[str, Any]] = [dict(round_) for round_ in past.history]
         self.uncounted: dict[str, str] = {}  # in this round: the sites whose answers the workflow left out, and why
+        self.spread: dict[str, Spread] = {}  # in this round: where the update of each site lies
         self.folded: list[str] = []  # in this round: the questions that outlive their rounds and were answered
         self.waiting = list(past.waiting)
         self._used = _used(past.waiting)
@@ -72,6 +73,7 @@ class Turns:
             self._round = number
             self._asked, self._streamed = 0, self._used.get(number, STREAMED)
             self.uncounted.clear()
+            self.spread.clear()
             self.folded.clear()
             turn = Round(number, count, self._model, self._state, self._keep)
             yield turn
@@ -94,7 +96,7 @@ class Turns:
         numbers = finite({name: float(value) for name, value in metrics.items()}, f"round {number}", self.log)
         model = _model(arrays, f"the model of round {number}")
         kept = self._state if state is None else _model(state, f"the state of round {number}")
-        commit = Commit(number, numbers, best, dict(self.uncounted), tuple(self.folded))
+        commit = Commit(number, numbers, best, dict(self.uncounted), tuple(self.folded), dict(self.spread))
         self._model, self._state = await self.carrier.commit(commit, model, kept if len(kept) else None)
         self._committed = number
         self.history.append({"round": number, "metrics": numbers, "best": best})
@@ -137,6 +139,9 @@ class Turns:
         def remark(text: str) -> None:
             self.log(f"{what}: {text}")
 
+        def lies(norm: float, cosine: float) -> None:
+            self.spread[heard.site] = Spread(norm, cosine)
+
         answer = heard.answer
         return Update(
             heard.site,
@@ -145,6 +150,7 @@ class Turns:
             dict(answer.metrics),
             leave_out,
             remark,
+            lies,
             plain.read_json(answer.value, "the value of an answer") if answer.value else None,
             heard.base,
             max(self._round - question.round, 0),

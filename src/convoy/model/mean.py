@@ -19,6 +19,7 @@ from convoy.model import arrays as _arrays
 from convoy.model import bounds, schema
 from convoy.model.clipped import Clipped
 from convoy.model.fold import Folder
+from convoy.model.spread import cosines
 from convoy.model.update import Update
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ class _Entry:
     metrics: Mapping[str, float]
     leave_out: Callable[[str], None]
     remark: Callable[[str], None]
+    lies: Callable[[float, float], None]
     model: Mapping[str, Array] | None  # mapped files: they take no memory until `result`; None: metrics count alone
     apart: float  # L2 norm of (update - like), divided by `steps`
     steps: float  # by which its share in the arrays is divided, and not that in the metrics
@@ -122,7 +124,8 @@ class Mean:
             self._enter(update, None, 0.0, 1.0)
 
     def _enter(self, of: Update, model: Mapping[str, Array] | None, apart: float, steps: float) -> None:
-        self._entries.append(_Entry(of.site, of.weight, of.metrics, of.leave_out, of.remark, model, apart, steps))
+        said = (of.leave_out, of.remark, of.lies)
+        self._entries.append(_Entry(of.site, of.weight, of.metrics, *said, model, apart, steps))
 
     def _open(self) -> None:
         if self._done:
@@ -198,10 +201,16 @@ class Mean:
         folded = [(entry.model, entry.apart) for entry in entries if entry.model is not None]
         pairs = zip(entries, weights, strict=True)
         shares = [weight / entry.steps for entry, weight in pairs if entry.model is not None]
-        for entry in self._entries:
-            entry.model = None  # nothing keeps the updates' files open
         changed = [name for name in self._like if not all(_arrays.same(it, self._like, name) for it, _ in folded)]
         models = [it if apart <= longest else Clipped(it, self._like, longest / apart) for it, apart in folded]
+        made = self._folded(models, shares, changed)
+        self._place(made, changed)
+        return made
+
+    def _folded(
+        self, models: Sequence[Mapping[str, Array]], shares: Sequence[float], changed: Sequence[str]
+    ) -> dict[str, Array]:
+        """Return what the models make of `like`."""
         if self._rule is not None and models:
             return dict(self._like) | self._rule(models, changed)
         folder, made = Folder(), dict(self._like)
@@ -209,6 +218,17 @@ class Mean:
             flat = [model[name].reshape(-1) for model in models]
             made[name] = folder.fold(flat, shares).reshape(made[name].shape)
         return made
+
+    def _place(self, made: Mapping[str, Array], changed: Sequence[str]) -> None:
+        """Say where each update lies, those that do not count too, and keep none of their files open."""
+        came = [(entry, entry.model, entry.apart * entry.steps) for entry in self._entries if entry.model is not None]
+        found = (
+            cosines([it for _, it, _ in came], [norm for _, _, norm in came], self._like, made, changed) if came else []
+        )
+        for (entry, _, norm), cosine in zip(came, found, strict=True):
+            if math.isfinite(norm):
+                entry.lies(norm, cosine)
+            entry.model = None
 
     def _tell(self, entries: Sequence[_Entry], weights: Sequence[float], bound: float) -> None:
         """Say which updates do not count, and which count for less than their sites say."""

@@ -10,6 +10,10 @@ from typing import Any
 from convoy.model.arrays import Model
 
 
+def _unheard(_norm: float, _cosine: float) -> None:
+    """Hear where an update lies that no fleet has handed out."""
+
+
 def _nobody(_: str) -> None:
     """Hear a word on an update that no fleet has handed out."""
 
@@ -20,7 +24,8 @@ class Update:
 
     Whoever folds updates says through `leave_out(reason)` that this one does not count in its round, and through
     `remark(text)` what else there is to say of it: both come with the site's name into the job's log, and the first
-    into the round's record too.
+    into the round's record too. Through `lies(norm, cosine)` it says where the update lies in the round: the L2 norm of
+    (update - model), and the cosine of the angle between that and what the fold of all made of the model.
     """
 
     site: str
@@ -29,6 +34,7 @@ class Update:
     metrics: Mapping[str, float] = field(default_factory=dict)
     leave_out: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
     remark: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
+    lies: Callable[[float, float], None] = field(default=_unheard, repr=False, compare=False)
     value: Any = None  # what the site says beside its arrays: plain JSON
     base: Model = field(default_factory=lambda: Model({}), repr=False)  # of a stream's answer: what it began from
     staleness: int = 0  # rounds that were committed between the model of the question and this answer

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
+from convoy.control.records import Question
 from convoy.wire.health import Metric
 from convoy.wire.measures import Histogram
 
@@ -55,6 +56,10 @@ class Phases:
             error = ""
         finally:
             self.ended(Phase(name, job, number, wall, time.monotonic() - began, question, site, error))
+
+    def of(self, question: Question, site: str) -> Callable[[AtSite], AbstractContextManager[None]]:
+        """Return what measures a block as a phase of a question's task at a site, by the name of the phase."""
+        return lambda name: self.measured(name, question.job, question.round, question.id, site)
 
     def metrics(self) -> Iterator[Metric]:
         """Yield the histogram of each phase."""

@@ -106,9 +106,10 @@ run:
 
 # What may leave in addition to updates. logs: what a job prints, and its tracebacks. metrics: numbers by name. live:
 # metrics while a task runs: keys by patterns, values of one job an hour, significant digits; false: none. values:
-# JSON beside the arrays. weight: exact, rounded to one digit, or fixed to 1. arrays: the most bytes of arrays that are
-# not shaped like the model, such as counts. artifacts: the most bytes of a job's artifacts/, such as 50Mi, which then
-# come back with its results: the job's code decides what is in them.
+# JSON beside the arrays. resources: seconds, processor time, memory and energy of an answer, rounded to two digits.
+# weight: exact, rounded to one digit, or fixed to 1. arrays: the most bytes of arrays that are not shaped like the
+# model, such as counts. artifacts: the most bytes of a job's artifacts/, such as 50Mi, which then come back with its
+# results: the job's code decides what is in them.
 leave: {logs: true, metrics: true, values: true, arrays: 16Mi, artifacts: 0}
 # leave: {live: {keys: ["loss", "val_*"], per_hour: 100000, digits: 6}}
 

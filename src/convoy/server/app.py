@@ -319,7 +319,7 @@ def _faces(
     )
     coordinator = ServerCoordinator(
         loop=core.loop,
-        reader=JobReader(shared.state, ledger.history, shared.workspace),
+        reader=JobReader(shared.state, ledger.history, shared.workspace, now),
         audit=core.audit,
         workspace=shared.workspace,
         intake=Intake(shared.state, shared.workspace, roll, settings.custom_workflows, ledger.history),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from convoy.control import cohort, events, holders, rounds
-from convoy.control.records import JobId, are_names
+from convoy.control.records import JobId, Spread, are_names
 from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.errors import ConvoyError, RemoteFault, StorageFull, Unreachable
 from convoy.model.blob import SMALL, Layout
@@ -254,8 +254,13 @@ def _committed(job: JobId, commit: pb.Commit) -> tuple[list[Hold], events.Commit
     holds = [(holders.model(commit.round), commit.model)]
     if commit.state:
         holds.append((holders.state(commit.round), commit.state))
+    spread = {
+        site: Spread(it.norm, it.cosine)
+        for site, it in sorted(commit.spread.items())
+        if math.isfinite(it.norm) and abs(it.cosine) <= 1
+    }
     said = events.CommitAsked(
-        job, commit.round, commit.model, metrics, commit.best, left_out, commit.state, tuple(commit.folded)
+        job, commit.round, commit.model, metrics, commit.best, left_out, commit.state, tuple(commit.folded), spread
     )
     return holds, said
 

@@ -27,7 +27,7 @@ from convoy.server.results import Results
 from convoy.server.transfers import Transfers
 from convoy.store import arrays
 from convoy.store.holds import unlink
-from convoy.store.report import LAST, STATISTICS, models, write_rounds, write_statistics
+from convoy.store.report import LAST, STATISTICS, models, write_resources, write_rounds, write_statistics
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.backoff import Backoff
@@ -101,9 +101,11 @@ class Performer:
                 self._go(job, asyncio.to_thread(self.workspace.job(job).sweep, models=models))
             case effects.Retire(job=job):
                 self.forget_logs(job)
+                self.transfers.moved.pop(job, None)
                 self.post(events.Retired(job))
             case effects.Forget(job=job):
                 self.forget_logs(job)
+                self.transfers.moved.pop(job, None)
                 self._go(job, asyncio.to_thread(self.workspace.job(job).remove))
             case effects.TakeUp():
                 self._take_up()
@@ -139,7 +141,7 @@ class Performer:
         task = pb.Task(
             job=question.job,
             question=values.to_site(question),
-            model=self.transfers.reference(question.job, question.model),
+            model=self.transfers.reference(question.job, question.model, site),
             after=after,
         )
         self.hub.send(site, pb.Down(task=task))
@@ -171,6 +173,7 @@ class Performer:
         await self.artifacts.settled(job, cut=live.record.outcome == "aborted")
         try:
             await self._write_rounds(job)
+            await asyncio.to_thread(write_resources, live.spent, self.workspace.job(job).drafts)
             await asyncio.to_thread(self._write_statistics, self.workspace.job(job), models(live).get(LAST, ""))
             await self.results.keep(live, self.workspace.job(job), partial(self._say, job))
         except ConvoyError as failed:
@@ -219,4 +222,4 @@ def _told(task: Task) -> pb.SiteAnswer:
         return pb.SiteAnswer(
             site=task.site, answer=pb.Answer(question=task.question), left_out=task.reason or "left out"
         )
-    return pb.SiteAnswer(site=task.site, answer=values.to_server(task.answer))
+    return pb.SiteAnswer(site=task.site, answer=values.to_workflow(task.answer))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Final
 
 from convoy.admin import views
+from convoy.control.clock import Now
 from convoy.control.records import Job, JobId, Round
 from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.errors import BadInput, NotFound
 from convoy.server.files import Workspace
-from convoy.server.views import job_view, listed_view, member_views, round_view
+from convoy.server.views import job_view, listed_view, member_views, open_views, round_view
 from convoy.store.history import History, Listed, Which
 from convoy.store.report import spec_of
 
@@ -31,6 +32,7 @@ class JobReader:
     state: ReadOnlyState
     history: History
     workspace: Workspace
+    clock: Callable[[], Now]
 
     def live(self, job: str) -> ReadOnlyJob | None:
         """Return a job that is known in memory: one that is not has ended, and all of it is in the ledger."""
@@ -89,11 +91,18 @@ class JobReader:
         return views.JobDetail(
             job=line,
             traceback=record.traceback,
-            members=member_views(self.state, members, over=live is None or live.over, kept=live.after if live else {}),
+            members=member_views(
+                self.state,
+                members,
+                over=live is None or live.over,
+                kept=live.after if live else {},
+                spent=live.spent if live else await asyncio.to_thread(self.history.spent, job),
+            ),
             rounds=[round_view(one) for one in _with(newest, last)],
             spec=spec_of(record.spec),
             results=results,
             state_bytes=await asyncio.to_thread(self._state_bytes, job, last),
+            open=[] if live is None or live.over else open_views(live, self.clock()),
         )
 
     def _state_bytes(self, job: str, last: Round | None) -> int:
@@ -115,7 +124,8 @@ class JobReader:
         found = await asyncio.to_thread(self.history.round, job, number) if number < 1 << 31 else None
         if found is None:
             raise NotFound(f"job {job[:8]} has no round {number}", fix=f"see its rounds: convoy job rounds {job[:8]}")
-        return round_view(found, sites=len(found.took_part) + len(found.left_out))
+        costs = await asyncio.to_thread(self.history.costs, job, number)
+        return round_view(found, sites=len(found.took_part) + len(found.left_out), costs=costs)
 
     async def news(self, live: ReadOnlyJob, after: int) -> tuple[list[Round], bool]:
         """Return rounds of a running job after a number, and whether others follow at once.

@@ -18,7 +18,7 @@ from convoy import errors
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import ConvoyError, NotFound, StorageFull, Unreachable
 from convoy.server.files import JobFiles
-from convoy.store.report import ROUNDS, STATISTICS, job_json, models
+from convoy.store.report import RESOURCES, ROUNDS, STATISTICS, job_json, models
 from convoy.wire import package
 
 PIECE: Final = 1 << 20  # bytes of an artifact that are in memory at once
@@ -67,7 +67,7 @@ class Results:
     async def _put(self, job: ReadOnlyJob, files: JobFiles) -> None:
         key = job.record.id
         paths = {name: files.blobs.path(digest) for name, digest in models(job).items()}
-        for name, path in (paths | {name: files.drafts / name for name in (*ROUNDS, STATISTICS)}).items():
+        for name, path in (paths | {name: files.drafts / name for name in (*ROUNDS, RESOURCES, STATISTICS)}).items():
             if path.exists() and not self._linked(path, f"{key}/{name}"):
                 await obstore.put_async(self._store, f"{key}/{name}", path)
         await obstore.put_async(self._store, f"{key}/job.json", job_json(job.record, ended_at=time.time()).encode())

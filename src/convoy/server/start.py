@@ -98,6 +98,8 @@ def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs:
             reopen(state.jobs[question.job], question, tasks, now)
     for (job_id, site), asked in contents.after.items():
         state.jobs[job_id].after[site] = asked
+    for (job_id, site), cost in contents.spent.items():
+        state.jobs[job_id].spent[site] = cost
     for live in state.jobs.values():
         live.synced = live.committed  # `tidy` has handled it
     return state

@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -104,6 +104,7 @@ class Transfers:
     received: int = 0  # bytes since start
     sent: int = 0
     refused: int = 0  # updates
+    moved: dict[str, dict[SiteName, list[int]]] = field(default_factory=dict)  # bytes down, up since its last answer
     _arrivals: dict[Key, Arrival] = field(default_factory=dict)
     _later: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))  # offers to be made anew
     _parsing: asyncio.Lock = field(default_factory=asyncio.Lock)  # of a large header: one at a time
@@ -194,7 +195,7 @@ class Transfers:
             return None
         if offer.update.whole:
             folder.put(holder, offer.update.whole, expect=digest)
-            self.received += layout.size
+            self._count(offer.job, site, up=layout.size)
             await self._accept(site, offer, question)
             return None
         if stream is None:
@@ -299,7 +300,9 @@ class Transfers:
             raise
 
     def _done(self, site: SiteName, offer: Offer) -> None:
-        self.post(events.Answered(JobId(offer.job), site, offer.answer))
+        down, up = self.moved.get(offer.job, {}).pop(site, (0, 0))
+        answer = replace(offer.answer, cost=replace(offer.answer.cost, down=down, up=up))
+        self.post(events.Answered(JobId(offer.job), site, answer))
 
     def _refuse(self, site: SiteName, job: str, question: str, problem: ConvoyError) -> None:
         reason = errors.line(problem)
@@ -324,13 +327,19 @@ class Transfers:
         """Return what is told of bytes that move: they are counted, and they are progress."""
 
         def moved(count: int) -> None:
-            if incoming:
-                self.received += count
-            else:
-                self.sent += count
+            self._count(job, site, **{"up" if incoming else "down": count})
             self.post(events.Progressed(JobId(job), site))
 
         return moved
+
+    def _count(self, job: str, site: SiteName, *, down: int = 0, up: int = 0) -> None:
+        """Count bytes that have moved, for the metrics of the server and for the cost of the site's next answer."""
+        self.received += up
+        self.sent += down
+        if JobId(job) in self.state.jobs:
+            mine = self.moved.setdefault(job, {}).setdefault(site, [0, 0])
+            mine[0] += down
+            mine[1] += up
 
     # ---- models out ------------------------------------------------------------------------------------------
     async def pull(self, site: SiteName, request: pb.PullRequest, path: Path, stream: Stream) -> bool:
@@ -357,12 +366,12 @@ class Transfers:
                     return files.blobs.path(request.digest)
         raise NotAllowed("this site has no task with that blob", why=f"job {request.job}, blob {request.digest}")
 
-    def reference(self, job: str, digest: str) -> pb.Blob:
+    def reference(self, job: str, digest: str, site: SiteName) -> pb.Blob:
         """Return how a model is named to a site: whole if it is small, else by its header."""
         folder = self.workspace.job(job).blobs
         layout = folder.read_header(digest)
         if layout.size < blob.SMALL:
-            self.sent += layout.size
+            self._count(job, site, down=layout.size)
             return pb.Blob(digest=digest, size=layout.size, whole=folder.path(digest).read_bytes())
         return pb.Blob(digest=digest, size=layout.size, header=layout.header)
 

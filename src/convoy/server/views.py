@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 from convoy.admin import views
+from convoy.control.clock import Now
+from convoy.control.costs import Cost
 from convoy.control.points import Point
 from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
 from convoy.control.records import Job, Kept, Member, Round, SiteName
@@ -56,7 +59,12 @@ def _line(record: Job, *, cause: str, round_: int, metrics: dict[str, float], wa
 
 
 def member_views(
-    state: ReadOnlyState, members: Iterable[Member], *, over: bool, kept: Mapping[SiteName, Kept]
+    state: ReadOnlyState,
+    members: Iterable[Member],
+    *,
+    over: bool,
+    kept: Mapping[SiteName, Kept],
+    spent: Mapping[SiteName, Cost],
 ) -> list[views.MemberView]:
     """Return a job's sites by name; while it runs, each site that is not asked now has the reason."""
     return [
@@ -66,6 +74,7 @@ def member_views(
             reason=member.reason if over or site is None or site.enabled else DISABLED,
             missing={} if site is None else dict(site.missing),
             state_bytes=kept[member.site].size if member.site in kept else 0,
+            cost=cost_view(spent.get(member.site)),
         )
         for member in sorted(members, key=lambda member: member.site)
         for site in [state.sites.get(member.site)]  # of an old job it may have left since
@@ -85,15 +94,52 @@ def point_view(site: str, point: Point) -> views.PointView:
     )
 
 
-def round_view(record: Round, *, sites: int = SHOWN_SITES) -> views.RoundView:
-    """Return a round with at most so many of its sites."""
+def cost_view(cost: Cost | None) -> views.CostView | None:
+    """Return what answers took, if anything is known of it."""
+    return None if cost is None else views.CostView(**cost.plain())
+
+
+def _spread(record: Round, site: str) -> dict[str, float]:
+    found = record.spread.get(site)
+    return {} if found is None else {"norm": found.norm, "cosine": found.cosine}
+
+
+def open_views(job: ReadOnlyJob, now: Now) -> list[views.OpenView]:
+    """Return the questions of a job that not all have answered, oldest first."""
+    waiting = [it for it in job.questions.values() if it.awaited and not it.ended]
+    return [
+        views.OpenView(
+            question=question.record.id,
+            kind=question.record.kind,
+            round=question.record.round,
+            asked_at=now.wall - (now.mono - question.asked_at),
+            answered=question.counts.get("received", 0),
+            left_out=question.counts.get("left_out", 0),
+            waiting=len(question.awaited),
+            waiting_for=sorted(question.awaited)[:SHOWN_SITES],
+        )
+        for question in waiting[:SHOWN_WAITING]
+    ]
+
+
+def round_view(
+    record: Round, *, sites: int = SHOWN_SITES, costs: Mapping[SiteName, Cost] = MappingProxyType({})
+) -> views.RoundView:
+    """Return a round with at most so many of its sites; `costs`: what their answers took."""
     return views.RoundView(
         round=record.round,
         model=record.model,
         metrics=dict(record.metrics),
         best=record.best,
-        took_part=[views.Contribution(site=site, weight=weight) for site, weight in record.took_part[:sites]],
-        left_out=[views.LeftOut(site=site, reason=reason) for site, reason in record.left_out[:sites]],
+        took_part=[
+            views.Contribution(
+                site=site, weight=weight, **_spread(record, site), cost=cost_view(costs.get(SiteName(site)))
+            )
+            for site, weight in record.took_part[:sites]
+        ],
+        left_out=[
+            views.LeftOut(site=site, reason=reason, **_spread(record, site)) for site, reason in record.left_out[:sites]
+        ],
         committed_at=record.committed_at,
         took_part_count=len(record.took_part),
         left_out_count=len(record.left_out),

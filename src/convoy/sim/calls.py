@@ -17,8 +17,9 @@ from convoy.model import frameworks
 from convoy.model.arrays import Model
 from convoy.sim.visits import Visit, Visited
 from convoy.worker import code, tasks
+from convoy.worker.begin import Begin
 from convoy.worker.replies import Reply, checked
-from convoy.worker.tasks import Begin, NodeSession, Task
+from convoy.worker.tasks import NodeSession, Task
 from convoy.worker.trainer import as_reply
 
 Trainer = Callable[[Task], Any]

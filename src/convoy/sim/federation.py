@@ -161,7 +161,15 @@ class Federation:
         kept, own = self._kept(model), self._kept(state) if state is not None else NOTHING
         self._post(
             events.CommitAsked(
-                JOB, commit.round, kept.digest, commit.metrics, commit.best, commit.left_out, own.digest, commit.folded
+                JOB,
+                commit.round,
+                kept.digest,
+                commit.metrics,
+                commit.best,
+                commit.left_out,
+                own.digest,
+                commit.folded,
+                commit.spread,
             ),
             events.ModelSynced(JOB, commit.round),
         )

@@ -19,8 +19,9 @@ from convoy.sim.sources import Arrays, Source, open_file
 from convoy.spec import yamls
 from convoy.spec.job import Job
 from convoy.worker import code, tasks
+from convoy.worker.begin import Begin, Data
 from convoy.worker.namespaces import Namespace, Switch
-from convoy.worker.tasks import Begin, Data, NodeSession
+from convoy.worker.tasks import NodeSession
 
 Array = np.ndarray[Any, Any]
 NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")  # of data that is divided: it becomes a folder

@@ -34,9 +34,9 @@ from convoy.store import arrays, report
 from convoy.store.blobs import BlobFolder
 from convoy.store.points import FOLDER, PointsFiles
 from convoy.worker import code, places, tasks
+from convoy.worker.begin import Begin, Data
 from convoy.worker.flow import workflow_of
 from convoy.worker.namespaces import Namespace, Switch
-from convoy.worker.tasks import Begin, Data
 from convoy.worker.visitor import Work
 from convoy.worker.visits import PLACES
 

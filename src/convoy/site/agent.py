@@ -22,6 +22,7 @@ from convoy.node.metrics import NodeMetrics
 from convoy.node.process import Ending, Notes, say_ready, set_up, signals
 from convoy.node.starts import Counting
 from convoy.node.supervisor import Supervisor
+from convoy.node.traces import traced
 from convoy.node.turns import Turns
 from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
@@ -29,6 +30,7 @@ from convoy.site import quarantine as quarantined
 from convoy.site.given import Given
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
+from convoy.site.meters import Meters
 from convoy.site.metrics import SiteMetrics
 from convoy.site.quarantine import Quarantine
 from convoy.site.release import Release
@@ -76,9 +78,8 @@ async def _stay(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd:
     ending = Ending()
     async with chosen(settings, (kit.root, settings.workspace)) as starts, asyncio.TaskGroup() as group:
         launcher = Counting(starts)
-        measured = SiteMetrics(
-            line, NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
-        )
+        node = NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
+        measured = SiteMetrics(line, node)
         supervisor = Supervisor(group, end=lambda job, error, _: agent.fail(job, error))
         quarantine = Quarantine(folder / quarantined.FILE)
         site = Site(
@@ -91,13 +92,15 @@ async def _stay(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd:
             supervisor=supervisor,
             quarantine=quarantine,
             release=Release(kit, rules),
+            meters=Meters.find(),
+            phases=node.phases,
         )
         agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Witness(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, lambda: measured.all(agent.jobs.values()))
         config = health.config(vitals, host=settings.health_host, port=settings.health_port)
         async with health.serving(config, setting=health.PORT):
-            with signals(ending):
+            with traced(node.phases, settings, kit), signals(ending):
                 staying = group.create_task(agent.stay_connected())
                 await ending.event.wait()
             site.log.info("site leaves", restart=ending.restart)

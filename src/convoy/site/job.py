@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from convoy import errors
+from convoy.control.costs import NOTHING
 from convoy.control.records import Answer, Question
 from convoy.errors import ConvoyError, NotAllowed, Refused, StorageFull
-from convoy.node.launcher import Launcher, Order, Wants
+from convoy.node.launcher import Launcher
+from convoy.node.phases import Phases
 from convoy.node.supervisor import Supervisor
 from convoy.site import admission, artifacts, export, release, states
 from convoy.site.given import Given
 from convoy.site.intake import MODEL, Intake, in_thread
 from convoy.site.line import Line
 from convoy.site.logs import JobLog
+from convoy.site.meters import NO_METERS, Meters, Stopwatch
 from convoy.site.offers import Offers
+from convoy.site.order import order_of
 from convoy.site.outbox import Kept, Outbox
 from convoy.site.points import JobPoints
 from convoy.site.quarantine import MAX_FAULTS, Quarantine
@@ -52,6 +55,8 @@ class Site:
     supervisor: Supervisor
     quarantine: Quarantine
     release: Release
+    meters: Meters = NO_METERS
+    phases: Phases = field(default_factory=Phases)
 
 
 @dataclass(slots=True)
@@ -95,6 +100,7 @@ class SiteJob:
             blobs=self.blobs,
             outbox=self._outbox,
             release=self.site.release,
+            measured=partial(self.site.phases.measured, "push", self.id, site=self.site.kit.name),
             stop=self._stop,
             log=self.site.log,
             start=partial(self.site.supervisor.start, self.id),
@@ -251,27 +257,14 @@ class SiteJob:
         for part, why in missing.items():
             self._log.print(f"convoy: this job is not isolated from {part} at {self.site.kit.name}: {why}\n".encode())
         self._own, kept = not spec.trainer, self.site.release.withheld(spec, self.site.settings.data)
-        begin = pb.BeginTrainer(
-            job=self.id,
-            name=spec.name,
-            site=self.site.kit.name,
-            code=str(self.folder / "code"),
-            blobs=str(self.folder / "blobs"),
-            out=str(self._out),
-            trainer=spec.trainer,
-            config_json=json.dumps(spec.config),
-            data_json=json.dumps({name: it for name, it in self.site.settings.data.items() if name not in kept}),
-            withheld=kept,
-            seed=spec.seed,
-            model=spec.model or "",
-        )
         self._trainer = Trainer(
-            order=Order(
-                "convoy.worker.trainer",
-                pb.WorkerDown(trainer=begin),
-                self.folder / "code",
-                self.site.settings.env,
-                Wants(spec.image or "", spec.resources.cpu, spec.resources.memory, spec.resources.gpu, spec.patience_s),
+            order=order_of(
+                spec,
+                self.id,
+                site=self.site.kit.name,
+                folder=self.folder,
+                settings=self.site.settings,
+                withheld=kept,
             ),
             launcher=self.site.launcher,
             group=group,
@@ -303,8 +296,10 @@ class SiteJob:
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
         question = task.question
         self._points.round = question.round
+        watch = Stopwatch(self.site.meters, self.site.phases.of(question, self.site.kit.name))
         try:
-            await self._intake.model(f"{TASK}{question.id}", task.model)
+            with watch.phase("pull_s"):
+                await self._intake.model(f"{TASK}{question.id}", task.model)
         except NotAllowed as problem:
             self.site.log.warning(
                 "task forgotten by the server", job=self.id, question=question.id, reason=str(problem)
@@ -317,19 +312,22 @@ class SiteJob:
             told = pb.Task(job=self.id, question=values.to_site(question), state=state, state_bytes=most)
             if self._own:
                 told.tables_json = self.site.release.tables(self.site.settings.data)
-            up = await self._trainer.train(told)
+            with watch.phase("train_s"):
+                up = await self._trainer.train(told)
             if up.WhichOneof("it") == "failed":
                 error, traceback = self.site.release.told(up.failed)
                 return self._kept(question, error=error, traceback=traceback)
-            answer = await in_thread(
-                self.site.release.answer, Handed(self.blobs, self._out, up, own=self._own), question
-            )
+            with watch.phase("release_s"):
+                answer = await in_thread(
+                    self.site.release.answer, Handed(self.blobs, self._out, up, own=self._own), question
+                )
         except ConvoyError as problem:
             reason = errors.line(problem)
             self.site.log.warning("no answer", job=self.id, question=question.id, reason=reason)
             self._log.print(f"convoy: there is no answer to task {question.id}: {reason}\n".encode())
             return self._kept(question, error=self.site.release.why(problem))
-        return self._kept(question, answer)
+        cost = watch.cost(answer.cost) if self.site.release.leave().resources_leave else NOTHING
+        return self._kept(question, replace(answer, cost=cost))
 
     def _kept(self, question: Question, answer: Answer | None = None, *, error: str = "", traceback: str = "") -> Kept:
         return Kept(answer or Answer(question.id), question.round, question.outlives, error, traceback)

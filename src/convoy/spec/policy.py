@@ -70,7 +70,13 @@ class Leave:
     artifacts: int = 0  # bytes of one job's artifacts/ that go to the server
     weight: str = "exact"  # or "rounded" to one significant digit, or "fixed" to 1
     values: bool = True  # what a job's code says beside its arrays: text, JSON
+    resources: bool = True  # what answers took: seconds, processor, memory, energy; without metrics they stay, too
     arrays: int = ARRAYS  # bytes of arrays that are not shaped like the model, such as the counts of a histogram
+
+    @property
+    def resources_leave(self) -> bool:
+        """Whether it may be told what answers took."""
+        return self.resources and self.metrics
 
     def weighed(self, weight: float) -> float:
         """Return the weight that leaves in place of this one; 0 stays 0, for such an answer has no say."""
@@ -226,7 +232,7 @@ def _amount(value: Any) -> float:
 
 def _leave(document: yamls.Document, given: Any) -> Leave:
     """Return what may leave beside updates."""
-    keys = ("logs", "metrics", "live", "weight", "values", "arrays", "artifacts")
+    keys = ("logs", "metrics", "live", "weight", "values", "resources", "arrays", "artifacts")
     found = _mapping(document, "leave", given, keys)
     for key, value in found.items():
         if key in {"arrays", "artifacts"}:

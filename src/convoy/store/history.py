@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from convoy.control.records import Job, Kept, Member, Round, SiteName
+from convoy.control import plain
+from convoy.control.costs import NOTHING, Cost
+from convoy.control.records import Job, Kept, Member, Round, SiteName, Spread
 from convoy.control.transitions import ENDED
 from convoy.store import tables
 
@@ -118,6 +120,23 @@ class History:
             yield from page
             after = page[-1].round
 
+    def spent(self, job: str) -> dict[SiteName, Cost]:
+        """Return what all answers of each site of a job took."""
+        with self.connected() as connection:
+            return spent(connection, job)
+
+    def costs(self, job: str, number: int) -> dict[SiteName, Cost]:
+        """Return what the answers of each site to the questions of one round took."""
+        tasks, asked, found = tables.TASKS.c, tables.QUESTIONS.c, dict[SiteName, Cost]()
+        part = (asked.round == number) & ~asked.outlives | (asked.folded == number) & asked.outlives
+        both = (asked.job == tasks.job) & (asked.id == tasks.question)
+        chosen = sa.select(tasks.site, tasks.answer).join(tables.QUESTIONS, both)
+        with self.connected() as connection:
+            for site, answer in connection.execute(chosen.where(tasks.job == job, part, tasks.place > 0)):
+                if answer is not None:
+                    found[site] = found.get(site, NOTHING) + plain.answer(answer).cost
+        return found
+
     def past(self, job: str, *, after: int, limit: int) -> list[Past]:
         """Return the committed rounds after a number without their sites, bounded as `rounds` are."""
         rounds, found, size = tables.ROUNDS.c, list[Past](), 0
@@ -158,7 +177,7 @@ def first_round(connection: sa.Connection, job: str, *conditions: sa.ColumnEleme
     return None if row is None else _round(row)
 
 
-_JSONS: Final = ("metrics", "took_part", "left_out")
+_JSONS: Final = ("metrics", "took_part", "left_out", "spread")
 
 
 def _raw_rounds() -> sa.Select[Any]:
@@ -171,7 +190,8 @@ def _round(row: Any) -> Round:
     parsed = {name: json.loads(row[name]) for name in _JSONS}
     took = tuple((SiteName(site), weight) for site, weight in parsed["took_part"])
     out = tuple((site, reason) for site, reason in parsed["left_out"])
-    return Round(**{**row, "metrics": parsed["metrics"], "took_part": took, "left_out": out})
+    spread = {site: Spread(*numbers) for site, numbers in parsed["spread"].items()}
+    return Round(**{**row, "metrics": parsed["metrics"], "took_part": took, "left_out": out, "spread": spread})
 
 
 def _which(which: Which) -> sa.Select[Any]:
@@ -204,6 +224,15 @@ def _listed(row: Any) -> Listed:
     record = {key: value for key, value in row.items() if key not in ("last", "measured")}
     last = -1 if row["last"] is None else row["last"]
     return Listed(Job(**record), last, json.loads(row["measured"] or "{}"))
+
+
+def spent(connection: sa.Connection, job: str) -> dict[SiteName, Cost]:
+    """Return what all answers of each site took: its newest answer has it, however many there are."""
+    tasks, sites = tables.TASKS.c, tables.MEMBERS.c
+    newest = sa.select(tasks.spent).where(tasks.job == job, tasks.site == sites.site, tasks.place > 0)
+    newest = newest.order_by(tasks.place.desc()).limit(1)
+    asked = sa.select(sites.site, newest.scalar_subquery()).where(sites.job == job)
+    return {SiteName(site): Cost.read(cost) for site, cost in connection.execute(asked) if cost is not None}
 
 
 def states(connection: sa.Connection, job: str, committed: int) -> dict[SiteName, Kept]:

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from convoy.control import plain
+from convoy.control.costs import Cost
 from convoy.control.records import Job, JobId, Kept, Member, Question, Round, SiteName, Task
 from convoy.control.transitions import OPEN
 from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
@@ -28,7 +29,7 @@ FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: 
 LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
 AGAIN_S: Final = 600.0  # after the first use: whoever lost the answer may ask again with the same key
 INVITE: Final = "ask the project's admin for a new one: convoy kit invite NAME"
-HEAD: Final = "0004"  # the newest file in revisions/
+HEAD: Final = "0005"  # the newest file in revisions/
 TABLES: Final[Mapping[type, sa.Table]] = {
     Job: tables.JOBS,
     Member: tables.MEMBERS,
@@ -85,6 +86,7 @@ class Contents:
     tasks: list[Task]
     rounds: list[Round]
     after: Mapping[tuple[JobId, SiteName], Kept]  # each site's last answer with a state that counts
+    spent: Mapping[tuple[JobId, SiteName], Cost]  # what all answers of each site took
     switches: Mapping[str, Switched]
     audited: audit.Record | None = None  # the newest of the trail
     signed: audit.Checkpoint | None = None
@@ -143,6 +145,7 @@ class Ledger:
             members = [member for job in jobs for member in history.members(connection, job.id)]
             questions, tasks, rounds = list[Question](), list[Task](), list[Round]()
             after: dict[tuple[JobId, SiteName], Kept] = {}
+            spent: dict[tuple[JobId, SiteName], Cost] = {}
             for job in (job for job in jobs if job.state != "submitted"):
                 last, best = history.last_round(connection, job.id), history.best_round(connection, job.id)
                 rounds += {record.round: record for record in (best, last) if record is not None}.values()
@@ -151,11 +154,12 @@ class Ledger:
                 questions += asked
                 states = history.states(connection, job.id, -1 if last is None else last.round)
                 after |= {(job.id, site): kept for site, kept in states.items()}
+                spent |= {(job.id, site): cost for site, cost in history.spent(connection, job.id).items()}
             switches = {row["name"]: Switched(**row) for row in _rows(connection, tables.SITES, tables.SITES.c.name)}
             record, seal = _newest(connection, tables.AUDIT), _newest(connection, tables.CHECKPOINTS)
         audited = None if record is None else audit.Record(**record)
         signed = None if seal is None else audit.Checkpoint(**seal)
-        return Contents(jobs, members, questions, tasks, rounds, after, switches, audited, signed)
+        return Contents(jobs, members, questions, tasks, rounds, after, spent, switches, audited, signed)
 
     def redeem(self, token_hash: str, *, key: str, now: float) -> tuple[Invite, float]:
         """Use an invitation for a public key, in one update; for the same key again within `AGAIN_S` of the first use.
@@ -323,8 +327,12 @@ def _row(record: Record | audit.Entry) -> dict[str, object]:
         answer = record.answer
         kept = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
         kept["answer"] = None if answer is None else plain.of_answer(answer)
+        kept["spent"] = record.spent.plain() or None
         return {**kept, "stateful": answer is not None and answer.state_bytes > 0}
-    return {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    row = {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
+    if isinstance(record, Round):
+        row["spread"] = {site: [it.norm, it.cosine] for site, it in record.spread.items()}
+    return row
 
 
 def _plain(value: object) -> object:
@@ -360,7 +368,8 @@ def _tasks(connection: sa.Connection, question: Question) -> list[Task]:
 
 def _task(row: Mapping[str, Any]) -> Task:
     answer = None if row["answer"] is None else plain.answer(row["answer"])
-    return Task(**{name: row[name] for name in row if name != "stateful"} | {"answer": answer})
+    known = {name: row[name] for name in row if name != "stateful"}
+    return Task(**known | {"answer": answer, "spent": Cost.read(row["spent"])})
 
 
 def _newest(connection: sa.Connection, table: sa.Table) -> dict[str, Any] | None:

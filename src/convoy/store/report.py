@@ -8,7 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from convoy.control.records import Job, Round
+from convoy.control.costs import Cost
+from convoy.control.records import Job, Round, SiteName
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import StorageFull
 from convoy.store.disk import FULL
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, and the metrics of those committed
 JOB: Final = "job.json"
+RESOURCES: Final = "resources.json"  # what the answers of each site took
 STATISTICS: Final = "statistics.json"  # of tables; a model has it as an array of that name, uint8
 LAST: Final = "model.safetensors"
 BEST: Final = "best.safetensors"  # where it is not the last one
@@ -43,14 +45,24 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
         raise StorageFull("no room for the results", why=str(problem)) from problem
 
 
+def write_resources(spent: Mapping[SiteName, Cost], folder: Path) -> None:
+    """Write what the answers of each site took, every number of `Cost`, also of 0. Raises `StorageFull`."""
+    whole = {site: asdict(cost) for site, cost in sorted(spent.items())}
+    _write(folder / RESOURCES, json.dumps(whole, indent=1).encode())
+
+
 def write_statistics(model: Mapping[str, np.ndarray[Any, Any]], folder: Path) -> None:
     """Write the `statistics.json` that a model has as an array, if it has one. Raises `StorageFull`."""
     text = model.get(STATISTICS)
     if text is None or text.dtype != "uint8":
         return
+    _write(folder / STATISTICS, text.tobytes())
+
+
+def _write(file: Path, data: bytes) -> None:
     try:
-        (folder / STATISTICS).unlink(missing_ok=True)  # it may be a second name of a result
-        (folder / STATISTICS).write_bytes(text.tobytes())
+        file.unlink(missing_ok=True)  # it may be a second name of a result
+        file.write_bytes(data)
     except OSError as problem:
         if problem.errno not in FULL:
             raise

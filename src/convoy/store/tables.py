@@ -64,7 +64,9 @@ TASKS: Final = sa.Table(
     sa.Column("stateful", sa.Boolean, nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("traceback", sa.Text, nullable=False),
+    sa.Column("spent", sa.JSON(none_as_null=True), nullable=True),
     sa.Index("tasks_with_state", "job", "stateful", "site"),
+    sa.Index("tasks_by_place", "job", "site", "place"),
 )
 ROUNDS: Final = sa.Table(
     "rounds",
@@ -78,6 +80,7 @@ ROUNDS: Final = sa.Table(
     sa.Column("left_out", sa.JSON, nullable=False),
     sa.Column("committed_at", sa.Float, nullable=False),
     sa.Column("state", sa.String(64), nullable=False, server_default=""),
+    sa.Column("spread", sa.JSON, nullable=False, server_default="{}"),
     sa.Index("rounds_by_best", "job", "best", "round"),
 )
 AUDIT: Final = sa.Table(

@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+from convoy.control.costs import NOTHING, Cost
 from convoy.errors import BadInput, not_installed
 from convoy.model.arrays import Model
 from convoy.store import arrays
@@ -24,7 +25,8 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.frames import Blocking
 from convoy.worker import tasks
-from convoy.worker.tasks import Begin, Task
+from convoy.worker.begin import Begin
+from convoy.worker.tasks import Task
 
 TRIES: Final = 3  # times that processes may die in one task
 MISSED_S: Final = 1.0  # in which the end of a process is seen after another has failed, perhaps because of it
@@ -84,6 +86,7 @@ def _perform(crew: _Crew, task: Task, session: tasks.NodeSession) -> None:
             crew.end()  # the others may wait for it in the middle of a collective operation
             session.fail(said.error, said.traceback)
         elif said is not None:
+            session.others = crew.spent
             task.reply(
                 crew.load(said.answer.digest, said) if said.answer.digest else None,
                 weight=said.answer.weight,
@@ -110,6 +113,7 @@ class _Crew:
     processes: int
     begin: Begin
     measured: Callable[[pb.Points], None]  # called with the live metrics of rank 0
+    spent: Cost = NOTHING  # what the processes took for the last task
     _torchrun: subprocess.Popen[bytes] | None = None
     _alive: int = -1  # a pipe that ends with torchrun
     _socks: list[socket.socket] = field(default_factory=list)  # by rank
@@ -144,6 +148,7 @@ class _Crew:
         if not self._socks and not self._start():
             return None
         answer: pb.WorkerUp | None = None
+        self.spent = NOTHING
         waiting = dict(enumerate(self._socks))
         try:
             for sock in self._socks:
@@ -163,6 +168,7 @@ class _Crew:
                         self.measured(up.points)
                     if kind == "answer":
                         del waiting[rank]
+                        self.spent += values.cost(up.answer.cost)
                         answer = up if rank == 0 else answer
         except OSError:  # of a process that has died
             return None

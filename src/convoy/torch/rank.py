@@ -24,7 +24,7 @@ class Follower(NodeSession):
         if task is not self.open:
             raise BadInput("this task has been answered already", fix="reply once to each task")
         self.open = None
-        self._send(pb.WorkerUp(answer=pb.Answer(question=task.question)))
+        self._send(pb.WorkerUp(answer=pb.Answer(question=task.question, cost=self.cost())))
 
     def measured(self, point: Point) -> None:
         """Do nothing: the live metrics of rank 0 are the site's."""

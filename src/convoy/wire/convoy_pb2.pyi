@@ -84,7 +84,7 @@ class Question(_message.Message):
     def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., has_reply: _Optional[bool] = ..., reply: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., reply_bytes: _Optional[int] = ..., settings: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., quorum: _Optional[int] = ..., grace_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., by_arrival: _Optional[bool] = ..., outlives: _Optional[bool] = ..., cohort: _Optional[_Iterable[str]] = ..., partial: _Optional[bool] = ..., helper: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("question", "digest", "weight", "metrics", "value", "state", "state_bytes")
+    __slots__ = ("question", "digest", "weight", "metrics", "value", "state", "state_bytes", "cost")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -99,6 +99,7 @@ class Answer(_message.Message):
     VALUE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    COST_FIELD_NUMBER: _ClassVar[int]
     question: str
     digest: str
     weight: float
@@ -106,7 +107,36 @@ class Answer(_message.Message):
     value: str
     state: str
     state_bytes: int
-    def __init__(self, question: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., value: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ...) -> None: ...
+    cost: Cost
+    def __init__(self, question: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., value: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ...) -> None: ...
+
+class Cost(_message.Message):
+    __slots__ = ("pull_s", "train_s", "release_s", "cpu_s", "memory", "gpu_s", "gpu_memory", "energy_j", "took_s", "down", "up", "answers")
+    PULL_S_FIELD_NUMBER: _ClassVar[int]
+    TRAIN_S_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_S_FIELD_NUMBER: _ClassVar[int]
+    CPU_S_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_FIELD_NUMBER: _ClassVar[int]
+    GPU_S_FIELD_NUMBER: _ClassVar[int]
+    GPU_MEMORY_FIELD_NUMBER: _ClassVar[int]
+    ENERGY_J_FIELD_NUMBER: _ClassVar[int]
+    TOOK_S_FIELD_NUMBER: _ClassVar[int]
+    DOWN_FIELD_NUMBER: _ClassVar[int]
+    UP_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_FIELD_NUMBER: _ClassVar[int]
+    pull_s: float
+    train_s: float
+    release_s: float
+    cpu_s: float
+    memory: int
+    gpu_s: float
+    gpu_memory: int
+    energy_j: float
+    took_s: float
+    down: int
+    up: int
+    answers: int
+    def __init__(self, pull_s: _Optional[float] = ..., train_s: _Optional[float] = ..., release_s: _Optional[float] = ..., cpu_s: _Optional[float] = ..., memory: _Optional[int] = ..., gpu_s: _Optional[float] = ..., gpu_memory: _Optional[int] = ..., energy_j: _Optional[float] = ..., took_s: _Optional[float] = ..., down: _Optional[int] = ..., up: _Optional[int] = ..., answers: _Optional[int] = ...) -> None: ...
 
 class Opening(_message.Message):
     __slots__ = ("hello", "pull", "push", "artifacts")
@@ -558,7 +588,7 @@ class Points(_message.Message):
     def __init__(self, points: _Optional[_Iterable[_Union[Point, _Mapping]]] = ...) -> None: ...
 
 class Commit(_message.Message):
-    __slots__ = ("round", "model", "metrics", "best", "left_out", "state", "folded")
+    __slots__ = ("round", "model", "metrics", "best", "left_out", "state", "folded", "spread")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -573,6 +603,13 @@ class Commit(_message.Message):
         key: str
         value: str
         def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    class SpreadEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Spread
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Spread, _Mapping]] = ...) -> None: ...
     ROUND_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
@@ -580,6 +617,7 @@ class Commit(_message.Message):
     LEFT_OUT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     FOLDED_FIELD_NUMBER: _ClassVar[int]
+    SPREAD_FIELD_NUMBER: _ClassVar[int]
     round: int
     model: str
     metrics: _containers.ScalarMap[str, float]
@@ -587,7 +625,16 @@ class Commit(_message.Message):
     left_out: _containers.ScalarMap[str, str]
     state: str
     folded: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, round: _Optional[int] = ..., model: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ..., left_out: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., folded: _Optional[_Iterable[str]] = ...) -> None: ...
+    spread: _containers.MessageMap[str, Spread]
+    def __init__(self, round: _Optional[int] = ..., model: _Optional[str] = ..., metrics: _Optional[_Mapping[str, float]] = ..., best: _Optional[bool] = ..., left_out: _Optional[_Mapping[str, str]] = ..., state: _Optional[str] = ..., folded: _Optional[_Iterable[str]] = ..., spread: _Optional[_Mapping[str, Spread]] = ...) -> None: ...
+
+class Spread(_message.Message):
+    __slots__ = ("norm", "cosine")
+    NORM_FIELD_NUMBER: _ClassVar[int]
+    COSINE_FIELD_NUMBER: _ClassVar[int]
+    norm: float
+    cosine: float
+    def __init__(self, norm: _Optional[float] = ..., cosine: _Optional[float] = ...) -> None: ...
 
 class Done(_message.Message):
     __slots__ = ()

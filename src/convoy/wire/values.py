@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Final
 
 from convoy.control import plain, points
+from convoy.control.costs import NOTHING, Cost
 from convoy.control.points import Point
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.errors import BadInput, RemoteFault
@@ -23,6 +24,7 @@ MAX_METRICS: Final = 1000  # metrics of one answer; they are kept as long as the
 MAX_NAME: Final = 255  # characters of a metric's name
 MAX_BYTES: Final = 1 << 50  # of one answer, and of a site's state
 
+_COST: Final = tuple(field.name for field in fields(Cost))
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -130,12 +132,18 @@ def answer_to(answer: Answer) -> pb.Answer:
         value=answer.value,
         state=answer.state,
         state_bytes=answer.state_bytes,
+        cost=cost_to(answer.cost),
     )
 
 
 def to_server(answer: Answer) -> pb.Answer:
     """Return an answer as the server receives it: without the digest of the site's state, which depends on its data."""
     return answer_to(replace(answer, state=""))
+
+
+def to_workflow(answer: Answer) -> pb.Answer:
+    """Return an answer as a workflow receives it: without its cost, so that no model can depend on times."""
+    return answer_to(replace(answer, cost=NOTHING))
 
 
 def answer(said: pb.Answer) -> Answer:
@@ -162,7 +170,21 @@ def answer(said: pb.Answer) -> Answer:
         value=said.value,
         state=said.state,
         state_bytes=said.state_bytes,
+        cost=cost(said.cost),
     )
+
+
+def cost_to(cost: Cost) -> pb.Cost:
+    """Return what answers took as a message."""
+    return pb.Cost(**{name: getattr(cost, name) for name in _COST})
+
+
+def cost(said: pb.Cost) -> Cost:
+    """Return what a message says that an answer took. Raises `RemoteFault` for numbers that cannot be."""
+    found = Cost(**{name: getattr(said, name) for name in _COST})
+    if not found.usable:
+        raise RemoteFault("an answer has a cost that cannot be", why=f"{found.plain()}")
+    return found
 
 
 def point_to(point: Point) -> pb.Point:

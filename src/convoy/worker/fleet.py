@@ -120,6 +120,7 @@ class NodeCarrier:
                 best=commit.best,
                 left_out=dict(commit.left_out),
                 folded=commit.folded,
+                spread={site: pb.Spread(norm=it.norm, cosine=it.cosine) for site, it in commit.spread.items()},
             )
         )
         message.commit.model = self._save(model, message)

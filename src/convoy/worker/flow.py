@@ -20,8 +20,9 @@ from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames, values
 from convoy.worker import code, hints, history, tasks
+from convoy.worker.begin import Begin, Data
 from convoy.worker.fleet import NodeCarrier, NodeGone
-from convoy.worker.tasks import Begin, Data, NodeSession
+from convoy.worker.tasks import NodeSession
 
 
 def main() -> None:

@@ -6,73 +6,29 @@ import json
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from blake3 import blake3
 
+from convoy.control.costs import NOTHING
 from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
-from convoy.worker import code
+from convoy.worker import code, usage
 from convoy.worker import private as _private
+from convoy.worker.begin import Begin, Data, Files
 from convoy.worker.replies import Reply, checked
 
 if TYPE_CHECKING:
     from convoy.control.points import Point
     from convoy.model.arrays import Model
     from convoy.spec.tables import TableRules
-    from convoy.store.blobs import BlobFolder
     from convoy.wire.frames import Blocking
     from convoy.worker.batch import Batch
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Data(dict[str, str]):
-    """The site's named data: a path for each name in local/node.yaml."""
-
-    FIX: ClassVar[str] = "the site's owner adds `data: {{{name}: path}}` to local/node.yaml"
-    withheld: frozenset[str] = frozenset()  # by the site's policy, from the code of jobs
-
-    def __missing__(self, name: str) -> NoReturn:
-        if name in self.withheld:
-            raise BadInput(
-                f"this site keeps the data {name!r} from the code of jobs",
-                why="its policy has `only: statistics` or `only: analytics` for it",
-                fix="use `workflow: statistics`, without a trainer, or ask the owner of the site",
-            )
-        known = ", ".join(sorted(self)) or "none at all"
-        raise BadInput(
-            f"this site has no data named {name!r}",
-            why=f"it has {known}",
-            fix=self.FIX.format(name=name),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Begin:
-    """What a trainer receives once, before its first task."""
-
-    job: str
-    name: str
-    site: str
-    config: Mapping[str, Any]
-    data: Data
-    seed: str = ""  # the job's
-    code: Path | None = None  # the folder of the job's files
-    model: str = ""  # job.yaml's `model`
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """Where a worker reads its job's blobs, and where it writes its own, for its node to copy."""
-
-    blobs: BlobFolder
-    out: Path
 
 
 class Session(Protocol):
@@ -217,6 +173,8 @@ class NodeSession:
         self._files = files
         self._link = link
         self._ready = False
+        self._used = NOTHING  # by this process when it took the task
+        self.others = NOTHING  # what processes used that work for it and go on
         self.batch: Batch | None = None  # of live metrics; None: they are not wanted
         self.not_finite: set[str] = set()  # live metrics of which the log has said that they were not finite
         self._sending = threading.Lock()  # a script may reply in another thread than the one that asks for tasks
@@ -240,6 +198,7 @@ class NodeSession:
             self.over = True
             return None
         self.taken += 1
+        self._used, self.others = usage.usage(), NOTHING
         self.open = Task(
             self,
             values.question(down.task.question, self.begin.job),
@@ -275,6 +234,7 @@ class NodeSession:
         said = checked(reply, task, log)
         message = pb.WorkerUp(answer=pb.Answer(question=task.question, weight=said.weight, metrics=said.metrics))
         message.answer.value = said.value
+        message.answer.cost.CopyFrom(self.cost())
         if said.arrays is not None:
             message.answer.digest, _ = self._hand_over(said.arrays, task.asked.model, message)
         if said.state is not None:
@@ -282,6 +242,10 @@ class NodeSession:
         self.open = None
         self.flush()
         self._send(message)
+
+    def cost(self) -> pb.Cost:
+        """Return what the task took so far, in this process and in others that work for it."""
+        return values.cost_to(usage.since(self._used) + self.others)
 
     def measured(self, point: Point) -> None:
         """Report a point of live metrics."""

@@ -17,8 +17,9 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import Blocking
 from convoy.worker import code, hints, tasks
 from convoy.worker.batch import Batch
+from convoy.worker.begin import Begin, Data, Files
 from convoy.worker.replies import Reply
-from convoy.worker.tasks import Begin, Data, Files, NodeSession, Task
+from convoy.worker.tasks import NodeSession, Task
 
 
 def main() -> None:

@@ -23,10 +23,11 @@ from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
 from convoy.worker import code, hints, own, tasks, trainer
+from convoy.worker.begin import Begin, Data
 from convoy.worker.namespaces import Held, Namespace, Switch
 from convoy.worker.places import Places
 from convoy.worker.replies import Checked, Reply, checked
-from convoy.worker.tasks import Begin, Data, NodeSession, Task
+from convoy.worker.tasks import NodeSession, Task
 
 MOST: Final = 64  # sites whose trainers stay in memory
 

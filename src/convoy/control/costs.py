@@ -1,0 +1,63 @@
+"""What an answer took: seconds by phase, processor, memory, GPU, energy and bytes; costs of a site add up."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+MOST: Final = 1e15  # of any one number: 11 days in nanoseconds, or a petabyte; more is nobody's cost
+PEAKS: Final = ("memory", "gpu_memory")  # of which the largest counts, and not the sum
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What one answer took, or all answers of a site to a job. 0: nothing, or not measured there."""
+
+    pull_s: float = 0.0  # seconds in which the site fetched the model
+    train_s: float = 0.0  # seconds in which its trainer had the task
+    release_s: float = 0.0  # seconds of checks and filters at the site
+    cpu_s: float = 0.0  # processor seconds of the trainer, and of processes that have ended before it answered
+    memory: int = 0  # bytes: the most that the trainer's process has had
+    gpu_s: float = 0.0  # seconds of full use of one GPU
+    gpu_memory: int = 0  # bytes in use on the site's GPUs, by whomever, when the trainer answered
+    energy_j: float = 0.0  # joules of the site's processors and GPUs meanwhile, by whomever they were used
+    took_s: float = 0.0  # seconds from the question to the answer, at the server
+    down: int = 0  # bytes of models and bundle that the server sent
+    up: int = 0  # bytes of updates that the server received
+    answers: int = 0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Return both together: peaks are not added up."""
+        mine, its = asdict(self), asdict(other)
+        both: dict[str, Any] = {name: (max if name in PEAKS else operator.add)(mine[name], its[name]) for name in mine}
+        return Cost(**both)
+
+    @property
+    def usable(self) -> bool:
+        """Whether each number is one that a site may say."""
+        return all(math.isfinite(value) and 0 <= value <= MOST for value in asdict(self).values())
+
+    def rounded(self) -> Cost:
+        """Return it to two significant digits, which is what leaves a site: exact times tell of its data."""
+        whole: dict[str, Any] = {name: _two_digits(value) for name, value in asdict(self).items()}
+        return Cost(**whole)
+
+    def plain(self) -> dict[str, float]:
+        """Return it as JSON values, without what is 0."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+    @classmethod
+    def read(cls, kept: Mapping[str, Any] | None) -> Cost:
+        """Return what `plain` wrote; None: nothing was measured. Raises `TypeError` for anything else."""
+        return cls(**kept) if kept else NOTHING
+
+
+NOTHING: Final = Cost()
+
+
+def _two_digits(value: Any) -> Any:
+    rounded = float(f"{value:.2g}")
+    return int(rounded) if isinstance(value, int) else rounded
