@@ -9,7 +9,9 @@ from click.testing import CliRunner
 from convoy.cli.main import app
 from convoy.errors import BadInput
 from convoy.kube import monitoring
-from tests.kube.federations import made, of, said
+from tests.cli.command_line import typed
+from tests.kube.api_server import application, serving
+from tests.kube.federations import DEMO, made, of, said
 
 KINDS = ("PodMonitor", "PrometheusRule")
 
@@ -85,3 +87,44 @@ def test_convoy_observe_writes_the_files_and_leaves_an_edited_configuration(tmp_
     assert json.loads(done.output)["kept"] == [str(folder / "prometheus.yml")]
     assert (folder / "prometheus.yml").read_text() == "mine"
     assert (folder / "rules.yml").read_text() == monitoring.read("rules.yml")
+
+
+# through an API server
+
+PLURALS = ("podmonitors", "prometheusrules")
+
+
+async def up(tmp_path, monkeypatch, text, made):
+    (tmp_path / "values.yml").write_text(text)
+    async with serving(tmp_path, made) as config:
+        monkeypatch.setenv("KUBECONFIG", str(config))
+        return await typed("kube", "up", "-p", DEMO, "--values", "values.yml", "--patience", "20s", cwd=tmp_path)
+
+
+def there(made):
+    return [plural for plural, _, _ in made.state.store.objects if plural in PLURALS]
+
+
+async def test_up_makes_them_and_removes_them_when_they_are_not_asked_for_any_more(tmp_path, monkeypatch):
+    made = application()
+    done = await up(tmp_path, monkeypatch, "monitoring: {}", made)
+    assert done.code == 0, done.err
+    assert sorted(there(made)) == sorted(PLURALS)
+    done = await up(tmp_path, monkeypatch, "{}", made)
+    assert done.code == 0, done.err
+    assert there(made) == []
+
+
+async def test_a_cluster_without_the_operator_is_named_with_what_to_do(tmp_path, monkeypatch):
+    made = application(unknown=PLURALS)
+    refused = await up(tmp_path, monkeypatch, "monitoring: {}", made)
+    assert refused.code != 0
+    assert "no objects of the kind PodMonitor" in refused.err
+    assert "Prometheus Operator" in refused.err
+    done = await up(tmp_path, monkeypatch, "monitoring: {pods: false, rules: false}", made)
+    assert done.code == 0, done.err
+
+
+async def test_who_may_not_look_at_monitors_is_not_kept_from_a_federation_without_them(tmp_path, monkeypatch):
+    done = await up(tmp_path, monkeypatch, "{}", application(hidden=PLURALS))
+    assert done.code == 0, done.err

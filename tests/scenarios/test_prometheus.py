@@ -11,6 +11,7 @@ import time
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import yaml
@@ -24,6 +25,7 @@ pytestmark = [
     pytest.mark.scenario,
     pytest.mark.skipif(not BINARIES, reason="Prometheus is not here: apt-get install prometheus, or make debian"),
 ]
+ROOT = Path(__file__).parents[2]
 RULES = yaml.safe_load(monitoring.read("rules.yml"))
 ALERTS = {rule["alert"]: rule for group in RULES["groups"] for rule in group["rules"]}
 PANELS = [panel for panel in json.loads(monitoring.read("dashboard.json"))["panels"] if panel["type"] != "row"]
@@ -199,6 +201,15 @@ def test_both_kinds_of_nodes_speak_the_format_as_promtool_wants_it(three):
             said = answer.read()
         checked = subprocess.run(["promtool", "check", "metrics"], input=said, capture_output=True, check=False)
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
+
+
+def test_every_metric_of_both_kinds_of_nodes_is_explained_to_operators(three):
+    page = (ROOT / "docs" / "operate.md").read_text()
+    for node in (three.server, three.nodes["site-1"]):
+        with urllib.request.urlopen(f"http://127.0.0.1:{node.health_port}/metrics", timeout=30) as answer:
+            names = set(re.findall(r"^# TYPE (convoy_\w+)", answer.read().decode(), re.MULTILINE))
+        assert len(names) > 10
+        assert {name for name in names if f"`{name}" not in page} == set()
 
 
 def test_the_rules_and_the_sample_configuration_are_valid(tmp_path):

@@ -54,7 +54,9 @@ class Observer:
         self.said.add()
         key = str(getattr(event, "job", "") or "")
         if JobId(key) in self.state.jobs:  # `Submitted` has a whole record there, and nothing of it is measured
-            self._began(self.jobs.setdefault(key, Running()), key, event, now)
+            if key not in self.jobs:
+                self.jobs[key] = Running()
+            self._began(self.jobs[key], key, event, now)
         if isinstance(event, events.FlowDied):
             self.deaths.add()
         for effect in found:
