@@ -911,6 +911,20 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "store.history.PAGE_BYTES",
         ),
     ),
+    (
+        "a request to the dashboard",
+        "a browser",
+        (
+            *("dashboard.serve.MAX_HEAD", "dashboard.guard.MAX_COOKIES", "dashboard.route.MAX_FORM"),
+            *("dashboard.route.MAX_FIELDS", "dashboard.route.MAX_SEARCH", "dashboard.sites.MAX_PAGE"),
+            *("dashboard.streams.MAX_STREAMS", "dashboard.news.MAX_SENTENCES"),
+        ),
+    ),
+    (
+        "the last hour as the dashboard remembers it",
+        "a server",
+        ("dashboard.strips.MAX_CHANGES", "dashboard.strips.MAX_COUNTS"),
+    ),
     ("the history of a workflow", "a workflow", ("server.flows.PAGE", "store.history.PAGE_BYTES")),
     ("logins", "anybody", ("admin.gate.NONCE_S", "admin.gate.BEARER_S", "admin.gate.MAX_BEARERS")),
     ("a login's certificate and signature", "anybody", ("trust.login.MAX_CHARACTERS",)),

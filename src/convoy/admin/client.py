@@ -87,6 +87,10 @@ class Client:
         """Return the jobs, newest first: those whose name or id begins with `begins`, at most `count` (0: all)."""
         return await pages.jobs(self._ask, begins, count)
 
+    async def job_page(self, *, begins: str = "", after: str = "", limit: int = 100) -> views.JobPage:
+        """Return one page of the jobs, newest first: those after the job with the id `after`, at most `limit`."""
+        return await pages.job_page(self._ask, begins, after, limit)
+
     async def find(self, text: str) -> str:
         """Return a job's id from its id, its unique prefix or its name: the one that has not ended, else the newest."""
         if border.JOB_ID.fullmatch(text):

@@ -42,6 +42,14 @@ async def jobs(ask: Ask, begins: str, count: int) -> list[views.JobView]:
     raise RemoteFault(f"the server lists more than {MAX_JOBS:,} jobs")
 
 
+async def job_page(ask: Ask, begins: str, after: str, limit: int) -> views.JobPage:
+    """Return the jobs after one of them, newest first, whose name or id begins with `begins`."""
+    from convoy.admin import views
+
+    asked = {"begins": begins, "after": after, "limit": min(limit, PAGE)}
+    return border.one(views.JobPage, await ask("GET", f"/jobs?{_query(asked)}"))
+
+
 async def meant(ask: Ask, text: str) -> list[views.JobView]:
     """Return jobs that a person may mean by a text, those that have not ended first."""
     from convoy.admin import views

@@ -1,0 +1,46 @@
+"""What open pages are sent: the parts of a page whose text has changed, for as long as the page is open."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+
+from markupsafe import escape
+from starlette.responses import Response
+
+from convoy.dashboard import news, streams
+from convoy.dashboard.pulse import Seen
+from convoy.dashboard.route import Call
+from convoy.dashboard.streams import Event
+
+Part = Callable[[Seen], Awaitable[str]]  # a part of a page, as HTML, from what was seen last
+
+
+def push(call: Call, events: AsyncGenerator[Event, None]) -> Response:
+    """Return an answer that sends the events until the browser goes; an error is shown on the page, and ends it."""
+    return streams.push(call.services.streams, events, lambda problem: call.text("_fault.html", fault=problem))
+
+
+async def parts(call: Call, made: Mapping[str, Part]) -> AsyncGenerator[Event, None]:
+    """Yield each part of a page, under its name, whenever a look at the server has changed its text.
+
+    Every stream has three more: `banner` says that the server does not answer, `news` says for screen readers what has
+    changed, and `person` says who the person is, so that a page made for another role is made again. The event `pulse`
+    comes after each look.
+    """
+    sent: dict[str, str] = {}
+    before = call.services.pulse.seen
+    async with aclosing(call.services.pulse.changes()) as changes:
+        async for seen in changes:
+            texts: dict[str, str] = {"banner": call.text("_banner.html", seen=seen), "person": seen.person_mark}
+            if said := news.news(before, seen):
+                texts["news"] = escape(said)
+            before = seen
+            if seen.at:
+                for name, make in made.items():
+                    texts[name] = await make(seen)
+            for name, text in texts.items():
+                if sent.get(name) != text:
+                    sent[name] = text
+                    yield Event(name, text)
+            yield Event("pulse", str(seen.at))
