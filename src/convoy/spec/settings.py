@@ -223,7 +223,7 @@ def _traces(value: Any) -> str:
     address = value.get("endpoint") if isinstance(value, dict) and value.keys() == {"endpoint"} else None
     if not isinstance(address, str) or not address.startswith(("http://", "https://")):
         raise _Wrong("{endpoint: ADDRESS}, the address of a collector that speaks OTLP over HTTP")
-    return address.rstrip("/")
+    return address.rstrip("/").removesuffix("/v1/traces")
 
 
 def _format(value: Any) -> LogFormat:
