@@ -87,6 +87,9 @@ def test_data_lie_relative_to_local_and_the_workspace_to_the_kit(tmp_path):
         ("server", "health_port: 70000", "a port"),
         ("server", "log_format: xml", "text or json"),
         ("server", "disk_reserve: lots", "not a size"),
+        ("site", "traces: http://collector:4318", "endpoint: ADDRESS"),
+        ("site", "traces: {endpoint: collector:4318}", "endpoint: ADDRESS"),
+        ("server", "traces: {endpoint: http://collector:4318, headers: a}", "endpoint: ADDRESS"),
         ("server", "database: 7", "wanted text"),
         ("site", "data: [a]", "name: value"),
         ("site", "cpu: -1", "from 0 up"),
@@ -97,6 +100,11 @@ def test_what_does_not_fit_is_refused_with_its_line(tmp_path, kind, text, word):
     with pytest.raises(BadInput, match=word) as caught:
         read_settings(kit(tmp_path, kind, f"# a comment\n{text}\n"))
     assert caught.value.where.endswith("node.yaml:2:1")
+
+
+@pytest.mark.parametrize("said", ["http://c:4318", "http://c:4318/", "http://c:4318/v1/traces"])
+def test_a_collector_is_named_with_or_without_the_path_of_traces(tmp_path, said):
+    assert read_settings(kit(tmp_path, "site", f"traces: {{endpoint: '{said}'}}")).traces == "http://c:4318"
 
 
 def test_data_in_the_home_of_nobody_are_refused_with_their_line(tmp_path):

@@ -49,6 +49,7 @@ _BOTH: Final = """\
 # health_host: 127.0.0.1     # address of /livez, /readyz, /metrics: only this machine; 0.0.0.0 in a container
 # health_port: 8004          # TCP port of the health pages; 0 means any free port
 # log_format: text           # text for people, or json for programs: one object for each line
+# traces:                    # {endpoint: http://…:4318} sends a span for each phase of a round there; empty: nowhere
 # disk_reserve: 256Mi        # bytes of disk kept free: with less, no new work is accepted, so that running work can end
 # launcher: processes        # where jobs run: processes of this node; kubernetes: each in a pod of its own
 # workers_port: 8005         # TCP port to which those pods connect; each needs a credential

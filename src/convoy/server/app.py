@@ -14,14 +14,18 @@ import structlog
 
 import convoy
 from convoy.admin import serve as rest
-from convoy.control import events
+from convoy.control import effects, events
 from convoy.control.machine import Machine
 from convoy.control.records import JobId
 from convoy.control.view import ReadOnlyState
 from convoy.node import process
 from convoy.node.launcher import Launcher
+from convoy.node.metrics import NodeMetrics
 from convoy.node.process import Ending, Notes, say_ready, set_up, signals
+from convoy.node.starts import Counting
 from convoy.node.supervisor import Supervisor
+from convoy.node.traces import traced
+from convoy.node.turns import Turns
 from convoy.pods.choice import chosen
 from convoy.server import start
 from convoy.server.artifacts import Artifacts
@@ -34,7 +38,8 @@ from convoy.server.identity import Identity
 from convoy.server.intake import Intake
 from convoy.server.logs import Logbook
 from convoy.server.loop import Loop, now
-from convoy.server.metrics import metrics
+from convoy.server.metrics import ServerMetrics
+from convoy.server.observer import Observer
 from convoy.server.performer import Performer
 from convoy.server.reading import JobReader
 from convoy.server.registry import Registry
@@ -44,7 +49,7 @@ from convoy.server.transfers import Transfers
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Contents, Ledger, open_ledger, sqlite_url
-from convoy.trust import enrolment, roll
+from convoy.trust import roll
 from convoy.trust.federation import Federation, Roll
 from convoy.trust.issuing import Issuing
 from convoy.wire import health
@@ -59,8 +64,9 @@ LAST_WORDS_S: Final = 0.5  # for sites to receive the message that the server st
 def run(kit: Kit, settings: Settings, *, ready_fd: int | None = None) -> int:
     """Run the server in the foreground until it is told to stop; return the exit status."""
     notes = Notes()
-    set_up(settings.log_format, notes)
-    return process.run(_main(kit, settings, notes, ready_fd))
+    set_up(settings.log_format, notes, node=kit.name)
+    turns = Turns()
+    return process.run(_main(kit, settings, notes, turns, ready_fd), turns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,8 @@ class Shared:
     hub: Hub
     pump: Pump
     artifacts: Artifacts
+    node: NodeMetrics
+    observer: Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,26 +105,28 @@ class Faces:
     coordinator: ServerCoordinator
 
 
-async def _main(kit: Kit, settings: Settings, notes: Notes, ready_fd: int | None) -> int:
+async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_fd: int | None) -> int:
     folder = settings.workspace
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "jobs").mkdir(exist_ok=True)
     log, ending = structlog.get_logger(), Ending()
     async with AsyncExitStack() as stack:
         stack.enter_context(process.held(folder, kit.pid_file))
-        launcher = await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace)))
+        launcher = Counting(await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace))))
         issuing = _signing(kit)  # starts in parallel with everything below
         stack.callback(issuing.end)
         ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
         stack.callback(ledger.close)
         found = start.Found()
-        contents = await asyncio.to_thread(_load, kit, ledger, Workspace(folder), found)
+        contents = await asyncio.to_thread(start.load, kit, ledger, Workspace(folder), found)
         group = await stack.enter_async_context(asyncio.TaskGroup())
         people, signed = roll.current(kit)
         known = Roll(people, kit.root_file.read_bytes())
         state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now())
         machine = Machine(state, start.needs_of)
-        shared = _shared(settings, machine.state)
+        node = NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
+        stack.enter_context(traced(node.phases, settings, kit))
+        shared = _shared(settings, machine.state, node)
         core = _core(kit, settings, shared, machine, ledger=ledger, contents=contents, launcher=launcher, group=group)
         faces = _faces(
             kit,
@@ -165,19 +175,6 @@ async def _drain(shared: Shared, core: Core, door: Door, ending: Ending) -> None
             await core.loop.settled()
 
 
-def _load(kit: Kit, ledger: Ledger, workspace: Workspace, found: start.Found) -> Contents:
-    """Return the ledger's state without rounds whose model was lost in a power cut; add the kit's invitations to it."""
-    ledger.write(enrolment.invites_from_json(kit.invites_file.read_bytes()) if kit.invites_file.exists() else [])
-    contents = ledger.load()
-    undone = start.undone(contents, ledger.history, workspace, found)
-    if not undone:
-        return contents
-    for lost in undone:
-        structlog.get_logger().warning("a round is repeated because its model is lost", job=lost.job, round=lost.round)
-    ledger.write(undone)
-    return ledger.load()
-
-
 def _signing(kit: Kit) -> Issuing:
     """Start the process that has the issuing key."""
 
@@ -187,7 +184,7 @@ def _signing(kit: Kit) -> Issuing:
     return Issuing(kit, tell)
 
 
-def _shared(settings: Settings, state: ReadOnlyState) -> Shared:
+def _shared(settings: Settings, state: ReadOnlyState, node: NodeMetrics) -> Shared:
     """Build what the parts share."""
     workspace, pump = Workspace(settings.workspace), Pump()
     free = partial(workspace.free, settings.disk_reserve)
@@ -199,6 +196,8 @@ def _shared(settings: Settings, state: ReadOnlyState) -> Shared:
         hub=Hub(),
         pump=pump,
         artifacts=Artifacts(state, workspace, pump, settings.artifacts, free),
+        node=node,
+        observer=Observer(state, node.phases),
     )
 
 
@@ -212,6 +211,7 @@ def _transfers(shared: Shared, loop: Loop, audit: Auditor) -> Transfers:
         check_room=loop.check_room,
         pump=shared.pump,
         audit=audit,
+        phases=shared.node.phases,
     )
 
 
@@ -233,8 +233,9 @@ def _core(
         machine,
         ledger,
         room=partial(workspace.room, settings.disk_reserve),
-        perform=lambda effect: performer(effect),  # noqa: PLW0108 - it is made below, with this loop
+        perform=lambda effect: _perform(effect, performer, shared.observer),
         supervisor=supervisor,
+        observe=shared.observer.decided,
     )
     flows = Flows(
         state=shared.state,
@@ -268,6 +269,12 @@ def _core(
         every_round=ledger.history.every_round,
     )
     return Core(supervisor=supervisor, loop=loop, flows=flows, transfers=transfers, audit=audit)
+
+
+def _perform(effect: effects.Effect, performer: Performer, observer: Observer) -> None:
+    """Perform an effect, then measure it."""
+    performer(effect)
+    observer.performed(effect, now())
 
 
 def _faces(
@@ -369,11 +376,10 @@ def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents)
 async def _doors(kit: Kit, settings: Settings, shared: Shared, core: Core, faces: Faces) -> AsyncIterator[Door]:
     """Serve the three ports for as long as the context lasts: sites on 8002 (given), people on 8003, health on 8004."""
     sock = bound(settings.listen_host, kit.fed_port, setting=FED_PORT)
-    vitals = health.Vitals(
-        ready=lambda: shared.state.problem,
-        becomes_ready=core.loop.has_room,
-        metrics=lambda: metrics(shared.state, shared.hub, core.transfers),
+    measured = ServerMetrics(
+        shared.state, shared.hub, core.transfers, shared.observer, shared.node, lambda: core.loop.waiting
     )
+    vitals = health.Vitals(ready=lambda: shared.state.problem, becomes_ready=core.loop.has_room, metrics=measured.all)
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
     app = rest.app(faces.coordinator, faces.registry, faces.registry.roll)
     async with (

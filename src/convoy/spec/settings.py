@@ -46,6 +46,7 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=dict)
     log_format: LogFormat = "text"
     disk_reserve: int = 256 << 20
+    traces: str = ""  # the address of a collector of OpenTelemetry; "": none, unless the environment names one
     artifacts: int = 1 << 30  # bytes of artifacts/: a site keeps them of all jobs, a server takes them of each job
     site_certificate_life: float = 24 * 3600.0  # seconds
     admin_certificate_life: float = 8 * 3600.0
@@ -218,6 +219,13 @@ def _mapping(value: Any) -> dict[str, Any]:
     return value
 
 
+def _traces(value: Any) -> str:
+    address = value.get("endpoint") if isinstance(value, dict) and value.keys() == {"endpoint"} else None
+    if not isinstance(address, str) or not address.startswith(("http://", "https://")):
+        raise _Wrong("{endpoint: ADDRESS}, the address of a collector that speaks OTLP over HTTP")
+    return address.rstrip("/").removesuffix("/v1/traces")
+
+
 def _format(value: Any) -> LogFormat:
     if value not in ("text", "json"):
         raise _Wrong("text or json")
@@ -245,6 +253,7 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "data": (("site",), _words),
     "env": (_NODES, _words),
     "log_format": (_NODES, _format),
+    "traces": (_NODES, _traces),
     "disk_reserve": (_NODES, units.size_bytes),
     "artifacts": (_NODES, units.size_bytes),
     "isolation": (_NODES, _mapping),
