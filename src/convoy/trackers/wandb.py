@@ -113,7 +113,8 @@ class WandB:
         with _answered(self.name):
             if results is not None:
                 artifact = wandb.Artifact(f"{about.name}-{about.job[:8]}", type="model", metadata=dict(about.tags))
-                artifact.add_dir(str(results))
+                for path in sorted(one for one in results.rglob("*") if one.is_file()):
+                    artifact.add_file(str(path), name=path.relative_to(results).as_posix())
                 self._run.log_artifact(artifact)
                 if not self._run.offline:
                     artifact.wait()

@@ -18,7 +18,7 @@ BLOCK: Final = 32 << 10  # bytes
 PIECE: Final = struct.Struct("<IHB")  # checksum, bytes, and which piece of a record it is
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 MAX_RECORD: Final = 16 << 20  # bytes; ours have some hundred
-MAX_DIGITS: Final = 18
+MAX_DIGITS: Final = 18  # of a number in a row
 
 
 def rows(folder: Path, run: str) -> dict[str, int]:
