@@ -189,3 +189,15 @@ def test_a_folder_of_tensorboard_is_cut_to_what_is_known_to_be_whole(tmp_path, a
     assert seen.curves["site-1", "train/loss"] == [(0, 0.5), (1, 0.5), (2, 0.5)]
     assert seen.curves["site-2", "train/loss"] == [(0, 0.5), (1, 0.5), (2, 0.5)]
     assert seen.curves["", "accuracy"] == [(1, 0.25), (2, 0.5)]
+
+
+def test_names_of_metrics_are_data_and_say_nothing_of_the_place(kind, about):
+    tracker = kind.open()
+    tracker.begin(about)
+    odd = {"_convoy/round": 9.0, "_step": 9.0, "round": 9.0, "a b/é|": 1.0, "../up": 1.0, "/": 1.0, "x//y/": 1.0, "é" * 400: 1.0, "a/" * 200: 1.0, "convoy.place": 2.0}
+    tracker.write(Batch((Round(1, 1_700_000_001.0, odd),), (Point("site-1", 0, 1_700_000_000.0, 1, dict(odd)),)))
+    tracker.close()
+    again = kind.open()
+    assert again.begin(about) == Place(1, {"site-1": 0})
+    again.close()
+    assert kind.seen(about.job).curves["site-1", "convoy.place"] == [(1, 2.0)]

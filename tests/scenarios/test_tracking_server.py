@@ -1,6 +1,7 @@
 """A server whose node.yaml names experiment trackers: every job arrives there, whatever becomes of the process."""
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -16,12 +17,12 @@ pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 
 
 def followed(log, *words):
-    """Read what a node writes into its log, a pipe, until each word was there."""
+    """Read what a node writes into its log, a pipe, until each pattern was there."""
     said = []
     missing = set(words)
     for line in log:
         said.append(line)
-        missing -= {word for word in missing if word in line}
+        missing -= {word for word in missing if re.search(word, line)}
         if not missing:
             return
     raise AssertionError("".join(said))
@@ -68,12 +69,12 @@ def trackers(federation):
 
 def test_every_job_arrives_also_when_the_process_and_the_server_are_killed(tracked, mlflow, tmp_path):
     federation, gates, lines = tracked
-    names = f"MLflow at {mlflow.uri}", f"TensorBoard's folder {federation.prod / 'boards'}"
+    names = f"MLflow at {mlflow.uri}", "TensorBoard's folder .*/boards"
     with federation.session() as session:
         job = session.submit(measuring(tmp_path / "job", gate=2)).id
         for gate in gates.values():
             gate.wait()
-        followed(lines, "1 are in MLflow")
+        followed(lines, "1 (is|are) in MLflow")
         for pid in trackers(federation):
             os.kill(pid, signal.SIGKILL)
         followed(lines, "the process for experiment trackers ended", "goes on in MLflow")

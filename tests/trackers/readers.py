@@ -169,7 +169,7 @@ class WandBFolder:
                     row = {"/".join(it.nested_key) or it.key: json.loads(it.value_json) for it in record.history.item}
                     steps.append(row["_step"])
                     rows.append(row)
-                    sites |= {key.removeprefix("convoy/point/") for key in row if key.startswith("convoy/point/")}
+                    sites |= {key.removeprefix("_convoy/point/") for key in row if key.startswith("_convoy/point/")}
                 case "run":
                     config = {
                         it.key or "/".join(it.nested_key): json.loads(it.value_json) for it in record.run.config.update
@@ -187,8 +187,8 @@ class WandBFolder:
             for key, value in row.items():
                 site, _, rest = key.partition("/")
                 if site in sites and rest != "step":
-                    curves[site, rest].append((row.get("convoy/round") or row.get(f"{site}/step", 0), value))
-                elif "convoy/round" in row and not key.startswith(("_", "convoy/")):
-                    curves["", key].append((row["convoy/round"], value))
+                    curves[site, rest].append((row.get("_convoy/round") or row.get(f"{site}/step", 0), value))
+                elif "_convoy/round" in row and key != "round" and not key.startswith("_"):
+                    curves["", key].append((row["_convoy/round"], value))
         seen.curves = dict(curves)
         return seen

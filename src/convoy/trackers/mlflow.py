@@ -175,7 +175,8 @@ class MLflow:
     def _params(self, params: Mapping[str, str]) -> None:
         from mlflow.entities import Param
 
-        every = [Param(_named(key), value) for key, value in params.items()]
+        named = {_named(key): value for key, value in params.items()}
+        every = [Param(key, value) for key, value in named.items()]
         for start in range(0, len(every), PARAMS):
             self._client.log_batch(self._runs[""], params=every[start : start + PARAMS])
 
@@ -218,8 +219,9 @@ def _point(tags: Mapping[str, str]) -> int:
 
 
 def _named(key: str) -> str:
-    """Return a name that MLflow allows: other characters become `_`."""
-    return _NO_NAME.sub("_", key)[: events.MAX_NAME]
+    """Return a name that MLflow allows, which may use it as a path: other characters, and other parts, become `_`."""
+    parts = _NO_NAME.sub("_", key)[: events.MAX_NAME].split("/")
+    return "/".join("_" if part in ("", ".", "..") else part for part in parts)[: events.MAX_NAME].rstrip("/")
 
 
 def _mlflow_error() -> type[Exception]:

@@ -106,6 +106,11 @@ class Service:
         except errors.Refused as problem:
             _tell(f"job {source.job[:8]} is not sent to {tracker.name}: {errors.line(problem)}")
             return False
+        except errors.Unreachable:  # our server stops, or it does not know us any more
+            raise
+        except Exception as problem:  # noqa: BLE001 - a supervisor: one job or library must not end all others
+            _tell(f"job {source.job[:8]} is not sent to {tracker.name} now: {type(problem).__name__}: {problem}")
+            return False
         _tell(f"{tracker.name} has all of job {source.job[:8]}")
         return True
 

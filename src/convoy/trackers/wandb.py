@@ -18,11 +18,12 @@ from convoy import errors
 from convoy.errors import BadInput, Refused
 from convoy.spec import plain
 from convoy.trackers import events, wandblog
-from convoy.trackers.events import About, Batch, End, Place
+from convoy.trackers.events import About, Batch, End, Place, Sample
 from convoy.trackers.port import Away
 
-OWN: Final = "convoy/"
+OWN: Final = wandblog.OWN
 ROUND, BEST, ENDED, POINT = f"{OWN}round", f"{OWN}best", f"{OWN}ended", f"{OWN}point/"
+AXIS: Final = "round"  # of what belongs to a round
 STEP: Final = "step"  # of a site's point, after the site's name
 
 
@@ -86,22 +87,20 @@ class WandB:
         """Add a row for each round and each point. W&B's own process keeps them on disk, and sends them on."""
         with _answered(self.name):
             for made in batch.rounds:
-                row = {ROUND: made.number} | ({BEST: made.number} if made.best else {})
-                for one in events.samples(Batch((made,))):
-                    key = f"{one.site}/{one.key}" if one.site else one.key
-                    if key not in self._known:
-                        self._known.add(key)
-                        self._run.define_metric(key, step_metric=ROUND)
-                    row[key] = one.value  # type: ignore[assignment]
-                self._log(row)
+                own = {AXIS: made.number, ROUND: made.number} | ({BEST: made.number} if made.best else {})
+                found = {_key(one): one.value for one in events.samples(Batch((made,)))}
+                for key in found.keys() - self._known:
+                    self._run.define_metric(key, step_metric=AXIS)
+                self._known |= found.keys()
+                self._log(found | own)
                 self._place = self._place.after(Batch((made,)))
             for point in batch.points:
                 if point.site not in self._known:
                     self._known.add(point.site)
                     self._run.define_metric(f"{point.site}/*", step_metric=f"{point.site}/{STEP}")
-                found = list(events.samples(Batch((), (point,))))
-                row = {f"{one.site}/{one.key}": one.value for one in found}  # type: ignore[misc]
-                self._log(row | {f"{point.site}/{STEP}": found[0].step, POINT + point.site: point.number})
+                found = {_key(one): one.value for one in events.samples(Batch((), (point,)))}
+                step = point.round if point.step is None else point.step
+                self._log(found | {f"{point.site}/{STEP}": step, POINT + point.site: point.number})
                 self._place = self._place.after(Batch((), (point,)))
 
     def finish(self, end: End, results: Path | None) -> None:
@@ -132,6 +131,13 @@ class WandB:
     def _log(self, row: Mapping[str, Any]) -> None:
         self._run.log(dict(row), step=self._step, commit=True)
         self._step += 1
+
+
+def _key(one: Sample) -> str:
+    """Return the name of a curve; what begins with `_` is W&B's, or says how far we are."""
+    if one.site:
+        return f"{one.site}/{one.key}"
+    return f"metric{one.key}" if one.key.startswith("_") else one.key
 
 
 def _place(said: Mapping[str, Any]) -> Place:

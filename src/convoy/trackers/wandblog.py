@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
+OWN: Final = "_convoy/"  # what keys begin with that say how far a run is; no site's name does
 MAGIC: Final = b":W&B"
 HEAD: Final = struct.Struct("<4sHB")  # what the file begins with, version included
 BLOCK: Final = 32 << 10  # bytes
@@ -22,7 +23,7 @@ MAX_DIGITS: Final = 18  # of a number in a row
 
 
 def rows(folder: Path, run: str) -> dict[str, int]:
-    """Return the largest value of each number that begins with `convoy/`, and of `_step`, in all files of a run."""
+    """Return the largest value of each number that begins with `_convoy/`, and of `_step`, in all files of a run."""
     from google.protobuf.message import DecodeError
     from wandb.proto import wandb_internal_pb2 as pb
 
@@ -36,7 +37,7 @@ def rows(folder: Path, run: str) -> dict[str, int]:
                     break
                 for item in record.history.item:
                     key = item.key or "/".join(item.nested_key)
-                    if (key.startswith("convoy/") or key == "_step") and item.value_json[:MAX_DIGITS].isdecimal():
+                    if (key.startswith(OWN) or key == "_step") and item.value_json[:MAX_DIGITS].isdecimal():
                         found[key] = max(int(item.value_json[:MAX_DIGITS]), found.get(key, 0))
     return found
 
