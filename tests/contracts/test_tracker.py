@@ -194,7 +194,18 @@ def test_a_folder_of_tensorboard_is_cut_to_what_is_known_to_be_whole(tmp_path, a
 def test_names_of_metrics_are_data_and_say_nothing_of_the_place(kind, about):
     tracker = kind.open()
     tracker.begin(about)
-    odd = {"_convoy/round": 9.0, "_step": 9.0, "round": 9.0, "a b/é|": 1.0, "../up": 1.0, "/": 1.0, "x//y/": 1.0, "é" * 400: 1.0, "a/" * 200: 1.0, "convoy.place": 2.0}
+    odd = {
+        "_convoy/round": 9.0,
+        "_step": 9.0,
+        "round": 9.0,
+        "a b/é|": 1.0,
+        "../up": 1.0,
+        "/": 1.0,
+        "x//y/": 1.0,
+        "é" * 400: 1.0,
+        "a/" * 200: 1.0,
+        "convoy.place": 2.0,
+    }
     tracker.write(Batch((Round(1, 1_700_000_001.0, odd),), (Point("site-1", 0, 1_700_000_000.0, 1, dict(odd)),)))
     tracker.close()
     again = kind.open()

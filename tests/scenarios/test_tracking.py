@@ -14,6 +14,8 @@ from tests.scenarios.conftest import adding, put_job
 from tests.trackers.mlflow_server import MLflowServer
 from tests.trackers.readers import MLflowRuns, TensorBoardFolder, WandBFolder
 
+for name in ("mlflow", "tensorboard", "wandb"):
+    pytest.importorskip(name)
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 
 MEASURES = """

@@ -11,8 +11,10 @@ from tests.federation import Federation, free_ports
 from tests.scenarios.conftest import GATES, Gate, family
 from tests.scenarios.test_tracking import check, measuring
 from tests.trackers.mlflow_server import MLflowServer
-from tests.trackers.readers import MLflowRuns, TensorBoardFolder
+from tests.trackers.readers import MLflowRuns, TensorBoardFolder, WandBFolder
 
+for name in ("mlflow", "tensorboard", "wandb"):
+    pytest.importorskip(name)
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 
 
@@ -38,7 +40,7 @@ def mlflow(tmp_path):
 @pytest.fixture
 def tracked(mlflow, tmp_path):
     """A federation that sends all jobs to MLflow and TensorBoard; its server's log is a pipe that the test reads."""
-    settings = f"track: {{mlflow: '{mlflow.uri}', tensorboard: ../boards}}"
+    settings = f"track: {{mlflow: '{mlflow.uri}', tensorboard: ../boards, wandb: trials, env: {{WANDB_MODE: offline}}}}"
     federation = Federation(tmp_path / "fed", settings=GATES, server_settings=settings)
     log = federation.server.log
     os.mkfifo(log)
@@ -67,9 +69,9 @@ def trackers(federation):
     return found
 
 
-def test_every_job_arrives_also_when_the_process_and_the_server_are_killed(tracked, mlflow, tmp_path):
+def test_every_job_arrives_also_when_the_process_and_the_server_are_killed(tracked, mlflow, tmp_path, monkeypatch):
     federation, gates, lines = tracked
-    names = f"MLflow at {mlflow.uri}", "TensorBoard's folder .*/boards"
+    names = f"MLflow at {mlflow.uri}", "TensorBoard's folder .*/boards", "the W&B project trials"
     with federation.session() as session:
         job = session.submit(measuring(tmp_path / "job", gate=2)).id
         for gate in gates.values():
@@ -89,7 +91,10 @@ def test_every_job_arrives_also_when_the_process_and_the_server_are_killed(track
         assert session.wait(second).job.state == "completed"
         followed(lines, *(f"{one} has all of job {second[:8]}" for one in names))
     runs, boards = MLflowRuns(mlflow.uri), TensorBoardFolder(federation.prod / "boards")
+    federation.server.stop()
+    offline = WandBFolder(federation.server.kit / "work" / "tracking", monkeypatch)
     for each in (job, second):
+        check(offline.seen(each), each)
         check(boards.seen(each), each)
         check(runs.seen(each), each)
 

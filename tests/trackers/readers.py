@@ -131,7 +131,7 @@ class WandBFolder:
     """Reads runs that were written without a network: W&B's files, with the messages of W&B."""
 
     def __init__(self, folder: Path, monkeypatch):
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         monkeypatch.setenv("WANDB_MODE", "offline")
         monkeypatch.setenv("WANDB_DIR", str(folder))

@@ -23,7 +23,7 @@ from convoy.node.launcher import Launcher
 from convoy.node.process import Ending, Notes, say_ready, set_up, signals
 from convoy.node.supervisor import Supervisor
 from convoy.pods.choice import chosen
-from convoy.server import start, tracking
+from convoy.server import start
 from convoy.server.artifacts import Artifacts
 from convoy.server.auditor import Auditor
 from convoy.server.coordinator import ServerCoordinator
@@ -387,7 +387,12 @@ async def _doors(kit: Kit, settings: Settings, shared: Shared, core: Core, faces
             faces.own.keep_fresh(people.ssl)
             core.loop.check_room()
             try:
-                async with tracking.running(kit, settings, app.state.gate, faces.coordinator.submitted):
+                async with AsyncExitStack() as more:
+                    if settings.track is not None:
+                        from convoy.server import tracking  # most servers do without it, and without a client's code
+
+                        told = faces.coordinator.submitted
+                        await more.enter_async_context(tracking.running(kit, settings, app.state.gate, told))
                     yield door
             finally:
                 faces.own.end()
