@@ -133,6 +133,24 @@ def test_curves_are_complete_after_mlflow_was_away_and_the_job_did_not_wait(gate
     check(MLflowRuns(mlflow.uri).seen(job), job)
 
 
+def test_a_kill_of_the_job_s_server_doubles_and_loses_nothing(gated, tmp_path):
+    federation, gates = gated()
+    folder = TensorBoardFolder(tmp_path / "tb")
+    with federation.session() as session:
+        job = session.submit(measuring(tmp_path / "job", gate=2)).id
+        for gate in gates.values():
+            gate.wait()
+        with tracking(federation, job, "--tensorboard", str(folder.folder)) as (process, until):
+            until("1 (is|are) in TensorBoard")
+            federation.server.kill()
+            federation.server.start()
+            for gate in gates.values():
+                gate.open()
+            until("completed; TensorBoard")
+            assert process.wait() == 0
+    check(folder.seen(job), job)
+
+
 def test_an_ended_job_is_tracked_as_well_and_an_aborted_one_says_so(gated, tmp_path):
     federation, gates = gated()
     folder = TensorBoardFolder(tmp_path / "tb")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import convoy
 from convoy import errors
 from convoy.admin import download, meant
-from convoy.errors import NotAllowed, NotFound
+from convoy.errors import NotAllowed, NotFound, Unreachable
 from convoy.trackers import events
 from convoy.trackers.events import About, End, Point, Round
+from convoy.wire.backoff import Patience
 
 if TYPE_CHECKING:
     from convoy.admin import views
     from convoy.admin.client import Client
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class JobSource:
 
     async def about(self) -> About:
         """Return the job's facts. A job's id is the digest of the signed list of its files."""
-        detail = await self.client.job(self.job)
+        detail = await self._patiently(lambda: self.client.job(self.job))
         record = detail.job
         tags = {
             "convoy.job": record.id,
@@ -59,13 +63,14 @@ class JobSource:
                 for made in item.rounds:
                     whole = made
                     if made.took_part_count > len(made.took_part) or made.left_out_count > len(made.left_out):
-                        whole = await self.client.round(self.job, made.round)
+                        whole = await self._patiently(partial(self.client.round, self.job, made.round))
                     yield _round(whole)
                 if item.job.state in meant.ENDED and not item.more:
                     yield await self._end(item.job)
 
     async def _end(self, record: views.JobView) -> End:
-        members = sorted(member.site for member in (await self.client.job(self.job)).members)
+        detail = await self._patiently(lambda: self.client.job(self.job))
+        members = sorted(member.site for member in detail.members)
         tags = {"convoy.state": record.state, "convoy.cause": record.cause, "convoy.sites": ", ".join(members)}
         return End(record.state, record.cause, record.ended_at, {key: events.text(said) for key, said in tags.items()})
 
@@ -92,6 +97,15 @@ class JobSource:
             return None
         (folder / download.OWNER).unlink()
         return folder
+
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return what a question is answered with; one that was lost is asked again, as streams are."""
+        patience = Patience(self.client.patience_s)
+        while True:
+            try:
+                return await ask()
+            except Unreachable as problem:
+                await patience.wait(problem)
 
 
 def _round(made: views.RoundView) -> Round:
