@@ -821,6 +821,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         (
             *("trackers.events.MAX_PARAMS", "trackers.events.MAX_TEXT", "trackers.events.MAX_NAME"),
             *("trackers.tensorboard.MAX_STATE", "trackers.wandblog.MAX_RECORD", "trackers.wandblog.MAX_DIGITS"),
+            "trackers.wandb.MAX_TAG",
             *("trackers.service.MAX_LINE", "server.tracking.MAX_LINE", "server.tracking.MAX_UNREAD"),
         ),
     ),

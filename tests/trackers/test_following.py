@@ -168,6 +168,7 @@ def test_a_job_yaml_becomes_flat_texts_of_bounded_number_and_length():
     assert "model" not in found
     assert "trainer" not in found
     assert len(found) == events.MAX_PARAMS
+    assert found["convoy.params_left_out"] == str(2001 + 4 - 999)
     assert events.text("x" * 9999) == "x" * (events.MAX_TEXT - 1) + "…"
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-MAX_PARAMS: Final = 1000  # of one job; what is beyond is left out, and the tag `convoy.params_left_out` counts it
+MAX_PARAMS: Final = 1000  # of one job; of more, the last one is `convoy.params_left_out`: how many are missing
 MAX_TEXT: Final = 5000  # characters of a parameter or a tag: MLflow's limit for tags, the smallest of the three
 MAX_NAME: Final = 250  # characters of the name of a parameter or a metric: MLflow's limit
 TOOK_PART, LEFT_OUT, BEST, WEIGHT = "round/took_part", "round/left_out", "round/best", "round/weight"
@@ -125,7 +125,10 @@ def params_of(spec: Mapping[str, Any]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in _flat("", spec):
         found.setdefault(name[:MAX_NAME], text(value))
-    return dict(list(found.items())[:MAX_PARAMS])
+    if len(found) > MAX_PARAMS:
+        first = list(found.items())[: MAX_PARAMS - 1]
+        return {**dict(first), "convoy.params_left_out": str(len(found) - len(first))}
+    return found
 
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, Any]]:

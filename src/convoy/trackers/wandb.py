@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from convoy.trackers.port import Away
 OWN: Final = wandblog.OWN
 ROUND, BEST, ENDED, POINT = f"{OWN}round", f"{OWN}best", f"{OWN}ended", f"{OWN}point/"
 AXIS: Final = "round"  # of what belongs to a round
+MAX_TAG: Final = 64  # characters: W&B's limit
 STEP: Final = "step"  # of a site's point, after the site's name
 
 
@@ -68,7 +69,7 @@ class WandB:
                 id=about.job,
                 name=about.name,
                 config={**about.params, **about.tags},
-                tags=[about.name[:64], about.tags.get("convoy.submitter", "")[:64]],
+                tags=[tag[:MAX_TAG] for tag in (about.name, about.tags.get("convoy.submitter", "")) if tag],
                 resume="allow",
                 reinit="create_new",
                 dir=str(folder),
@@ -126,7 +127,8 @@ class WandB:
         """End W&B's process, once it has sent what it can; the next `begin` goes on with the run."""
         if self._run is not None:
             run, self._run = self._run, None
-            run.finish()
+            with suppress(Away, Refused), _answered(self.name):
+                run.finish()
 
     def _log(self, row: Mapping[str, Any]) -> None:
         self._run.log(dict(row), step=self._step, commit=True)
