@@ -11,6 +11,7 @@ from tests.federation import free_ports
 from tests.trackers.mlflow_server import MLflowServer
 from tests.trackers.readers import Memory, MLflowRuns, TensorBoardFolder, WandBFolder
 
+pytestmark = pytest.mark.timeout(400)  # the first one may install MLflow
 JOB = "0123456789abcdef0123456789abcdef"
 ABOUT = About(
     job=JOB,

@@ -69,3 +69,7 @@ class MLflowServer:
             self._process.wait()
             self._process = None
             os.close(self._rest)
+
+
+if __name__ == "__main__":  # `make test` does it before the tests, whose time is limited
+    program()
