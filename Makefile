@@ -11,10 +11,12 @@ demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real dat
 
 test: $(STAMP) debian  ## all tests; those of a real Kubernetes where one is given (KUBECONFIG) or can be made (root, Debian 12)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python tests/trackers/mlflow_server.py
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP)  ## an answer in about three minutes: all but whole federations, browsers, Kubernetes and fuzzing
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python tests/trackers/mlflow_server.py
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
 		-m "not (scenario or kube or browser)" --ignore tests/fuzz --ignore tests/e2e
 

@@ -819,6 +819,16 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             *("site.trainer.POINTS", "server.flows.POINTS", "site.points.SENT", "admin.live.MAX_PATTERN"),
         ),
     ),
+    (
+        "what goes to experiment trackers, and what they say",
+        "a job, an experiment tracker",
+        (
+            *("trackers.events.MAX_PARAMS", "trackers.events.MAX_TEXT", "trackers.events.MAX_NAME"),
+            *("trackers.tensorboard.MAX_STATE", "trackers.wandblog.MAX_RECORD", "trackers.wandblog.MAX_DIGITS"),
+            "trackers.wandb.MAX_TAG",
+            *("trackers.service.MAX_LINE", "server.tracking.MAX_LINE", "server.tracking.MAX_UNREAD"),
+        ),
+    ),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),
     (
         "a job whose handling fails at a node",

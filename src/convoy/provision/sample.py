@@ -61,6 +61,7 @@ _BOTH: Final = """\
 _SERVER: Final = """\
 # listen_host: "::"          # addresses to listen on for sites and people: all IPv6 and IPv4; 0.0.0.0: only IPv4
 # custom_workflows: [project_admin]  # roles that may submit jobs with their own workflow, which runs here
+# track: {}                  # experiment trackers that get every job: mlflow: URI, tensorboard: FOLDER, wandb: PROJECT
 # max_jobs: 4                # jobs that run at the same time; others wait, because each needs memory for its model
 # database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace
 # site_certificate_life: 24h # lifetime of a certificate of a site or this server; renewed after half of it

@@ -29,6 +29,16 @@ class Grants:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracked:
+    """Where a server sends all jobs: an absolute folder, a URI and a project; `env` is for the trackers' libraries."""
+
+    tensorboard: str = ""
+    mlflow: str = ""
+    wandb: str = ""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the owner of a node decides; sizes are bytes."""
 
@@ -54,6 +64,7 @@ class Settings:
     workers_port: int = 8005  # where those in pods find their node
     isolation: Grants = Grants()
     custom_workflows: tuple[str, ...] = ("project_admin",)  # roles whose jobs may bring a workflow of their own
+    track: Tracked | None = None  # experiment trackers that get every job; None: none
     pods: Pods | None = None  # how those pods are made; None: `launcher` is "processes"
 
     @property
@@ -120,6 +131,8 @@ def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Set
     }
     if "isolation" in chosen:
         chosen["isolation"] = _granted(kit, document, chosen["isolation"])
+    if track := chosen.pop("track", None):
+        chosen["track"] = _tracked(kit, document, track)
     if kit.kind == "site":
         chosen.setdefault("cpu", hardware.cores())
         chosen.setdefault("memory", hardware.memory())
@@ -145,6 +158,25 @@ def _granted(kit: Kit, document: yamls.Document, given: Mapping[str, Any]) -> Gr
             case _:
                 found[key] = value
     return Grants(**found)
+
+
+def _tracked(kit: Kit, document: yamls.Document, given: Mapping[str, Any]) -> Tracked:
+    """Return what `track` says. Raises `BadInput`."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        where = document.where(("track", key))
+        if key not in _TRACKED:
+            raise yamls.unknown_key(key, list(_TRACKED), where=where)
+        try:
+            found[key] = _words(value) if key == "env" else _text(value)
+        except _Wrong as wrong:
+            raise BadInput(f'"{key}" is {yamls.seen(value)}; wanted {wrong}', where=where) from None
+    if not any(found.get(key) for key in _TRACKED[:-1]):
+        where = document.where(("track",))
+        raise BadInput('"track" names no tracker', fix=f"add {', '.join(_TRACKED[:-1])}, or remove it", where=where)
+    if "tensorboard" in found:
+        found["tensorboard"] = str(_located(kit.root, found["tensorboard"], document.where(("track", "tensorboard"))))
+    return Tracked(**found)
 
 
 def _paths(value: Any) -> bool:
@@ -215,7 +247,7 @@ def _launcher(value: Any) -> str:
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Wrong("a mapping, such as {image: …}")
+        raise _Wrong("a mapping, such as {name: value}")
     return value
 
 
@@ -238,6 +270,7 @@ _GRANTS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "network": ("true or false", lambda value: isinstance(value, bool)),
     "cache": ("the path of a folder", lambda value: isinstance(value, str) and bool(value)),
 }
+_TRACKED: Final = ("tensorboard", "mlflow", "wandb", "env")
 _NODES: Final = ("server", "site")
 _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "workspace": (_NODES, _text),
@@ -258,6 +291,7 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "artifacts": (_NODES, units.size_bytes),
     "isolation": (_NODES, _mapping),
     "custom_workflows": (("server",), _roles),
+    "track": (("server",), _mapping),
     "launcher": (_NODES, _launcher),
     "workers_port": (_NODES, _port),
     "pods": (_NODES, _mapping),
