@@ -921,6 +921,21 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     (
+        "the pages of a job",
+        "a server, a job",
+        (
+            *("dashboard.feed.MAX_ENTRIES", "dashboard.feed.MAX_METRICS", "dashboard.watching.MAX_NOTICED"),
+            *("dashboard.histories.MAX_JOBS", "dashboard.histories.MAX_ROUNDS", "dashboard.curves.MAX_POINTS"),
+            *("dashboard.curves.MAX_CHARTS", "dashboard.series.MAX_PLACES", "dashboard.series.MAX_CURVES"),
+            *("dashboard.logs.MAX_LINES", "dashboard.logs.MAX_CHARACTERS", "dashboard.rounds.MAX_NUMBER"),
+            *("dashboard.resources.MAX_PAGE", "dashboard.results.MAX_PAGE", "dashboard.results.MAX_ROWS"),
+            *("dashboard.results.MAX_TABLES", "dashboard.results.MAX_HEAT", "dashboard.results.MAX_BARS"),
+            *("dashboard.bundles.MAX_KEPT", "dashboard.files.MAX_PAGE", "dashboard.files.MAX_BYTES"),
+            *("dashboard.files.MAX_LINES", "dashboard.files.MAX_NAME", "dashboard.compare.MAX_ROWS"),
+            *("dashboard.compare.MAX_VALUE", "dashboard.compare.MAX_CHARTS"),
+        ),
+    ),
+    (
         "the last hour as the dashboard remembers it",
         "a server",
         ("dashboard.strips.MAX_CHANGES", "dashboard.strips.MAX_COUNTS"),

@@ -1,0 +1,34 @@
+"""Several sources of events as one: each is asked for its next event when the browser has taken its last one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+from convoy.dashboard.streams import Event
+
+
+async def merged(*sources: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
+    """Yield the events of all sources as they come, until all have ended; an error of one ends all of them."""
+    coming = {_next(source): source for source in sources}
+    try:
+        while coming:
+            await asyncio.wait(coming, return_when=asyncio.FIRST_COMPLETED)
+            for it in [it for it in coming if it.done()]:
+                source = coming.pop(it)
+                try:
+                    event = it.result()
+                except StopAsyncIteration:
+                    continue
+                yield event
+                coming[_next(source)] = source
+    finally:
+        for it in coming:
+            it.cancel()
+        await asyncio.gather(*coming, return_exceptions=True)
+        for source in sources:
+            await source.aclose()
+
+
+def _next(source: AsyncGenerator[Event, None]) -> asyncio.Future[Event]:
+    return asyncio.ensure_future(anext(source))
