@@ -22,6 +22,29 @@ if task.round == task.config["gate"]:
 if task.round == 2 and number == 2:
     raise ValueError("{EVIL} the scanner is off")
 """
+FLOW = """
+import json
+import convoy
+import numpy as np
+
+SAID = {
+    "tables": [{"title": "all rows: 50", "heads": ["column", "mean"], "rows": [["age", "61.2"], ["bmi", "24.1"]]}],
+    "columns": {"age": {"histogram": {"edges": [0, 20, 40, 60, 80], "counts": [3, 14, 26, 7]}}},
+    "pictures": [
+        {"kind": "lines", "name": "survival", "x": "years", "lines": [
+            {"label": "treated", "x": [0, 1, 2, 3], "y": [1, 0.9, 0.8, 0.75]},
+            {"label": "not treated", "x": [0, 1, 2, 3], "y": [1, 0.7, 0.5, 0.45]}]},
+        {"kind": "bars", "name": "components", "labels": ["1", "2", "3"], "heights": [0.7, 0.2, 0.1]},
+    ],
+}
+
+async def run(fleet):
+    async for round in fleet.rounds(1):
+        told = {f"auc:{a}@{b}": 0.5 + 0.1 * n + 0.05 * m
+                for n, a in enumerate(("site-1", "site-2", "all")) for m, b in enumerate(("site-1", "site-2"))}
+        text = np.frombuffer(json.dumps(SAID).encode(), np.uint8)
+        await round.commit({"statistics.json": text}, metrics=told)
+"""
 TABS = ("", "curves", "rounds", "rounds/2", "updates", "resources", "logs", "results", "files", "compare", "clone")
 
 
@@ -66,6 +89,13 @@ def let_go(fed):
         gate.open()
 
 
+def follow(page, selector):
+    """Click a link and wait until its page is loaded."""
+    page.forget("Page.loadEventFired")
+    page.click(selector)
+    page.browser.wait("Page.loadEventFired", page.session)
+
+
 def serious(page):
     """Return what axe finds on the page that is serious."""
     page.run((Path(axe_core_python.__file__).parent / "axe.min.js").read_text())
@@ -80,8 +110,9 @@ def serious(page):
 def test_a_job_is_submitted_watched_to_its_end_and_its_results_are_downloaded(page, fed, tmp_path):
     job = submit(fed, tmp_path / "tumours")
     page.open(f"{page.origin}/jobs")
-    page.click("#rows tbody a")
-    page.until(f"location.pathname === '/jobs/{job}' && document.querySelector('[sse-swap=now] .question')")
+    follow(page, "#rows tbody a")
+    assert page.run("location.pathname") == f"/jobs/{job}"
+    page.until("document.querySelector('[sse-swap=now] .question')")
     assert "2 still to answer" in page.text("[sse-swap=now]")
     assert "Waiting for site-1, site-2." in page.text("[sse-swap=now]")
     page.until("document.querySelector('[sse-swap=feed]').innerText.includes('Left out of round 2: site-2')")
@@ -114,8 +145,7 @@ def test_each_page_looks_right_and_axe_finds_nothing_serious(page, fed, tmp_path
             page.look(**look)
             page.open(f"{page.origin}/jobs/{job}/{name}".rstrip("/"))
             if name == "compare":
-                page.click(".plain-list a")
-                page.until("document.querySelector('#facts-title')")
+                follow(page, ".plain-list a")
             if page.run("document.querySelector('.chart') !== null"):
                 page.until(
                     "document.querySelectorAll('.chart canvas').length === document.querySelectorAll('.chart').length"
@@ -130,6 +160,28 @@ def test_each_page_looks_right_and_axe_finds_nothing_serious(page, fed, tmp_path
             found += [(name, kind, it) for it in serious(page)]
     let_go(fed)
     assert found == []
+
+
+def test_statistics_and_metrics_of_models_at_sites_are_shown(page, fed, tmp_path):
+    files = {"flow.py": FLOW, "train.py": adding()}
+    with fed.session() as session:
+        job = session.submit(put_job(tmp_path / "crossed", files, workflow="flow.py:run")).id
+        for last in session.watch(job):
+            pass
+    assert last.job.state == "completed", last.job.cause
+    found = []
+    for kind, look in {"light": {}, "dark": {"dark": True}, "narrow": {"width": 360, "height": 800}}.items():
+        page.look(**look)
+        page.open(f"{page.origin}/jobs/{job}/results")
+        page.until("document.querySelector('.chart canvas') !== null")
+        assert is_as_wide_as_the_window(page)
+        photograph(page, tmp_path, f"job-statistics-{kind}")
+        found += [(kind, it) for it in serious(page)]
+    assert found == []
+    assert page.run("document.querySelectorAll('.heat td').length") == 6
+    assert "0.75" in page.text(".heat")
+    assert "61.2" in page.text("main")
+    assert "statistics.json" in page.text(".files")
 
 
 def test_a_job_is_aborted_after_a_question_and_cloned_after_its_files_were_shown(page, fed, tmp_path):
@@ -182,8 +234,8 @@ def test_the_log_is_searched_while_it_grows(page, fed, tmp_path):
 def test_a_file_is_read_with_the_numbers_of_its_lines(page, fed, tmp_path):
     job = submit(fed, tmp_path / "lungs", gate=0, rounds=1)
     page.open(f"{page.origin}/jobs/{job}/files")
-    page.click("main a[href$='name=notes.txt']")
-    page.until("document.querySelector('pre.code')")
+    follow(page, "main a[href$='name=notes.txt']")
+    photograph(page, tmp_path, "job-file")
     assert EVIL in page.text("pre.code")
     assert page.run("document.querySelectorAll('main img').length") == 0
     assert page.run("getComputedStyle(document.querySelector('pre.code .row'), '::before').content") == "counter(row)"

@@ -179,7 +179,7 @@ async def test_live_metrics_are_by_site_and_their_mean(rest, tmp_path, monkeypat
         assert "<option selected>l*ss</option>" in page
         assert '<option value="">all</option><option>train</option>' in page
         said = (await shown.get(f"{base}/points?key=l*ss&phase=train")).json()
-        assert said["x"] == {"label": "Step", "kind": "number", "values": [0, 1]}
+        assert said["x"] == {"label": "Step", "kind": "number", "whole": True, "values": [0, 1]}
         assert {it["label"]: it["values"] for it in said["series"]} == {
             "mean of the sites": [2, 2],
             "site-1": [1, 1],

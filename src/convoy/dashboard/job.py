@@ -71,7 +71,7 @@ def _sites(watched: Watched) -> Markup:
 
 
 def _fault(watched: Watched) -> Markup:
-    return watched.call.text("job/_traceback.html", traceback=watched.detail.traceback)
+    return watched.call.text("job/_traceback.html", traceback=watched.detail.traceback, ended=not watched.going)
 
 
 def _rank(member: MemberView) -> tuple[int, str]:

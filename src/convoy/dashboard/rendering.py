@@ -128,7 +128,9 @@ def clock(at: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """Return seconds with three significant digits; a dash for none."""
+    """Return seconds with three significant digits, below one as milliseconds; a dash for none."""
+    if 0 < value < 1:
+        return f"{1000 * value:.3g} ms"
     return f"{float(f'{value:.3g}'):,g} s" if value else "-"
 
 

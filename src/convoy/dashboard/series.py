@@ -14,6 +14,7 @@ MAX_PLACES: Final = 1000  # values of one curve; of longer ones, values that are
 MAX_CURVES: Final = 12  # sites in one chart; the mean is that of all
 MEAN: Final = "mean of the sites"
 SERVER: Final = "server"  # whose live metrics are those of the workflow
+WHOLE: Final = ("Round", "Step")  # axes of whole numbers
 OVERS: Final = {"step": "Step", "time": "Time", "round": "Round"}  # what the x axis may be
 
 Curve = Mapping[float, float]  # values by their place on the x axis
@@ -27,7 +28,8 @@ def chart(label: str, curves: Mapping[str, Curve], *, times: bool = False) -> di
         {"label": name, "values": [finite(curve[place]) if place in curve else None for place in places]}
         for name, curve in curves.items()
     ]
-    return {"x": {"label": label, "kind": "time" if times else "number", "values": places}, "series": listed}
+    kind = "time" if times else "number"
+    return {"x": {"label": label, "kind": kind, "whole": label in WHOLE, "values": places}, "series": listed}
 
 
 def of_rounds(histories: Mapping[str, History], key: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 // Turns <figure class="chart" data-series="URL"> into a chart with a legend that follows the pointer, zoom by dragging, and a table.
 //
 // The URL answers {"x": {"label", "kind": "time" or "number", "values"}, "series": [{"label", "values"}], "unit", "whole"}; values are
-// numbers or null, with "whole" of whole numbers. `x` may have "from" and "to", which are shown even where there are no values yet. `data-refresh="NAME"`: the chart is read again when the page's stream sends the event NAME.
+// numbers or null, with "whole" of whole numbers. `x` may have "whole", too, and "from" and "to", which are shown even where there are no values yet. `data-refresh="NAME"`: the chart is read again when the page's stream sends the event NAME.
 "use strict";
 
 (() => {
@@ -32,7 +32,7 @@
       cursor: { drag: { x: true, y: false } },
       scales: { x: { time: times, ...limits(data) } },
       legend: { live: true },
-      axes: [{ ...axis }, { ...axis, size: 56, ...(data.whole ? { incrs: WHOLE } : {}) }],
+      axes: [{ ...axis, ...(data.x.whole ? { incrs: WHOLE } : {}) }, { ...axis, size: 56, ...(data.whole ? { incrs: WHOLE } : {}) }],
       series: [
         { label: data.x.label, value: (_, at) => (at === null ? "-" : times ? moment(at) : shown(at)) },
         ...data.series.map((it, place) => ({
