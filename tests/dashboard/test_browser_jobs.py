@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.scenario, pytest.mark.browser]
 BODY = f"""
 print("round", task.round, "begins at", task.site, "with {EVIL}")
 for step in range(25):
-    convoy.metrics({{"loss": 1 / (1 + step + 25 * task.round) + number / 50}}, step=25 * task.round + step, phase="train")
+    at = 25 * task.round + step
+    convoy.metrics({{"loss": 1 / (1 + at) + number / 50}}, step=at, phase="train")
     print("step", step, "of round", task.round)
 if task.round == task.config["gate"]:
     gate(task)
@@ -76,6 +77,7 @@ def submit(fed, folder, gate=4, rounds=6, **config):
         {"train.py": adding(BODY), "notes.txt": f"{EVIL}\n"},
         with_={"rounds": rounds, "min_sites": 1},
         config={"gate": gate} | config,
+        patience="10m",
     )
     with fed.session() as session:
         sent = session.submit(job).id
@@ -136,6 +138,7 @@ def test_a_job_is_submitted_watched_to_its_end_and_its_results_are_downloaded(pa
     )
 
 
+@pytest.mark.timeout(400)  # thirty-three pictures
 def test_each_page_looks_right_and_axe_finds_nothing_serious(page, fed, tmp_path):
     job = submit(fed, tmp_path / "spleens")
     submit(fed, tmp_path / "again" / "spleens", gate=0, rounds=3)
@@ -166,8 +169,7 @@ def test_statistics_and_metrics_of_models_at_sites_are_shown(page, fed, tmp_path
     files = {"flow.py": FLOW, "train.py": adding()}
     with fed.session() as session:
         job = session.submit(put_job(tmp_path / "crossed", files, workflow="flow.py:run")).id
-        for last in session.watch(job):
-            pass
+        last = list(session.watch(job))[-1]
     assert last.job.state == "completed", last.job.cause
     found = []
     for kind, look in {"light": {}, "dark": {"dark": True}, "narrow": {"width": 360, "height": 800}}.items():

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from urllib.parse import quote
 
 import pytest
@@ -28,6 +28,20 @@ async def ended(rest, tmp_path, person="root@a.org", **config):
     await asyncio.wait({rest.fake.running[sent.id]})
     async with rest.client(person) as client, logged_in(client) as shown:
         yield client, shown, rest.fake.kept[sent.id], f"/jobs/{sent.id}"
+
+
+async def stream(shown, path):
+    """Yield the events of a stream, by name, until whoever reads has enough."""
+    async with shown.http.stream("GET", path, timeout=30) as answer:
+        name, data = "", []
+        async for line in answer.aiter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                data.append(line.removeprefix("data: "))
+            else:
+                yield name, "\n".join(data)
+                data = []
 
 
 def evil_round(number, **changes):
@@ -94,29 +108,28 @@ async def test_the_round_now_says_who_is_waited_for_and_since_when(rest, tmp_pat
 
 async def test_an_open_page_hears_of_rounds_of_sites_and_of_the_end(rest, tmp_path):
     rest.fake.may_go.clear()
+    first, told = rest.fake.job, {}
+
+    async def away(job):
+        found = await first(job)
+        one = found.members[0].model_copy(update={"state": "away", "reason": "the network is down"})
+        return found.model_copy(update={"members": [one, *found.members[1:]]})
+
     async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
         sent = await client.submit(job_folder(tmp_path))
-        heard = asyncio.create_task(events(shown, f"/jobs/{sent.id}/live?parts=all", 60))
-        first = rest.fake.job
-
-        async def away(job):
-            found = await first(job)
-            one = found.members[0].model_copy(update={"state": "away", "reason": "the network is down"})
-            return found.model_copy(update={"members": [one, *found.members[1:]]})
-
-        while not rest.fake.kept[sent.id].view.started_at:
-            await asyncio.sleep(0)
-        await events(shown, f"/jobs/{sent.id}/live?parts=all", 10)
-        rest.fake.job = away
-        await events(shown, f"/jobs/{sent.id}/live", 30)
-        rest.fake.may_go.set()
-        told = await heard
-    feeds = [data for name, data in told if name == "feed"]
-    assert any("site-1 is away: the network is down" in data for data in feeds)
-    assert "The job is completed" in feeds[-1]
-    assert "round" in [name for name, _ in told]
-    assert "completed" in [data for name, data in told if name == "head"][-1]
-    assert "dialog-delete" in [data for name, data in told if name == "verbs"][-1]
+        async with aclosing(stream(shown, f"/jobs/{sent.id}/live?parts=all")) as found:
+            async for name, data in found:
+                told[name] = data
+                if name == "sites" and "away" not in data:
+                    rest.fake.job = away
+                if name == "feed" and "site-1 is away: the network is down" in data:
+                    rest.fake.may_go.set()
+                if "The job is completed" in told.get("feed", "") and told.get("round") == "3":
+                    break
+    assert "completed" in told["head"]
+    assert "dialog-delete" in told["verbs"]
+    assert "The job has ended." in told["now"]
+    assert "site-1 is away: the network is down" in told["feed"]
 
 
 async def test_a_stream_of_a_job_ends_with_the_browser_and_leaves_no_reader_behind(rest, tmp_path, shown):
@@ -138,7 +151,10 @@ async def test_a_stream_of_a_job_ends_with_the_browser_and_leaves_no_reader_behi
         return follow
 
     rest.fake.watch, rest.fake.logs = counted(rest.fake.watch), counted(rest.fake.logs)
-    await events(shown, f"/jobs/{sent.id}/logs/live", 12)
+    async with aclosing(stream(shown, f"/jobs/{sent.id}/logs/live")) as found:
+        async for _ in found:
+            if begun == {"watch", "logs"}:
+                break
     assert begun == {"watch", "logs"}
     async with asyncio.timeout(30):
         while reading:
@@ -235,7 +251,7 @@ async def test_a_thousand_sites_are_paged_whole_rounds_are_asked_for(rest, tmp_p
 
 
 async def test_costs_are_bars_and_numbers(rest, tmp_path):
-    async with ended(rest, tmp_path) as (_, shown, job, base):
+    async with ended(rest, tmp_path) as (_, shown, _, base):
         first = rest.fake.job
 
         async def told(job_):
@@ -276,20 +292,24 @@ async def test_the_log_comes_line_by_line_cut_and_by_site_and_is_a_file(rest, tm
     async with ended(rest, tmp_path) as (_, shown, job, base):
         job.log.append(views.LogLine(site="site-1", text=EVIL + "x" * 5000))
 
-        async def lines(query):
-            found = []
-            for name, data in await events(shown, f"{base}/logs/live{query}", 8):
-                found += json.loads(data) if name == "lines" else []
-            return found
+        async def lines(query, last):
+            batches = []
+            async with aclosing(stream(shown, f"{base}/logs/live{query}")) as told:
+                async for name, data in told:
+                    batches += [json.loads(data)] if name == "lines" else []
+                    if batches and last in batches[-1][-1][1]:
+                        break
+            return batches
 
-        every = await lines("")
+        every = [line for batch in await lines("", "more characters") for line in batch]
         assert len(every) == 7
         assert every[0] == ["site-1", "round 1: loss 1.000"]
         assert every[-1][1].endswith(" more characters")
         assert "\x1b" not in every[-1][1]
-        assert {site for site, _ in await lines("?site=site-2")} == {"site-2"}
+        assert {site for batch in await lines("?site=site-2", "round 3") for site, _ in batch} == {"site-2"}
         monkeypatch.setattr(logs, "MAX_LINES", 3)
-        assert len(await lines("")) == 3, "a slow browser gets the newest"
+        newest = await lines("", "more characters")
+        assert max(map(len, newest)) <= 3, "what a slow browser has not taken does not pile up"
         answer = await shown.get(f"{base}/logs/all?site=site-1")
         assert answer.headers["content-disposition"] == f'attachment; filename="{job.view.id[:8]}-site-1.log"'
         assert answer.text.splitlines()[0] == "round 1: loss 1.000"
@@ -410,7 +430,7 @@ async def test_a_job_is_aborted_cloned_after_its_files_were_shown_and_deleted(re
     ],
 )
 async def test_what_a_role_may_not_see_is_not_offered_and_is_refused(rest, tmp_path, person, tabs):
-    async with ended(rest, tmp_path, person, fail_at=2) as (_, shown, job, base):
+    async with ended(rest, tmp_path, person, fail_at=2) as (_, shown, _, base):
         page = (await shown.get(base)).text
         assert {name for name in ("Logs", "Results", "Files") if f">{name}</a>" in page} == tabs
         assert ("the scanner is off" in page) == ("Logs" in tabs)
@@ -467,7 +487,7 @@ async def test_hostile_words_are_text_on_every_page(rest, tmp_path):
 
 
 async def test_odd_numbers_in_addresses_are_the_nearest_page(rest, tmp_path):
-    async with ended(rest, tmp_path) as (_, shown, job, base):
+    async with ended(rest, tmp_path) as (_, shown, _, base):
         for path in ("/rounds?to=0", "/rounds?to=999999999&page=99", "/resources?page=9&round=1e9", "/results?page=99"):
             assert (await shown.get(base + path)).status_code == 200, path
         assert (await shown.get("/jobs/0123")).status_code == 404

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from convoy.admin import streams
 from convoy.admin.views import LogLine
 from convoy.dashboard import live, tabs, watching
+from convoy.dashboard.merging import beside
 from convoy.dashboard.route import Call, Route
 from convoy.dashboard.streams import Event
 from convoy.spec.plain import one_line
@@ -55,9 +56,7 @@ async def _lines(call: Call, job: str, site: str) -> AsyncGenerator[Event, None]
                 tail.append([line.site, shown(line)])
                 news.set()
 
-    reading = asyncio.create_task(read())
-    reading.add_done_callback(lambda _: news.set())
-    try:
+    async with beside(read(), news) as reading:
         while tail or not reading.done():
             await news.wait()
             news.clear()
@@ -66,9 +65,6 @@ async def _lines(call: Call, job: str, site: str) -> AsyncGenerator[Event, None]
             if batch:
                 yield Event("lines", json.dumps(batch))
         reading.result()
-    finally:
-        reading.cancel()
-        await asyncio.wait({reading})
 
 
 def shown(line: LogLine) -> str:

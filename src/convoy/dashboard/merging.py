@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 from convoy.dashboard.streams import Event
+
+
+@asynccontextmanager
+async def beside(work: Coroutine[Any, Any, None], news: asyncio.Event) -> AsyncIterator[asyncio.Task[None]]:
+    """Run something while the context lasts; `news` is set when it has ended. Its error is for whom asks the task."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(lambda _: news.set())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def merged(*sources: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:

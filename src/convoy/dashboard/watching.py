@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -13,11 +14,12 @@ from convoy.admin import meant
 from convoy.admin.views import JobDetail
 from convoy.dashboard import feed, live, tabs
 from convoy.dashboard.feed import Entry
-from convoy.dashboard.merging import merged
+from convoy.dashboard.merging import beside, merged
 from convoy.dashboard.route import Call
 from convoy.dashboard.streams import Event
 from convoy.errors import Unreachable
 
+PAUSE_S: Final = 1.0  # between two looks: in a large round, many sites answer in a second
 MAX_NOTICED: Final = 100  # changes of sites that an open page remembers, newest first
 
 Parts = Mapping[str, Callable[["Watched"], str]]  # a part of a page, as HTML, from the job as it is now
@@ -70,14 +72,28 @@ async def events(call: Call, job: str, parts: Parts, *more: AsyncGenerator[Event
 
 
 async def _by_watch(watched: Watched) -> AsyncGenerator[Event, None]:
-    """Yield what the stream of the job tells."""
-    job = watched.detail.job
-    async with aclosing(watched.call.client.watch(job.id, after=job.round)) as items:
-        async for item in items:
+    """Yield what has changed whenever the stream of the job tells of a change, at most once in `PAUSE_S`."""
+    job, news = watched.detail.job, asyncio.Event()
+    newest = told = job.round
+
+    async def read() -> None:
+        nonlocal newest
+        async with aclosing(watched.call.client.watch(job.id, after=job.round)) as items:
+            async for item in items:
+                newest = item.rounds[-1].round if item.rounds else newest
+                news.set()
+
+    async with beside(read(), news) as reading:
+        while news.is_set() or not reading.done():
+            await news.wait()
+            news.clear()
             for event in await watched.look():
                 yield event
-            if item.rounds:
-                yield Event("round", str(item.rounds[-1].round))
+            if newest != told:
+                told = newest
+                yield Event("round", str(newest))
+            await asyncio.wait({reading}, timeout=PAUSE_S)
+        reading.result()
 
 
 async def _by_pulse(watched: Watched) -> AsyncGenerator[Event, None]:
