@@ -233,6 +233,16 @@ def test_the_log_is_searched_while_it_grows(page, fed, tmp_path):
     assert page.text("#log-count") == "6 lines match"
 
 
+def test_a_page_of_results_hears_that_the_job_has_ended(page, fed, tmp_path):
+    job = submit(fed, tmp_path / "hearts")
+    page.open(f"{page.origin}/jobs/{job}/results")
+    assert "The results are here when the job has ended." in page.text("main")
+    let_go(fed)
+    page.until("document.querySelector('[sse-swap=results] a')")
+    follow(page, "[sse-swap=results] a")
+    assert "model.safetensors" in page.text("main")
+
+
 def test_a_file_is_read_with_the_numbers_of_its_lines(page, fed, tmp_path):
     job = submit(fed, tmp_path / "lungs", gate=0, rounds=1)
     page.open(f"{page.origin}/jobs/{job}/files")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from markupsafe import Markup
@@ -39,8 +40,8 @@ async def job(call: Call) -> Response:
 
 
 async def watch(call: Call) -> Response:
-    """Push the job as it changes: its head, and for its first page the other parts."""
-    parts = PARTS if call.query("parts") == "all" else {}
+    """Push the job as it changes: its head, and the other parts of the page that asks."""
+    parts = PARTS.get(call.query("parts"), {})
     return live.push(call, watching.events(call, tabs.job_id(call), parts))
 
 
@@ -78,7 +79,14 @@ def _rank(member: MemberView) -> tuple[int, str]:
     return ORDER.get(member.state, 9), member.site
 
 
-PARTS: Final[Parts] = {"now": _now, "feed": _feed, "sites": _sites, "traceback": _fault}
+def _ended(watched: Watched) -> Markup:
+    return watched.call.text("job/_ended.html", going=watched.going, base=f"/jobs/{watched.detail.job.id}")
+
+
+PARTS: Final[Mapping[str, Parts]] = {
+    "all": {"now": _now, "feed": _feed, "sites": _sites, "traceback": _fault},
+    "results": {"results": _ended},
+}
 
 
 async def abort(call: Call) -> Response:

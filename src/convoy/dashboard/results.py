@@ -65,6 +65,7 @@ async def results(call: Call) -> Response:
         pictures=pictures(document),
         most=MAX_ROWS,
         fault=fault,
+        live=f"/jobs/{detail.job.id}/live?parts=results",
     )
 
 

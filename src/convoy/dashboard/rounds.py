@@ -16,6 +16,8 @@ from convoy.dashboard.route import Call, Route
 from convoy.errors import NotFound, by_reason
 
 COLUMNS: Final = 20  # rounds beside each other in the matrix
+FEW_COLUMNS: Final = 8  # of a job whose rounds have more sites than lists of rounds tell: each is asked for as a whole
+LISTED: Final = 100  # sites of a round that lists of rounds tell
 PAGE: Final = 50  # sites below each other
 MAX_NUMBER: Final = 100_000_000  # the highest round, and the highest page, that may be asked for
 SPAN: Final = 200  # rounds in the charts of norms and cosines
@@ -48,9 +50,10 @@ class Update:
 async def rounds(call: Call) -> Response:
     """Show the matrix of sites and rounds."""
     detail = await call.client.job(tabs.job_id(call))
+    columns = COLUMNS if len(detail.members) <= LISTED else FEW_COLUMNS
     newest = detail.job.round + 1  # the round in which a job ended is not committed
     last = min(call.number("to", newest, MAX_NUMBER), newest)
-    page = await call.client.round_page(detail.job.id, after=max(last - COLUMNS, 0), limit=COLUMNS)
+    page = await call.client.round_page(detail.job.id, after=max(last - columns, 0), limit=columns)
     found = await _whole(call, detail, [made for made in page.rounds if made.round <= last])
     sites = sorted({member.site for member in detail.members} | {it.site for made in found for it in _sites(made)})
     pages = max(1, -(-len(sites) // PAGE))
@@ -65,8 +68,8 @@ async def rounds(call: Call) -> Response:
         rounds=found,
         matrix=[(site, [column.get(site, none) for column in cells]) for site in shown],
         reasons=[(made.round, by_reason((it.site, it.reason) for it in made.left_out)) for made in found],
-        older=last - COLUMNS if last > COLUMNS else 0,
-        newer=min(last + COLUMNS, newest) if last < newest else 0,
+        older=last - columns if last > columns else 0,
+        newer=min(last + columns, newest) if last < newest else 0,
         to=last,
         page=number,
         pages=pages,
