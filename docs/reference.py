@@ -926,7 +926,12 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         (
             *("dashboard.feed.MAX_ENTRIES", "dashboard.feed.MAX_METRICS", "dashboard.watching.MAX_NOTICED"),
             *("dashboard.histories.MAX_JOBS", "dashboard.histories.MAX_ROUNDS", "dashboard.curves.MAX_POINTS"),
-            *("dashboard.curves.MAX_CHARTS", "dashboard.series.MAX_PLACES", "dashboard.series.MAX_CURVES"),
+            *(
+                "dashboard.curves.MAX_CHARTS",
+                "dashboard.curves.MAX_NAME",
+                "dashboard.series.MAX_PLACES",
+                "dashboard.series.MAX_CURVES",
+            ),
             *("dashboard.logs.MAX_LINES", "dashboard.logs.MAX_CHARACTERS", "dashboard.rounds.MAX_NUMBER"),
             *("dashboard.resources.MAX_PAGE", "dashboard.results.MAX_PAGE", "dashboard.results.MAX_ROWS"),
             *("dashboard.results.MAX_TABLES", "dashboard.results.MAX_HEAT", "dashboard.results.MAX_BARS"),

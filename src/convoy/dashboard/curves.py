@@ -9,7 +9,6 @@ from typing import Final
 from starlette.responses import JSONResponse, Response
 
 from convoy.admin.views import JobView, PointView
-from convoy.control.points import MAX_KEY
 from convoy.control.records import JOB_ID
 from convoy.dashboard import job as jobs
 from convoy.dashboard import series, tabs
@@ -17,6 +16,7 @@ from convoy.dashboard.histories import History
 from convoy.dashboard.route import Call, Route
 
 MAX_POINTS: Final = 100_000  # of a job that are read for one page
+MAX_NAME: Final = 500  # characters of a metric's name in an address
 MAX_CHARTS: Final = 24  # metrics of rounds on one page
 PHASES: Final = ("train", "evaluate", "test")
 
@@ -86,7 +86,7 @@ async def _points(call: Call, job: str, *, key: str = "", site: str = "") -> lis
 
 
 def _key(call: Call) -> str:
-    return call.request.query_params.get("key", "")[:MAX_KEY]
+    return call.request.query_params.get("key", "")[:MAX_NAME]
 
 
 def _chosen(call: Call) -> dict[str, str]:

@@ -47,7 +47,7 @@ def bars(parts: dict[str, float], whole: float) -> list[Bar]:
     """Return parts as they stand beside each other in a bar of which `whole` is the width."""
     found, start = [], 0.0
     for name, value in parts.items():
-        width = 1000 * value / whole if whole > 0 else 0.0
+        width = 1000 * (value / whole) if whole > 0 else 0.0
         found.append(Bar(name, value, round(start, 1), round(width, 1)))
         start += width
     return [bar for bar in found if bar.width]

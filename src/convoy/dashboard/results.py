@@ -97,7 +97,7 @@ def heats(metrics: Mapping[str, float]) -> list[Heat]:
 def _shade(value: float, low: float, high: float) -> int:
     if series.finite(value) is None or high <= low:
         return 0
-    return round((SHADES - 1) * (value / 2 - low / 2) / (high / 2 - low / 2))  # halves: the distance may overflow
+    return round((SHADES - 1) * ((value / 2 - low / 2) / (high / 2 - low / 2)))  # halves: the distance may overflow
 
 
 def pictures(document: Mapping[str, Any]) -> list[Picture]:

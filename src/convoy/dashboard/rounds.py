@@ -104,7 +104,7 @@ async def one(call: Call) -> Response:
     """Show one round with all of its sites."""
     detail = await call.client.job(tabs.job_id(call))
     made = await call.client.round(detail.job.id, _number(call))
-    total = math.fsum(it.weight for it in made.took_part if math.isfinite(it.weight))
+    total = sum(it.weight for it in made.took_part if math.isfinite(it.weight))
     costs = [(it.site, it.cost) for it in made.took_part if it.cost is not None]
     return await tabs.page(
         call,
@@ -168,7 +168,7 @@ def placed(found: Sequence[Update]) -> list[Update]:
             it.cosine,
             it.reason,
             round(20 + 960 * (it.cosine - low) / (1 - low), 1),
-            round(380 - 360 * it.norm / most, 1),
+            round(380 - 360 * (it.norm / most), 1),
         )
         for it in found
     ]

@@ -80,7 +80,7 @@ def thinned(curves: Mapping[str, Curve]) -> Mapping[str, Curve]:
     places = {place for curve in curves.values() for place in curve}
     if len(places) <= MAX_PLACES:
         return curves
-    low, width = min(places), (max(places) - min(places)) / (MAX_PLACES - 1)
+    low, width = min(places), (max(places) - min(places)) / (MAX_PLACES - 1) or 1.0
     made: dict[str, Curve] = {}
     for name, curve in curves.items():
         gathered: defaultdict[float, list[float]] = defaultdict(list)
@@ -91,7 +91,7 @@ def thinned(curves: Mapping[str, Curve]) -> Mapping[str, Curve]:
 
 
 def _means(gathered: Mapping[float, Sequence[float]]) -> Curve:
-    return {place: math.fsum(value / len(values) for value in values) for place, values in gathered.items()}
+    return {place: sum(value / len(values) for value in values) for place, values in gathered.items()}
 
 
 def finite(value: float) -> float | None:
