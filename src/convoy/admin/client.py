@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -102,6 +102,10 @@ class Client:
         """Yield the rounds of a job after a number, each with at most 100 of its sites, page by page."""
         return pages.rounds(self._ask, job, after)
 
+    async def round_page(self, job: str, *, after: int, limit: int) -> views.RoundPage:
+        """Return at most `limit` rounds of a job after a number, each with at most 100 of its sites."""
+        return await pages.round_page(self._ask, job, after, limit)
+
     async def round(self, job: str, number: int) -> views.RoundView:
         """Return one round with all of its sites."""
         from convoy.admin import views
@@ -178,12 +182,19 @@ class Client:
     async def result(self, job: str, name: str, most: int) -> bytes:
         """Return one file of the results of a job. Raises `NotFound`, and `RemoteFault` for more bytes than `most`."""
         whole = bytearray()
-        async with self._open("GET", f"/jobs/{job}/results/{quote(name)}") as chunks:
+        async with aclosing(self.read(job, name)) as chunks:
             async for chunk in chunks:
                 whole += chunk
                 if len(whole) > most:
                     raise RemoteFault(f"the result {name} is larger than {most:,} bytes")
         return bytes(whole)
+
+    def read(self, job: str, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the chunks of one file of the results of a job; it continues after a broken connection."""
+        from convoy.admin import download
+
+        path = f"{_path('jobs', job)}/results/{quote(name)}"
+        return download.chunks(self._open, path, Patience(self.patience_s))
 
     # the federation
 

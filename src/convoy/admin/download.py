@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote
 
+from convoy.admin.faults import LoginNeeded
 from convoy.errors import BadInput, ConvoyError, NotFound, RemoteFault, StorageFull, Unreachable
 
 if TYPE_CHECKING:
@@ -70,20 +71,31 @@ def _claim(folder: Path, job: str) -> None:
     mark.write_text(f"{job}\n")
 
 
+async def chunks(ask: Open, path: str, patience: Patience, offset: int = 0) -> AsyncGenerator[bytes, None]:
+    """Yield the bytes of a file from an offset on; continue after a broken connection."""
+    while True:
+        try:
+            async with ask("GET", f"{path}?offset={offset}") as found:
+                async for chunk in found:
+                    offset += len(chunk)
+                    patience.success()
+                    yield chunk
+        except LoginNeeded as problem:
+            await patience.wait(Unreachable(problem.what, why=problem.why, fix=problem.fix))
+        except Unreachable as problem:
+            await patience.wait(problem)
+        else:
+            return
+
+
 async def _fetch(ask: Open, path: str, file: Path, patience: Patience) -> None:
     """Download a file, from where an earlier attempt was interrupted."""
     part = file.with_name(f".{file.name}.part")
     part.parent.mkdir(parents=True, exist_ok=True)
     with part.open("ab") as out:
-        while True:
-            try:
-                async with ask("GET", f"{path}?offset={out.tell()}") as chunks:
-                    async for chunk in chunks:
-                        out.write(chunk)
-                        patience.success()
-                break
-            except Unreachable as problem:
-                await patience.wait(problem)
+        async with aclosing(chunks(ask, path, patience, out.tell())) as rest:
+            async for chunk in rest:
+                out.write(chunk)
         out.flush()
         await asyncio.to_thread(os.fsync, out.fileno())
     part.replace(file)

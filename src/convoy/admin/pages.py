@@ -57,14 +57,19 @@ async def meant(ask: Ask, text: str) -> list[views.JobView]:
     return border.one(views.JobPage, await ask("GET", f"/jobs?{_query({'meant': text})}")).jobs
 
 
-async def rounds(ask: Ask, job: str, after: int) -> AsyncGenerator[views.RoundView, None]:
-    """Yield the rounds of a job after a number, in their order."""
+async def round_page(ask: Ask, job: str, after: int, limit: int) -> views.RoundPage:
+    """Return the rounds of a job after a number, in their order, at most `limit`."""
     from convoy.admin import views
 
+    path = f"/jobs/{quote(job, safe='')}/rounds?{_query({'after': after, 'limit': min(limit, PAGE)})}"
+    return border.one(views.RoundPage, await ask("GET", path))
+
+
+async def rounds(ask: Ask, job: str, after: int) -> AsyncGenerator[views.RoundView, None]:
+    """Yield the rounds of a job after a number, in their order."""
     more = True
     while more:
-        path = f"/jobs/{quote(job, safe='')}/rounds?{_query({'after': after, 'limit': PAGE})}"
-        page = border.one(views.RoundPage, await ask("GET", path))
+        page = await round_page(ask, job, after, PAGE)
         for made in page.rounds:
             if made.round <= after:
                 raise RemoteFault(f"the server's list of rounds continues from {after} with {made.round}")

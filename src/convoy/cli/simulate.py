@@ -124,6 +124,7 @@ def _named(one: str) -> tuple[str, Path]:
 
 def _say(screen: Screen, done: Simulated) -> None:
     """Say how a simulation went. Raises `JobFailed` unless it completed."""
+    from convoy.admin import findings
     from convoy.cli import heatmaps, output, statistics
 
     record, where, last = done.job, done.folder, done.summary.last
@@ -133,8 +134,8 @@ def _say(screen: Screen, done: Simulated) -> None:
     metrics = done.rounds[-1].metrics if done.rounds else {}
     heatmaps.say(screen, metrics)
     heatmaps.draw(screen, where, metrics)
-    if (where / statistics.FILE).exists():
-        statistics.say(screen, (where / statistics.FILE).read_bytes())
+    if (where / findings.FILE).exists():
+        statistics.say(screen, (where / findings.FILE).read_bytes())
         statistics.draw(screen, where)
         screen.line()
     for file in sorted(one for one in where.iterdir() if one.is_file()):

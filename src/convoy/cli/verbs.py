@@ -9,6 +9,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from convoy.admin import findings
 from convoy.admin.client import Client
 from convoy.cli import heatmaps, output, rows, statistics
 from convoy.cli.output import Screen
@@ -117,8 +118,8 @@ async def show(client: Client, screen: Screen, job: str) -> None:
         screen.line()
         screen.table(("site", *rows.SPENT), spent)
     heatmaps.say(screen, record.metrics)
-    if statistics.FILE in detail.results:
-        statistics.say(screen, await client.result(record.id, statistics.FILE, statistics.MAX_BYTES))
+    if findings.FILE in detail.results:
+        statistics.say(screen, await client.result(record.id, findings.FILE, findings.MAX_BYTES))
     if detail.traceback:
         _failed(screen, detail.traceback)
     elif out := sorted({out.site for made in detail.rounds for out in made.left_out}):
@@ -204,7 +205,7 @@ async def fetch(client: Client, screen: Screen, job: str, folder: Path | None, t
     screen.data({"job": found, "folder": str(folder), "files": [str(file) for file in files]})
     for file in files:
         screen.line(f"{output.size(file.stat().st_size):>9}  {file}")
-    if statistics.FILE in (file.name for file in files):
+    if findings.FILE in (file.name for file in files):
         statistics.draw(screen, folder)
     heatmaps.draw(screen, folder, record.metrics)
 

@@ -16,7 +16,20 @@ from starlette.staticfiles import StaticFiles
 
 from convoy.admin import faults
 from convoy.admin.client import Client
-from convoy.dashboard import jobs, overview, rendering, sites
+from convoy.dashboard import (
+    compare,
+    curves,
+    files,
+    job,
+    jobs,
+    logs,
+    overview,
+    rendering,
+    resources,
+    results,
+    rounds,
+    sites,
+)
 from convoy.dashboard.guard import Guard, Session
 from convoy.dashboard.pulse import Pulse
 from convoy.dashboard.rendering import Place
@@ -29,7 +42,13 @@ PLACES: Final = (  # the navigation
     Place("/jobs", "Jobs", "view"),
     Place("/sites", "Sites", "observe"),
 )
-ROUTES: Final[tuple[Route, ...]] = (*overview.ROUTES, *jobs.ROUTES, *sites.ROUTES)  # the first that fits is taken
+JOB_ROUTES: Final = (
+    *(*job.ROUTES, *curves.ROUTES, *rounds.ROUTES, *resources.ROUTES),
+    *(*logs.ROUTES, *results.ROUTES, *files.ROUTES, *compare.ROUTES),
+)
+ROUTES: Final[tuple[Route, ...]] = (  # the first that fits is taken
+    *(*overview.ROUTES, *jobs.ROUTES, *JOB_ROUTES, *sites.ROUTES),
+)
 
 
 def build(client: Client, session: Session, pulse: Pulse) -> tuple[Guard, Services]:

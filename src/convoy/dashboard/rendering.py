@@ -76,7 +76,16 @@ def build(places: tuple[Place, ...]) -> Pages:
         auto_reload=False,
     )
     made.filters.update(
-        size=size, span=span, ago=ago, clock=clock, number=number, count=count, mark=mark, lines=lines, percent=percent
+        size=size,
+        span=span,
+        ago=ago,
+        clock=clock,
+        number=number,
+        count=count,
+        mark=mark,
+        lines=lines,
+        percent=percent,
+        seconds=seconds,
     )
     made.globals.update(
         styles=vendored.STYLES, scripts=vendored.SCRIPTS, htmx_config=HTMX, version=convoy.__version__, now=time.time
@@ -116,6 +125,13 @@ def span(seconds: float) -> str:
 def clock(at: float) -> str:
     """Return a time of the local calendar; a dash for none."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "-"
+
+
+def seconds(value: float) -> str:
+    """Return seconds with three significant digits, below one as milliseconds; a dash for none."""
+    if 0 < value < 1:
+        return f"{1000 * value:.3g} ms"
+    return f"{float(f'{value:.3g}'):,g} s" if value else "-"
 
 
 def ago(at: float, word: str = "ago") -> Markup:

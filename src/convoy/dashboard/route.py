@@ -12,6 +12,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from convoy.control import rights
+from convoy.dashboard.bundles import Bundles
+from convoy.dashboard.histories import Histories
 from convoy.dashboard.rendering import THEME_COOKIE, THEMES
 from convoy.errors import BadInput, NotAllowed
 
@@ -37,6 +39,8 @@ class Services:
     pages: Pages
     session: Session
     streams: Streams
+    bundles: Bundles = field(default_factory=Bundles)
+    histories: Histories = field(default_factory=Histories)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,12 @@
 // Turns <figure class="chart" data-series="URL"> into a chart with a legend that follows the pointer, zoom by dragging, and a table.
 //
 // The URL answers {"x": {"label", "kind": "time" or "number", "values"}, "series": [{"label", "values"}], "unit", "whole"}; values are
-// numbers or null, with "whole" of whole numbers. `x` may have "from" and "to", which are shown even where there are no values yet. `data-refresh="NAME"`: the chart is read again when the page's stream sends the event NAME.
+// numbers or null, with "whole" of whole numbers. `x` may have "whole", too, and "from" and "to", which are shown even where there are no values yet. `data-refresh="NAME"`: the chart is read again when the page's stream sends the event NAME.
 "use strict";
 
 (() => {
   const MAX_ROWS = 500; // of the table; of longer series every n-th row is in it
-  const REFRESH_MS = 10000; // at most once in this time
+  const REFRESH_MS = { pulse: 10000, round: 2000 }; // events that a chart may wait for; it is read at most once in this time
   const HEIGHT = 220;
   const WHOLE = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 10000, 100000]; // steps between marks of whole numbers
   const charts = new Map(); // figure -> {plot, box, table, data, read}
@@ -32,7 +32,7 @@
       cursor: { drag: { x: true, y: false } },
       scales: { x: { time: times, ...limits(data) } },
       legend: { live: true },
-      axes: [{ ...axis }, { ...axis, size: 56, ...(data.whole ? { incrs: WHOLE } : {}) }],
+      axes: [{ ...axis, ...(data.x.whole ? { incrs: WHOLE } : {}) }, { ...axis, size: 56, ...(data.whole ? { incrs: WHOLE } : {}) }],
       series: [
         { label: data.x.label, value: (_, at) => (at === null ? "-" : times ? moment(at) : shown(at)) },
         ...data.series.map((it, place) => ({
@@ -96,7 +96,7 @@
     details.append(summary, scroll);
     figure.append(box, details);
     sizes.observe(box);
-    return { plot: null, box, table, details, data: null, read: 0, shape: "" };
+    return { plot: null, box, table, details, data: null, read: 0, due: 0, shape: "" };
   }
 
   async function load(figure) {
@@ -143,12 +143,19 @@
   document.addEventListener("convoy:theme", redraw);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
   document.addEventListener("htmx:afterSettle", start);
+  // Reads the charts of an event again: at once, or, if that was done a moment ago, at the end of the moment.
+  const refresh = (name) => {
+    for (const [figure, it] of charts) {
+      if (figure.dataset.refresh !== name || !figure.isConnected || it.due) continue;
+      const pause = it.read + REFRESH_MS[name] - Date.now();
+      it.due = setTimeout(() => {
+        it.due = 0;
+        if (figure.isConnected) load(figure);
+      }, Math.max(pause, 0));
+    }
+  };
   document.addEventListener("htmx:sseOpen", (opened) => {
-    opened.detail.source.addEventListener("pulse", () => {
-      for (const [figure, it] of charts) {
-        if (figure.dataset.refresh === "pulse" && figure.isConnected && Date.now() - it.read > REFRESH_MS) load(figure);
-      }
-    });
+    for (const name of Object.keys(REFRESH_MS)) opened.detail.source.addEventListener(name, () => refresh(name));
   });
   start();
 })();
