@@ -24,6 +24,23 @@ class View(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class CostView(View):
+    """What answers took, see `control/costs.py`; 0: nothing, or not measured. What a site says is rounded there."""
+
+    pull_s: Number = 0
+    train_s: Number = 0
+    release_s: Number = 0
+    cpu_s: Number = 0
+    memory: Count = 0
+    gpu_s: Number = 0
+    gpu_memory: Count = 0
+    energy_j: Number = 0
+    took_s: Number = 0
+    down: Count = 0
+    up: Count = 0
+    answers: Count = 0
+
+
 class MemberView(View):
     """A site in a job; `missing` is what jobs are not isolated from there (files, processes, network), and why."""
 
@@ -42,23 +59,6 @@ class LeftOut(View):
     reason: str
     norm: Number | None = None
     cosine: Annotated[float, Field(ge=-1, le=1)] | None = None
-
-
-class CostView(View):
-    """What answers took, see `control/costs.py`; 0: nothing, or not measured. What a site says is rounded there."""
-
-    pull_s: Number = 0
-    train_s: Number = 0
-    release_s: Number = 0
-    cpu_s: Number = 0
-    memory: Count = 0
-    gpu_s: Number = 0
-    gpu_memory: Count = 0
-    energy_j: Number = 0
-    took_s: Number = 0
-    down: Count = 0
-    up: Count = 0
-    answers: Count = 0
 
 
 class Contribution(View):
