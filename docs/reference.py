@@ -912,6 +912,11 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     (
+        "a search in the audit trail",
+        "a person",
+        ("admin.live.PAGE", "admin.live.MAX_PAGE", "admin.live.MAX_SOUGHT", "store.trail.LOOKED_AT"),
+    ),
+    (
         "a request to the dashboard",
         "a browser",
         (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from convoy.admin import border, following, link, meant, pages
 from convoy.admin.faults import LoginNeeded
-from convoy.errors import NotAllowed, RemoteFault
+from convoy.errors import NotAllowed
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
 from convoy.wire.backoff import PATIENCE_S, Patience
@@ -22,6 +22,7 @@ from convoy.wire.backoff import PATIENCE_S, Patience
 if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
     from convoy.admin import views
     from convoy.trust.bundle import Bundle
+    from convoy.trust.federation import Federation
 
 FIRST_S: Final = 5.0  # how long a first login waits for a server that does not answer
 
@@ -150,20 +151,18 @@ class Client:
 
     async def bundle(self, job: str) -> Bundle:
         """Return a job's bundle as its submitter signed it, checked against the id and the submitter of the job."""
-        from convoy.trust import bundle
+        from convoy.admin import download
 
         record = (await self.job(job)).job
-        async with self._open("GET", _path("jobs", job, "bundle")) as chunks:
-            data = b"".join([chunk async for chunk in link.limited(chunks, bundle.MAX_BYTES)])
-        then = record.submitted_at  # its signature may have expired since the server accepted it
-        found = bundle.verify(data, root_pem=self.root_pem, project=self.project, now=then)
-        border.same("the bundle", found.id, job)  # an id is the digest of the signed list of files
-        border.same("the bundle's submitter", found.submitter, record.submitter)
-        return found
+        return await download.bundle(self._open, record, root_pem=self.root_pem, project=self.project)
+
+    async def submit_files(self, files: Mapping[str, bytes | memoryview]) -> Sent:
+        """Sign exactly these files, by their paths, and submit them; check them first."""
+        return await self.send(await asyncio.to_thread(self._signed, files))
 
     async def resubmit(self, found: Bundle) -> Sent:
         """Submit a bundle's files as a new job, signed by this person; check the files first."""
-        return await self.send(await asyncio.to_thread(self._signed, found.files))
+        return await self.submit_files(found.files)
 
     async def clone(self, job: str) -> Sent:
         """Submit the files of the job with this id as a new job, signed by this person."""
@@ -177,13 +176,9 @@ class Client:
 
     async def result(self, job: str, name: str, most: int) -> bytes:
         """Return one file of the results of a job. Raises `NotFound`, and `RemoteFault` for more bytes than `most`."""
-        whole = bytearray()
-        async with self._open("GET", f"/jobs/{job}/results/{quote(name)}") as chunks:
-            async for chunk in chunks:
-                whole += chunk
-                if len(whole) > most:
-                    raise RemoteFault(f"the result {name} is larger than {most:,} bytes")
-        return bytes(whole)
+        from convoy.admin import download
+
+        return await download.whole(self._open, f"/jobs/{job}/results/{quote(name)}", name, most)
 
     # the federation
 
@@ -271,6 +266,26 @@ class Client:
         async with self._open("GET", f"/audit?since={since}") as chunks:
             async for line in link.lines(chunks):
                 yield trail.read(line, where="what the server sent")
+
+    async def records(self, wanted: trail.Search, *, before: int = 0, limit: int = 100) -> views.AuditPage:
+        """Return a page of the trail's records, newest first; those with numbers under `before`, if it is not 0."""
+        return await pages.records(self._ask, wanted, before, limit)
+
+    async def people(self) -> list[views.AdminView]:
+        """Return everybody who may log in, by name, and up to when their certificates are revoked."""
+        return await pages.people(self._ask)
+
+    async def invites(self) -> list[views.InviteView]:
+        """Return the join tokens that can be used, and those that were used, by name."""
+        return await pages.invites(self._ask)
+
+    async def who_is_who(self) -> Federation:
+        """Return the newest federation.json, whose signature by the root was verified."""
+        await self.log_in()
+        await self._hear_news(trail.MAX_NUMBER)
+        from convoy.trust import roll
+
+        return roll.current(self.kit)[0]
 
     # logging in, asking
 

@@ -1,13 +1,15 @@
-"""Reads lists that a server sends in pages: jobs and rounds."""
+"""Reads lists that a server sends: jobs, rounds, records of the audit trail, people, invitations."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import quote, urlencode
 
 from convoy.admin import border
 from convoy.errors import RemoteFault
+from convoy.trust import audit
 
 if TYPE_CHECKING:
     from convoy.admin import views
@@ -71,6 +73,29 @@ async def rounds(ask: Ask, job: str, after: int) -> AsyncGenerator[views.RoundVi
             after = made.round
             yield made
         more = page.more and bool(page.rounds)
+
+
+async def records(ask: Ask, wanted: audit.Search, before: int, limit: int) -> views.AuditPage:
+    """Return records of the audit trail that fit, newest first."""
+    from convoy.admin import views
+
+    said = {name: value for name, value in asdict(wanted).items() if value != getattr(audit.Search(), name)}
+    asked = said | {"before": before or "", "limit": min(limit, PAGE)}
+    return border.one(views.AuditPage, await ask("GET", f"/audit/records?{_query(asked)}"))
+
+
+async def people(ask: Ask) -> list[views.AdminView]:
+    """Return everybody who may log in."""
+    from convoy.admin import views
+
+    return border.each(views.AdminView, await ask("GET", "/people"))
+
+
+async def invites(ask: Ask) -> list[views.InviteView]:
+    """Return the join tokens that can be used, and those that were used."""
+    from convoy.admin import views
+
+    return border.each(views.InviteView, await ask("GET", "/invites"))
 
 
 def _query(asked: dict[str, Any]) -> str:

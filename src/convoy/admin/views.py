@@ -195,7 +195,9 @@ class PointView(View):
 class SiteView(View):
     """A site as the server sees it; `seen_at` and `revoked_at` are seconds since the epoch, 0: never.
 
-    `missing` is what jobs are not isolated from there (files, processes, network), and why.
+    `certificate_ends_at` and `renews_at` are those of the certificate of its connection, 0: not connected, or, for
+    `renews_at`, a certificate that the root signed itself and that is not renewed. `missing` is what jobs are not
+    isolated from there (files, processes, network), and why.
     """
 
     name: Name
@@ -210,6 +212,26 @@ class SiteView(View):
     gpu: Number
     jobs: list[Name]
     missing: dict[str, str] = {}
+    certificate_ends_at: Time = 0
+    renews_at: Time = 0
+
+
+class AdminView(View):
+    """A person of federation.json; `revoked_at` is seconds since the epoch, 0: never."""
+
+    name: str
+    org: str
+    role: str
+    revoked_at: Time
+
+
+class InviteView(View):
+    """A join token that the server knows; times are seconds since the epoch, `used_at` 0: not yet."""
+
+    kind: Literal["site", "admin"]
+    name: str
+    expires_at: Time
+    used_at: Time
 
 
 class ServerView(View):
@@ -250,6 +272,13 @@ class AuditCheckpoint(View):
     at: int
     certificate: str
     signature: str
+
+
+class AuditPage(View):
+    """Records of the audit trail, newest first; `next`, if not 0, is `before` of the request for older ones."""
+
+    records: list[AuditRecord]
+    next: Count
 
 
 class AuditLine(View):

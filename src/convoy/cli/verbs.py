@@ -287,6 +287,9 @@ async def site(client: Client, screen: Screen, name: str) -> None:
     _site_table(screen, found)
     for part, why in found[0].missing.items():
         screen.line(f"jobs are not isolated from {part} there: {why}")
+    if ends := found[0].certificate_ends_at:
+        renews = f"is renewed at {output.clock(at)}" if (at := found[0].renews_at) else "is not renewed by itself"
+        screen.line(f"its certificate ends at {output.clock(ends)} and {renews}")
 
 
 async def _sites(client: Client, names: tuple[str, ...]) -> list[views.SiteView]:
