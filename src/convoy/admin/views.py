@@ -254,8 +254,8 @@ class ServerView(View):
 class AuditRecord(View):
     """An action, or a refused one; `at` is milliseconds since the epoch, `prev` the hash of the previous record."""
 
-    seq: int
-    at: int
+    seq: Count
+    at: Count
     actor: str
     action: str
     object: str
@@ -267,9 +267,9 @@ class AuditRecord(View):
 class AuditCheckpoint(View):
     """The server's signature (base64) over the hash of record `seq`, with its certificate (PEM)."""
 
-    seq: int
+    seq: Count
     hash: str
-    at: int
+    at: Count
     certificate: str
     signature: str
 

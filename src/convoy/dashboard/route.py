@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from convoy.control import rights
+from convoy.dashboard.drafts import Drafts
 from convoy.dashboard.rendering import THEME_COOKIE, THEMES
 from convoy.errors import BadInput, NotAllowed
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from convoy.dashboard.pulse import Pulse
     from convoy.dashboard.rendering import Pages
     from convoy.dashboard.streams import Streams
+    from convoy.dashboard.verification import Verification
 
 MAX_FORM: Final = 64 << 10  # bytes of a form
 MAX_FIELDS: Final = 100  # of a form
@@ -37,6 +39,8 @@ class Services:
     pages: Pages
     session: Session
     streams: Streams
+    verification: Verification
+    drafts: Drafts = field(default_factory=Drafts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,7 @@ class Route:
     method: Literal["GET", "POST"]
     path: str
     handler: Handler
+    reads: Literal["form", "body"] = "form"  # body: the handler reads it; the CSRF value is in the header
 
 
 async def read_form(request: Request, session: Session) -> dict[str, str]:

@@ -144,7 +144,9 @@ async def watch_site(call: Call) -> Response:
 
 def _facts(call: Call, found: SiteView) -> str:
     strip = call.services.pulse.hour.strip(found.name, time.time())
-    return call.text("site/_facts.html", site=found, standing=call.services.pulse.seen.standing(found), strip=strip)
+    seen = call.services.pulse.seen
+    jobs = {job.name: job for job in reversed(seen.active)}  # of jobs with one name, the newest
+    return call.text("site/_facts.html", site=found, standing=seen.standing(found), strip=strip, jobs=jobs)
 
 
 def _offered(call: Call, found: SiteView) -> dict[str, Verb]:
