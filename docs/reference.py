@@ -933,6 +933,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         (
             *("dashboard.drafts.MAX_UPLOAD", "dashboard.drafts.MAX_LIST", "dashboard.drafts.MAX_DRAFTS"),
             *("dashboard.submit.MAX_FILES", "dashboard.submit.MAX_FINDINGS", "dashboard.submit.MAX_SHOWN"),
+            "dashboard.submit.MAX_PATH",
         ),
     ),
     (

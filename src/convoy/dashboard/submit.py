@@ -12,6 +12,7 @@ from typing import Final
 
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
+from convoy import errors
 from convoy.admin import reading
 from convoy.dashboard import drafts
 from convoy.dashboard.drafts import Draft
@@ -22,6 +23,7 @@ from convoy.trust import bundle, folders
 
 AROUND: Final = 2  # lines of a file that are shown before and after the one of a finding
 MAX_SHOWN: Final = 200  # characters of a line that are shown
+MAX_PATH: Final = 4096  # characters of a path that is typed: Linux accepts no longer one
 MAX_FINDINGS: Final = 50  # that a page shows with their lines
 MAX_FILES: Final = 500  # that a page lists; the digest of the list covers all of them
 _WHERE: Final = re.compile(r"(.+?):(\d{1,9})(?::\d{1,9})?")
@@ -62,14 +64,17 @@ async def upload(call: Call) -> Response:
 async def read(call: Call) -> Response:
     """Read a folder of this machine."""
     text = call.form.get("folder", "").strip()
-    files = await asyncio.to_thread(_gathered, text)
+    try:
+        files = await asyncio.to_thread(_gathered, text)
+    except OSError as problem:
+        raise errors.of_files(problem) or BadInput("the folder cannot be read", why=str(problem)) from problem
     return RedirectResponse(f"/submit/{call.services.drafts.add(text, files).id}", 303)
 
 
 def _gathered(text: str) -> dict[str, bytes]:
     """Return the files of a job's folder. Raises `BadInput`; a folder that is none is not walked through."""
-    if not text or "\0" in text:
-        raise BadInput("no folder is named", fix="type the path of a job folder on this computer")
+    if not text or "\0" in text or len(text) > MAX_PATH:
+        raise BadInput("this names no folder", fix="type the path of a job folder on this computer")
     try:
         folder = Path(text).expanduser()
     except RuntimeError as problem:
