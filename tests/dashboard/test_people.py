@@ -23,8 +23,8 @@ def test_each_right_is_said_in_words():
     assert set(people.WORDS) == set(rights.RIGHTS)
     said = dict(people.table())
     admin, org, lead, member = range(4)
-    assert said[people.WORDS["abort"]][lead] == "own jobs"
-    assert said[people.WORDS["operate_site"]][org] == "sites of the own organisation"
+    assert said[people.WORDS["abort"]][lead] == "their own jobs"
+    assert said[people.WORDS["operate_site"]][org] == "their organisation's sites"
     assert said[people.WORDS["submit"]][admin] == "yes"
     assert said[people.WORDS["download"]][member] == ""
 
@@ -95,7 +95,9 @@ async def test_an_invitation_is_shown_once_and_works(shown, rest, tmp_path):
 
 async def test_who_is_not_listed_yet_is_invited_by_a_command(shown):
     answer = await shown.post("/invite", {"kind": "site", "name": "site-9", "org": "St. Mary & Sons"})
-    assert command_in(answer.text.replace("&amp;", "&")) == "convoy site invite site-9 --org".split() + ["St. Mary & Sons"]
+    assert command_in(answer.text.replace("&amp;", "&")) == "convoy site invite site-9 --org".split() + [
+        "St. Mary & Sons"
+    ]
     answer = await shown.post("/invite", {"kind": "admin", "name": "new@a.org"})
     assert command_in(answer.text) == ["convoy", "kit", "invite", "new@a.org"]
     for name in (EVIL, "$(id)", "server", ""):

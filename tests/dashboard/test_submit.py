@@ -172,7 +172,16 @@ async def test_a_folder_of_this_machine_is_read(rest, shown, tmp_path):
     assert bytes(found.files["train.py"]) == TRAIN
     (folder / "link").symlink_to("/etc/passwd")
     assert (await shown.post("/submit/folder", {"folder": str(folder)})).status_code == 400
-    for text in ("", "/", "relative", "~nobody-of-this-name/x", "/a\0b", f"{tmp_path}/none", "x" * 5000, "/" + "x" * 5000):
+    for text in (
+        "",
+        "/",
+        "relative",
+        "~nobody-of-this-name/x",
+        "/a\0b",
+        f"{tmp_path}/none",
+        "x" * 5000,
+        "/" + "x" * 5000,
+    ):
         answer = await shown.post("/submit/folder", {"folder": text})
         assert answer.status_code == 400, text
 

@@ -105,7 +105,7 @@ def _reach(role: str, right: str) -> str:
     reach = rights.reach(role, right)
     if reach == "any":
         return f"all {things}" if right in OF_JOBS or right == "operate_site" else "yes"
-    return {"none": "", "own": f"own {things}", "org": f"{things} of the own organisation"}[reach]
+    return {"none": "", "own": f"their own {things}", "org": f"their organisation's {things}"}[reach]
 
 
 async def revoke(call: Call) -> Response:

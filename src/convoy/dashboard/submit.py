@@ -141,7 +141,7 @@ def _finding(problem: BadInput, files: Mapping[str, bytes]) -> Finding:
 
 def _around(data: bytes, line: int) -> Iterator[tuple[int, str]]:
     """Yield the lines around one, with their numbers."""
-    every = data.decode(errors="replace").split("\n")
+    every = data.decode(errors="replace").removesuffix("\n").split("\n")
     for number in range(max(line - AROUND, 1), min(line + AROUND, len(every)) + 1):
         yield number, every[number - 1].rstrip("\r")[:MAX_SHOWN]
 
