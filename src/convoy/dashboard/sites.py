@@ -124,9 +124,10 @@ def _table(call: Call, seen: Seen) -> str:
 async def site(call: Call) -> Response:
     """Show one site."""
     found = await call.client.site(call.path("site"))
+    listed = next((site for site in call.services.pulse.seen.sites if site.name == found.name), found)
     done = VERBS.get(call.query("done"))
     verbs = _offered(call, found)
-    return call.page("site.html", site=found, facts=_facts(call, found), verbs=verbs, done=done.done if done else "")
+    return call.page("site.html", site=found, facts=_facts(call, listed), verbs=verbs, done=done.done if done else "")
 
 
 async def watch_site(call: Call) -> Response:
