@@ -92,6 +92,35 @@ def test_a_job_is_chosen_checked_mended_confirmed_watched_and_aborted(page, fed,
     page.until("!document.querySelector('[sse-swap=facts]').innerText.includes('tumours')")
 
 
+def test_a_folder_is_dropped(page, tmp_path):
+    folder = write_job(tmp_path / "livers", rounds=1)
+    (folder / "parts").mkdir()
+    (folder / "parts" / "käse.py").write_text("# below, with a name that is no ASCII\n")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "config").write_text("left behind")
+    page.open(f"{page.origin}/submit")
+    place = json.loads(page.run("JSON.stringify(document.querySelector('.drop').getBoundingClientRect())"))
+    where = {"x": place["left"] + 40, "y": place["top"] + 20}
+    data = {"items": [], "files": [str(folder)], "dragOperationsMask": 1}
+    page.forget("Page.loadEventFired")
+    for kind in ("dragEnter", "dragOver", "drop"):
+        page.ask("Input.dispatchDragEvent", type=kind, data=data, **where)
+    page.browser.wait("Page.loadEventFired", page.session)
+    assert "livers" in page.text("h1")
+    assert "parts/käse.py" in page.text("main table")
+    assert ".git" not in page.text("main table")
+
+
+def test_what_cannot_be_a_job_is_said_where_it_was_dropped(page, tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.txt").write_text("meow")
+    page.open(f"{page.origin}/submit")
+    choose(page, tmp_path / "photos")
+    page.until("document.querySelector('[data-upload-state]').innerText.includes('has no job.yaml')")
+    assert page.run("location.pathname") == "/submit"
+    page.forget("Log.entryAdded")  # the answer 400
+
+
 def test_a_path_is_submitted_too_and_runs_to_its_end(page, fed, tmp_path):
     folder = write_job(tmp_path / "spleens", rounds=1)
     page.open(f"{page.origin}/submit")

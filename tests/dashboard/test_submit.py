@@ -4,11 +4,13 @@ import json
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from convoy.dashboard import drafts
 from convoy.dashboard.drafts import Drafts, unframed
 from convoy.errors import BadInput, NotFound
-from convoy.trust import bundle
+from convoy.trust import bundle, paths
 from tests.dashboard.conftest import logged_in
 from tests.dashboard.test_pages import EVIL
 
@@ -137,6 +139,27 @@ LISTED = b'[["job.yaml",1]]'
 def test_an_upload_that_is_none_is_refused(data):
     with pytest.raises(BadInput):
         unframed(data)
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda it: len(it).to_bytes(4, "little") + it))
+def test_no_upload_is_a_bug(data):
+    with pytest.raises(BadInput):
+        unframed(data)
+
+
+NAMES = st.lists(st.tuples(st.text(max_size=12), st.integers(0, 3)), max_size=6)
+
+
+@given(NAMES)
+def test_what_is_taken_can_be_signed(names):
+    files = {"job.yaml": JOB} | {path: bytes(size) for path, size in names}
+    try:
+        taken, left_out = unframed(framed(files))
+    except BadInput:
+        return
+    assert len(taken) + left_out == len(files)
+    assert paths.problem(sorted(taken)) == ""
+    assert taken["job.yaml"] == files["job.yaml"]
 
 
 async def test_an_upload_needs_the_header_and_has_a_limit(shown, monkeypatch):

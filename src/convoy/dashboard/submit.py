@@ -90,7 +90,7 @@ async def draft(call: Call) -> Response:
     """Show what is to be submitted: what the checks found, and the files with their digests."""
     found = call.services.drafts.get(call.path("draft"))
     checked = await asyncio.to_thread(_checked, call, found)
-    listed = list(found.listed())
+    listed, digest = await asyncio.to_thread(lambda: (list(found.listed()), found.digest()))
     return call.page(
         "submit/draft.html",
         draft=found,
@@ -101,7 +101,7 @@ async def draft(call: Call) -> Response:
         listed=listed[:MAX_FILES],
         count=len(listed),
         size=sum(size for _, size, _ in listed),
-        digest=found.digest(),
+        digest=digest,
     )
 
 
@@ -116,7 +116,8 @@ async def send(call: Call) -> Response:
     """Sign the files that the person has confirmed, and submit them."""
     kept, name = call.services.drafts, call.path("draft")
     found = kept.get(name)
-    if not hmac.compare_digest(call.form.get("digest", "").encode(), found.digest().encode()):
+    digest = await asyncio.to_thread(found.digest)
+    if not hmac.compare_digest(call.form.get("digest", "").encode(), digest.encode()):
         raise BadInput("these are not the files that were confirmed", fix="look at the page again, and confirm it")
     if (await asyncio.to_thread(_checked, call, found)).problems:
         raise BadInput("the checks have found problems", fix=f"go back to /submit/{name}, which shows them")
