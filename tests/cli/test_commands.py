@@ -1,8 +1,8 @@
 """What a person types, what comes back, and the exit code."""
 
 import json
-import time
 import sys
+import time
 
 from convoy.admin import views
 from convoy.cli import progress

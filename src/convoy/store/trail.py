@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from convoy.store import tables
 from convoy.trust import audit
 
-LOOKED_AT: Final = 100_000  # records that one search looks at, so that a search for what is rare ends in time
+LOOKED_AT: Final = 30_000  # records that one search looks at: some 70 ms for a text that none of them has
 
 
 def read(connection: sa.Connection, since: int, count: int) -> list[audit.Entry]:
