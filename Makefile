@@ -11,21 +11,23 @@ demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real dat
 
 test: $(STAMP) debian  ## all tests; those of a real Kubernetes where one is given (KUBECONFIG) or can be made (root, Debian 12)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python tests/trackers/mlflow_server.py
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 test-fast: $(STAMP)  ## an answer in about three minutes: all but whole federations, browsers, Kubernetes and fuzzing
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python tests/trackers/mlflow_server.py
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
 		-m "not (scenario or kube or browser)" --ignore tests/fuzz --ignore tests/e2e
 
 test-kube: $(STAMP)  ## the real Kubernetes alone: on this machine (root on Debian 12), or KUBECONFIG with CONVOY_TEST_IMAGE
 	@$(BIN)/python -m pytest -m kube tests/kube
 
-debian:  ## a browser and a PostgreSQL for the tests that need them; where they cannot be had, those skip and say why
+debian:  ## a browser, a PostgreSQL and a Prometheus for the tests that need them; where they cannot be had, those skip and say why
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		dpkg --status chromium postgresql >/dev/null 2>&1 || { \
-		echo "installing a browser and a PostgreSQL for the tests that need them" >&2; apt-get update -qq && \
-		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium postgresql; }; \
+		dpkg --status chromium postgresql prometheus >/dev/null 2>&1 || { \
+		echo "installing a browser, a PostgreSQL and a Prometheus for the tests that need them" >&2; apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium postgresql prometheus; }; \
 	fi >/dev/null
 
 check: $(STAMP)  ## ruff, mypy --strict, import-linter, labels

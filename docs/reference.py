@@ -796,7 +796,11 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     ("processes of a job", "a job", ("worker.confine.MAX_PROCESSES",)),
-    ("files that a job leaves", "a job", ("site.artifacts.MAX_FILES", "site.artifacts.MAX_DEPTH")),
+    (
+        "files that a job leaves",
+        "a job",
+        ("site.artifacts.MAX_FILES", "pods.artifacts.MAX_FILES", "node.leftovers.MAX_DEPTH"),
+    ),
     (
         "artifacts that are sent to the server",
         "a job, a site",
@@ -813,6 +817,16 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             *("control.points.MAX_VALUES", "control.points.MAX_KEY", "control.points.MAX_STEP"),
             *("control.points.MAX_POINTS", "store.points.MAX_FILE", "store.points.PIECE", "worker.batch.VALUES_S"),
             *("site.trainer.POINTS", "server.flows.POINTS", "site.points.SENT", "admin.live.MAX_PATTERN"),
+        ),
+    ),
+    (
+        "what goes to experiment trackers, and what they say",
+        "a job, an experiment tracker",
+        (
+            *("trackers.events.MAX_PARAMS", "trackers.events.MAX_TEXT", "trackers.events.MAX_NAME"),
+            *("trackers.tensorboard.MAX_STATE", "trackers.wandblog.MAX_RECORD", "trackers.wandblog.MAX_DIGITS"),
+            "trackers.wandb.MAX_TAG",
+            *("trackers.service.MAX_LINE", "server.tracking.MAX_LINE", "server.tracking.MAX_UNREAD"),
         ),
     ),
     ("an error of a job", "a job, a site", ("worker.code.LINE", "worker.code.TRACEBACK", "control.jobs.MAX_TRACEBACK")),

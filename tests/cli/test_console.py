@@ -130,3 +130,23 @@ async def test_the_prompt_completes_and_remembers(tmp_path, monkeypatch):
         keys.send_text("\x04")
         assert [line async for line in lines] == []
     assert "list_jobs -m 1" in (tmp_path / "state" / "convoy" / "console-clinics").read_text()
+
+
+async def test_live_metrics_and_trackers_have_their_verbs(convoy, rest, tmp_path):
+    api.job_folder(rest.kit("root@a.org").transfer)
+    boards = tmp_path / "boards"
+    script = f"""\
+submit_job tumours
+watch_job tumours
+metrics tumours
+metrics tumours site-1
+track_job tumours --tensorboard {boards}
+track_job tumours --tensorboard
+track_job tumours --sacred x
+"""
+    said = await convoy("console", stdin=script)
+    assert "loss" in said.out
+    assert "has its 3 rounds" in said.out
+    assert len(list(boards.rglob("events.out.tfevents.*"))) > 1
+    assert said.err.count("track_job does not take") == 2
+    assert "track_job tumours --mlflow URI" in said.err

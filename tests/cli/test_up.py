@@ -205,3 +205,18 @@ async def test_down_ends_up_keep_too(here):
     code, out, err = await kept.end()
     assert (code, err) == (0, "")
     assert [json.loads(line)["state"] for line in out.splitlines()] == ["stopped"] * 3
+
+
+@pytest.mark.scenario
+async def test_a_log_that_is_full_is_put_aside_while_the_node_runs(here):
+    work = here / "workspace/clinics/prod_00/site-1/work"
+    work.mkdir()
+    with (work / "node.log").open("wb") as log:
+        log.truncate(17 << 20)
+    up = await typed("up", cwd=here)
+    assert up.code == 0, up.err
+    assert (work / "node.log.1").stat().st_size > 17 << 20
+    assert (work / "node.log").stat().st_size < 1 << 20
+    down = await typed("down", cwd=here)
+    assert down.code == 0
+    assert "site leaves" in (work / "node.log").read_text()

@@ -39,7 +39,7 @@ class Drive:
             found += self.machine.step(event, Now(self.at, 1e9 + self.at))
             check(self.machine.state)
         self.done += found
-        assert not [it.text for it in found if isinstance(it, effects.Note) and "a decision about job" in it.text]
+        assert not [it.text for it in found if isinstance(it, effects.Note) and "a decision about this job" in it.text]
         return found
 
     @property

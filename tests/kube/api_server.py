@@ -46,9 +46,9 @@ async def forward(socket):
 class Store:
     """What the API server keeps: objects by plural, namespace and name; a pod runs as soon as it is made."""
 
-    def __init__(self, listed, hidden=(), volume=None):
+    def __init__(self, listed, hidden=(), volume=None, unknown=()):
         self.objects = {}
-        self.hidden, self.volume = set(hidden), volume
+        self.hidden, self.volume, self.unknown = set(hidden), volume, set(unknown)
         self.fed = []  # the commands that pods were given
         for plural, items in listed.items():
             for it in items:
@@ -137,6 +137,8 @@ async def nothing_more():
 
 async def items(request):
     store, plural = request.app.state.store, request.path_params["plural"]
+    if plural in store.unknown:
+        return refusal(404, f"there is no resource {plural}")
     if plural in store.hidden:
         return refusal(403, f"{plural} is forbidden")
     if request.query_params.get("watch"):
@@ -148,15 +150,18 @@ async def items(request):
 async def item(request):
     store, params = request.app.state.store, request.path_params
     at = (params["plural"], params.get("namespace", ""), params["name"])
-    if request.method == "PATCH":
+    if request.method == "PATCH" and params["plural"] not in store.unknown:
         return JSONResponse(store.apply(*at, await request.json()))
     if request.method == "DELETE" and at in store.objects:
         return JSONResponse(store.objects.pop(at))
     return refusal(404, f"{at} is not there")
 
 
-def application(*, version="v1.33.1", listed=None, hidden=(), allows=lambda _: True, volume=None):
-    """`listed`: objects by plural; `hidden`: plurals that may not be listed; `allows`: of resourceAttributes."""
+def application(*, version="v1.33.1", listed=None, hidden=(), allows=lambda _: True, volume=None, unknown=()):
+    """`listed`: objects by plural; `hidden`: plurals that may not be listed; `allows`: of resourceAttributes.
+
+    `unknown`: plurals that this cluster does not have.
+    """
     both, pod = ["PATCH", "DELETE"], "/api/v1/namespaces/{namespace}/pods/{pod}"
     roots = [
         f"{api}{space}/{{plural}}"
@@ -174,7 +179,7 @@ def application(*, version="v1.33.1", listed=None, hidden=(), allows=lambda _: T
         ]
     )
     app.state.version, app.state.allows, app.state.carries = version, allows, set()
-    app.state.store = Store(listed or {}, hidden, volume)
+    app.state.store = Store(listed or {}, hidden, volume, unknown)
     return app
 
 

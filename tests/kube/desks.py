@@ -15,6 +15,7 @@ NAMESPACE = "breast-cancer"
 TRAIN = '''
 """Adds to every weight a number that depends on the round and the site alone, and works for a while."""
 import time
+from pathlib import Path
 import numpy as np
 import convoy
 
@@ -28,6 +29,8 @@ def train(task):
     over = time.monotonic() + task.config["seconds"]
     while time.monotonic() < over:
         np.ones(1000).sum()
+    Path("artifacts").mkdir(exist_ok=True)
+    Path("artifacts/round.txt").write_text(f"{task.round} at {task.site}")
     dice = np.random.default_rng([task.round, sum(map(ord, task.site))])
     w = task.model["w"] + dice.standard_normal(len(task.model["w"]), dtype=np.float32)
     return convoy.Reply({"w": w}, weight=1 + len(task.site), metrics={"mean": float(w.mean())})

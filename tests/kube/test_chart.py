@@ -36,6 +36,7 @@ sites:
     tolerations: [{key: gpu, operator: Exists, tolerationSeconds: 3600000}, {key: "no"}]
 outside: {load_balancer: nlb, sources: [203.0.113.0/24]}
 egress: [{to: 198.51.100.7/32, ports: [443]}]
+monitoring: {namespace: observing, labels: {release: prometheus}}
 """
 LAUNCHING = """
 server: {launcher: kubernetes, jobs: {memory: 1Gi}}

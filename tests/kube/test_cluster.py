@@ -1,6 +1,7 @@
 """The demo's federation in a real Kubernetes: jobs, faults, a drain, new sites, jobs in pods, kits on one volume."""
 
 import json
+import re
 import signal
 
 import pytest
@@ -156,6 +157,8 @@ def test_a_job_in_pods_makes_the_same_model_and_leaves_nothing(launching, undist
             seen |= {name.rsplit("-", 2)[0] for name in workers(launching)}
     assert launching.model(job) == undisturbed
     assert seen == {"server", "hospital-1"}
+    (kept,) = re.findall(r"artifacts/ are kept at hospital-1: (\S+)", launching.convoy("job", "logs", job))
+    assert launching.kubectl("exec", "hospital-1-0", "--", "cat", f"{kept}/round.txt") == "4 at hospital-1"
     launching.gone("pod", "--selector=convoy/launch")
     left = json.loads(launching.kubectl("get", "jobs,secrets", "--output=json"))["items"]
     assert [it["metadata"]["name"] for it in left if "convoy/launcher" in it["metadata"].get("labels", {})] == []

@@ -39,3 +39,18 @@ def test_a_log_for_machines_stays_json(logging, capfd):
     set_up("json", Notes())
     logging().warning("refused", reason=FORGED)
     assert json.loads(capfd.readouterr().err)["reason"].startswith("no\\n2026")
+
+
+def test_lines_for_machines_say_which_node_wrote_them_and_which_round_they_are_about(logging, capfd):
+    set_up("json", Notes(), node="site-1", site="site-1")
+    logging().warning("no answer", job="a" * 32, question="7.2")
+    logging().info("registered")
+    first, second = map(json.loads, capfd.readouterr().err.splitlines())
+    assert (first["site"], first["job"], first["round"]) == ("site-1", "a" * 32, 7)
+    assert (second["node"], "round" in second) == ("site-1", False)
+
+
+def test_lines_for_people_do_not_repeat_whose_they_are(logging, capfd):
+    set_up("text", Notes(), node="site-1")
+    logging().info("registered")
+    assert "site-1" not in capfd.readouterr().err

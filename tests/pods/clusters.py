@@ -109,7 +109,7 @@ async def launching(folder, pods=None):
     cluster, sock = Cluster(folder / "pods"), bound("127.0.0.1", 0, setting="-")
     home = Home("site-1-0", "uid", f"127.0.0.1:{sock.getsockname()[1]}", "site-1")
     async with asyncio.TaskGroup() as group:
-        launcher = launchers.PodLauncher(cluster, home, pods or Pods(image="i"), authority, group)
+        launcher = launchers.PodLauncher(cluster, home, pods or Pods(image="i"), authority, group, 1 << 20)
         async with Door(sock, lambda: context, launcher.serve, lambda _: None):
             watching = group.create_task(launcher.watch())
             yield launcher, cluster

@@ -24,6 +24,9 @@ from convoy.wire.dial import Way
 from tests.pods.clusters import launching
 
 CODE = """
+import os
+import pathlib
+
 import convoy
 from lib.more import ADD
 
@@ -33,6 +36,12 @@ def train(task):
     convoy.metrics({"loss": 0.5}, step=task.round)
     if "gate" in task.data:
         open(task.data["gate"]).read()
+    if "leave" in task.settings:
+        for name, size in task.settings["leave"].items():
+            path = pathlib.Path("artifacts") / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(size))
+        os.symlink("/etc/passwd", "artifacts/link")
     keep = {"n": task.state.get("n", 0 * task.model["w"]) + 1} if task.settings.get("keep") else None
     return convoy.Reply({"w": task.model["w"] + ADD}, weight=7, metrics={"round": task.round}, state=keep)
 """
@@ -43,7 +52,7 @@ class Site:
     """A job's folder at a site, and a trainer for it."""
 
     def __init__(self, folder, launcher, group, data):
-        code = folder / "code"
+        self.code = code = folder / "code"
         (code / "lib").mkdir(parents=True)
         (code / "train.py").write_text(CODE)
         (code / "lib" / "more.py").write_text("ADD = 2\n")
@@ -130,6 +139,49 @@ async def test_a_state_goes_to_a_pod_with_the_task_and_comes_back_with_the_answe
         np.testing.assert_array_equal(arrays.load(site.blobs, said.answer.state)["n"], np.full(size, count, np.float32))
     refused = await site.train(site.model(3, size), 3, settings='{"keep": 1}', state_bytes=8)
     assert "this site allows 8" in refused.failed.error
+
+
+async def test_what_a_trainer_leaves_in_artifacts_comes_to_its_site_up_to_the_sites_limit(away):
+    site, _ = away()
+    sizes = {"a/model.bin": 300_000, "b.bin": 2 << 20, "c.txt": 0, "d.bin": 1 << 16}
+    said = await site.train(site.model(1), settings=json.dumps({"leave": sizes}))
+    assert said.answer.weight == 7
+    assert await site.trainer.stop(30)
+    folder = site.code / "artifacts"
+    found = {str(it.relative_to(folder)): it.stat().st_size for it in folder.rglob("*") if it.is_file()}
+    assert found == {name: size for name, size in sizes.items() if name != "b.bin"}  # 1 MiB is the limit of this node
+    assert b"1 files of artifacts/ did not come from the pod" in site.printed
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        ("../../outside",),
+        ("/etc/outside",),
+        (".ssh/config",),
+        ("a.part",),
+        ("a", "a/b"),
+        ("a/b", "a"),
+    ],
+    ids=str,
+)
+async def test_a_pod_that_sends_artifacts_under_other_names_writes_nothing_there(away, sent):
+    site, cluster = away()
+    cluster.pending = True
+    model = site.model(1)
+    training = asyncio.create_task(site.train(model))
+    stream = await called(cluster, await cluster.made.get())
+    before = {it for it in site.code.parent.parent.rglob("*") if "pods" not in it.parts}
+    for path in sent:
+        await stream.write(pods_pb2.PodUp(artifact=pods_pb2.Piece(path=path, data=b"x", last=True)))
+    for _ in range(2):
+        cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted"})
+    with pytest.raises(JobFailed):
+        await training
+    after = {it for it in site.code.parent.parent.rglob("*") if "pods" not in it.parts}
+    mine = site.code / "artifacts"
+    assert {it for it in after - before if it != mine and not it.is_relative_to(mine)} == set()
+    stream.close()
 
 
 async def test_it_stays_from_task_to_task_and_drops_what_its_node_drops(away, tmp_path):

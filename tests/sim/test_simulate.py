@@ -338,6 +338,31 @@ def test_what_a_task_changes_in_a_module_the_tasks_of_other_sites_do_not_find(tm
     assert digest(together) == digest(alone)
 
 
+FLARE = """
+IMPORT
+import convoy as flare
+
+flare.init()
+while flare.is_running():
+    model = flare.receive()
+    print("params are of", type(model.params["w"]).__module__)
+    flare.send(flare.FLModel(params=model.params))
+"""
+
+
+@pytest.mark.parametrize(("line", "kind"), [("import numpy", "numpy"), ("from torch import nn", "torch")])
+def test_a_script_of_nvidia_flare_gets_tensors_of_torch_if_it_imports_torch_itself(tmp_path, line, kind):
+    import torch  # noqa: F401 - another user of this process has imported it
+
+    files = {
+        "train.py": FLARE.replace("IMPORT", line),
+        "first.py": "import numpy\n\ndef make():\n    return {'w': numpy.zeros(2)}\n",
+    }
+    folder = put_job(tmp_path / "job", files, model="first.py:make", with_={"rounds": 1, "min_sites": 1})
+    done = simulate(read_plan(folder, sites=1), tmp_path / "out", workers=0)
+    assert f"params are of {kind}" in (done.folder / "logs" / "site-1.log").read_text()
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loop_of_tasks_goes_on_at_each_site_and_what_follows_it_is_done(tmp_path, workers):
     files = {"loop.py": LOOP, "train.py": "import numpy as np\ndef initial():\n    return {'w': np.zeros(1)}\n"}

@@ -10,7 +10,7 @@ from convoy.errors import BadInput
 from convoy.provision import sample
 from convoy.spec import hardware
 from convoy.spec.kit import Kit
-from convoy.spec.settings import Settings, read_settings
+from convoy.spec.settings import Settings, Tracked, read_settings
 
 
 def kit(folder: Path, kind, text: str | None) -> Kit:
@@ -87,6 +87,9 @@ def test_data_lie_relative_to_local_and_the_workspace_to_the_kit(tmp_path):
         ("server", "health_port: 70000", "a port"),
         ("server", "log_format: xml", "text or json"),
         ("server", "disk_reserve: lots", "not a size"),
+        ("site", "traces: http://collector:4318", "endpoint: ADDRESS"),
+        ("site", "traces: {endpoint: collector:4318}", "endpoint: ADDRESS"),
+        ("server", "traces: {endpoint: http://collector:4318, headers: a}", "endpoint: ADDRESS"),
         ("server", "database: 7", "wanted text"),
         ("site", "data: [a]", "name: value"),
         ("site", "cpu: -1", "from 0 up"),
@@ -99,7 +102,35 @@ def test_what_does_not_fit_is_refused_with_its_line(tmp_path, kind, text, word):
     assert caught.value.where.endswith("node.yaml:2:1")
 
 
+@pytest.mark.parametrize("said", ["http://c:4318", "http://c:4318/", "http://c:4318/v1/traces"])
+def test_a_collector_is_named_with_or_without_the_path_of_traces(tmp_path, said):
+    assert read_settings(kit(tmp_path, "site", f"traces: {{endpoint: '{said}'}}")).traces == "http://c:4318"
+
+
 def test_data_in_the_home_of_nobody_are_refused_with_their_line(tmp_path):
     with pytest.raises(BadInput, match='"~nobody-here/x" begins with a home folder that does not exist') as caught:
         read_settings(kit(tmp_path, "site", "data:\n  a: /b\n  c: ~nobody-here/x\n"))
     assert caught.value.where.endswith("node.yaml:3:3")
+
+
+def test_trackers_of_a_server_are_read_and_a_folder_lies_relative_to_the_kit(tmp_path):
+    text = "track: {mlflow: 'http://m:5000', tensorboard: boards, env: {MLFLOW_TRACKING_TOKEN: s3cret}}\n"
+    found = read_settings(kit(tmp_path, "server", text)).track
+    assert found == Tracked(str(tmp_path / "boards"), "http://m:5000", "", {"MLFLOW_TRACKING_TOKEN": "s3cret"})
+    assert "s3cret" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "word"),
+    [
+        ("server", "track: {mlfow: 'http://m'}", "mlflow"),
+        ("server", "track: {env: {A: b}}", "names no tracker"),
+        ("server", "track: {mlflow: 3}", "wanted text"),
+        ("server", "track: yes", "wanted a mapping"),
+        ("site", "track: {mlflow: 'http://m'}", "is a setting of a server"),
+    ],
+)
+def test_trackers_that_do_not_fit_are_refused_with_their_line(tmp_path, kind, text, word):
+    with pytest.raises(BadInput, match=word) as caught:
+        read_settings(kit(tmp_path, kind, f"\n{text}\n"))
+    assert "node.yaml:2" in str(caught.value)

@@ -48,7 +48,7 @@ def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version
     ]
     handlers: Any = {ConvoyError: _refuse, HTTPException: _unknown, Exception: _bug}
     made = Starlette(routes=served, exception_handlers=handlers, middleware=[Middleware(Admission, gate=gate)])
-    made.state.closing = services.closing
+    made.state.closing, made.state.gate = services.closing, gate
     return made
 
 
@@ -112,6 +112,8 @@ def _granted(
 
     def judge() -> Person:
         person = who()
+        if route.needs == "known" and person.role in rights.SERVICES:
+            raise NotAllowed(f"{person.name} does not have the right to do this", why="this route is for people")
         if route.needs != "public" and route.needs != "known":  # noqa: PLR1714 - so mypy knows that it is a right
             _demand(services, route.needs, person, request, owner)
         return person

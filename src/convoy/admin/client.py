@@ -294,6 +294,8 @@ class Client:
         async with self._login:
             if self._bearer:
                 return
+            if not self.key_pem:
+                raise NotAllowed("the server takes this process's token no more", fix="the server starts it again")
             said = await self.link.ask("GET", f"{link.V1}/login")
             project = border.text(said, "project", border.WORD)
             if project != self.project:

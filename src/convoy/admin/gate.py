@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import math
 import secrets
 import struct
 import time
@@ -26,13 +27,17 @@ MAX_BEARERS: Final = 256  # bearer tokens of one person; one more removes the ol
 
 @dataclass(slots=True)
 class Bearer:
-    """A token's hash, whose it is, when it ends (monotonic seconds), and the age of the certificate behind it."""
+    """A token's hash, whose it is, when it ends (monotonic seconds), and the age of the certificate behind it.
+
+    A token that was `lent` is one of a process of this server, which no certificate stands behind.
+    """
 
     digest: bytes
     person: str
     ends_at: float
     issued_at: float
     logged_out: bool = False
+    lent: Person | None = None
 
 
 @dataclass(slots=True)
@@ -71,6 +76,12 @@ class Gate:
         self._keep(Bearer(_hash(token), person.name, now + self.bearer_s, who.issued_at), now)
         return token, person
 
+    def lend(self, service: Person) -> str:
+        """Return a bearer token for a process of this server; it is valid for as long as the server runs."""
+        token = secrets.token_urlsafe(32)
+        self._keep(Bearer(_hash(token), service.name, math.inf, 0.0, lent=service), self.clock())
+        return token
+
     def bearer(self, authorization: str) -> Bearer:
         """Return the bearer that an Authorization header holds; raises `LoginNeeded`."""
         scheme, _, token = authorization.partition(" ")
@@ -88,6 +99,8 @@ class Gate:
         """
         if bearer.logged_out:
             raise LoginNeeded("you are not logged in", why="you have logged out", fix="log in again")
+        if bearer.lent is not None:
+            return bearer.lent
         self.roll.check_certified(bearer.person, bearer.issued_at)
         return self._person(bearer.person)
 

@@ -34,6 +34,7 @@ class Link:
     host: str
     port: int
     root_pem: bytes
+    certified: str = ""  # the name in the server's certificate, where that is not the host
     _pool: httpcore.AsyncConnectionPool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,9 +92,10 @@ class Link:
         times = {"connect": CONNECT_S, "read": patience_s, "write": patience_s, "pool": CONNECT_S}
         url = httpcore.URL(scheme=b"https", host=self.host.encode(), port=self.port, target=path.encode())
         named = [("host", self.name), *(headers or {}).items()]
+        extensions = {"timeout": times} | ({"sni_hostname": self.certified} if self.certified else {})
         try:
             async with self._pool.stream(
-                method, url, headers=named, content=content, extensions={"timeout": times}
+                method, url, headers=named, content=content, extensions=extensions
             ) as response:
                 chunks = response.aiter_stream()
                 if response.status >= 300:

@@ -15,7 +15,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """A caller: proven by a key, described by federation.json. An unauthenticated caller has an empty name."""
+    """A caller: proven by a key, described by federation.json. An unauthenticated caller has an empty name.
+
+    A process of the server itself is called `server:NAME`; no person's name has a colon.
+    """
 
     name: str
     org: str
@@ -24,6 +27,8 @@ class Person:
     @property
     def actor(self) -> str:
         """Who this is in the audit trail."""
+        if ":" in self.name:
+            return self.name
         return f"admin:{self.name}" if self.name else "stranger"
 
 

@@ -143,6 +143,24 @@ def metrics(how: How, job: str, *, site: str, key: str, csv: bool, plot: Path | 
 
 @app.command()
 @job_argument
+@click.option("--tensorboard", default="", metavar="DIR", help="Write event files into a folder of the job in DIR")
+@click.option("--mlflow", default="", metavar="URI", help="Write a run to the MLflow server at URI")
+@click.option("--wandb", default="", metavar="PROJECT", help="Write a run to a W&B project (or ENTITY/PROJECT)")
+@click.option("--results/--no-results", default=True, help="Whether to upload the models and other results at the end")
+@asking
+def track(how: How, job: str, *, tensorboard: str, mlflow: str, wandb: str, results: bool) -> None:
+    """Send a job to experiment trackers until it ends; run it again to continue after an interruption."""
+    from convoy.cli import track as tracking
+    from convoy.trackers.choice import Chosen
+
+    chosen = Chosen(tensorboard, mlflow, wandb)
+    how.ask(
+        lambda to: tracking.track(to.client, to.screen, job, chosen, results=results), patience_s=tracking.PATIENCE_S
+    )
+
+
+@app.command()
+@job_argument
 @click.option(
     "-o",
     "--output",

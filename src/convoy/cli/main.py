@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli import audit, dashboard, eks, jobs, kube, policy, simulate, sites
+from convoy.cli import audit, dashboard, eks, jobs, kube, observe, policy, simulate, sites
 from convoy.cli.asking import Group, How, as_json, asking, group, helped, kit_options, place_options, workspace_option
 
 
@@ -38,6 +38,7 @@ for words in (
     kube.app,
     eks.app,
     simulate.app,
+    observe.observe,
     dashboard.command,
     *ABOUT_ALL,
 ):

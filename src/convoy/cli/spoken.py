@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from convoy.admin.client import Client
-from convoy.cli import verbs
+from convoy.cli import curves, track, verbs
 from convoy.cli.output import Screen
 from convoy.errors import BadInput
 from convoy.spec.kit import Kit
+from convoy.trackers.choice import Chosen
 
 
 @dataclass(slots=True)
@@ -40,6 +41,7 @@ class Around:
                 return [*kind.split("|")] + (self.sites if kind == SIDE else [])
 
 
+TRACKERS: Final = ("--tensorboard", "--mlflow", "--wandb")
 SIDE: Final = "server|client|all"
 Call = Callable[[Client, Screen, Around, list[str]], Coroutine[Any, Any, None]]
 
@@ -88,6 +90,20 @@ async def _download(client: Client, screen: Screen, around: Around, words: list[
 async def _log(client: Client, screen: Screen, _around: Around, words: list[str]) -> None:
     site = words[1] if len(words) > 1 and words[1] != "all" else ""
     await verbs.logs(client, screen, words[0], site=site)
+
+
+async def _metrics(client: Client, screen: Screen, _around: Around, words: list[str]) -> None:
+    site = words[1] if len(words) > 1 and words[1] != "all" else ""
+    await curves.show(client, screen, curves.Asked(words[0], site))
+
+
+async def _track(client: Client, screen: Screen, _around: Around, words: list[str]) -> None:
+    job, *rest = words
+    chosen = dict(zip(rest[::2], rest[1::2], strict=False))
+    if len(rest) % 2 or len(chosen) * 2 < len(rest) or not chosen.keys() <= set(TRACKERS):
+        raise BadInput(f"track_job does not take {' '.join(rest)!r}", fix=f"track_job {job} --mlflow URI")
+    named = {word.removeprefix("--"): where for word, where in chosen.items()}
+    await track.track(client, screen, job, Chosen(**named))
 
 
 async def _look(client: Client, screen: Screen, _around: Around, words: list[str]) -> None:
@@ -164,6 +180,8 @@ _ROWS: Final = (
     Verb("clone_job", "JOB [--yes]", "Submit a job again", "convoy job clone", _clone, JOB, 1, 2),
     Verb("download_job", "JOB [FOLDER]", "Fetch its results", "convoy job fetch", _download, JOB, 1, 2),
     Verb("get_job_log", "JOB [SITE]", "Print a job's log", "convoy job logs", _log, ("job", "site"), 1, 2),
+    Verb("metrics", "JOB [SITE]", "Show live metrics", "convoy job metrics", _metrics, ("job", "site"), 1, 2),
+    Verb("track_job", "JOB --mlflow URI…", "Send a job to trackers", "convoy job track", _track, JOB, 3, 7),
     Verb("check_status", "server|client [NAME]…", "Show who is up", "convoy status", _status, _SIDES, 0, _MANY),
     Verb("sys_info", "server|client [NAME]…", "Show versions", "convoy status", _look, _SIDES, 0, _MANY),
     Verb("report_resources", "server|client [NAME]…", "Show resources", "convoy site list", _look, _SIDES, 0, _MANY),

@@ -18,6 +18,7 @@ from typing import Final
 from convoy.cli import processes, run, whose
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound, PatienceOut, Refused
+from convoy.node import rotation
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import at_home, read_settings
@@ -186,7 +187,7 @@ def begin(kit: Kit, health_port: int) -> Start:
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=kit.root,
-            env=os.environ | {run.READY_FD: str(writer)},
+            env=os.environ | {run.READY_FD: str(writer), rotation.VARIABLE: str(log)},
             pass_fds=[writer],
             start_new_session=True,
         )
@@ -241,7 +242,8 @@ def _died(start: Start) -> Refused:
 
 def _last_lines(start: Start) -> str:
     with Path(start.node.log).open("rb") as log:
-        log.seek(start.log_start)
+        size = log.seek(0, os.SEEK_END)
+        log.seek(start.log_start if start.log_start <= size else 0)  # it was turned over meanwhile
         return "\n".join(log.read(1 << 20).decode(errors="replace").splitlines()[-LAST_LINES:])
 
 

@@ -193,10 +193,12 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A line for the server's log."""
+    """A line for the server's log, and which job and site it is about, if any."""
 
     level: str
     text: str
+    job: str = ""
+    site: str = ""
 
 
 Effect = (

@@ -26,7 +26,7 @@ def supervised(job: LiveJob, work: Effects, now: Now) -> Effects:
     except Exception as problem:  # noqa: BLE001 - the supervisor of decisions: one job must not end its server
         last = "".join(f"  {at:.3f} {str(event)[:SHOWN]}\n" for at, event in job.happened)
         text = f"the last events of the job (seconds, event):\n{last}{''.join(traceback.format_exception(problem))}"
-        yield effects.Note("error", f"a decision about job {job.record.id} failed:\n{text}")
+        yield effects.Note("error", f"a decision about this job failed:\n{text}", job.record.id)
         yield from broken(job, f"{type(problem).__name__}: {problem}", text, now)
 
 

@@ -122,7 +122,7 @@ def refused(job: LiveJob, site: SiteName, reason: str) -> Effects:
     if member is not None and member.state in ("starting", "ready"):
         job.members[site] = member = move(member, "refused", reason=reason)
         yield effects.Save(member, wait=False)
-        yield effects.Note("warning", f"{site} refused job {job.record.id}: {reason}")
+        yield effects.Note("warning", f"the job was refused: {reason}", job.record.id, site)
     yield from questions.without_refusers(job)
 
 
@@ -217,7 +217,7 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: Now) -> E
     questions.unheard(job)
     if event.full and state.problem:
         job.phase = Stalled()
-        yield effects.Note("warning", f"the workflow of job {job.record.id} waits for room on the disk: {event.how}")
+        yield effects.Note("warning", f"the workflow waits for room on the disk: {event.how}", job.record.id)
         return
     job.record = replace(job.record, deaths=job.record.deaths + 1)
     yield effects.Save(job.record, wait=False)
@@ -225,7 +225,7 @@ def flow_died(state: State, job: LiveJob, event: events.FlowDied, now: Now) -> E
         why = f"the workflow's process died {job.record.deaths} times without a commit between: {event.how}"
         yield from end(state, job, Outcome("failed", why, event.traceback), now)
         return
-    yield effects.Note("warning", f"the workflow of job {job.record.id} died ({event.how}); it starts anew")
+    yield effects.Note("warning", f"the workflow died ({event.how}); it starts anew", job.record.id)
     job.phase = Working()
     yield effects.RunFlow(job.record.id)
 
@@ -310,7 +310,7 @@ def _held(state: State, job: LiveJob) -> bool:
 def results_kept(state: State, job: LiveJob, problem: str, now: Now) -> Effects:
     """End a job whose results are in the object store; if they are not, it has failed, and its models stay."""
     if problem:
-        yield effects.Note("error", f"results of job {job.record.id}: {problem}")
+        yield effects.Note("error", f"the job's results: {problem}", job.record.id)
     if not isinstance(job.phase, Keeping):
         return
     if problem and job.record.outcome == "completed":

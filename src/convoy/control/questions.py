@@ -18,6 +18,8 @@ from convoy.errors import by_reason
 Effects = Iterator[effects.Effect]
 
 PATIENCE: Final = "the job's patience"  # in these words a cause says that it ran out
+DEADLINE: Final = "the round's deadline"  # and in these
+QUORUM: Final = "sites had answered, the quorum"
 DISABLED: Final = "disabled by an admin"
 
 
@@ -291,9 +293,9 @@ def _late(job: LiveJob, question: OpenQuestion, site: SiteName, now: Now) -> str
     """Return why a site is not waited for any longer; nothing while it is."""
     record, patience = question.record, job.needs.patience_s
     if record.deadline_s and now.mono >= question.asked_at + record.deadline_s:
-        return f"no answer within the round's deadline of {record.deadline_s:g} s"
+        return f"no answer within {DEADLINE} of {record.deadline_s:g} s"
     if now.mono >= question.quorum_at:
-        return f"no answer within {record.grace_s:g} s after {record.quorum} sites had answered, the quorum"
+        return f"no answer within {record.grace_s:g} s after {record.quorum} {QUORUM}"
     if now.mono < _last(job, question, site) + patience:
         return ""
     quiet, waits = f"for {patience:g} s, {PATIENCE}", job.members[site].reason

@@ -55,10 +55,14 @@ TABLE: Final[Mapping[str, Mapping[str, Reach]]] = MappingProxyType(
     }
 )
 
+SERVICES: Final[Mapping[str, Mapping[str, Reach]]] = MappingProxyType(
+    {"tracker": {"view": "any", "logs": "any", "download": "any"}}
+)  # processes of the server itself; nobody in federation.json can have one of these roles
+
 
 def allows(role: str, right: str, *, own: bool, same_org: bool) -> bool:
     """Return whether the role has the right over a thing: `own` if theirs, `same_org` if their organisation's."""
-    match TABLE.get(role, {}).get(right):
+    match _reaches(role).get(right):
         case "any":
             return True
         case "org":
@@ -76,4 +80,8 @@ def may_operate(role: str) -> bool:
 
 def reach(role: str, right: str) -> str:
     """Return in words how far the right reaches: "none", "own", "org" or "any"."""
-    return TABLE.get(role, {}).get(right, "none")
+    return _reaches(role).get(right, "none")
+
+
+def _reaches(role: str) -> Mapping[str, Reach]:
+    return TABLE.get(role) or SERVICES.get(role) or {}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.kube import contents, network, pods, shared
+from convoy.kube import contents, monitoring, network, pods, shared
 from convoy.kube.contents import Contents
 from convoy.kube.naming import WORKER, Place, slug
 from convoy.kube.options import Options, check_sites
@@ -23,6 +23,8 @@ _ORDER: Final = (  # what others need comes first
     "Secret",
     "PersistentVolumeClaim",
     "Service",
+    "PodMonitor",
+    "PrometheusRule",
     "PodDisruptionBudget",
     "StatefulSet",
 )
@@ -50,6 +52,7 @@ def objects(project: Project, options: Options, kits: Mapping[str, Contents]) ->
         if any(place.namespace_of(one) == namespace for one in place.launchers()):
             made.append(_account(place.meta(WORKER, namespace, place.common())))
     made.append(network.service(place))
+    made += monitoring.objects(place)
     if options.kits == "volume":
         made.append(shared.claim(place))
     for participant in (project.server, *project.sites):

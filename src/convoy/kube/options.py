@@ -72,6 +72,17 @@ class Egress(_Said):
     ports: Annotated[tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(strict=False, min_length=1)]
 
 
+class Monitoring(_Said):
+    """Prometheus in the cluster, by its Operator: who scrapes the nodes, and which objects are made for that."""
+
+    namespace: Annotated[str, AfterValidator(_namespace), Field(min_length=1)] = "monitoring"  # Prometheus' own
+    pods: bool = True  # a PodMonitor
+    rules: bool = True  # a PrometheusRule with Convoy's alerts
+    dashboard: bool = True  # a ConfigMap that Grafana's sidecar finds
+    interval: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}s$")] = "30s"
+    labels: dict[str, str] = {}  # by which that Prometheus chooses monitors and rules, such as {release: prometheus}
+
+
 class Options(_Said):
     """Everything that values.yml may say, with what it does not say filled in."""
 
@@ -88,6 +99,7 @@ class Options(_Said):
     site: Node = Node()  # what every site gets that is not named below
     sites: dict[str, Node] = {}
     outside: Outside | None = None
+    monitoring: Monitoring | None = None  # None: nobody reaches the health port of a node
     egress: Annotated[tuple[Egress, ...], Field(strict=False)] = ()
     api_server: Annotated[tuple[Egress, ...], Field(strict=False)] = tuple(  # where a node that makes pods finds it
         Egress(to=anywhere, ports=(443, 6443)) for anywhere in ("0.0.0.0/0", "::/0")

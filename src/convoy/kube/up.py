@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from convoy.admin import client
-from convoy.errors import ConvoyError, NotAllowed, NotFound, PatienceOut, Refused
+from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, PatienceOut, Refused
 from convoy.kube import kits, shared
-from convoy.kube.cluster import PLURALS, Cluster, Object
+from convoy.kube.cluster import OPTIONAL, PLURALS, Cluster, Object
 from convoy.kube.contents import SHARED, Contents
 from convoy.kube.fill import fill
 from convoy.kube.naming import Place, slug
@@ -102,6 +102,10 @@ async def existing(cluster: Cluster, place: Place) -> dict[tuple[str, str, str],
                 listed, _ = await cluster.list(kind, namespace, place.selector())
             except NotFound:  # an older cluster that has no such kind
                 continue
+            except NotAllowed:
+                if kind not in OPTIONAL:
+                    raise
+                continue
             found |= {key(it): it for it in listed}
     return found
 
@@ -120,6 +124,12 @@ async def _applied(
         try:
             after = await cluster.apply(it)
         except NotFound as problem:
+            if it["kind"] in OPTIONAL:
+                raise BadInput(
+                    f"this cluster has no objects of the kind {it['kind']}",
+                    why="`monitoring` in values.yml needs the Prometheus Operator",
+                    fix="install it first, or set `pods: false` and `rules: false` there",
+                ) from problem
             if it["kind"] not in _NEWER:
                 raise
             say(f"left out: {it['kind']} {it['metadata']['name']}: {problem.why}; this cluster is older than 1.21")

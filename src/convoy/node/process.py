@@ -15,11 +15,13 @@ from collections.abc import Coroutine, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TextIO, cast
 
 import structlog
 
 from convoy.errors import BadInput, ConvoyError
+from convoy.node.rotation import NodeLog
+from convoy.node.turns import Turns
 from convoy.spec.plain import many_lines, one_line
 
 KEEP: Final = 200  # warnings and errors that a node shows to its admins
@@ -58,8 +60,18 @@ def shown(_logger: object, _method: str, event: MutableMapping[str, Any]) -> Mut
     return event
 
 
-def set_up(form: str, notes: Notes) -> None:
+def placed(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the round of a question that a line is about (a structlog processor)."""
+    number = str(event.get("question", "")).partition(".")[0]
+    if number.isdecimal():
+        event.setdefault("round", int(number))
+    return event
+
+
+def set_up(form: str, notes: Notes, **about: str) -> None:
     """Write structured lines to standard error, as text for people or as JSON for programs; tune threads and limits.
+
+    `about` is in each line of JSON, whose readers may have the lines of many nodes.
 
     The limit of open files is raised to the hard one: the usual 1,024 are fewer than the connections that may wait at
     a server's two ports.
@@ -69,18 +81,24 @@ def set_up(form: str, notes: Notes) -> None:
     sys.setswitchinterval(SWITCH_S)
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(M_ARENA_MAX, 2)
+
+    def tagged(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**about, **event} if form == "json" else event
+
     last: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=False)
     structlog.configure(
         processors=[
+            tagged,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
+            placed,
             shown,
             notes,
             last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", NodeLog.of_process())),
     )
 
 
@@ -149,13 +167,15 @@ def held(folder: Path, pid_file: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def run(main: Coroutine[Any, Any, int]) -> int:
+def run(main: Coroutine[Any, Any, int], turns: Turns) -> int:
     """Run a node to its end and return its exit status, or restart this process if that was requested.
 
-    Raises the `ConvoyError` that ended the node, taken out of the exception groups of its tasks.
+    `turns` measures its event loop. Raises the `ConvoyError` that ended the node, taken out of the exception groups of
+    its tasks.
     """
     try:
-        status = asyncio.run(main)
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(turns)) as runner:
+            status = runner.run(main)
     except BaseExceptionGroup as group:
         errors, others = group.split(ConvoyError)
         if errors is None or others is not None:

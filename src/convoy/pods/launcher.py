@@ -52,6 +52,7 @@ class PodLauncher:
     pods: Pods
     authority: Authority
     group: asyncio.TaskGroup
+    artifacts: int = 0  # the most bytes of the artifacts of one trainer
     leaving: asyncio.Event = field(default_factory=asyncio.Event)
     workers: dict[str, PodWorker] = field(default_factory=dict)
 
@@ -67,7 +68,9 @@ class PodLauncher:
         given = {it: claim for it, claim in self.pods.data.items() if it not in kept}
         pods = self.pods.model_copy(update={"data": given})
         made = (job(name, self.home, pods, order.wants), secret(name, self.home, self._credential(name)))
-        self.workers[name] = worker = PodWorker(self.api, made, order, output=output, waits=waits, leaving=self.leaving)
+        self.workers[name] = worker = PodWorker(
+            self.api, made, order, output=output, waits=waits, leaving=self.leaving, artifacts=self.artifacts
+        )
         self.group.create_task(worker.live()).add_done_callback(lambda _: self.workers.pop(name, None))
         return worker
 
@@ -162,7 +165,7 @@ async def opened(settings: Settings, env: Mapping[str, str] = os.environ) -> Asy
         sock = bound(host, settings.workers_port, setting=PORT)
         home = Home(name, uid, f"{address}:{sock.getsockname()[1]}", owner)
         async with asyncio.TaskGroup() as group:
-            launcher = PodLauncher(api, home, settings.pods, authority, group)
+            launcher = PodLauncher(api, home, settings.pods, authority, group, settings.artifacts)
             await launcher.bury()
             async with Door(sock, lambda: context, launcher.serve, lambda _: None):
                 watching = group.create_task(launcher.watch())

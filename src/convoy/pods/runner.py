@@ -22,6 +22,7 @@ from convoy import errors
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.node.isolation import Walls, probe
 from convoy.node.launcher import Order, ProcessLauncher, ProcessWorker
+from convoy.pods import artifacts
 from convoy.pods.link import PodLink, named
 from convoy.spec.settings import Grants
 from convoy.store import handover
@@ -238,6 +239,8 @@ class PodRunner:
             self._printed(f"{problem}\n".encode())
             await worker.stop(0)
         how = await ended
+        for piece in artifacts.pieces(self.folder / "code"):
+            await self._words.put((pods_pb2.PodUp(artifact=piece), ()))
         await self._words.put((pods_pb2.PodUp(ended=pods_pb2.Ended(how=how)), ()))
         await self._words.put(None)
 

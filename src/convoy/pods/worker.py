@@ -17,6 +17,7 @@ from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.model.blob import EMPTY, MAX_HEADER
 from convoy.node.launcher import Order
 from convoy.pods.api import Api, Object
+from convoy.pods.artifacts import Arriving
 from convoy.pods.link import PodLink, named
 from convoy.pods.objects import owner
 from convoy.pods.trouble import end_of, of_pod
@@ -47,8 +48,12 @@ class PodWorker:
         output: Callable[[bytes], None],
         waits: Callable[[str], None],
         leaving: asyncio.Event,
+        artifacts: int,
     ) -> None:
-        """`made`: its Job and its Secret, not yet in the cluster; `leaving`: its node stops."""
+        """`made`: its Job and its Secret, not yet in the cluster; `leaving`: its node stops.
+
+        `artifacts`: the most bytes that a trainer may leave in artifacts/.
+        """
         self.name: str = made[0]["metadata"]["name"]
         self._api = api
         self._made = made
@@ -63,6 +68,8 @@ class PodWorker:
         self._say(pods_pb2.PodDown(launch=launch), named(order.begin))
         self._ups: asyncio.Queue[pb.WorkerUp | RemoteFault | None] = asyncio.Queue()
         self._over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        trains = order.begin.WhichOneof("it") == "trainer"
+        self._artifacts = Arriving(self._code, artifacts) if trains else None
         self._come = False
         self._moved = asyncio.Event()  # its pod has connected, or it has ended
         self.seen = False  # its pod has existed
@@ -187,6 +194,8 @@ class PodWorker:
                 writing.cancel()
             await asyncio.wait({self._over}, timeout=LAST_S)  # the cluster knows better why a connection broke
         finally:
+            if self._artifacts is not None and (said := self._artifacts.end()):
+                self._output(f"convoy: {said}\n".encode())
             self._end("the connection to its pod broke")
 
     async def _write(self, stream: Stream, link: PodLink[pods_pb2.PodUp, pods_pb2.PodDown]) -> None:
@@ -219,6 +228,8 @@ class PodWorker:
                 self._ups.put_nowait(up.word)
             case "output":
                 self._output(up.output)
+            case "artifact" if self._artifacts is not None:
+                self._artifacts.take(up.artifact)
             case "ended":
                 how = up.ended.how  # the image may be the job's own, so only known texts are accepted
                 self._end(how if ENDS.fullmatch(how) else "its pod did not report a valid end")

@@ -49,6 +49,7 @@ _BOTH: Final = """\
 # health_host: 127.0.0.1     # address of /livez, /readyz, /metrics: only this machine; 0.0.0.0 in a container
 # health_port: 8004          # TCP port of the health pages; 0 means any free port
 # log_format: text           # text for people, or json for programs: one object for each line
+# traces:                    # {endpoint: http://…:4318} sends a span for each phase of a round there; empty: nowhere
 # disk_reserve: 256Mi        # bytes of disk kept free: with less, no new work is accepted, so that running work can end
 # launcher: processes        # where jobs run: processes of this node; kubernetes: each in a pod of its own
 # workers_port: 8005         # TCP port to which those pods connect; each needs a credential
@@ -60,6 +61,7 @@ _BOTH: Final = """\
 _SERVER: Final = """\
 # listen_host: "::"          # addresses to listen on for sites and people: all IPv6 and IPv4; 0.0.0.0: only IPv4
 # custom_workflows: [project_admin]  # roles that may submit jobs with their own workflow, which runs here
+# track: {}                  # experiment trackers that get every job: mlflow: URI, tensorboard: FOLDER, wandb: PROJECT
 # max_jobs: 4                # jobs that run at the same time; others wait, because each needs memory for its model
 # database: ""               # SQLAlchemy URL, such as postgresql+psycopg://…; empty: SQLite in the workspace
 # site_certificate_life: 24h # lifetime of a certificate of a site or this server; renewed after half of it

@@ -57,6 +57,7 @@ class ServerCoordinator:
     notes: Notes
     ending: Ending
     log: Any  # a structlog logger
+    submitted: list[Callable[[str], None]] = field(default_factory=list)  # called with the id of each new job
     started_at: float = field(default_factory=time.time)
     _taking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -87,6 +88,8 @@ class ServerCoordinator:
         if not known:
             self._did(person, "submit", f"job:{record.id}", f"accepted: {record.name}")
             self.loop.post(events.Submitted(replace(record, org=person.org)))
+            for told in self.submitted:
+                told(record.id)
 
     async def jobs(self, *, begins: str = "", meant: str = "", after: str = "", limit: int = 100) -> views.JobPage:
         """Return a page of jobs, newest first; see `port.Coordinator`."""

@@ -41,16 +41,18 @@ class Loop:
         room: Callable[[], str],
         perform: Callable[[effects.Effect], None],
         supervisor: Supervisor,
+        observe: Callable[[events.Event, list[effects.Effect], Now], None] = lambda *_: None,
     ) -> None:
         """`room` returns a sentence if the disk is full, else ""; `perform` performs one effect and must not block.
 
-        `supervisor` ends jobs, by an event.
+        `supervisor` ends jobs, by an event. `observe` sees each decision.
         """
         self.machine = machine
         self._ledger = ledger
         self._room = room
         self._perform = perform
         self._supervisor = supervisor
+        self._observe = observe
         self._queue: list[effects.Effect | Kept | asyncio.Future[None]] = []
         self._some = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -61,7 +63,9 @@ class Loop:
 
     def post(self, event: events.Event) -> None:
         """Decide about an event now; its effects follow in order."""
-        found = self.machine.step(event, now())
+        instant = now()
+        found = self.machine.step(event, instant)
+        self._observe(event, found, instant)
         later = []
         for effect in found:
             if isinstance(effect, effects.AT_ONCE):
@@ -73,6 +77,11 @@ class Loop:
         self._enqueue(later)
         self._arm()
         self.changed(getattr(event, "job", None))
+
+    @property
+    def waiting(self) -> int:
+        """How many records and effects wait to be written and done."""
+        return len(self._queue)
 
     def resume(self) -> None:
         """Continue the work that an earlier process of this server left."""
@@ -154,7 +163,8 @@ class Loop:
         try:
             self._perform(effect)
         except (ConvoyError, OSError) as problem:  # an error of one job must not affect the others
-            structlog.get_logger().error("an effect failed", effect=repr(effect)[:500], problem=str(problem))
+            said = {"effect": repr(effect)[:500], "problem": str(problem)}
+            structlog.get_logger().error("an effect failed", job=_job_of(effect), **said)
         except Exception as problem:  # noqa: BLE001 - the supervisor of effects: one job must not end its server
             self._supervisor.failed(_job_of(effect), problem)
 

@@ -111,10 +111,11 @@ class Performer:
                 self._take_up()
             case effects.Conflict(site=site, job=job, question=question):
                 said = "refused: a different body for a task that was answered before"
-                self.note.warning(said, site=site, job=job, task=question)
+                self.note.warning(said, site=site, job=job, question=question)
                 self.audit.note_some(f"site:{site}", "update", f"task:{job}/{question}", said)
-            case effects.Note(level=level, text=text):
-                getattr(self.note, level)(text)
+            case effects.Note(level=level, text=text, job=job, site=site):
+                about = {name: it for name, it in (("job", job), ("site", site)) if it}
+                getattr(self.note, level)(text, **about)
 
     def _release(self, job: JobId) -> None:
         live = self.state.jobs.get(job)
@@ -152,7 +153,7 @@ class Performer:
             try:
                 await work
             except (ConvoyError, OSError) as problem:
-                self.note.error("a background task of a job failed", problem=str(problem))
+                self.note.error("a background task of a job failed", job=job, problem=str(problem))
 
         self.supervisor.start(job, owned())
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+import structlog
+
 from convoy.control import events, holders
 from convoy.control.clock import Now
 from convoy.control.faults import MAX_FAULTS
@@ -18,9 +20,11 @@ from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.flows import catalog
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
+from convoy.spec.kit import Kit
 from convoy.store.blobs import BlobFolder
 from convoy.store.history import History
-from convoy.store.ledger import Contents, Switched, Undone
+from convoy.store.ledger import Contents, Ledger, Switched, Undone
+from convoy.trust import enrolment
 
 NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job.yaml is not needed any more
 
@@ -52,6 +56,19 @@ class Found:
             yield
         except Exception as problem:  # noqa: BLE001 - the supervisor of jobs before there is a machine to end them
             self.broken.setdefault(job, problem)
+
+
+def load(kit: Kit, ledger: Ledger, workspace: Workspace, found: Found) -> Contents:
+    """Return the ledger's state without rounds whose model was lost in a power cut; add the kit's invitations to it."""
+    ledger.write(enrolment.invites_from_json(kit.invites_file.read_bytes()) if kit.invites_file.exists() else [])
+    contents = ledger.load()
+    lost_rounds = undone(contents, ledger.history, workspace, found)
+    if not lost_rounds:
+        return contents
+    for lost in lost_rounds:
+        structlog.get_logger().warning("a round is repeated because its model is lost", job=lost.job, round=lost.round)
+    ledger.write(lost_rounds)
+    return ledger.load()
 
 
 def state_from(contents: Contents, sites: Iterable[str], found: Found, max_jobs: int, *, now: Now) -> State:

@@ -20,6 +20,7 @@ from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob, reply, schema
+from convoy.node.phases import Phases
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
@@ -99,8 +100,10 @@ class Transfers:
     check_room: Callable[[], str]
     pump: Pump
     audit: Auditor
+    phases: Phases
     received: int = 0  # bytes since start
     sent: int = 0
+    refused: int = 0  # updates
     moved: dict[str, dict[SiteName, list[int]]] = field(default_factory=dict)  # bytes down, up since its last answer
     _arrivals: dict[Key, Arrival] = field(default_factory=dict)
     _later: dict[str, set[Key]] = field(default_factory=lambda: defaultdict(set))  # offers to be made anew
@@ -284,12 +287,13 @@ class Transfers:
     async def _accept(self, site: SiteName, offer: Offer, question: Question) -> None:
         digest, folder = offer.answer.digest, self.workspace.job(offer.job).blobs
         try:
-            base = arrays.load(folder, question.model) if question.reply is None else None
-            judged = (arrays.load(folder, digest), base, question.max_norm)
-            if offer.update.whole:
-                schema.check_values(*judged)
-            else:
-                await asyncio.to_thread(schema.check_values, *judged)
+            with self.phases.measured("check", offer.job, question.round, question.id, site):
+                base = arrays.load(folder, question.model) if question.reply is None else None
+                judged = (arrays.load(folder, digest), base, question.max_norm)
+                if offer.update.whole:
+                    schema.check_values(*judged)
+                else:
+                    await asyncio.to_thread(schema.check_values, *judged)
             self._done(site, offer)
         except Refused:
             await asyncio.to_thread(folder.release, holders.answer(offer.question, site), digest)
@@ -302,6 +306,7 @@ class Transfers:
 
     def _refuse(self, site: SiteName, job: str, question: str, problem: ConvoyError) -> None:
         reason = errors.line(problem)
+        self.refused += 1
         self.audit.note_some(f"site:{site}", "update", f"task:{job}/{question}", f"refused: {reason}")
         self.post(events.Unusable(JobId(job), question, site, reason))
 

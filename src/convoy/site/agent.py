@@ -7,7 +7,6 @@ import secrets
 import shutil
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,8 +18,12 @@ from convoy import errors
 from convoy.control.records import are_names
 from convoy.errors import ConvoyError, RemoteFault, Unreachable
 from convoy.node import process
+from convoy.node.metrics import NodeMetrics
 from convoy.node.process import Ending, Notes, say_ready, set_up, signals
+from convoy.node.starts import Counting
 from convoy.node.supervisor import Supervisor
+from convoy.node.traces import traced
+from convoy.node.turns import Turns
 from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
 from convoy.site import quarantine as quarantined
@@ -28,6 +31,7 @@ from convoy.site.given import Given
 from convoy.site.job import Site, SiteJob
 from convoy.site.line import Line
 from convoy.site.meters import Meters
+from convoy.site.metrics import SiteMetrics
 from convoy.site.quarantine import Quarantine
 from convoy.site.release import Release
 from convoy.site.witness import FILE, Witness
@@ -50,20 +54,21 @@ LOST: Final = "the connection to the server was lost"
 def run(kit: Kit, settings: Settings, *, server_host: str = "", ready_fd: int | None = None) -> int:
     """Run the site in the foreground until it is told to stop; return the exit status."""
     notes = Notes()
-    set_up(settings.log_format, notes)
-    return process.run(_main(kit, settings, server_host or kit.host, ready_fd))
+    set_up(settings.log_format, notes, node=kit.name, site=kit.name)
+    turns = Turns()
+    return process.run(_main(kit, settings, server_host or kit.host, turns, ready_fd), turns)
 
 
-async def _main(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
+async def _main(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd: int | None) -> int:
     folder = settings.workspace
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     (folder / "jobs").mkdir(exist_ok=True)
     signal.signal(refusals.AGAIN, signal.SIG_IGN)  # before our process id can be read; a start checks by itself
     with process.held(folder, kit.pid_file):
-        return await _stay(kit, settings, host, ready_fd)
+        return await _stay(kit, settings, host, turns, ready_fd)
 
 
-async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -> int:
+async def _stay(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd: int | None) -> int:
     folder = settings.workspace
     rules = PolicyFile(kit.local / "policy.yaml")
     rules.now()  # a broken one is told now, not when the first job comes
@@ -71,7 +76,10 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
     pump = Pump()
     line = Line(Way(host, kit.fed_port, kit), pump)
     ending = Ending()
-    async with chosen(settings, (kit.root, settings.workspace)) as launcher, asyncio.TaskGroup() as group:
+    async with chosen(settings, (kit.root, settings.workspace)) as starts, asyncio.TaskGroup() as group:
+        launcher = Counting(starts)
+        node = NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
+        measured = SiteMetrics(line, node)
         supervisor = Supervisor(group, end=lambda job, error, _: agent.fail(job, error))
         quarantine = Quarantine(folder / quarantined.FILE)
         site = Site(
@@ -85,13 +93,14 @@ async def _stay(kit: Kit, settings: Settings, host: str, ready_fd: int | None) -
             quarantine=quarantine,
             release=Release(kit, rules),
             meters=Meters.find(),
+            phases=node.phases,
         )
         agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Witness(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
-        vitals = health.Vitals(agent.problem, line.connected.wait, agent.metrics)
+        vitals = health.Vitals(agent.problem, line.connected.wait, lambda: measured.all(agent.jobs.values()))
         config = health.config(vitals, host=settings.health_host, port=settings.health_port)
         async with health.serving(config, setting=health.PORT):
-            with signals(ending):
+            with traced(node.phases, settings, kit), signals(ending):
                 staying = group.create_task(agent.stay_connected())
                 await ending.event.wait()
             site.log.info("site leaves", restart=ending.restart)
@@ -120,12 +129,6 @@ class Agent:
     def problem(self) -> str:
         """Return why the site is not ready, or ""; a site is ready when it is registered with the server."""
         return "" if self.site.line.connected.is_set() else self._trouble
-
-    def metrics(self) -> Iterator[health.Metric]:
-        """Return the metrics for Prometheus."""
-        connected = self.site.line.connected.is_set()
-        yield health.Metric("convoy_site_connected", "1 while registered with the server.", connected)
-        yield health.Metric("convoy_site_jobs", "Jobs at this site.", len(self.jobs))
 
     async def stay_connected(self) -> None:
         """Keep the connection; if it breaks, reconnect after a jittered wait that doubles with each failed attempt."""

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from convoy.node.leftovers import files, length, opened
 from convoy.spec.plain import one_line
 from convoy.worker.places import ARTIFACTS
 
 FOLDER: Final = ARTIFACTS  # in the folder that the trainer runs in, and in the node's workspace
 MAX_FILES: Final = 10_000  # of one job
-MAX_DEPTH: Final = 16  # folders below each other
 SHOWN: Final = 5  # names in one line of a log
-_CACHES: Final = frozenset({"__pycache__", ".cache"})  # what Python and libraries write by themselves
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,35 +53,12 @@ def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -
             _make_room(home, name)
         target = home / name / shown
         target.parent.mkdir(parents=True, exist_ok=True)
-        _copy(path, target)
+        with opened(path) as reading, target.open("wb") as writing:
+            shutil.copyfileobj(reading, writing, 1 << 20)
         kept, size = kept + 1, size + here
     _make_room(home, name, most)
     gone = (str(path.relative_to(code)) for path in files(code) if FOLDER not in path.relative_to(code).parts[:1])
     return Left(kept, size, tuple(refused), tuple(path for path in gone if path not in known))
-
-
-def files(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Yield what is not a folder in a folder, in order; links are not followed."""
-    if depth > MAX_DEPTH or folder.is_symlink() or not folder.is_dir():
-        return
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and not path.is_symlink():
-            if path.name not in _CACHES:
-                yield from files(path, depth + 1)
-        else:
-            yield path
-
-
-def length(path: Path) -> int:
-    """Return a regular file's length, -1 for anything else."""
-    found = path.lstat()
-    return found.st_size if stat.S_ISREG(found.st_mode) else -1
-
-
-def _copy(path: Path, target: Path) -> None:
-    source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(source, "rb") as reading, target.open("wb") as writing:
-        shutil.copyfileobj(reading, writing, 1 << 20)
 
 
 def _make_room(home: Path, name: str, most: int | None = None) -> None:

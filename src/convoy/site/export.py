@@ -14,6 +14,7 @@ from blake3 import blake3
 
 from convoy import errors
 from convoy.errors import ConvoyError, Refused
+from convoy.node.leftovers import files, length
 from convoy.site import artifacts
 from convoy.site.line import Line
 from convoy.site.release import Release
@@ -70,9 +71,9 @@ def choose(source: Path, site: str, most: int) -> Chosen:
 
     Of very many files only the first are considered.
     """
-    seen = islice(artifacts.files(source), artifacts.MAX_FILES)
-    found = {str(path.relative_to(source)): artifacts.length(path) for path in seen}
-    files: list[tuple[str, int]] = []
+    seen = islice(files(source), artifacts.MAX_FILES)
+    found = {str(path.relative_to(source)): length(path) for path in seen}
+    chosen: list[tuple[str, int]] = []
     left: list[tuple[str, str]] = []
     size, refused = 0, package.refused(sorted(found), site)
     for path in sorted(found):
@@ -81,14 +82,14 @@ def choose(source: Path, site: str, most: int) -> Chosen:
             left.append((path, f"its name {why}"))
         elif found[path] < 0:
             left.append((path, IRREGULAR))
-        elif len(files) == package.MAX_FILES:
+        elif len(chosen) == package.MAX_FILES:
             left.append((path, f"{package.MAX_FILES} files of one site and job are the limit"))
         elif size + found[path] > most:
             left.append((path, f"`leave: artifacts` in the policy of {site} is {most} bytes"))
         else:
-            files.append((path, found[path]))
+            chosen.append((path, found[path]))
             size += found[path]
-    return Chosen(tuple(files), tuple(left))
+    return Chosen(tuple(chosen), tuple(left))
 
 
 def pack(job: str, chosen: Chosen, source: Path, target: Path) -> pb.ArtifactsHead:

@@ -15,6 +15,7 @@ from convoy.control.costs import NOTHING
 from convoy.control.records import Answer, Question
 from convoy.errors import ConvoyError, NotAllowed, Refused, StorageFull
 from convoy.node.launcher import Launcher
+from convoy.node.phases import Phases
 from convoy.node.supervisor import Supervisor
 from convoy.site import admission, artifacts, export, release, states
 from convoy.site.given import Given
@@ -55,6 +56,7 @@ class Site:
     quarantine: Quarantine
     release: Release
     meters: Meters = NO_METERS
+    phases: Phases = field(default_factory=Phases)
 
 
 @dataclass(slots=True)
@@ -98,6 +100,7 @@ class SiteJob:
             blobs=self.blobs,
             outbox=self._outbox,
             release=self.site.release,
+            measured=partial(self.site.phases.measured, "push", self.id, site=self.site.kit.name),
             stop=self._stop,
             log=self.site.log,
             start=partial(self.site.supervisor.start, self.id),
@@ -293,7 +296,7 @@ class SiteJob:
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
         question = task.question
         self._points.round = question.round
-        watch = Stopwatch(self.site.meters)
+        watch = Stopwatch(self.site.meters, self.site.phases.of(question, self.site.kit.name))
         try:
             with watch.phase("pull_s"):
                 await self._intake.model(f"{TASK}{question.id}", task.model)

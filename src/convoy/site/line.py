@@ -32,6 +32,9 @@ class Line:
     way: Way
     pump: Pump
     connected: asyncio.Event = field(default_factory=asyncio.Event)
+    received: int = 0  # bytes of models and bundles since the start
+    sent: int = 0  # bytes of updates and artifacts
+    opened: int = 0  # times that the line was open
     _ups: Words[pb.Up] = field(default_factory=Words)
     _stream: Stream | None = None  # the line's own
     _open: set[Stream] = field(default_factory=set)  # in use
@@ -51,6 +54,17 @@ class Line:
             self._stream.cut()
             self._stream = None
 
+    @property
+    def queued(self) -> tuple[int, int]:
+        """The messages that wait to be sent, and their bytes."""
+        return self._ups.qsize(), self._ups.size
+
+    def _came(self, count: int) -> None:
+        self.received += count
+
+    def _went(self, count: int) -> None:
+        self.sent += count
+
     async def room(self) -> None:
         """Wait until most queued messages are sent, or the line is closed."""
         await self._ups.room()
@@ -63,6 +77,7 @@ class Line:
         async with self._opened(pb.Opening(hello=hello)) as stream:
             self._ups, self._stream = Words(), stream
             self.connected.set()
+            self.opened += 1
             writer = asyncio.create_task(self._write(stream))
             try:
                 while (down := await hear(stream, pb.Down, self._budget)) is not None:
@@ -92,7 +107,7 @@ class Line:
     async def pull(self, request: pb.PullRequest, feed: Callable[[memoryview], None]) -> None:
         """Fetch the ranges of a blob or a bundle and feed them. Raises `Unreachable`, `NotAllowed`, `RemoteFault`."""
         async with self._opened(pb.Opening(pull=request)) as stream:
-            await self.pump.receive(stream, sum(part.end - part.start for part in request.ranges), feed)
+            await self.pump.receive(stream, sum(part.end - part.start for part in request.ranges), feed, self._came)
 
     async def push(self, offer: pb.Offer, path: str) -> None:
         """Offer an update, then send what the server wants of its file.
@@ -114,7 +129,7 @@ class Line:
     async def _send(self, stream: Stream, path: str, ranges: Iterable[tuple[int, int]]) -> None:
         file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            await self.pump.send(stream, file, ranges)
+            await self.pump.send(stream, file, ranges, self._went)
             _demand(await stream.read(pb.Verdict))
         finally:
             os.close(file)

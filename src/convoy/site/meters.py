@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from convoy.control.costs import Cost
+from convoy.node.phases import AtSite
 
 RAPL: Final = Path("/sys/class/powercap")  # Linux: energy of processors in microjoules; only root can read it
 
@@ -135,11 +136,15 @@ class Meters:
 NO_METERS: Final = Meters()
 
 
+PHASES: Final[dict[str, AtSite]] = {"pull_s": "pull", "train_s": "train", "release_s": "filter"}
+
+
 @dataclass(slots=True)
 class Stopwatch:
-    """The seconds of a task's phases, and what the meters say of all of it."""
+    """The seconds of a task's phases, and what the meters say of all of it; `measured` counts and traces each."""
 
     meters: Meters
+    measured: Callable[[AtSite], AbstractContextManager[None]] = lambda _: nullcontext()
     seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     begun: Reading = field(init=False)
 
@@ -152,7 +157,8 @@ class Stopwatch:
         """Count the time of a block under the name of a field of `Cost`."""
         begun = time.monotonic()
         try:
-            yield
+            with self.measured(PHASES[name]):
+                yield
         finally:
             self.seconds[name] += time.monotonic() - begun
 

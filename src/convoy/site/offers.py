@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,7 @@ class Offers:
     blobs: BlobFolder
     outbox: Outbox
     release: Release
+    measured: Callable[..., AbstractContextManager[None]]  # counts and traces a push: round, question
     stop: asyncio.Event  # of the job
     log: Any
     start: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]  # of the supervisor
@@ -76,7 +78,8 @@ class Offers:
         backoff, path = Backoff(), str(self.blobs.path(kept.digest))
         while self.outbox.answers.get(kept.question) is kept and self.line.connected.is_set():
             try:
-                await self.line.push(offer, path)
+                with self.measured(kept.round, kept.question):
+                    await self.line.push(offer, path)
             except (Unreachable, NotAllowed, RemoteFault, OSError) as problem:
                 reason = errors.line(problem)
                 self.log.warning("update not taken", job=self.job, question=kept.question, reason=reason)

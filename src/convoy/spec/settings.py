@@ -29,6 +29,16 @@ class Grants:
 
 
 @dataclass(frozen=True, slots=True)
+class Tracked:
+    """Where a server sends all jobs: an absolute folder, a URI and a project; `env` is for the trackers' libraries."""
+
+    tensorboard: str = ""
+    mlflow: str = ""
+    wandb: str = ""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """What the owner of a node decides; sizes are bytes."""
 
@@ -46,6 +56,7 @@ class Settings:
     env: Mapping[str, str] = field(default_factory=dict)
     log_format: LogFormat = "text"
     disk_reserve: int = 256 << 20
+    traces: str = ""  # the address of a collector of OpenTelemetry; "": none, unless the environment names one
     artifacts: int = 1 << 30  # bytes of artifacts/: a site keeps them of all jobs, a server takes them of each job
     site_certificate_life: float = 24 * 3600.0  # seconds
     admin_certificate_life: float = 8 * 3600.0
@@ -53,6 +64,7 @@ class Settings:
     workers_port: int = 8005  # where those in pods find their node
     isolation: Grants = Grants()
     custom_workflows: tuple[str, ...] = ("project_admin",)  # roles whose jobs may bring a workflow of their own
+    track: Tracked | None = None  # experiment trackers that get every job; None: none
     pods: Pods | None = None  # how those pods are made; None: `launcher` is "processes"
 
     @property
@@ -119,6 +131,8 @@ def _complete(kit: Kit, document: yamls.Document, chosen: dict[str, Any]) -> Set
     }
     if "isolation" in chosen:
         chosen["isolation"] = _granted(kit, document, chosen["isolation"])
+    if track := chosen.pop("track", None):
+        chosen["track"] = _tracked(kit, document, track)
     if kit.kind == "site":
         chosen.setdefault("cpu", hardware.cores())
         chosen.setdefault("memory", hardware.memory())
@@ -144,6 +158,25 @@ def _granted(kit: Kit, document: yamls.Document, given: Mapping[str, Any]) -> Gr
             case _:
                 found[key] = value
     return Grants(**found)
+
+
+def _tracked(kit: Kit, document: yamls.Document, given: Mapping[str, Any]) -> Tracked:
+    """Return what `track` says. Raises `BadInput`."""
+    found: dict[str, Any] = {}
+    for key, value in given.items():
+        where = document.where(("track", key))
+        if key not in _TRACKED:
+            raise yamls.unknown_key(key, list(_TRACKED), where=where)
+        try:
+            found[key] = _words(value) if key == "env" else _text(value)
+        except _Wrong as wrong:
+            raise BadInput(f'"{key}" is {yamls.seen(value)}; wanted {wrong}', where=where) from None
+    if not any(found.get(key) for key in _TRACKED[:-1]):
+        where = document.where(("track",))
+        raise BadInput('"track" names no tracker', fix=f"add {', '.join(_TRACKED[:-1])}, or remove it", where=where)
+    if "tensorboard" in found:
+        found["tensorboard"] = str(_located(kit.root, found["tensorboard"], document.where(("track", "tensorboard"))))
+    return Tracked(**found)
 
 
 def _paths(value: Any) -> bool:
@@ -214,8 +247,15 @@ def _launcher(value: Any) -> str:
 
 def _mapping(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise _Wrong("a mapping, such as {image: …}")
+        raise _Wrong("a mapping, such as {name: value}")
     return value
+
+
+def _traces(value: Any) -> str:
+    address = value.get("endpoint") if isinstance(value, dict) and value.keys() == {"endpoint"} else None
+    if not isinstance(address, str) or not address.startswith(("http://", "https://")):
+        raise _Wrong("{endpoint: ADDRESS}, the address of a collector that speaks OTLP over HTTP")
+    return address.rstrip("/").removesuffix("/v1/traces")
 
 
 def _format(value: Any) -> LogFormat:
@@ -230,6 +270,7 @@ _GRANTS: Final[dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "network": ("true or false", lambda value: isinstance(value, bool)),
     "cache": ("the path of a folder", lambda value: isinstance(value, str) and bool(value)),
 }
+_TRACKED: Final = ("tensorboard", "mlflow", "wandb", "env")
 _NODES: Final = ("server", "site")
 _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "workspace": (_NODES, _text),
@@ -245,10 +286,12 @@ _KEYS: Final[dict[str, tuple[tuple[str, ...], Callable[[Any], Any]]]] = {
     "data": (("site",), _words),
     "env": (_NODES, _words),
     "log_format": (_NODES, _format),
+    "traces": (_NODES, _traces),
     "disk_reserve": (_NODES, units.size_bytes),
     "artifacts": (_NODES, units.size_bytes),
     "isolation": (_NODES, _mapping),
     "custom_workflows": (("server",), _roles),
+    "track": (("server",), _mapping),
     "launcher": (_NODES, _launcher),
     "workers_port": (_NODES, _port),
     "pods": (_NODES, _mapping),

@@ -20,13 +20,14 @@ LONGEST_S: Final = 300.0  # for a request to wait until the node is ready
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One number for Prometheus; `labels` as pairs."""
+    """One number for Prometheus; `labels` as pairs. Of a histogram, `value` is the sum of all its values."""
 
     name: str
     help: str
     value: float
-    kind: Literal["gauge", "counter"] = "gauge"
+    kind: Literal["gauge", "counter", "histogram"] = "gauge"
     labels: tuple[tuple[str, str], ...] = ()
+    buckets: tuple[tuple[str, float], ...] = ()  # of a histogram: an upper bound, and how many values are not above it
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +79,20 @@ def _page(path: str, vitals: Vitals) -> tuple[int, str, bytes]:
 
 
 def exposition(metrics: Iterable[Metric]) -> bytes:
-    """Return the metrics in Prometheus' text format."""
-    from prometheus_client import CollectorRegistry, generate_latest  # loaded by the first scrape, not by an idle site
-    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+    """Return the metrics in Prometheus' text format, with the usual ones of a process (`process_…`) added."""
+    from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest  # loaded by the first scrape
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
+    kinds = {"counter": CounterMetricFamily, "gauge": GaugeMetricFamily, "histogram": HistogramMetricFamily}
     families: dict[str, Any] = {}
     for metric in metrics:
-        kind = CounterMetricFamily if metric.kind == "counter" else GaugeMetricFamily
+        names, values = [key for key, _ in metric.labels], [value for _, value in metric.labels]
         if metric.name not in families:
-            families[metric.name] = kind(metric.name, metric.help, labels=[key for key, _ in metric.labels])
-        families[metric.name].add_metric([value for _, value in metric.labels], metric.value)
+            families[metric.name] = kinds[metric.kind](metric.name, metric.help, labels=names)
+        if metric.kind == "histogram":
+            families[metric.name].add_metric(values, metric.buckets, metric.value)
+        else:
+            families[metric.name].add_metric(values, metric.value)
 
     class Once:
         def collect(self) -> Iterable[Any]:
@@ -95,6 +100,7 @@ def exposition(metrics: Iterable[Metric]) -> bytes:
 
     registry = CollectorRegistry()
     registry.register(Once())
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 

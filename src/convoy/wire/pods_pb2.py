@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from convoy.wire import convoy_pb2 as convoy_dot_wire_dot_convoy__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63onvoy/wire/pods.proto\x12\tconvoy.v1\x1a\x18\x63onvoy/wire/convoy.proto\"\x83\x02\n\x07PodDown\x12\x1f\n\x04ping\x18\x01 \x01(\x0b\x32\x0f.convoy.v1.PingH\x00\x12\x1f\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x0f.convoy.v1.BlobH\x00\x12 \n\x04\x63ode\x18\x03 \x01(\x0b\x32\x10.convoy.v1.PieceH\x00\x12#\n\x06launch\x18\x04 \x01(\x0b\x32\x11.convoy.v1.LaunchH\x00\x12%\n\x04word\x18\x05 \x01(\x0b\x32\x15.convoy.v1.WorkerDownH\x00\x12#\n\x06\x66orget\x18\x06 \x01(\x0b\x32\x11.convoy.v1.ForgetH\x00\x12\x1d\n\x03\x65nd\x18\x07 \x01(\x0b\x32\x0e.convoy.v1.EndH\x00\x42\x04\n\x02it\"\xa9\x01\n\x05PodUp\x12\x1f\n\x04life\x18\x01 \x01(\x0b\x32\x0f.convoy.v1.LifeH\x00\x12\x1f\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x0f.convoy.v1.BlobH\x00\x12#\n\x04word\x18\x03 \x01(\x0b\x32\x13.convoy.v1.WorkerUpH\x00\x12\x10\n\x06output\x18\x04 \x01(\x0cH\x00\x12!\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x10.convoy.v1.EndedH\x00\x42\x04\n\x02it\"#\n\x05Piece\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x93\x01\n\x06Launch\x12\x0e\n\x06module\x18\x01 \x01(\t\x12\'\n\x03\x65nv\x18\x02 \x03(\x0b\x32\x1a.convoy.v1.Launch.EnvEntry\x12$\n\x05\x62\x65gin\x18\x03 \x01(\x0b\x32\x15.convoy.v1.WorkerDown\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x19\n\x06\x46orget\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"\x16\n\x03\x45nd\x12\x0f\n\x07grace_s\x18\x01 \x01(\x01\"\x15\n\x04Life\x12\r\n\x05\x63pu_s\x18\x01 \x01(\x01\"\x14\n\x05\x45nded\x12\x0b\n\x03how\x18\x01 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16\x63onvoy/wire/pods.proto\x12\tconvoy.v1\x1a\x18\x63onvoy/wire/convoy.proto\"\x83\x02\n\x07PodDown\x12\x1f\n\x04ping\x18\x01 \x01(\x0b\x32\x0f.convoy.v1.PingH\x00\x12\x1f\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x0f.convoy.v1.BlobH\x00\x12 \n\x04\x63ode\x18\x03 \x01(\x0b\x32\x10.convoy.v1.PieceH\x00\x12#\n\x06launch\x18\x04 \x01(\x0b\x32\x11.convoy.v1.LaunchH\x00\x12%\n\x04word\x18\x05 \x01(\x0b\x32\x15.convoy.v1.WorkerDownH\x00\x12#\n\x06\x66orget\x18\x06 \x01(\x0b\x32\x11.convoy.v1.ForgetH\x00\x12\x1d\n\x03\x65nd\x18\x07 \x01(\x0b\x32\x0e.convoy.v1.EndH\x00\x42\x04\n\x02it\"\xcf\x01\n\x05PodUp\x12\x1f\n\x04life\x18\x01 \x01(\x0b\x32\x0f.convoy.v1.LifeH\x00\x12\x1f\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x0f.convoy.v1.BlobH\x00\x12#\n\x04word\x18\x03 \x01(\x0b\x32\x13.convoy.v1.WorkerUpH\x00\x12\x10\n\x06output\x18\x04 \x01(\x0cH\x00\x12!\n\x05\x65nded\x18\x05 \x01(\x0b\x32\x10.convoy.v1.EndedH\x00\x12$\n\x08\x61rtifact\x18\x06 \x01(\x0b\x32\x10.convoy.v1.PieceH\x00\x42\x04\n\x02it\"1\n\x05Piece\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x0c\n\x04last\x18\x03 \x01(\x08\"\x93\x01\n\x06Launch\x12\x0e\n\x06module\x18\x01 \x01(\t\x12\'\n\x03\x65nv\x18\x02 \x03(\x0b\x32\x1a.convoy.v1.Launch.EnvEntry\x12$\n\x05\x62\x65gin\x18\x03 \x01(\x0b\x32\x15.convoy.v1.WorkerDown\x1a*\n\x08\x45nvEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x19\n\x06\x46orget\x12\x0f\n\x07\x64igests\x18\x01 \x03(\t\"\x16\n\x03\x45nd\x12\x0f\n\x07grace_s\x18\x01 \x01(\x01\"\x15\n\x04Life\x12\r\n\x05\x63pu_s\x18\x01 \x01(\x01\"\x14\n\x05\x45nded\x12\x0b\n\x03how\x18\x01 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,19 +37,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PODDOWN']._serialized_start=64
   _globals['_PODDOWN']._serialized_end=323
   _globals['_PODUP']._serialized_start=326
-  _globals['_PODUP']._serialized_end=495
-  _globals['_PIECE']._serialized_start=497
-  _globals['_PIECE']._serialized_end=532
-  _globals['_LAUNCH']._serialized_start=535
-  _globals['_LAUNCH']._serialized_end=682
-  _globals['_LAUNCH_ENVENTRY']._serialized_start=640
-  _globals['_LAUNCH_ENVENTRY']._serialized_end=682
-  _globals['_FORGET']._serialized_start=684
-  _globals['_FORGET']._serialized_end=709
-  _globals['_END']._serialized_start=711
-  _globals['_END']._serialized_end=733
-  _globals['_LIFE']._serialized_start=735
-  _globals['_LIFE']._serialized_end=756
-  _globals['_ENDED']._serialized_start=758
-  _globals['_ENDED']._serialized_end=778
+  _globals['_PODUP']._serialized_end=533
+  _globals['_PIECE']._serialized_start=535
+  _globals['_PIECE']._serialized_end=584
+  _globals['_LAUNCH']._serialized_start=587
+  _globals['_LAUNCH']._serialized_end=734
+  _globals['_LAUNCH_ENVENTRY']._serialized_start=692
+  _globals['_LAUNCH_ENVENTRY']._serialized_end=734
+  _globals['_FORGET']._serialized_start=736
+  _globals['_FORGET']._serialized_end=761
+  _globals['_END']._serialized_start=763
+  _globals['_END']._serialized_end=785
+  _globals['_LIFE']._serialized_start=787
+  _globals['_LIFE']._serialized_end=808
+  _globals['_ENDED']._serialized_start=810
+  _globals['_ENDED']._serialized_end=830
 # @@protoc_insertion_point(module_scope)

@@ -26,26 +26,30 @@ class PodDown(_message.Message):
     def __init__(self, ping: _Optional[_Union[_convoy_pb2.Ping, _Mapping]] = ..., blob: _Optional[_Union[_convoy_pb2.Blob, _Mapping]] = ..., code: _Optional[_Union[Piece, _Mapping]] = ..., launch: _Optional[_Union[Launch, _Mapping]] = ..., word: _Optional[_Union[_convoy_pb2.WorkerDown, _Mapping]] = ..., forget: _Optional[_Union[Forget, _Mapping]] = ..., end: _Optional[_Union[End, _Mapping]] = ...) -> None: ...
 
 class PodUp(_message.Message):
-    __slots__ = ("life", "blob", "word", "output", "ended")
+    __slots__ = ("life", "blob", "word", "output", "ended", "artifact")
     LIFE_FIELD_NUMBER: _ClassVar[int]
     BLOB_FIELD_NUMBER: _ClassVar[int]
     WORD_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     ENDED_FIELD_NUMBER: _ClassVar[int]
+    ARTIFACT_FIELD_NUMBER: _ClassVar[int]
     life: Life
     blob: _convoy_pb2.Blob
     word: _convoy_pb2.WorkerUp
     output: bytes
     ended: Ended
-    def __init__(self, life: _Optional[_Union[Life, _Mapping]] = ..., blob: _Optional[_Union[_convoy_pb2.Blob, _Mapping]] = ..., word: _Optional[_Union[_convoy_pb2.WorkerUp, _Mapping]] = ..., output: _Optional[bytes] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ...) -> None: ...
+    artifact: Piece
+    def __init__(self, life: _Optional[_Union[Life, _Mapping]] = ..., blob: _Optional[_Union[_convoy_pb2.Blob, _Mapping]] = ..., word: _Optional[_Union[_convoy_pb2.WorkerUp, _Mapping]] = ..., output: _Optional[bytes] = ..., ended: _Optional[_Union[Ended, _Mapping]] = ..., artifact: _Optional[_Union[Piece, _Mapping]] = ...) -> None: ...
 
 class Piece(_message.Message):
-    __slots__ = ("path", "data")
+    __slots__ = ("path", "data", "last")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DATA_FIELD_NUMBER: _ClassVar[int]
+    LAST_FIELD_NUMBER: _ClassVar[int]
     path: str
     data: bytes
-    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ...) -> None: ...
+    last: bool
+    def __init__(self, path: _Optional[str] = ..., data: _Optional[bytes] = ..., last: _Optional[bool] = ...) -> None: ...
 
 class Launch(_message.Message):
     __slots__ = ("module", "env", "begin")

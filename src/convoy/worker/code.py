@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import sysconfig
+from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 LINE: Final = 2_000  # characters of an error that are sent
 _INSTALLED: Final = ("stdlib", "platstdlib", "purelib", "platlib")  # places of code that is not the job's
+_TORCH: Final = re.compile(
+    rb"^\s*(?:from|import)\s[^#\n]*(?:torch|lightning|transformers|peft|monai|timm)", re.MULTILINE
+)
 MAIN: Final = "__main__"  # the name of a script's module
 TRACEBACK: Final = 32_000  # characters of its traceback
 
@@ -56,6 +61,12 @@ def _after_standard_library() -> int:
     standard = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
     standard |= {f"{place}/lib-dynload" for place in standard}
     return max((at for at, entry in enumerate(sys.path) if entry in standard), default=-1) + 1
+
+
+@lru_cache(maxsize=64)
+def uses_torch(folder: Path) -> bool:
+    """Return whether a Python file of the job imports torch, or a package that brings it along."""
+    return any(_TORCH.search(file.read_bytes()) for file in folder.rglob("*.py"))
 
 
 def function(module: ModuleType, name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -184,6 +185,11 @@ class NodeSession:
         if not self._ready:
             self._ready = True
             self._send(pb.WorkerUp(ready=pb.Ready()))
+
+    @property
+    def has_torch(self) -> bool:
+        """Whether the job's code uses torch: in this process nothing else imports it."""
+        return "torch" in sys.modules
 
     def next(self) -> Task | None:
         """Return the next task, or None when there are no more."""

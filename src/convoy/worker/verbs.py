@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -59,7 +58,8 @@ def receive() -> FLModel | None:
     task = here.open or here.next()
     if task is None:
         return None
-    params, state = _writable(task.model), _writable(task.state)
+    torch = here.has_torch
+    params, state = _writable(task.model, torch=torch), _writable(task.state, torch=torch)
     return FLModel(
         params_type=ParamsType.FULL,
         params=params,
@@ -70,8 +70,8 @@ def receive() -> FLModel | None:
     )
 
 
-def _writable(model: Model) -> dict[str, Any]:
-    return model.torch() if "torch" in sys.modules else model.numpy()
+def _writable(model: Model, *, torch: bool) -> dict[str, Any]:
+    return model.torch() if torch else model.numpy()
 
 
 def send(model: FLModel) -> None:

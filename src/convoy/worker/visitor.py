@@ -105,6 +105,11 @@ class SiteSession(NodeSession):
             return None
         return self.take(given)
 
+    @property
+    def has_torch(self) -> bool:
+        """Whether the job's code uses torch: others may have imported it into this process."""
+        return super().has_torch and (self.begin.code is None or code.uses_torch(self.begin.code))
+
     def take(self, task: Task) -> Task:
         """Let a task be the open one."""
         self.taken += 1
