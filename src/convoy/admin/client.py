@@ -105,11 +105,7 @@ class Client:
 
     async def round(self, job: str, number: int) -> views.RoundView:
         """Return one round with all of its sites."""
-        from convoy.admin import views
-
-        made = border.one(views.RoundView, await self._ask("GET", _path("jobs", job, "rounds", str(number))))
-        border.same("the round", str(made.round), str(number))
-        return made
+        return await pages.round(self._ask, _path("jobs", job, "rounds", str(number)), number)
 
     async def job(self, job: str) -> views.JobDetail:
         """Return one job with its newest rounds."""
@@ -281,11 +277,11 @@ class Client:
 
     async def who_is_who(self) -> Federation:
         """Return the newest federation.json, whose signature by the root was verified."""
-        await self.log_in()
-        await self._hear_news(trail.MAX_NUMBER)
         from convoy.trust import roll
 
-        return roll.current(self.kit)[0]
+        await self.log_in()
+        await self._hear_news(trail.MAX_NUMBER)
+        return (await asyncio.to_thread(roll.current, self.kit))[0]
 
     # logging in, asking
 

@@ -75,6 +75,15 @@ async def rounds(ask: Ask, job: str, after: int) -> AsyncGenerator[views.RoundVi
         more = page.more and bool(page.rounds)
 
 
+async def round(ask: Ask, path: str, number: int) -> views.RoundView:  # noqa: A001 - the field's name
+    """Return one round with all of its sites."""
+    from convoy.admin import views
+
+    made = border.one(views.RoundView, await ask("GET", path))
+    border.same("the round", str(made.round), str(number))
+    return made
+
+
 async def records(ask: Ask, wanted: audit.Search, before: int, limit: int) -> views.AuditPage:
     """Return records of the audit trail that fit, newest first."""
     from convoy.admin import views
