@@ -162,6 +162,13 @@ def test_a_site_is_revoked_and_invited_again(page, fed, tmp_path):
     assert "open" in page.text("main table")
 
 
+def test_a_site_that_is_refused_again_and_again_is_one_problem(page):
+    page.open(f"{page.origin}/audit?action=join&object=&text=site-2")
+    page.until("document.querySelectorAll('#rows tbody tr').length > 2")  # it comes back every few seconds
+    page.open(page.origin)
+    assert page.text("[sse-swap=problems]").count("a site was refused") == 1
+
+
 def test_the_trail_says_what_was_done_and_is_verified(page, tmp_path):
     page.open(f"{page.origin}/audit")
     page.until("document.querySelector('[sse-swap=verification]').innerText.includes('are complete and in order')")
