@@ -926,12 +926,28 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         ),
     ),
     (
+        "a search in the audit trail",
+        "a person",
+        ("admin.live.PAGE", "admin.live.MAX_PAGE", "admin.live.MAX_SOUGHT", "store.trail.LOOKED_AT"),
+    ),
+    (
         "a request to the dashboard",
         "a browser",
         (
             *("dashboard.serve.MAX_HEAD", "dashboard.guard.MAX_COOKIES", "dashboard.route.MAX_FORM"),
             *("dashboard.route.MAX_FIELDS", "dashboard.route.MAX_SEARCH", "dashboard.sites.MAX_PAGE"),
             *("dashboard.streams.MAX_STREAMS", "dashboard.news.MAX_SENTENCES"),
+            *("dashboard.people.MAX_PAGE", "dashboard.audit.MAX_SEQ", "dashboard.invites.MAX_OFFERED"),
+            "dashboard.invites.MAX_SHOWN",
+        ),
+    ),
+    (
+        "a folder that is uploaded to the dashboard",
+        "a browser",
+        (
+            *("dashboard.drafts.MAX_UPLOAD", "dashboard.drafts.MAX_LIST", "dashboard.drafts.MAX_DRAFTS"),
+            *("dashboard.submit.MAX_FILES", "dashboard.submit.MAX_FINDINGS", "dashboard.submit.MAX_SHOWN"),
+            "dashboard.submit.MAX_PATH",
         ),
     ),
     (

@@ -13,7 +13,7 @@ from pathlib import Path
 from convoy.admin import views
 from convoy.admin.port import Grant, Person
 from convoy.errors import NotFound, Refused
-from convoy.server.views import audit_line
+from convoy.server.views import admin_views, audit_line, audit_page
 from convoy.spec.job import read_job_document
 from convoy.trust import audit
 from convoy.trust import bundle as bundles
@@ -300,10 +300,31 @@ class Fake:
             if entry.seq >= since:
                 yield audit_line(entry)
 
+    async def records(self, wanted: audit.Search, before: int, limit: int) -> views.AuditPage:
+        fits = [it for it in reversed(self.entries) if isinstance(it, audit.Record) and it.seq < before]
+        fits = [it for it in fits if _fits(it, wanted)]
+        return audit_page(fits[:limit], fits[limit - 1].seq if len(fits) >= limit else 0)
+
+    def people(self) -> list[views.AdminView]:
+        found = admin_views(self.roll)
+        return [it.model_copy(update={"revoked_at": time.time() * (it.name in self.revoked)}) for it in found]
+
     def _job(self, job):
         if job not in self.kept:
             raise NotFound(f"there is no job {job!r}", fix="convoy job list")
         return self.kept[job]
+
+
+def _fits(it, wanted):
+    said = [getattr(it, name).lower() for name in ("actor", "action", "object", "outcome")]
+    return (
+        wanted.actor.lower() in said[0]
+        and wanted.action.lower() in ("", said[1])
+        and wanted.object.lower() in said[2]
+        and said[3].startswith(wanted.outcome.lower())
+        and any(wanted.text.lower() in text for text in said)
+        and wanted.since <= it.at < wanted.until
+    )
 
 
 def made_round(number, sites, metrics):

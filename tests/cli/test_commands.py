@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 from convoy.admin import views
 from convoy.cli import progress
@@ -152,6 +153,16 @@ async def test_sites_and_the_server_are_shown_and_switched(convoy, rest):
     assert rest.fake.left == [("root@a.org", *target) for target in targets]
     assert (await convoy("site", "revoke", "site-1")).out.startswith("the certificate of site-1 is revoked")
     assert "away, revoked 0.0 s ago" in (await convoy("site", "show", "site-1")).out
+
+
+async def test_a_site_is_shown_with_its_certificate(convoy, rest):
+    known, ends = rest.fake._site, time.time() + 3600
+    rest.fake._site = lambda name: known(name).model_copy(update={"certificate_ends_at": ends, "renews_at": ends - 60})
+    assert " and is renewed at " in (await convoy("site", "show", "site-1")).out
+    rest.fake._site = lambda name: known(name).model_copy(update={"certificate_ends_at": ends})
+    assert "and is not renewed by itself" in (await convoy("site", "show", "site-1")).out
+    rest.fake._site = known
+    assert "certificate" not in (await convoy("site", "show", "site-1")).out
 
 
 async def test_errors_have_three_lines_and_a_code_each(convoy, tmp_path):

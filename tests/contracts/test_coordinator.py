@@ -397,3 +397,45 @@ async def test_the_trail_begins_where_it_is_asked_to(world, coordinator):
     every = [line.record.seq async for line in coordinator.trail(0) if line.record is not None]
     assert every == [0, 1, 2, 3]
     assert [line.record.seq async for line in coordinator.trail(2) if line.record is not None] == every[2:]
+
+
+async def test_the_newest_records_of_the_trail_come_first_page_by_page(world, coordinator):
+    await world.note(4)
+    first = await coordinator.records(audit.Search(), audit.MAX_NUMBER, 3)
+    assert [it.seq for it in first.records] == [3, 2, 1]
+    second = await coordinator.records(audit.Search(), first.next, 3)
+    assert ([it.seq for it in second.records], second.next) == ([0], 0)
+    assert (await coordinator.records(audit.Search(), 0, 3)).records == []
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ({"actor": "LEAD@a"}, [3, 2, 1, 0]),
+        ({"actor": "lead%"}, []),
+        ({"action": "Submit"}, [3, 2, 1, 0]),
+        ({"action": "sub"}, []),
+        ({"object": "JOB:2"}, [2]),
+        ({"object": "job_2"}, []),
+        ({"outcome": "do"}, [3, 2, 1, 0]),
+        ({"outcome": "one"}, []),
+        ({"text": "job:1"}, [1]),
+        ({"text": "nothing"}, []),
+        ({"until": 0}, []),
+        ({"since": audit.MAX_NUMBER}, []),
+        ({"actor": "lead", "object": "3", "text": "done"}, [3]),
+    ],
+)
+async def test_records_are_found_by_what_they_say(world, coordinator, wanted, found):
+    await world.note(4)
+    page = await coordinator.records(audit.Search(**wanted), audit.MAX_NUMBER, 100)
+    assert [it.seq for it in page.records] == found
+
+
+async def test_everybody_who_may_log_in_is_listed_with_their_revocation(coordinator):
+    everybody = Granted(lambda: Person("root@a.org", "a", "project_admin"), lambda right: True)
+    await coordinator.revoke_admin(everybody, WHO)
+    people = {it.name: it for it in coordinator.people()}
+    assert sorted(people) == sorted(rest_api.ROLES)
+    assert (people[WHO].org, people[WHO].role) == ("a", "lead")
+    assert [name for name, it in people.items() if it.revoked_at] == [WHO]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from convoy.control.records import Answer, Job, Member, Question, Round, Task
 from convoy.errors import BadInput, NotAllowed, Unreachable
 from convoy.model.reply import Slot
+from convoy.store import trail
 from convoy.store.history import Past, Which
 from convoy.store.ledger import AGAIN_S, Dropped, Switched, Undone, Withdrawn, open_ledger
 from convoy.trust import audit
@@ -276,6 +277,30 @@ def test_the_audit_trail_comes_back_in_its_order_each_record_before_its_checkpoi
     assert ledger.trail(3, 4) == [*records[3:5], checkpoint(records[4]), *records[5:7]]
     assert ledger.trail(11, 100) == [records[11], checkpoint(records[11])]
     assert ledger.trail(12, 100) == []
+
+
+def test_a_search_looks_at_so_many_records_and_says_where_the_next_goes_on(ledger, monkeypatch):
+    monkeypatch.setattr(trail, "LOOKED_AT", 5)
+    records = chain(12)
+    ledger.write(records)
+    assert ledger.searched(audit.Search(), 100, 3) == (records[:8:-1], 9)
+    assert ledger.searched(audit.Search(), 9, 100) == (records[8:3:-1], 4)
+    assert ledger.searched(audit.Search(object="JOB:1"), 100, 100) == ([records[11], records[10]], 7)
+    assert ledger.searched(audit.Search(object="job:1"), 7, 100) == ([], 2)
+    assert ledger.searched(audit.Search(object="job:1"), 2, 100) == ([records[1]], 0)
+    assert ledger.searched(audit.Search(outcome="行", actor="ü"), 2, 1) == ([records[1]], 1)
+    assert ledger.searched(audit.Search(), 0, 5) == ([], 0)
+
+
+def test_invitations_are_listed_until_they_expire(ledger):
+    first = Invite("1" * 64, "site", "site-1", 100.0)
+    used = Invite("2" * 64, "admin", "ada@a.org", 90.0)
+    ledger.write([first, used])
+    ledger.redeem(used.hash, key="k", now=50.0)
+    assert ledger.invites(60.0) == [(used, 50.0), (first, 0.0)]
+    assert ledger.invites(95.0) == [(first, 0.0)]
+    ledger.write([Withdrawn("site-1")])
+    assert ledger.invites(60.0) == [(used, 50.0)]
 
 
 def test_the_end_of_the_trail_is_known_at_a_start(ledger):

@@ -112,6 +112,7 @@ class Page:
 
     browser: Chromium
     session: str
+    width: int = 1280  # of the window, as `look` set it last
 
     def ask(self, method: str, **params):
         return self.browser.ask(method, self.session, **params)
@@ -146,6 +147,7 @@ class Page:
 
     def look(self, *, dark: bool = False, width: int = 1280, height: int = 900) -> None:
         """Give the tab a size and the person's colours."""
+        self.width = width
         scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
         self.ask("Emulation.setEmulatedMedia", features=scheme)
         self.ask(
@@ -155,6 +157,10 @@ class Page:
             deviceScaleFactor=1,
             mobile=width < 500,
         )
+
+    def fits(self) -> bool:
+        """Return whether nothing is wider than the window; a phone makes the window wider where something is."""
+        return self.run("document.documentElement.scrollWidth") <= self.width
 
     def photograph(self, file: Path) -> bytes:
         """Save the whole page as a picture and return it."""

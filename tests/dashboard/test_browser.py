@@ -71,10 +71,6 @@ def photograph(page, folder, name):
     assert len(data) > 10_000  # a blank page has some 5 kB
 
 
-def is_as_wide_as_the_window(page):
-    return page.run("document.documentElement.scrollWidth <= window.innerWidth")
-
-
 def test_a_person_sees_the_federation_in_their_colours_and_on_a_phone(page, tmp_path):
     assert page.run("location.pathname + location.search") == "/"
     page.until("document.querySelectorAll('.strips .badge.good').length === 2")
@@ -88,7 +84,7 @@ def test_a_person_sees_the_federation_in_their_colours_and_on_a_phone(page, tmp_
             page.look(**look)
             if not name:
                 page.until("document.querySelector('.chart canvas') !== null")
-            assert is_as_wide_as_the_window(page), (name, look)
+            assert page.fits(), (name, look)
             photograph(page, tmp_path, f"{picture}-{'dark' if 'dark' in look else 'narrow' if look else 'light'}")
 
 

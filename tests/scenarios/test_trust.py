@@ -301,6 +301,10 @@ def test_a_certificate_is_renewed_at_half_its_life(tmp_path):
         before = read_certificate((site.kit / "work/identity.pem").read_bytes())
         renewed([site.log], 1)
         after = read_certificate((site.kit / "work/identity.pem").read_bytes())
+        with made.session() as session:
+            seen = session.sites()[0]
+        assert seen.certificate_ends_at >= after.not_valid_after_utc.timestamp()
+        assert seen.certificate_ends_at - 12 < seen.renews_at < seen.certificate_ends_at
         assert after.public_key() != before.public_key()
         assert after.not_valid_after_utc > before.not_valid_after_utc
         assert "not connected" not in site.log.read_text()

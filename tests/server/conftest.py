@@ -53,7 +53,17 @@ async def coordinating(tmp_path, roll, perform):
         yield ServerCoordinator(
             loop=loop,
             reader=JobReader(state, ledger.history, workspace, lambda: Now(0.0, 0.0)),
-            audit=Auditor("clinics", b"", lambda: (b"", ""), loop.keep, lambda down: None, ledger.trail, None, None),
+            audit=Auditor(
+                "clinics",
+                b"",
+                lambda: (b"", ""),
+                loop.keep,
+                lambda down: None,
+                ledger.trail,
+                ledger.searched,
+                None,
+                None,
+            ),
             workspace=workspace,
             intake=Intake(state, workspace, roll, ("project_admin",), ledger.history),
             hub=Hub(),

@@ -65,6 +65,7 @@ def open_(world, kept):
             kept.keep,
             kept.sent.append,
             kept.read,
+            None,
             kept.records[-1] if kept.records else None,
             kept.checkpoints[-1] if kept.checkpoints else None,
             wall=lambda: NOW,

@@ -5,11 +5,13 @@ import time
 from types import SimpleNamespace
 
 import pytest
+import structlog
 
 from convoy.control.records import SiteName
 from convoy.control.state import LiveSite, State
 from convoy.errors import NotAllowed
-from convoy.server.hub import Hub
+from convoy.server.hub import Hub, Line
+from convoy.server.lease import Lease
 from convoy.server.sessions import Sessions
 from convoy.server.standing import Standing
 from convoy.trust.federation import Federation, Participant, Roll
@@ -123,3 +125,25 @@ async def test_who_is_expelled_loses_its_transfers_at_once_and_its_line_after_it
     assert (line.cuts, transfer.cuts) == (0, 1)
     while not line.cuts:  # noqa: ASYNC110 - a timer of no length
         await asyncio.sleep(0)
+
+
+async def test_a_site_that_is_refused_again_and_again_is_one_problem(world):
+    world.state.sites[SITE].enabled = False
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(3):
+            await world.sessions._serve(world.standing, Says(OPENINGS["hello"], lambda: None))
+        world.roll.revoked[SITE] = 5.0
+        world.state.sites[SITE].enabled = True
+        await world.sessions._serve(world.standing, Says(OPENINGS["hello"], lambda: None))
+    assert [line["log_level"] for line in logged] == ["warning", "info", "info", "warning"]
+    assert {line["event"] for line in logged} == {"a site was refused"}
+
+
+async def test_the_end_of_a_certificate_and_its_renewal_are_known_at_the_open_connection():
+    line, now = Line(SITE, "p", Says(None, lambda: None)), time.time()
+    lease = Lease(line, Peer(SITE, now - 100, now + 100, renews=True))
+    assert line.certificate_ends_at == now + 100
+    assert now <= line.renews_at <= now + 11  # half of its life is over, give or take a tenth
+    lease.extend(Peer(SITE, now, now + 500, renews=False))
+    assert (line.certificate_ends_at, line.renews_at) == (now + 500, 0.0)
+    lease.end()

@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import quote
 
 from convoy.admin import border, following, link, meant, pages
 from convoy.admin.faults import LoginNeeded
-from convoy.errors import NotAllowed, RemoteFault
+from convoy.errors import NotAllowed
 from convoy.spec.kit import Kit, read_kit
 from convoy.trust import audit as trail
 from convoy.wire.backoff import PATIENCE_S, Patience
@@ -22,6 +21,7 @@ from convoy.wire.backoff import PATIENCE_S, Patience
 if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
     from convoy.admin import views
     from convoy.trust.bundle import Bundle
+    from convoy.trust.federation import Federation
 
 FIRST_S: Final = 5.0  # how long a first login waits for a server that does not answer
 
@@ -108,17 +108,13 @@ class Client:
 
     async def round(self, job: str, number: int) -> views.RoundView:
         """Return one round with all of its sites."""
-        from convoy.admin import views
-
-        made = border.one(views.RoundView, await self._ask("GET", _path("jobs", job, "rounds", str(number))))
-        border.same("the round", str(made.round), str(number))
-        return made
+        return await pages.round(self._ask, link.path("jobs", job, "rounds", str(number)), number)
 
     async def job(self, job: str) -> views.JobDetail:
         """Return one job with its newest rounds."""
         from convoy.admin import views
 
-        detail = border.one(views.JobDetail, await self._ask("GET", _path("jobs", job)))
+        detail = border.one(views.JobDetail, await self._ask("GET", link.path("jobs", job)))
         border.same("the job", detail.job.id, job)
         return detail
 
@@ -146,32 +142,26 @@ class Client:
         """End a job; return when all its processes have ended."""
         from convoy.admin import views
 
-        return border.one(views.JobView, await self._ask("POST", _path("jobs", job, "abort")))
+        return border.one(views.JobView, await self._ask("POST", link.path("jobs", job, "abort")))
 
     async def delete(self, job: str) -> None:
         """Delete an ended job and its results."""
-        await self._ask("DELETE", _path("jobs", job))
+        await self._ask("DELETE", link.path("jobs", job))
 
     async def bundle(self, job: str) -> Bundle:
         """Return a job's bundle as its submitter signed it, checked against the id and the submitter of the job."""
-        from convoy.trust import bundle
+        from convoy.admin import download
 
         record = (await self.job(job)).job
-        async with self._open("GET", _path("jobs", job, "bundle")) as chunks:
-            data = b"".join([chunk async for chunk in link.limited(chunks, bundle.MAX_BYTES)])
-        then = record.submitted_at  # its signature may have expired since the server accepted it
-        found = bundle.verify(data, root_pem=self.root_pem, project=self.project, now=then)
-        border.same("the bundle", found.id, job)  # an id is the digest of the signed list of files
-        border.same("the bundle's submitter", found.submitter, record.submitter)
-        return found
+        return await download.bundle(self._open, record, root_pem=self.root_pem, project=self.project)
 
-    async def resubmit(self, found: Bundle) -> Sent:
-        """Submit a bundle's files as a new job, signed by this person; check the files first."""
-        return await self.send(await asyncio.to_thread(self._signed, found.files))
+    async def submit_files(self, files: Mapping[str, bytes | memoryview]) -> Sent:
+        """Sign exactly these files, by their paths, and submit them; check them first."""
+        return await self.send(await asyncio.to_thread(self._signed, files))
 
     async def clone(self, job: str) -> Sent:
         """Submit the files of the job with this id as a new job, signed by this person."""
-        return await self.resubmit(await self.bundle(job))
+        return await self.submit_files((await self.bundle(job)).files)
 
     async def fetch(self, job: str, folder: Path | str) -> list[Path]:
         """Write the results of a job into a folder; continue an interrupted download. No file is ever incomplete."""
@@ -181,20 +171,15 @@ class Client:
 
     async def result(self, job: str, name: str, most: int) -> bytes:
         """Return one file of the results of a job. Raises `NotFound`, and `RemoteFault` for more bytes than `most`."""
-        whole = bytearray()
-        async with aclosing(self.read(job, name)) as chunks:
-            async for chunk in chunks:
-                whole += chunk
-                if len(whole) > most:
-                    raise RemoteFault(f"the result {name} is larger than {most:,} bytes")
-        return bytes(whole)
+        from convoy.admin import download
+
+        return await download.whole(self.read(job, name), name, most)
 
     def read(self, job: str, name: str) -> AsyncGenerator[bytes, None]:
         """Yield the chunks of one file of the results of a job; it continues after a broken connection."""
         from convoy.admin import download
 
-        path = f"{_path('jobs', job)}/results/{quote(name)}"
-        return download.chunks(self._open, path, Patience(self.patience_s))
+        return download.result(self._open, job, name, Patience(self.patience_s))
 
     # the federation
 
@@ -233,7 +218,7 @@ class Client:
     async def leave(self, target: str, *, restart: bool) -> None:
         """Drain and stop, or restart, the server ("server") or a site."""
         place = () if target == "server" else ("sites", target)
-        await self._ask("POST", _path(*place, "restart" if restart else "stop"))
+        await self._ask("POST", link.path(*place, "restart" if restart else "stop"))
 
     async def revoke(self, site: str) -> views.SiteView:
         """Revoke all certificates of a site that were issued so far."""
@@ -242,13 +227,13 @@ class Client:
     async def _site(self, method: str, site: str, *verb: str) -> views.SiteView:
         from convoy.admin import views
 
-        found = border.one(views.SiteView, await self._ask(method, _path("sites", site, *verb)))
+        found = border.one(views.SiteView, await self._ask(method, link.path("sites", site, *verb)))
         border.same("the site", found.name, site)
         return found
 
     async def revoke_admin(self, name: str) -> None:
         """Revoke all certificates of a person that were issued so far."""
-        await self._ask("POST", _path("admins", name, "revoke"))
+        await self._ask("POST", link.path("admins", name, "revoke"))
 
     # who is who
 
@@ -282,6 +267,26 @@ class Client:
         async with self._open("GET", f"/audit?since={since}") as chunks:
             async for line in link.lines(chunks):
                 yield trail.read(line, where="what the server sent")
+
+    async def records(self, wanted: trail.Search, *, before: int = 0, limit: int = 100) -> views.AuditPage:
+        """Return a page of the trail's records, newest first; those with numbers under `before`, if it is not 0."""
+        return await pages.records(self._ask, wanted, before, limit)
+
+    async def people(self) -> list[views.AdminView]:
+        """Return everybody who may log in, by name, and up to when their certificates are revoked."""
+        return await pages.people(self._ask)
+
+    async def invites(self) -> list[views.InviteView]:
+        """Return the join tokens that can be used, and those that were used, by name."""
+        return await pages.invites(self._ask)
+
+    async def who_is_who(self) -> Federation:
+        """Return the newest federation.json, whose signature by the root was verified."""
+        from convoy.trust import roll
+
+        await self.log_in()
+        await self._hear_news(trail.MAX_NUMBER)
+        return (await asyncio.to_thread(roll.current, self.kit))[0]
 
     # logging in, asking
 
@@ -363,10 +368,6 @@ class Client:
                 if attempt == 2 or not (again or method == "GET"):
                     raise
         raise AssertionError("both attempts ended without an answer or an error")
-
-
-def _path(*parts: str) -> str:
-    return "".join(f"/{quote(part, safe='', errors='replace')}" for part in parts)
 
 
 @asynccontextmanager

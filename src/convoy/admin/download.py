@@ -1,4 +1,4 @@
-"""Downloads a job's results: resumable, and no file is ever incomplete."""
+"""Downloads of a job: its results (resumable, and no file is ever incomplete) and its bundle."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote
 
+from convoy.admin import border, link
 from convoy.admin.faults import LoginNeeded
 from convoy.errors import BadInput, ConvoyError, NotFound, RemoteFault, StorageFull, Unreachable
 
 if TYPE_CHECKING:
     from convoy.admin import views
+    from convoy.trust.bundle import Bundle
     from convoy.wire.backoff import Patience
 
 
@@ -107,3 +109,32 @@ def _disk(problem: OSError, folder: Path) -> ConvoyError:
             f"no room in {folder}", why=str(problem), fix="free some space and fetch again: the download continues"
         )
     return BadInput(f"{folder} cannot be written", why=str(problem), fix="choose another folder with -o")
+
+
+def result(ask: Open, job: str, name: str, patience: Patience) -> AsyncGenerator[bytes, None]:
+    """Yield the chunks of one file of the results of a job."""
+    return chunks(ask, f"{link.path('jobs', job)}/results/{quote(name)}", patience)
+
+
+async def whole(read: AsyncGenerator[bytes, None], name: str, most: int) -> bytes:
+    """Return one file in memory. Raises `NotFound`, and `RemoteFault` for more bytes than `most`."""
+    found = bytearray()
+    async with aclosing(read) as parts:
+        async for chunk in parts:
+            found += chunk
+            if len(found) > most:
+                raise RemoteFault(f"the result {name} is larger than {most:,} bytes")
+    return bytes(found)
+
+
+async def bundle(ask: Open, job: views.JobView, *, root_pem: bytes, project: str) -> Bundle:
+    """Return a job's bundle, verified, and checked against the id and the submitter of the job."""
+    from convoy.trust import bundle as bundles
+
+    async with ask("GET", f"/jobs/{job.id}/bundle") as chunks:
+        data = b"".join([chunk async for chunk in link.limited(chunks, bundles.MAX_BYTES)])
+    then = job.submitted_at  # its signature may have expired since the server accepted it
+    found = bundles.verify(data, root_pem=root_pem, project=project, now=then)
+    border.same("the bundle", found.id, job.id)  # an id is the digest of the signed list of files
+    border.same("the bundle's submitter", found.submitter, job.submitter)
+    return found

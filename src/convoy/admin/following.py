@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 from convoy.admin import border, link, meant
 from convoy.admin.faults import LoginNeeded
@@ -29,7 +29,7 @@ async def watch(ask: Open, job: str, after: int, patience_s: float) -> AsyncGene
     """Yield the job at once and after each change until it has ended; of its rounds those after a number."""
     from convoy.admin import views
 
-    told, path = after, f"/jobs/{quote(job, safe='', errors='replace')}/watch"
+    told, path = after, link.path("jobs", job, "watch")
     async with aclosing(_persistent(ask, lambda: f"{path}?after={told}", patience_s)) as lines:
         async for line in lines:
             if line is None:
@@ -52,7 +52,7 @@ async def logs(
     query = urlencode({"follow": str(live).lower()} | ({"site": site} if site else {}))
     told: Counter[str] = Counter()
     seen: Counter[str] = Counter()
-    path = f"/jobs/{quote(job, safe='', errors='replace')}/logs?{query}"
+    path = f"{link.path('jobs', job, 'logs')}?{query}"
     async with aclosing(_persistent(ask, lambda: path, patience_s, to_the_end=True)) as lines:
         async for data in lines:
             if data is None:
@@ -73,7 +73,7 @@ async def points(
 
     query = urlencode({"follow": str(live).lower(), "key": key} | ({"site": site} if site else {}), errors="replace")
     told: dict[str, int] = {}
-    path = f"/jobs/{quote(job, safe='', errors='replace')}/points?{query}"
+    path = f"{link.path('jobs', job, 'points')}?{query}"
 
     def rest() -> str:
         """Return the path of what is not told yet: of one site it has a number, of many each point comes again."""

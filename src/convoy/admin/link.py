@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 import httpcore
 
@@ -21,6 +22,11 @@ READ_S: Final = 45.0  # three intervals of an idle stream's keep-alive lines
 MAX_ANSWER: Final = 64 << 20  # bytes of an answer that is read as a whole: the largest bundle
 V1: Final = "/api/v1"  # the prefix of every path
 MAX_LINE: Final = 16 << 20  # bytes of one line of a stream: a job of a thousand sites and rounds
+
+
+def path(*parts: str) -> str:
+    """Return the path of these parts below `V1`, each quoted as a whole."""
+    return "".join(f"/{quote(part, safe='', errors='replace')}" for part in parts)
 
 
 class Broken(Unreachable):

@@ -1,4 +1,4 @@
-"""The handlers of routes that answer with a stream: a job's progress, log and live metrics, and the audit trail."""
+"""The handlers of routes of what grows: a job's progress, log and live metrics, and the audit trail."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from typing import Final
 from convoy.admin import streams, views
 from convoy.admin.reading import number, switch
 from convoy.admin.route import Answer, Call
+from convoy.trust import audit
 
 PAGES: Final = 4  # items that wait for a watcher that reads slowly
+PAGE: Final = 100  # records of the audit trail on a page, if the request gives no number
+MAX_PAGE: Final = 500  # records on one page
+MAX_SOUGHT: Final = 100  # characters of a text that records are searched for
 MAX_PATTERN: Final = 256  # characters of a pattern of keys, which have at most 100
 
 
@@ -60,3 +64,13 @@ async def _first(items: AsyncGenerator[views.PointView, None], limit: int) -> As
 async def trail(call: Call) -> Answer:
     """Send the audit trail."""
     return streams.lines(call.of.trail(number(call.request, "since", 0)), call.services.closing)
+
+
+async def records(call: Call) -> Answer:
+    """Send a page of the audit trail, newest first."""
+    request, said = call.request, call.request.query_params
+    texts = {name: said.get(name, "")[:MAX_SOUGHT] for name in ("actor", "action", "object", "outcome", "text")}
+    since, until = number(request, "since", 0), number(request, "until", audit.MAX_NUMBER)
+    before = min(number(request, "before", audit.MAX_NUMBER), audit.MAX_NUMBER)
+    limit = min(max(number(request, "limit", PAGE), 1), MAX_PAGE)
+    return await call.of.records(audit.Search(**texts, since=since, until=until), before, limit)

@@ -1,13 +1,15 @@
-"""Reads lists that a server sends in pages: jobs and rounds."""
+"""Reads lists that a server sends: jobs, rounds, records of the audit trail, people, invitations."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
-from convoy.admin import border
+from convoy.admin import border, link
 from convoy.errors import RemoteFault
+from convoy.trust import audit
 
 if TYPE_CHECKING:
     from convoy.admin import views
@@ -61,7 +63,7 @@ async def round_page(ask: Ask, job: str, after: int, limit: int) -> views.RoundP
     """Return the rounds of a job after a number, in their order, at most `limit`."""
     from convoy.admin import views
 
-    path = f"/jobs/{quote(job, safe='')}/rounds?{_query({'after': after, 'limit': min(limit, PAGE)})}"
+    path = f"{link.path('jobs', job, 'rounds')}?{_query({'after': after, 'limit': min(limit, PAGE)})}"
     return border.one(views.RoundPage, await ask("GET", path))
 
 
@@ -76,6 +78,38 @@ async def rounds(ask: Ask, job: str, after: int) -> AsyncGenerator[views.RoundVi
             after = made.round
             yield made
         more = page.more and bool(page.rounds)
+
+
+async def round(ask: Ask, path: str, number: int) -> views.RoundView:  # noqa: A001 - the field's name
+    """Return one round with all of its sites."""
+    from convoy.admin import views
+
+    made = border.one(views.RoundView, await ask("GET", path))
+    border.same("the round", str(made.round), str(number))
+    return made
+
+
+async def records(ask: Ask, wanted: audit.Search, before: int, limit: int) -> views.AuditPage:
+    """Return records of the audit trail that fit, newest first."""
+    from convoy.admin import views
+
+    said = {name: value for name, value in asdict(wanted).items() if value != getattr(audit.Search(), name)}
+    asked = said | {"before": before or "", "limit": min(limit, PAGE)}
+    return border.one(views.AuditPage, await ask("GET", f"/audit/records?{_query(asked)}"))
+
+
+async def people(ask: Ask) -> list[views.AdminView]:
+    """Return everybody who may log in."""
+    from convoy.admin import views
+
+    return border.each(views.AdminView, await ask("GET", "/people"))
+
+
+async def invites(ask: Ask) -> list[views.InviteView]:
+    """Return the join tokens that can be used, and those that were used."""
+    from convoy.admin import views
+
+    return border.each(views.InviteView, await ask("GET", "/invites"))
 
 
 def _query(asked: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from convoy.admin import views
+from convoy.trust import audit
 from convoy.trust.federation import Federation
 
 T = TypeVar("T")
@@ -145,6 +146,17 @@ class Coordinator(Protocol):
         """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
         ...
 
+    async def records(self, wanted: audit.Search, before: int, limit: int) -> views.AuditPage:
+        """Return at most `limit` records that fit, newest first, all with numbers under `before`.
+
+        One call looks at a bounded number of records; `next` is where the following call goes on, 0 at the beginning.
+        """
+        ...
+
+    def people(self) -> list[views.AdminView]:
+        """Return everybody who may log in, by name."""
+        ...
+
     async def shutdown(self, grant: Grant, target: str, restart: bool) -> None:
         """Stop (or restart) the server ("server") or a site by name, after a drain."""
         ...
@@ -163,6 +175,10 @@ class Registrar(Protocol):
 
     async def invite(self, grant: Grant, ask: views.InviteAsk) -> None:
         """Register a join token. Raises `NotAllowed` for somebody whom federation.json does not list."""
+        ...
+
+    async def invites(self) -> list[views.InviteView]:
+        """Return the join tokens that can be used, and those that were used, by name."""
         ...
 
     @property

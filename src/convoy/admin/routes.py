@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.responses import Response
-
-from convoy.admin import live, streams, views
+from convoy.admin import live, register, streams, views
 from convoy.admin.port import Person
 from convoy.admin.reading import number
 from convoy.admin.route import Answer, Call, Handler, Query, Route
 from convoy.control import rights
 from convoy.errors import NotFound
 from convoy.trust import bundle as bundles
-from convoy.trust import federation as federations
 
 SHOWN: Final = 30  # names of results in an error
 
@@ -31,51 +28,6 @@ async def log_in(call: Call) -> Answer:
     gate = call.services.gate
     number = gate.roll.now.number
     return views.BearerView(token=token, ends_in_s=gate.bearer_s, person=_person(person), federation=number)
-
-
-async def enrol(call: Call) -> Answer:
-    """Certify the key of a caller with a join token."""
-    ask = await call.read(views.EnrolAsk)
-    given = await call.services.registrar.enrol(ask)
-    call.of.note(f"{ask.kind}:{ask.name}", "enrol", call.thing)
-    return given
-
-
-async def renew(call: Call) -> Answer:
-    """Certify a new key of the caller."""
-    ask = await call.read(views.RenewAsk)
-    return call.services.registrar.renew(call.noted("renew"), ask.request)
-
-
-async def invite(call: Call) -> Answer:
-    """Register a join token."""
-    ask = await call.read(views.InviteAsk)
-    await call.services.registrar.invite(call.noted("invite", f"{ask.kind}:{ask.name}"), ask)
-    return views.Done()
-
-
-async def publish(call: Call) -> Answer:
-    """Accept a newer federation.json."""
-    signed = await call.body(federations.MAX_BYTES)
-    new = federations.read(signed, call.services.gate.roll.root_pem)
-    return await call.services.registrar.publish(call.noted("federation", f"number:{new.number}"), new, signed)
-
-
-async def who(call: Call) -> Answer:
-    """Send the current federation.json."""
-    return Response(call.services.registrar.signed, media_type="application/json")
-
-
-async def ask_for_authority(call: Call) -> Answer:
-    """Send the request for a new issuing authority, which the holder of the root certifies."""
-    return await call.services.registrar.ask_for_authority(call.grant)
-
-
-async def take_authority(call: Call) -> Answer:
-    """Issue with the new authority from now on."""
-    ask = await call.read(views.CertificateView)
-    await call.services.registrar.take_authority(call.noted("authority"), ask.certificate)
-    return views.Done()
 
 
 def _person(person: Person) -> views.PersonView:
@@ -225,32 +177,36 @@ ROUTES: Final[tuple[Route, ...]] = (
         takes=views.LoginAsk,
     ),
     Route("POST", f"{V1}/logout", "known", log_out, views.Done, "Log out: invalidate the bearer token"),
-    Route("POST", f"{V1}/enrol", "public", enrol, views.CertificateView, "Join", takes=views.EnrolAsk),
+    Route("POST", f"{V1}/enrol", "public", register.enrol, views.CertificateView, "Join", takes=views.EnrolAsk),
     Route(
         "POST",
         f"{V1}/renew",
         "known",
-        renew,
+        register.renew,
         views.CertificateView,
         "Get a certificate for a new key",
         takes=views.RenewAsk,
     ),
-    Route("POST", f"{V1}/invites", "invite", invite, views.Done, "Register a join token", takes=views.InviteAsk),
+    Route(
+        "POST", f"{V1}/invites", "invite", register.invite, views.Done, "Register a join token", takes=views.InviteAsk
+    ),
+    Route("GET", f"{V1}/invites", "invite", register.invites, views.InviteView, "The valid join tokens", shape="list"),
+    Route("GET", f"{V1}/people", "observe", register.people, views.AdminView, "Who may log in", shape="list"),
     Route(
         "POST",
         f"{V1}/federation",
         "known",
-        publish,
+        register.publish,
         views.FederationView,
         "Publish a newer federation.json",
         takes="bytes",
     ),
-    Route("GET", f"{V1}/federation", "known", who, None, "The current federation.json, signed by the root"),
+    Route("GET", f"{V1}/federation", "known", register.who, None, "The current federation.json, signed by the root"),
     Route(
         "POST",
         f"{V1}/authority/request",
         "operate_server",
-        ask_for_authority,
+        register.ask_for_authority,
         views.RequestView,
         "Get the request for a new issuing authority",
     ),
@@ -258,7 +214,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "POST",
         f"{V1}/authority",
         "operate_server",
-        take_authority,
+        register.take_authority,
         views.Done,
         "Install the certificate of the new issuing authority",
         takes=views.CertificateView,
@@ -284,6 +240,25 @@ ROUTES: Final[tuple[Route, ...]] = (
         "The records of the audit trail, each followed by its checkpoint if it has one",
         shape="lines",
         query=(Query("since", "integer", "the number of the first record"),),
+    ),
+    Route(
+        "GET",
+        f"{V1}/audit/records",
+        "audit",
+        live.records,
+        views.AuditPage,
+        "A page of the audit trail's records, newest first; it may hold fewer than asked for",
+        query=(
+            _LIMIT,
+            Query("before", "integer", "only records with numbers under this one; the `next` of a page"),
+            Query("actor", "string", "only records whose actor contains this"),
+            Query("action", "string", "only records of this action"),
+            Query("object", "string", "only records whose object contains this"),
+            Query("outcome", "string", "only records whose outcome begins with this"),
+            Query("text", "string", "only records that contain this somewhere"),
+            Query("since", "integer", "only records from this time on (milliseconds since the epoch)"),
+            Query("until", "integer", "only records before this time"),
+        ),
     ),
     Route("POST", f"{V1}/stop", "operate_server", leave(restart=False), views.Done, "Drain and stop the server"),
     Route("POST", f"{V1}/restart", "operate_server", leave(restart=True), views.Done, "Drain and restart the server"),

@@ -142,6 +142,10 @@ class Session:
         """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
         return self._each(self._client.audit(since))
 
+    def records(self, wanted: trail.Search, *, before: int = 0, limit: int = 100) -> views.AuditPage:
+        """Return a page of the trail's records, newest first; those with numbers under `before`, if it is not 0."""
+        return self._run(self._client.records(wanted, before=before, limit=limit))
+
     def status(self) -> views.ServerView:
         """Return the state of the server."""
         return self._run(self._client.status())

@@ -195,7 +195,9 @@ class PointView(View):
 class SiteView(View):
     """A site as the server sees it; `seen_at` and `revoked_at` are seconds since the epoch, 0: never.
 
-    `missing` is what jobs are not isolated from there (files, processes, network), and why.
+    `certificate_ends_at` and `renews_at` are those of the certificate of its connection, 0: not connected, or, for
+    `renews_at`, a certificate that the root signed itself and that is not renewed. `missing` is what jobs are not
+    isolated from there (files, processes, network), and why.
     """
 
     name: Name
@@ -210,6 +212,26 @@ class SiteView(View):
     gpu: Number
     jobs: list[Name]
     missing: dict[str, str] = {}
+    certificate_ends_at: Time = 0
+    renews_at: Time = 0
+
+
+class AdminView(View):
+    """A person of federation.json; `revoked_at` is seconds since the epoch, 0: never."""
+
+    name: str
+    org: str
+    role: str
+    revoked_at: Time
+
+
+class InviteView(View):
+    """A join token that the server knows; times are seconds since the epoch, `used_at` 0: not yet."""
+
+    kind: Literal["site", "admin"]
+    name: str
+    expires_at: Time
+    used_at: Time
 
 
 class ServerView(View):
@@ -232,8 +254,8 @@ class ServerView(View):
 class AuditRecord(View):
     """An action, or a refused one; `at` is milliseconds since the epoch, `prev` the hash of the previous record."""
 
-    seq: int
-    at: int
+    seq: Count
+    at: Count
     actor: str
     action: str
     object: str
@@ -245,11 +267,18 @@ class AuditRecord(View):
 class AuditCheckpoint(View):
     """The server's signature (base64) over the hash of record `seq`, with its certificate (PEM)."""
 
-    seq: int
+    seq: Count
     hash: str
-    at: int
+    at: Count
     certificate: str
     signature: str
+
+
+class AuditPage(View):
+    """Records of the audit trail, newest first; `next`, if not 0, is `before` of the request for older ones."""
+
+    records: list[AuditRecord]
+    next: Count
 
 
 class AuditLine(View):

@@ -48,9 +48,7 @@ async def save(client: Client, screen: Screen, file: Path) -> None:
 def verify(how: How, file: Path | None, witnesses: tuple[Path, ...]) -> None:
     """Verify a trail, and say what it consists of. Raises `RemoteFault` for the first thing that is wrong."""
     kit = whose.find(how.kit, how.server, kube=how.kube, here=Path.cwd()).kit
-    retired = "".join(roll.current(kit)[0].retired).encode()  # these have signed much
-    roots = kit.root_file.read_bytes() + (kit.startup / "root.crt").read_bytes() + retired
-    check = audit.Verifier(kit.project, roots)
+    check = audit.Verifier(kit.project, roll.ever(kit))
     kept = witnesses or _own(kit)
     for place in kept:  # before the trail is fetched: what a site was told, the server must have
         check.witness(_checkpoints(place))

@@ -243,7 +243,7 @@ async def clone(client: Client, screen: Screen, job: str, *, yes: bool = False) 
             why="its files are signed only after you have looked at them",
             fix=f"convoy job clone {found}; or answer y at a terminal; or add --yes",
         )
-    sent = await client.resubmit(bundle)
+    sent = await client.submit_files(bundle.files)
     screen.data({"id": sent.id, "name": sent.name, "files": digests})
     screen.line(f"submitted {sent.name} again as {sent.id}")
 
@@ -288,6 +288,9 @@ async def site(client: Client, screen: Screen, name: str) -> None:
     _site_table(screen, found)
     for part, why in found[0].missing.items():
         screen.line(f"jobs are not isolated from {part} there: {why}")
+    if ends := found[0].certificate_ends_at:
+        renews = f"is renewed at {output.clock(at)}" if (at := found[0].renews_at) else "is not renewed by itself"
+        screen.line(f"its certificate ends at {output.clock(ends)} and {renews}")
 
 
 async def _sites(client: Client, names: tuple[str, ...]) -> list[views.SiteView]:

@@ -17,43 +17,55 @@ from starlette.staticfiles import StaticFiles
 from convoy.admin import faults
 from convoy.admin.client import Client
 from convoy.dashboard import (
+    audit,
     compare,
     curves,
     files,
+    invites,
     job,
     jobs,
     logs,
     overview,
+    people,
     rendering,
     resources,
     results,
     rounds,
     sites,
+    submit,
 )
 from convoy.dashboard.guard import Guard, Session
 from convoy.dashboard.pulse import Pulse
 from convoy.dashboard.rendering import Place
-from convoy.dashboard.route import Call, Route, Services, read_form
+from convoy.dashboard.route import CSRF_HEADER, Call, Route, Services, check_csrf, read_form
 from convoy.dashboard.streams import Streams
+from convoy.dashboard.verification import Verification
 from convoy.errors import Bug, ConvoyError, NotFound
 
 PLACES: Final = (  # the navigation
     Place("/", "Overview", "observe"),
     Place("/jobs", "Jobs", "view"),
     Place("/sites", "Sites", "observe"),
-)
-JOB_ROUTES: Final = (
-    *(*job.ROUTES, *curves.ROUTES, *rounds.ROUTES, *resources.ROUTES),
-    *(*logs.ROUTES, *results.ROUTES, *files.ROUTES, *compare.ROUTES),
+    Place("/submit", "Submit", "submit"),
+    Place("/people", "People", "observe"),
+    Place("/audit", "Audit", "audit"),
 )
 ROUTES: Final[tuple[Route, ...]] = (  # the first that fits is taken
-    *(*overview.ROUTES, *jobs.ROUTES, *JOB_ROUTES, *sites.ROUTES),
+    *overview.ROUTES,
+    *jobs.ROUTES,
+    *(*job.ROUTES, *curves.ROUTES, *rounds.ROUTES, *resources.ROUTES),
+    *(*logs.ROUTES, *results.ROUTES, *files.ROUTES, *compare.ROUTES),
+    *invites.ROUTES,
+    *sites.ROUTES,
+    *submit.ROUTES,
+    *people.ROUTES,
+    *audit.ROUTES,
 )
 
 
 def build(client: Client, session: Session, pulse: Pulse) -> tuple[Guard, Services]:
     """Return the application behind its guard, and what its pages share."""
-    services = Services(client, pulse, rendering.build(PLACES), session, Streams())
+    services = Services(client, pulse, rendering.build(PLACES), session, Streams(), Verification(client))
     served: list[Any] = [
         Served(route.path, _endpoint(services, route), methods=[route.method], name=f"{route.method} {route.path}")
         for route in ROUTES
@@ -84,7 +96,11 @@ def build(client: Client, session: Session, pulse: Pulse) -> tuple[Guard, Servic
 
 def _endpoint(services: Services, route: Route) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        form = await read_form(request, services.session) if route.method == "POST" else {}
+        form: dict[str, str] = {}
+        if route.reads == "body":
+            check_csrf(request.headers.get(CSRF_HEADER, ""), services.session)
+        elif route.method == "POST":
+            form = await read_form(request, services.session)
         return await route.handler(Call(services, request, form))
 
     return endpoint

@@ -81,7 +81,7 @@ async def read(call: Call) -> Response:
 async def clone(call: Call) -> Response:
     """Submit the files again, signed by this person, and show the new job."""
     job = tabs.job_id(call)
-    sent = await call.client.resubmit(await call.services.bundles.of(call.client, job))
+    sent = await call.client.submit_files((await call.services.bundles.of(call.client, job)).files)
     await call.services.pulse.look()
     return RedirectResponse(f"/jobs/{sent.id}?done=clone", 303)
 

@@ -22,6 +22,7 @@ from convoy.errors import ConvoyError
 INTERVAL_S: Final = 3.0  # between two looks at the server
 NEWEST: Final = 10  # jobs on the overview
 LOOKED_AT: Final = 500  # newest jobs among which the ones that have not ended are looked for
+LEAVES_S: Final = 10.0  # within which a site that was revoked is disconnected, and then seen for the last time
 PROBLEMS: Final = 20  # lines on the overview
 
 
@@ -121,4 +122,4 @@ def standing(site: SiteView) -> Standing:
         return "disabled"
     if site.connected:
         return "connected"
-    return "revoked" if site.revoked_at > site.seen_at else "away"
+    return "revoked" if site.revoked_at > site.seen_at - LEAVES_S else "away"

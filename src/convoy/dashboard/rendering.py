@@ -124,7 +124,10 @@ def span(seconds: float) -> str:
 
 def clock(at: float) -> str:
     """Return a time of the local calendar; a dash for none."""
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "-"
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at)) if at else "-"
+    except (ValueError, OverflowError, OSError):  # no calendar has this year
+        return f"{at:.0f} s"
 
 
 def seconds(value: float) -> str:

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from convoy.control import rights
 from convoy.dashboard.bundles import Bundles
+from convoy.dashboard.drafts import Drafts
 from convoy.dashboard.histories import Histories
 from convoy.dashboard.rendering import THEME_COOKIE, THEMES
 from convoy.errors import BadInput, NotAllowed
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from convoy.dashboard.pulse import Pulse
     from convoy.dashboard.rendering import Pages
     from convoy.dashboard.streams import Streams
+    from convoy.dashboard.verification import Verification
 
 MAX_FORM: Final = 64 << 10  # bytes of a form
 MAX_FIELDS: Final = 100  # of a form
@@ -39,8 +41,10 @@ class Services:
     pages: Pages
     session: Session
     streams: Streams
+    verification: Verification
     bundles: Bundles = field(default_factory=Bundles)
     histories: Histories = field(default_factory=Histories)
+    drafts: Drafts = field(default_factory=Drafts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +113,7 @@ class Route:
     method: Literal["GET", "POST"]
     path: str
     handler: Handler
+    reads: Literal["form", "body"] = "form"  # body: the handler reads it; the CSRF value is in the header
 
 
 async def read_form(request: Request, session: Session) -> dict[str, str]:

@@ -124,9 +124,10 @@ def _table(call: Call, seen: Seen) -> str:
 async def site(call: Call) -> Response:
     """Show one site."""
     found = await call.client.site(call.path("site"))
+    listed = next((site for site in call.services.pulse.seen.sites if site.name == found.name), found)
     done = VERBS.get(call.query("done"))
     verbs = _offered(call, found)
-    return call.page("site.html", site=found, facts=_facts(call, found), verbs=verbs, done=done.done if done else "")
+    return call.page("site.html", site=found, facts=_facts(call, listed), verbs=verbs, done=done.done if done else "")
 
 
 async def watch_site(call: Call) -> Response:
@@ -144,7 +145,9 @@ async def watch_site(call: Call) -> Response:
 
 def _facts(call: Call, found: SiteView) -> str:
     strip = call.services.pulse.hour.strip(found.name, time.time())
-    return call.text("site/_facts.html", site=found, standing=call.services.pulse.seen.standing(found), strip=strip)
+    seen = call.services.pulse.seen
+    jobs = {job.name: job for job in reversed(seen.active)}  # of jobs with one name, the newest
+    return call.text("site/_facts.html", site=found, standing=seen.standing(found), strip=strip, jobs=jobs)
 
 
 def _offered(call: Call, found: SiteView) -> dict[str, Verb]:

@@ -35,10 +35,20 @@ def check_job(
 
     Raises `BadInput` for the first thing that is wrong, with its line; the others follow in its second line.
     """
-    known = None if known_sites is None else sorted(known_sites)
-    found = [*problems(job, document, files, known), *_resources(job, document, known or (), room or {})]
-    if found:
+    if found := every_problem(job, document, files, known_sites, room):
         raise together(found)
+
+
+def every_problem(
+    job: Job,
+    document: Document,
+    files: Mapping[str, Any],
+    known_sites: Iterable[str] | None = None,
+    room: Mapping[str, Room] | None = None,
+) -> list[BadInput]:
+    """Return what `check_job` would find, each with its line."""
+    known = None if known_sites is None else sorted(known_sites)
+    return [*problems(job, document, files, known), *_resources(job, document, known or (), room or {})]
 
 
 def problems(

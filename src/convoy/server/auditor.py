@@ -46,6 +46,7 @@ class Auditor:
     keep: Keep
     send: Callable[[pb.Down], None]  # to every site that is connected
     read: Callable[[int, int], list[audit.Entry]]  # the ledger's `trail`; blocks
+    search: Callable[[audit.Search, int, int], tuple[list[audit.Record], int]]  # the ledger's `searched`; blocks
     last: audit.Record | None
     signed: audit.Checkpoint | None  # the newest that is durable
     wall: Callable[[], float] = time.time

@@ -29,8 +29,9 @@ from convoy.server.logs import JobLogs, pages
 from convoy.server.loop import Loop
 from convoy.server.reading import JobReader
 from convoy.server.results import Results
-from convoy.server.views import audit_line, job_view, point_view, round_view, site_view
+from convoy.server.views import admin_views, audit_line, audit_page, job_view, point_view, round_view, site_view
 from convoy.store.ledger import Switched, Withdrawn
+from convoy.trust.audit import Search
 from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
 
@@ -241,16 +242,22 @@ class ServerCoordinator:
 
     def sites(self) -> list[views.SiteView]:
         """Return every site of the project, by name."""
-        state = self.loop.machine.state
-        listed = [site for site in state.sites.values() if site.listed]
-        return [site_view(state, site, self.roll) for site in sorted(listed, key=lambda site: site.name)]
+        listed = [site for site in self.loop.machine.state.sites.values() if site.listed]
+        return [self._site_view(site) for site in sorted(listed, key=lambda site: site.name)]
+
+    def people(self) -> list[views.AdminView]:
+        """Return everybody who may log in, by name."""
+        return admin_views(self.roll)
+
+    def _site_view(self, site: ReadOnlySite) -> views.SiteView:
+        return site_view(self.loop.machine.state, site, self.roll, self.hub.lines.get(site.name))
 
     async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:
         """Let a site take part, or not. Raises `NotFound` for an unknown site."""
         known = self._site(site)
         grant.act(lambda person: self._switched(person, known.name, enabled=enabled))
         await self.loop.settled()
-        return site_view(self.loop.machine.state, known, self.roll)
+        return self._site_view(known)
 
     def _switched(self, person: Person, site: SiteName, *, enabled: bool) -> None:
         self.log.info("site switched", by=person.name, site=site, enabled=enabled)
@@ -265,7 +272,7 @@ class ServerCoordinator:
         known = self._site(site)
         grant.act(lambda person: self._revoked(person, known.name))
         await self.loop.settled()
-        return site_view(self.loop.machine.state, known, self.roll)
+        return self._site_view(known)
 
     def _revoked(self, person: Person, site: SiteName) -> None:
         self.log.info("site revoked", by=person.name, site=site)
@@ -354,6 +361,10 @@ class ServerCoordinator:
         """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
         async for entry in self.audit.trail(since):
             yield audit_line(entry)
+
+    async def records(self, wanted: Search, before: int, limit: int) -> views.AuditPage:
+        """Return records of the audit trail, newest first; see `port.Coordinator`."""
+        return audit_page(*await asyncio.to_thread(self.audit.search, wanted, before, limit))
 
     def _did(self, person: Person, action: str, thing: str, outcome: str = "done") -> None:
         self.audit.note(person.actor, action, thing, outcome)

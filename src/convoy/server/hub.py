@@ -19,6 +19,7 @@ class Line:
         self.process = process
         self.stream = stream
         self.downs: Words[pb.Down] = Words()
+        self.certificate_ends_at = self.renews_at = 0.0  # wall seconds; 0 before the session begins, or for never
         self._full = False
 
     def send(self, down: pb.Down) -> None:

@@ -35,9 +35,11 @@ class Lease:
         """Restart the timers for the site's new certificate."""
         self.end()
         loop, now = asyncio.get_running_loop(), time.time()
+        self._line.certificate_ends_at, self._line.renews_at = peer.ends_at, 0.0
         self._timers.append(loop.call_later(max(peer.ends_at - now, 0.0), self._over))
         if peer.renews:
             wait_s = half_life_s(peer.issued_at, peer.ends_at, now=now)
+            self._line.renews_at = now + wait_s
             self._timers.append(loop.call_later(wait_s, self._line.send, pb.Down(renew=pb.Renew())))
 
     def end(self) -> None:

@@ -262,6 +262,7 @@ def _auditor(kit: Kit, loop: Loop, hub: Hub, ledger: Ledger, contents: Contents)
         keep=loop.keep,
         send=hub.send_all,
         read=ledger.trail,
+        search=ledger.searched,
         last=contents.audited,
         signed=contents.signed,
     )

@@ -93,6 +93,12 @@ class Registry:
         self.keep(Withdrawn(ask.name, but=ask.hash))
         self.keep(Invite(ask.hash, ask.kind, ask.name, min(ask.expires_at, time.time() + 366 * DAY_S)))
 
+    async def invites(self) -> list[views.InviteView]:
+        """Return the join tokens that can be used, and those that were used, by name."""
+        await self.settled()
+        found = await asyncio.to_thread(self.ledger.invites, time.time())
+        return [views.InviteView(kind=it.kind, name=it.name, expires_at=it.expires_at, used_at=at) for it, at in found]
+
     async def publish(self, grant: Grant, new: Federation, signed: bytes) -> views.FederationView:
         """Accept a newer federation.json and pass it on; the same one again changes nothing. Raises `Refused`."""
         grant.act(lambda person: self._published(person, new, signed))

@@ -74,6 +74,7 @@ class Sessions:
     artifacts: Artifacts
     open: dict[SiteName, set[Stream]] = field(default_factory=dict)
     budgets: dict[SiteName, Budgeted] = field(default_factory=dict)  # over all connections of each
+    refusals: dict[SiteName, str] = field(default_factory=dict)  # why each was refused last: it asks every few seconds
 
     def refused(self, problem: NotAllowed) -> None:
         """Record a client that was refused during the handshake."""
@@ -113,13 +114,19 @@ class Sessions:
                 work = standing.act(partial(self._begun, standing, stream, opening))
             except ConvoyError as problem:
                 reason = errors.line(problem)
-                structlog.get_logger().warning("a site was refused", site=site, reason=reason)
+                self._log_refusal(site, reason)
                 if opening.HasField("hello"):
                     self.audit.note_some(f"site:{site}", "join", "", f"refused: {reason}")
                 await stream.write(verdict(problem))
                 return
             if not await work:
                 return
+
+    def _log_refusal(self, site: SiteName, reason: str) -> None:
+        """Log a refusal as a problem if the one before had another reason, or the site was admitted in between."""
+        log = structlog.get_logger()
+        (log.info if self.refusals.get(site) == reason else log.warning)("a site was refused", site=site, reason=reason)
+        self.refusals[site] = reason
 
     def published(self, new: Federation, signed: bytes) -> None:
         """Send a newer federation.json to every site, and disconnect sites that it does not list."""
@@ -192,6 +199,7 @@ class Sessions:
         """Serve one site's main connection until either side closes it."""
         site = SiteName(line.site)
         lease = Lease(line, standing.peer)
+        self.refusals.pop(site, None)
         # First who is who: with the welcome a site is ready, and judges the jobs that it holds.
         line.send(pb.Down(federation=pb.Federation(json=self.registry.signed)))
         line.send(pb.Down(welcome=self._welcome(site)))

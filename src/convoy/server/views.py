@@ -14,6 +14,7 @@ from convoy.control.points import Point
 from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
 from convoy.control.records import Job, Kept, Member, Round, SiteName
 from convoy.control.view import ReadOnlyJob, ReadOnlySite, ReadOnlyState
+from convoy.server.hub import Line
 from convoy.store.history import Listed
 from convoy.trust import audit
 from convoy.trust.federation import Roll
@@ -146,8 +147,8 @@ def round_view(
     )
 
 
-def site_view(state: ReadOnlyState, site: ReadOnlySite, roll: Roll) -> views.SiteView:
-    """Return a site as the server sees it."""
+def site_view(state: ReadOnlyState, site: ReadOnlySite, roll: Roll, line: Line | None) -> views.SiteView:
+    """Return a site as the server sees it; `line` is its open connection."""
     known = roll.now.participants.get(site.name)
     running = [
         job.record.name
@@ -167,7 +168,23 @@ def site_view(state: ReadOnlyState, site: ReadOnlySite, roll: Roll) -> views.Sit
         gpu=site.capacity.gpu,
         jobs=running,
         missing=dict(site.missing),
+        certificate_ends_at=line.certificate_ends_at if line else 0.0,
+        renews_at=line.renews_at if line else 0.0,
     )
+
+
+def admin_views(roll: Roll) -> list[views.AdminView]:
+    """Return everybody who may log in, by name."""
+    return [
+        views.AdminView(name=name, org=who.org, role=who.role, revoked_at=roll.revoked.get(name, 0.0))
+        for name, who in sorted(roll.now.participants.items())
+        if who.kind == "admin"
+    ]
+
+
+def audit_page(records: Sequence[audit.Record], after: int) -> views.AuditPage:
+    """Return records, newest first; `after` is where older ones continue."""
+    return views.AuditPage(records=[views.AuditRecord(**dataclasses.asdict(it)) for it in records], next=after)
 
 
 def audit_line(entry: audit.Entry) -> views.AuditLine:

@@ -110,9 +110,18 @@ def read_job(text: str, name: str) -> Job:
 def read_job_document(text: str, name: str) -> tuple[Job, yamls.Document]:
     """Return the job and the document it stands in, so that later checks can point at lines too."""
     document = yamls.load(text, name=name)
-    job = yamls.parse(document, Job)
-    try:
-        names.job(job.name)
-    except ValueError as wanted:
-        raise BadInput(f'"name" is "{job.name}"; wanted {wanted}', where=document.where(("name",))) from wanted
+    job = tried(document)
+    if isinstance(job, list):
+        raise yamls.together(job)
     return job, document
+
+
+def tried(document: yamls.Document) -> Job | list[BadInput]:
+    """Return the job that a document describes, or everything that is wrong with it."""
+    job = yamls.tried(document, Job)
+    if isinstance(job, Job):
+        try:
+            names.job(job.name)
+        except ValueError as wanted:
+            return [BadInput(f'"name" is "{job.name}"; wanted {wanted}', where=document.where(("name",)))]
+    return job

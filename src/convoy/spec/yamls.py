@@ -201,12 +201,22 @@ def parse(document: Document, model: type[Shape], data: Any = None, at: Sequence
 
     Raises `BadInput` for the first thing that does not fit; the others follow in its second line.
     """
+    made = tried(document, model, data, at)
+    if isinstance(made, list):
+        raise together(made)
+    return made
+
+
+def tried(
+    document: Document, model: type[Shape], data: Any = None, at: Sequence[str | int] = ()
+) -> Shape | list[BadInput]:
+    """Return `model` made from the document, or everything that does not fit. Raises `BadInput` if it is no mapping."""
     from pydantic import ValidationError
 
     try:
         return model.model_validate(document.mapping() if data is None else data)
     except ValidationError as error:
-        raise together(problems(document, error, model, at)) from None
+        return problems(document, error, model, at)
 
 
 def together(found: Sequence[BadInput]) -> BadInput:

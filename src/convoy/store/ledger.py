@@ -19,7 +19,7 @@ from convoy.control.costs import Cost
 from convoy.control.records import Job, JobId, Kept, Member, Question, Round, SiteName, Task
 from convoy.control.transitions import OPEN
 from convoy.errors import BadInput, ConvoyError, NotAllowed, StorageFull, Unreachable
-from convoy.store import history, tables
+from convoy.store import history, tables, trail
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
@@ -185,19 +185,22 @@ class Ledger:
             raise NotAllowed(f"this join token of {row['name']} is no good any more", why=why, fix=INVITE)
         return Invite(row["hash"], row["kind"], row["name"], row["expires_at"]), float(row["used_at"])
 
-    def trail(self, since: int, count: int) -> list[audit.Entry]:
-        """Return at most `count` records from number `since` on, each followed by its checkpoint if it has one.
+    def invites(self, now: float) -> list[tuple[Invite, float]]:
+        """Return the invitations that have not expired by then, each with its first use (wall seconds, 0: none)."""
+        asked = sa.select(tables.INVITES).where(tables.INVITES.c.expires_at > now).order_by(tables.INVITES.c.name)
+        with self._connected() as connection:
+            rows = connection.execute(asked).mappings().all()
+        return [(Invite(it["hash"], it["kind"], it["name"], it["expires_at"]), float(it["used_at"])) for it in rows]
 
-        Raises `Unreachable`.
-        """
-        records, checkpoints = tables.AUDIT.c, tables.CHECKPOINTS.c
-        with _reached(self._engine), self._engine.connect() as connection:
-            asked = sa.select(tables.AUDIT).where(records.seq >= since).order_by(records.seq).limit(count)
-            found: list[audit.Entry] = [audit.Record(**row) for row in connection.execute(asked).mappings()]
-            if found:
-                signed = sa.select(tables.CHECKPOINTS).where(checkpoints.seq.between(since, found[-1].seq))
-                found += [audit.Checkpoint(**row) for row in connection.execute(signed).mappings()]
-        return sorted(found, key=lambda entry: (entry.seq, isinstance(entry, audit.Checkpoint)))
+    def trail(self, since: int, count: int) -> list[audit.Entry]:
+        """Return the audit trail as `trail.read` does. Raises `Unreachable`."""
+        with self._connected() as connection:
+            return trail.read(connection, since, count)
+
+    def searched(self, wanted: audit.Search, before: int, count: int) -> tuple[list[audit.Record], int]:
+        """Return records of the audit trail as `trail.search` does. Raises `Unreachable`."""
+        with self._connected() as connection:
+            return trail.search(connection, wanted, before, count)
 
     def close(self) -> None:
         """Close every connection."""

@@ -52,6 +52,23 @@ class Checkpoint:
 Entry = Record | Checkpoint
 
 
+@dataclass(frozen=True, slots=True)
+class Search:
+    """Which records are wanted: those that fit everything that is said here. Upper and lower case are the same.
+
+    `actor` and `object` are parts of what a record says; `outcome` is its beginning; `text` is a part of any of them.
+    `since` and `until` are milliseconds since the epoch; `until` itself does not fit.
+    """
+
+    actor: str = ""
+    action: str = ""
+    object: str = ""
+    outcome: str = ""
+    text: str = ""
+    since: int = 0
+    until: int = MAX_NUMBER
+
+
 def following(
     last: Record | None,
     *,

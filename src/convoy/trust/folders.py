@@ -46,6 +46,12 @@ def gather(folder: Path) -> dict[str, bytes]:
     return files
 
 
+def is_left_behind(path: str) -> bool:
+    """Return whether a relative path is of what editors, Python and git leave behind, and belongs to no job."""
+    parts = path.split("/")
+    return not SKIPPED.isdisjoint(parts) or any(part.endswith(".pyc") for part in parts)
+
+
 def targets(files: Mapping[str, bytes | memoryview]) -> list[str] | None:
     """Return the sites that a job's job.yaml names, None for all; whether they are any good, its checks say later.
 
@@ -60,7 +66,7 @@ def _walk(folder: Path) -> list[Path]:
     """Return every file below `folder`, sorted. Raises `BadInput` for a link or a device."""
     found = []
     for path in sorted(folder.iterdir()):
-        if path.name in SKIPPED or path.suffix == ".pyc":
+        if is_left_behind(path.name):
             continue
         if path.is_symlink() or not (path.is_dir() or path.is_file()):
             raise BadInput(

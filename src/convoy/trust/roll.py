@@ -24,6 +24,12 @@ def current(kit: Kit) -> tuple[Federation, bytes]:
     return federation.read(signed, kit.root_file.read_bytes()), signed
 
 
+def ever(kit: Kit) -> bytes:
+    """Return every root that may vouch for an audit trail (PEM): those in force, the kit's own, and retired ones."""
+    retired = "".join(current(kit)[0].retired).encode()  # these have signed much
+    return kit.root_file.read_bytes() + (kit.startup / "root.crt").read_bytes() + retired
+
+
 def take(kit: Kit, signed: bytes) -> bool:
     """Keep a federation.json and its roots if it is newer than what there is; return whether it is.
 

@@ -9,6 +9,15 @@ document.addEventListener("click", (event) => {
     document.getElementById(opener.dataset.dialog).showModal();
     return;
   }
+  const copier = event.target.closest("[data-copy]");
+  if (copier) {
+    const text = document.getElementById(copier.dataset.copy).textContent;
+    navigator.clipboard.writeText(text).then(
+      () => (copier.textContent = "Copied"),
+      () => (copier.textContent = "Select and copy it by hand"),
+    );
+    return;
+  }
   const theme = event.target.closest("[data-theme-switch]");
   if (theme) {
     const root = document.documentElement;
