@@ -150,7 +150,7 @@ async def test_what_left_is_summed_by_day_and_a_job_that_runs_is_shown_from_its_
         chart = json.loads((await shown.get("/left/series")).text)
         front = (await shown.get("/")).text
     day = time.strftime("%Y-%m-%d")
-    row = re.sub(r"<[^>]+>", " ", page.split(f">{day}<")[1].split("</tr>")[0]).split()
+    row = re.sub(r"<[^>]+>", " ", page.split(f">{day}</td>")[1].split("</tr>")[0]).split()
     assert row[:4] == ["2", "8.0", "KiB", "3"]
     assert chart["series"][0]["values"] == [2]
     assert f"/ran/{running.name}" in front.split("What jobs do here now")[1].split("This site")[0]
@@ -285,19 +285,22 @@ async def test_pages_hear_of_what_happens_at_the_site(owned):
     (owned.kit.local / "policy.yaml").write_text("run: [{org: own}]\n")
     async with owned.shown() as shown:
 
-        async def heard(path, word):
-            async with asyncio.timeout(20):
-                async with shown.http.stream("GET", path) as answer:
-                    async for line in answer.aiter_lines():
-                        if word in line:
-                            return True
-            return False
+        opened = [asyncio.Event(), asyncio.Event()]
 
-        waiting = [asyncio.create_task(heard("/ran/live", "tumours")), asyncio.create_task(heard("/refused/live", "was refused"))]
-        await asyncio.sleep(0)
-        owned.ran()
-        owned.offered("lead@b.org", {"job.yaml": JOB, "train.py": b"1\n"})
-        assert all(await asyncio.gather(*waiting))
+        async def heard(path, word, begun):
+            async with asyncio.timeout(20), shown.http.stream("GET", path) as answer:
+                async for line in answer.aiter_lines():
+                    begun.set()
+                    if word in line:
+                        return
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(heard("/ran/live", "tumours", opened[0]))
+            group.create_task(heard("/refused/live", "was refused", opened[1]))
+            for it in opened:
+                await it.wait()
+            owned.ran()
+            owned.offered("lead@b.org", {"job.yaml": JOB, "train.py": b"1\n"})
 
 
 async def test_strangers_get_nothing(owned):

@@ -54,9 +54,7 @@ async def check(turn: Turn) -> Response:
     except ConvoyError as problem:
         return await _page(turn, place=given, person=person, fault=problem)
     except OSError as problem:
-        known = errors.of_files(problem)
-        if known is None:
-            raise
+        known = errors.of_files(problem) or BadInput(f"{given} cannot be read", why=str(problem), fix="check the path")
         return await _page(turn, place=given, person=person, fault=known)
     return await _page(turn, place=given, person=found.who.name, verdict=found)
 

@@ -192,7 +192,7 @@ def judge(kit: Kit, path: Path, *, policy: Path | None = None, person: str = "")
 
 def _bundled(path: Path, kit: Kit) -> tuple[Job, str, str]:
     """Return a signed bundle's job.yaml, digest and submitter."""
-    data, root_pem = path.read_bytes(), kit.root_file.read_bytes()
+    data, root_pem = _bounded(path), kit.root_file.read_bytes()
     checked = bundle.verify(data, root_pem=root_pem, project=kit.project, now=time.time())
     return read_job(text_of(checked.files), "job.yaml"), checked.digest, checked.submitter
 
