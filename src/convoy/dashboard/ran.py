@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import time
 from typing import Final
 from urllib.parse import urlencode
@@ -14,12 +15,13 @@ from convoy.dashboard.desk import Side, Turn
 from convoy.dashboard.route import Route
 from convoy.errors import NotFound
 from convoy.owner import consent, differences
-from convoy.owner.account import Account
+from convoy.owner.account import Account, Day
 
 PAGE: Final = 50  # jobs on a page
 MAX_PAGE: Final = 100_000  # the highest number of a page that may be asked for
 MAX_ANSWERS: Final = 500  # of one job that are shown, the newest
 MAX_DAYS: Final = 60  # that are shown, the newest
+CHART_DAYS: Final = 30  # in the chart, up to today
 
 
 async def jobs(turn: Turn) -> Response:
@@ -122,18 +124,19 @@ def _left(turn: Turn) -> desk.Part:
 
 
 async def series(turn: Turn) -> Response:
-    """Return the bytes of answers and the values that left by day, for a chart."""
-    days = sorted(turn.seen.accounts.days.items())[-MAX_DAYS:]
-    times = [time.mktime(time.strptime(day, "%Y-%m-%d")) for day, _ in days]
+    """Return what left on each of the last days, for a chart."""
+    today = dt.date.today()  # noqa: DTZ011 - days are of this machine, as in the table
+    days = [today - dt.timedelta(days=back) for back in reversed(range(CHART_DAYS))]
+    found = [turn.seen.accounts.days.get(day.isoformat(), Day()) for day in days]
     return JSONResponse(
         {
-            "x": {"label": "Day", "kind": "time", "values": times},
-            "series": [
-                {"label": "Answers that left", "values": [it.answers for _, it in days]},
-                {"label": "Answers that stayed", "values": [it.stayed for _, it in days]},
-                {"label": "Jobs refused", "values": [it.refused for _, it in days]},
-            ],
             "whole": True,
+            "x": {"label": "Day", "kind": "time", "values": [time.mktime(day.timetuple()) for day in days]},
+            "series": [
+                {"label": "Answers that left", "values": [it.answers for it in found]},
+                {"label": "Answers that stayed", "values": [it.stayed for it in found]},
+                {"label": "Jobs refused", "values": [it.refused for it in found]},
+            ],
         }
     )
 

@@ -80,9 +80,14 @@ def _jobs(policy: Policy, site: str) -> Iterator[Sentence]:
         ("gpu", "GPUs", f"{limits.gpu:g}"),
     ):
         if math.isinf(getattr(limits, name)):
-            yield Sentence(f"A job may ask for as much as the site offers of: {what}.")
+            yield Sentence(f"A job may ask for all {what} that the site offers.")
         else:
-            yield Sentence(f"One job may ask for at most this much of {what}: {value}.", place(f"limits.{name}", ""))
+            yield Sentence(
+                f"One job may ask for at most {value} of {what}."
+                if name == "memory"
+                else f"One job may ask for at most {value} {what}.",
+                place(f"limits.{name}", ""),
+            )
     if math.isinf(limits.state):
         yield Sentence("What a job keeps at this site between its tasks is limited only by the free disk.")
     else:
