@@ -5,6 +5,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 import time
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -40,6 +42,7 @@ participants:
   - {name: lead@b.org, type: admin, org: b, role: lead}
 """
 JOB = b"name: tumours\ntrainer: train.py\n"
+NO_FLOWS, FLOWS = Flows(), Flows(live=9, log=77)
 PLACES = ("/", "/data", "/ran", "/left", "/refused", "/policy")
 
 
@@ -74,12 +77,10 @@ class Owned:
             self.record(folder).refused(str(problem))
             return folder, None, known
 
-    def record(self, folder, flows=Flows()):  # noqa: B008 - frozen
+    def record(self, folder, flows=NO_FLOWS):
         return Record(folder.name, folder, self.history, lambda: flows)
 
-    def ran(
-        self, who="lead@a.org", files=None, *, ends="the job is over", metrics=("loss",), flows=Flows(live=9, log=77)
-    ):
+    def ran(self, who="lead@a.org", files=None, *, ends="the job is over", metrics=("loss",), flows=FLOWS):
         """Let a job run to its end, or not."""
         folder, admitted, known = self.offered(who, files or {"job.yaml": JOB, "train.py": b"import convoy\n"})
         record = self.record(folder, flows)
@@ -225,7 +226,7 @@ async def test_bytes_that_are_not_those_of_the_digest_are_neither_shown_nor_appr
     (folder / "bundle").write_bytes(other)
     async with owned.shown() as shown:
         page = await shown.get(f"/refused/{known.digest}")
-        assert page.status_code == 409 or page.status_code >= 400
+        assert page.status_code >= 400
         assert "are not those of the refused bundle" in page.text
         assert "evil" not in page.text
         answer = await shown.post(f"/refused/{known.digest}/approve", {"digest": known.digest})
@@ -353,3 +354,17 @@ async def _until(shown, word):
         async for line in answer.aiter_lines():
             if word in line:
                 return
+
+
+def test_the_command_takes_the_kit_of_a_site_and_nothing_beside_it(owned):
+    def typed(*words):
+        command = [sys.executable, "-m", "convoy.cli.main", "dashboard", "--no-open", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        return done.returncode, done.stderr
+
+    code, said = typed("--site", owned.prod / "lead@a.org")
+    assert code == 4
+    assert "is the kit of an admin" in said
+    code, said = typed("--site", owned.kit.root, "--kit", owned.prod / "lead@a.org")
+    assert code != 0
+    assert "--site reads the files of a site" in said

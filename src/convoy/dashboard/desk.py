@@ -30,6 +30,7 @@ from convoy.spec.kit import Kit
 from convoy.spec.policy import Policy, read_policy
 from convoy.spec.settings import Settings, read_settings
 
+DATA_S: Final = 30.0  # between two looks at what `data` names: a folder may have thousands of files
 ROLE: Final = "this site"  # what stands in the frame in place of a person's role
 
 
@@ -69,6 +70,7 @@ class Watch:
     seen: Side = field(default_factory=Side)
     book: Book = field(init=False)
     _missing: Mapping[str, str] | None = None
+    _data: tuple[float, object, tuple[Datum, ...]] = (0.0, None, ())  # when it was looked at, by what, what was there
     _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
@@ -123,12 +125,19 @@ class Watch:
             trouble=standing.connection(settings, pid),
             certificate=standing.certificate(self.kit),
             missing=self._missing,
-            data=tuple(standing.data(settings, policy)),
+            data=self._data_now(settings, policy),
             problems=tuple(standing.problems(self.kit)),
             logged=bool(standing.logs(self.kit)),
             waiting=tuple(consent.waiting(self.kit)),
             approved=consent.approved(self.kit),
         )
+
+    def _data_now(self, settings: Settings, policy: Policy | None) -> tuple[Datum, ...]:
+        at, by, found = self._data
+        if by != (settings, policy) or time.monotonic() - at > DATA_S:
+            found = tuple(standing.data(settings, policy))
+            self._data = time.monotonic(), (settings, policy), found
+        return found
 
 
 @dataclass(frozen=True, slots=True)

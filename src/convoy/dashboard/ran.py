@@ -19,8 +19,8 @@ from convoy.owner.account import Account, Day
 
 PAGE: Final = 50  # jobs on a page
 MAX_PAGE: Final = 100_000  # the highest number of a page that may be asked for
-MAX_ANSWERS: Final = 500  # of one job that are shown, the newest
-MAX_DAYS: Final = 60  # that are shown, the newest
+MAX_ANSWERS: Final = 500  # answers of one job, the newest
+MAX_DAYS: Final = 60  # days with their sums, the newest
 CHART_DAYS: Final = 30  # in the chart, up to today
 
 

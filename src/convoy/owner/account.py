@@ -161,7 +161,7 @@ class Accounts:
         if account is not None:
             if account.newest is not None and account.newest.question == answer.question:
                 return  # written twice, because of a kill in between
-            account.newest = answer
+            account.newest, account.failed = answer, ""
         self._count(answer.at, answers=1, size=answer.size, metrics=answer.values)
 
     def _name(self, job: str) -> str:
@@ -212,6 +212,7 @@ class Book:
     workspace: Path
     accounts: Accounts = field(default_factory=Accounts)
     _read: dict[str, tuple[int, int]] = field(default_factory=dict)  # by file: its inode, bytes that were read
+    _asked: tuple[object, list[Answered]] = (None, [])  # the newest call of `answers`, and what it found
 
     def refresh(self) -> Accounts:
         """Return the accounts as they are now."""
@@ -231,16 +232,22 @@ class Book:
 
     def answers(self, job: str, most: int) -> list[Answered]:
         """Return the newest answers of a job, newest first; of one that was written twice, the last line."""
+        paths = (history.older(self.workspace / history.ANSWERS), self.workspace / history.ANSWERS)
+        asked = (job, most, *map(_stamp, paths))
+        if self._asked[0] == asked:
+            return self._asked[1]
         found: dict[str, Answered] = {}
         mark = job.encode()
-        for path in (history.older(self.workspace / history.ANSWERS), self.workspace / history.ANSWERS):
+        for path in paths:
             wanted = b"\n".join(line for line in _bytes(path).split(b"\n") if mark in line)
             for entry in history.entries(wanted):
                 if entry["kind"] == history.ANSWER and entry["job"] == job:
                     answer = answered(entry)
                     found.pop(answer.question, None)
                     found[answer.question] = answer
-        return list(reversed(found.values()))[:most]
+        newest = list(reversed(found.values()))[:most]
+        self._asked = asked, newest
+        return newest
 
     def _fold(self, entries: Iterable[Mapping[str, Any]]) -> None:
         for entry in entries:

@@ -159,9 +159,9 @@ def tell(kit: Kit, places: Sequence[Path] = ()) -> bool:
         return False
     except PermissionError as problem:
         raise BadInput(
-            f"the site's agent (process {pid}) cannot be told",
+            f"the approval is written, but the site's agent (process {pid}) cannot be told of it",
             why="it runs as another user",
-            fix="restart the site, or do this as the user who runs it",
+            fix="restart the site, or approve the bundle once more as the user who runs it",
         ) from problem
     return True
 

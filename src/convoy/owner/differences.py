@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 MAX_FILE: Final = 256 << 10  # bytes of one file that are shown
 MAX_SHOWN: Final = 2 << 20  # bytes of all files of a bundle that are shown
-MAX_LINES: Final = 5000  # of one file
+MAX_LINES: Final = 5000  # lines of one file that are shown
 MAX_COMPARED: Final = 2000  # lines of a file that is compared with an earlier one; the work may grow with their square
 MAX_WORK: Final = 10_000  # lines of all files of a bundle that are compared
 MAX_WIDTH: Final = 2000  # characters of one line

@@ -21,9 +21,9 @@ from convoy.spec.tables import TableRules
 from convoy.trust import authority
 
 ANSWER_S: Final = 1.0  # for the health port of this machine
-MAX_ANSWER: Final = 2000  # bytes of what it says
+MAX_ANSWER: Final = 2000  # bytes of the answer of the health port
 MAX_TAIL: Final = 256 << 10  # bytes at the end of the site's log in which problems are looked for
-MAX_PROBLEMS: Final = 50  # of these lines, the newest
+MAX_PROBLEMS: Final = 50  # warnings and errors of the site's log, the newest
 MAX_FILES: Final = 10_000  # of a folder of data that are counted
 LOG: Final = "node.log"
 LEVELS: Final = ("warning", "error", "critical")

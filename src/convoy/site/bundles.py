@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 FOLDER: Final = "bundles"  # in the site's working folder; a file for each digest
-MAX_KEPT: Final = 128 << 20  # bytes of all of them; the ones that ran longest ago go first
+MAX_KEPT: Final = 128 << 20  # bytes of bundles of jobs that ran; those that came first go first
 
 
 def keep(bundle: Path, workspace: Path, digest: str, most: int = MAX_KEPT) -> None:
@@ -18,8 +18,7 @@ def keep(bundle: Path, workspace: Path, digest: str, most: int = MAX_KEPT) -> No
         folder.mkdir(mode=0o700, exist_ok=True)
         place = folder / digest
         if not place.exists():
-            os.link(bundle, place)
-        os.utime(place)
+            os.link(bundle, place)  # its time stays that of its arrival
         _trim(folder, most)
 
 

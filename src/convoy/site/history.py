@@ -14,7 +14,7 @@ from typing import Any, Final
 
 JOBS: Final = "history.jsonl"  # in the site's working folder: a few lines for each job
 ANSWERS: Final = "answers.jsonl"  # a line for each answer
-MAX_BYTES: Final = 8 << 20  # of each of these files; a full one becomes the older one, in place of the one before it
+MAX_BYTES: Final = 8 << 20  # of each file of the history; a full one replaces the older one, so there are two of each
 MAX_LINE: Final = 32 << 10  # bytes; longer lines are not read, and written without their lists
 MAX_TEXT: Final = 1000  # characters of one text in a line
 MAX_NAME: Final = 80  # characters of one name in a list of a line
