@@ -32,6 +32,9 @@ tables:
 """
 SPEAKS = 'print("secret of the site")\nconvoy.metrics({"loss": 0.5, "hidden": 1.0}, step=task.round)'
 EVIL = "# <img src=x onerror=document.title=1>"
+WIDE = """((wide) => document.documentElement.scrollWidth <= wide ? [] : [...document.querySelectorAll('body *')]
+  .filter((it) => it.getBoundingClientRect().right > wide && !it.parentElement.closest('.scroll, nav, .plot'))
+  .map((it) => it.outerHTML.slice(0, 200)))(%s)"""  # what makes a page wider than the window
 PLACES = ("", "data", "ran", "left", "refused", "policy")
 
 
@@ -91,7 +94,8 @@ def looked_at(page, folder, place, name):
     axe = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
     for kind, look in {"light": {}, "dark": {"dark": True}, "narrow": {"width": 360, "height": 800}}.items():
         page.look(**look)
-        assert page.run("document.documentElement.scrollWidth") <= look.get("width", 1280), (name, kind)
+        wide = page.run(WIDE % look.get("width", 1280))
+        assert wide == [], (name, kind)
         photograph(page, folder, f"own-{name}-{kind}")
         page.run(axe)
         found = json.loads(page.run("axe.run().then((it) => JSON.stringify(it.violations))"))
@@ -112,7 +116,7 @@ def test_the_owner_sees_what_runs_and_what_left_on_every_page(page, fed, tmp_pat
         assert "Mustermann" not in page.text("main")
     looked_at(page, tmp_path, f"ran/{fed.done}", "job")
     told = page.text("main")
-    for word in ("it completed", "ada@example.org", "stayed here", "clip norm=50", "3 values left, 3 stayed here"):
+    for word in ("completed", "ada@example.org", "stayed here", "clip norm=50", "3 values left, 3 stayed here"):
         assert word in told, word
     assert "3 with" in told
     assert "arrived, gate" in told.split("Data it was given")[1].split("Code")[0]
@@ -139,7 +143,7 @@ def test_a_bundle_is_approved_after_its_files_were_read_and_the_job_runs(page, f
         first = session.submit(job)
         page.until("document.querySelector('#waiting-title + .scroll a') !== null")
         looked_at(page, tmp_path, "refused", "refused-waiting")
-        page.click("#waiting-title + .scroll a")
+        followed(page, "#waiting-title + .scroll a")
         page.until("document.querySelector('#decide-title') !== null")
         assert EVIL in page.text("main")
         assert page.run("document.querySelectorAll('main img').length") == 0
@@ -154,7 +158,7 @@ def test_a_bundle_is_approved_after_its_files_were_read_and_the_job_runs(page, f
         second = session.submit(job)
         until_member(session, second.id, "site-1", "refused")
         page.until("document.querySelector('#waiting-title + .scroll a') !== null")
-        page.click("#waiting-title + .scroll a")
+        followed(page, "#waiting-title + .scroll a")
         page.until("document.querySelector('.code .added') !== null")
         looked_at(page, tmp_path, page.run("location.pathname")[1:], "bundle-changed")
         assert "that you approved before" in page.text("main")
@@ -164,6 +168,13 @@ def test_a_bundle_is_approved_after_its_files_were_read_and_the_job_runs(page, f
     page.click("dialog[open] form[method=post] button")
     page.until("document.querySelector('.notice')?.innerText.startsWith('The approval is withdrawn')")
     assert "read by Cem" not in (fed.nodes["site-1"].kit / "local" / "approved.yaml").read_text()
+
+
+def followed(page, link):
+    """Follow a link, and wait until its page is there."""
+    page.forget("Page.loadEventFired")
+    page.click(link)
+    page.browser.wait("Page.loadEventFired", page.session)
 
 
 def ended(session, job):
