@@ -975,6 +975,25 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a server",
         ("dashboard.strips.MAX_CHANGES", "dashboard.strips.MAX_COUNTS"),
     ),
+    (
+        "the history that a site keeps of its jobs",
+        "a job",
+        (
+            *("site.history.MAX_BYTES", "site.history.MAX_LINE", "site.history.MAX_TEXT", "site.history.MAX_NAME"),
+            *("site.history.MAX_ITEMS", "site.bundles.MAX_KEPT"),
+        ),
+    ),
+    (
+        "what the dashboard shows a site's owner",
+        "a job",
+        (
+            *("owner.differences.MAX_FILE", "owner.differences.MAX_SHOWN", "owner.differences.MAX_LINES"),
+            *("owner.differences.MAX_WIDTH", "owner.differences.MAX_COMPARED", "owner.differences.MAX_WORK"),
+            *("owner.standing.MAX_ANSWER", "owner.standing.MAX_TAIL", "owner.standing.MAX_PROBLEMS"),
+            *("owner.standing.MAX_FILES", "dashboard.ran.MAX_ANSWERS", "dashboard.ran.MAX_DAYS"),
+            *("dashboard.ran.MAX_PAGE", "dashboard.consents.MAX_NOTE", "dashboard.rules.MAX_PLACE"),
+        ),
+    ),
     ("the history of a workflow", "a workflow", ("server.flows.PAGE", "store.history.PAGE_BYTES")),
     ("logins", "anybody", ("admin.gate.NONCE_S", "admin.gate.BEARER_S", "admin.gate.MAX_BEARERS")),
     ("a login's certificate and signature", "anybody", ("trust.login.MAX_CHARACTERS",)),

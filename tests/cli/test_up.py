@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from convoy.cli import processes
+from convoy.node.alive import command_of
 from tests.cli.command_line import typed
 from tests.federation import free_ports
 
@@ -58,7 +59,7 @@ async def test_a_federation_runs_a_new_job_as_it_is_and_leaves(here):
     pids = [node["pid"] for node in nodes(here).values()]
     down = await typed("down", cwd=here)
     assert down.out.splitlines() == ["server: stopped", "site-1: stopped", "site-2: stopped"]
-    assert not any(processes.command_of(pid) for pid in pids)
+    assert not any(command_of(pid) for pid in pids)
 
 
 @pytest.mark.scenario
@@ -193,7 +194,7 @@ async def test_up_keep_starts_again_what_dies_and_stops_all_at_a_signal(here):
     kept.process.send_signal(signal.SIGTERM)
     code, out, err = await kept.end()
     assert (code, out.splitlines(), err) == (0, ["server: stopped", "site-1: stopped", "site-2: stopped"], "")
-    assert not any(processes.command_of(pid) for pid in pids)
+    assert not any(command_of(pid) for pid in pids)
     assert not (here / "workspace/clinics/up.json").exists()
 
 

@@ -26,8 +26,9 @@ from convoy.server.sessions import Sessions
 from convoy.server.standing import Standing
 from convoy.server.transfers import Transfers
 from convoy.site.agent import Agent
-from convoy.site.job import Site
+from convoy.site.history import History
 from convoy.site.line import Line
+from convoy.site.place import Site
 from convoy.site.quarantine import Quarantine
 from convoy.site.release import Release
 from convoy.site.witness import FILE, Witness
@@ -164,6 +165,7 @@ def site():
         supervisor,
         Quarantine(folder / "faults.json"),
         Release(kit, PolicyFile(kit.local / "policy.yaml")),
+        History(folder / "work", unforeseen),
     )
     return Agent(made, Idle(), Ending(asyncio.Event()), None, Witness(made.folder / FILE))
 

@@ -11,24 +11,8 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from convoy.node.alive import command_of, signalled
 from convoy.wire.door import EVERY, opened
-
-
-def command_of(pid: int) -> str:
-    """Return a live process's command line; empty for one that has ended, or where /proc is not there."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except (OSError, IndexError):
-        return ""
-    return "" if state in "ZX" else " ".join(words).strip()
-
-
-def lives(pid: int, kit: Path) -> bool:
-    """Return whether the process still is the node of this kit, and not another that got its number."""
-    if not Path("/proc/self/stat").exists():
-        return _signalled(pid, 0)
-    return str(kit) in command_of(pid)
 
 
 def memory(pid: int) -> int:
@@ -37,14 +21,6 @@ def memory(pid: int) -> int:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, IndexError):
         return 0
-
-
-def _signalled(pid: int, sign: int) -> bool:
-    try:
-        os.kill(pid, sign)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def end(pids: Iterable[int], *, grace_s: float) -> list[int]:
@@ -58,10 +34,10 @@ def end(pids: Iterable[int], *, grace_s: float) -> list[int]:
     poll = select.poll()
     for descriptor, pid in watched.items():
         poll.register(descriptor, select.POLLIN)
-        _signalled(pid, signal.SIGTERM)
+        signalled(pid, signal.SIGTERM)
     staying = _wait(poll, watched, time.monotonic() + grace_s)
     for pid in staying.values():
-        _signalled(pid, signal.SIGKILL)
+        signalled(pid, signal.SIGKILL)
     killed = list(staying.values())
     _wait(poll, staying, time.monotonic() + 5.0)
     for descriptor in watched:

@@ -120,7 +120,7 @@ def refused(digest: str, output: Path | None, kit: Path, json: bool) -> None:
     if not digest:
         consent.refused(Screen(json=json), kit)
     else:
-        consent.written_out(Screen(json=json), kit, digest, output or Path(f"bundle-{digest[: consent.LEAST]}"))
+        consent.written_out(Screen(json=json), kit, digest, output or Path(f"bundle-{digest[:12]}"))
 
 
 @federation.command()

@@ -19,6 +19,7 @@ from convoy.cli import processes, run, whose
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound, PatienceOut, Refused
 from convoy.node import rotation
+from convoy.node.alive import lives
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import at_home, read_settings
@@ -44,7 +45,7 @@ class Node:
     @property
     def runs(self) -> bool:
         """Whether its process lives."""
-        return processes.lives(self.pid, Path(self.kit))
+        return lives(self.pid, Path(self.kit))
 
 
 def up(screen: Screen, prod: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -37,7 +37,7 @@ from convoy.dashboard import (
 from convoy.dashboard.guard import Guard, Session
 from convoy.dashboard.pulse import Pulse
 from convoy.dashboard.rendering import Place
-from convoy.dashboard.route import CSRF_HEADER, Call, Route, Services, check_csrf, read_form
+from convoy.dashboard.route import CSRF_HEADER, Call, Route, Services, Visit, check_csrf, read_form
 from convoy.dashboard.streams import Streams
 from convoy.dashboard.verification import Verification
 from convoy.errors import Bug, ConvoyError, NotFound
@@ -66,20 +66,33 @@ ROUTES: Final[tuple[Route, ...]] = (  # the first that fits is taken
 def build(client: Client, session: Session, pulse: Pulse) -> tuple[Guard, Services]:
     """Return the application behind its guard, and what its pages share."""
     services = Services(client, pulse, rendering.build(PLACES), session, Streams(), Verification(client))
+    return application(ROUTES, session, lambda request, form: Call(services, request, form)), services
+
+
+def application(
+    routes: Iterable[Route], session: Session, visit: Callable[[Request, Mapping[str, str]], Visit]
+) -> Guard:
+    """Return the application of a table of routes behind its guard; `visit` makes what their handlers get."""
     served: list[Any] = [
-        Served(route.path, _endpoint(services, route), methods=[route.method], name=f"{route.method} {route.path}")
-        for route in ROUTES
+        Served(
+            route.path, _endpoint(route, session, visit), methods=[route.method], name=f"{route.method} {route.path}"
+        )
+        for route in routes
     ]
     served.append(Mount("/assets", StaticFiles(directory=rendering.ASSETS)))
 
+    def shown(request: Request, problem: ConvoyError, status: int) -> Response:
+        """Return an error as a page: what failed, why, and what to do."""
+        return visit(request, {}).page("error.html", fault=problem, status=status)
+
     async def refused(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, ConvoyError)  # noqa: S101 - registered for nothing else
-        return _shown(services, request, problem, faults.status_of(problem))
+        return shown(request, problem, faults.status_of(problem))
 
     async def unknown(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)  # noqa: S101 - registered for nothing else
         said = NotFound("there is no such page", why=f"{request.method} {request.url.path[:200]}", fix="use the menu")
-        return _shown(services, request, said, problem.status_code)
+        return shown(request, said, problem.status_code)
 
     async def failed(request: Request, problem: Exception) -> Response:
         structlog.get_logger().error("a page failed", path=request.url.path, exc_info=problem)
@@ -88,24 +101,21 @@ def build(client: Client, session: Session, pulse: Pulse) -> tuple[Guard, Servic
             why=type(problem).__name__,
             fix="report it, with the output of `convoy dashboard`",
         )
-        return _shown(services, request, said, 500)
+        return shown(request, said, 500)
 
     handlers: Any = {ConvoyError: refused, HTTPException: unknown, Exception: failed}
-    return Guard(Starlette(routes=served, exception_handlers=handlers), session), services
+    return Guard(Starlette(routes=served, exception_handlers=handlers), session)
 
 
-def _endpoint(services: Services, route: Route) -> Callable[[Request], Awaitable[Response]]:
+def _endpoint(
+    route: Route, session: Session, visit: Callable[[Request, Mapping[str, str]], Visit]
+) -> Callable[[Request], Awaitable[Response]]:
     async def endpoint(request: Request) -> Response:
-        form: dict[str, str] = {}
+        form: Mapping[str, str] = {}
         if route.reads == "body":
-            check_csrf(request.headers.get(CSRF_HEADER, ""), services.session)
+            check_csrf(request.headers.get(CSRF_HEADER, ""), session)
         elif route.method == "POST":
-            form = await read_form(request, services.session)
-        return await route.handler(Call(services, request, form))
+            form = await read_form(request, session)
+        return await route.handler(visit(request, form))
 
     return endpoint
-
-
-def _shown(services: Services, request: Request, problem: ConvoyError, status: int) -> Response:
-    """Return an error as a page: what failed, why, and what to do."""
-    return Call(services, request).page("error.html", fault=problem, status=status)

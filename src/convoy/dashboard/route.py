@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -48,17 +49,32 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Frame:
+    """What the pages of every dashboard share, a person's and a site's."""
+
+    pages: Pages
+    session: Session
+    streams: Streams
+
+
+class Visit(ABC):
     """One request, after the guard; `form` has the fields of a POST, whose CSRF value was right."""
 
-    services: Services
-    request: Request
-    form: Mapping[str, str] = field(default_factory=dict)
+    __slots__ = ()
 
     @property
-    def client(self) -> Client:
-        """The person's client."""
-        return self.services.client
+    @abstractmethod
+    def request(self) -> Request:
+        """The request."""
+
+    @property
+    @abstractmethod
+    def frame(self) -> Frame:
+        """What all pages share."""
+
+    @abstractmethod
+    def shown(self) -> dict[str, Any]:
+        """Return what the frame of a page shows: `seen`, `places`, `project`."""
 
     def query(self, name: str) -> str:
         """Return a parameter of the address, cut to `MAX_SEARCH`; empty if it is not there."""
@@ -73,6 +89,40 @@ class Call:
         """Return a part of the path."""
         return str(self.request.path_params[name])
 
+    def text(self, template: str, **values: Any) -> Markup:
+        """Return a template's HTML, as a part of a page; the template also sees what every page shows."""
+        theme = self.request.cookies.get(THEME_COOKIE, "")
+        shown = {
+            "call": self,
+            "theme": theme if theme in THEMES else THEMES[0],
+            "csrf": self.frame.session.csrf,
+            "here": self.request.url.path,
+        }
+        return self.frame.pages.text(template, shown | self.shown() | values)
+
+    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
+        """Return a whole page."""
+        return HTMLResponse(self.text(template, **values), status)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Visit):
+    """A request to the dashboard of a person, who has a client of the server."""
+
+    services: Services
+    request: Request
+    form: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def frame(self) -> Frame:
+        """What all pages share."""
+        return Frame(self.services.pages, self.services.session, self.services.streams)
+
+    @property
+    def client(self) -> Client:
+        """The person's client."""
+        return self.services.client
+
     def may(self, right: rights.Right, *, org: str = "", submitter: str = "") -> bool:
         """Return whether to offer what needs this right, over a thing of this organisation or person.
 
@@ -84,26 +134,16 @@ class Call:
         own, same_org = submitter == person.name != "", org == person.org != ""
         return rights.allows(person.role, right, own=own, same_org=same_org)
 
-    def text(self, template: str, **values: Any) -> Markup:
-        """Return a template's HTML, as a part of a page; the template also sees what every page shows."""
-        services, theme = self.services, self.request.cookies.get(THEME_COOKIE, "")
-        shown = {
-            "call": self,
-            "seen": services.pulse.seen,
-            "places": [place for place in services.pages.places if self.may(place.right)],
-            "theme": theme if theme in THEMES else THEMES[0],
-            "csrf": services.session.csrf,
-            "project": services.client.project,
-            "here": self.request.url.path,
+    def shown(self) -> dict[str, Any]:
+        """Return what the frame of a page shows."""
+        return {
+            "seen": self.services.pulse.seen,
+            "places": [place for place in self.services.pages.places if self.may(place.right)],
+            "project": self.services.client.project,
         }
-        return services.pages.text(template, shown | values)
-
-    def page(self, template: str, *, status: int = 200, **values: Any) -> Response:
-        """Return a whole page."""
-        return HTMLResponse(self.text(template, **values), status)
 
 
-Handler = Callable[[Call], Awaitable[Response]]
+Handler = Callable[[Any], Awaitable[Response]]  # of a `Call`, or of what a site's dashboard has in its place
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Final
+import socket
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, closing
+from typing import Any, Final
 
 import uvicorn
 
 from convoy.admin.client import Client
-from convoy.dashboard import app
-from convoy.dashboard.guard import Session
+from convoy.dashboard import app, own
+from convoy.dashboard.desk import Watch
+from convoy.dashboard.guard import Guard, Session
 from convoy.dashboard.pulse import INTERVAL_S, Pulse
+from convoy.dashboard.streams import Streams
+from convoy.spec.kit import Kit
 from convoy.wire.door import bound
 from convoy.wire.health import QuietServer
 
@@ -24,15 +28,36 @@ DRAIN_S: Final = 2.0  # for requests that are being answered when the dashboard 
 @asynccontextmanager
 async def serving(client: Client, *, port: int = 0, interval_s: float = INTERVAL_S) -> AsyncIterator[Session]:
     """Serve for as long as the context lasts; `port` 0 is a free one. Raises `BadInput` when the port is taken."""
-    sock = bound(HOST, port, setting="--port PORT")
-    session = Session(sock.getsockname()[1])
-    pulse = Pulse(client, interval_s)
-    await pulse.look()
-    guard, services = app.build(client, session, pulse)
+    with closing(bound(HOST, port, setting="--port PORT")) as sock:
+        session = Session(sock.getsockname()[1])
+        pulse = Pulse(client, interval_s)
+        await pulse.look()
+        guard, services = app.build(client, session, pulse)
+        async with _served(guard, sock, services.streams, pulse.run()):
+            yield session
+
+
+@asynccontextmanager
+async def serving_site(kit: Kit, *, port: int = 0, interval_s: float = INTERVAL_S) -> AsyncIterator[Session]:
+    """Serve the pages of a site's owner, from the files of its kit. Raises `BadInput` when the port is taken."""
+    with closing(bound(HOST, port, setting="--port PORT")) as sock:
+        session = Session(sock.getsockname()[1])
+        watch = Watch(kit, interval_s)
+        await watch.look()
+        guard, desk = own.build(kit, session, watch)
+        async with _served(guard, sock, desk.frame.streams, watch.run()):
+            yield session
+
+
+@asynccontextmanager
+async def _served(
+    guard: Guard, sock: socket.socket, streams: Streams, run: Coroutine[Any, Any, None]
+) -> AsyncIterator[None]:
+    """Serve an application on a socket while `run` runs."""
     settings = uvicorn.Config(
         guard,
         host=HOST,
-        port=session.port,
+        port=sock.getsockname()[1],
         log_config=None,
         lifespan="off",
         http="h11",
@@ -46,12 +71,12 @@ async def serving(client: Client, *, port: int = 0, interval_s: float = INTERVAL
     server = QuietServer(settings)
     server.lifespan = settings.lifespan_class(settings)
     await server.startup(sockets=[sock])
-    looking = asyncio.create_task(pulse.run())
+    looking = asyncio.create_task(run)
     try:
-        yield session
+        yield
     finally:
         looking.cancel()
-        services.streams.closing.set()
+        streams.closing.set()
         if server.server_state.tasks:
             await asyncio.wait(server.server_state.tasks, timeout=DRAIN_S)
         server.force_exit = True

@@ -33,6 +33,8 @@ class Admitted:
 
     spec: Job
     leave: Leave
+    who: Submitter
+    digest: str  # of its bundle
     files: frozenset[str]  # the names in its bundle
     most_state: float  # bytes that its trainer may keep here from task to task
 
@@ -75,7 +77,8 @@ def admit(
     draft.replace(code)
     if not mark.exists():
         mark.write_text(checked.digest)
-    return Admitted(spec, policy.leave, frozenset(checked.files), policy.limits.state)
+    who = submitter(kit, checked.submitter)
+    return Admitted(spec, policy.leave, who, checked.digest, frozenset(checked.files), policy.limits.state)
 
 
 def judged(

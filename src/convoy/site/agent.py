@@ -28,10 +28,12 @@ from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
 from convoy.site import quarantine as quarantined
 from convoy.site.given import Given
-from convoy.site.job import Site, SiteJob
+from convoy.site.history import History
+from convoy.site.job import MEANWHILE, SiteJob
 from convoy.site.line import Line
 from convoy.site.meters import Meters
 from convoy.site.metrics import SiteMetrics
+from convoy.site.place import Site
 from convoy.site.quarantine import Quarantine
 from convoy.site.release import Release
 from convoy.site.witness import FILE, Witness
@@ -92,6 +94,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd:
             supervisor=supervisor,
             quarantine=quarantine,
             release=Release(kit, rules),
+            history=History(folder, lambda problem: structlog.get_logger().warning("history", problem=problem)),
             meters=Meters.find(),
             phases=node.phases,
         )
@@ -267,7 +270,7 @@ class Agent:
         match kind:
             case "stop":
                 self.site.log.info("job over", job=job.id, reason=down.stop.reason)
-                job.stop(down.stop.finish_s)
+                job.stop(down.stop.finish_s, down.stop.reason)
             case "again":
                 job.offers.again(down.again.question)
             case "reject":
@@ -295,11 +298,12 @@ class Agent:
             if job.id not in self._runs and job.id in alive:
                 self._run(job)
             elif job.id not in self._runs:
+                job.record.ended(MEANWHILE)
                 await asyncio.to_thread(shutil.rmtree, job.folder, ignore_errors=True)
                 del self.jobs[job.id]
                 self.site.line.send(pb.Up(stopped=pb.JobStopped(job=job.id)))
             elif job.id not in alive:
-                job.stop()
+                job.stop(why=MEANWHILE)
         for key, held in alive.items():
             if key in self.jobs:
                 with self.site.supervisor.over(key):
@@ -313,7 +317,7 @@ class Agent:
         """Forget the jobs that this site refused: the server offers them again, and the current policy decides."""
         for job in self.jobs.values():
             if job.refused:
-                job.stop()
+                job.stop(why="this site decides again whether it takes the job")
 
     def _begin(self, start: pb.Start) -> None:
         try:

@@ -41,29 +41,32 @@ class Chosen:
         return sum(size for _, size in self.files)
 
 
-async def send(job: str, folder: Path, release: Release, line: Line, say: Callable[[str], None]) -> None:
+async def send(job: str, folder: Path, release: Release, line: Line, say: Callable[[str], None]) -> tuple[int, int]:
     """Send the artifacts of the job in `folder` as far as the policy lets them leave; `say` what does not, and why.
 
-    The job's processes have ended. An error here loses the artifacts at the server and nothing else.
+    Returns how many files were sent, and their bytes. The job's processes have ended. An error here loses the
+    artifacts at the server and nothing else.
     """
     try:
         most = release.rules.now().leave.artifacts
         if not most:
-            return
+            return 0, 0
         source, target = folder / "code" / artifacts.FOLDER, folder / FILE
         chosen = await asyncio.to_thread(choose, source, release.kit.name, most)
         for why, names in _by_reason(chosen.left).items():
             say(f"not sent of {artifacts.FOLDER}/: {artifacts.some(names)}: {why}")
         if not chosen.files:
-            return
+            return 0, 0
         head = await asyncio.to_thread(pack, job, chosen, source, target)
         async with asyncio.timeout(package.longest_s(head.size)):
             await line.bring(head, str(target))
         say(f"{len(chosen.files)} files ({chosen.size} bytes) of {artifacts.FOLDER}/ are sent to the server")
+        return len(chosen.files), chosen.size
     except TimeoutError:
         say(f"{artifacts.FOLDER}/ is not sent: the connection is slower than {package.SLOWEST >> 20} MiB a second")
     except (ConvoyError, OSError) as problem:
         say(f"{artifacts.FOLDER}/ is not sent: {one_line(told(errors.line(problem)))}")
+    return 0, 0
 
 
 def choose(source: Path, site: str, most: int) -> Chosen:

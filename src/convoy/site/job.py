@@ -8,55 +8,36 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from convoy import errors
 from convoy.control.costs import NOTHING
 from convoy.control.records import Answer, Question
 from convoy.errors import ConvoyError, NotAllowed, Refused, StorageFull
-from convoy.node.launcher import Launcher
-from convoy.node.phases import Phases
-from convoy.node.supervisor import Supervisor
-from convoy.site import admission, artifacts, export, release, states
+from convoy.site import admission, artifacts, bundles, export, release, states
 from convoy.site.given import Given
 from convoy.site.intake import MODEL, Intake, in_thread
-from convoy.site.line import Line
 from convoy.site.logs import JobLog
-from convoy.site.meters import NO_METERS, Meters, Stopwatch
+from convoy.site.meters import Stopwatch
 from convoy.site.offers import Offers
 from convoy.site.order import order_of
 from convoy.site.outbox import Kept, Outbox
+from convoy.site.place import Site
 from convoy.site.points import JobPoints
-from convoy.site.quarantine import MAX_FAULTS, Quarantine
-from convoy.site.release import Handed, Release
+from convoy.site.quarantine import MAX_FAULTS
+from convoy.site.record import Flows, Record, described
+from convoy.site.release import Handed
 from convoy.site.trainer import GRACE_S, Trainer
-from convoy.spec.kit import Kit
+from convoy.spec.filters import Filter
 from convoy.spec.plain import one_line
-from convoy.spec.settings import Settings
 from convoy.store.blobs import BlobFolder
 from convoy.store.holds import Hold, unlink
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 
 ANSWERED: Final = "this site has answered under this id before, to another question: it does not answer it anew"
+MEANWHILE: Final = "the job ended while this site was not connected"
 TASK: Final = "task."  # and a question: the holder of the model that the task is about
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """What every job at this site shares."""
-
-    kit: Kit
-    settings: Settings
-    folder: Path
-    line: Line
-    launcher: Launcher
-    log: Any
-    supervisor: Supervisor
-    quarantine: Quarantine
-    release: Release
-    meters: Meters = NO_METERS
-    phases: Phases = field(default_factory=Phases)
 
 
 @dataclass(slots=True)
@@ -84,6 +65,9 @@ class SiteJob:
     _outbox: Outbox = field(init=False)
     _log: JobLog = field(init=False)
     _points: JobPoints = field(init=False)
+    record: Record = field(init=False)
+    _applied: list[Filter] = field(default_factory=list)  # filters that the newest answer passed
+    _why: str = ""  # the job ends
     _stop: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -108,6 +92,8 @@ class SiteJob:
         begun, leave = self.start or pb.Start(), self.site.release.leave
         self._log = JobLog(self.id, self.site.kit.name, self.folder, self.site.line, begun.log_offset)
         self._points = JobPoints(self.id, self.site.line, leave, self._say, self.folder / "points.jsonl", begun.points)
+        self.record = Record(self.id, self.folder, self.site.history, self._flows)
+        self._points.left, self._points.held_back = self.record.tally.live, self.record.tally.live_stayed
 
     @property
     def folder(self) -> Path:
@@ -132,6 +118,7 @@ class SiteJob:
         await self._stop.wait()  # also after it has failed here
         await self._points.close()
         await self._log.close()  # a trainer may have said something on its way out
+        self.record.ended(self._why)
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self.site.line.send(pb.Up(stopped=pb.JobStopped(job=self.id)))
 
@@ -145,7 +132,8 @@ class SiteJob:
             if self._trainer is not None:
                 await self._finish(self._trainer)
                 await self._keep_artifacts()
-                await export.send(self.id, self.folder, self.site.release, self.site.line, self._say)
+                sent = await export.send(self.id, self.folder, self.site.release, self.site.line, self._say)
+                self.record.sent_files(*sent)
 
     async def _finish(self, trainer: Trainer) -> None:
         """End the trainer: of a completed job, what comes after its loop of tasks has the job's patience."""
@@ -166,8 +154,12 @@ class SiteJob:
     def _say(self, line: str) -> None:
         self._log.print(f"convoy: {line}\n".encode())
 
-    def stop(self, finish_s: float = 0.0) -> None:
+    def _flows(self) -> Flows:
+        return Flows(self._points.left, self._points.held_back, self._log.sent)
+
+    def stop(self, finish_s: float = 0.0, why: str = "") -> None:
         """End the job here and remove its files; a trainer that has no task may work on for `finish_s`, once."""
+        self._why = self._why or why
         if self._stop.is_set() and self._trainer is not None:
             self._trainer.hurry()
         self._finish_s = max(finish_s, self._finish_s)
@@ -179,9 +171,7 @@ class SiteJob:
         if self._refusal:
             return
         kind = error.partition(":")[0]
-        self._refusal = f"{self.site.kit.name} failed at this job ({kind}): its owner finds more in the site's log"
-        self.site.log.warning("job refused", job=self.id, reason=self._refusal)
-        self._refuse()
+        self._give_up(f"{self.site.kit.name} failed at this job ({kind}): its owner finds more in the site's log")
         if self._working is not None:
             self._working.cancel()
         if self._trainer is not None:
@@ -206,11 +196,15 @@ class SiteJob:
             while True:
                 await self._turn(await self.tasks.get())
         except (ConvoyError, OSError) as problem:  # the job cannot go on here: the others, and the other jobs, can
-            self._refusal = errors.line(problem)
-            self.site.log.warning("job refused", job=self.id, reason=self._refusal)
-            self._refuse()
+            self._give_up(errors.line(problem))
             if self._trainer is not None:
                 await self._trainer.stop()
+
+    def _give_up(self, reason: str) -> None:
+        self._refusal = reason
+        self.site.log.warning("job refused", job=self.id, reason=reason)
+        self.record.refused(reason)
+        self._refuse()
 
     def _refuse(self) -> None:
         self.site.line.send(pb.Up(refused=pb.JobRefused(job=self.id, reason=self._refusal)))
@@ -257,6 +251,8 @@ class SiteJob:
         for part, why in missing.items():
             self._log.print(f"convoy: this job is not isolated from {part} at {self.site.kit.name}: {why}\n".encode())
         self._own, kept = not spec.trainer, self.site.release.withheld(spec, self.site.settings.data)
+        bundles.keep(self.folder / "bundle", self.site.folder, admitted.digest)
+        self.record.begun(admitted, self.site.settings.data, kept)
         self._trainer = Trainer(
             order=order_of(
                 spec,
@@ -315,19 +311,24 @@ class SiteJob:
             with watch.phase("train_s"):
                 up = await self._trainer.train(told)
             if up.WhichOneof("it") == "failed":
+                self.record.stayed(question.id, up.failed.error)
                 error, traceback = self.site.release.told(up.failed)
                 return self._kept(question, error=error, traceback=traceback)
             with watch.phase("release_s"):
-                answer = await in_thread(
-                    self.site.release.answer, Handed(self.blobs, self._out, up, own=self._own), question
-                )
+                self._applied.clear()
+                handed = Handed(self.blobs, self._out, up, own=self._own, applied=self._applied.extend)
+                answer = await in_thread(self.site.release.answer, handed, question)
         except ConvoyError as problem:
             reason = errors.line(problem)
             self.site.log.warning("no answer", job=self.id, question=question.id, reason=reason)
             self._log.print(f"convoy: there is no answer to task {question.id}: {reason}\n".encode())
+            self.record.stayed(question.id, reason)
             return self._kept(question, error=self.site.release.why(problem))
-        cost = watch.cost(answer.cost) if self.site.release.leave().resources_leave else NOTHING
-        return self._kept(question, replace(answer, cost=cost))
+        cost = watch.cost(answer.cost)
+        size = self.blobs.read_header(answer.digest).size if answer.digest else 0
+        leaves = self.site.release.leave().resources_leave
+        self.record.answered(answer, question, size, map(described, self._applied), cost)
+        return self._kept(question, replace(answer, cost=cost if leaves else NOTHING))
 
     def _kept(self, question: Question, answer: Answer | None = None, *, error: str = "", traceback: str = "") -> Kept:
         return Kept(answer or Answer(question.id), question.round, question.outlives, error, traceback)
@@ -348,6 +349,7 @@ class SiteJob:
         """The server will never count this answer."""
         answer = self._outbox.drop(question)
         if answer is not None and not answer.error:
+            self.record.rejected(question, reason)
             self.site.log.warning("update refused", job=self.id, question=question, reason=reason)
             self._log.print(f"convoy: the server refused the update of task {question}: {one_line(reason)}\n".encode())
         if answer is not None:

@@ -72,8 +72,9 @@ class JobPoints:
     file: PointsFile = field(init=False)
     clock: Callable[[], float] = time.time  # seconds since the epoch
     round: int = 0  # of the task that the trainer has, or had last
+    left: int = 0  # values that were written so that they leave
+    held_back: int = 0  # values that stay
     _open: bool = False  # the job is accepted
-    _held_back: int = 0
     _allowance: Allowance = field(default_factory=Allowance)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
     _unsent: Reader = field(init=False)
@@ -100,9 +101,10 @@ class JobPoints:
             kept, held_back = leaving(found, self.leave(), self._allowance)
         except BadInput:  # the policy cannot be read
             kept, held_back = [], sum(len(point.values) for point in found)
-        if held_back and not self._held_back:
+        if held_back and not self.held_back:
             self.say("some values of live metrics stay here, because of the site's policy")
-        self._held_back += held_back
+        self.held_back += held_back
+        self.left += sum(len(it.values) for it in kept)
         first = self.file.next
         self.file.append(b"".join(points.write(replace(it, number=first + n)) for n, it in enumerate(kept)))
         self._news.set()
@@ -123,8 +125,8 @@ class JobPoints:
 
     async def close(self) -> None:
         """Send the last points, as far as the server accepts them in time; say how many values were held back."""
-        if self._held_back:
-            self.say(f"{self._held_back} values of live metrics stayed here, because of the site's policy")
+        if self.held_back:
+            self.say(f"{self.held_back} values of live metrics stayed here, because of the site's policy")
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_S):
                 await self._send(None)

@@ -37,12 +37,15 @@ def forget(folder: Path) -> None:
     (folder / NAME).unlink(missing_ok=True)
 
 
+def read(folder: Path) -> Refusal | None:
+    """Return the refusal in a job's folder; None where there is none, or one that cannot be read."""
+    try:
+        return Refusal(**json.loads((folder / NAME).read_text()))
+    except (OSError, ValueError, TypeError):  # the job has just ended, or the file is incomplete after a power cut
+        return None
+
+
 def held(workspace: Path) -> list[Refusal]:
     """Return the refused jobs that a site holds, by name."""
-    found = []
-    for path in (workspace / "jobs").glob(f"*/{NAME}"):
-        try:
-            found.append(Refusal(**json.loads(path.read_text())))
-        except (OSError, ValueError, TypeError):  # the job has just ended, or the file is incomplete after a power cut
-            continue
+    found = [one for path in (workspace / "jobs").glob(f"*/{NAME}") if (one := read(path.parent)) is not None]
     return sorted(found, key=lambda refusal: (refusal.name, refusal.job))

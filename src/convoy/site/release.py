@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -50,13 +50,14 @@ def holder(question: str) -> str:
 class Handed:
     """What a trainer hands over: its message, and the folder `out` that it writes into; `blobs` are the job's here.
 
-    `own`: it is Convoy's own trainer.
+    `own`: it is Convoy's own trainer. `applied` is told the filters that its arrays passed.
     """
 
     blobs: BlobFolder
     out: Path
     up: pb.WorkerUp
     own: bool = False
+    applied: Callable[[tuple[Filter, ...]], None] = lambda _: None
 
     def whole(self, digest: str) -> bytes:
         """Return a blob that came in the message; empty: it lies in the folder."""
@@ -129,6 +130,7 @@ class Release:
 
         if wanted := for_kind(policy.filters, question.kind):
             given = blobs.handed(out, digest, fits, handed.whole(digest))
+            handed.applied(wanted)
             return self._filtered(wanted, blobs, given, question, answer)
         blobs.take(holder(question.id), out, digest, fits, handed.whole(digest))
         fits(blobs.read_header(digest), 0)  # one that was here already
