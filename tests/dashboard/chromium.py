@@ -26,6 +26,10 @@ SEEN = """new Promise((done) => {
   look();
 })"""
 
+WIDER = """((wide) => document.documentElement.scrollWidth <= wide ? [] : [...document.querySelectorAll('body *')]
+  .filter((it) => it.getBoundingClientRect().right > wide && !it.parentElement.closest('.scroll, nav, .plot'))
+  .map((it) => it.outerHTML.slice(0, 200)))(%s)"""  # what makes a page wider than the window
+
 
 @dataclass
 class Chromium:
@@ -158,9 +162,9 @@ class Page:
             mobile=width < 500,
         )
 
-    def fits(self) -> bool:
-        """Return whether nothing is wider than the window; a phone makes the window wider where something is."""
-        return self.run("document.documentElement.scrollWidth") <= self.width
+    def wider(self) -> list[str]:
+        """Return the first lines of what reaches beyond the window, but for what lies in something that scrolls."""
+        return self.run(WIDER % self.width)
 
     def photograph(self, file: Path) -> bytes:
         """Save the whole page as a picture and return it."""

@@ -157,7 +157,7 @@ def test_each_page_looks_right_and_axe_finds_nothing_serious(page, fed, tmp_path
                 page.until("document.querySelectorAll('#log li').length > 50")
             assert "This did not work" not in page.text("main"), name
             assert page.run("document.querySelectorAll('main img').length") == 0, name
-            assert page.fits(), (name, look)
+            assert page.wider() == [], (name, look)
             kind = "dark" if "dark" in look else "narrow" if look else "light"
             photograph(page, tmp_path, f"job-{name.replace('/', '-') or 'overview'}-{kind}")
             found += [(name, kind, it) for it in serious(page)]
@@ -176,7 +176,7 @@ def test_statistics_and_metrics_of_models_at_sites_are_shown(page, fed, tmp_path
         page.look(**look)
         page.open(f"{page.origin}/jobs/{job}/results")
         page.until("document.querySelector('.chart canvas') !== null")
-        assert page.fits()
+        assert page.wider() == []
         photograph(page, tmp_path, f"job-statistics-{kind}")
         found += [(kind, it) for it in serious(page)]
     assert found == []

@@ -56,7 +56,7 @@ def test_a_job_is_chosen_checked_mended_confirmed_watched_and_aborted(page, fed,
     assert page.text(".excerpt .here").strip().endswith("round: 4")
     for look in ({}, {"dark": True}, {"width": 360, "height": 800}):
         page.look(**look)
-        assert page.fits(), look
+        assert page.wider() == [], look
         photograph(page, tmp_path, f"submit-problems-{'dark' if 'dark' in look else 'narrow' if look else 'light'}")
     page.look()
     (folder / "job.yaml").write_text(good)
@@ -142,7 +142,7 @@ def test_a_site_is_revoked_and_invited_again(page, fed, tmp_path):
     assert "convoy1" not in page.run("location.href")
     for look in ({}, {"dark": True}, {"width": 360, "height": 800}):
         page.look(**look)
-        assert page.fits(), look
+        assert page.wider() == [], look
         photograph(page, tmp_path, f"invited-{'dark' if 'dark' in look else 'narrow' if look else 'light'}")
     page.look()
     page.browser.ask(
@@ -183,7 +183,7 @@ def test_every_page_fits_and_axe_finds_nothing_serious(page, tmp_path, look):
         page.open(f"{page.origin}/{name}")
         if name == "audit":
             page.until("document.querySelector('[sse-swap=verification]').innerText.includes('are complete')")
-        assert page.fits(), name
+        assert page.wider() == [], name
         photograph(page, tmp_path, f"{name.partition('?')[0].replace('/', '-')}-{kind}")
         assert serious(page) == [], name
 

@@ -32,9 +32,6 @@ tables:
 """
 SPEAKS = 'print("secret of the site")\nconvoy.metrics({"loss": 0.5, "hidden": 1.0}, step=task.round)'
 EVIL = "# <img src=x onerror=document.title=1>"
-WIDE = """((wide) => document.documentElement.scrollWidth <= wide ? [] : [...document.querySelectorAll('body *')]
-  .filter((it) => it.getBoundingClientRect().right > wide && !it.parentElement.closest('.scroll, nav, .plot'))
-  .map((it) => it.outerHTML.slice(0, 200)))(%s)"""  # what makes a page wider than the window
 PLACES = ("", "data", "ran", "left", "refused", "policy")
 
 
@@ -94,8 +91,7 @@ def looked_at(page, folder, place, name):
     axe = (Path(axe_core_python.__file__).parent / "axe.min.js").read_text()
     for kind, look in {"light": {}, "dark": {"dark": True}, "narrow": {"width": 360, "height": 800}}.items():
         page.look(**look)
-        wide = page.run(WIDE % look.get("width", 1280))
-        assert wide == [], (name, kind)
+        assert page.wider() == [], (name, kind)
         photograph(page, folder, f"own-{name}-{kind}")
         page.run(axe)
         found = json.loads(page.run("axe.run().then((it) => JSON.stringify(it.violations))"))
