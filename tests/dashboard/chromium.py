@@ -18,6 +18,7 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-pipe"),
     "--disable-dev-shm-usage",
 )
+DOCUMENTS = 5  # that may come one after the other while a condition is awaited
 PATIENCE_S = 40.0  # after which a page that does not come fails the test
 SEEN = """new Promise((done) => {
   const look = () => { if (%s) { watcher.disconnect(); done(true); } };
@@ -29,6 +30,10 @@ SEEN = """new Promise((done) => {
 WIDER = """((wide) => document.documentElement.scrollWidth <= wide ? [] : [...document.querySelectorAll('body *')]
   .filter((it) => it.getBoundingClientRect().right > wide && !it.parentElement.closest('.scroll, nav, .plot'))
   .map((it) => it.outerHTML.slice(0, 200)))(%s)"""  # what makes a page wider than the window
+
+
+class Navigated(Exception):
+    """The page went elsewhere while a script of the test waited in it."""
 
 
 @dataclass
@@ -71,6 +76,8 @@ class Chromium:
         while True:
             said = self._read(deadline)
             if said.get("id") == wanted:
+                if "navigated" in said.get("error", {}).get("message", ""):
+                    raise Navigated(method)
                 assert "error" not in said, (method, said["error"])
                 return said["result"]
             self.events.append(said)
@@ -140,8 +147,14 @@ class Page:
         return said["result"].get("value")
 
     def until(self, condition: str) -> None:
-        """Wait until a condition about the document is true."""
-        assert self.run(SEEN % condition)
+        """Wait until a condition about the document is true, also if that is another document by then."""
+        for _ in range(DOCUMENTS):
+            try:
+                assert self.run(SEEN % condition)
+            except Navigated:
+                continue
+            return
+        raise AssertionError(f"{DOCUMENTS} documents came one after the other")
 
     def text(self, selector: str = "body") -> str:
         return self.run(f"document.querySelector({json.dumps(selector)}).innerText")
