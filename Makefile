@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast test-kube debian check fuzz bench bench-floods docs curves gallery proto clean
+.PHONY: demo test test-fast test-kube debian check fuzz bench bench-floods docs curves gallery screens proto clean
 
 demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
@@ -57,6 +57,10 @@ curves: $(STAMP)  ## draw the curve of each training workflow for its reference 
 gallery: $(STAMP)  ## run every example in the simulator; draw its picture and write the index of examples
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
 	@$(BIN)/python docs/gallery.py
+
+screens: $(STAMP) debian  ## take pictures of each page of the dashboard, in light, in dark and on a phone
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
+	@$(BIN)/python docs/screens.py
 
 proto: $(STAMP)  ## generate the messages from wire/convoy.proto
 	@cd src && ../$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. convoy/wire/convoy.proto convoy/wire/pods.proto

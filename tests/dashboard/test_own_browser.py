@@ -155,7 +155,7 @@ def test_a_bundle_is_approved_after_its_files_were_read_and_the_job_runs(page, f
         until_member(session, second.id, "site-1", "refused")
         page.until("document.querySelector('#waiting-title + .scroll a') !== null")
         followed(page, "#waiting-title + .scroll a")
-        page.until("document.querySelector('.code .added') !== null")
+        page.until("document.querySelector('.listing .added') !== null")
         looked_at(page, tmp_path, page.run("location.pathname")[1:], "bundle-changed")
         assert "that you approved before" in page.text("main")
         session.abort(second.id)
