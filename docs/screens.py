@@ -1,4 +1,4 @@
-"""Writes docs/dashboard/*.png: each page of the dashboard in light, in dark and on a phone, as its browser tests see it.
+"""Writes docs/dashboard/*.png: each page of the dashboard in light, in dark and on a phone, as its tests see it.
 
 make screens
 """
