@@ -934,7 +934,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a request to the dashboard",
         "a browser",
         (
-            *("dashboard.serve.MAX_HEAD", "dashboard.guard.MAX_COOKIES", "dashboard.route.MAX_FORM"),
+            *("dashboard.serve.MAX_HEAD", "dashboard.route.MAX_FORM"),
             *("dashboard.route.MAX_FIELDS", "dashboard.route.MAX_SEARCH", "dashboard.sites.MAX_PAGE"),
             *("dashboard.streams.MAX_STREAMS", "dashboard.news.MAX_SENTENCES"),
             *("dashboard.people.MAX_PAGE", "dashboard.audit.MAX_SEQ", "dashboard.invites.MAX_OFFERED"),

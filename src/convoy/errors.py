@@ -119,6 +119,13 @@ def of_files(problem: BaseException) -> ConvoyError | None:
     return BadInput(f"{shown} cannot be used", why=why, fix=_FIXES.get(problem.errno or 0, "check the path"))
 
 
+def shown(problem: ConvoyError | OSError) -> ConvoyError:
+    """Return the error that a person is shown for one of ours, or for one of the system."""
+    if isinstance(problem, ConvoyError):
+        return problem
+    return of_files(problem) or Refused("the system refused something", why=problem.strerror or str(problem))
+
+
 def not_installed(problem: ImportError, package: str, *, extra: str) -> BadInput:
     """Return the error for an optional package that cannot be imported, with the extra of Convoy that brings it."""
     return BadInput(

@@ -79,6 +79,17 @@ async def test_a_cookie_that_is_wrong_opens_nothing(shown, cookie):
 
 
 @pytest.mark.parametrize(
+    "others",
+    ['a={"x": 1}; ', "flag; ", "a=b c; ", "=; ;; ", "convoy-{port}=bad; ", "a=" + "b" * 20_000 + "; ", 'x={"; '],
+    ids=lambda it: it[:12],
+)
+async def test_cookies_of_other_programs_on_this_machine_lock_nobody_out(shown, others):
+    port = shown.session.port
+    said = f"{others.format(port=port) if 'port' in others else others}convoy-{port}={shown.session.cookie}"
+    assert (await fresh(shown, "/", cookie=said)).status_code == 200
+
+
+@pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:{other}", "[::1]:{port}", ""]
 )
 async def test_another_name_for_this_address_is_refused(shown, host):

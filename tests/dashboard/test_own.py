@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 
@@ -20,7 +22,7 @@ from convoy.dashboard import serve
 from convoy.errors import Refused
 from convoy.owner import consent
 from convoy.provision.kits import provision
-from convoy.site import admission, bundles, history
+from convoy.site import admission, bundles, history, refusals
 from convoy.site.history import History
 from convoy.site.record import Flows, Record
 from convoy.spec.kit import read_kit
@@ -250,7 +252,7 @@ async def test_the_policy_is_said_in_words_with_its_lines_and_a_broken_one_at_it
         ):
             assert word in page
         file.write_text("run:\n  - {org: own}\nleave: {logs: perhaps}\n")
-        told = dict(await events(shown, "/policy/live", 3))
+        told = dict(await events(shown, "/policy/live", 4))
         broken = (await shown.get("/policy")).text
     assert "policy.yaml:3" in broken
     assert "no job is accepted" in broken
@@ -368,3 +370,48 @@ def test_the_command_takes_the_kit_of_a_site_and_nothing_beside_it(owned):
     code, said = typed("--site", owned.kit.root, "--kit", owned.prod / "lead@a.org")
     assert code != 0
     assert "--site reads the files of a site" in said
+
+
+async def test_what_the_page_does_not_show_in_full_is_named_beside_the_button(owned):
+    files = {"job.yaml": JOB, "train.py": b"pass;" + b" " * 2100 + b"import evil\n", "z.bin": b"\0" * 10}
+    folder, _, known = owned.offered("lead@b.org", files)
+    assert (folder / refusals.NAME).exists()
+    async with owned.shown() as shown:
+        page = (await shown.get(f"/refused/{known.digest}")).text
+    assert "Not shown in full:</strong> train.py, z.bin" in page
+    assert "import evil" not in page
+    assert page.count("not shown in full") == 2
+
+
+def test_an_approval_that_is_withdrawn_does_not_come_back_by_another_one(owned, monkeypatch):
+    first = "a" * 64
+    consent.approve(owned.kit, first, "", now=time.time())
+    kept, turn = consent._keep, threading.Event()
+
+    def slow(kit, listed):
+        turn.set()
+        kept(kit, listed)
+
+    monkeypatch.setattr(consent, "_keep", slow)
+    with ThreadPoolExecutor(2) as pool:
+        approving = [pool.submit(consent.approve, owned.kit, f"{n:064x}", "", now=time.time()) for n in range(20)]
+        turn.wait()
+        withdrawing = pool.submit(consent.withdraw, owned.kit, first)
+        for it in (*approving, withdrawing):
+            it.result()
+    listed = {it.digest for it in consent.approved(owned.kit)}
+    assert first not in listed
+    assert listed == {f"{n:064x}" for n in range(20)}
+
+
+async def test_a_history_that_cannot_be_read_is_a_banner_and_not_an_empty_history(owned, monkeypatch):
+    owned.ran()
+    refused = PermissionError(13, "Permission denied", str(owned.kit.work / "history.jsonl"))
+
+    def denied(*_):
+        raise refused
+
+    monkeypatch.setattr("convoy.owner.account._bytes", denied)
+    async with owned.shown() as shown:
+        page = (await shown.get("/left")).text
+    assert "Permission denied" in page

@@ -79,7 +79,7 @@ async def test_the_news_tell_of_jobs(rest, tmp_path):
 async def test_the_overview_hears_of_changes_and_only_of_them(rest, tmp_path):
     rest.fake.may_go.clear()
     async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
-        heard = asyncio.create_task(events(shown, "/overview/live", 12))
+        heard = asyncio.create_task(events(shown, "/overview/live", 13))
         await client.submit(job_folder(tmp_path, "tumours"))
         told = await heard
     names = [name for name, _ in told]

@@ -198,9 +198,22 @@ async def test_the_page_verifies_the_trail_while_it_is_open(rest, server):
 
 
 async def checked(client, state):
-    async for _ in state.advance():
-        pass
+    while await state.advance():
+        assert state.busy
+    assert not state.busy
     return state
+
+
+async def test_a_long_trail_is_verified_in_steps(rest, server, monkeypatch):
+    monkeypatch.setattr("convoy.dashboard.verification.MOST", 2)
+    entries = grown(rest.fake.entries, server)
+    grown(entries, server, 6)
+    async with rest.client() as client:
+        state = Verification(client)
+        assert await state.advance()
+        assert (state.verified, state.report) == (2, None)
+        assert (await checked(client, state)).wrong is None
+        assert state.verified == sum(isinstance(it, audit.Record) for it in entries)
 
 
 async def test_a_verification_goes_on_where_it_was(rest, server):

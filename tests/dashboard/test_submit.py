@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from convoy.admin.client import Sent
 from convoy.dashboard import drafts
 from convoy.dashboard.drafts import Drafts, unframed
-from convoy.errors import BadInput, NotFound
+from convoy.errors import BadInput, NotFound, Unreachable
 from convoy.trust import bundle, paths
 from tests.dashboard.conftest import logged_in
 from tests.dashboard.test_pages import EVIL
@@ -216,3 +217,20 @@ async def test_a_job_that_the_server_refuses_can_be_submitted_again(rest):
         page = (await shown.get(path)).text
         for _ in range(2):
             assert (await shown.post(path, {"digest": digest_in(page)})).status_code == 403
+
+
+async def test_a_job_of_which_no_answer_came_is_sent_again_as_the_same_job(rest, shown, monkeypatch):
+    sent = []
+
+    async def lost(_client, bundle):
+        sent.append(bundle)
+        if len(sent) == 1:
+            raise Unreachable("the server does not answer")
+        return Sent("ab" * 16, "tumours")
+
+    monkeypatch.setattr("convoy.admin.client.Client.send", lost)
+    path = (await uploaded(shown, FILES)).text
+    confirmed = {"digest": drafts.Draft("", "", FILES).digest()}
+    assert (await shown.post(path, confirmed)).status_code >= 400
+    assert (await shown.post(path, confirmed)).status_code == 303
+    assert sent[0] == sent[1]

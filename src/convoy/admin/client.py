@@ -57,13 +57,12 @@ class Client:
 
     async def pack(self, folder: Path) -> bytes:
         """Return the signed bundle of a job's folder, and log in meanwhile."""
-        packed, _ = await asyncio.gather(asyncio.to_thread(self._packed, folder), self.log_in())
-        return packed
-
-    def _packed(self, folder: Path) -> bytes:
         from convoy.trust import folders
 
-        return self._signed(folders.gather_job(folder))
+        packed, _ = await asyncio.gather(
+            asyncio.to_thread(lambda: self._signed(folders.gather_job(folder))), self.log_in()
+        )
+        return packed
 
     def _signed(self, files: Any) -> bytes:
         from convoy.trust import bundle, folders
@@ -155,9 +154,13 @@ class Client:
         record = (await self.job(job)).job
         return await download.bundle(self._open, record, root_pem=self.root_pem, project=self.project)
 
+    async def signed(self, files: Mapping[str, bytes | memoryview]) -> bytes:
+        """Return exactly these files, by their paths, as a signed bundle: a job of its own each time."""
+        return await asyncio.to_thread(self._signed, files)
+
     async def submit_files(self, files: Mapping[str, bytes | memoryview]) -> Sent:
         """Sign exactly these files, by their paths, and submit them; check them first."""
-        return await self.send(await asyncio.to_thread(self._signed, files))
+        return await self.send(await self.signed(files))
 
     async def clone(self, job: str) -> Sent:
         """Submit the files of the job with this id as a new job, signed by this person."""
@@ -334,16 +337,13 @@ class Client:
             self.key_pem, self.cert_pem = self.kit.key_file.read_bytes(), self.kit.certificate
 
     @asynccontextmanager
-    async def _open(
-        self, method: str, path: str, *, content: bytes | None = None
-    ) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _open(self, method: str, path: str) -> AsyncIterator[AsyncIterator[bytes]]:
         """Give the chunks of an answer, logged in."""
         await self.log_in()
         bearer = self._bearer
         try:
-            async with self.link.open(
-                method, link.V1 + path, content=content, headers={"authorization": f"Bearer {bearer}"}
-            ) as chunks:
+            headers = {"authorization": f"Bearer {bearer}"}
+            async with self.link.open(method, link.V1 + path, headers=headers) as chunks:
                 yield chunks
         except LoginNeeded:
             if self._bearer == bearer:
@@ -355,7 +355,8 @@ class Client:
         patience_s = 10 * link.READ_S if path.endswith("/abort") or content else link.READ_S
         for attempt in (1, 2):
             await self.log_in()
-            headers = {"authorization": f"Bearer {self._bearer}"}
+            bearer = self._bearer
+            headers = {"authorization": f"Bearer {bearer}"}
             try:
                 return await self.link.ask(
                     method, link.V1 + path, content=content, headers=headers, patience_s=patience_s
@@ -363,7 +364,7 @@ class Client:
             except LoginNeeded:
                 if attempt == 2:
                     raise
-                self._bearer = ""
+                self._bearer = "" if self._bearer == bearer else self._bearer
             except link.Broken:
                 if attempt == 2 or not (again or method == "GET"):
                     raise

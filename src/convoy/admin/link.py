@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -21,6 +21,8 @@ CONNECT_S: Final = 10.0  # from nothing to TLS, over the slowest link
 READ_S: Final = 45.0  # three intervals of an idle stream's keep-alive lines
 MAX_ANSWER: Final = 64 << 20  # bytes of an answer that is read as a whole: the largest bundle
 V1: Final = "/api/v1"  # the prefix of every path
+CALLS: Final = 8  # connections for requests that are answered at once
+STREAMS: Final = 128  # connections for answers that go on: two for each live page of a dashboard
 MAX_LINE: Final = 16 << 20  # bytes of one line of a stream: a job of a thousand sites and rounds
 
 
@@ -41,20 +43,25 @@ class Link:
     port: int
     root_pem: bytes
     certified: str = ""  # the name in the server's certificate, where that is not the host
-    _pool: httpcore.AsyncConnectionPool = field(init=False)
+    _calls: httpcore.AsyncConnectionPool = field(init=False)
+    _streams: httpcore.AsyncConnectionPool = field(
+        init=False
+    )  # of their own: however many there are, calls get through
 
     def __post_init__(self) -> None:
+        self._calls, self._streams = self._pool(CALLS), self._pool(STREAMS)
+
+    def _pool(self, most: int) -> httpcore.AsyncConnectionPool:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
         context.load_verify_locations(cadata=self.root_pem.decode())
         proxy = proxy_for(self.host)
         if proxy is None:
-            self._pool = httpcore.AsyncConnectionPool(ssl_context=context, max_connections=8, keepalive_expiry=60)
-            return
+            return httpcore.AsyncConnectionPool(ssl_context=context, max_connections=most, keepalive_expiry=60)
         login = [("Proxy-Authorization", proxy.authorization)] if proxy.authorization else []
         url = httpcore.URL(scheme=b"http", host=proxy.host.encode(), port=proxy.port, target=b"/")
-        self._pool = httpcore.AsyncHTTPProxy(
-            url, proxy_headers=login, ssl_context=context, max_connections=8, keepalive_expiry=60
+        return httpcore.AsyncHTTPProxy(
+            url, proxy_headers=login, ssl_context=context, max_connections=most, keepalive_expiry=60
         )
 
     @property
@@ -64,7 +71,8 @@ class Link:
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._pool.aclose()
+        await self._calls.aclose()
+        await self._streams.aclose()
 
     async def ask(
         self,
@@ -76,7 +84,9 @@ class Link:
         patience_s: float = READ_S,
     ) -> Any:
         """Return the JSON that a request is answered with; raises the error that the server described."""
-        async with self.open(method, path, content=content, headers=headers, patience_s=patience_s) as chunks:
+        async with self._open(
+            self._calls, method, path, content=content, headers=headers, patience_s=patience_s
+        ) as chunks:
             data = bytearray()
             async for chunk in chunks:
                 data += chunk
@@ -84,25 +94,29 @@ class Link:
                     raise RemoteFault(f"the server's answer to {path} is larger than {MAX_ANSWER} bytes")
         return border.parsed(bytes(data))
 
+    def open(
+        self, method: str, path: str, *, headers: Mapping[str, str] | None = None
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """Give the chunks of an answer that may go on for long; raises the error that the server described."""
+        return self._open(self._streams, method, path, content=None, headers=headers, patience_s=READ_S)
+
     @asynccontextmanager
-    async def open(
+    async def _open(
         self,
+        pool: httpcore.AsyncConnectionPool,
         method: str,
         path: str,
         *,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        patience_s: float = READ_S,
+        content: bytes | None,
+        headers: Mapping[str, str] | None,
+        patience_s: float,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Give the chunks of the answer to a request; raises the error that the server described."""
         times = {"connect": CONNECT_S, "read": patience_s, "write": patience_s, "pool": CONNECT_S}
         url = httpcore.URL(scheme=b"https", host=self.host.encode(), port=self.port, target=path.encode())
         named = [("host", self.name), *(headers or {}).items()]
         extensions = {"timeout": times} | ({"sni_hostname": self.certified} if self.certified else {})
         try:
-            async with self._pool.stream(
-                method, url, headers=named, content=content, extensions=extensions
-            ) as response:
+            async with pool.stream(method, url, headers=named, content=content, extensions=extensions) as response:
                 chunks = response.aiter_stream()
                 if response.status >= 300:
                     raise faults.from_json(border.parsed(await _some(chunks)), response.status)
@@ -115,6 +129,14 @@ class Link:
                 why=f"no connection within {CONNECT_S:.0f} s",
                 fix="check the address and the firewall in between",
             ) from problem
+        except httpcore.PoolTimeout as problem:
+            raise Unreachable(
+                f"no connection to {self.name} is free",
+                why=f"{CALLS} requests and {STREAMS} streams are under way at once",
+                fix="close some pages or streams, and try again",
+            ) from problem
+        except httpcore.ProxyError as problem:
+            raise Unreachable(f"the proxy does not lead to {self.name}", why=str(problem)) from problem
         except httpcore.TimeoutException as problem:
             raise Broken(f"{self.name} stopped answering", why=f"for {patience_s:.0f} s") from problem
         except ssl.SSLError as problem:  # raised after the handshake: TLS 1.3 asks for certificates late

@@ -14,6 +14,7 @@ from starlette.routing import Mount
 from starlette.routing import Route as Served
 from starlette.staticfiles import StaticFiles
 
+from convoy import errors
 from convoy.admin import faults
 from convoy.admin.client import Client
 from convoy.dashboard import (
@@ -89,6 +90,10 @@ def application(
         assert isinstance(problem, ConvoyError)  # noqa: S101 - registered for nothing else
         return shown(request, problem, faults.status_of(problem))
 
+    async def denied(request: Request, problem: Exception) -> Response:
+        assert isinstance(problem, OSError)  # noqa: S101 - registered for nothing else
+        return shown(request, errors.shown(problem), 409)
+
     async def unknown(request: Request, problem: Exception) -> Response:
         assert isinstance(problem, HTTPException)  # noqa: S101 - registered for nothing else
         said = NotFound("there is no such page", why=f"{request.method} {request.url.path[:200]}", fix="use the menu")
@@ -103,7 +108,7 @@ def application(
         )
         return shown(request, said, 500)
 
-    handlers: Any = {ConvoyError: refused, HTTPException: unknown, Exception: failed}
+    handlers: Any = {ConvoyError: refused, OSError: denied, HTTPException: unknown, Exception: failed}
     return Guard(Starlette(routes=served, exception_handlers=handlers), session)
 
 

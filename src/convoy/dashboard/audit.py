@@ -58,12 +58,13 @@ async def _events(call: Call) -> AsyncGenerator[Event, None]:
             yield event
             if event.name != "pulse":
                 continue
-            async with aclosing(state.advance()) as steps:
-                async for _ in steps:
-                    text = call.text("audit/_verification.html", state=state)
-                    if text != sent:
-                        sent = text
-                        yield Event("verification", text)
+            more = True
+            while more:
+                more = await state.advance()
+                text = call.text("audit/_verification.html", state=state)
+                if text != sent:
+                    sent = text
+                    yield Event("verification", text)
 
 
 async def again(call: Call) -> Response:

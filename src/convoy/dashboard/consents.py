@@ -53,7 +53,16 @@ async def bundle(turn: Turn) -> Response:
     earlier, before = await asyncio.to_thread(_earlier, turn, held.name, digest)
     files = await asyncio.to_thread(differences.shown, checked.files, before.files if before else None)
     known = digest in {it.digest for it in turn.seen.approved}
-    return turn.page("own/bundle.html", held=held, bundle=checked, files=files, earlier=earlier, known=known)
+    hidden = [file.name for file in files if file.why and file.change not in ("same", "removed")]
+    return turn.page(
+        "own/bundle.html",
+        held=held,
+        bundle=checked,
+        files=files,
+        hidden=hidden,
+        earlier=earlier,
+        known=known,
+    )
 
 
 def _earlier(turn: Turn, name: str, digest: str) -> tuple[Account | None, Bundle | None]:

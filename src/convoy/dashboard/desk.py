@@ -85,13 +85,12 @@ class Watch:
 
     async def look(self) -> None:
         """Look once; files that cannot be read are said, and the rest stays what it was."""
-        accounts = self.book.refresh()  # here and not in a thread: pages read what it changes
+        accounts = self.seen.accounts
         try:
+            accounts = self.book.refresh()  # here and not in a thread: pages read what it changes
             found = await asyncio.to_thread(self._read)
-        except ConvoyError as problem:
-            found = replace(self.seen, fault=problem)
-        except OSError as problem:
-            found = replace(self.seen, fault=errors.of_files(problem) or errors.Refused(str(problem)))
+        except (ConvoyError, OSError) as problem:
+            found = replace(self.seen, fault=errors.shown(problem))
         async with self._news:
             self.seen = replace(found, accounts=accounts, person=self._person())
             self._news.notify_all()
@@ -196,7 +195,7 @@ async def _parts(turn: Turn, made: Mapping[str, Part]) -> AsyncGenerator[Event, 
     before = turn.seen
     async with aclosing(turn.desk.watch.changes()) as changes:
         async for seen in changes:
-            texts: dict[str, str] = {"banner": turn.text("own/_banner.html")}
+            texts: dict[str, str] = {"fault": "", "banner": turn.text("own/_banner.html")}
             if said := news(before, seen):
                 texts["news"] = turn.text("own/_said.html", said=said)
             before = seen

@@ -27,6 +27,7 @@ class Draft:
     source: str  # where they are from, for people
     files: Mapping[str, bytes] = field(repr=False)
     left_out: int = 0  # files that editors and Python leave behind
+    signed: bytes = field(default=b"", repr=False)  # as it was sent before, where no answer came: again it is one job
 
     def listed(self) -> Iterator[tuple[str, int, str]]:
         """Yield each file's path, its size and its SHA-256, as they are signed."""
@@ -48,11 +49,15 @@ class Drafts:
 
     def add(self, source: str, files: Mapping[str, bytes], left_out: int = 0) -> Draft:
         """Keep the files of a job and return them as a draft."""
+        made = Draft(secrets.token_urlsafe(16), source, files, left_out)
+        self.restore(made)
+        return made
+
+    def restore(self, draft: Draft) -> None:
+        """Keep a draft again that was not submitted, or of which nobody knows."""
         while len(self.kept) >= MAX_DRAFTS:
             del self.kept[next(iter(self.kept))]
-        made = Draft(secrets.token_urlsafe(16), source, files, left_out)
-        self.kept[made.id] = made
-        return made
+        self.kept[draft.id] = draft
 
     def get(self, name: str) -> Draft:
         """Return a draft. Raises `NotFound`."""

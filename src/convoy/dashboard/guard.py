@@ -9,7 +9,6 @@ import hmac
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -29,7 +28,6 @@ HEADERS: Final[Mapping[str, str]] = {
     "cross-origin-resource-policy": "same-origin",
 }
 ASSETS: Final = "/assets/"  # public files of this package; they need no cookie
-MAX_COOKIES: Final = 8192  # characters of the Cookie header that are parsed
 CLOSED: Final = (
     "This browser has no session with this dashboard.\n\n"
     "The address that `convoy dashboard` printed works once, in one browser. End the command with Ctrl-C, start it "
@@ -75,13 +73,9 @@ class Session:
 
     def knows(self, header: str) -> bool:
         """Return whether a Cookie header has the cookie of this session."""
-        found: SimpleCookie = SimpleCookie()
-        try:
-            found.load(header[:MAX_COOKIES])
-        except CookieError:
-            return False
-        given = found.get(self.cookie_name)
-        return given is not None and hmac.compare_digest(given.value.encode(), self.cookie.encode())
+        parts = (part.strip().partition("=") for part in header.split(";"))  # others' cookies may look in any way
+        given = [value for name, _, value in parts if name == self.cookie_name]
+        return any(hmac.compare_digest(value.encode(errors="replace"), self.cookie.encode()) for value in given)
 
     def is_ours(self, csrf: str) -> bool:
         """Return whether a form or a header has the value that only our own pages know."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 from markupsafe import escape
 from starlette.responses import Response
@@ -12,6 +12,7 @@ from convoy.dashboard import news, streams
 from convoy.dashboard.pulse import Seen
 from convoy.dashboard.route import Call
 from convoy.dashboard.streams import Event
+from convoy.errors import Unreachable
 
 Part = Callable[[Seen], Awaitable[str]]  # a part of a page, as HTML, from what was seen last
 
@@ -32,13 +33,15 @@ async def parts(call: Call, made: Mapping[str, Part]) -> AsyncGenerator[Event, N
     before = call.services.pulse.seen
     async with aclosing(call.services.pulse.changes()) as changes:
         async for seen in changes:
-            texts: dict[str, str] = {"banner": call.text("_banner.html", seen=seen), "person": seen.person_mark}
+            texts: dict[str, str] = {"fault": "", "banner": call.text("_banner.html", seen=seen)}
+            texts["person"] = seen.person_mark
             if said := news.news(before, seen):
                 texts["news"] = escape(said)
             before = seen
-            if seen.at:
-                for name, make in made.items():
-                    texts[name] = await make(seen)
+            if seen.at and not seen.fault:
+                with suppress(Unreachable):  # the next look says so, and the page shows what was known last
+                    for name, make in made.items():
+                        texts[name] = await make(seen)
             for name, text in texts.items():
                 if sent.get(name) != text:
                     sent[name] = text

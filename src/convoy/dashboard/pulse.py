@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
+from convoy import errors
 from convoy.admin import meant
 from convoy.admin.client import Client
 from convoy.admin.views import JobView, LogLine, PersonView, ServerView, SiteView
@@ -73,9 +74,9 @@ class Pulse:
         """Look once; a server that does not answer is remembered as such."""
         try:
             found = await self._ask()
-        except ConvoyError as problem:
+        except (ConvoyError, OSError) as problem:  # the second: of the kit, as on a full disk
             self.hour.lose(time.time())
-            found = replace(self.seen, fault=problem)
+            found = replace(self.seen, fault=errors.shown(problem))
         else:
             self._remember(found)
         async with self._news:

@@ -74,7 +74,9 @@ def _facts(turn: Turn) -> desk.Part:
     id_ = turn.path("job")
 
     async def facts(seen: Side) -> str:
-        account = seen.accounts.jobs[id_]
+        account = seen.accounts.jobs.get(id_)
+        if account is None:
+            raise NotFound("this job is no longer in the history of the site", why="newer ones have taken its place")
         answers = await asyncio.to_thread(turn.desk.watch.book.answers, id_, MAX_ANSWERS + 1)
         stayed = [it for it in reversed(seen.accounts.stayed) if it.job == id_]
         shown, more = answers[:MAX_ANSWERS], len(answers) > MAX_ANSWERS

@@ -11,9 +11,10 @@ from starlette.responses import Response
 from convoy.admin.views import CostView
 from convoy.dashboard import tabs
 from convoy.dashboard.route import Call, Route
+from convoy.wire import values
 
 PAGE: Final = 50  # sites on a page
-MAX_PAGE: Final = 100_000  # the highest number of a page, and of a round, that may be asked for
+MAX_PAGE: Final = 100_000  # the highest number of a page that may be asked for
 PHASES: Final = ("fetching", "training", "checks", "waiting")
 
 
@@ -72,7 +73,7 @@ def rows(costs: Iterable[tuple[str, CostView]]) -> list[Row]:
 async def resources(call: Call) -> Response:
     """Show what a job took, or one of its rounds."""
     detail = await call.client.job(tabs.job_id(call))
-    number = call.number("round", 0, MAX_PAGE)
+    number = call.number("round", 0, values.MAX_NUMBER)
     if number:
         made = await call.client.round(detail.job.id, number)
         costs = [(one.site, one.cost) for one in made.took_part if one.cost is not None]

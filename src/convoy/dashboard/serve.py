@@ -16,6 +16,7 @@ from convoy.dashboard.desk import Watch
 from convoy.dashboard.guard import Guard, Session
 from convoy.dashboard.pulse import INTERVAL_S, Pulse
 from convoy.dashboard.streams import Streams
+from convoy.errors import Bug
 from convoy.spec.kit import Kit
 from convoy.wire.door import bound
 from convoy.wire.health import QuietServer
@@ -71,10 +72,21 @@ async def _served(
     server = QuietServer(settings)
     server.lifespan = settings.lifespan_class(settings)
     await server.startup(sockets=[sock])
-    looking = asyncio.create_task(run)
+    looking, serving_ = asyncio.create_task(run), asyncio.current_task()
+
+    def over(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and done.exception() is not None and serving_ is not None:
+            serving_.cancel()  # pages would show an old state as the present
+
+    looking.add_done_callback(over)
     try:
         yield
+    except asyncio.CancelledError:
+        if looking.done() and not looking.cancelled() and (problem := looking.exception()) is not None:
+            raise Bug("the dashboard cannot look at the state any more", why=repr(problem)) from problem
+        raise
     finally:
+        looking.remove_done_callback(over)
         looking.cancel()
         streams.closing.set()
         if server.server_state.tasks:

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -122,10 +122,11 @@ async def send(call: Call) -> Response:
     if (await asyncio.to_thread(_checked, call, found)).problems:
         raise BadInput("the checks have found problems", fix=f"go back to /submit/{name}, which shows them")
     kept.take(name)  # before anything waits: a second click submits nothing
+    packed = found.signed or await call.client.signed(found.files)
     try:
-        sent = await call.client.submit_files(found.files)
+        sent = await call.client.send(packed)
     except ConvoyError:
-        kept.kept[name] = found
+        kept.restore(replace(found, signed=packed))  # signed anew it would be another job, and both might run
         raise
     return RedirectResponse(f"/jobs/{sent.id}", 303)
 

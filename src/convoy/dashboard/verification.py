@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -13,7 +12,8 @@ from convoy.admin.client import Client
 from convoy.errors import ConvoyError, RemoteFault
 from convoy.trust import audit, roll
 
-EVERY: Final = 500  # records after which a page hears how far it is; checking them takes some 20 ms
+EVERY: Final = 500  # records after which other pages get their turn; checking them takes some 20 ms
+MOST: Final = 5_000  # records that one step checks, before a page hears how far it is
 
 
 @dataclass(slots=True)
@@ -50,26 +50,24 @@ class Verification:
         async with self._lock:
             self._check = self._last = self.report = self.wrong = self.fault = None
 
-    async def advance(self) -> AsyncGenerator[None, None]:
-        """Verify the records that are new, and yield now and then, and at the end."""
+    async def advance(self) -> bool:
+        """Verify some of the records that are new; return whether more are left. No browser is waited for."""
         async with self._lock:
-            if self.wrong is None:
-                self.busy = True
-                try:
-                    async with aclosing(self._checked()) as steps:
-                        async for _ in steps:
-                            yield
-                    self.fault = None
-                except RemoteFault as problem:
-                    self.wrong = problem
-                except ConvoyError as problem:
-                    self.fault = problem
-                finally:
-                    self.busy = False
-        yield
+            if self.wrong is not None:
+                return False
+            self.busy = True
+            try:
+                more, self.fault = await self._checked(), None
+            except RemoteFault as problem:
+                self.wrong, more = problem, False
+            except ConvoyError as problem:
+                self.fault, more = problem, False
+            self.busy = more
+            return more
 
-    async def _checked(self) -> AsyncGenerator[None, None]:
-        check = self._check or await self._begun()
+    async def _checked(self) -> bool:
+        """Check at most `MOST` records; return whether there are more."""
+        count, check = 0, self._check or await self._begun()
         known = self._last
         async with aclosing(self.client.audit(known.seq if known else 0)) as entries:
             async for entry in entries:
@@ -78,9 +76,11 @@ class Verification:
                     known = None
                 elif known is None and not self._has(entry):
                     self._take(check, entry)
-                    if isinstance(entry, audit.Record) and not entry.seq % EVERY:
-                        yield
+                    count += isinstance(entry, audit.Record)
+                    if not count % EVERY:
                         await asyncio.sleep(0)  # other pages
+                    if count >= MOST:
+                        return True
         if known is not None:
             raise RemoteFault(
                 f"record {known.seq} is missing, which was there when it was verified",
@@ -88,6 +88,7 @@ class Verification:
                 fix="keep what `convoy audit save` writes now, and contact the operator of the server",
             )
         self.report, self.checked_at = check.end(), time.time()
+        return False
 
     async def _begun(self) -> audit.Verifier:
         """Return a check that begins with the first record."""

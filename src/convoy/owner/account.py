@@ -271,7 +271,7 @@ class Book:
 def _stamp(path: Path) -> tuple[int, int]:
     try:
         found = path.stat()
-    except OSError:
+    except FileNotFoundError:
         return 0, 0
     return found.st_ino, found.st_size
 
@@ -281,5 +281,5 @@ def _bytes(path: Path, start: int = 0) -> bytes:
         with path.open("rb") as file:
             file.seek(start)
             return file.read(history.MAX_BYTES + history.MAX_LINE)
-    except OSError:
+    except FileNotFoundError:
         return b""

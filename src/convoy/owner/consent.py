@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -80,6 +82,12 @@ def refused_bundle(kit: Kit, digest: str) -> tuple[refusals.Refusal, Bundle]:
             why=f"their digest is {checked.digest}",
             fix="restart the site; it checks the job again",
         )
+    if (checked.id, checked.submitter) != (held.job, held.submitter):
+        raise Refused(
+            "what the site noted of this refused job is not what its bundle says",
+            why=f"it is job {checked.id[:8]} of {checked.submitter}",
+            fix="restart the site; it checks the job again",
+        )
     return held, checked
 
 
@@ -91,7 +99,10 @@ def kept_bundle(kit: Kit, digest: str) -> Bundle | None:
     place = bundles.kept(kit.work, digest) if approvals.DIGEST.fullmatch(digest) else None
     if place is None:
         return None
-    ran, data = place.stat().st_mtime, _bounded(place)
+    try:
+        ran, data = place.stat().st_mtime, _bounded(place)
+    except FileNotFoundError:  # the agent has just removed it, for newer ones
+        return None
     roots = kit.root_file.read_bytes() + "".join(roll.current(kit)[0].retired).encode()
     checked = bundle.verify(data, root_pem=roots, project=kit.project, now=ran)
     return checked if checked.digest == digest else None
@@ -107,20 +118,36 @@ def approve(kit: Kit, digest: str, note: str, *, now: float, places: Sequence[Pa
 
     `places`: other paths by which the kit may have been started.
     """
-    known = approved(kit)
-    if digest not in {approval.digest for approval in known}:
-        when = dt.datetime.fromtimestamp(now, tz=dt.UTC).isoformat(timespec="seconds")
-        _keep(kit, [*known, Approval(digest, when, note)])
+    with _alone(kit):
+        known = approved(kit)
+        if digest not in {approval.digest for approval in known}:
+            when = dt.datetime.fromtimestamp(now, tz=dt.UTC).isoformat(timespec="seconds")
+            _keep(kit, [*known, Approval(digest, when, note)])
     return tell(kit, places)
 
 
 def withdraw(kit: Kit, digest: str) -> None:
     """Remove an approval: a job that runs goes on, and the next one needs a new approval. Raises `NotFound`."""
-    known = approved(kit)
-    left = [approval for approval in known if approval.digest != digest]
-    if len(left) == len(known):
-        raise NotFound(f"{digest[:64]} is not approved", why="local/approved.yaml does not list it")
-    _keep(kit, left)
+    with _alone(kit):
+        known = approved(kit)
+        left = [approval for approval in known if approval.digest != digest]
+        if len(left) == len(known):
+            raise NotFound(f"{digest[:64]} is not approved", why="local/approved.yaml does not list it")
+        _keep(kit, left)
+
+
+@contextmanager
+def _alone(kit: Kit) -> Iterator[None]:
+    """Let nobody else change the approvals between reading and writing them: what is withdrawn must not come back."""
+    try:
+        descriptor = os.open(kit.local, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as problem:
+        raise BadInput(f"{kit.local} cannot be opened", why=problem.strerror or str(problem)) from problem
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # of the folder: the file itself is replaced when it is written
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _keep(kit: Kit, listed: list[Approval]) -> None:
