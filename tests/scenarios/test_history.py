@@ -44,7 +44,8 @@ def test_an_abort_a_failure_and_a_job_that_ended_meanwhile_are_recorded_as_such(
     fed, gates = gated()
     work = fed.nodes["site-1"].kit / "work"
     with fed.session() as session:
-        failed = session.submit(write_job(tmp_path / "spleens", train=adding('raise ValueError("no such table")')))
+        fails = adding('raise ValueError("no such table")')
+        failed = session.submit(write_job(tmp_path / "spleens", train=fails, min_sites=1))  # it waits for both
         for _ in session.watch(failed.id):
             pass
         aborted = session.submit(write_job(tmp_path / "tumours", gate=1))
