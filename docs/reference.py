@@ -738,6 +738,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "wire.door.MAX_ORIGINS",
         ),
     ),
+    ("questions of a workflow that are measured", "a job", ("server.observer.MAX_BEGUN",)),
     ("connections of a site", "a site", ("server.sessions.MAX_CONNECTIONS", "server.sessions.KEEP_S")),
     ("a connection's first message", "a site", ("wire.frames.MAX_FIRST", "server.sessions.OPENING")),
     (
@@ -980,7 +981,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a job",
         (
             *("site.history.MAX_BYTES", "site.history.MAX_LINE", "site.history.MAX_TEXT", "site.history.MAX_NAME"),
-            *("site.history.MAX_ITEMS", "site.bundles.MAX_KEPT"),
+            *("site.history.MAX_ITEMS", "site.history.MAX_REASON", "site.bundles.MAX_KEPT"),
         ),
     ),
     (

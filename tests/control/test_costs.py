@@ -70,6 +70,21 @@ def test_an_answer_whose_update_the_disk_has_lost_is_counted_once(running):
     assert running.job.questions["1.0"].tasks[A].state == "received"
 
 
+def test_an_update_that_came_again_after_a_later_answer_takes_nothing_off_the_sum_in_a_ledger(tmp_path, running):
+    running(asked("1.0", 1, at_least=1), updated(A, "a", "1.0", cost=Cost(train_s=2.0)))
+    running(asked("1.1", 1, at_least=1), updated(A, "b", "1.1", cost=Cost(train_s=3.0)))
+    running(events.Lost(J, "1.0", A))
+    running(updated(A, "a", "1.0", cost=Cost(train_s=2.0)), at=50.0)
+    total = Cost(train_s=5.0, answers=2)
+    tasks = running.job.questions["1.0"].tasks[A], running.job.questions["1.1"].tasks[A]
+    assert tasks[0].place > tasks[1].place
+    assert (tasks[0].spent, tasks[0].answer.cost) == (total, Cost(train_s=2.0, answers=1))
+    with closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
+        ledger.write([it.record for it in running.done if isinstance(it, effects.Save)])
+        assert ledger.load().spent == {(J, A): total}
+        assert ledger.history.spent(J) == {A: total}
+
+
 def test_a_ledger_knows_what_each_site_took_without_reading_every_answer(tmp_path, running):
     for round_ in (1, 2, 3):
         running(asked(f"{round_}.0", round_, at_least=1), updated(A, "e", f"{round_}.0", cost=Cost(cpu_s=round_)))

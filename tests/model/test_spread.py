@@ -74,4 +74,11 @@ def test_the_stretches_are_within_the_tensor_do_not_overlap_and_are_few():
         parts = spread._stretches(size, total)
         covered = np.concatenate([np.arange(size)[part] for part in parts])
         assert len(set(covered.tolist())) == covered.size
-        assert 0 < covered.size <= max(spread.LOOKED * size / total + spread.STRETCH, 1)
+        assert 0 < covered.size <= max(1.5 * spread.LOOKED * size / total, 1)
+
+
+@pytest.mark.parametrize(("size", "count"), [(1_000, 5_000), (2_000, 100_000), (10, 1_000_000), (3_000, 90)])
+def test_of_very_many_tensors_few_values_are_looked_at_too(size, count):
+    total = size * count
+    one = sum(len(range(size)[part]) for part in spread._stretches(size, total))
+    assert 0 < one * count <= max(1.5 * spread.LOOKED, count)

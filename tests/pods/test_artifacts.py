@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convoy.errors import RemoteFault
+from convoy.pods import artifacts
 from convoy.pods.artifacts import PIECE, Arriving, pieces
 from convoy.wire import pods_pb2
 
@@ -54,8 +54,76 @@ def test_a_file_whose_end_is_missing_leaves_nothing(tmp_path):
     assert found(tmp_path) == {"artifacts/b": bytes(10)}
 
 
-@pytest.mark.parametrize("path", ["", "..", "a/../b", "/a", "a.part", "a\0b", "CON", "x" * 2000])
-def test_a_path_that_is_not_safe_is_refused_before_anything_is_written(tmp_path, path):
-    with pytest.raises(RemoteFault, match="not allowed"):
-        Arriving(tmp_path, 100).take(piece(path))
-    assert list(tmp_path.iterdir()) == []
+NOT_ALLOWED = ["", "..", "a/../b", "/a", "a.part", "a\0b", "CON", "x" * 2000, "y" * 254]
+
+
+@pytest.mark.parametrize("path", NOT_ALLOWED)
+@pytest.mark.parametrize("last", [True, False])
+def test_a_name_that_is_not_allowed_is_counted_and_writes_nothing_and_the_following_files_come(tmp_path, path, last):
+    outside = tmp_path / "a.part"
+    outside.write_bytes(b"not of the pod")
+    arriving = Arriving(tmp_path / "code", 100)
+    arriving.take(piece(path, last=last))
+    assert not (tmp_path / "code").exists()
+    arriving.take(piece("b/c"))
+    assert arriving.end().startswith("1 files")
+    assert found(tmp_path) == {"a.part": b"not of the pod", "code/artifacts/b/c": bytes(10)}
+
+
+@pytest.mark.parametrize("sent", [("a", "a/b", "c"), ("a/b", "a", "c")])
+def test_a_file_and_a_folder_of_one_name_are_counted_and_the_first_stays(tmp_path, sent):
+    arriving = Arriving(tmp_path, 100)
+    for path in sent:
+        arriving.take(piece(path))
+    assert arriving.end().startswith("1 files")
+    assert sorted(found(tmp_path / "artifacts")) == [sent[0], "c"]
+
+
+def test_what_is_left_out_leaves_no_empty_folder(tmp_path):
+    arriving = Arriving(tmp_path, 100)
+    for one in (piece("a/b/c", 60, last=False), piece("a/b/c", 60), piece("d/e", last=False), piece("f")):
+        arriving.take(one)
+    assert arriving.end().startswith("2 files")
+    assert sorted(it.name for it in tmp_path.rglob("*")) == ["artifacts", "f"]
+
+
+def test_files_that_are_begun_are_counted_and_more_than_the_limit_do_not_come(tmp_path, monkeypatch):
+    monkeypatch.setattr("convoy.pods.artifacts.MAX_FILES", 3)
+    arriving = Arriving(tmp_path, 1000)
+    for path in ("a", "..", "b", "c", "d"):
+        arriving.take(piece(path))
+    assert arriving.end().startswith("3 files")
+    assert sorted(found(tmp_path / "artifacts")) == ["a", "b"]
+
+
+def test_what_an_earlier_pod_has_sent_counts_and_is_replaced(tmp_path):
+    first = Arriving(tmp_path, 100)
+    for one in (piece("a", 60), piece("b", 20)):
+        first.take(one)
+    (tmp_path / "artifacts" / "b.part").write_bytes(b"torn")
+    second = Arriving(tmp_path, 100)
+    assert (second.size, second.count) == (84, 3)
+    for one in (piece("a", 50), piece("b", 10), piece("c", 40)):
+        second.take(one)
+    assert second.end().startswith("1 files")
+    assert {name: len(data) for name, data in found(tmp_path / "artifacts").items()} == {"a": 50, "b": 10}
+
+
+def test_a_file_that_cannot_be_read_is_left_out_and_a_name_that_is_not_utf_8_is_counted(tmp_path, monkeypatch):
+    there, here = tmp_path / "there", tmp_path / "here"
+    (there / "artifacts").mkdir(parents=True)
+    for name in (b"a", b"b\xff", b"c"):
+        (there / "artifacts" / os.fsdecode(name)).write_bytes(b"x")
+    opened = artifacts.opened
+
+    def refusing(path):
+        if path.name == "a":
+            raise PermissionError(13, "no", str(path))
+        return opened(path)
+
+    monkeypatch.setattr(artifacts, "opened", refusing)
+    arriving = Arriving(here, 100)
+    for one in pieces(there):
+        arriving.take(one)
+    assert arriving.end().startswith("1 files")
+    assert found(here) == {"artifacts/c": b"x"}

@@ -165,15 +165,15 @@ async def test_what_a_trainer_leaves_in_artifacts_comes_to_its_site_up_to_the_si
     ],
     ids=str,
 )
-async def test_a_pod_that_sends_artifacts_under_other_names_writes_nothing_there(away, sent):
+async def test_a_pod_that_sends_artifacts_under_other_names_writes_nothing_there_and_the_others_come(away, sent):
     site, cluster = away()
     cluster.pending = True
-    model = site.model(1)
-    training = asyncio.create_task(site.train(model))
+    training = asyncio.create_task(site.train(site.model(1)))
     stream = await called(cluster, await cluster.made.get())
     before = {it for it in site.code.parent.parent.rglob("*") if "pods" not in it.parts}
-    for path in sent:
+    for path in (*sent, "last"):
         await stream.write(pods_pb2.PodUp(artifact=pods_pb2.Piece(path=path, data=b"x", last=True)))
+    await stream.write(pods_pb2.PodUp(ended=pods_pb2.Ended(how="exit code 1")))
     for _ in range(2):
         cluster.tell(await cluster.made.get(), {"phase": "Failed", "reason": "Evicted"})
     with pytest.raises(JobFailed):
@@ -181,6 +181,9 @@ async def test_a_pod_that_sends_artifacts_under_other_names_writes_nothing_there
     after = {it for it in site.code.parent.parent.rglob("*") if "pods" not in it.parts}
     mine = site.code / "artifacts"
     assert {it for it in after - before if it != mine and not it.is_relative_to(mine)} == set()
+    files = {it.relative_to(mine).as_posix() for it in mine.rglob("*") if it.is_file()}
+    assert files == {*sent[: len(sent) - 1], "last"}
+    assert b"1 files of artifacts/ did not come from the pod" in site.printed
     stream.close()
 
 

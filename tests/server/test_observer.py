@@ -6,6 +6,7 @@ from convoy.control import effects, events, questions
 from convoy.control.clock import Now
 from convoy.control.omissions import KINDS
 from convoy.node.phases import Phases
+from convoy.server import observer
 from convoy.server.observer import Observer
 from tests.control.test_machine import A, B, C, Drive, J, asked, joined, submitted, updated
 
@@ -156,3 +157,16 @@ def test_it_forgets_what_is_over(watched):
 def test_a_workflow_that_dies_is_counted(watched):
     watched(events.FlowDied(J, "killed by SIGKILL"), at=1.0)
     assert watched.numbers()["convoy_workflow_deaths_total",] == 1
+
+
+def test_what_never_ends_is_bounded_and_the_newest_is_still_measured(watched, monkeypatch):
+    monkeypatch.setattr(observer, "MAX_BEGUN", 5)
+    for number in range(1, 20):
+        watched(asked(f"{number}.0", number), at=float(number))
+        watched.commit(number, 50.0)
+    running = watched.observer.jobs[J]
+    assert [*running.rounds] == [15, 16, 17, 18, 19]
+    assert max(map(len, (running.rounds, running.questions, running.tasks, running.commits))) == 5
+    watched.phases.clear()
+    watched.performed(19, 60.0)
+    assert ("round", "", 19.0, 41.0) in spans(watched)

@@ -59,8 +59,24 @@ def test_texts_and_lists_of_others_are_bounded(tmp_path):
     Journal(path).add(hostile)
     assert path.stat().st_size <= history.MAX_LINE
     (found,) = lines(path)
-    assert len(found["reason"]) == history.MAX_TEXT + 1
+    assert len(found["reason"]) == history.MAX_REASON + 1
     assert found["n"] == 0.0
+
+
+@pytest.mark.parametrize("text", ["\x00", "\U0001f600", "\ud800", '"'], ids=ascii)
+def test_no_line_is_longer_than_its_readers_take_and_each_is_read(tmp_path, text):
+    path = tmp_path / "history.jsonl"
+    hostile = {f"text{number}": text * 5000 for number in range(50)} | {"list": [text * 500] * 50, "reason": text * 500}
+    Journal(path).add({"kind": "answer", "job": "j", **hostile})
+    (line,) = path.read_bytes().splitlines()
+    assert len(line) < history.MAX_LINE
+    assert [it["kind"] for it in lines(path)] == ["answer"]
+
+
+def test_words_stay_as_they_are_written(tmp_path):
+    path = tmp_path / "history.jsonl"
+    Journal(path).add({"kind": "begun", "job": "j", "name": "Nierenkrebs-Größe"})
+    assert "Größe" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("line", [b"[1]", b"{}", b'{"kind": 1, "job": "j"}', b"\xff", b"[" * 9000, b"nonsense"])

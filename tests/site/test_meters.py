@@ -1,5 +1,6 @@
 """What a task takes is counted by phase; the machine's counters of energy start again at 0, and some cannot be read."""
 
+import asyncio
 import types
 
 import pytest
@@ -26,6 +27,44 @@ def test_energy_is_that_of_the_packages_and_a_counter_that_starts_again_loses_no
     assert meter.read().energy_j == pytest.approx(15)
     second.unlink()  # or a file that may not be read any more
     assert meter.read().energy_j == pytest.approx(15)
+
+
+async def test_a_counter_that_starts_again_twice_during_a_task_loses_nothing(tmp_path):
+    counter, loop, read = (
+        package(tmp_path, "intel-rapl:0", 0, most=1_000_000),
+        asyncio.get_running_loop(),
+        asyncio.Event(),
+    )
+
+    class Seen(Energy):
+        def read(self):
+            found = super().read()
+            loop.call_soon_threadsafe(read.set)
+            return found
+
+    meters = Meters((Seen.find(tmp_path),), beat_s=0)
+
+    async def task():
+        watch = Stopwatch(meters)
+        for microjoules in (900_000, 100_000, 950_000, 60_000):
+            counter.write_text(str(microjoules))
+            for _ in range(2):  # the first one may have begun before
+                read.clear()
+                await read.wait()
+        return watch.cost(Cost())
+
+    assert (await meters.during(task())).energy_j == pytest.approx(2.1)  # 2.06 J with two digits
+
+
+async def test_meters_are_read_no_more_after_a_task_that_failed(tmp_path):
+    package(tmp_path, "intel-rapl:0", 0)
+
+    async def failing():
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        await Meters((Energy.find(tmp_path),)).during(failing())
+    assert len(asyncio.all_tasks()) == 1
 
 
 def test_a_machine_without_counters_has_no_meter(tmp_path):

@@ -26,6 +26,7 @@ class MemoryTracker:
 
     store: Store
     closed: int = 0
+    wants_results: bool = True
 
     @property
     def name(self):

@@ -144,6 +144,16 @@ async def test_an_error_of_the_job_s_server_ends_it(problem):
     assert tracker.closed == 1
 
 
+async def test_results_are_fetched_only_for_a_tracker_that_wants_them():
+    class Fetching(MemorySource):
+        async def results(self, folder):
+            raise AssertionError("nobody wants them")
+
+    store = Store()
+    await follow(Fetching(), MemoryTracker(store, wants_results=False), lambda _: None)
+    assert (store.state, store.results) == ("completed", [])
+
+
 async def test_an_error_of_the_tracker_that_is_final_ends_it():
     class Refusing(MemoryTracker):
         def write(self, batch):

@@ -176,7 +176,7 @@ def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
             cost = replace(answer.cost, took_s=max(now.mono - question.asked_at, 0.0), answers=1)
             job.spent[site] = job.spent.get(site, costs.NOTHING) + cost
             task = replace(task, answer=replace(answer, cost=cost), spent=job.spent[site])
-        task = question.put(move(task, "received", place=job.places))
+        task = question.put(move(task, "received", place=job.places, spent=job.spent.get(site, costs.NOTHING)))
         _quorum(question, now)
         question.wake = min(question.wake, question.quorum_at)
         yield effects.Save(task)

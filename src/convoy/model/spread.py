@@ -26,8 +26,8 @@ def cosines(
 
     `norms`: the L2 norm of each (model - base), so that nothing that is as long overflows. `names`: the tensors that
     somebody changed; only those of floats count. Up to 262,144 values of them the cosines are
-    exact; of more, they are of stretches of 4,096 values that are spread evenly over each tensor. What has no length,
-    or one that is not finite, has the cosine 0.
+    exact; of more, they are of stretches of at most 4,096 values that are spread evenly over each tensor. What has no
+    length, or one that is not finite, has the cosine 0.
     """
     floats = [name for name in names if folded[name].dtype.kind not in "iub" and folded[name].size]
     total = sum(folded[name].size for name in floats)
@@ -56,6 +56,9 @@ def _stretches(size: int, total: int) -> list[slice]:
     """Return the stretches of a tensor of so many values that are looked at, in a model of so many."""
     if total <= LOOKED:
         return [slice(0, size)]
-    count = max(round(LOOKED * size / total / STRETCH), 1)
-    starts = np.linspace(0, max(size - STRETCH, 0), count).astype(int) if count > 1 else [max(size - STRETCH, 0) // 2]
-    return [slice(int(start), int(start) + STRETCH) for start in starts]
+    length = min(STRETCH, size)
+    count = round(LOOKED * size / total / STRETCH)
+    if count == 0:  # a small part of the model, which may have very many of them
+        count, length = 1, max(LOOKED * size // total, 1)
+    starts = np.linspace(0, size - length, count).astype(int) if count > 1 else [(size - length) // 2]
+    return [slice(int(start), int(start) + length) for start in starts]

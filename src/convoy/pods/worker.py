@@ -194,9 +194,9 @@ class PodWorker:
                 writing.cancel()
             await asyncio.wait({self._over}, timeout=LAST_S)  # the cluster knows better why a connection broke
         finally:
+            self._end("the connection to its pod broke")
             if self._artifacts is not None and (said := self._artifacts.end()):
                 self._output(f"convoy: {said}\n".encode())
-            self._end("the connection to its pod broke")
 
     async def _write(self, stream: Stream, link: PodLink[pods_pb2.PodUp, pods_pb2.PodDown]) -> None:
         try:

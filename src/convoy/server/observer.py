@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final, TypeVar
 
 from convoy.control import effects, events, omissions
 from convoy.control.clock import Now
@@ -13,10 +14,13 @@ from convoy.node.phases import AtServer, Phase, Phases
 from convoy.wire.health import Metric
 from convoy.wire.measures import Counter
 
+K = TypeVar("K")
+MAX_BEGUN: Final = 1000  # instants of one kind for one job: a workflow may ask and never end what it asks
+
 
 @dataclass(slots=True)
 class Running:
-    """What is under way in one job: instants at which something began. It has as many as the job has open tasks."""
+    """What is under way in one job: instants at which something began, `MAX_BEGUN` of each kind at most."""
 
     moved: float = 0.0  # when it last went on, in seconds since the epoch
     rounds: dict[int, Now] = field(default_factory=dict)
@@ -87,12 +91,12 @@ class Observer:
     def _began(self, running: Running, job: str, event: events.Event, now: Now) -> None:
         match event:
             case events.Asked(question=question):
-                running.rounds.setdefault(question.round, now)
-                running.questions.setdefault(question.id, now)
+                _note(running.rounds, question.round, now)
+                _note(running.questions, question.id, now)
                 self._folded(running, job, now)
             case events.CommitAsked(round=number):
                 if number in running.rounds:  # not so the first model, for which nobody was asked
-                    running.commits.setdefault(number, now)
+                    _note(running.commits, number, now)
                 self._folded(running, job, now)
             case events.Answered() | events.Progressed():
                 pass
@@ -110,7 +114,7 @@ class Observer:
     def _effect(self, effect: effects.Effect, event: events.Event, now: Now) -> None:
         match effect:
             case effects.SendTask(site=site, question=question) if question.job in self.jobs:
-                self.jobs[question.job].tasks.setdefault((question.id, site), now)
+                _note(self.jobs[question.job].tasks, (question.id, site), now)
             case effects.Save(record=Task() as task):
                 self._task(task, event, now)
             case effects.Save(record=Round() as made) if made.model and made.round > 0:
@@ -157,6 +161,13 @@ class Observer:
     ) -> None:
         seconds = now.mono - began.mono
         self.phases.ended(Phase(name, job, number, now.wall - seconds, seconds, question, site, error))
+
+
+def _note(begun: dict[K, Now], key: K, now: Now) -> None:
+    """Note when something began, once; of more than can be under way, the oldest goes."""
+    begun.setdefault(key, now)
+    if len(begun) > MAX_BEGUN:
+        del begun[next(iter(begun))]
 
 
 def _left_out() -> Counter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -24,7 +25,7 @@ from convoy.node.isolation import Walls, probe
 from convoy.spec.kit import Kit
 from convoy.spec.plain import one_line
 from convoy.spec.settings import Grants, Settings, Tracked
-from convoy.trackers import service
+from convoy.trackers import following, service
 from convoy.trackers.choice import Chosen
 from convoy.wire.backoff import Backoff
 from convoy.worker.sandbox import VARIABLE
@@ -61,7 +62,11 @@ class Tracking:
         """Keep the process running until this is cancelled."""
         while True:
             began = time.monotonic()
-            status = await self._once()
+            status: int | str
+            try:
+                status = await self._once()
+            except OSError as problem:  # no descriptor, memory or process is left now
+                status = str(problem)
             if time.monotonic() - began > LONGEST_S:
                 self._backoff.reset()
             pause_s = self._backoff.pause_s()
@@ -71,20 +76,11 @@ class Tracking:
     async def _once(self) -> int:
         """Start the process, pass on what it prints, and return its exit status."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            _, self._writer = await asyncio.open_unix_connection(sock=ours)
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "convoy.worker.start", service.__name__),
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                cwd=self.folder,
-                env=self._environment(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-                limit=MAX_LINE,
-            )
+        process = None
         try:
+            with theirs:
+                _, self._writer = await asyncio.open_unix_connection(sock=ours)
+                process = await self._started(theirs)
             tracked = self.tracked
             trackers = Chosen(tracked.tensorboard, tracked.mlflow, tracked.wandb)
             begin = {"server": asdict(self.lent), "trackers": asdict(trackers)}
@@ -92,12 +88,30 @@ class Tracking:
             await self._heard(process)
             return await process.wait()
         finally:
-            self._writer.close()
-            self._writer = None
-            if process.returncode is None:
+            if self._writer is None:
+                ours.close()
+            else:
+                self._writer.close()
+                self._writer = None
+            if process is not None and process.returncode is None:
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 await process.wait()
+
+    async def _started(self, theirs: socket.socket) -> asyncio.subprocess.Process:
+        """Start the process, in a folder without what an earlier one was fetching when it was killed."""
+        await asyncio.to_thread(_swept, self.folder)
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "convoy.worker.start", service.__name__),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            cwd=self.folder,
+            env=self._environment(theirs.fileno()),
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            limit=MAX_LINE,
+        )
 
     async def _heard(self, process: asyncio.subprocess.Process) -> None:
         """Write what the process prints into the server's log."""
@@ -123,6 +137,12 @@ class Tracking:
             "WANDB_DIR": str(self.folder),
         }
         return {**kept, **self.walls.environment(self.folder), **self.tracked.env, **own}
+
+
+def _swept(folder: Path) -> None:
+    """Remove the results that a process was fetching when it was killed."""
+    for path in folder.glob(f"{following.FETCHED}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @asynccontextmanager

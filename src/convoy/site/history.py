@@ -17,6 +17,7 @@ ANSWERS: Final = "answers.jsonl"  # a line for each answer
 MAX_BYTES: Final = 8 << 20  # of each file of the history; a full one replaces the older one, so there are two of each
 MAX_LINE: Final = 32 << 10  # bytes; longer lines are not read, and written without their lists
 MAX_TEXT: Final = 1000  # characters of one text in a line
+MAX_REASON: Final = 200  # characters of the reason of an entry
 MAX_NAME: Final = 80  # characters of one name in a list of a line
 MAX_ITEMS: Final = 32  # names in one list of a line
 
@@ -94,12 +95,15 @@ def bounded(value: Any, most: int = MAX_TEXT) -> Any:
 
 
 def _line(entry: Mapping[str, Any]) -> bytes:
-    kept = {key: bounded(it) for key, it in entry.items()}
-    line = json.dumps(kept, separators=(",", ":")).encode() + b"\n"
-    if len(line) <= MAX_LINE:
-        return line
+    """Return an entry as a line; one that is too long is written without its lists, then without its texts' ends."""
+    kept = {key: bounded(it, MAX_REASON if key == "reason" else MAX_TEXT) for key, it in entry.items()}
     short = {key: it for key, it in kept.items() if not isinstance(it, list | dict)}
-    return json.dumps(short, separators=(",", ":")).encode() + b"\n"
+    least = {key: bounded(it, MAX_NAME) for key, it in list(short.items())[:MAX_ITEMS]}
+    return next(line for line in map(_written, (kept, short, least)) if len(line) <= MAX_LINE)
+
+
+def _written(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode(errors="replace") + b"\n"
 
 
 def entries(data: bytes) -> Iterator[dict[str, Any]]:

@@ -211,7 +211,7 @@ class SiteJob:
 
     async def _turn(self, task: Given) -> None:
         id_ = self._current = task.question.id
-        answer = await self._answer(task)
+        answer = await self.site.meters.during(self._answer(task))
         self._current = ""
         latest, kept = self._known.pop(id_, None), Answer(id_)
         if latest is not None and answer is not None:

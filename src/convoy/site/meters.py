@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from convoy.control.costs import Cost
 from convoy.node.phases import AtSite
 
+T = TypeVar("T")
+
 RAPL: Final = Path("/sys/class/powercap")  # Linux: energy of processors in microjoules; only root can read it
+BEAT_S: Final = 5.0  # between two readings during a task: RAPL starts again every few minutes, NVML keeps 100 samples
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,8 @@ class Meters:
     """All meters of a site; its jobs share them, so what one task is told may be of another's, too."""
 
     meters: tuple[Meter, ...] = ()
+    beat_s: float = BEAT_S
+    _lock: threading.Lock = field(default_factory=threading.Lock)  # two jobs may read at once
 
     @classmethod
     def find(cls) -> Meters:
@@ -129,8 +136,29 @@ class Meters:
 
     def read(self) -> Reading:
         """Return what all say together."""
-        read = [meter.read() for meter in self.meters]
+        with self._lock:
+            read = [meter.read() for meter in self.meters]
         return Reading(sum(it.energy_j for it in read), sum(it.gpu_s for it in read), sum(it.gpu_memory for it in read))
+
+    async def during(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what a coroutine returns, and read the meters meanwhile, before any of them forgets something."""
+        if not self.meters:
+            return await work
+        over = asyncio.Event()
+        beat = asyncio.create_task(self._beat(over))
+        try:
+            return await work
+        finally:
+            over.set()
+            await beat
+
+    async def _beat(self, over: asyncio.Event) -> None:
+        while not over.is_set():
+            try:
+                async with asyncio.timeout(self.beat_s):
+                    await over.wait()
+            except TimeoutError:
+                await asyncio.to_thread(self.read)
 
 
 NO_METERS: Final = Meters()

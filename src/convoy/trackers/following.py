@@ -17,6 +17,7 @@ from convoy.trackers.port import Away, Source, Tracker
 from convoy.wire.backoff import Backoff
 
 WAITING: Final = 1000  # events in memory; a tracker that is slower makes the streams wait, and they the server's files
+FETCHED: Final = "convoy-track-"  # what the names of folders begin with into which results are fetched
 LONGEST_S: Final = 60.0  # between two attempts to reach a tracker
 
 
@@ -60,8 +61,8 @@ async def _attempt(
         return Done(tracker.name, "", place, sent[0])
     progress = _Progress(tracker, place, backoff, sent, tell)
     end = await _streams(source, progress)
-    with tempfile.TemporaryDirectory(prefix="convoy-track-") as folder:
-        results = await source.results(Path(folder))
+    with tempfile.TemporaryDirectory(prefix=FETCHED) as folder:
+        results = await source.results(Path(folder)) if tracker.wants_results else None
         await asyncio.to_thread(tracker.finish, end, results)
     return Done(tracker.name, end.state, progress.place, sent[0])
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from convoy import errors
-from convoy.errors import Refused
+from convoy.errors import BadInput, Refused
 from convoy.spec import plain
 from convoy.trackers import events
 from convoy.trackers.events import About, Batch, End, Place, Sample
@@ -48,6 +48,9 @@ DEFAULTS: Final = {
 }
 _NO_NAME: Final = re.compile(r"[^\w\-. :/]", re.ASCII)  # what MLflow does not allow in names of metrics and parameters
 
+_CREDENTIALS: Final = re.compile(r"//[^/\s]*@")  # of a URI: up to the last @ before its path
+_REMOTE: Final = re.compile(r"[a-z][a-z0-9+.\-]*://[^/]", re.IGNORECASE)  # a URI with a host
+
 
 @dataclass(slots=True)
 class MLflow:
@@ -61,7 +64,11 @@ class MLflow:
     _place: Place = field(default_factory=Place)
 
     def __post_init__(self) -> None:
-        """Raise `BadInput` where MLflow is not installed."""
+        """Raise `BadInput` where MLflow is not installed, and for a URI whose password cannot be told from its path."""
+        if _REMOTE.match(self.uri) and "@" in hidden(self.uri):
+            why = "a / ends the host, so a password before this @ would be sent and shown as a part of the path"
+            fix = "write %2F for each / of the password, and %40 for an @ elsewhere"
+            raise BadInput("the URI of MLflow has an @ after its host", why=why, fix=fix)
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
         try:
@@ -74,7 +81,12 @@ class MLflow:
     @property
     def name(self) -> str:
         """The server, without a password that the URI may have."""
-        return f"MLflow at {re.sub('//[^/@]*@', '//', self.uri)}"
+        return f"MLflow at {hidden(self.uri)}"
+
+    @property
+    def wants_results(self) -> bool:
+        """The run keeps them as artifacts."""
+        return True
 
     def begin(self, about: About) -> Place:
         """Find the job's runs, or make the first one."""
@@ -224,6 +236,11 @@ def _named(key: str) -> str:
     return "/".join("_" if part in ("", ".", "..") else part for part in parts)[: events.MAX_NAME].rstrip("/")
 
 
+def hidden(text: str) -> str:
+    """Return a text whose URIs have no name and no password."""
+    return _CREDENTIALS.sub("//", text)
+
+
 def _mlflow_error() -> type[Exception]:
     from mlflow.exceptions import MlflowException
 
@@ -237,8 +254,8 @@ def _answered(name: str) -> Iterator[None]:
     try:
         yield
     except (error, OSError) as problem:  # an upload may give the errors of `requests`, which are OSErrors
-        why = plain.one_line(str(problem)) or type(problem).__name__
+        why = plain.one_line(hidden(str(problem))) or type(problem).__name__
         code = getattr(problem, "error_code", "")
         if code in FINAL:
             raise Refused(f"{name} refused what was sent", why=why, fix="check the URI and your rights there") from None
-        raise Away(f"{name} does not answer", why=why, fix="see MLFLOW_TRACKING_URI, and its server's log") from problem
+        raise Away(f"{name} does not answer", why=why, fix="see MLFLOW_TRACKING_URI, and its server's log") from None

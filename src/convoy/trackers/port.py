@@ -26,6 +26,11 @@ class Tracker(Protocol):
         """The tracker and where it is, for messages."""
         ...
 
+    @property
+    def wants_results(self) -> bool:
+        """Whether `finish` does something with results; else they are not fetched."""
+        ...
+
     def begin(self, about: About) -> Place:
         """Open the job's run, which is made at the first call; return what has arrived there. Raises `Refused`."""
         ...

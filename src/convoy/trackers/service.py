@@ -23,7 +23,9 @@ from convoy.errors import ConvoyError, NotFound
 from convoy.spec.plain import one_line
 from convoy.trackers import following
 from convoy.trackers.choice import Chosen
+from convoy.trackers.mlflow import hidden
 from convoy.trackers.reading import JobSource
+from convoy.wire.backoff import Backoff
 
 if TYPE_CHECKING:
     from convoy.trackers.port import Tracker
@@ -32,6 +34,8 @@ REQUESTS: Final = 40  # at a time, of the 64 that the server answers for one cal
 STREAMS: Final = 2  # of each job, for each tracker
 NEWEST: Final = 1000  # jobs that a start looks at
 KEPT: Final = 10_000  # ids of jobs that all trackers have
+FIRST_S: Final = 60.0  # before a job is sent again to a tracker that refused it; each pause is twice the one before
+LONGEST_S: Final = 3600.0
 STATE: Final = "tracked.json"
 MAX_LINE: Final = 1 << 20  # bytes of the first line
 
@@ -75,6 +79,7 @@ class Service:
     done: Done
     group: asyncio.TaskGroup
     places: asyncio.Semaphore
+    over: asyncio.Event = field(default_factory=asyncio.Event)  # the server has closed the socket
     following: set[str] = field(default_factory=set)
 
     async def begin(self) -> None:
@@ -91,11 +96,19 @@ class Service:
             self.group.create_task(self._follow(job))
 
     async def _follow(self, job: str) -> None:
-        async with self.places, lent.connect(self.lent) as client:
-            source = JobSource(client, job, _tell)
-            ends = await asyncio.gather(*(self._one(source, tracker) for tracker in self.chosen.trackers()))
-        if all(ends):
-            self.done.add(job)
+        """Follow a job until all trackers have it; one that refused it is asked again, ever more rarely."""
+        lacks: set[int] | None = None  # places of trackers; None: all
+        backoff = Backoff(LONGEST_S, FIRST_S)
+        while True:
+            async with self.places, lent.connect(self.lent) as client:
+                source = JobSource(client, job, _tell)
+                asked = [(at, one) for at, one in enumerate(self.chosen.trackers()) if lacks is None or at in lacks]
+                ends = await asyncio.gather(*(self._one(source, tracker) for _, tracker in asked))
+            lacks = {at for (at, _), has in zip(asked, ends, strict=True) if not has}
+            if not lacks:
+                break
+            await backoff.wait(self.over)
+        self.done.add(job)
 
     async def _one(self, source: JobSource, tracker: Tracker) -> bool:
         """Follow a job for one tracker; return whether it needs nothing more."""
@@ -109,7 +122,8 @@ class Service:
         except errors.Unreachable:  # our server stops, or it does not know us any more
             raise
         except Exception as problem:  # noqa: BLE001 - a supervisor: one job or library must not end all others
-            _tell(f"job {source.job[:8]} is not sent to {tracker.name} now: {type(problem).__name__}: {problem}")
+            why = f"{type(problem).__name__}: {hidden(str(problem))}"
+            _tell(f"job {source.job[:8]} is not sent to {tracker.name} now: {why}")
             return False
         _tell(f"{tracker.name} has all of job {source.job[:8]}")
         return True
@@ -128,6 +142,7 @@ async def serve(sock: socket.socket) -> None:
         group.create_task(service.begin())
         while line := await reader.readline():
             service.follow(line.decode("ascii").strip())
+        service.over.set()
         os._exit(0)  # the server has ended; a library may be in the middle of a call that no one can interrupt
 
 

@@ -56,6 +56,11 @@ class TensorBoard:
         """The folder."""
         return f"TensorBoard's folder {self.folder}"
 
+    @property
+    def wants_results(self) -> bool:
+        """Event files have no place for them."""
+        return False
+
     def begin(self, about: About) -> Place:
         """Open the job's folder, which nobody else may write to meanwhile; undo what a kill left half written."""
         self.close()

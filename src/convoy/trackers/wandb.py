@@ -53,6 +53,11 @@ class WandB:
         """The project."""
         return f"the W&B project {self.project}"
 
+    @property
+    def wants_results(self) -> bool:
+        """The run has them as an artifact."""
+        return True
+
     def begin(self, about: About) -> Place:
         """Open the run, or go on with it."""
         import wandb
