@@ -14,6 +14,7 @@ from convoy.control.records import Job, JobId, Question, SiteName
 from convoy.control.state import LiveSite, Needs, State
 from convoy.errors import Unreachable
 from convoy.node.launcher import Order
+from convoy.node.phases import Phases
 from convoy.node.process import Ending
 from convoy.node.supervisor import Supervisor
 from convoy.pods.link import PodLink
@@ -113,7 +114,7 @@ def server():
     machine, post = running()
     hub, idle = Hub(), Idle()
     line = hub.open(HERE, "p", Idle())
-    transfers = Strict(machine.state, made, hub, post, lambda: "", Pump(), idle)
+    transfers = Strict(machine.state, made, hub, post, lambda: "", Pump(), idle, Phases())
     logs = JobLogs(made.job(JOB).logs)
     roll = Roll(Federation(PROJECT, 1, {}), world()[1].pem)
     peer = Peer(HERE, 1.0, 2e9, renews=False)
@@ -201,7 +202,7 @@ async def from_a_pod(data: bytes) -> None:
     begin = pb.BeginTrainer(job=JOB, code=str(files.folder), blobs=str(files.folder / "blobs"), out=str(files.out))
     order = Order("m", pb.WorkerDown(trainer=begin), files.folder, {})
     made = ({"metadata": {"name": "w"}}, {})
-    worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event())
+    worker = PodWorker(Idle(), made, order, output=len, waits=len, leaving=asyncio.Event(), artifacts=100)
     before = files.blobs.digests()
     await worker._listen(
         PodLink(Lines(data), files.blobs, asyncio.Queue(), (pods_pb2.PodUp, pods_pb2.PodDown), budget=Budget(POD))

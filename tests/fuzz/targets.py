@@ -476,6 +476,7 @@ def pods_():
         pods_pb2.PodUp(output=b"a line\n"),
         pods_pb2.PodUp(blob=pb.Blob(digest=model, size=len(whole), whole=whole)),
         pods_pb2.PodUp(word=answer),
+        pods_pb2.PodUp(artifact=pods_pb2.Piece(path="a/model.bin", data=b"x", last=True)),
         pods_pb2.PodUp(ended=pods_pb2.Ended(how="exit code 1")),
     )
     yield b"".join(map(pack, said))
@@ -580,11 +581,12 @@ def views_():
 # ---- statistics of tables ----------------------------------------------------------------------------------------
 def statistics(data: bytes) -> None:
     """A statistics.json, as a server gives it."""
+    from convoy.admin import findings
     from convoy.cli import statistics as shown
     from convoy.cli.output import Screen
 
     shown.say(Screen(json=True), data)
-    list(shown._pictures(shown._read(data)))
+    list(findings.pictures(findings.read(data)))
 
 
 def statistics_():

@@ -90,8 +90,9 @@ class Desk:
         assert not self.kubectl("get", *what, "--output=name")
 
     def pods(self):
+        """Return the pods by name, without those that go."""
         found = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
-        return {pod["metadata"]["name"]: pod for pod in found}
+        return {pod["metadata"]["name"]: pod for pod in found if "deletionTimestamp" not in pod["metadata"]}
 
     def job(self, name, seconds, more="", *, at_least=3):
         folder = self.folder / name

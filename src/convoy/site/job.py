@@ -318,6 +318,7 @@ class SiteJob:
                 self._applied.clear()
                 handed = Handed(self.blobs, self._out, up, own=self._own, applied=self._applied.extend)
                 answer = await in_thread(self.site.release.answer, handed, question)
+                leaves = self.site.release.leave().resources_leave
         except ConvoyError as problem:
             reason = errors.line(problem)
             self.site.log.warning("no answer", job=self.id, question=question.id, reason=reason)
@@ -326,7 +327,6 @@ class SiteJob:
             return self._kept(question, error=self.site.release.why(problem))
         cost = watch.cost(answer.cost)
         size = self.blobs.read_header(answer.digest).size if answer.digest else 0
-        leaves = self.site.release.leave().resources_leave
         self.record.answered(answer, question, size, map(described, self._applied), cost)
         return self._kept(question, replace(answer, cost=cost if leaves else NOTHING))
 
