@@ -95,10 +95,10 @@ class Link:
         return border.parsed(bytes(data))
 
     def open(
-        self, method: str, path: str, *, headers: Mapping[str, str] | None = None
+        self, method: str, path: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give the chunks of an answer that may go on for long; raises the error that the server described."""
-        return self._open(self._streams, method, path, content=None, headers=headers, patience_s=READ_S)
+        return self._open(self._streams, method, path, content=content, headers=headers, patience_s=READ_S)
 
     @asynccontextmanager
     async def _open(
