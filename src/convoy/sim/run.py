@@ -97,7 +97,8 @@ def _loop_runs() -> bool:
 def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run to the end, in a thread where an event loop runs here already, as in a notebook; an interrupt cancels it."""
     if not _loop_runs():
-        asyncio.run(work())
+        if asyncio.run(_interrupted(work())):
+            raise KeyboardInterrupt
         return
     begun: Future[Callable[[], object]] = Future()
 
@@ -116,6 +117,15 @@ def _to_the_end(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
             begun.result()()
             ending.result()
             raise
+
+
+async def _interrupted(work: Coroutine[Any, Any, None]) -> bool:
+    """Run to the end; return whether an interrupt came in the middle: asyncio would print one that a task raises."""
+    try:
+        await work
+    except KeyboardInterrupt:
+        return True
+    return False
 
 
 async def _told(flow: Awaitable[None]) -> None:
