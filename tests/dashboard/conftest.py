@@ -1,17 +1,26 @@
-"""Fixtures: a dashboard that serves, over a REST API that runs, and a person's browser without a screen."""
+"""Fixtures: a dashboard that serves, over a REST API or a federation that runs, and a person's browser."""
 
 import os
+import re
 import shutil
-from contextlib import asynccontextmanager
+import subprocess
+import sys
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import pytest
 
 from convoy.dashboard import serve
 from convoy.dashboard.guard import Session
-from tests.admin import rest_api as api
+from tests.admin import conftest as admin
 from tests.dashboard.chromium import Chromium
+from tests.federation import ADMIN, Federation
+from tests.scenarios.conftest import GATES, Gate
+
+prod, rest = admin.prod, admin.rest  # fixtures
+PICTURES = os.environ.get("CONVOY_PICTURES")  # a folder that keeps the pictures, for whoever wants to look at them
 
 
 @dataclass
@@ -44,20 +53,6 @@ async def logged_in(client, interval_s=0.1):
         yield Shown(session, http)
 
 
-@pytest.fixture(scope="session")
-def prod(tmp_path_factory):
-    return api.provisioned(tmp_path_factory.mktemp("provisioned"))
-
-
-@pytest.fixture
-async def rest(tmp_path, prod):
-    made = api.make(tmp_path, prod)
-    async with made.serving():
-        yield made
-        for task in made.fake.running.values():
-            task.cancel()
-
-
 @pytest.fixture
 async def shown(rest):
     """The dashboard of a project_admin."""
@@ -74,3 +69,49 @@ def chromium(tmp_path_factory):
         pytest.skip("there is no chromium here; `make test` as root on Debian installs it")
     with Chromium.started(found, tmp_path_factory.mktemp("chromium")) as made:
         yield made
+
+
+@contextmanager
+def gated(folder):
+    """A federation of two sites with gates."""
+    made = Federation(folder / "fed", sites=2, settings=GATES)
+    made.gates = [Gate(node.kit / "local") for node in made.nodes.values()]
+    made.up()
+    yield made
+    made.down()
+
+
+@contextmanager
+def dashboard(fed):
+    """Run `convoy dashboard` as a person does; give its process and the address that it prints."""
+    command = [sys.executable, "-m", "convoy.cli.main", "dashboard", "--no-open", "--kit", str(fed.prod / ADMIN)]
+    command += ["--server", f"localhost:{fed.admin_port}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+@contextmanager
+def logged_in_tab(chromium, process, url):
+    """A tab that has logged in by the printed address, and its origin; nothing in it complains."""
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", url)
+    with chromium.page() as made:
+        made.process, made.origin = process, url.split("/?")[0]
+        made.look()
+        made.open(url)
+        yield made
+        assert made.complaints() == []
+
+
+@pytest.fixture
+def page(fed, chromium):
+    """A tab of the admin of the federation that the test's file has up."""
+    with dashboard(fed) as (process, url), logged_in_tab(chromium, process, url) as made:
+        yield made
+
+
+def photograph(page, folder, name):
+    data = page.photograph((Path(PICTURES) if PICTURES else folder) / f"{name}.png")
+    assert len(data) > 10_000  # a blank page has some 5 kB

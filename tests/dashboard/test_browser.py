@@ -1,11 +1,7 @@
 """The dashboard in a real browser, over a real federation: logged in by the printed address, looked at, used."""
 
 import json
-import os
-import re
 import signal
-import subprocess
-import sys
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,26 +10,14 @@ from pathlib import Path
 import axe_core_python
 import pytest
 
-from tests.federation import ADMIN, Federation
+from tests.dashboard.conftest import dashboard, photograph
+from tests.federation import Federation
 from tests.scenarios.conftest import GATES, Gate, adding, write_job
 
 pytestmark = [pytest.mark.scenario, pytest.mark.browser]
 
-PICTURES = os.environ.get("CONVOY_PICTURES")  # a folder that keeps the pictures, for whoever wants to look at them
 EVIL = "<img src=x onerror=document.title=1>"
 STOP = f'raise ValueError("{EVIL}")'
-
-
-@contextmanager
-def dashboard(fed):
-    """Run `convoy dashboard` as a person does; give its process and the address that it prints."""
-    command = [sys.executable, "-m", "convoy.cli.main", "dashboard", "--no-open", "--kit", str(fed.prod / ADMIN)]
-    command += ["--server", f"localhost:{fed.admin_port}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process, process.stdout.readline().strip()
-        finally:
-            process.kill()
 
 
 @pytest.fixture(scope="module")
@@ -52,23 +36,6 @@ def fed(tmp_path_factory):
             gate.wait()
     yield made
     made.down()
-
-
-@pytest.fixture
-def page(fed, chromium):
-    """A tab that has logged in, and its origin."""
-    with dashboard(fed) as (process, url), chromium.page() as made:
-        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", url)
-        made.process, made.origin = process, url.split("/?")[0]
-        made.look()
-        made.open(url)
-        yield made
-        assert made.complaints() == []
-
-
-def photograph(page, folder, name):
-    data = page.photograph((Path(PICTURES) if PICTURES else folder) / f"{name}.png")
-    assert len(data) > 10_000  # a blank page has some 5 kB
 
 
 def test_a_person_sees_the_federation_in_their_colours_and_on_a_phone(page, tmp_path):

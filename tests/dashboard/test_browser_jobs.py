@@ -6,9 +6,9 @@ from pathlib import Path
 import axe_core_python
 import pytest
 
-from tests.dashboard.test_browser import EVIL, dashboard, photograph
-from tests.federation import Federation
-from tests.scenarios.conftest import GATES, Gate, adding, put_job
+from tests.dashboard.conftest import gated, photograph
+from tests.dashboard.test_browser import EVIL
+from tests.scenarios.conftest import adding, put_job
 
 pytestmark = [pytest.mark.scenario, pytest.mark.browser]
 
@@ -51,23 +51,8 @@ TABS = ("", "curves", "rounds", "rounds/2", "updates", "resources", "logs", "res
 
 @pytest.fixture(scope="module")
 def fed(tmp_path_factory):
-    """Two sites with gates."""
-    made = Federation(tmp_path_factory.mktemp("jobs") / "fed", sites=2, settings=GATES)
-    made.gates = [Gate(node.kit / "local") for node in made.nodes.values()]
-    made.up()
-    yield made
-    made.down()
-
-
-@pytest.fixture
-def page(fed, chromium):
-    """A tab that has logged in."""
-    with dashboard(fed) as (process, url), chromium.page() as made:
-        made.process, made.origin = process, url.split("/?")[0]
-        made.look()
-        made.open(url)
+    with gated(tmp_path_factory.mktemp("jobs")) as made:
         yield made
-        assert made.complaints() == []
 
 
 def submit(fed, folder, gate=4, rounds=6, **config):

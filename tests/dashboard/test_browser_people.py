@@ -6,9 +6,9 @@ from pathlib import Path
 import axe_core_python
 import pytest
 
-from tests.dashboard.test_browser import dashboard, photograph
-from tests.federation import ADMIN, Federation
-from tests.scenarios.conftest import GATES, Gate, write_job
+from tests.dashboard.conftest import gated, photograph
+from tests.federation import ADMIN
+from tests.scenarios.conftest import write_job
 
 pytestmark = [pytest.mark.scenario, pytest.mark.browser]
 
@@ -17,22 +17,8 @@ PAGES = ("people", f"people/{ADMIN}/revoke", "invite?kind=site", "audit", "submi
 
 @pytest.fixture(scope="module")
 def fed(tmp_path_factory):
-    made = Federation(tmp_path_factory.mktemp("people") / "fed", sites=2, settings=GATES)
-    made.gates = [Gate(node.kit / "local") for node in made.nodes.values()]
-    made.up()
-    yield made
-    made.down()
-
-
-@pytest.fixture
-def page(fed, chromium):
-    """A tab that has logged in, and its origin."""
-    with dashboard(fed) as (process, url), chromium.page() as made:
-        made.process, made.origin = process, url.split("/?")[0]
-        made.look()
-        made.open(url)
+    with gated(tmp_path_factory.mktemp("people")) as made:
         yield made
-        assert made.complaints() == []
 
 
 def choose(page, folder):

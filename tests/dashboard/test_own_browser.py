@@ -1,7 +1,6 @@
 """The dashboard of a site's owner in a real browser, at a site of a real federation: watched, read, approved."""
 
 import json
-import os
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -10,13 +9,13 @@ from pathlib import Path
 import axe_core_python
 import pytest
 
+from tests.dashboard.conftest import logged_in_tab, photograph
 from tests.federation import Federation
 from tests.scenarios.conftest import Gate, adding, write_job
 from tests.scenarios.test_patience import until_member
 
 pytestmark = [pytest.mark.scenario, pytest.mark.browser]
 
-PICTURES = os.environ.get("CONVOY_PICTURES")  # a folder that keeps the pictures, for whoever wants to look at them
 BO = "bo@clinic-b.org"
 SETTINGS = "data: {arrived: arrived, gate: gate, patients: patients.csv}\nisolation: {write: [arrived, gate]}"
 POLICY = """\
@@ -72,17 +71,8 @@ def dashboard(kit):
 @pytest.fixture
 def page(fed, chromium):
     """A tab of the owner of site-1."""
-    with dashboard(fed.nodes["site-1"].kit) as (process, url), chromium.page() as made:
-        made.process, made.origin = process, url.split("/?")[0]
-        made.look()
-        made.open(url)
+    with dashboard(fed.nodes["site-1"].kit) as (process, url), logged_in_tab(chromium, process, url) as made:
         yield made
-        assert made.complaints() == []
-
-
-def photograph(page, folder, name):
-    data = page.photograph((Path(PICTURES) if PICTURES else folder) / f"{name}.png")
-    assert len(data) > 10_000  # a blank page has some 5 kB
 
 
 def looked_at(page, folder, place, name):

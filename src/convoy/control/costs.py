@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-MOST: Final = 1e15  # of any one number: 11 days in nanoseconds, or a petabyte; more is nobody's cost
+MOST: Final = 1e15  # of any one number: a petabyte, or more seconds or joules than any job takes
 PEAKS: Final = ("memory", "gpu_memory")  # of which the largest counts, and not the sum
 
 

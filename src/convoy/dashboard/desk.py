@@ -16,9 +16,10 @@ from starlette.responses import Response
 from convoy import errors
 from convoy.admin.views import PersonView
 from convoy.dashboard import streams
+from convoy.dashboard.latest import Latest
 from convoy.dashboard.rendering import Place
 from convoy.dashboard.route import Frame, Visit
-from convoy.dashboard.streams import Event
+from convoy.dashboard.streams import Event, Sent
 from convoy.errors import ConvoyError
 from convoy.node.isolation import probe
 from convoy.owner import consent, standing
@@ -63,19 +64,23 @@ class Side:
 
 @dataclass(slots=True)
 class Watch:
-    """Looks at the site's files for as long as `run` runs, and tells every page that waits in `changes`."""
+    """Looks at the site's files for as long as `run` runs, and tells every page that waits for a newer look."""
 
     kit: Kit
     interval_s: float
-    seen: Side = field(default_factory=Side)
+    latest: Latest[Side] = field(default_factory=lambda: Latest(Side()))
     book: Book = field(init=False)
     _missing: Mapping[str, str] | None = None
     _data: tuple[float, object, tuple[Datum, ...]] = (0.0, None, ())  # when it was looked at, by what, what was there
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def __post_init__(self) -> None:
         """Read nothing yet."""
         self.book = Book(self.kit.work)
+
+    @property
+    def seen(self) -> Side:
+        """What was seen last."""
+        return self.latest.value
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -91,17 +96,7 @@ class Watch:
             found = await asyncio.to_thread(self._read)
         except (ConvoyError, OSError) as problem:
             found = replace(self.seen, fault=errors.shown(problem))
-        async with self._news:
-            self.seen = replace(found, accounts=accounts, person=self._person())
-            self._news.notify_all()
-
-    async def changes(self) -> AsyncGenerator[Side, None]:
-        """Yield what was seen last, and then each newer look; a slow reader misses those in between."""
-        while True:
-            told = self.seen
-            yield told
-            async with self._news:
-                await self._news.wait_for(lambda told=told: self.seen is not told)  # type: ignore[misc]
+        await self.latest.tell(replace(found, accounts=accounts, person=self._person()))
 
     def _person(self) -> PersonView:
         return PersonView(name=self.kit.name, org=self.kit.org, role=ROLE)
@@ -191,9 +186,8 @@ def push(turn: Turn, made: Mapping[str, Part]) -> Response:
 
 
 async def _parts(turn: Turn, made: Mapping[str, Part]) -> AsyncGenerator[Event, None]:
-    sent: dict[str, str] = {}
-    before = turn.seen
-    async with aclosing(turn.desk.watch.changes()) as changes:
+    sent, before = Sent(), turn.seen
+    async with aclosing(turn.desk.watch.latest.changes()) as changes:
         async for seen in changes:
             texts: dict[str, str] = {"fault": "", "banner": turn.text("own/_banner.html")}
             if said := news(before, seen):
@@ -201,10 +195,8 @@ async def _parts(turn: Turn, made: Mapping[str, Part]) -> AsyncGenerator[Event, 
             before = seen
             for name, make in made.items():
                 texts[name] = await make(seen)
-            for name, text in texts.items():
-                if sent.get(name) != text:
-                    sent[name] = text
-                    yield Event(name, text)
+            for event in sent.fresh(texts):
+                yield event
 
 
 def news(before: Side, now: Side) -> str:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from convoy.dashboard import news, streams
 from convoy.dashboard.pulse import Seen
 from convoy.dashboard.route import Call
-from convoy.dashboard.streams import Event
+from convoy.dashboard.streams import Event, Sent
 from convoy.errors import Unreachable
 
 Part = Callable[[Seen], Awaitable[str]]  # a part of a page, as HTML, from what was seen last
@@ -29,9 +29,8 @@ async def parts(call: Call, made: Mapping[str, Part]) -> AsyncGenerator[Event, N
     changed, and `person` says who the person is, so that a page made for another role is made again. The event `pulse`
     comes after each look.
     """
-    sent: dict[str, str] = {}
-    before = call.services.pulse.seen
-    async with aclosing(call.services.pulse.changes()) as changes:
+    sent, before = Sent(), call.services.pulse.seen
+    async with aclosing(call.services.pulse.latest.changes()) as changes:
         async for seen in changes:
             texts: dict[str, str] = {"fault": "", "banner": call.text("_banner.html", seen=seen)}
             texts["person"] = seen.person_mark
@@ -42,8 +41,6 @@ async def parts(call: Call, made: Mapping[str, Part]) -> AsyncGenerator[Event, N
                 with suppress(Unreachable):  # the next look says so, and the page shows what was known last
                     for name, make in made.items():
                         texts[name] = await make(seen)
-            for name, text in texts.items():
-                if sent.get(name) != text:
-                    sent[name] = text
-                    yield Event(name, text)
+            for event in sent.fresh(texts):
+                yield event
             yield Event("pulse", str(seen.at))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
@@ -17,6 +16,7 @@ from convoy import errors
 from convoy.admin import meant
 from convoy.admin.client import Client
 from convoy.admin.views import JobView, LogLine, PersonView, ServerView, SiteView
+from convoy.dashboard.latest import Latest
 from convoy.dashboard.strips import Counts, Hour, Standing
 from convoy.errors import ConvoyError
 
@@ -56,13 +56,17 @@ class Seen:
 
 @dataclass(slots=True)
 class Pulse:
-    """Looks at the server for as long as `run` runs, and tells every page that waits in `changes`."""
+    """Looks at the server for as long as `run` runs, and tells every page that waits for a newer look."""
 
     client: Client
     interval_s: float = INTERVAL_S
-    seen: Seen = field(default_factory=Seen)
+    latest: Latest[Seen] = field(default_factory=lambda: Latest(Seen()))
     hour: Hour = field(default_factory=Hour)
-    _news: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    @property
+    def seen(self) -> Seen:
+        """What was seen last."""
+        return self.latest.value
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
@@ -79,17 +83,7 @@ class Pulse:
             found = replace(self.seen, fault=errors.shown(problem))
         else:
             self._remember(found)
-        async with self._news:
-            self.seen = found
-            self._news.notify_all()
-
-    async def changes(self) -> AsyncGenerator[Seen, None]:
-        """Yield what was seen last, and then each newer look; a slow reader misses those in between."""
-        while True:
-            told = self.seen
-            yield told
-            async with self._news:
-                await self._news.wait_for(lambda told=told: self.seen is not told)  # type: ignore[misc]
+        await self.latest.tell(found)
 
     async def _ask(self) -> Seen:
         person = await self.client.me()

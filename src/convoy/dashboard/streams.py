@@ -7,7 +7,7 @@ delays its own stream, and nothing gathers in a queue.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
@@ -32,6 +32,19 @@ class Event:
         """Return the event as it is sent; a data line of its own for each line, so that none ends the event."""
         lines = str(self.data).replace("\r\n", "\n").replace("\r", "\n").split("\n")
         return "".join((f"event: {self.name}\n", *(f"data: {line}\n" for line in lines), "\n")).encode()
+
+
+@dataclass(slots=True)
+class Sent:
+    """The texts that a page was sent last, by name."""
+
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def fresh(self, texts: Mapping[str, str]) -> list[Event]:
+        """Return an event for each text that is not the one that was sent last under its name."""
+        found = [Event(name, text) for name, text in texts.items() if self.texts.get(name) != text]
+        self.texts |= texts
+        return found
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from convoy.dashboard import feed, live, tabs
 from convoy.dashboard.feed import Entry
 from convoy.dashboard.merging import beside, merged
 from convoy.dashboard.route import Call
-from convoy.dashboard.streams import Event
+from convoy.dashboard.streams import Event, Sent
 from convoy.errors import Unreachable
 
 PAUSE_S: Final = 1.0  # between two looks: in a large round, many sites answer in a second
@@ -33,7 +33,7 @@ class Watched:
     parts: Parts
     detail: JobDetail
     noticed: deque[Entry] = field(default_factory=lambda: deque(maxlen=MAX_NOTICED))
-    _sent: dict[str, str] = field(default_factory=dict)
+    _sent: Sent = field(default_factory=Sent)
 
     @property
     def going(self) -> bool:
@@ -55,9 +55,7 @@ class Watched:
         job = self.detail.job
         texts: dict[str, str] = {"head": tabs.head(self.call, job), "verbs": tabs.verbs(self.call, job)}
         texts |= {name: make(self) for name, make in self.parts.items()}
-        fresh = {name: text for name, text in texts.items() if self._sent.get(name) != text}
-        self._sent |= fresh
-        return [Event(name, text) for name, text in fresh.items()]
+        return self._sent.fresh(texts)
 
 
 async def events(call: Call, job: str, parts: Parts, *more: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
