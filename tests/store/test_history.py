@@ -73,6 +73,8 @@ READS = {
     "a page of rounds": lambda ledger: ledger.history.rounds(J, after=3, limit=5),
     "the rounds that a workflow knows": lambda ledger: ledger.history.past(J, after=3, limit=5),
     "a round": lambda ledger: ledger.history.round(J, 5),
+    "what a round took": lambda ledger: ledger.history.costs(J, 5),
+    "what all rounds took": lambda ledger: ledger.history.spent(J),
     "the last round": lambda ledger: ledger.history.last_committed(J),
     "one before it": lambda ledger: ledger.history.last_committed(J, below=9),
 }

@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from convoy.control import plain
 from convoy.control.costs import NOTHING, Cost
 from convoy.control.records import Job, Kept, Member, Round, SiteName, Spread
 from convoy.control.transitions import ENDED
@@ -128,13 +127,15 @@ class History:
     def costs(self, job: str, number: int) -> dict[SiteName, Cost]:
         """Return what the answers of each site to the questions of one round took."""
         tasks, asked, found = tables.TASKS.c, tables.QUESTIONS.c, dict[SiteName, Cost]()
-        part = (asked.round == number) & ~asked.outlives | (asked.folded == number) & asked.outlives
-        both = (asked.job == tasks.job) & (asked.id == tasks.question)
-        chosen = sa.select(tasks.site, tasks.answer).join(tables.QUESTIONS, both)
+        mine = sa.select(asked.id).where(asked.job == job)
+        of_round = mine.where(asked.round == number, sa.cast(asked.outlives, sa.Integer) == 0)  # by the index of rounds
+        folded_in_it = mine.where(asked.folded == number, asked.outlives.is_(True))
+        ids = sa.union_all(of_round, folded_in_it)  # and not joined, which goes through all tasks of the job
+        chosen = sa.select(tasks.site, tasks.answer).where(tasks.job == job, tasks.question.in_(ids), tasks.place > 0)
         with self.connected() as connection:
-            for site, answer in connection.execute(chosen.where(tasks.job == job, part, tasks.place > 0)):
+            for site, answer in connection.execute(chosen):
                 if answer is not None:
-                    found[site] = found.get(site, NOTHING) + plain.answer(answer).cost
+                    found[site] = found.get(site, NOTHING) + Cost.read(answer.get("cost"))
         return found
 
     def past(self, job: str, *, after: int, limit: int) -> list[Past]:
