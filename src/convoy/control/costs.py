@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 MOST: Final = 1e15  # of any one number: a petabyte, or more seconds or joules than any job takes
@@ -31,23 +31,23 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         """Return both together: peaks are not added up."""
-        mine, its = asdict(self), asdict(other)
-        both: dict[str, Any] = {name: (max if name in PEAKS else operator.add)(mine[name], its[name]) for name in mine}
-        return Cost(**both)
+        return Cost(*(how(mine, its) for how, mine, its in zip(_ADDED, self._numbers(), other._numbers(), strict=True)))
+
+    def _numbers(self) -> tuple[Any, ...]:
+        return _ALL(self)  # `dataclasses.asdict` takes thirty times as long, and a page shows a thousand sites
 
     @property
     def usable(self) -> bool:
         """Whether each number is one that a site may say."""
-        return all(math.isfinite(value) and 0 <= value <= MOST for value in asdict(self).values())
+        return all(math.isfinite(value) and 0 <= value <= MOST for value in self._numbers())
 
     def rounded(self) -> Cost:
         """Return it to two significant digits, which is what leaves a site: exact times tell of its data."""
-        whole: dict[str, Any] = {name: _two_digits(value) for name, value in asdict(self).items()}
-        return Cost(**whole)
+        return Cost(*map(_two_digits, self._numbers()))
 
     def plain(self) -> dict[str, float]:
         """Return it as JSON values, without what is 0."""
-        return {name: value for name, value in asdict(self).items() if value}
+        return {name: value for name, value in zip(_NAMES, self._numbers(), strict=True) if value}
 
     @classmethod
     def read(cls, kept: Mapping[str, Any] | None) -> Cost:
@@ -55,6 +55,9 @@ class Cost:
         return cls(**kept) if kept else NOTHING
 
 
+_NAMES: Final = tuple(field.name for field in fields(Cost))
+_ALL: Final = operator.attrgetter(*_NAMES)
+_ADDED: Final = tuple(max if name in PEAKS else operator.add for name in _NAMES)
 NOTHING: Final = Cost()
 
 
