@@ -922,7 +922,12 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a person",
         (
             *("admin.routes.MAX_WORD", "server.reading.MAX_JOBS", "server.reading.MAX_ROUNDS", "server.reading.NEWEST"),
-            *("server.views.SHOWN_SITES", "server.views.SHOWN_WAITING", "server.views.SHOWN_CAUSE"),
+            *(
+                "server.views.SHOWN_SITES",
+                "server.views.SHOWN_NEWEST",
+                "server.views.SHOWN_WAITING",
+                "server.views.SHOWN_CAUSE",
+            ),
             "store.history.PAGE_BYTES",
         ),
     ),

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from convoy.control.records import JobState, MemberState
 from convoy.spec import names
 
 JobId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
 Digest = Annotated[str, Field(pattern="^([0-9a-f]{32,128})?$")]  # of a model; empty: none
-Name = Annotated[str, AfterValidator(names.word)]  # of a job, a site, a project
+Name = Annotated[str, Field(pattern=f"^{names.WORD_PATTERN}$")]  # of a job, a site, a project
 Time = Annotated[float, Field(ge=0, le=1e11, allow_inf_nan=False)]  # seconds since the epoch, 0: never
 Count = Annotated[int, Field(ge=0, le=2**63 - 1)]
 Number = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -78,7 +78,8 @@ class Contribution(View):
 class RoundView(View):
     """A round; `committed_at` is seconds since the epoch. Without a `model` it is the round in which the job ended.
 
-    In lists of rounds `took_part` and `left_out` have 100 sites at most; the counts are of all.
+    In lists of rounds `took_part` and `left_out` have 100 sites at most, and in the detail of a job 20; the counts are
+    of all.
     """
 
     round: Count

@@ -14,7 +14,7 @@ from convoy.control.records import Job, JobId, Round
 from convoy.control.view import ReadOnlyJob, ReadOnlyState
 from convoy.errors import BadInput, NotFound
 from convoy.server.files import Workspace
-from convoy.server.views import job_view, listed_view, member_views, open_views, round_view
+from convoy.server.views import SHOWN_NEWEST, job_view, listed_view, member_views, open_views, round_view
 from convoy.store.history import History, Listed, Which
 from convoy.store.report import spec_of
 
@@ -98,7 +98,7 @@ class JobReader:
                 kept=live.after if live else {},
                 spent=live.spent if live else await asyncio.to_thread(self.history.spent, job),
             ),
-            rounds=[round_view(one) for one in _with(newest, last)],
+            rounds=[round_view(one, sites=SHOWN_NEWEST) for one in _with(newest, last)],
             spec=spec_of(record.spec),
             results=results,
             state_bytes=await asyncio.to_thread(self._state_bytes, job, last),

@@ -20,6 +20,7 @@ from convoy.trust import audit
 from convoy.trust.federation import Roll
 
 SHOWN_SITES: Final = 100  # sites of each round in a list of rounds
+SHOWN_NEWEST: Final = 20  # sites of each of the newest rounds that the detail of a job has
 SHOWN_WAITING: Final = 20  # sites that a job waits for, in one line
 SHOWN_CAUSE: Final = 4096  # characters of a job's cause, in which each of a thousand sites may have its reason
 

@@ -7,7 +7,8 @@ import re
 from collections.abc import Callable
 from typing import Final, Literal, get_args
 
-_WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+WORD_PATTERN: Final = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
+_WORD: Final = re.compile(WORD_PATTERN, re.ASCII)
 _ORG: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9 _.&-]{0,62}", re.ASCII)
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
