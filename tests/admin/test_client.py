@@ -281,10 +281,10 @@ async def test_only_an_admins_kit_connects(tmp_path, prod):
 async def test_a_nonce_is_good_once(rest):
     kit = rest.kit("root@a.org")
     line = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
-    said = await line.ask("GET", "/api/v1/login")
+    said = json.loads(await line.ask("GET", "/api/v1/login"))
     answer = login.answer(kit.key_file.read_bytes(), kit.certificate, "clinics", said["nonce"])
     content = json.dumps(answer | {"nonce": said["nonce"]}).encode()
-    assert (await line.ask("POST", "/api/v1/login", content=content))["person"]["name"] == "root@a.org"
+    assert json.loads(await line.ask("POST", "/api/v1/login", content=content))["person"]["name"] == "root@a.org"
     with pytest.raises(NotAllowed, match="too late or twice"):
         await line.ask("POST", "/api/v1/login", content=content)
     await line.close()

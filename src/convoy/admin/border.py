@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from convoy.errors import RemoteFault
@@ -13,6 +14,7 @@ if TYPE_CHECKING:  # loading pydantic takes as long as a whole submit: what a su
     from convoy.admin.views import View
 
     V = TypeVar("V", bound=View)
+    T = TypeVar("T")
 
 MAX_SHOWN: Final = 80  # characters that are shown of a value that is wrong
 MAX_NUMBER: Final = 2**53 - 1  # the largest that every reader of JSON holds exactly
@@ -24,28 +26,27 @@ SECRET: Final = re.compile(
 PEM: Final = re.compile(r"[A-Za-z0-9+/= \r\n-]{1,65536}")  # PEM: certificates and requests, and the text between them
 
 
-def one(kind: type[V], said: object) -> V:
-    """Return the view that JSON values describe."""
+def one(kind: type[V], data: bytes) -> V:
+    """Return the view that a JSON text describes."""
+    return _read(kind.model_validate_json, kind, data)
+
+
+def each(kind: type[V], data: bytes) -> list[V]:
+    """Return the views that a JSON list describes."""
+    from pydantic import TypeAdapter
+
+    return _read(TypeAdapter(list[kind]).validate_json, kind, data)  # type: ignore[valid-type]
+
+
+def _read(read: Callable[..., T], kind: type[View], data: bytes) -> T:
     from pydantic import ValidationError
 
     try:
-        return kind.model_validate(said, strict=True)
+        return read(data, strict=True)
     except ValidationError as problem:
         first = problem.errors(include_url=False)[0]
         where = ".".join(map(str, (kind.__name__.removesuffix("View"), *first["loc"])))
         _refuse(where, first["input"], first["msg"])
-
-
-def each(kind: type[V], said: object) -> list[V]:
-    """Return the views that a JSON list describes."""
-    if not isinstance(said, list):
-        _refuse(kind.__name__.removesuffix("View"), said, "wanted a list")
-    return [one(kind, item) for item in said]
-
-
-def line(kind: type[V], data: bytes) -> V:
-    """Return the view in a line of a stream."""
-    return one(kind, parsed(data))
 
 
 def parsed(data: bytes) -> Any:
@@ -56,17 +57,17 @@ def parsed(data: bytes) -> Any:
         return None
 
 
-def text(said: object, key: str, form: re.Pattern[str]) -> str:
+def text(data: bytes, key: str, form: re.Pattern[str]) -> str:
     """Return a text of this form from a JSON object."""
-    value = _of(said, key)
+    value = _of(data, key)
     if not isinstance(value, str) or not form.fullmatch(value):
         _refuse(key, value, "it does not have the form that is required")
     return value
 
 
-def number(said: object, key: str) -> int:
+def number(data: bytes, key: str) -> int:
     """Return a whole number from 0 up from a JSON object."""
-    value = _of(said, key)
+    value = _of(data, key)
     if type(value) is not int or not 0 <= value <= MAX_NUMBER:
         _refuse(key, value, "wanted a whole number from 0 up")
     return value
@@ -78,7 +79,8 @@ def same(what: str, got: str, asked: str) -> None:
         _refuse(what, got, f"asked for {asked}")
 
 
-def _of(said: object, key: str) -> Any:
+def _of(data: bytes, key: str) -> Any:
+    said = parsed(data)
     return said.get(key) if isinstance(said, dict) else said
 
 

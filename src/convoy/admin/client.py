@@ -350,8 +350,8 @@ class Client:
                 self._bearer = ""
             raise
 
-    async def _ask(self, method: str, path: str, *, content: bytes | None = None, again: bool = False) -> Any:
-        """Return the JSON of an answer; repeats once after a lost login or, where it is safe, a lost connection."""
+    async def _ask(self, method: str, path: str, *, content: bytes | None = None, again: bool = False) -> bytes:
+        """Return the JSON text of an answer; repeats once after a lost login or, where it is safe, a lost connection."""
         patience_s = 10 * link.READ_S if path.endswith("/abort") or content else link.READ_S
         for attempt in (1, 2):
             await self.log_in()

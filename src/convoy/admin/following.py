@@ -34,7 +34,7 @@ async def watch(ask: Open, job: str, after: int, patience_s: float) -> AsyncGene
         async for line in lines:
             if line is None:
                 continue
-            progress = border.line(views.Progress, line)
+            progress = border.one(views.Progress, line)
             border.same("the job", progress.job.id, job)
             fresh = [made for made in progress.rounds if made.round > told]
             told = max([told, *(made.round for made in fresh)])
@@ -58,7 +58,7 @@ async def logs(
             if data is None:
                 seen.clear()
                 continue
-            line = border.line(views.LogLine, data)
+            line = border.one(views.LogLine, data)
             seen[line.site] += 1
             if seen[line.site] > told[line.site]:
                 told[line.site] += 1
@@ -83,7 +83,7 @@ async def points(
         async for data in lines:
             if data is None:
                 continue
-            point = border.line(views.PointView, data)
+            point = border.one(views.PointView, data)
             if point.number > told.get(point.site, -1):
                 told[point.site] = point.number
                 yield point

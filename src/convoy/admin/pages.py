@@ -21,8 +21,8 @@ MAX_JOBS: Final = 1_000_000  # that one list may have
 class Ask(Protocol):
     """The client's method to get JSON."""
 
-    async def __call__(self, method: str, path: str) -> Any:
-        """Return the JSON of an answer."""
+    async def __call__(self, method: str, path: str) -> bytes:
+        """Return the JSON text of an answer."""
         ...
 
 
