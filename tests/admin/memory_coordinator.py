@@ -138,23 +138,23 @@ class Fake:
         view = self._job(job).view
         return view.submitter, view.org
 
-    async def job(self, job: str) -> views.JobDetail:
+    async def job(self, job: str, *, brief: bool = False) -> views.JobDetail:
         found = self._job(job)
         members = [views.MemberView(site=site, state="ready") for site in self.roll.now.sites()]
         return views.JobDetail(
             job=found.view,
             traceback=found.traceback,
             members=members,
-            rounds=found.rounds[-NEWEST:],
+            rounds=[_among(made, []) if brief else made for made in found.rounds[-NEWEST:]],
             spec=found.spec,
             results=sorted(found.results),
         )
 
-    async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
-        found = [made for made in self._job(job).rounds if made.round > after]
+    async def rounds(self, job: str, after: int, limit: int, among=()) -> views.RoundPage:
+        found = [_among(made, among or made_sites(made)) for made in self._job(job).rounds if made.round > after]
         return views.RoundPage(rounds=found[:limit], more=len(found) > limit)
 
-    async def round(self, job: str, number: int) -> views.RoundView:
+    async def round(self, job: str, number: int, *, brief: bool = False) -> views.RoundView:
         for made in self._job(job).rounds:
             if made.round == number:
                 return made
@@ -325,6 +325,15 @@ def _fits(it, wanted):
         and any(wanted.text.lower() in text for text in said)
         and wanted.since <= it.at < wanted.until
     )
+
+
+def made_sites(made):
+    return [it.site for it in (*made.took_part, *made.left_out)]
+
+
+def _among(made, sites):
+    chosen = {name: [it for it in getattr(made, name) if it.site in sites] for name in ("took_part", "left_out")}
+    return made.model_copy(update=chosen)
 
 
 def made_round(number, sites, metrics):

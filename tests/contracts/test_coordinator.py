@@ -269,10 +269,25 @@ async def test_a_job_in_full_has_its_rounds_and_what_it_left(world, coordinator,
     assert [member.site for member in detail.members] == SITES
     assert [made.metrics for made in detail.rounds if made.round == 2] == [{"loss": 0.5}]
     assert "model.safetensors" in detail.results
+    brief = await coordinator.job(job.id, brief=True)
+    rounds = [made.model_copy(update={"took_part": [], "left_out": []}) for made in detail.rounds]
+    members = [member.model_copy(update={"cost": None}) for member in detail.members]
+    assert brief == detail.model_copy(update={"members": members, "rounds": rounds})
     for name in detail.results:
         assert await bytes_of(coordinator.result(job.id, name))
     with pytest.raises(NotFound):
         await bytes_of(coordinator.result(job.id, "nothing"))
+
+
+async def test_rounds_may_be_told_of_some_sites_alone_and_count_all(world, coordinator, signed):
+    world.may_go.set()
+    job = await coordinator.submit(LEAD, signed())
+    await ended(coordinator, job.id)
+    for made in (await coordinator.rounds(job.id, 0, 10)).rounds:
+        whole = [it.site for it in (*made.took_part, *made.left_out)]
+        (one,) = (await coordinator.rounds(job.id, made.round - 1, 1, ["site-2", "nowhere"])).rounds
+        assert [it.site for it in (*one.took_part, *one.left_out)] == [site for site in whole if site == "site-2"]
+        assert (one.took_part_count, one.left_out_count) == (len(made.took_part), len(made.left_out))
 
 
 async def test_logs_are_those_of_all_sites_or_of_one_and_follow_a_job_to_its_end(world, coordinator, signed):

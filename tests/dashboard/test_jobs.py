@@ -93,7 +93,7 @@ async def test_the_round_now_says_who_is_waited_for_and_since_when(rest, tmp_pat
         )
         member = views.MemberView(site="site-2", state="away", reason="it has not been seen for 5 min")
 
-        async def told(_):
+        async def told(_, brief=False):
             return detail.model_copy(update={"open": [asked], "members": [member]})
 
         rest.fake.job = told
@@ -110,7 +110,7 @@ async def test_an_open_page_hears_of_rounds_of_sites_and_of_the_end(rest, tmp_pa
     rest.fake.may_go.clear()
     first, told = rest.fake.job, {}
 
-    async def away(job):
+    async def away(job, brief=False):
         found = await first(job)
         one = found.members[0].model_copy(update={"state": "away", "reason": "the network is down"})
         return found.model_copy(update={"members": [one, *found.members[1:]]})
@@ -231,30 +231,72 @@ async def test_who_took_part_is_a_matrix_and_a_page_of_each_round(rest, tmp_path
         assert "Later rounds" in earlier
 
 
-async def test_a_thousand_sites_are_paged_whole_rounds_are_asked_for(rest, tmp_path):
+async def test_a_thousand_sites_of_a_job_are_paged_and_searched(rest, tmp_path):
     async with ended(rest, tmp_path) as (_, shown, job, base):
         took = [views.Contribution(site=f"s-{n:04}", weight=1, cost=COST) for n in range(1000)]
         whole = evil_round(1, took_part=took, took_part_count=1000)
-        job.rounds[:] = [whole.model_copy(update={"took_part": took[:100]})]
+        job.rounds[:] = [whole]
         job.view = job.view.model_copy(update={"round": 1})
 
-        async def one(_job, _number):
-            return whole
+        first = rest.fake.job
 
-        rest.fake.round = one
+        async def told(job_, brief=False):
+            members = [views.MemberView(site=it.site, state="ended", cost=COST) for it in took]
+            return (await first(job_, brief=brief)).model_copy(update={"members": members})
+
+        rest.fake.job = told
         page = (await shown.get(f"{base}/rounds?page=20")).text
-        assert "1,002 sites, page 20 of 21" in page
+        assert "1,000 sites, page 20 of 20" in page
         assert page.count('class="cell took"') == 51  # with the one in the legend
-        costs = (await shown.get(f"{base}/resources?round=1&page=2")).text
-        assert "1,000 sites, page 2 of 20" in costs
-        assert costs.count('<th scope="row">') == 50
+        assert page.count(f'<a href="{base}/rounds/1">1 site<span class="hidden">, left out of round 1') == 1
+        found = (await shown.get(f"{base}/rounds?search=S-09&page=2")).text
+        assert "100 sites, page 2 of 2" in found
+        assert found.count('class="cell took"') == 51
+        assert f'href="{base}/rounds?search=S-09&amp;page=1">Previous sites' in found
+        for place in (f"{base}/resources?round=1", f"{base}/resources?"):
+            costs = (await shown.get(f"{place}&page=2")).text
+            assert "1,000 sites, page 2 of 20" in costs
+            assert costs.count('<th scope="row">') == 50
+            found = (await shown.get(f"{place}&search=s-0123")).text
+            assert "1 sites, page 1 of 1" in found
+            assert found.count('<th scope="row">') == 1
+        assert 'href="' + f"{base}/resources?round=1&amp;page=2" in (await shown.get(f"{base}/resources?round=1")).text
+
+
+async def test_a_round_of_a_thousand_sites_is_paged_and_searched(rest, tmp_path):
+    async with ended(rest, tmp_path) as (_, shown, job, base):
+        took = [
+            views.Contribution(site=f"s-{n:04}", weight=1, cost=COST, norm=1 + n, cosine=n / 1000) for n in range(1000)
+        ]
+        out = [views.LeftOut(site=f"t-{n:04}", reason=EVIL, norm=40.0, cosine=0.999) for n in range(150)]
+        whole = evil_round(1, took_part=took, took_part_count=1000, left_out=out, left_out_count=150)
+        job.rounds[:] = [whole]
+        job.view = job.view.model_copy(update={"round": 1})
+        page = (await shown.get(f"{base}/rounds/1?page=10&out=2")).text
+        assert "1,000 sites, page 10 of 10" in page
+        assert "150 sites, page 2 of 2" in page
+        assert page.count("<td>s-") == 100
+        assert page.count("<td>t-") == 50
+        assert f'href="{base}/rounds/1?out=2&amp;page=9"' in page
+        assert page.count('<th scope="row">') == 20, "the costs of the slowest"
+        found = (await shown.get(f"{base}/rounds/1?search=S-001")).text
+        assert found.count("<td>s-") == 10
+        assert "<td>t-" not in found
+        updates = (await shown.get(f"{base}/updates?round=1&page=12")).text
+        assert "1,150 updates, page 12 of 12" in updates
+        assert updates.count("<td>t-") + updates.count("<td>s-") == 50
+        assert updates.count("<circle") == 500
+        assert "the 500 updates of 1,150 that point farthest elsewhere" in updates
+        assert "1 updates, page 1 of 1" in (await shown.get(f"{base}/updates?round=1&search=t-0007")).text
+        said = (await shown.get(f"{base}/updates/series?of=cosine&round=1")).json()
+        assert [it["label"] for it in said["series"]] == [f"s-{n:04}" for n in range(12)]
 
 
 async def test_costs_are_bars_and_numbers(rest, tmp_path):
     async with ended(rest, tmp_path) as (_, shown, _, base):
         first = rest.fake.job
 
-        async def told(job_):
+        async def told(job_, brief=False):
             found = await first(job_)
             return found.model_copy(
                 update={
@@ -465,7 +507,7 @@ async def test_hostile_words_are_text_on_every_page(rest, tmp_path):
         )
         first = rest.fake.job
 
-        async def told(job_):
+        async def told(job_, brief=False):
             found = await first(job_)
             bad = views.MemberView(site="site-1", state="refused", reason=EVIL, missing={EVIL: EVIL}, cost=COST)
             asked = views.OpenView(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded 
     from convoy.trust.bundle import Bundle
     from convoy.trust.federation import Federation
 
+BRIEF: Final = "?brief=true"
 FIRST_S: Final = 5.0  # how long a first login waits for a server that does not answer
 
 
@@ -53,7 +54,7 @@ class Client:
 
     async def submit(self, folder: Path | str) -> views.JobView:
         """Sign a job's folder, submit it and return the job. Raises `BadInput` for what is wrong with it."""
-        return (await self.job((await self.send(await self.pack(Path(folder)))).id)).job
+        return (await self.job((await self.send(await self.pack(Path(folder)))).id, brief=True)).job
 
     async def pack(self, folder: Path) -> bytes:
         """Return the signed bundle of a job's folder, and log in meanwhile."""
@@ -101,19 +102,19 @@ class Client:
         """Yield the rounds of a job after a number, each with at most 100 of its sites, page by page."""
         return pages.rounds(self._ask, job, after)
 
-    async def round_page(self, job: str, *, after: int, limit: int) -> views.RoundPage:
-        """Return at most `limit` rounds of a job after a number, each with at most 100 of its sites."""
-        return await pages.round_page(self._ask, job, after, limit)
+    async def round_page(self, job: str, *, after: int, limit: int, sites: Sequence[str] = ()) -> views.RoundPage:
+        """Return at most `limit` rounds of a job after a number, each with these sites or the first 100."""
+        return await pages.round_page(self._ask, job, after, limit, sites)
 
-    async def round(self, job: str, number: int) -> views.RoundView:
-        """Return one round with all of its sites."""
-        return await pages.round(self._ask, link.path("jobs", job, "rounds", str(number)), number)
+    async def round(self, job: str, number: int, *, brief: bool = False) -> views.RoundView:
+        """Return one round with all of its sites; a `brief` one is without costs."""
+        return await pages.round(self._ask, link.path("jobs", job, "rounds", str(number)) + BRIEF * brief, number)
 
-    async def job(self, job: str) -> views.JobDetail:
-        """Return one job with its newest rounds."""
+    async def job(self, job: str, *, brief: bool = False) -> views.JobDetail:
+        """Return one job with its newest rounds; a `brief` one is without costs and the sites of rounds."""
         from convoy.admin import views
 
-        detail = border.one(views.JobDetail, await self._ask("GET", link.path("jobs", job)))
+        detail = border.one(views.JobDetail, await self._ask("GET", link.path("jobs", job) + BRIEF * brief))
         border.same("the job", detail.job.id, job)
         return detail
 
@@ -151,7 +152,7 @@ class Client:
         """Return a job's bundle as its submitter signed it, checked against the id and the submitter of the job."""
         from convoy.admin import download
 
-        record = (await self.job(job)).job
+        record = (await self.job(job, brief=True)).job
         return await download.bundle(self._open, record, root_pem=self.root_pem, project=self.project)
 
     async def signed(self, files: Mapping[str, bytes | memoryview]) -> bytes:
@@ -170,7 +171,7 @@ class Client:
         """Write the results of a job into a folder; continue an interrupted download. No file is ever incomplete."""
         from convoy.admin.download import fetch
 
-        return await fetch(self._open, await self.job(job), Path(folder), Patience(self.patience_s))
+        return await fetch(self._open, await self.job(job, brief=True), Path(folder), Patience(self.patience_s))
 
     async def result(self, job: str, name: str, most: int) -> bytes:
         """Return one file of the results of a job. Raises `NotFound`, and `RemoteFault` for more bytes than `most`."""
@@ -351,7 +352,7 @@ class Client:
             raise
 
     async def _ask(self, method: str, path: str, *, content: bytes | None = None, again: bool = False) -> bytes:
-        """Return the JSON text of an answer; repeats once after a lost login or, where it is safe, a lost connection."""
+        """Return the text of an answer; repeats once after a lost login or, where it is safe, a lost connection."""
         patience_s = 10 * link.READ_S if path.endswith("/abort") or content else link.READ_S
         for attempt in (1, 2):
             await self.log_in()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
@@ -59,11 +59,12 @@ async def meant(ask: Ask, text: str) -> list[views.JobView]:
     return border.one(views.JobPage, await ask("GET", f"/jobs?{_query({'meant': text})}")).jobs
 
 
-async def round_page(ask: Ask, job: str, after: int, limit: int) -> views.RoundPage:
-    """Return the rounds of a job after a number, in their order, at most `limit`."""
+async def round_page(ask: Ask, job: str, after: int, limit: int, sites: Sequence[str] = ()) -> views.RoundPage:
+    """Return at most `limit` rounds of a job after a number, in their order; each with these sites or the first 100."""
     from convoy.admin import views
 
-    path = f"{link.path('jobs', job, 'rounds')}?{_query({'after': after, 'limit': min(limit, PAGE)})}"
+    asked = {"after": after, "limit": min(limit, PAGE), "sites": ",".join(sites)}
+    path = f"{link.path('jobs', job, 'rounds')}?{_query(asked)}"
     return border.one(views.RoundPage, await ask("GET", path))
 
 

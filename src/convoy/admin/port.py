@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
@@ -69,16 +69,16 @@ class Coordinator(Protocol):
         """Return who submitted a job, and their organisation then."""
         ...
 
-    async def job(self, job: str) -> views.JobDetail:
-        """Return one job with its newest rounds."""
+    async def job(self, job: str, *, brief: bool = False) -> views.JobDetail:
+        """Return one job with its newest rounds; a `brief` one is without costs and the sites of rounds."""
         ...
 
-    async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
-        """Return a page of a job's rounds, those after a number."""
+    async def rounds(self, job: str, after: int, limit: int, among: Collection[str] = ()) -> views.RoundPage:
+        """Return a page of a job's rounds, those after a number; each with these sites, or with the first 100."""
         ...
 
-    async def round(self, job: str, number: int) -> views.RoundView:
-        """Return one round with all of its sites. Raises `NotFound` for one that is not there."""
+    async def round(self, job: str, number: int, *, brief: bool = False) -> views.RoundView:
+        """Return one round with all of its sites; a `brief` one is without costs. Raises `NotFound`."""
         ...
 
     def watch(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:

@@ -6,10 +6,10 @@ from typing import Final
 
 from convoy.admin import live, register, streams, views
 from convoy.admin.port import Person
-from convoy.admin.reading import number
+from convoy.admin.reading import number, switch
 from convoy.admin.route import Answer, Call, Handler, Query, Route
 from convoy.control import rights
-from convoy.errors import NotFound
+from convoy.errors import BadInput, NotFound
 from convoy.trust import bundle as bundles
 
 SHOWN: Final = 30  # names of results in an error
@@ -72,14 +72,17 @@ async def submit(call: Call) -> Answer:
 
 async def job(call: Call) -> Answer:
     """Show a job."""
-    detail = await call.of.job(call.path("job"))
+    detail = await call.of.job(call.path("job"), brief=switch(call.request, "brief"))
     return detail if call.grant.may("logs") else detail.model_copy(update={"traceback": ""})
 
 
 async def rounds(call: Call) -> Answer:
     """List the rounds of a job, a page at a time."""
-    limit = number(call.request, "limit", PAGE)
-    return await call.of.rounds(call.path("job"), number(call.request, "after", -1, least=-1), limit)
+    limit, after = number(call.request, "limit", PAGE), number(call.request, "after", -1, least=-1)
+    sites = [site for site in call.request.query_params.get("sites", "").split(",", MAX_SITES) if site]
+    if len(sites) > MAX_SITES:
+        raise BadInput(f"sites names more than {MAX_SITES}", fix="ask for the others in another request")
+    return await call.of.rounds(call.path("job"), after, limit, sites)
 
 
 async def one_round(call: Call) -> Answer:
@@ -87,7 +90,7 @@ async def one_round(call: Call) -> Answer:
     wanted = call.path("round")
     if not wanted.isdecimal() or len(wanted) > len(str(1 << 31)):
         raise NotFound(f"there is no round {wanted[:40]!r}", fix="give the number of a round")
-    return await call.of.round(call.path("job"), int(wanted))
+    return await call.of.round(call.path("job"), int(wanted), brief=switch(call.request, "brief"))
 
 
 async def abort(call: Call) -> Answer:
@@ -160,6 +163,7 @@ def leave(*, restart: bool) -> Handler:
 
 V1: Final = "/api/v1"
 PAGE: Final = 100  # rows of a page, if the request gives no number
+MAX_SITES: Final = 100  # that one request for rounds may name
 MAX_WORD: Final = 256  # characters of a name, an id or a place in a list
 _LIMIT: Final = Query("limit", "integer", "the largest number of items, at most 500; default 100")
 _AFTER: Final = Query("after", "integer", "only rounds after this number")
@@ -294,7 +298,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         ),
     ),
     Route("POST", f"{V1}/jobs", "submit", submit, views.JobView, "Submit a signed bundle", takes="bytes"),
-    Route("GET", f"{V1}/jobs/{{job}}", "view", job, views.JobDetail, "One job, with its newest rounds"),
+    Route(
+        "GET",
+        f"{V1}/jobs/{{job}}",
+        "view",
+        job,
+        views.JobDetail,
+        "One job, with its newest rounds",
+        query=(Query("brief", "boolean", "without costs, and without the sites of rounds"),),
+    ),
     Route(
         "GET",
         f"{V1}/jobs/{{job}}/rounds",
@@ -302,9 +314,17 @@ ROUTES: Final[tuple[Route, ...]] = (
         rounds,
         views.RoundPage,
         "A page of a job's rounds, oldest first; it may hold fewer than asked for",
-        query=(_LIMIT, _AFTER),
+        query=(_LIMIT, _AFTER, Query("sites", "string", "only these sites, separated by commas, at most 100")),
     ),
-    Route("GET", f"{V1}/jobs/{{job}}/rounds/{{round}}", "view", one_round, views.RoundView, "A round and its sites"),
+    Route(
+        "GET",
+        f"{V1}/jobs/{{job}}/rounds/{{round}}",
+        "view",
+        one_round,
+        views.RoundView,
+        "A round and its sites",
+        query=(Query("brief", "boolean", "without costs"),),
+    ),
     Route("DELETE", f"{V1}/jobs/{{job}}", "delete", delete, views.Done, "Delete an ended job and its results"),
     Route(
         "GET",

@@ -130,7 +130,7 @@ async def show(client: Client, screen: Screen, job: str) -> None:
 async def rounds(client: Client, screen: Screen, job: str, *, after: int = 0, count: int = 0) -> None:
     """List the rounds of a job after a number, in a line each; at most `count` unless that is 0."""
     found, shown = await client.find(job), 0
-    total = (await client.job(found)).job.rounds
+    total = (await client.job(found, brief=True)).job.rounds
     async with aclosing(client.rounds(found, after=after)) as items:
         async for made in items:
             screen.data(made)
@@ -198,7 +198,7 @@ async def logs(client: Client, screen: Screen, job: str, *, site: str = "", foll
 async def fetch(client: Client, screen: Screen, job: str, folder: Path | None, transfer: Path) -> None:
     """Download a job's results into `folder`, by default a folder of its own under the kit's transfer/."""
     found = await client.find(job)
-    record = (await client.job(found)).job
+    record = (await client.job(found, brief=True)).job
     if folder is None:
         folder = transfer / f"{record.name}-{found[:8]}"
     files = await client.fetch(found, folder)
@@ -219,7 +219,7 @@ async def abort(client: Client, screen: Screen, job: str) -> None:
 
 async def delete(client: Client, screen: Screen, job: str) -> None:
     """Forget an ended job and its results."""
-    record = (await client.job(await client.find(job))).job
+    record = (await client.job(await client.find(job), brief=True)).job
     await client.delete(record.id)
     screen.data({"deleted": record.id})
     screen.line(f"deleted {record.name} ({record.id[:8]}), {record.state} {output.ago(record.ended_at)}")

@@ -21,11 +21,11 @@ MAX_CHARTS: Final = 12  # metrics of both jobs
 
 async def compare(call: Call) -> Response:
     """Show a job and another one."""
-    detail = await call.client.job(tabs.job_id(call))
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     wanted, other, fault = call.query("with"), None, None
     if wanted:
         try:
-            other = await call.client.job(await call.client.find(wanted))
+            other = await call.client.job(await call.client.find(wanted), brief=True)
         except ConvoyError as problem:
             fault = problem
     named = await call.client.jobs(begins=detail.job.name, count=20)

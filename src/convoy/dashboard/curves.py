@@ -23,7 +23,7 @@ PHASES: Final = ("train", "evaluate", "test")
 
 async def curves(call: Call) -> Response:
     """Show the curves of a job."""
-    detail = await call.client.job(tabs.job_id(call))
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     allowed = tabs.may(call, "logs", detail.job)
     points = await _points(call, detail.job.id) if allowed else []
     keys = sorted({key for point in points for key in point.values})
@@ -57,7 +57,7 @@ async def _labelled(call: Call, found: dict[str, History]) -> dict[str, History]
     """Return the histories under names that a person knows; of a single job, under the name of the metric."""
     if len(found) == 1:
         return dict.fromkeys([_key(call)], *found.values())
-    return {label((await call.client.job(job)).job): history for job, history in found.items()}
+    return {label((await call.client.job(job, brief=True)).job): history for job, history in found.items()}
 
 
 def label(job: JobView) -> str:

@@ -54,7 +54,7 @@ async def ask(call: Call) -> Response:
 
 
 async def _listed(call: Call, template: str) -> Response:
-    detail = await call.client.job(tabs.job_id(call))
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     bundle = await call.services.bundles.of(call.client, detail.job.id)
     names = sorted(bundle.files)
     pages = max(1, -(-len(names) // PAGE))
@@ -68,7 +68,7 @@ async def _listed(call: Call, template: str) -> Response:
 
 async def read(call: Call) -> Response:
     """Show the text of one file."""
-    detail = await call.client.job(tabs.job_id(call))
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     bundle = await call.services.bundles.of(call.client, detail.job.id)
     name = call.request.query_params.get("name", "")[:MAX_NAME]
     if name not in bundle.files:

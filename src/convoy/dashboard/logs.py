@@ -26,7 +26,7 @@ MAX_CHARACTERS: Final = 2000  # of one line there; the file has all of it
 
 async def logs(call: Call) -> Response:
     """Show the log of a job; its lines come with the page's stream."""
-    detail = await call.client.job(tabs.job_id(call))
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     sites = ["server", *(member.site for member in detail.members)]
     return await tabs.page(
         call,

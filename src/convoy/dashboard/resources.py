@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.responses import Response
 
-from convoy.admin.views import CostView
-from convoy.dashboard import tabs
+from convoy.admin.views import Contribution, CostView, MemberView
+from convoy.dashboard import paging, tabs
 from convoy.dashboard.route import Call, Route
 from convoy.wire import values
 
 PAGE: Final = 50  # sites on a page
-MAX_PAGE: Final = 100_000  # the highest number of a page that may be asked for
 PHASES: Final = ("fetching", "training", "checks", "waiting")
 
 
@@ -26,6 +25,15 @@ class Bar:
     value: float
     start: float
     width: float
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What the answers of a site took; `seconds` are those of all phases."""
+
+    site: str
+    cost: CostView
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,43 +62,42 @@ def bars(parts: dict[str, float], whole: float) -> list[Bar]:
     return [bar for bar in found if bar.width]
 
 
-def rows(costs: Iterable[tuple[str, CostView]]) -> list[Row]:
-    """Return a row for each site, those that took longest first."""
-    known = sorted(costs, key=lambda it: (-sum(phases(it[1]).values()), it[0]))
-    longest = max((sum(phases(cost).values()) for _, cost in known), default=0.0)
-    most = max((cost.down + cost.up for _, cost in known), default=0)
+def known(sites: Iterable[MemberView | Contribution]) -> list[Spent]:
+    """Return what the answers of sites took, as far as it is known; those that took longest come first."""
+    found = [Spent(it.site, it.cost, sum(phases(it.cost).values())) for it in sites if it.cost is not None]
+    return sorted(found, key=lambda it: (-it.seconds, it.site))
+
+
+def rows(shown: Sequence[Spent], of: Sequence[Spent]) -> list[Row]:
+    """Return rows for some of the sites; their bars compare them with all sites."""
+    longest = max((it.seconds for it in of), default=0.0)
+    most = max((it.cost.down + it.cost.up for it in of), default=0)
     return [
         Row(
-            site,
-            cost,
-            bars(phases(cost), longest),
-            bars({"sent to the site": float(cost.down), "received from it": float(cost.up)}, float(most)),
+            it.site,
+            it.cost,
+            bars(phases(it.cost), longest),
+            bars({"sent to the site": float(it.cost.down), "received from it": float(it.cost.up)}, float(most)),
         )
-        for site, cost in known
+        for it in shown
     ]
 
 
 async def resources(call: Call) -> Response:
     """Show what a job took, or one of its rounds."""
-    detail = await call.client.job(tabs.job_id(call))
     number = call.number("round", 0, values.MAX_NUMBER)
-    if number:
-        made = await call.client.round(detail.job.id, number)
-        costs = [(one.site, one.cost) for one in made.took_part if one.cost is not None]
-    else:
-        costs = [(member.site, member.cost) for member in detail.members if member.cost is not None]
-    found = rows(costs)
-    pages = max(1, -(-len(found) // PAGE))
-    page = min(call.number("page", 1, MAX_PAGE), pages)
+    detail = await call.client.job(tabs.job_id(call), brief=bool(number))
+    sites = (await call.client.round(detail.job.id, number)).took_part if number else detail.members
+    found = known(sites)
+    path = f"/jobs/{detail.job.id}/resources"
+    page = paging.paged(call, paging.named(call, found), PAGE, path, keep=("search", "round"))
     return await tabs.page(
         call,
         "job/resources.html",
         detail,
-        rows=found[(page - 1) * PAGE : page * PAGE],
-        count=len(found),
+        rows=rows(page.rows, found),
         number=number,
         page=page,
-        pages=pages,
         phases=PHASES,
     )
 

@@ -47,7 +47,7 @@ class Picture:
 
 async def results(call: Call) -> Response:
     """Show the results of a job."""
-    detail = await call.client.job(tabs.job_id(call))
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     names = sorted(detail.results, key=lambda name: (name.startswith("artifacts/"), name))
     pages = max(1, -(-len(names) // PAGE))
     page = min(call.number("page", 1, MAX_PAGE), pages)
@@ -123,7 +123,7 @@ def _bars(labels: list[Any], values: list[float]) -> list[tuple[str, float, floa
 
 async def lines(call: Call) -> Response:
     """Return the numbers of a picture of lines, for a chart."""
-    detail = await call.client.job(tabs.job_id(call))
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     document, fault = await _statistics(call, detail)
     if fault is not None:
         raise fault
@@ -141,7 +141,7 @@ async def lines(call: Call) -> Response:
 async def download(call: Call) -> Response:
     """Send one file of the results as it comes from the server."""
     job, name = tabs.job_id(call), call.path("name")
-    if name not in (await call.client.job(job)).results:
+    if name not in (await call.client.job(job, brief=True)).results:
         raise NotFound(f"the job has no result {name[:100]!r}", fix="choose one on the page of results")
     chunks = await streams.begun(call.client.read(job, name))
     saved = quote(name.rsplit("/", 1)[-1], safe="")

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
-from convoy.admin.views import Contribution, JobDetail, LeftOut, RoundView
-from convoy.dashboard import resources, series, tabs
+from convoy.admin.views import RoundView
+from convoy.dashboard import paging, resources, series, tabs
 from convoy.dashboard.route import Call, Route
 from convoy.errors import NotFound, by_reason
 
 COLUMNS: Final = 20  # rounds beside each other in the matrix
-FEW_COLUMNS: Final = 8  # of a job whose rounds have more sites than lists of rounds tell: each is asked for as a whole
+FEW_COLUMNS: Final = 8  # of a job with more sites than lists of rounds tell
 LISTED: Final = 100  # sites of a round that lists of rounds tell
-PAGE: Final = 50  # sites below each other
-MAX_NUMBER: Final = 100_000_000  # the highest round, and the highest page, that may be asked for
+PAGE: Final = 50  # sites below each other in the matrix
+LONG_PAGE: Final = 100  # sites below each other in a table of one round
+SLOWEST: Final = 20  # sites whose costs the page of a round shows
+PLACED: Final = 500  # updates in the picture of them, those that point farthest elsewhere
+MAX_NUMBER: Final = 100_000_000  # the highest round that may be asked for
 SPAN: Final = 200  # rounds in the charts of norms and cosines
-AT_ONCE: Final = 4  # rounds that are asked for at the same time
+MOST_PLACES: Final = 10_000  # sites times rounds that a server reads for them: of jobs with many sites, fewer rounds
+FEWEST: Final = 5  # rounds in these charts, however many sites there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +52,14 @@ class Update:
 
 async def rounds(call: Call) -> Response:
     """Show the matrix of sites and rounds."""
-    detail = await call.client.job(tabs.job_id(call))
-    columns = COLUMNS if len(detail.members) <= LISTED else FEW_COLUMNS
+    detail = await call.client.job(tabs.job_id(call), brief=True)
+    many = len(detail.members) > LISTED
+    columns = FEW_COLUMNS if many else COLUMNS
     newest = detail.job.round + 1  # the round in which a job ended is not committed
     last = min(call.number("to", newest, MAX_NUMBER), newest)
-    page = await call.client.round_page(detail.job.id, after=max(last - columns, 0), limit=columns)
-    found = await _whole(call, detail, [made for made in page.rounds if made.round <= last])
-    sites = sorted({member.site for member in detail.members} | {it.site for made in found for it in _sites(made)})
-    pages = max(1, -(-len(sites) // PAGE))
-    number = min(call.number("page", 1, MAX_NUMBER), pages)
-    shown = sites[(number - 1) * PAGE : number * PAGE]
+    sites = [member.site for member in paging.named(call, detail.members)]
+    page = paging.paged(call, sorted(sites), PAGE, f"/jobs/{detail.job.id}/rounds", keep=("search", "to"))
+    found = await _between(call, detail.job.id, max(last - columns, 0), last, page.rows if many else ())
     cells = [cells_of(made) for made in found]
     none = Cell("none", "not asked")
     return await tabs.page(
@@ -66,32 +67,24 @@ async def rounds(call: Call) -> Response:
         "job/rounds.html",
         detail,
         rounds=found,
-        matrix=[(site, [column.get(site, none) for column in cells]) for site in shown],
-        reasons=[(made.round, by_reason((it.site, it.reason) for it in made.left_out)) for made in found],
+        matrix=[(site, [column.get(site, none) for column in cells]) for site in page.rows],
+        reasons={made.round: by_reason((it.site, it.reason) for it in made.left_out) for made in found if not many},
         older=last - columns if last > columns else 0,
         newer=min(last + columns, newest) if last < newest else 0,
         to=last,
-        page=number,
-        pages=pages,
-        count=len(sites),
+        page=page,
     )
 
 
-async def _whole(call: Call, detail: JobDetail, found: Sequence[RoundView]) -> list[RoundView]:
-    """Return the rounds with all of their sites: lists of rounds have some of each only."""
-    limit = asyncio.Semaphore(AT_ONCE)
-
-    async def whole(made: RoundView) -> RoundView:
-        if (len(made.took_part), len(made.left_out)) == (made.took_part_count, made.left_out_count):
-            return made
-        async with limit:
-            return await call.client.round(detail.job.id, made.round)
-
-    return list(await asyncio.gather(*map(whole, found)))
-
-
-def _sites(made: RoundView) -> Iterable[Contribution | LeftOut]:
-    return [*made.took_part, *made.left_out]
+async def _between(call: Call, job: str, after: int, last: int, sites: Sequence[str]) -> list[RoundView]:
+    """Return the rounds after one up to another, each with these sites, or with the first `LISTED`."""
+    found: list[RoundView] = []
+    more = True
+    while more and after < last:  # a page of rounds ends sooner where each has many sites
+        page = await call.client.round_page(job, after=after, limit=last - after, sites=sites)
+        found += [made for made in page.rounds if made.round <= last]
+        more, after = page.more and bool(page.rounds), page.rounds[-1].round if page.rounds else last
+    return found
 
 
 def cells_of(made: RoundView) -> dict[str, Cell]:
@@ -101,21 +94,24 @@ def cells_of(made: RoundView) -> dict[str, Cell]:
 
 
 async def one(call: Call) -> Response:
-    """Show one round with all of its sites."""
-    detail = await call.client.job(tabs.job_id(call))
+    """Show one round with all of its sites, a page at a time."""
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     made = await call.client.round(detail.job.id, _number(call))
     total = sum(it.weight for it in made.took_part if math.isfinite(it.weight))
-    costs = [(it.site, it.cost) for it in made.took_part if it.cost is not None]
+    costs = resources.known(made.took_part)
+    path = f"/jobs/{detail.job.id}/rounds/{made.round}"
+    took, out = paging.named(call, made.took_part), paging.named(call, made.left_out)
     return await tabs.page(
         call,
         "job/round.html",
         detail,
         made=made,
         total=total,
-        costs=resources.rows(costs)[:PAGE],
+        took=paging.paged(call, took, LONG_PAGE, path, keep=("search", "out")),
+        out=paging.paged(call, out, LONG_PAGE, path, keep=("search", "page"), name="out"),
+        costs=resources.rows(costs[:SLOWEST], costs),
         number=made.round,
         phases=resources.PHASES,
-        most=500,
         newest=max(detail.job.round, made.round),
     )
 
@@ -128,11 +124,11 @@ def _number(call: Call) -> int:
 
 
 async def updates(call: Call) -> Response:
-    """Show how the updates of one round lie to the fold, and links to the charts of the newest rounds."""
-    detail = await call.client.job(tabs.job_id(call))
+    """Show how the updates of one round lie to the fold, and links to the charts of the rounds up to it."""
+    detail = await call.client.job(tabs.job_id(call), brief=True)
     newest = detail.job.round
     number = min(call.number("round", newest, MAX_NUMBER), max(newest, 1))
-    made = await call.client.round(detail.job.id, number) if newest else None
+    made = await call.client.round(detail.job.id, number, brief=True) if newest else None
     found = placed(updates_of(made)) if made else []
     return await tabs.page(
         call,
@@ -140,7 +136,13 @@ async def updates(call: Call) -> Response:
         detail,
         number=number if made else 0,
         newest=newest,
-        updates=found,
+        updates=found[:PLACED],
+        count=len(found),
+        page=paging.paged(
+            call, paging.named(call, found), LONG_PAGE, f"/jobs/{detail.job.id}/updates", keep=("search", "round")
+        ),
+        asked=call.number("round", 0, MAX_NUMBER),
+        curves=series.MAX_CURVES,
         most=max((it.norm for it in found), default=0.0),
         low=_low(found),
     )
@@ -180,19 +182,17 @@ def _low(found: Sequence[Update]) -> float:
 
 
 async def spread(call: Call) -> Response:
-    """Return the norms or cosines of the newest rounds by site, for a chart: those that lie farthest off."""
-    detail = await call.client.job(tabs.job_id(call))
-    after = max(detail.job.round - SPAN, 0)
-    page = await call.client.round_page(detail.job.id, after=after, limit=SPAN)
-    field = "cosine" if call.query("of") == "cosine" else "norm"
-    curves: dict[str, dict[float, float]] = {}
-    cosines: dict[str, list[float]] = {}
-    for made in page.rounds:
+    """Return the norms or cosines of rounds up to one, for a chart: of the sites that lie farthest off in that one."""
+    job = (await call.client.job(tabs.job_id(call), brief=True)).job
+    last = min(call.number("round", job.round, MAX_NUMBER), job.round)
+    farthest = updates_of(await call.client.round(job.id, last, brief=True)) if last else []
+    sites = sorted(it.site for it in farthest[: series.MAX_CURVES])
+    span = max(FEWEST, min(SPAN, MOST_PLACES // max(len(farthest), 1)))
+    curves: dict[str, dict[float, float]] = {site: {} for site in sites}
+    for made in await _between(call, job.id, max(last - span, 0), last, sites) if sites else []:
         for it in updates_of(made):
-            curves.setdefault(it.site, {})[float(made.round)] = it.cosine if field == "cosine" else it.norm
-            cosines.setdefault(it.site, []).append(it.cosine)
-    chosen = sorted(curves, key=lambda site: math.fsum(cosines[site]) / len(cosines[site]))[: series.MAX_CURVES]
-    return JSONResponse(series.chart("Round", {site: curves[site] for site in sorted(chosen)}))
+            curves[it.site][float(made.round)] = it.cosine if call.query("of") == "cosine" else it.norm
+    return JSONResponse(series.chart("Round", curves))
 
 
 ROUTES: Final = (

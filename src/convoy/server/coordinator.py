@@ -7,7 +7,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -99,18 +99,18 @@ class ServerCoordinator:
         """Return who submitted a job, and their organisation then."""
         return await self.reader.owner(job)
 
-    async def job(self, job: str) -> views.JobDetail:
-        """Return one job with its newest rounds."""
+    async def job(self, job: str, *, brief: bool = False) -> views.JobDetail:
+        """Return one job with its newest rounds; a `brief` one is without costs and the sites of rounds."""
         over = (await self.reader.record(job)).state in ENDED
-        return await self.reader.detail(job, await self.results.names(job) if over else [])
+        return await self.reader.detail(job, await self.results.names(job) if over else [], brief=brief)
 
-    async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
-        """Return a page of a job's rounds, those after a number."""
-        return await self.reader.rounds(job, after, limit)
+    async def rounds(self, job: str, after: int, limit: int, among: Collection[str] = ()) -> views.RoundPage:
+        """Return a page of a job's rounds, those after a number; each with these sites, or with the first 100."""
+        return await self.reader.rounds(job, after, limit, among)
 
-    async def round(self, job: str, number: int) -> views.RoundView:
-        """Return one round with all of its sites. Raises `NotFound` for one that is not there."""
-        return await self.reader.round(job, number)
+    async def round(self, job: str, number: int, *, brief: bool = False) -> views.RoundView:
+        """Return one round with all of its sites; a `brief` one is without costs. Raises `NotFound`."""
+        return await self.reader.round(job, number, brief=brief)
 
     async def watch(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:
         """Yield the job at once and after each change, until it has ended; of its rounds those after a number."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,51 +80,52 @@ class JobReader:
         last = found[size - 1].job if len(found) > size and not meant else None
         return views.JobPage(jobs=lines, next="" if last is None else f"{last.submitted_at!r}~{last.id}")
 
-    async def detail(self, job: str, results: list[str]) -> views.JobDetail:
-        """Return a job with its newest rounds."""
+    async def detail(self, job: str, results: list[str], *, brief: bool = False) -> views.JobDetail:
+        """Return a job with its newest rounds; a `brief` one is without costs and the sites of rounds."""
         live = self.live(job)
         record = await self.record(job)
-        members = await asyncio.to_thread(self.history.members, job) if live is None else list(live.members.values())
         line = await self._ended(record) if live is None else job_view(live, self.state.problem)
         last = None if live is None else live.last
         newest = await asyncio.to_thread(self.history.rounds, job, limit=NEWEST, newest=True)
         return views.JobDetail(
             job=line,
             traceback=record.traceback,
-            members=member_views(
-                self.state,
-                members,
-                over=live is None or live.over,
-                kept=live.after if live else {},
-                spent=live.spent if live else await asyncio.to_thread(self.history.spent, job),
-            ),
-            rounds=[round_view(one, sites=SHOWN_NEWEST) for one in _with(newest, last)],
+            members=await self._members(job, live, costs=not brief),
+            rounds=[round_view(one, sites=0 if brief else SHOWN_NEWEST) for one in _with(newest, last)],
             spec=spec_of(record.spec),
             results=results,
             state_bytes=await asyncio.to_thread(self._state_bytes, job, last),
             open=[] if live is None or live.over else open_views(live, self.clock()),
         )
 
+    async def _members(self, job: str, live: ReadOnlyJob | None, *, costs: bool) -> list[views.MemberView]:
+        if live is not None:
+            members, spent = list(live.members.values()), live.spent if costs else {}
+            return member_views(self.state, members, over=live.over, kept=live.after, spent=spent)
+        members = await asyncio.to_thread(self.history.members, job)
+        spent = await asyncio.to_thread(self.history.spent, job) if costs else {}
+        return member_views(self.state, members, over=True, kept={}, spent=spent)
+
     def _state_bytes(self, job: str, last: Round | None) -> int:
         """Return the size of a workflow's state in bytes; 0 if it has none or has ended."""
         path = self.workspace.job(job).blobs.path(last.state) if last is not None and last.state else None
         return path.stat().st_size if path is not None and path.exists() else 0
 
-    async def rounds(self, job: str, after: int, limit: int) -> views.RoundPage:
-        """Return a page of a job's rounds, those after a number."""
+    async def rounds(self, job: str, after: int, limit: int, among: Collection[str] = ()) -> views.RoundPage:
+        """Return a page of a job's rounds, those after a number; each with these sites, or with the first 100."""
         await self.owner(job)
         size = max(min(limit, MAX_ROUNDS), 1)
         found = await asyncio.to_thread(self.history.rounds, job, after=after, limit=size)
         more = bool(found) and bool(await asyncio.to_thread(self.history.rounds, job, after=found[-1].round, limit=1))
-        return views.RoundPage(rounds=[round_view(one) for one in found], more=more)
+        return views.RoundPage(rounds=[round_view(one, among=frozenset(among)) for one in found], more=more)
 
-    async def round(self, job: str, number: int) -> views.RoundView:
-        """Return one round with all of its sites. Raises `NotFound` for one that is not there."""
+    async def round(self, job: str, number: int, *, brief: bool = False) -> views.RoundView:
+        """Return one round with all of its sites; a `brief` one is without costs. Raises `NotFound`."""
         await self.owner(job)
         found = await asyncio.to_thread(self.history.round, job, number) if number < 1 << 31 else None
         if found is None:
             raise NotFound(f"job {job[:8]} has no round {number}", fix=f"see its rounds: convoy job rounds {job[:8]}")
-        costs = await asyncio.to_thread(self.history.costs, job, number)
+        costs = {} if brief else await asyncio.to_thread(self.history.costs, job, number)
         return round_view(found, sites=len(found.took_part) + len(found.left_out), costs=costs)
 
     async def news(self, live: ReadOnlyJob, after: int) -> tuple[list[Round], bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -125,9 +125,15 @@ def open_views(job: ReadOnlyJob, now: Now) -> list[views.OpenView]:
 
 
 def round_view(
-    record: Round, *, sites: int = SHOWN_SITES, costs: Mapping[SiteName, Cost] = MappingProxyType({})
+    record: Round,
+    *,
+    sites: int = SHOWN_SITES,
+    among: Collection[str] = (),
+    costs: Mapping[SiteName, Cost] = MappingProxyType({}),
 ) -> views.RoundView:
-    """Return a round with at most so many of its sites; `costs`: what their answers took."""
+    """Return a round with at most so many of its sites, those `among` some; `costs`: what their answers took."""
+    took = [it for it in record.took_part if it[0] in among] if among else record.took_part
+    out = [it for it in record.left_out if it[0] in among] if among else record.left_out
     return views.RoundView(
         round=record.round,
         model=record.model,
@@ -137,11 +143,9 @@ def round_view(
             views.Contribution(
                 site=site, weight=weight, **_spread(record, site), cost=cost_view(costs.get(SiteName(site)))
             )
-            for site, weight in record.took_part[:sites]
+            for site, weight in took[:sites]
         ],
-        left_out=[
-            views.LeftOut(site=site, reason=reason, **_spread(record, site)) for site, reason in record.left_out[:sites]
-        ],
+        left_out=[views.LeftOut(site=site, reason=reason, **_spread(record, site)) for site, reason in out[:sites]],
         committed_at=record.committed_at,
         took_part_count=len(record.took_part),
         left_out_count=len(record.left_out),

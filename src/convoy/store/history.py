@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from convoy.control.costs import NOTHING, Cost
+from convoy.control.costs import Cost
 from convoy.control.records import Job, Kept, Member, Round, SiteName, Spread
 from convoy.control.transitions import ENDED
 from convoy.store import tables
@@ -135,7 +135,8 @@ class History:
         with self.connected() as connection:
             for site, answer in connection.execute(chosen):
                 if answer is not None:
-                    found[site] = found.get(site, NOTHING) + Cost.read(answer.get("cost"))
+                    cost = Cost.read(answer.get("cost"))
+                    found[site] = found[site] + cost if site in found else cost
         return found
 
     def past(self, job: str, *, after: int, limit: int) -> list[Past]:

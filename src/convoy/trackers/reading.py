@@ -36,7 +36,7 @@ class JobSource:
 
     async def about(self) -> About:
         """Return the job's facts. A job's id is the digest of the signed list of its files."""
-        detail = await self._patiently(lambda: self.client.job(self.job))
+        detail = await self._patiently(lambda: self.client.job(self.job, brief=True))
         record = detail.job
         tags = {
             "convoy.job": record.id,
@@ -69,7 +69,7 @@ class JobSource:
                     yield await self._end(item.job)
 
     async def _end(self, record: views.JobView) -> End:
-        detail = await self._patiently(lambda: self.client.job(self.job))
+        detail = await self._patiently(lambda: self.client.job(self.job, brief=True))
         members = sorted(member.site for member in detail.members)
         tags = {"convoy.state": record.state, "convoy.cause": record.cause, "convoy.sites": ", ".join(members)}
         return End(record.state, record.cause, record.ended_at, {key: events.text(said) for key, said in tags.items()})
