@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from bench import floor, folds, jobs, live, memory, peers, simulator
+from bench import floor, folds, jobs, live, memory, peers, simulator, tabs
 from bench.peer import PeerTimes
 from bench.rows import Row, show
 from convoy.errors import ConvoyError
@@ -248,6 +248,7 @@ def main() -> None:
         "idle_site": bench.idle_site,
         "resume": bench.resume,
         "provision": bench.provision,
+        "tabs": lambda: tabs.measure(bench.place(), chosen.times),
         "live": lambda: live.measure(bench.place(), chosen.times, rounds_s),
         "folds": lambda: folds.measure(chosen.times),
         "simulator": lambda: simulator.measure(folder, chosen.times, peers=not chosen.no_peers),

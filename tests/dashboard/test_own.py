@@ -44,6 +44,7 @@ participants:
   - {name: lead@b.org, type: admin, org: b, role: lead}
 """
 JOB = b"name: tumours\ntrainer: train.py\n"
+NEVER_S = 1000.0  # longer than any test: what pages hear of, a change of a file has told
 NO_FLOWS, FLOWS = Flows(), Flows(live=9, log=77)
 PLACES = ("/", "/data", "/ran", "/left", "/refused", "/policy")
 
@@ -98,7 +99,7 @@ class Owned:
     @asynccontextmanager
     async def shown(self):
         async with (
-            serve.serving_site(self.kit, interval_s=0.1) as session,
+            serve.serving_site(self.kit, pause_s=0.1, ages_s=NEVER_S) as session,
             httpx.AsyncClient(base_url=f"http://127.0.0.1:{session.port}", trust_env=False) as browser,
         ):
             answer = await browser.get(session.url)
@@ -311,7 +312,7 @@ async def test_hostile_text_is_shown_as_text_on_every_page(owned):
 async def test_pages_hear_of_what_happens_at_the_site(owned):
     (owned.kit.local / "policy.yaml").write_text("run: [{org: own}]\n")
     async with owned.shown() as shown:
-        opened = [asyncio.Event(), asyncio.Event()]
+        opened = [asyncio.Event() for _ in range(3)]
 
         async def heard(path, word, begun):
             async with asyncio.timeout(20), shown.http.stream("GET", path) as answer:
@@ -323,10 +324,12 @@ async def test_pages_hear_of_what_happens_at_the_site(owned):
         async with asyncio.TaskGroup() as group:
             group.create_task(heard("/ran/live", "tumours", opened[0]))
             group.create_task(heard("/refused/live", "was refused", opened[1]))
+            group.create_task(heard("/policy/live", "Everybody of the organisation b may run code here", opened[2]))
             for it in opened:
                 await it.wait()
             owned.ran()
             owned.offered("lead@b.org", {"job.yaml": JOB, "train.py": b"1\n"})
+            (owned.kit.local / "policy.yaml").write_text("run: [{org: own}, {org: b}]\n")
 
 
 async def test_strangers_get_nothing(owned):

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from convoy import errors
 from convoy.admin.views import PersonView
-from convoy.dashboard import streams
+from convoy.dashboard import changed, streams
 from convoy.dashboard.latest import Latest
 from convoy.dashboard.rendering import Place
 from convoy.dashboard.route import Frame, Visit
@@ -67,7 +67,8 @@ class Watch:
     """Looks at the site's files for as long as `run` runs, and tells every page that waits for a newer look."""
 
     kit: Kit
-    interval_s: float
+    pause_s: float = changed.PAUSE_S
+    ages_s: float = changed.AGES_S
     latest: Latest[Side] = field(default_factory=lambda: Latest(Side()))
     book: Book = field(init=False)
     _missing: Mapping[str, str] | None = None
@@ -83,10 +84,12 @@ class Watch:
         return self.latest.value
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
-        while True:
-            await asyncio.sleep(self.interval_s)
-            await self.look()
+        """Look whenever files may have changed, until cancelled."""
+        kit = self.kit
+        folders = (kit.root, kit.local, kit.startup, kit.work, kit.work / "jobs")
+        async with aclosing(changed.changes(folders, pause_s=self.pause_s, ages_s=self.ages_s)) as changes:
+            async for _ in changes:
+                await self.look()
 
     async def look(self) -> None:
         """Look once; files that cannot be read are said, and the rest stays what it was."""

@@ -6,11 +6,10 @@ import asyncio
 import datetime as dt
 import time
 from typing import Final
-from urllib.parse import urlencode
 
 from starlette.responses import JSONResponse, Response
 
-from convoy.dashboard import desk
+from convoy.dashboard import desk, paging
 from convoy.dashboard.desk import Side, Turn
 from convoy.dashboard.route import Route
 from convoy.errors import NotFound
@@ -18,7 +17,6 @@ from convoy.owner import consent, differences
 from convoy.owner.account import Account, Day
 
 PAGE: Final = 50  # jobs on a page
-MAX_PAGE: Final = 100_000  # the highest number of a page that may be asked for
 MAX_ANSWERS: Final = 500  # answers of one job, the newest
 MAX_DAYS: Final = 60  # days with their sums, the newest
 CHART_DAYS: Final = 30  # in the chart, up to today
@@ -27,7 +25,7 @@ CHART_DAYS: Final = 30  # in the chart, up to today
 async def jobs(turn: Turn) -> Response:
     """Show a page of the jobs that ran here."""
     template = "own/_jobs_live.html" if turn.request.headers.get("hx-target") == "rows" else "own/jobs.html"
-    number = turn.number("page", 1, MAX_PAGE)
+    number = turn.number("page", 1, paging.MAX_PAGE)
     return turn.page(template, rows=await _jobs(turn)(turn.seen), search=turn.query("search"), number=number)
 
 
@@ -40,15 +38,7 @@ def _jobs(turn: Turn) -> desk.Part:
     async def rows(seen: Side) -> str:
         text = turn.query("search").lower()
         found = [it for it in reversed(seen.accounts.jobs.values()) if _matches(it, text)]
-        pages = max(1, -(-len(found) // PAGE))
-        number = min(turn.number("page", 1, MAX_PAGE), pages)
-        given = {"search": turn.query("search")} if text else {}
-        links = {
-            "before": f"/ran?{urlencode(given | {'page': str(number - 1)})}" if number > 1 else "",
-            "next": f"/ran?{urlencode(given | {'page': str(number + 1)})}" if number < pages else "",
-        }
-        shown = found[(number - 1) * PAGE : number * PAGE]
-        return turn.text("own/_jobs.html", jobs=shown, found=len(found), number=number, pages=pages, **links)
+        return turn.text("own/_jobs.html", page=paging.paged(turn, found, PAGE, "/ran"))
 
     return rows
 

@@ -12,6 +12,7 @@ import uvicorn
 
 from convoy.admin.client import Client
 from convoy.dashboard import app, own
+from convoy.dashboard.changed import AGES_S, PAUSE_S
 from convoy.dashboard.desk import Watch
 from convoy.dashboard.guard import Guard, Session
 from convoy.dashboard.pulse import INTERVAL_S, Pulse
@@ -39,11 +40,13 @@ async def serving(client: Client, *, port: int = 0, interval_s: float = INTERVAL
 
 
 @asynccontextmanager
-async def serving_site(kit: Kit, *, port: int = 0, interval_s: float = INTERVAL_S) -> AsyncIterator[Session]:
+async def serving_site(
+    kit: Kit, *, port: int = 0, pause_s: float = PAUSE_S, ages_s: float = AGES_S
+) -> AsyncIterator[Session]:
     """Serve the pages of a site's owner, from the files of its kit. Raises `BadInput` when the port is taken."""
     with closing(bound(HOST, port, setting="--port PORT")) as sock:
         session = Session(sock.getsockname()[1])
-        watch = Watch(kit, interval_s)
+        watch = Watch(kit, pause_s, ages_s)
         await watch.look()
         guard, desk = own.build(kit, session, watch)
         async with _served(guard, sock, desk.frame.streams, watch.run()):

@@ -6,19 +6,18 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
 
 from convoy.admin.client import Client
 from convoy.admin.views import SiteView
-from convoy.dashboard import live
+from convoy.dashboard import live, paging
 from convoy.dashboard.pulse import Seen
 from convoy.dashboard.route import Call, Route
 from convoy.errors import NotFound
 
 PAGE: Final = 50  # sites on a page
-MAX_PAGE: Final = 100_000  # the highest number of a page that may be asked for
 STANDINGS: Final = ("connected", "away", "disabled", "revoked")
 
 
@@ -100,7 +99,7 @@ def _asked(call: Call) -> dict[str, str]:
 
 
 def _table(call: Call, seen: Seen) -> str:
-    asked, number = _asked(call), call.number("page", 1, MAX_PAGE)
+    asked = _asked(call)
     text = asked["search"].lower()
     found = [
         site
@@ -108,17 +107,10 @@ def _table(call: Call, seen: Seen) -> str:
         if (text in site.name.lower() or text in site.org.lower())
         and (not asked["standing"] or seen.standing(site) == asked["standing"])
     ]
-    pages = max(1, -(-len(found) // PAGE))
-    number = min(number, pages)
+    page = paging.paged(call, found, PAGE, "/sites", keep=asked)
     now, hour = time.time(), call.services.pulse.hour
-    shown = found[(number - 1) * PAGE : number * PAGE]
-    rows = [(site, seen.standing(site), hour.strip(site.name, now)) for site in shown]
-    given = {name: value for name, value in asked.items() if value}
-    links = {
-        "before": f"/sites?{urlencode(given | {'page': number - 1})}" if number > 1 else "",
-        "next": f"/sites?{urlencode(given | {'page': number + 1})}" if number < pages else "",
-    }
-    return call.text("sites/_table.html", rows=rows, found=len(found), number=number, pages=pages, **links)
+    rows = [(site, seen.standing(site), hour.strip(site.name, now)) for site in page.rows]
+    return call.text("sites/_table.html", rows=rows, page=page)
 
 
 async def site(call: Call) -> Response:
