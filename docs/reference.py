@@ -921,7 +921,13 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a list of jobs or rounds",
         "a person",
         (
-            *("admin.routes.MAX_WORD", "server.reading.MAX_JOBS", "server.reading.MAX_ROUNDS", "server.reading.NEWEST"),
+            *(
+                "admin.routes.MAX_SITES",
+                "admin.routes.MAX_WORD",
+                "server.reading.MAX_JOBS",
+                "server.reading.MAX_ROUNDS",
+                "server.reading.NEWEST",
+            ),
             *(
                 "server.views.SHOWN_SITES",
                 "server.views.SHOWN_NEWEST",
