@@ -116,7 +116,7 @@ class JobReader:
         await self.owner(job)
         size = max(min(limit, MAX_ROUNDS), 1)
         found = await asyncio.to_thread(self.history.rounds, job, after=after, limit=size)
-        more = bool(found) and bool(await asyncio.to_thread(self.history.rounds, job, after=found[-1].round, limit=1))
+        more = bool(found) and await asyncio.to_thread(self.history.more_rounds, job, found[-1].round)
         return views.RoundPage(rounds=[round_view(one, among=frozenset(among)) for one in found], more=more)
 
     async def round(self, job: str, number: int, *, brief: bool = False) -> views.RoundView:

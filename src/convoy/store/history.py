@@ -112,6 +112,13 @@ class History:
                 found.append(_round(row))
         return found[::-1] if newest else found
 
+    def more_rounds(self, job: str, after: int) -> bool:
+        """Return whether there are rounds after a number."""
+        rounds = tables.ROUNDS.c
+        asked = sa.select(rounds.round).where(rounds.job == job, rounds.round > after).limit(1)
+        with self.connected() as connection:
+            return connection.execute(asked).first() is not None
+
     def every_round(self, job: str) -> Iterator[Round]:
         """Yield all rounds of a job in their order, read page by page."""
         after = -1
