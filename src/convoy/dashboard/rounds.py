@@ -23,7 +23,7 @@ SLOWEST: Final = 20  # sites whose costs the page of a round shows
 PLACED: Final = 500  # updates in the picture of them, those that point farthest elsewhere
 MAX_NUMBER: Final = 100_000_000  # the highest round that may be asked for
 SPAN: Final = 200  # rounds in the charts of norms and cosines
-MOST_PLACES: Final = 10_000  # sites times rounds that a server reads for them: of jobs with many sites, fewer rounds
+MOST_PLACES: Final = 5_000  # sites times rounds that a server reads for them: of jobs with many sites, fewer rounds
 FEWEST: Final = 5  # rounds in these charts, however many sites there are
 
 
@@ -96,7 +96,8 @@ def cells_of(made: RoundView) -> dict[str, Cell]:
 async def one(call: Call) -> Response:
     """Show one round with all of its sites, a page at a time."""
     detail = await call.client.job(tabs.job_id(call), brief=True)
-    made = await call.client.round(detail.job.id, _number(call))
+    many = len(detail.members) > LISTED  # then their costs are on a page of their own
+    made = await call.client.round(detail.job.id, _number(call), brief=many)
     total = sum(it.weight for it in made.took_part if math.isfinite(it.weight))
     costs = resources.known(made.took_part)
     path = f"/jobs/{detail.job.id}/rounds/{made.round}"
@@ -110,6 +111,7 @@ async def one(call: Call) -> Response:
         took=paging.paged(call, took, LONG_PAGE, path, keep=("search", "out")),
         out=paging.paged(call, out, LONG_PAGE, path, keep=("search", "page"), name="out"),
         costs=resources.rows(costs[:SLOWEST], costs),
+        many=many,
         number=made.round,
         phases=resources.PHASES,
         newest=max(detail.job.round, made.round),
