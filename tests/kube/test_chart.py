@@ -38,6 +38,7 @@ outside: {load_balancer: nlb, sources: [203.0.113.0/24]}
 egress: [{to: 198.51.100.7/32, ports: [443]}]
 monitoring: {namespace: observing, labels: {release: prometheus}}
 """
+SERVICES = "{per_organisation_namespaces: true, monitoring: {monitor: service}}"
 LAUNCHING = """
 server: {launcher: kubernetes, jobs: {memory: 1Gi}}
 sites:
@@ -80,7 +81,7 @@ def wanted(chosen, kits=None):
     return {key(it): json.loads(json.dumps(it)) for it in objects(demo(), chosen, kits or {})}
 
 
-@pytest.mark.parametrize("values", ["{}", EVERYTHING, LAUNCHING, "create_namespace: false"])
+@pytest.mark.parametrize("values", ["{}", EVERYTHING, LAUNCHING, SERVICES, "create_namespace: false"])
 @pytest.mark.parametrize("kits", [{}, OWNERS], ids=["samples", "owners"])
 def test_with_its_own_values_a_chart_is_what_render_prints(helm, tmp_path, values, kits):
     chosen = said(tmp_path, values)

@@ -13,7 +13,7 @@ from tests.cli.command_line import typed
 from tests.kube.api_server import application, serving
 from tests.kube.federations import DEMO, made, of, said
 
-KINDS = ("PodMonitor", "PrometheusRule")
+KINDS = ("PodMonitor", "ServiceMonitor", "PrometheusRule")
 
 
 def test_nothing_of_it_is_there_unless_asked_for():
@@ -34,6 +34,50 @@ def test_the_monitor_finds_every_node_and_no_pod_of_a_job(tmp_path):
         names = {port["name"] for port in pod["spec"]["containers"][0]["ports"]}
         assert endpoint["port"] in names
     assert "worker" not in chosen["matchExpressions"][0]["values"]
+
+
+@pytest.mark.parametrize("apart", ["true", "false"])
+def test_a_service_monitor_finds_the_same_pods_by_services_that_only_it_uses(tmp_path, apart):
+    found = made(said(tmp_path, f"monitoring: {{monitor: service}}\nper_organisation_namespaces: {apart}"))
+    assert of("PodMonitor", found) == []
+    (monitor,) = of("ServiceMonitor", found)
+    (endpoint,) = monitor["spec"]["endpoints"]
+    chosen = monitor["spec"]["selector"]["matchLabels"]
+    services = [it for it in of("Service", found) if chosen.items() <= it["metadata"]["labels"].items()]
+    for service in services:
+        assert (service["spec"]["clusterIP"], service["spec"]["publishNotReadyAddresses"]) == ("None", True)
+        assert [port["name"] for port in service["spec"]["ports"]] == [endpoint["port"]]
+        assert service["metadata"]["namespace"] in monitor["spec"]["namespaceSelector"]["matchNames"]
+    for node in of("StatefulSet", found):
+        pod = node["spec"]["template"]
+        (its,) = [
+            it
+            for it in services
+            if it["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+            and it["metadata"]["namespace"] == node["metadata"]["namespace"]
+        ]
+        (port,) = its["spec"]["ports"]
+        named = {it["name"]: it["containerPort"] for it in pod["spec"]["containers"][0]["ports"]}
+        assert named[port["targetPort"]] == port["port"] == 8004
+    workers = {"app.kubernetes.io/component": "worker"}
+    assert not any(it["spec"]["selector"].items() & workers.items() for it in services)
+
+
+def test_monitors_are_what_the_operator_reads(tmp_path):
+    """Its definitions of both kinds, in short: the keys that each level may have, and those that it must have."""
+    endpoint, spec = {"port", "path", "interval"}, {"selector", "namespaceSelector", "jobLabel"}
+    for monitor, kind, endpoints in (
+        ("pod", "PodMonitor", "podMetricsEndpoints"),
+        ("service", "ServiceMonitor", "endpoints"),
+    ):
+        found = made(said(tmp_path, f"monitoring: {{monitor: {monitor}, interval: 90s}}"))
+        (made_,) = of(kind, found)
+        assert made_["apiVersion"] == "monitoring.coreos.com/v1"
+        assert {endpoints, "selector"} <= made_["spec"].keys() <= {*spec, endpoints}
+        assert made_["spec"][endpoints] == [dict.fromkeys(endpoint) | made_["spec"][endpoints][0]]
+        assert made_["spec"][endpoints][0]["interval"] == "90s"
+        assert made_["spec"]["namespaceSelector"].keys() == {"matchNames"}
+        assert made_["spec"]["selector"].keys() <= {"matchLabels", "matchExpressions"}
 
 
 def test_in_each_namespace_a_policy_admits_the_prometheus_of_the_named_one_to_the_health_port_alone(tmp_path):
@@ -62,13 +106,21 @@ def test_rules_and_dashboard_are_the_files_that_come_with_convoy(tmp_path):
 
 
 def test_each_part_can_be_left_out(tmp_path):
-    found = made(said(tmp_path, "monitoring: {pods: false, rules: false, dashboard: false}"))
+    found = made(said(tmp_path, "monitoring: {monitor: none, rules: false, dashboard: false}"))
     assert [key[2] for key in found if key[0] in KINDS or "dashboard" in key[2]] == []
     assert [key[2] for key in found if key[2] == "convoy-monitoring"] == ["convoy-monitoring"]
 
 
 @pytest.mark.parametrize(
-    "text", ["{interval: soon}", "{interval: '30'}", "{namespace: kube-system}", "{namespace: ''}"]
+    "text",
+    [
+        "{interval: soon}",
+        "{monitor: both}",
+        "{pods: false}",
+        "{interval: '30'}",
+        "{namespace: kube-system}",
+        "{namespace: ''}",
+    ],
 )
 def test_what_cannot_be_is_refused(tmp_path, text):
     with pytest.raises(BadInput):
@@ -91,7 +143,7 @@ def test_convoy_observe_writes_the_files_and_leaves_an_edited_configuration(tmp_
 
 # through an API server
 
-PLURALS = ("podmonitors", "prometheusrules")
+PLURALS = ("podmonitors", "prometheusrules", "servicemonitors")
 
 
 async def up(tmp_path, monkeypatch, text, made):
@@ -109,7 +161,10 @@ async def test_up_makes_them_and_removes_them_when_they_are_not_asked_for_any_mo
     made = application()
     done = await up(tmp_path, monkeypatch, "monitoring: {}", made)
     assert done.code == 0, done.err
-    assert sorted(there(made)) == sorted(PLURALS)
+    assert sorted(there(made)) == ["podmonitors", "prometheusrules"]
+    done = await up(tmp_path, monkeypatch, "monitoring: {monitor: service}", made)
+    assert done.code == 0, done.err
+    assert sorted(there(made)) == ["prometheusrules", "servicemonitors"]
     done = await up(tmp_path, monkeypatch, "{}", made)
     assert done.code == 0, done.err
     assert there(made) == []
@@ -121,7 +176,7 @@ async def test_a_cluster_without_the_operator_is_named_with_what_to_do(tmp_path,
     assert refused.code != 0
     assert "no objects of the kind PodMonitor" in refused.err
     assert "Prometheus Operator" in refused.err
-    done = await up(tmp_path, monkeypatch, "monitoring: {pods: false, rules: false}", made)
+    done = await up(tmp_path, monkeypatch, "monitoring: {monitor: none, rules: false}", made)
     assert done.code == 0, done.err
 
 

@@ -35,9 +35,10 @@ PLURALS: Final = {  # of every kind that we make or look at: its API and its plu
     "Role": ("rbac.authorization.k8s.io/v1", "roles"),
     "RoleBinding": ("rbac.authorization.k8s.io/v1", "rolebindings"),
     "PodMonitor": ("monitoring.coreos.com/v1", "podmonitors"),
+    "ServiceMonitor": ("monitoring.coreos.com/v1", "servicemonitors"),
     "PrometheusRule": ("monitoring.coreos.com/v1", "prometheusrules"),
 }
-OPTIONAL: Final = frozenset({"PodMonitor", "PrometheusRule"})  # kinds that a cluster need not have
+OPTIONAL: Final = frozenset({"PodMonitor", "ServiceMonitor", "PrometheusRule"})  # kinds that a cluster need not have
 _KINDS: Final = PLURALS | {  # and of what is looked at before anything is made
     "Node": ("v1", "nodes"),
     "StorageClass": ("storage.k8s.io/v1", "storageclasses"),

@@ -8,7 +8,7 @@ from typing import Any, Final
 import convoy
 from convoy.errors import BadInput
 from convoy.kube.contents import HEALTH_PORT
-from convoy.kube.naming import Place
+from convoy.kube.naming import COMPONENT, Place
 from convoy.kube.options import Monitoring
 from convoy.spec import yamls
 
@@ -17,6 +17,7 @@ DASHBOARD: Final = "dashboard.json"
 SAMPLE: Final = "prometheus.yml"  # which people edit
 FILES: Final = (DASHBOARD, RULES, SAMPLE)
 OPERATOR: Final = "monitoring.coreos.com/v1"  # the API of the Prometheus Operator
+METRICS: Final = "metrics"  # the component of Services that only Prometheus uses
 SIDECAR: Final = {"grafana_dashboard": "1"}  # by this label Grafana's own chart finds dashboards
 
 
@@ -35,8 +36,10 @@ def objects(place: Place) -> list[dict[str, Any]]:
     if asked is None:
         return []
     made = [_admits(place, namespace, asked.namespace) for namespace in place.namespaces]
-    if asked.pods:
-        made.append(_monitor(place, asked))
+    if asked.monitor == "pod":
+        made.append(_pod_monitor(place, asked))
+    elif asked.monitor == "service":
+        made += [*_services(place), _service_monitor(place, asked)]
     if asked.rules:
         made.append(_of_operator(place, "PrometheusRule", asked, yamls.load(read(RULES), name=RULES).mapping()))
     if asked.dashboard:
@@ -63,13 +66,47 @@ def _admits(place: Place, namespace: str, prometheus: str) -> dict[str, Any]:
     }
 
 
-def _monitor(place: Place, asked: Monitoring) -> dict[str, Any]:
+def _pod_monitor(place: Place, asked: Monitoring) -> dict[str, Any]:
     spec = {
         "selector": place.nodes(),
         "namespaceSelector": {"matchNames": place.namespaces},
         "podMetricsEndpoints": [{"port": "health", "path": "/metrics", "interval": asked.interval}],
     }
     return _of_operator(place, "PodMonitor", asked, spec)
+
+
+def _services(place: Place) -> list[dict[str, Any]]:
+    """Return headless Services of the health port: of the server and of the sites in each namespace that has any.
+
+    No traffic goes through them. They list the addresses of pods for Prometheus, also of pods that are not ready.
+    """
+    everybody = (place.project.server, *place.project.sites)
+    known = {(place.namespace_of(one), place.labels(one)[COMPONENT]) for one in everybody}
+    ports = [{"name": "health", "port": HEALTH_PORT, "targetPort": "health", "protocol": "TCP"}]
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": place.meta(f"convoy-metrics-{component}", namespace, {**place.common(), COMPONENT: METRICS}),
+            "spec": {
+                "clusterIP": "None",
+                "publishNotReadyAddresses": True,
+                "selector": {**place.common(), COMPONENT: component},
+                "ports": ports,
+            },
+        }
+        for namespace, component in sorted(known)
+    ]
+
+
+def _service_monitor(place: Place, asked: Monitoring) -> dict[str, Any]:
+    spec = {
+        "selector": {"matchLabels": {**place.common(), COMPONENT: METRICS}},
+        "namespaceSelector": {"matchNames": place.namespaces},
+        "jobLabel": "app.kubernetes.io/name",
+        "endpoints": [{"port": "health", "path": "/metrics", "interval": asked.interval}],
+    }
+    return _of_operator(place, "ServiceMonitor", asked, spec)
 
 
 def _of_operator(place: Place, kind: str, asked: Monitoring, spec: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ _ORDER: Final = (  # what others need comes first
     "PersistentVolumeClaim",
     "Service",
     "PodMonitor",
+    "ServiceMonitor",
     "PrometheusRule",
     "PodDisruptionBudget",
     "StatefulSet",

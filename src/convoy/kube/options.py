@@ -76,7 +76,7 @@ class Monitoring(_Said):
     """Prometheus in the cluster, by its Operator: who scrapes the nodes, and which objects are made for that."""
 
     namespace: Annotated[str, AfterValidator(_namespace), Field(min_length=1)] = "monitoring"  # Prometheus' own
-    pods: bool = True  # a PodMonitor
+    monitor: Literal["pod", "service", "none"] = "pod"  # a PodMonitor, or Services with a ServiceMonitor
     rules: bool = True  # a PrometheusRule with Convoy's alerts
     dashboard: bool = True  # a ConfigMap that Grafana's sidecar finds
     interval: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}s$")] = "30s"

@@ -128,7 +128,7 @@ async def _applied(
                 raise BadInput(
                     f"this cluster has no objects of the kind {it['kind']}",
                     why="`monitoring` in values.yml needs the Prometheus Operator",
-                    fix="install it first, or set `pods: false` and `rules: false` there",
+                    fix="install it first, or set `monitor: none` and `rules: false` there",
                 ) from problem
             if it["kind"] not in _NEWER:
                 raise
