@@ -38,7 +38,7 @@ outside: {load_balancer: nlb, sources: [203.0.113.0/24]}
 egress: [{to: 198.51.100.7/32, ports: [443]}]
 monitoring: {namespace: observing, labels: {release: prometheus}}
 """
-SERVICES = "{per_organisation_namespaces: true, monitoring: {monitor: service}}"
+SERVICES = "{per_organisation_namespaces: true, monitoring: {monitor: service}, track: {mlflow: 'http://m:5000'}}"
 LAUNCHING = """
 server: {launcher: kubernetes, jobs: {memory: 1Gi}}
 sites:

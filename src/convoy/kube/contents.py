@@ -12,7 +12,7 @@ from typing import Any, Final
 import yaml
 
 from convoy.kube.naming import WORKER, Place, slug
-from convoy.kube.options import Node
+from convoy.kube.options import Node, Track
 from convoy.provision import kits, sample
 from convoy.spec import units, yamls
 from convoy.spec.pods import Pods
@@ -101,13 +101,22 @@ def _at_home(text: str, place: Place, participant: Participant) -> str:
     if node.launcher == "kubernetes":
         said["launcher"] = "kubernetes"
         said["pods"] = _pods(place, participant, node)
-    if not isinstance(participant, Server):
+    if isinstance(participant, Server):
+        if place.options.track is not None:
+            said.setdefault("track", _trackers(place.options.track))
+    else:
         for name, most in _most(node).items():
             said.setdefault(name, most)
         if node.data:
             said["data"] = {**(said.get("data") or {}), **{name: f"{DATA}/{name}" for name in node.data}}
     said |= {"workspace": f"{STATE}/work", "health_host": "::", "health_port": HEALTH_PORT}
     return "# As `convoy kube` completed the owner's local/node.yaml for a pod.\n" + yaml.safe_dump(said)
+
+
+def _trackers(track: Track) -> dict[str, str]:
+    """Return `track` of node.yaml: a folder of TensorBoard is on the server's volume, where a pod can write."""
+    named = track.model_dump(exclude_defaults=True)
+    return named | ({"tensorboard": f"{STATE}/{track.tensorboard}"} if track.tensorboard else {})
 
 
 def _most(node: Node) -> dict[str, float]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 import convoy
 from convoy.errors import BadInput
@@ -22,6 +22,12 @@ def _namespace(value: str) -> str:
         raise ValueError(
             "a namespace of its own: small letters, digits and -, at most 63; not a shared one such as default"
         )
+    return value
+
+
+def _folder(value: str) -> str:
+    if value and not is_label(value):
+        raise ValueError("a name: small letters, digits and -, at most 63")
     return value
 
 
@@ -83,6 +89,23 @@ class Monitoring(_Said):
     labels: dict[str, str] = {}  # by which that Prometheus chooses monitors and rules, such as {release: prometheus}
 
 
+class Track(_Said):
+    """Experiment trackers that get all jobs, as `track` in the server's node.yaml, where the server's owner says none.
+
+    What is written here stands in a ConfigMap, so there is no place for a token.
+    """
+
+    mlflow: Annotated[str, Field(pattern=r"^(https?://[!-~]{1,500})?$")] = ""  # a URI
+    wandb: Annotated[str, Field(pattern=r"^[!-~]{0,200}$")] = ""  # a project
+    tensorboard: Annotated[str, AfterValidator(_folder)] = ""  # a folder on the server's volume, by its name
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        if not (self.mlflow or self.wandb or self.tensorboard):
+            raise ValueError("at least one of mlflow, wandb and tensorboard")
+        return self
+
+
 class Options(_Said):
     """Everything that values.yml may say, with what it does not say filled in."""
 
@@ -100,6 +123,7 @@ class Options(_Said):
     sites: dict[str, Node] = {}
     outside: Outside | None = None
     monitoring: Monitoring | None = None  # None: nobody reaches the health port of a node
+    track: Track | None = None  # None: no tracker, unless the server's local/node.yaml names one
     egress: Annotated[tuple[Egress, ...], Field(strict=False)] = ()
     api_server: Annotated[tuple[Egress, ...], Field(strict=False)] = tuple(  # where a node that makes pods finds it
         Egress(to=anywhere, ports=(443, 6443)) for anywhere in ("0.0.0.0/0", "::/0")
