@@ -616,6 +616,56 @@ def tables():
     yield b'\xef\xbb\xbf"age, years",sex\r\n41,f\r\nNA,"m ""x"" \n"\r\n1e3,\r\n'
 
 
+def upload(data: bytes) -> None:
+    """The folder of a job, as a browser sends it to the dashboard."""
+    from convoy.dashboard import drafts
+
+    files, _ = drafts.unframed(data)
+    draft = drafts.Drafts().add("a folder", files)
+    assert sum(size for _, size, _ in draft.listed()) == sum(map(len, files.values())), "a byte was lost"
+    draft.digest()
+
+
+def uploads():
+    for files in ({"job.yaml": b"name: a\n", "d/train.py": b"import convoy\n", ".git/x": b""}, {"job.yaml": b""}):
+        listed = json.dumps([[path, len(text)] for path, text in files.items()]).encode()
+        yield len(listed).to_bytes(4, "little") + listed + b"".join(files.values())
+    yield b"\4\0\0\0[[]]"
+
+
+def history(data: bytes) -> None:
+    """The files of what happened at a site, as its owner's dashboard reads them: whole, and then as they grow."""
+    from convoy.dashboard import rendering
+    from convoy.owner.account import Book
+    from convoy.site import history as kept
+
+    folder = world()[0] / "history"
+    folder.mkdir(exist_ok=True)
+    middle = len(data) // 2
+    for name in (kept.JOBS, kept.ANSWERS):
+        (folder / name).write_bytes(data[:middle])
+    book = Book(folder)
+    book.refresh()
+    for name in (kept.JOBS, kept.ANSWERS):
+        with (folder / name).open("ab") as file:
+            file.write(data[middle:])
+    found = book.refresh()
+    for job, account in found.jobs.items():
+        assert (account.state, account.end, book.answers(job, 10)) is not None
+        rendering.size(account.tally.size + account.tally.files_size)
+    for day in found.days.values():
+        rendering.size(day.size + day.files_size)
+
+
+def histories():
+    begun = {"at": NOW, "kind": "begun", "job": JOB, "name": "a", "submitter": ADA, "data": ["x"], "digest": "e" * 64}
+    answer = {"at": NOW, "kind": "answer", "job": JOB, "question": "1.0", "round": 1, "size": 9, "metrics": ["loss"]}
+    ended = {"at": NOW + 9, "kind": "ended", "job": JOB, "reason": "the job is over", "tally": {"answers": 1}}
+    yield b"".join(json.dumps(it).encode() + b"\n" for it in (begun, answer, ended))
+    for kind in ("refused", "stayed", "rejected"):
+        yield json.dumps({"at": NOW, "kind": kind, "job": JOB, "reason": "no rule", "name": "a"}).encode() + b"\n"
+
+
 TARGETS = {
     "header": Target(header, headers),
     "bundle": Target(bundle, lambda: [packed()]),
@@ -638,4 +688,6 @@ TARGETS = {
     "view": Target(view, views_),
     "statistics": Target(statistics, statistics_),
     "table": Target(table, tables),
+    "upload": Target(upload, uploads),
+    "history": Target(history, histories),
 }

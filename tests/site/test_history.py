@@ -176,6 +176,7 @@ def test_a_tally_survives_its_file_and_nonsense_counts_as_nothing(tmp_path):
     assert Tally.read(json.loads(json.dumps(tally.plain()))) == tally
     for nonsense in (None, [], {"answers": "many", "cost": {"cpu_s": "x"}}, {"cost": {"other": 1}}, {"answers": True}):
         assert Tally.read(nonsense) == Tally()
+    assert Tally.read({"size": 10**400, "live": -1, "log": 7}) == Tally(log=7)
     (tmp_path / record.FILE).write_bytes(b'{"answers": 3')
     assert record.read_tally(tmp_path) is None
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from convoy.control.records import Answer, Question
     from convoy.site.admission import Admitted
 
+MOST: Final = 10**15  # of any one number, as of a cost: pages show sums of them
 FILE: Final = "tally.json"  # in the job's folder: what has left so far
 
 
@@ -58,7 +59,7 @@ class Tally:
                 made["cost"] = _cost(value)
             elif it.name == "filters":
                 made["filters"] = tuple(one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
-            elif type(value) is type(it.default):
+            elif type(value) is type(it.default) and (type(value) is not int or 0 <= value < MOST):
                 made[it.name] = value
         return cls(**made)
 
