@@ -86,7 +86,7 @@ class JobReader:
         record = await self.record(job)
         line = await self._ended(record) if live is None else job_view(live, self.state.problem)
         last = None if live is None else live.last
-        newest = await asyncio.to_thread(self.history.rounds, job, limit=NEWEST, newest=True)
+        newest = await asyncio.to_thread(self.history.rounds, job, limit=NEWEST, newest=True, spread=not brief)
         return views.JobDetail(
             job=line,
             traceback=record.traceback,

@@ -96,10 +96,13 @@ class History:
         with self.connected() as connection:
             return last_round(connection, job, below=below)
 
-    def rounds(self, job: str, *, after: int = -1, limit: int, newest: bool = False) -> list[Round]:
+    def rounds(
+        self, job: str, *, after: int = -1, limit: int, newest: bool = False, spread: bool = True
+    ) -> list[Round]:
         """Return the rounds after a number in their order, the first ones or the newest ones.
 
-        They are at most `limit`, and no more than `PAGE_BYTES` hold, but one at least where there is one.
+        They are at most `limit`, and no more than `PAGE_BYTES` hold, but one at least where there is one. How updates
+        lie takes as long to read as all the rest: without `spread`, nothing is said of it.
         """
         rounds, found, size = tables.ROUNDS.c, list[Round](), 0
         order = rounds.round.desc() if newest else rounds.round
@@ -109,7 +112,7 @@ class History:
                 size += sum(len(row[name]) for name in _JSONS)
                 if found and size > PAGE_BYTES:
                     break
-                found.append(_round(row))
+                found.append(_round(row if spread else {**row, "spread": "{}"}))
         return found[::-1] if newest else found
 
     def more_rounds(self, job: str, after: int) -> bool:
