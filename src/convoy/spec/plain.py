@@ -18,6 +18,8 @@ BEFORE: Final = 2  # bytes of a character of three that may stand before what co
 
 def one_line(text: str) -> str:
     r"""Return text as one line that does nothing: a newline is shown as `\n`, an escape character as `\x1b`."""
+    if text.isascii() and text.isprintable():
+        return text  # as nearly all of what is shown
     return _ENDS.sub(_shown, text)
 
 
