@@ -781,7 +781,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a pod",
         ("pods.worker.MAX_UPS", "pods.runner.MAX_WORDS", "pods.link.MAX_UNNAMED"),
     ),
-    ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
+    ("a pull", "a site", ("server.judging.MAX_RANGES",)),
     (
         "an update",
         "a site",
