@@ -34,7 +34,7 @@ class Noise:
     kinds: tuple[str, ...] = ()
 
 
-PACKINGS: Final[Mapping[int, str]] = {8: "I8", 16: "F16"}  # bits -> the dtype that floats travel as
+BITS: Final = (8, 16)  # that an item may travel as
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,6 @@ class Quantize:
 
     bits: int
     kinds: tuple[str, ...] = ()
-
-    @property
-    def packing(self) -> str:
-        """The dtype that floats travel as, as a blob names it."""
-        return PACKINGS[self.bits]
 
 
 Filter = Exclude | Clip | Noise | Quantize
@@ -137,7 +132,7 @@ def _noise(argument: Any) -> Noise | None:
 def _quantize(argument: Any) -> Quantize | None:
     parts = _parts(argument, "bits")
     whole = parts is not None and isinstance(parts[0], int) and not isinstance(parts[0], bool)
-    return Quantize(*parts) if parts is not None and whole and parts[0] in PACKINGS else None
+    return Quantize(*parts) if parts is not None and whole and parts[0] in BITS else None
 
 
 _KINDS: Final[Mapping[str, tuple[str, Callable[[Any], Filter | None]]]] = {

@@ -13,8 +13,8 @@ from convoy.control.points import Point
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.errors import BadInput, RemoteFault
 from convoy.model import reply
+from convoy.model.blob import PACKINGS
 from convoy.model.reply import Slot
-from convoy.spec.filters import PACKINGS
 from convoy.spec.units import MAX_DURATION_S
 from convoy.wire import convoy_pb2 as pb
 
