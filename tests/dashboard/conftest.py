@@ -43,9 +43,9 @@ class Shown:
 
 
 @asynccontextmanager
-async def logged_in(client, interval_s=0.1):
+async def logged_in(client):
     async with (
-        serve.serving(client, interval_s=interval_s) as session,
+        serve.serving(client) as session,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{session.port}", trust_env=False) as http,
     ):
         answer = await http.get(session.url)

@@ -115,7 +115,7 @@ async def test_an_open_page_hears_of_rounds_of_sites_and_of_the_end(rest, tmp_pa
         one = found.members[0].model_copy(update={"state": "away", "reason": "the network is down"})
         return found.model_copy(update={"members": [one, *found.members[1:]]})
 
-    async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
+    async with rest.client() as client, logged_in(client) as shown:
         sent = await client.submit(job_folder(tmp_path))
         async with aclosing(stream(shown, f"/jobs/{sent.id}/live?parts=all")) as found:
             async for name, data in found:

@@ -78,7 +78,7 @@ async def test_the_news_tell_of_jobs(rest, tmp_path):
 
 async def test_the_overview_hears_of_changes_and_only_of_them(rest, tmp_path):
     rest.fake.may_go.clear()
-    async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
+    async with rest.client() as client, logged_in(client) as shown:
         heard = asyncio.create_task(events(shown, "/overview/live", 13))
         await client.submit(job_folder(tmp_path, "tumours"))
         told = await heard
@@ -90,7 +90,7 @@ async def test_the_overview_hears_of_changes_and_only_of_them(rest, tmp_path):
 
 async def test_a_stream_ends_with_the_dashboard(rest):
     async with rest.client() as client:
-        async with logged_in(client, interval_s=0.05) as shown:
+        async with logged_in(client) as shown:
             reading = asyncio.create_task(events(shown, "/sites/live", 1_000_000))
             await events(shown, "/sites/live", 3)
             assert not reading.done()
@@ -255,7 +255,7 @@ async def test_our_own_bug_is_a_page_without_a_stack_trace(rest, shown, monkeypa
 
 
 async def test_a_server_that_is_away_is_a_banner_and_the_last_that_was_seen(tmp_path, rest):
-    async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
+    async with rest.client() as client, logged_in(client) as shown:
         client._bearer, client.link.port = "", 9  # nothing listens there
         told = dict(await events(shown, "/overview/live", 14))
         while "does not answer" not in told.get("banner", ""):

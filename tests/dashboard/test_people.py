@@ -185,7 +185,7 @@ async def test_times_that_no_calendar_has_are_shown_too(rest, shown):
 
 async def test_the_page_verifies_the_trail_while_it_is_open(rest, server):
     grown(rest.fake.entries, server)
-    async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
+    async with rest.client() as client, logged_in(client) as shown:
         assert "not checked yet" in (await shown.get("/audit")).text
         told = dict(await events(shown, "/audit/live", 8))
         assert "Records 0 to 2 are complete and in order" in told["verification"]

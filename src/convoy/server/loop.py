@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -19,6 +20,7 @@ from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
+EVERY: Final = "*"  # in the place of a job: whoever subscribes to it hears of all that people may see
 LOOK_AGAIN_S = 5.0  # no kernel event says that a full disk has space again: while it is full, check this often
 
 
@@ -60,6 +62,7 @@ class Loop:
         self._unwritten = ""  # why the ledger cannot be written
         self._due = math.inf
         self._watchers: set[tuple[str, asyncio.Event]] = set()
+        self.changes = 0  # that people may see, since the start
 
     def post(self, event: events.Event) -> None:
         """Decide about an event now; its effects follow in order."""
@@ -111,16 +114,20 @@ class Loop:
         return problem
 
     def subscribe(self, job: str, event: asyncio.Event) -> Callable[[], None]:
-        """Set `event` whenever something about the job, or about all, changes; call what is returned to stop that."""
+        """Set `event` whenever something about the job, or about all, changes; call what is returned to stop that.
+
+        The job `EVERY` is all jobs, sites, people and problems together.
+        """
         watcher = (job, event)
         self._watchers.add(watcher)
         return lambda: self._watchers.discard(watcher)
 
     def changed(self, job: object) -> None:
-        """Wake the watchers of a job; with None, all watchers."""
+        """Wake the watchers of a job and those of `EVERY`; with None, all watchers; with `EVERY`, those alone."""
+        self.changes += 1
         key = getattr(job, "id", job)
         for watched, event in self._watchers:
-            if key in (None, watched):
+            if key is None or watched in (key, EVERY):
                 event.set()
 
     async def has_room(self) -> None:
@@ -154,6 +161,10 @@ class Loop:
                     case Kept(then=then):
                         if then is not None:
                             then()
+                        self.changed(EVERY)
+                    case effects.Forget(job=job):
+                        self._do(item)
+                        self.changed(job)
                     case _:
                         self._do(item)
             if records:  # nothing waits for them, but losing a question would lose its answers
