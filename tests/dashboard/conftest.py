@@ -53,6 +53,21 @@ async def logged_in(client):
         yield Shown(session, http)
 
 
+async def stream(shown, path):
+    """Yield the events of a stream, each with its name and its data, until whoever reads has enough."""
+    async with shown.http.stream("GET", path, timeout=60) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        name, data = "", []
+        async for line in answer.aiter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                data.append(line.removeprefix("data: "))
+            else:
+                yield name, "\n".join(data)
+                data = []
+
+
 @pytest.fixture
 async def shown(rest):
     """The dashboard of a project_admin."""

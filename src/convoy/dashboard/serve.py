@@ -33,9 +33,10 @@ async def serving(client: Client, *, port: int = 0) -> AsyncIterator[Session]:
     with closing(bound(HOST, port, setting="--port PORT")) as sock:
         session = Session(sock.getsockname()[1])
         pulse = Pulse(client)
-        await pulse.look()
+        nothing = pulse.seen
         guard, services = app.build(client, session, pulse)
         async with _served(guard, sock, services.streams, pulse.run()):
+            await pulse.latest.newer(nothing)
             yield session
 
 
