@@ -38,7 +38,7 @@ async def _part(call: Call, name: str, seen: Seen) -> str:
         now, hour = time.time(), call.services.pulse.hour
         chosen = sorted(seen.sites, key=lambda site: (ORDER[seen.standing(site)], site.name))[:SHOWN]
         rows = [(site, seen.standing(site), hour.strip(site.name, now)) for site in chosen]
-        values |= {"rows": rows, "more": len(seen.sites) - len(rows)}
+        values |= {"rows": rows, "more": len(seen.sites) - len(rows), "since": hour.known_since(now)}
     return call.text(f"overview/_{name}.html", **values)
 
 

@@ -65,6 +65,10 @@ class Hour:
                 for at, standing in (*(seen or [(0.0, "unknown")]), *changes):
                     self.presence.note(name, at, standing)
 
+    def known_since(self, now: float) -> float:
+        """Return since when the server remembers, if a strip shows that moment; else 0."""
+        return self.since if self.since > now - SPAN_S else 0.0
+
     def count(self, counts: Counts) -> None:
         """Remember how many there were; of counts within `STEP_S` the first and the newest."""
         if len(self.counts) > 1 and counts.at < self.counts[-2].at + STEP_S:
