@@ -97,9 +97,9 @@ def gated(folder):
 
 
 @contextmanager
-def dashboard(fed):
+def dashboard(fed, who=ADMIN):
     """Run `convoy dashboard` as a person does; give its process and the address that it prints."""
-    command = [sys.executable, "-m", "convoy.cli.main", "dashboard", "--no-open", "--kit", str(fed.prod / ADMIN)]
+    command = [sys.executable, "-m", "convoy.cli.main", "dashboard", "--no-open", "--kit", str(fed.prod / who)]
     command += ["--server", f"localhost:{fed.admin_port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
