@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from convoy.admin import views
-from convoy.admin.changes import MAX_CHANGES, ChangeView, PresenceView, SitePresence, StandingView
+from convoy.admin.changes import MAX_CHANGES, ChangeView, PresenceView, SitePresence
 from convoy.admin.port import Grant, Person
 from convoy.control.presence import Presence
 from convoy.errors import NotFound, Refused
@@ -300,11 +300,11 @@ class Fake:
 
     def presence(self) -> PresenceView:
         now = time.time()
-        sites = {
-            name: [StandingView(at=at, standing=how) for at, how in self.known.of(name, now)]
-            for name in self.known.changes
-        }
-        told = [SitePresence(site=name, changes=changes) for name, changes in sorted(sites.items())]
+        found = {name: self.known.of(name, now) for name in sorted(self.known.changes)}
+        told = [
+            SitePresence(site=name, at=[at for at, _ in changes], standing=[how for _, how in changes])
+            for name, changes in found.items()
+        ]
         return PresenceView(now=now, since=self.started_at, sites=told)
 
     async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:

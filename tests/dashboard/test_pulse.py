@@ -119,7 +119,7 @@ async def test_strips_are_those_of_the_server_from_the_first_moment_on_the_clock
         said = told().model_dump()
         said = said | {"now": said["now"] + skew, "since": said["since"] + skew}
         for site in said["sites"]:
-            site["changes"] = [it | {"at": it["at"] + skew} for it in site["changes"]]
+            site["at"] = [at + skew for at in site["at"]]
         return type(told()).model_validate(said)
 
     fake.presence = skewed

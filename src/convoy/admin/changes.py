@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from convoy.admin.views import Count, Name, Time, View
 from convoy.control.presence import Standing
@@ -12,18 +12,21 @@ from convoy.control.presence import Standing
 MAX_CHANGES: Final = 64  # of the standing of one site that a server remembers; the oldest go first
 
 
-class StandingView(View):
-    """How a site was from a time on (seconds since the epoch)."""
-
-    at: Time
-    standing: Standing
-
-
 class SitePresence(View):
-    """The last changes of a site's standing, oldest first. The first may be older than the 24 h that are remembered."""
+    """The last changes of a site's standing, oldest first: from `at` on (seconds since the epoch) it was in `standing`.
+
+    The first may be older than the 24 h that are remembered. Two lists, because thousands of pairs take long to read.
+    """
 
     site: Name
-    changes: Annotated[list[StandingView], Field(max_length=MAX_CHANGES)]
+    at: Annotated[list[Time], Field(max_length=MAX_CHANGES)]
+    standing: Annotated[list[Standing], Field(max_length=MAX_CHANGES)]
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Self:
+        if len(self.at) != len(self.standing):
+            raise ValueError("at and standing have different lengths")
+        return self
 
 
 class PresenceView(View):

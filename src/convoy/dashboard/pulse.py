@@ -125,7 +125,9 @@ class Pulse:
     def _learn(self, told: PresenceView) -> None:
         """Take over how the sites were, on this machine's clock."""
         ahead = told.now - time.time()
-        sites = ((it.site, [(one.at - ahead, one.standing) for one in it.changes]) for it in told.sites)
+        sites = (
+            (it.site, [(at - ahead, how) for at, how in zip(it.at, it.standing, strict=True)]) for it in told.sites
+        )
         self.hour.learn(told.since - ahead, sites)
 
     def _remember(self, seen: Seen) -> None:

@@ -22,7 +22,7 @@ from convoy.node.turns import Turns
 from convoy.pods.choice import chosen
 from convoy.server import parts, start
 from convoy.server.files import Workspace
-from convoy.server.loop import EVERY, now
+from convoy.server.loop import now
 from convoy.server.metrics import ServerMetrics
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
@@ -92,7 +92,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
             core.supervisor.failed(job, problem)
         core.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
         core.loop.resume()
-        told = partial(asyncio.get_running_loop().call_soon_threadsafe, core.loop.changed, EVERY)
+        told = partial(asyncio.get_running_loop().call_soon_threadsafe, core.loop.noticed)
         stack.enter_context(notes.heard_by(told))
         stack.callback(shared.pump.close)
         door = await stack.enter_async_context(_doors(kit, settings, shared, core, faces))

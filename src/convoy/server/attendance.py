@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-from convoy.admin.changes import MAX_CHANGES, PresenceView, SitePresence, StandingView
+from convoy.admin.changes import MAX_CHANGES, PresenceView, SitePresence
 from convoy.control import effects, events, presence
 from convoy.control.clock import Now
 from convoy.control.presence import Presence
@@ -15,7 +15,7 @@ from convoy.control.records import SiteName
 from convoy.control.view import ReadOnlyState
 from convoy.trust.federation import Roll
 
-SPAN_S: Final = 86_400.0  # how long changes are remembered
+SPAN_S: Final = 86400.0  # how long changes are remembered
 
 
 @dataclass(slots=True)
@@ -57,8 +57,8 @@ class Attendance:
     def view(self) -> PresenceView:
         """Return what is known, by site."""
         now = time.time()
-        sites = [
-            SitePresence(site=name, changes=[StandingView(at=at, standing=how) for at, how in self.known.of(name, now)])
-            for name in sorted(self.known.changes)
-        ]
+        sites = []
+        for name in sorted(self.known.changes):
+            changes = self.known.of(name, now)
+            sites.append(SitePresence(site=name, at=[at for at, _ in changes], standing=[how for _, how in changes]))
         return PresenceView(now=now, since=self.since, sites=sites)

@@ -15,7 +15,7 @@ from convoy.control.transitions import ENDED
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import NotFound
 from convoy.server.logs import JobLogs, pages
-from convoy.server.loop import EVERY, Loop
+from convoy.server.loop import Loop
 from convoy.server.reading import JobReader
 from convoy.server.views import job_view, point_view, round_view
 from convoy.trust.federation import Roll
@@ -36,15 +36,10 @@ class Following:
 
     async def changes(self) -> AsyncGenerator[ChangeView, None]:
         """Yield an item at once, and then after changes that people may see; a slow reader hears of many as of one."""
-        event = asyncio.Event()
-        leave = self.loop.subscribe(EVERY, event)
-        try:
-            while True:
-                event.clear()
-                yield ChangeView(number=self.loop.changes, at=time.time())
-                await _due(event)
-        finally:
-            leave()
+        while True:
+            event = self.loop.next_change()
+            yield ChangeView(number=self.loop.changes, at=time.time())
+            await _due(event)
 
     async def watch(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:
         """Yield the job at once and after each change, until it has ended; of its rounds those after a number."""

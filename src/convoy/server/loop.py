@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
@@ -20,7 +19,6 @@ from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
 
-EVERY: Final = "*"  # in the place of a job: whoever subscribes to it hears of all that people may see
 LOOK_AGAIN_S = 5.0  # no kernel event says that a full disk has space again: while it is full, check this often
 
 
@@ -63,6 +61,7 @@ class Loop:
         self._due = math.inf
         self._watchers: set[tuple[str, asyncio.Event]] = set()
         self.changes = 0  # that people may see, since the start
+        self._next: asyncio.Event | None = None
 
     def post(self, event: events.Event) -> None:
         """Decide about an event now; its effects follow in order."""
@@ -114,21 +113,34 @@ class Loop:
         return problem
 
     def subscribe(self, job: str, event: asyncio.Event) -> Callable[[], None]:
-        """Set `event` whenever something about the job, or about all, changes; call what is returned to stop that.
-
-        The job `EVERY` is all jobs, sites, people and problems together.
-        """
+        """Set `event` whenever something about the job, or about all, changes; call what is returned to stop that."""
         watcher = (job, event)
         self._watchers.add(watcher)
         return lambda: self._watchers.discard(watcher)
 
     def changed(self, job: object) -> None:
-        """Wake the watchers of a job and those of `EVERY`; with None, all watchers; with `EVERY`, those alone."""
-        self.changes += 1
+        """Wake the watchers of a job; with None, all watchers; and whoever waits for the next change of anything."""
+        self.noticed()
         key = getattr(job, "id", job)
         for watched, event in self._watchers:
-            if key is None or watched in (key, EVERY):
+            if key in (None, watched):
                 event.set()
+
+    def noticed(self) -> None:
+        """Count a change that people may see, and wake whoever waits for the next one; the watchers of jobs sleep."""
+        self.changes += 1
+        if self._next is not None:
+            self._next.set()
+            self._next = None
+
+    def next_change(self) -> asyncio.Event:
+        """Return the event that the next change sets: of jobs, sites, people, problems or the audit trail.
+
+        All who wait share it, so a change costs the same however many they are.
+        """
+        if self._next is None:
+            self._next = asyncio.Event()
+        return self._next
 
     async def has_room(self) -> None:
         """Wait until new work is accepted."""
@@ -161,7 +173,7 @@ class Loop:
                     case Kept(then=then):
                         if then is not None:
                             then()
-                        self.changed(EVERY)
+                        self.noticed()
                     case effects.Forget(job=job):
                         self._do(item)
                         self.changed(job)
