@@ -11,6 +11,7 @@ from convoy.admin.client import Client
 from convoy.dashboard import pulse
 from convoy.dashboard.merging import paced
 from convoy.dashboard.pulse import Pulse
+from convoy.errors import Refused
 from tests import virtual
 from tests.dashboard.conftest import logged_in, stream
 
@@ -150,3 +151,25 @@ async def test_a_gap_is_filled_by_what_the_server_saw_meanwhile(rest):
         assert not seen.seen.fault
         hows = [it.standing for it in seen.hour.strip("site-1", time.time())]
     assert hows == ["unknown", "connected", "away", "connected"]
+
+
+async def test_a_look_that_fails_is_repeated_though_nothing_has_changed(rest):
+    status, asked = rest.fake.status, []
+
+    def sometimes():
+        asked.append(len(asked))
+        if len(asked) == 3:
+            raise Refused("the server is busy")
+        return status()
+
+    rest.fake.status = sometimes
+    said = []
+    async with rest.client() as client, logged_in(client) as shown, aclosing(stream(shown, "/sites/live")) as coming:
+        async for name, data in coming:
+            if name == "pulse" and len(asked) < 3:
+                rest.fake.tell()
+            if name == "banner":
+                said.append("the server is busy" in data)
+            if said[-2:] == [True, False]:
+                break
+    assert said == [False, True, False]

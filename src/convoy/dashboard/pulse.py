@@ -73,14 +73,16 @@ class Pulse:
         return self.latest.value
 
     async def run(self) -> None:
-        """Look at each change, until cancelled; open the stream of changes again when it breaks."""
+        """Look at each change, until cancelled; open the stream of changes again when it breaks or a look fails."""
         backoff = Backoff()
         while True:
             try:
                 async with aclosing(paced(self.client.changes(), PAUSE_S)) as changes:
                     async for _ in changes:
-                        backoff.reset()
                         await self.look()
+                        if self.seen.fault:
+                            break  # a new stream begins with an item, and so with another look
+                        backoff.reset()
             except (ConvoyError, OSError) as problem:  # the second: of the kit, as on a full disk
                 async with self._looking:
                     await self._lost(problem)

@@ -27,7 +27,7 @@ QUIET_S: Final = 30.0  # after which an item comes without a change, so that age
 
 @dataclass(frozen=True, slots=True)
 class Following:
-    """The streams of `admin.port.Coordinator`. None of them waits by time alone, and none has a queue."""
+    """The streams of `admin.port.Coordinator`: each waits for changes, and none has a queue."""
 
     loop: Loop
     reader: JobReader
