@@ -18,7 +18,7 @@ import convoy
 import convoy.keras
 import convoy.torch
 from convoy import admin, errors, partition, sklearn, tracking, trees
-from convoy.admin import faults, page, route, routes, views
+from convoy.admin import changes, faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
 from convoy.control import rights, transitions
@@ -293,7 +293,8 @@ def _link(model: type[BaseModel]) -> str:
 
 
 def _models() -> list[type[views.View]]:
-    found = [it for it in vars(views).values() if isinstance(it, type) and issubclass(it, views.View)]
+    known = (vars(views) | vars(changes)).values()
+    found = [it for it in known if isinstance(it, type) and issubclass(it, views.View)]
     return sorted((it for it in found if it is not views.View), key=lambda it: it.__name__)
 
 
@@ -975,6 +976,16 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "the last hour as the dashboard remembers it",
         "a server",
         ("dashboard.strips.MAX_CHANGES", "dashboard.strips.MAX_COUNTS"),
+    ),
+    (
+        "how sites were, as a server remembers it",
+        "a site",
+        ("admin.changes.MAX_CHANGES", "server.attendance.SPAN_S"),
+    ),
+    (
+        "looks of a dashboard at its server",
+        "a server, a person",
+        ("server.following.PAUSE_S", "server.following.QUIET_S", "dashboard.pulse.PAUSE_S"),
     ),
     (
         "the history that a site keeps of its jobs",
