@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 MOST: Final = 1e15  # of any one number: a petabyte, or more seconds or joules than any job takes
@@ -31,23 +31,20 @@ class Cost:
 
     def __add__(self, other: Cost) -> Cost:
         """Return both together: peaks are not added up."""
-        mine, its = asdict(self), asdict(other)
-        both: dict[str, Any] = {name: (max if name in PEAKS else operator.add)(mine[name], its[name]) for name in mine}
-        return Cost(**both)
+        return Cost(*map(operator.call, _JOINS, _values(self), _values(other)))
 
     @property
     def usable(self) -> bool:
         """Whether each number is one that a site may say."""
-        return all(math.isfinite(value) and 0 <= value <= MOST for value in asdict(self).values())
+        return all(math.isfinite(value) and 0 <= value <= MOST for value in _values(self))
 
     def rounded(self) -> Cost:
         """Return it to two significant digits, which is what leaves a site: exact times tell of its data."""
-        whole: dict[str, Any] = {name: _two_digits(value) for name, value in asdict(self).items()}
-        return Cost(**whole)
+        return Cost(*map(_two_digits, _values(self)))
 
     def plain(self) -> dict[str, float]:
         """Return it as JSON values, without what is 0."""
-        return {name: value for name, value in asdict(self).items() if value}
+        return {name: value for name, value in zip(_NAMES, _values(self), strict=True) if value}
 
     @classmethod
     def read(cls, kept: Mapping[str, Any] | None) -> Cost:
@@ -56,6 +53,9 @@ class Cost:
 
 
 NOTHING: Final = Cost()
+_NAMES: Final = tuple(one.name for one in fields(Cost))
+_JOINS: Final = tuple(max if name in PEAKS else operator.add for name in _NAMES)
+_values: Final[Callable[[Cost], tuple[Any, ...]]] = operator.attrgetter(*_NAMES)  # `asdict` takes 20 times as long
 
 
 def _two_digits(value: Any) -> Any:
