@@ -78,7 +78,8 @@ class Task:
         self.kind: str = question.kind  # "train", "evaluate", or a kind that the workflow defines
         self.round: int = question.round
         self.rounds: int = question.rounds  # 0: the workflow does not say
-        self.settings: dict[str, Any] = json.loads(question.settings)  # what the workflow sends with the model
+        sent = {} if question.settings == "{}" else json.loads(question.settings)
+        self.settings: dict[str, Any] = sent  # what the workflow sends with the model
 
     def __repr__(self) -> str:
         return f"<Task {self.kind} round {self.round} of {self.job} at {self.site}>"

@@ -176,10 +176,11 @@ class Visitor:
     ) -> Checked | Failed:
         """Do one task of a site, in its folder; return its reply, or why there is none."""
         before = tasks.Here.session  # in a process that also runs the workflow, that of the workflow
+        folder = self._places.enter(site)
         try:
-            with self._places.entered(site):
-                return self._visit(site, data, question, state, most_state)
+            return self._visit(site, data, question, state, most_state)
         finally:
+            self._places.leave(folder)
             tasks.Here.session = before
 
     def _visit(
@@ -207,9 +208,13 @@ class Visitor:
             known = self._trainers.pop(site)
             if known.thread is not None:
                 self._enter(known)
-                with logged(site), self._places.entered(site):
-                    known.session.give(None)
-                    known.thread.join()
+                with logged(site):
+                    folder = self._places.enter(site)
+                    try:
+                        known.session.give(None)
+                        known.thread.join()
+                    finally:
+                        self._places.leave(folder)
         self._switch.to(None)
 
     def _trainer(self, site: str, session: SiteSession) -> _Trainer:
