@@ -170,7 +170,7 @@ def answer(said: pb.Answer) -> Answer:
         value=said.value,
         state=said.state,
         state_bytes=said.state_bytes,
-        cost=cost(said.cost),
+        cost=cost(said.cost) if said.HasField("cost") else NOTHING,
     )
 
 
