@@ -140,23 +140,26 @@ class Pool:
         try:
             answer = values.answer(said.answer)
             wholes = said.wholes
-            given = self._handed(answer.digest, wholes.get("digest", b""), site, question)
+            place = partial(given_at, self._out, site, question.id)
+            given = self._handed(answer.digest, wholes.get("digest", b""), question.model, place)
             schema.check_values(given or {})  # by code that no trainer can have changed
-            state = self._handed(answer.state, wholes.get("state", b""), site, question)
+            state = self._handed(answer.state, wholes.get("state", b""), "", place)
         except ConvoyError as problem:
             return Visited(error=errors.line(problem))
         return Visited(given, answer.weight, answer.metrics, answer.value, state)
 
-    def _handed(self, digest: str, whole: bytes, site: str, question: Question) -> Model | None:
-        """Return the arrays that came whole, or that a digest names: a file of the worker's, or the question's own."""
+    def _handed(self, digest: str, whole: bytes, lent: str, place: Callable[[], Path]) -> Model | None:
+        """Return the arrays that came whole, or that a digest names: `lent`, or a file in the worker's folder."""
         if whole:
             return bare.unpack(whole)
         if not digest:
             return None
-        place = given_at(self._out, site, question.id)
-        found = self._blobs.handed(place, digest, lambda _, __: None)
+        if digest == lent:
+            return arrays.load(self._blobs, digest)
+        folder = place()
+        found = self._blobs.handed(folder, digest, lambda _, __: None)
         with suppress(OSError):
-            place.rmdir()
+            folder.rmdir()
         return views(found.layout, found.data)
 
     # ---- processes -------------------------------------------------------------------------------------------------
