@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +34,10 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
         with (folder / ROUNDS[0]).open("w") as whole, (folder / ROUNDS[1]).open("w") as metrics:
             lead = "[\n"
             for record in rounds:
-                whole.write(lead + json.dumps(asdict(record), indent=1))
+                parts = {one.name: getattr(record, one.name) for one in fields(record)}
+                whole.write(
+                    lead + json.dumps(parts, indent=1, default=asdict)
+                )  # of its parts, only `Spread` is a class
                 lead = ",\n"
                 if record.model:
                     metrics.write(json.dumps({"round": record.round, **record.metrics}) + "\n")

@@ -22,7 +22,7 @@ from convoy.control.points import Point
 from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
-from convoy.worker import code, hints, own, tasks, trainer
+from convoy.worker import code, hints, tasks, trainer
 from convoy.worker.begin import Begin, Data
 from convoy.worker.namespaces import Held, Namespace, Switch
 from convoy.worker.places import Places
@@ -239,6 +239,8 @@ class Visitor:
         self._enter(made)
         file, name = code.split(self._work.trainer)
         if not self._work.trainer:
+            from convoy.worker import own  # it takes as long to load as numpy, and jobs with a trainer do not need it
+
             made.choose = own.choose
         elif name:
             module = code.run(self._work.folder, file)
