@@ -42,11 +42,13 @@ def pack(arrays: Mapping[str, Array]) -> bytes:
 
 def unpack(whole: bytes) -> Model:
     """Return the arrays of such bytes, as views. Raises `RemoteFault` if they are not exactly those of some arrays."""
+    if len(whole) >= blob.SMALL:
+        raise RemoteFault(f"arrays of {len(whole)} bytes came in a message", why=f"wanted less than {blob.SMALL}")
     header = whole[: blob.header_length(whole)]
     tensors = _tensors(header)
     size = max((tensor.end for tensor in tensors), default=len(header))
-    if len(whole) != size or size >= blob.SMALL:
-        raise RemoteFault(f"arrays came with {len(whole)} of {size} bytes", why=f"a message has below {blob.SMALL}")
+    if len(whole) != size:
+        raise RemoteFault(f"arrays came with {len(whole)} of {size} bytes")
     return _arrays.views(tensors, whole)
 
 
