@@ -109,10 +109,14 @@ class Task:
         """The site's named data: name -> path."""
         return self._session.begin.data
 
-    @cached_property
+    @property
     def model(self) -> Model:
         """The model to work on: read-only arrays by name; `.numpy()` and `.torch()` give copies to write to."""
-        return _private.joined(self.sent, self.kept_here) if self.asked.partial else self.sent
+        return self._whole if self.asked.partial else self.sent
+
+    @cached_property
+    def _whole(self) -> Model:
+        return _private.joined(self.sent, self.kept_here)
 
     @property
     def private(self) -> frozenset[str]:
