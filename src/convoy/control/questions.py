@@ -174,7 +174,7 @@ def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
         job.places += 1
         known = task.answer  # where its update was lost here: the answer is as it was
         if known is None:
-            cost = replace(answer.cost, took_s=max(now.mono - question.asked_at, 0.0), answers=1)
+            cost = answer.cost._replace(took_s=max(now.mono - question.asked_at, 0.0), answers=1)
             job.spent[site] = job.spent.get(site, costs.NOTHING) + cost
             known = replace(answer, cost=cost)
         spent = job.spent.get(site, costs.NOTHING)

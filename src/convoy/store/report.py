@@ -50,7 +50,7 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
 
 def write_resources(spent: Mapping[SiteName, Cost], folder: Path) -> None:
     """Write what the answers of each site took, every number of `Cost`, also of 0. Raises `StorageFull`."""
-    whole = {site: asdict(cost) for site, cost in sorted(spent.items())}
+    whole = {site: cost._asdict() for site, cost in sorted(spent.items())}
     _write(folder / RESOURCES, json.dumps(whole, indent=1).encode())
 
 
