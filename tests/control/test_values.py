@@ -59,7 +59,8 @@ NOT_FOR_SITES = {"sites", "cohort", "folded"}
 
 
 def test_every_field_here_differs_from_its_default():
-    for value in (QUESTION, ANSWER, COST):
+    assert all(value != default for value, default in zip(COST, Cost(), strict=True))
+    for value in (QUESTION, ANSWER):
         for field in dataclasses.fields(value):
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             assert getattr(value, field.name) != default, field.name
