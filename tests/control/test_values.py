@@ -53,7 +53,7 @@ QUESTION = Question(
     folded=3,
 )
 COST = Cost(1.5, 2.5, 3.5, 4.5, 5, 6.5, 7, 8.5, 9.5, 10, 11, 12)
-ANSWER = Answer("1.0", "e" * 64, 12.5, {"loss": 0.25}, '{"n": [1]}', "f" * 64, 77, COST)
+ANSWER = Answer("1.0", "e" * 64, 12.5, {"loss": 0.25}, '{"n": [1]}', "f" * 64, 77, COST, "I8")
 OF_SERVER = {"folded", "cohort"}  # what the server adds to a question; a workflow cannot say it
 NOT_FOR_SITES = {"sites", "cohort", "folded"}
 

@@ -77,7 +77,7 @@ def described(one: Filter) -> str:
     said = asdict(one)
     said.pop("kinds")
     shown = (
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={','.join(value)}" for key, value in said.items()
+        f"{key}={','.join(value)}" if isinstance(value, tuple) else f"{key}={value:g}" for key, value in said.items()
     )
     return f"{type(one).__name__.lower()} {' '.join(shown)}"
 

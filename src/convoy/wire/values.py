@@ -13,6 +13,7 @@ from convoy.control.points import Point
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.errors import BadInput, RemoteFault
 from convoy.model import reply
+from convoy.model.blob import PACKINGS
 from convoy.model.reply import Slot
 from convoy.spec.units import MAX_DURATION_S
 from convoy.wire import convoy_pb2 as pb
@@ -132,6 +133,7 @@ def answer_to(answer: Answer) -> pb.Answer:
         state=answer.state,
         state_bytes=answer.state_bytes,
         cost=cost_to(answer.cost),
+        packed=answer.packed,
     )
 
 
@@ -159,6 +161,8 @@ def answer(said: pb.Answer) -> Answer:
         raise RemoteFault("an answer has an invalid number", why=why)
     if said.state_bytes > MAX_BYTES:
         raise RemoteFault("an answer has a state that is too large", why=f"{said.state_bytes} bytes")
+    if said.packed and said.packed not in PACKINGS.values():
+        raise RemoteFault("an answer is packed in a way that nobody knows", why=repr(said.packed[:80]))
     if said.value:
         plain.read_json(said.value, "the value of an answer")
     return Answer(
@@ -170,6 +174,7 @@ def answer(said: pb.Answer) -> Answer:
         state=said.state,
         state_bytes=said.state_bytes,
         cost=cost(said.cost) if said.HasField("cost") else NOTHING,
+        packed=said.packed,
     )
 
 
