@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import math
 import os
@@ -41,6 +42,7 @@ def main() -> None:
         work = Work(begin.job, begin.name, Path(begin.code), begin.trainer, config, begin.seed, begin.model)
         blobs = BlobFolder(Path(begin.blobs))
         worker = Visits(work, lambda digest: arrays.load(blobs, digest), Path(begin.out))
+        gc.freeze()  # what is loaded by now stays, and the garbage collector need not look through it
         while (down := link.receive(pb.WorkerDown)) is not None and down.WhichOneof("it") == "visit":
             link.send(worker.visit(down.visit))
         worker.close()
