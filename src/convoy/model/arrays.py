@@ -113,6 +113,8 @@ class Model(Mapping[str, "Array"]):
 
 
 def _read_only(array: Array) -> Array:
+    if not array.flags.writeable:
+        return array
     view = array.view()
     view.flags.writeable = False
     return view

@@ -299,7 +299,7 @@ class Transfers:
 
     def _done(self, site: SiteName, offer: Offer) -> None:
         down, up = self.moved.get(offer.job, {}).pop(site, (0, 0))
-        answer = replace(offer.answer, cost=replace(offer.answer.cost, down=down, up=up))
+        answer = replace(offer.answer, cost=offer.answer.cost._replace(down=down, up=up))
         self.post(events.Answered(JobId(offer.job), site, answer))
 
     def _refuse(self, site: SiteName, job: str, question: str, problem: ConvoyError) -> None:

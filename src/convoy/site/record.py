@@ -64,8 +64,7 @@ class Tally:
 
 
 def _cost(value: Any) -> Cost:
-    known = {it.name for it in fields(Cost)}
-    if not isinstance(value, dict) or not value.keys() <= known:
+    if not isinstance(value, dict) or not value.keys() <= {*Cost._fields}:
         return NOTHING
     if not all(type(it) in (int, float) for it in value.values()):
         return NOTHING

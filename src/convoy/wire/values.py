@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Final
 
 from convoy.control import plain, points
@@ -25,7 +25,6 @@ MAX_METRICS: Final = 1000  # metrics of one answer; they are kept as long as the
 MAX_NAME: Final = 255  # characters of a metric's name
 MAX_BYTES: Final = 1 << 50  # of one answer, and of a site's state
 
-_COST: Final = tuple(field.name for field in fields(Cost))
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -174,19 +173,19 @@ def answer(said: pb.Answer) -> Answer:
         value=said.value,
         state=said.state,
         state_bytes=said.state_bytes,
-        cost=cost(said.cost),
+        cost=cost(said.cost) if said.HasField("cost") else NOTHING,
         packed=said.packed,
     )
 
 
 def cost_to(cost: Cost) -> pb.Cost:
     """Return what answers took as a message."""
-    return pb.Cost(**{name: getattr(cost, name) for name in _COST})
+    return pb.Cost(**cost._asdict())
 
 
 def cost(said: pb.Cost) -> Cost:
     """Return what a message says that an answer took. Raises `RemoteFault` for numbers that cannot be."""
-    found = Cost(**{name: getattr(said, name) for name in _COST})
+    found = Cost(**{name: getattr(said, name) for name in Cost._fields})
     if not found.usable:
         raise RemoteFault("an answer has a cost that cannot be", why=f"{found.plain()}")
     return found
