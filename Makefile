@@ -51,7 +51,8 @@ bench-floods: $(STAMP)  ## how much longer the rounds of others take beside each
 docs: $(STAMP)  ## write the reference pages anew from the code
 	@$(BIN)/python docs/reference.py
 
-curves: $(STAMP)  ## draw the curve of each training workflow for its reference page
+curves: $(STAMP)  ## simulate a job with each workflow, and draw the picture for its reference page
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
 	@$(BIN)/python docs/curves.py
 
 gallery: $(STAMP)  ## run every example in the simulator; draw its picture and write the index of examples

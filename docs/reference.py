@@ -18,7 +18,7 @@ import convoy
 import convoy.keras
 import convoy.torch
 from convoy import admin, errors, partition, sklearn, tracking, trees
-from convoy.admin import faults, page, route, routes, views
+from convoy.admin import changes, faults, page, route, routes, views
 from convoy.cli.main import app
 from convoy.cli.spoken import VERBS
 from convoy.control import rights, transitions
@@ -293,7 +293,8 @@ def _link(model: type[BaseModel]) -> str:
 
 
 def _models() -> list[type[views.View]]:
-    found = [it for it in vars(views).values() if isinstance(it, type) and issubclass(it, views.View)]
+    known = (vars(views) | vars(changes)).values()
+    found = [it for it in known if isinstance(it, type) and issubclass(it, views.View)]
     return sorted((it for it in found if it is not views.View), key=lambda it: it.__name__)
 
 
@@ -432,8 +433,9 @@ def _workflows() -> Iterator[str]:
     yield "# Built-in workflows"
     yield ""
     yield "`workflow:` in a job.yaml names one of these, and `with:` gives its parameters. They are checked at"
-    yield "`convoy job check` and at submit. The curves are of one job with each workflow that trains one model, on"
-    yield "handwritten digits that are divided very unevenly among ten sites; `make curves` draws them."
+    yield "`convoy job check` and at submit. The page of each has the picture of a run. For most"
+    yield "that train, this is the accuracy by round of one job on handwritten digits, which are divided very unevenly"
+    yield "among ten sites. `make curves` draws them."
     yield ""
     rows = [(f"[`{name}`](workflows/{name}.md)", _told(entry)[""].split("\n\n")[0]) for name, entry in BUILT_IN.items()]
     yield from table(("workflow", "what it does"), rows)
@@ -468,10 +470,9 @@ def _workflow(name: str, entry: Entry) -> Iterator[str]:
     if len(entry.parameters) > len(entry.own):
         yield f"And those that [every training workflow takes]({TRAINING})."
         yield ""
-    if (FOLDER / "workflows" / f"{name}.png").exists():
-        yield "## A run"
-        yield ""
-        yield f"![Accuracy by round of {name}]({name}.png)"
+    yield "## A run"
+    yield ""
+    yield f"![A run of {name}]({name}.png)"
 
 
 def _told(entry: Entry) -> dict[str, str]:
@@ -781,7 +782,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "a pod",
         ("pods.worker.MAX_UPS", "pods.runner.MAX_WORDS", "pods.link.MAX_UNNAMED"),
     ),
-    ("a pull", "a site", ("server.transfers.MAX_RANGES",)),
+    ("a pull", "a site", ("server.judging.MAX_RANGES",)),
     (
         "an update",
         "a site",
@@ -986,6 +987,16 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
         "the last hour as the dashboard remembers it",
         "a server",
         ("dashboard.strips.MAX_CHANGES", "dashboard.strips.MAX_COUNTS"),
+    ),
+    (
+        "how sites were, as a server remembers it",
+        "a site",
+        ("admin.changes.MAX_CHANGES", "server.attendance.SPAN_S"),
+    ),
+    (
+        "looks of a dashboard at its server",
+        "a server, a person",
+        ("server.following.PAUSE_S", "server.following.QUIET_S", "dashboard.pulse.PAUSE_S"),
     ),
     (
         "the history that a site keeps of its jobs",

@@ -60,11 +60,12 @@ def test_the_reference_pages_are_what_the_code_says_now():
     assert [name for name in wanted if found[name] != wanted[name]] == [], "the code has changed: make docs"
 
 
-def test_each_workflow_with_a_curve_has_its_picture_and_its_parameters_are_good():
+def test_each_workflow_has_the_picture_of_a_run_and_its_parameters_are_good():
     curves = load(ROOT / "docs" / "curves.py")
-    assert {it.stem for it in curves.PICTURES.glob("*.png")} == set(curves.WAYS), "make curves"
-    for name, given in curves.WAYS.items():
-        assert not BUILT_IN[name].wrong({"rounds": 30} | given)
+    assert {it.stem for it in curves.PICTURES.glob("*.png")} == set(curves.RUNS) == set(BUILT_IN), "make curves"
+    for name, run in curves.RUNS.items():
+        job = curves.job(name, run, run.job)
+        assert not BUILT_IN[name].wrong(job["with"]), name
 
 
 def test_the_index_of_examples_shows_each_with_its_picture():

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from convoy.flows import catalog
 from convoy.store import ledger, tables
 from convoy.wire import convoy_pb2, pods_pb2
 
@@ -205,6 +206,13 @@ def test_no_test_imports_from_the_benchmarks():
     tests = sorted((ROOT / "tests").rglob("*.py"))
     wanted = re.compile(r"^\s*(?:from|import) bench\b", re.MULTILINE)
     assert [named(file) for file in tests if wanted.search(file.read_text())] == []
+
+
+def test_a_workflow_is_loaded_without_the_others():
+    code = "import sys; from convoy.flows import catalog; catalog.built_in('fedavg'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = {f"convoy.flows.{entry.module}" for entry in catalog.BUILT_IN.values()} - {"convoy.flows.fedavg"}
+    assert not others & {*done.stdout.split()}
 
 
 def test_importing_convoy_pulls_in_no_heavy_library():

@@ -11,7 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from convoy.admin import views
+from convoy.admin.changes import MAX_CHANGES, ChangeView, PresenceView, SitePresence
 from convoy.admin.port import Grant, Person
+from convoy.control.presence import Presence
 from convoy.errors import NotFound, Refused
 from convoy.server.views import admin_views, audit_line, audit_page
 from convoy.spec.job import read_job_document
@@ -55,9 +57,33 @@ class Fake:
     running: dict[str, asyncio.Task] = field(default_factory=dict)
     noted: list[tuple[str, str, str, str]] = field(default_factory=list)
     entries: list[audit.Entry] = field(default_factory=list)
+    number: int = 0  # of changes
+    hearers: set[asyncio.Event] = field(default_factory=set)
+    known: Presence = field(default_factory=lambda: Presence(86_400, MAX_CHANGES))
+    started_at: float = field(default_factory=lambda: time.time() - 90)
 
     def __post_init__(self):
         self.may_go.set()
+        self.roll.changed.append(self.tell)
+        for name in self.roll.now.sites():
+            self.known.note(name, self.started_at, "connected")
+
+    def tell(self):
+        """Tell everybody who follows the federation that something has changed."""
+        self.number += 1
+        for event in self.hearers:
+            event.set()
+
+    async def changes(self) -> AsyncIterator[ChangeView]:
+        event = asyncio.Event()
+        self.hearers.add(event)
+        try:
+            while True:
+                event.clear()
+                yield ChangeView(number=self.number, at=time.time())
+                await event.wait()
+        finally:
+            self.hearers.discard(event)
 
     async def submit(self, grant: Grant, bundle: bytes) -> views.JobView:
         return grant.act(lambda person: self._submit(person, bundle))
@@ -87,6 +113,7 @@ class Fake:
         )
         job = self.kept[checked.id] = FakeJob(view, json.loads(spec.to_json()), path)
         self.running[checked.id] = asyncio.create_task(self._run(job, spec))
+        self.tell()
         return view
 
     async def _run(self, job, spec):
@@ -122,6 +149,7 @@ class Fake:
         async with job.changed:
             job.view = job.view.model_copy(update=changes)
             job.changed.notify_all()
+        self.tell()
 
     async def jobs(self, *, begins: str = "", meant: str = "", after: str = "", limit: int = 100) -> views.JobPage:
         found = [job.view for job in reversed(self.kept.values())]
@@ -218,6 +246,7 @@ class Fake:
         if not found.over:
             raise Refused(f"job {found.view.name} has not ended", fix=f"convoy job abort {job[:8]}")
         grant.act(lambda _: self.kept.pop(job))
+        self.tell()
 
     async def bundle(self, job: str) -> AsyncIterator[bytes]:
         yield self._job(job).path.read_bytes()
@@ -256,23 +285,39 @@ class Fake:
     async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:
         self._known(site)
         grant.act(lambda _: (self.disabled.discard if enabled else self.disabled.add)(site))
-        return self._site(site)
+        return self._changed(site)
 
     async def revoke_site(self, grant: Grant, site: str) -> views.SiteView:
         self._known(site)
         grant.act(lambda _: self.revoked.append(site))
-        return self._site(site)
+        return self._changed(site)
+
+    def _changed(self, site):
+        found = self._site(site)
+        self.known.note(site, time.time(), found.standing)
+        self.tell()
+        return found
+
+    def presence(self) -> PresenceView:
+        now = time.time()
+        found = {name: self.known.of(name, now) for name in sorted(self.known.changes)}
+        told = [
+            SitePresence(site=name, at=[at for at, _ in changes], standing=[how for _, how in changes])
+            for name, changes in found.items()
+        ]
+        return PresenceView(now=now, since=self.started_at, sites=told)
 
     async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:
         self._known(admin, "admin")
         grant.act(lambda _: self.revoked.append(admin))
+        self.tell()
         return views.Done()
 
     def status(self) -> views.ServerView:
         return views.ServerView(
             project=self.roll.now.project,
             version="0",
-            started_at=time.time() - 90,
+            started_at=self.started_at,
             jobs_running=sum(1 for job in self.kept.values() if not job.over),
             jobs_waiting=0,
             sites_connected=len(self.roll.now.sites()) - len(self.disabled),

@@ -11,6 +11,7 @@ from contextlib import aclosing
 import pytest
 
 from convoy.admin import Session, client, link, pages, serve
+from convoy.admin.changes import MAX_CHANGES, ChangeView
 from convoy.errors import BadInput, NotAllowed, NotFound, Refused, RemoteFault, Unreachable
 from convoy.trust import login
 from convoy.trust.authority import Authority
@@ -383,3 +384,54 @@ async def test_a_watch_begins_after_a_round(rest, tmp_path):
         job = (await convoy.submit(api.job_folder(tmp_path, rounds=6))).id
         told = [made.round async for progress in convoy.watch(job, after=4) for made in progress.rounds]
         assert told == [5, 6]
+
+
+async def test_changes_are_heard_of_until_the_stream_breaks_and_that_is_said(tmp_path, prod):
+    rest = api.make(tmp_path, prod)
+    async with rest.client() as convoy, aclosing(convoy.changes()) as items:
+        async with rest.serving():
+            first = await anext(items)
+            await convoy.enable("site-2", enabled=False)
+            assert (await anext(items)).number > first.number
+        with pytest.raises(Unreachable, match="the server stops"):
+            await anext(items)
+
+
+async def test_a_stream_of_changes_that_ends_without_a_word_is_a_break(rest):
+    async def one():
+        yield ChangeView(number=1, at=1.0)
+
+    rest.fake.changes = one
+    async with rest.client() as convoy:
+        with pytest.raises(link.Broken, match="ended the stream early"):
+            assert [item.number async for item in convoy.changes()] == [1]
+
+
+async def test_how_sites_were_is_told(rest):
+    async with rest.client() as convoy:
+        await convoy.enable("site-2", enabled=False)
+        found = await convoy.presence()
+    assert found.since == rest.fake.started_at
+    assert [site.standing for site in found.sites] == [["connected"], ["connected", "disabled"]]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        *({"standing": ["asleep"]}, {"at": [-1.0]}, {"at": [1e300]}, {"more": 1}, {"at": []}, {"site": "<b>"}),
+        {"at": [1.0] * (MAX_CHANGES + 1), "standing": ["away"] * (MAX_CHANGES + 1)},
+    ],
+)
+async def test_how_sites_were_is_checked(rest, wrong):
+    site = {"site": "site-1", "at": [1.0], "standing": ["away"]} | wrong
+    rest.fake.presence = lambda: Told({"now": 2.0, "since": 1.0, "sites": [site]})
+    async with rest.client() as convoy:
+        with pytest.raises(RemoteFault, match="the server's answer is not valid"):
+            await convoy.presence()
+
+
+class Told(dict):
+    """What a server answers that does not keep to its own rules."""
+
+    def model_dump_json(self):
+        return json.dumps(self)

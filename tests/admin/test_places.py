@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 import time
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 
 import pytest
 
@@ -72,6 +72,30 @@ async def test_a_member_who_opens_more_and_more_watches_shuts_nobody_out(rest, t
             await boss.revoke("site-1")
         assert rest.fake.revoked == ["site-1"]
         rest.fake.may_go.set()
+
+
+async def test_two_hundred_silent_streams_of_one_person_are_cut_and_others_hear_of_changes(rest):
+    headers = {"authorization": f"Bearer {rest.bearer(MEMBER)}"}
+    links = [link.Link("localhost", rest.port, rest.gate.roll.root_pem) for _ in range(4)]
+    opened, refused = [], []
+    async with AsyncExitStack() as stack:
+        for line in links:
+            stack.push_async_callback(line.close)
+        for number in range(200):
+            asked = links[number % 4].open("GET", "/api/v1/changes", headers=headers)
+            try:
+                opened.append(link.lines(await stack.enter_async_context(asked)))
+            except Refused as problem:
+                refused.append(problem.what)
+        assert (len(opened), len(refused)) == (admission.MAX_OF_ONE, 200 - admission.MAX_OF_ONE)
+        assert set(refused) == {"look@a.org has too many requests open"}
+        async with rest.client() as other, aclosing(other.changes()) as items:
+            first = await anext(items)
+            await other.enable("site-2", enabled=False)
+            assert (await anext(items)).number > first.number
+        for lines in opened:
+            assert json.loads(await anext(lines))["number"] == 0
+    assert len(rest.fake.hearers) <= admission.MAX_OF_ONE
 
 
 @pytest.fixture

@@ -134,7 +134,7 @@ def effects(rest):
     return [*fake.left], {*fake.disabled}, [*fake.revoked], states, invites, work, registry.signed, done
 
 
-FOLLOWED = [route for route in routes.ROUTES if route.path.endswith(("/watch", "/logs", "/points"))]
+FOLLOWED = [route for route in routes.ROUTES if route.path.endswith(("/watch", "/logs", "/points", "/changes"))]
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -7,12 +7,14 @@ from contextlib import aclosing, asynccontextmanager
 import numpy as np
 import pytest
 
+from convoy.admin.changes import MAX_CHANGES
 from convoy.admin.grant import Granted
 from convoy.admin.port import Person
 from convoy.control import effects, events, points
 from convoy.control.points import Point
 from convoy.control.records import SiteName
 from convoy.errors import NotAllowed, NotFound, Refused, RemoteFault
+from convoy.server import following
 from convoy.spec.kit import read_kit
 from convoy.store import arrays
 from convoy.store.report import write_rounds
@@ -83,7 +85,7 @@ class Server:
             case effects.KeepResults(job=job):
                 self._flows["results", job] = asyncio.create_task(self._keep(job))
             case effects.Sweep(job=job):
-                self.coordinator.logs_of(job).wake()
+                self.coordinator.following.logs_of(job).wake()
             case effects.Retire(job=job):
                 self._soon(events.Retired(job))
 
@@ -99,9 +101,9 @@ class Server:
         for number in (1, 2, 3):
             for site in SITES:
                 line = b"2026-11-23T20:31:02.123Z round\n"
-                made.logs_of(job).append(site, (number - 1) * len(line), line)
+                made.following.logs_of(job).append(site, (number - 1) * len(line), line)
                 told = Point({"loss": 1 / number, "accuracy": 1 - 1 / number}, round=number, at=1.5, number=number - 1)
-                made.logs_of(job).points.append(site, points.write(told))
+                made.following.logs_of(job).points.append(site, points.write(told))
             made.loop.post(events.CommitAsked(job, number, model, {"loss": 1 / number}, False))
         made.loop.post(events.FlowDone(job))
 
@@ -358,6 +360,61 @@ async def test_sites_are_listed_by_name_and_switched_and_revoked(coordinator):
     assert (await coordinator.set_site(LEAD, "site-2", enabled=True)).enabled
     assert (await coordinator.revoke_site(LEAD, "site-1")).revoked_at > 0
     assert [bool(site.revoked_at) for site in coordinator.sites()] == [True, False]
+
+
+async def test_who_follows_the_federation_gets_an_item_at_once_and_after_each_kind_of_change(
+    coordinator, signed, monkeypatch
+):
+    monkeypatch.setattr(following, "PAUSE_S", 0.0)
+    everybody = Granted(lambda: Person("root@a.org", "a", "project_admin"), lambda right: True)
+    async with aclosing(coordinator.changes()) as items:
+        told = [(await anext(items)).number]
+        job = await coordinator.submit(LEAD, signed())
+        told.append((await anext(items)).number)
+        for asked in (
+            lambda: coordinator.abort(LEAD, job.id),
+            lambda: coordinator.delete(LEAD, job.id),
+            lambda: coordinator.set_site(LEAD, "site-2", enabled=False),
+            lambda: coordinator.revoke_site(LEAD, "site-2"),
+            lambda: coordinator.revoke_admin(everybody, "look@a.org"),
+        ):
+            await asked()
+            told.append((await anext(items)).number)
+    assert told == sorted(set(told))
+
+
+async def test_a_slow_reader_hears_of_many_changes_as_of_one(coordinator, monkeypatch):
+    monkeypatch.setattr(following, "PAUSE_S", 0.0)
+    async with aclosing(coordinator.changes()) as items:
+        first = await anext(items)
+        for _ in range(50):
+            await coordinator.set_site(LEAD, "site-2", enabled=False)
+            await coordinator.set_site(LEAD, "site-2", enabled=True)
+        second = await anext(items)
+        assert second.number >= first.number + 100
+        nothing = asyncio.ensure_future(anext(items))
+        await asyncio.wait({nothing}, timeout=0)
+        assert not nothing.done()
+        await coordinator.set_site(LEAD, "site-2", enabled=False)
+        assert (await nothing).number > second.number
+
+
+async def test_how_sites_were_is_remembered_since_the_start_and_bounded(coordinator):
+    found = coordinator.presence()
+    assert found.since <= found.now
+    assert [site.site for site in found.sites] == SITES
+    assert [site.at[0] for site in found.sites] == [found.since] * 2
+    assert [site.standing[-1] for site in found.sites] == ["connected"] * 2
+    for _ in range(MAX_CHANGES):
+        await coordinator.set_site(LEAD, "site-2", enabled=False)
+        await coordinator.set_site(LEAD, "site-2", enabled=True)
+    await coordinator.set_site(LEAD, "site-2", enabled=False)
+    await coordinator.revoke_site(LEAD, "site-1")
+    one, two = coordinator.presence().sites
+    assert one.standing[-1] == "revoked"
+    assert two.standing[-1] == "disabled"
+    assert len(two.at) == MAX_CHANGES
+    assert two.at == sorted(two.at)
 
 
 async def test_who_is_not_there_is_not_found(coordinator):

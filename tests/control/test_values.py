@@ -53,13 +53,14 @@ QUESTION = Question(
     folded=3,
 )
 COST = Cost(1.5, 2.5, 3.5, 4.5, 5, 6.5, 7, 8.5, 9.5, 10, 11, 12)
-ANSWER = Answer("1.0", "e" * 64, 12.5, {"loss": 0.25}, '{"n": [1]}', "f" * 64, 77, COST)
+ANSWER = Answer("1.0", "e" * 64, 12.5, {"loss": 0.25}, '{"n": [1]}', "f" * 64, 77, COST, "I8")
 OF_SERVER = {"folded", "cohort"}  # what the server adds to a question; a workflow cannot say it
 NOT_FOR_SITES = {"sites", "cohort", "folded"}
 
 
 def test_every_field_here_differs_from_its_default():
-    for value in (QUESTION, ANSWER, COST):
+    assert all(value != default for value, default in zip(COST, Cost(), strict=True))
+    for value in (QUESTION, ANSWER):
         for field in dataclasses.fields(value):
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             assert getattr(value, field.name) != default, field.name
@@ -77,8 +78,8 @@ def test_the_messages_have_a_field_for_each_of_the_values():
     shown = {field.name for field in pb.Question.DESCRIPTOR.fields} - {"has_reply"}
     assert shown == {field.name for field in dataclasses.fields(Question)} - {"job", "folded"}
     assert {field.name for field in pb.Answer.DESCRIPTOR.fields} == {field.name for field in dataclasses.fields(Answer)}
-    assert {field.name for field in pb.Cost.DESCRIPTOR.fields} == {field.name for field in dataclasses.fields(Cost)}
-    assert set(views.CostView.model_fields) == {field.name for field in dataclasses.fields(Cost)}
+    assert {field.name for field in pb.Cost.DESCRIPTOR.fields} == {*Cost._fields}
+    assert set(views.CostView.model_fields) == {*Cost._fields}
 
 
 def test_a_question_goes_from_a_workflow_to_a_trainer_whole(tmp_path):

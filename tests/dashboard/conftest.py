@@ -43,14 +43,29 @@ class Shown:
 
 
 @asynccontextmanager
-async def logged_in(client, interval_s=0.1):
+async def logged_in(client):
     async with (
-        serve.serving(client, interval_s=interval_s) as session,
+        serve.serving(client) as session,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{session.port}", trust_env=False) as http,
     ):
         answer = await http.get(session.url)
         assert answer.status_code == 303, answer.text
         yield Shown(session, http)
+
+
+async def stream(shown, path):
+    """Yield the events of a stream, each with its name and its data, until whoever reads has enough."""
+    async with shown.http.stream("GET", path, timeout=60) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        name, data = "", []
+        async for line in answer.aiter_lines():
+            if line.startswith("event: "):
+                name = line.removeprefix("event: ")
+            elif line.startswith("data: "):
+                data.append(line.removeprefix("data: "))
+            else:
+                yield name, "\n".join(data)
+                data = []
 
 
 @pytest.fixture
@@ -82,9 +97,9 @@ def gated(folder):
 
 
 @contextmanager
-def dashboard(fed):
+def dashboard(fed, who=ADMIN):
     """Run `convoy dashboard` as a person does; give its process and the address that it prints."""
-    command = [sys.executable, "-m", "convoy.cli.main", "dashboard", "--no-open", "--kit", str(fed.prod / ADMIN)]
+    command = [sys.executable, "-m", "convoy.cli.main", "dashboard", "--no-open", "--kit", str(fed.prod / who)]
     command += ["--server", f"localhost:{fed.admin_port}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -11,7 +11,7 @@ import pytest
 from convoy.admin import findings, views
 from convoy.dashboard import bundles, curves, files, logs
 from tests.admin.rest_api import job_folder
-from tests.dashboard.conftest import logged_in
+from tests.dashboard.conftest import logged_in, stream
 from tests.dashboard.test_pages import EVIL, events
 
 PAGES = ("", "/curves", "/rounds", "/rounds/1", "/updates", "/resources", "/logs", "/results", "/files", "/compare")
@@ -28,20 +28,6 @@ async def ended(rest, tmp_path, person="root@a.org", **config):
     await asyncio.wait({rest.fake.running[sent.id]})
     async with rest.client(person) as client, logged_in(client) as shown:
         yield client, shown, rest.fake.kept[sent.id], f"/jobs/{sent.id}"
-
-
-async def stream(shown, path):
-    """Yield the events of a stream, by name, until whoever reads has enough."""
-    async with shown.http.stream("GET", path, timeout=30) as answer:
-        name, data = "", []
-        async for line in answer.aiter_lines():
-            if line.startswith("event: "):
-                name = line.removeprefix("event: ")
-            elif line.startswith("data: "):
-                data.append(line.removeprefix("data: "))
-            else:
-                yield name, "\n".join(data)
-                data = []
 
 
 def evil_round(number, **changes):
@@ -115,7 +101,7 @@ async def test_an_open_page_hears_of_rounds_of_sites_and_of_the_end(rest, tmp_pa
         one = found.members[0].model_copy(update={"state": "away", "reason": "the network is down"})
         return found.model_copy(update={"members": [one, *found.members[1:]]})
 
-    async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
+    async with rest.client() as client, logged_in(client) as shown:
         sent = await client.submit(job_folder(tmp_path))
         async with aclosing(stream(shown, f"/jobs/{sent.id}/live?parts=all")) as found:
             async for name, data in found:

@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import time
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from urllib.parse import quote
 
 import httpx
@@ -15,7 +15,7 @@ from convoy.dashboard import live, news, streams
 from convoy.dashboard.pulse import Pulse, Seen
 from convoy.errors import Refused
 from tests.admin.rest_api import job_folder
-from tests.dashboard.conftest import logged_in
+from tests.dashboard.conftest import logged_in, stream
 
 EVIL = '"><script>alert(1)</script>\u202e\x1b[31m'
 
@@ -23,20 +23,23 @@ EVIL = '"><script>alert(1)</script>\u202e\x1b[31m'
 async def events(shown, path, count):
     """Return the first events of a stream, by name."""
     found = []
-    async with shown.http.stream("GET", path) as answer:
-        assert answer.headers["content-type"].startswith("text/event-stream")
-        name, data = "", []
-        async for line in answer.aiter_lines():
-            if line.startswith("event: "):
-                name = line.removeprefix("event: ")
-            elif line.startswith("data: "):
-                data.append(line.removeprefix("data: "))
-            elif not line:
-                found.append((name, "\n".join(data)))
-                data = []
-                if len(found) == count:
-                    return found
+    async with aclosing(stream(shown, path)) as coming:
+        async for event in coming:
+            found.append(event)
+            if len(found) == count:
+                return found
     return found
+
+
+async def told_until(shown, path, fits):
+    """Return the newest event of each name, once they fit."""
+    told = {}
+    async with aclosing(stream(shown, path)) as coming:
+        async for name, data in coming:
+            told[name] = data
+            if fits(told):
+                return told
+    raise AssertionError(f"the stream ended with {told}")
 
 
 async def test_the_overview_shows_the_server_its_sites_and_its_jobs(rest, tmp_path):
@@ -78,7 +81,7 @@ async def test_the_news_tell_of_jobs(rest, tmp_path):
 
 async def test_the_overview_hears_of_changes_and_only_of_them(rest, tmp_path):
     rest.fake.may_go.clear()
-    async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
+    async with rest.client() as client, logged_in(client) as shown:
         heard = asyncio.create_task(events(shown, "/overview/live", 13))
         await client.submit(job_folder(tmp_path, "tumours"))
         told = await heard
@@ -90,7 +93,7 @@ async def test_the_overview_hears_of_changes_and_only_of_them(rest, tmp_path):
 
 async def test_a_stream_ends_with_the_dashboard(rest):
     async with rest.client() as client:
-        async with logged_in(client, interval_s=0.05) as shown:
+        async with logged_in(client) as shown:
             reading = asyncio.create_task(events(shown, "/sites/live", 1_000_000))
             await events(shown, "/sites/live", 3)
             assert not reading.done()
@@ -255,11 +258,10 @@ async def test_our_own_bug_is_a_page_without_a_stack_trace(rest, shown, monkeypa
 
 
 async def test_a_server_that_is_away_is_a_banner_and_the_last_that_was_seen(tmp_path, rest):
-    async with rest.client() as client, logged_in(client, interval_s=0.05) as shown:
+    async with rest.client() as client, logged_in(client) as shown:
         client._bearer, client.link.port = "", 9  # nothing listens there
-        told = dict(await events(shown, "/overview/live", 14))
-        while "does not answer" not in told.get("banner", ""):
-            told |= dict(await events(shown, "/overview/live", 7))
+        await client.link.close()  # the stream of changes breaks
+        await told_until(shown, "/overview/live", lambda told: "does not answer" in told.get("banner", ""))
         page = (await shown.get("/")).text
         assert "What to do" in page
         assert "site-1" in page

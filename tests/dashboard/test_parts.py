@@ -9,7 +9,7 @@ import pytest
 from markupsafe import Markup
 
 from convoy.dashboard import rendering, vendored
-from convoy.dashboard.strips import MAX_CHANGES, SPAN_S, Counts, Hour
+from convoy.dashboard.strips import MAX_CHANGES, MAX_COUNTS, SPAN_S, Counts, Hour
 
 ASSETS, TEMPLATES = rendering.ASSETS, rendering.FOLDER / "templates"
 
@@ -114,7 +114,31 @@ def test_a_strip_is_what_was_seen_in_the_last_hour():
     hour.note(9000, {"a": "connected"})
     assert [it.standing for it in hour.strip("a", 9000)] == ["unknown", "connected"]
     assert hour.strip("b", 9000) == []
-    assert hour.changes.keys() == {"a"}
+    assert hour.presence.changes.keys() == {"a"}
+
+
+def test_a_strip_is_what_the_server_remembers_and_unknown_before_it():
+    hour = Hour()
+    hour.learn(900, [("a", [(900, "away"), (1800, "connected")]), ("b", [])])
+    hour.note(3600, {"a": "connected"})
+    assert [(it.standing, it.start, it.width) for it in hour.strip("a", 3600)] == [
+        ("unknown", 0.0, 250.0),
+        ("away", 250.0, 250.0),
+        ("connected", 500.0, 500.0),
+    ]
+    assert hour.strip("b", 3600) == []
+
+
+def test_what_was_seen_before_the_server_began_stays_and_gaps_are_filled_from_it():
+    hour = Hour()
+    hour.note(0, {"a": "connected", "b": "connected"})
+    hour.lose(1800)  # the server goes down, and another one knows nothing of before
+    hour.learn(1900, [("a", [(1900, "away"), (2000, "connected")])])
+    assert [it.standing for it in hour.strip("a", 3600)] == ["connected", "unknown", "away", "connected"]
+    hour.lose(2500)  # the network goes down, and the same server has seen what happened meanwhile
+    hour.learn(1900, [("a", [(1900, "away"), (2000, "connected"), (2600, "away")])])
+    assert [it.standing for it in hour.strip("a", 3600)] == ["connected", "unknown", "away", "connected", "away"]
+    assert [it.standing for it in hour.strip("b", 3600)] == ["connected", "unknown"]
 
 
 def test_what_is_remembered_is_bounded():
@@ -122,9 +146,18 @@ def test_what_is_remembered_is_bounded():
     for at in range(2000):
         hour.note(at / 10, {"a": "connected" if at % 2 else "away"})
         hour.count(Counts(at * 10, 1, 1, 1))
-    assert len(hour.changes["a"]) == MAX_CHANGES
+    assert len(hour.presence.changes["a"]) == MAX_CHANGES
     assert len(hour.counts) == SPAN_S / 10 + 1
     assert all(it.start >= 0 and it.start + it.width <= 1000.1 for it in hour.strip("a", 200))
+
+
+def test_an_hour_of_counts_fits_however_often_they_come():
+    hour = Hour()
+    for at in range(8000):
+        hour.count(Counts(at, at % 3, 1, 1))
+    assert len(hour.counts) <= MAX_COUNTS
+    assert hour.counts[0].at <= 7999 - SPAN_S + 10
+    assert hour.counts[-1] == Counts(7999, 7999 % 3, 1, 1)
 
 
 def colours(text, block):

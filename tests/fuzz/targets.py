@@ -71,12 +71,14 @@ def text(data: bytes) -> str:
 
 # ---- models -----------------------------------------------------------------------------------------------------
 def header(data: bytes) -> None:
-    from convoy.model import blob
+    from convoy.model import bare, blob
 
     whole = len(data).to_bytes(8, "little") + data
     for parse in (blob.parse, blob.parse_foreign):
         with suppress(ConvoyError):
             parse(whole[: blob.header_length(whole)])
+    with suppress(ConvoyError):
+        bare.unpack(whole)
 
 
 def headers():

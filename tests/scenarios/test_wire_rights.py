@@ -9,6 +9,7 @@ from safetensors.numpy import load_file
 
 from convoy.admin import connect
 from convoy.errors import Refused, Unreachable
+from convoy.privacy.packing import SCALES
 from convoy.server.sessions import MAX_CONNECTIONS
 from convoy.spec.kit import read_kit
 from convoy.store import arrays
@@ -300,7 +301,7 @@ async def test_an_update_that_is_sent_again_counts_once_and_another_body_is_refu
         await mallory.stream.write(pb.Up(ready=pb.JobReady(job=job)))
         task = (await mallory.until("task")).task
         await asyncio.to_thread(made.gate.wait)
-        first, other = (offered(tmp_path / str(value), task, value) for value in (2.0, 50.0))
+        first, other = (offered(tmp_path / str(value), task, {"w": np.full(4, value, "f4")}) for value in (2.0, 50.0))
         receipts = [await mallory.says(pb.Up(offer=first)) for _ in range(3)]
         assert (
             receipts
@@ -326,11 +327,40 @@ async def test_an_update_that_is_sent_again_counts_once_and_another_body_is_refu
         assert [it.outcome for it in told] == ["refused: a different body for a task that was answered before"]
 
 
-def offered(folder, task, value):
-    """Return an offer of a whole update in which every weight is `value`."""
+def offered(folder, task, model):
+    """Return an offer of a whole update."""
     folder.mkdir()
     blobs = BlobFolder(folder)
-    digest = arrays.save(blobs, "test", {"w": np.full(4, value, np.float32)})
+    digest = arrays.save(blobs, "test", model)
     whole = blobs.path(digest).read_bytes()
     answer = pb.Answer(question=task.question.id, digest=digest, weight=3.0)
     return pb.Offer(job=task.job, answer=answer, update=pb.Blob(digest=digest, size=len(whole), whole=whole))
+
+
+PACKED = {  # what a malicious site may say of an update of 8 bits: its packing, its arrays, why it is refused
+    "the model's own layout": ("I8", {"w": np.ones(4, "f4")}, "lacks the tensor 'convoy.scales'"),
+    "floats": ("I8", {"w": np.ones(4, "f4"), SCALES: np.ones(1, "f4")}, "is float32, the model's is int8"),
+    "many scales": ("I8", {"w": np.ones(4, "i1"), SCALES: np.ones(9, "f4")}, "has the shape [9]"),
+    "the other bits": ("F16", {"w": np.ones(4, "i1"), SCALES: np.ones(1, "f4")}, "is int8, the model's is float16"),
+    "a scale without end": ("I8", {"w": np.ones(4, "i1"), SCALES: np.full(1, np.inf, "f4")}, "is not finite"),
+    "no packing": ("zip", {"w": np.ones(4, "f4")}, "packed in a way that nobody knows"),
+}
+
+
+@pytest.mark.parametrize(("packing", "model", "why"), PACKED.values(), ids=PACKED.keys())
+async def test_an_update_that_is_packed_wrongly_is_left_out_and_the_round_goes_on(made, tmp_path, packing, model, why):
+    folder = put_job(tmp_path / "packed", {"train.py": adding()}, with_={"rounds": 1, "min_sites": 1})
+    mallory = Mallory(made)
+    async with connect(made.prod / ADMIN, server="localhost") as convoy, mallory.line():
+        job = mallory.own = (await convoy.submit(folder)).id
+        await mallory.until("start")
+        await mallory.stream.write(pb.Up(ready=pb.JobReady(job=job)))
+        task = (await mallory.until("task")).task
+        offer = offered(tmp_path / "bad", task, model)
+        offer.answer.packed = packing
+        (refused,) = await mallory.says(pb.Up(offer=offer))
+        assert why in refused.reject.reason
+        await mallory.until("stop")
+        await mallory.stream.write(pb.Up(stopped=pb.JobStopped(job=job)))
+        assert [seen.job.state async for seen in convoy.watch(job)][-1] == "completed"
+        assert [share.site for share in (await convoy.job(job)).rounds[-1].took_part] == ["site-1"]

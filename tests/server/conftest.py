@@ -13,9 +13,11 @@ from convoy.control.state import LiveSite, State
 from convoy.node.process import Ending, Notes
 from convoy.node.supervisor import Supervisor
 from convoy.server import start
+from convoy.server.attendance import Attendance
 from convoy.server.auditor import Auditor
 from convoy.server.coordinator import ServerCoordinator
 from convoy.server.files import Workspace
+from convoy.server.following import Following
 from convoy.server.hub import Hub
 from convoy.server.intake import Intake
 from convoy.server.logs import Logbook
@@ -41,6 +43,7 @@ async def coordinating(tmp_path, roll, perform):
     (tmp_path / "jobs").mkdir()
     workspace = Workspace(tmp_path)
     state = State(4, {name: LiveSite(name) for name in map(SiteName, roll.now.sites())})
+    attendance = Attendance(state, roll)
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
         loop = Loop(
             Machine(state, start.needs_of),
@@ -48,11 +51,13 @@ async def coordinating(tmp_path, roll, perform):
             room=lambda: "",
             perform=perform,
             supervisor=Supervisor(None, end=lambda *_: None),
+            observe=attendance.decided,
         )
+        reader = JobReader(state, ledger.history, workspace, lambda: Now(0.0, 0.0))
         deciding = asyncio.create_task(loop.run())
         yield ServerCoordinator(
             loop=loop,
-            reader=JobReader(state, ledger.history, workspace, lambda: Now(0.0, 0.0)),
+            reader=reader,
             audit=Auditor(
                 "clinics",
                 b"",
@@ -71,7 +76,8 @@ async def coordinating(tmp_path, roll, perform):
             roll=roll,
             expel=lambda site: None,
             version="0",
-            logs_of=Logbook(workspace).of,
+            following=Following(loop, reader, roll, Logbook(workspace).of),
+            attendance=attendance,
             notes=Notes(),
             ending=Ending(),
             log=structlog.get_logger(),

@@ -5,6 +5,8 @@ import pytest
 
 from convoy.control.records import Answer, Question
 from convoy.errors import BadInput, JobFailed, NotFound, Refused, RemoteFault
+from convoy.model.reply import slots_of
+from convoy.privacy.packing import Unpacked
 from convoy.site.release import Handed, Release, holder
 from convoy.spec.policy import PolicyFile
 from convoy.store import arrays
@@ -194,3 +196,30 @@ def test_a_filtered_update_that_is_no_whole_file_is_refused(site, tmp_path, chan
     with pytest.raises(RemoteFault, match="blob"):
         released(site, blobs, out, up, task)
     assert blobs.held(holder("1.0")) == set()
+
+
+def test_an_update_is_packed_once_by_the_site_and_by_nobody_else(site, tmp_path):
+    (site.local / "policy.yaml").write_text("filters: [{clip: {norm: 100}}, {quantize: {bits: 8}}]\n")
+    site.work.mkdir(exist_ok=True)
+    (blobs, out), zero, update = folders(tmp_path), np.zeros(1000, "f4"), np.linspace(-1, 1, 1000, dtype="f4")
+    question = asking(blobs, {"w": zero})
+    up = handed(out, {"w": update})
+    up.answer.packed = "F16"  # a trainer has no say in it
+    answer = released(site, blobs, out, up, question)
+    packed = arrays.load(blobs, answer.digest)
+    assert (answer.packed, packed["w"].dtype.name) == ("I8", "int8")
+    np.testing.assert_allclose(Unpacked(packed, {"w": zero}, "I8")["w"], update, atol=1 / 127)
+    assert released(site, blobs, out, handed(out, {"w": update}), question) == answer  # after a crash: the same bits
+    (site.local / "policy.yaml").write_text("filters: []\n")
+    up = handed(out, {"w": update})
+    up.answer.packed = "F16"
+    assert released(site, blobs, out, up, question).packed == ""
+
+
+def test_an_answer_that_is_not_shaped_like_the_model_is_not_packed(site, tmp_path):
+    (site.local / "policy.yaml").write_text("filters: [{quantize: {bits: 8}}]\n")
+    site.work.mkdir(exist_ok=True)
+    blobs, out = folders(tmp_path)
+    question = asking(blobs, {"w": np.zeros(3)}, reply=slots_of({"n": ("i8", (2,))}))
+    with pytest.raises(Refused, match="'quantize' of the site's policy"):
+        released(site, blobs, out, handed(out, {"n": np.arange(2)}), question)

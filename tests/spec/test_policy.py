@@ -7,7 +7,7 @@ import pytest
 
 from convoy.errors import BadInput
 from convoy.provision import sample
-from convoy.spec.filters import Clip, Exclude, Noise
+from convoy.spec.filters import Clip, Exclude, Noise, Quantize
 from convoy.spec.policy import Leave, Limits, Live, Policy, PolicyFile, Rule, read_policy
 from convoy.spec.tables import TableRules, rules_of
 
@@ -21,6 +21,16 @@ def policy(tmp_path, text: str) -> Policy:
 def test_filters_keep_their_order(tmp_path):
     text = 'filters:\n  - exclude: ["head.*"]\n  - clip: {norm: 1}\n  - noise: {sigma: 0.01, kinds: [train]}\n'
     assert policy(tmp_path, text).filters == (Exclude(("head.*",)), Clip(1.0), Noise(0.01, ("train",)))
+
+
+def test_quantize_is_the_last_filter_of_an_answer(tmp_path):
+    one = "filters: [{clip: {norm: 1}}, {quantize: {bits: 8, kinds: [train]}}, %s]\n"
+    found = policy(tmp_path, one % "{quantize: {bits: 16, kinds: [probe]}}").filters
+    assert found == (Clip(1.0), Quantize(8, ("train",)), Quantize(16, ("probe",)))
+    for other in ("{noise: {sigma: 1}}", "{quantize: {bits: 16}}", "{clip: {norm: 1, kinds: [probe, train]}}"):
+        with pytest.raises(BadInput, match="stands after quantize") as caught:
+            policy(tmp_path, one % other)
+        assert "policy.yaml:1:" in caught.value.where
 
 
 def test_a_filter_of_tensors_may_be_for_some_kinds_of_questions(tmp_path):
@@ -56,6 +66,10 @@ def test_a_site_without_its_policy_is_refused(tmp_path):
         ("- clip: {norm: 1, kinds: train}", "wanted {norm"),
         ("- clip: {norm: 1, kinds: []}", "wanted {norm"),
         ("- noise: {sigma: true}", "wanted {sigma"),
+        ("- quantize: {bits: 4}", "wanted {bits: 8} or {bits: 16}"),
+        ("- quantize: {bits: 8.0}", "wanted {bits: 8} or {bits: 16}"),
+        ("- quantize: {bits: [8]}", "wanted {bits: 8} or {bits: 16}"),
+        ("- quantize: 8", "wanted {bits: 8} or {bits: 16}"),
         ("- exclude: head", "wanted a list"),
         ("- exclude: []", "wanted a list"),
         ("- clip", "is not a filter"),

@@ -37,6 +37,22 @@ async def test_messages_of_every_size_come_back_as_they_went(door):
         stream.close()
 
 
+async def test_all_bytes_that_have_come_are_taken_at_once_and_then_the_end_is_a_loss(door):
+    sent = asyncio.Event()
+
+    async def send(stream):
+        await stream.give(memoryview(bytes(60_000)))
+        sent.set()
+
+    async with door(send) as way:
+        stream, taken = await way.dial(), memoryview(bytearray(100_000))
+        await sent.wait()
+        assert await stream.take(taken) == 60_000  # TLS has them in four records
+        with pytest.raises(Unreachable, match="in the middle of a transfer"):
+            await stream.take(taken)
+        stream.close()
+
+
 async def test_an_end_between_two_messages_is_an_end_and_one_within_a_message_is_a_loss(door):
     async def leave(stream):
         await stream.write(pb.Down(ping=pb.Ping()))

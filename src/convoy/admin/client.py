@@ -20,6 +20,7 @@ from convoy.wire.backoff import PATIENCE_S, Patience
 
 if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
     from convoy.admin import views
+    from convoy.admin.changes import ChangeView, PresenceView
     from convoy.trust.bundle import Bundle
     from convoy.trust.federation import Federation
 
@@ -187,6 +188,10 @@ class Client:
 
     # the federation
 
+    def changes(self) -> AsyncGenerator[ChangeView, None]:
+        """Yield an item at once and after changes of the federation, at most one a second. Raises `Unreachable`."""
+        return following.changes(self._open)
+
     async def me(self) -> views.PersonView:
         """Return the name, organisation and role of this person."""
         from convoy.admin import views
@@ -201,23 +206,23 @@ class Client:
 
     async def problems(self, count: int = 50) -> list[views.LogLine]:
         """Return the server's newest warnings and errors, oldest first."""
-        from convoy.admin import views
-
-        return border.each(views.LogLine, await self._ask("GET", f"/problems?count={count}"))
+        return await pages.problems(self._ask, count)
 
     async def sites(self) -> list[views.SiteView]:
         """Return every site, by name."""
-        from convoy.admin import views
+        return await pages.sites(self._ask)
 
-        return border.each(views.SiteView, await self._ask("GET", "/sites"))
+    async def presence(self) -> PresenceView:
+        """Return how each site was since the server started, at most in the last 24 h."""
+        return await pages.presence(self._ask)
 
     async def site(self, site: str) -> views.SiteView:
         """Return one site."""
-        return await self._site("GET", site)
+        return await pages.site(self._ask, "GET", site)
 
     async def enable(self, site: str, *, enabled: bool = True) -> views.SiteView:
         """Enable or disable a site."""
-        return await self._site("POST", site, "enable" if enabled else "disable")
+        return await pages.site(self._ask, "POST", site, "enable" if enabled else "disable")
 
     async def leave(self, target: str, *, restart: bool) -> None:
         """Drain and stop, or restart, the server ("server") or a site."""
@@ -226,14 +231,7 @@ class Client:
 
     async def revoke(self, site: str) -> views.SiteView:
         """Revoke all certificates of a site that were issued so far."""
-        return await self._site("POST", site, "revoke")
-
-    async def _site(self, method: str, site: str, *verb: str) -> views.SiteView:
-        from convoy.admin import views
-
-        found = border.one(views.SiteView, await self._ask(method, link.path("sites", site, *verb)))
-        border.same("the site", found.name, site)
-        return found
+        return await pages.site(self._ask, "POST", site, "revoke")
 
     async def revoke_admin(self, name: str) -> None:
         """Revoke all certificates of a person that were issued so far."""

@@ -1,4 +1,4 @@
-"""Streams of a job that continue after broken connections: each round, log line and live metric once."""
+"""Streams that a client follows: changes as they come; of a job, over breaks, each round, line and metric once."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from convoy.wire.backoff import Patience
 
 if TYPE_CHECKING:
     from convoy.admin import views
+    from convoy.admin.changes import ChangeView
 
 
 class Open(Protocol):
@@ -23,6 +24,16 @@ class Open(Protocol):
     def __call__(self, method: str, path: str) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """Give the chunks of the answer."""
         ...
+
+
+async def changes(ask: Open) -> AsyncGenerator[ChangeView, None]:
+    """Yield an item at once and after changes of the federation. Raises `Unreachable` when the stream breaks."""
+    from convoy.admin.changes import ChangeView
+
+    async with ask("GET", "/changes") as chunks:
+        async for line in link.lines(chunks):
+            yield border.one(ChangeView, line)
+    raise _early()
 
 
 async def watch(ask: Open, job: str, after: int, patience_s: float) -> AsyncGenerator[views.Progress, None]:
@@ -106,8 +117,12 @@ async def _persistent(
                     yield line
             if to_the_end:
                 return
-            await patience.wait(link.Broken("the server ended the stream early"))
+            await patience.wait(_early())
         except LoginNeeded as problem:
             await patience.wait(Unreachable(problem.what, why=problem.why, fix=problem.fix))
         except Unreachable as problem:
             await patience.wait(problem)
+
+
+def _early() -> link.Broken:
+    return link.Broken("the server ended the stream early")

@@ -1,4 +1,4 @@
-"""The handlers of routes of what grows: a job's progress, log and live metrics, and the audit trail."""
+"""The handlers of routes of what grows: changes, a job's progress, log and live metrics, and the audit trail."""
 
 from __future__ import annotations
 
@@ -16,6 +16,11 @@ PAGE: Final = 100  # records of the audit trail on a page, if the request gives 
 MAX_PAGE: Final = 500  # records on one page
 MAX_SOUGHT: Final = 100  # characters of a text that records are searched for
 MAX_PATTERN: Final = 256  # characters of a pattern of keys, which have at most 100
+
+
+async def changes(call: Call) -> Answer:
+    """Follow the federation."""
+    return streams.lines(call.of.changes(), call.services.closing, waiting=1)
 
 
 async def watch(call: Call) -> Answer:

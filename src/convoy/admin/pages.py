@@ -1,4 +1,4 @@
-"""Reads lists that a server sends: jobs, rounds, records of the audit trail, people, invitations."""
+"""Reads lists that a server sends: jobs, rounds, sites, problems, records of the audit trail, people, invitations."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from convoy.trust import audit
 
 if TYPE_CHECKING:
     from convoy.admin import views
+    from convoy.admin.changes import PresenceView
 
 PAGE: Final = 500  # jobs or rounds in one request
 MAX_JOBS: Final = 1_000_000  # that one list may have
@@ -97,6 +98,36 @@ async def records(ask: Ask, wanted: audit.Search, before: int, limit: int) -> vi
     said = {name: value for name, value in asdict(wanted).items() if value != getattr(audit.Search(), name)}
     asked = said | {"before": before or "", "limit": min(limit, PAGE)}
     return border.one(views.AuditPage, await ask("GET", f"/audit/records?{_query(asked)}"))
+
+
+async def sites(ask: Ask) -> list[views.SiteView]:
+    """Return every site, by name."""
+    from convoy.admin import views
+
+    return border.each(views.SiteView, await ask("GET", "/sites"))
+
+
+async def site(ask: Ask, method: str, name: str, *verb: str) -> views.SiteView:
+    """Return a site, after something was done to it if `verb` says so."""
+    from convoy.admin import views
+
+    found = border.one(views.SiteView, await ask(method, link.path("sites", name, *verb)))
+    border.same("the site", found.name, name)
+    return found
+
+
+async def presence(ask: Ask) -> PresenceView:
+    """Return how each site was since the server started."""
+    from convoy.admin.changes import PresenceView
+
+    return border.one(PresenceView, await ask("GET", "/presence"))
+
+
+async def problems(ask: Ask, count: int) -> list[views.LogLine]:
+    """Return the newest warnings and errors of the server, oldest first."""
+    from convoy.admin import views
+
+    return border.each(views.LogLine, await ask("GET", f"/problems?count={count}"))
 
 
 async def people(ask: Ask) -> list[views.AdminView]:

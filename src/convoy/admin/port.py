@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from convoy.admin import views
+from convoy.admin.changes import ChangeView, PresenceView
 from convoy.trust import audit
 from convoy.trust.federation import Federation
 
@@ -98,6 +99,13 @@ class Coordinator(Protocol):
         """
         ...
 
+    def changes(self) -> AsyncGenerator[ChangeView, None]:
+        """Yield an item at once, and then after changes that people may see in the federation as a whole.
+
+        At most one item a second, however many changes there are, and at least one in 30 s.
+        """
+        ...
+
     async def abort(self, grant: Grant, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""
         ...
@@ -116,6 +124,10 @@ class Coordinator(Protocol):
 
     def sites(self) -> list[views.SiteView]:
         """Return every site of the project, by name."""
+        ...
+
+    def presence(self) -> PresenceView:
+        """Return how each site was since the server started, for a bounded time."""
         ...
 
     async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:

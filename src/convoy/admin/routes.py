@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from convoy.admin import live, register, streams, views
+from convoy.admin import changes, live, register, streams, views
 from convoy.admin.port import Person
 from convoy.admin.reading import number, switch
 from convoy.admin.route import Answer, Call, Handler, Query, Route
@@ -125,6 +125,11 @@ async def sites(call: Call) -> Answer:
     return call.of.sites()
 
 
+async def presence(call: Call) -> Answer:
+    """Show how the sites were."""
+    return call.of.presence()
+
+
 async def site(call: Call) -> Answer:
     """Show a site."""
     return next(found for found in call.of.sites() if found.name == call.path("site"))
@@ -227,6 +232,15 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("GET", f"{V1}/status", "observe", status, views.ServerView, "The state of the server"),
     Route(
         "GET",
+        f"{V1}/changes",
+        "observe",
+        live.changes,
+        changes.ChangeView,
+        "Hear when sites, jobs, people or problems have changed: one line at once, then at most one a second",
+        shape="lines",
+    ),
+    Route(
+        "GET",
         f"{V1}/problems",
         "observe",
         problems,
@@ -267,6 +281,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     Route("POST", f"{V1}/stop", "operate_server", leave(restart=False), views.Done, "Drain and stop the server"),
     Route("POST", f"{V1}/restart", "operate_server", leave(restart=True), views.Done, "Drain and restart the server"),
     Route("GET", f"{V1}/sites", "observe", sites, views.SiteView, "Every site, by name", shape="list"),
+    Route("GET", f"{V1}/presence", "observe", presence, changes.PresenceView, "How each site was in the last 24 h"),
     Route("GET", f"{V1}/sites/{{site}}", "observe", site, views.SiteView, "One site"),
     Route("POST", f"{V1}/sites/{{site}}/enable", "operate_site", enable, views.SiteView, "Enable a site"),
     Route("POST", f"{V1}/sites/{{site}}/disable", "operate_site", disable, views.SiteView, "Disable a site"),

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from convoy.control import presence
+from convoy.control.presence import Standing
 from convoy.control.records import JobState, MemberState
 from convoy.spec import names
 
@@ -215,6 +217,13 @@ class SiteView(View):
     missing: dict[str, str] = {}
     certificate_ends_at: Time = 0
     renews_at: Time = 0
+
+    @property
+    def standing(self) -> Standing:
+        """How the site is, in one word."""
+        return presence.standing(
+            enabled=self.enabled, connected=self.connected, seen_at=self.seen_at, revoked_at=self.revoked_at
+        )
 
 
 class AdminView(View):

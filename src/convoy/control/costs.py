@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 MOST: Final = 1e15  # of any one number: a petabyte, or more seconds or joules than any job takes
 PEAKS: Final = ("memory", "gpu_memory")  # of which the largest counts, and not the sum
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
-    """What one answer took, or all answers of a site to a job. 0: nothing, or not measured there."""
+class Cost(NamedTuple):
+    """What one answer took, or all answers of a site to a job. 0: nothing, or not measured there.
+
+    A tuple, since each answer makes three of them: a dataclass with so many fields takes six times as long to make.
+    """
 
     pull_s: float = 0.0  # seconds in which the site fetched the model
     train_s: float = 0.0  # seconds in which its trainer had the task
@@ -29,25 +30,22 @@ class Cost:
     up: int = 0  # bytes of updates that the server received
     answers: int = 0
 
-    def __add__(self, other: Cost) -> Cost:
+    def __add__(self, other: Cost) -> Cost:  # type: ignore[override]  # of a tuple it would be longer
         """Return both together: peaks are not added up."""
-        return Cost(*(how(mine, its) for how, mine, its in zip(_ADDED, self._numbers(), other._numbers(), strict=True)))
-
-    def _numbers(self) -> tuple[Any, ...]:
-        return _ALL(self)  # `dataclasses.asdict` takes thirty times as long, and a page shows a thousand sites
+        return Cost(*map(operator.call, _JOINS, self, other))
 
     @property
     def usable(self) -> bool:
         """Whether each number is one that a site may say."""
-        return all(math.isfinite(value) and 0 <= value <= MOST for value in self._numbers())
+        return all(math.isfinite(value) and 0 <= value <= MOST for value in self)
 
     def rounded(self) -> Cost:
         """Return it to two significant digits, which is what leaves a site: exact times tell of its data."""
-        return Cost(*map(_two_digits, self._numbers()))
+        return Cost(*map(_two_digits, self))
 
     def plain(self) -> dict[str, float]:
         """Return it as JSON values, without what is 0."""
-        return {name: value for name, value in zip(_NAMES, self._numbers(), strict=True) if value}
+        return {name: value for name, value in self._asdict().items() if value}
 
     @classmethod
     def read(cls, kept: Mapping[str, Any] | None) -> Cost:
@@ -55,10 +53,8 @@ class Cost:
         return cls(**kept) if kept else NOTHING
 
 
-_NAMES: Final = tuple(field.name for field in fields(Cost))
-_ALL: Final = operator.attrgetter(*_NAMES)
-_ADDED: Final = tuple(max if name in PEAKS else operator.add for name in _NAMES)
 NOTHING: Final = Cost()
+_JOINS: Final = tuple(max if name in PEAKS else operator.add for name in Cost._fields)
 
 
 def _two_digits(value: Any) -> Any:

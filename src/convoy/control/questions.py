@@ -172,11 +172,13 @@ def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
         return
     if task.state == "open":
         job.places += 1
-        if task.answer is None:  # else its update was lost here, and the answer is as it was
-            cost = replace(answer.cost, took_s=max(now.mono - question.asked_at, 0.0), answers=1)
+        known = task.answer  # where its update was lost here: the answer is as it was
+        if known is None:
+            cost = answer.cost._replace(took_s=max(now.mono - question.asked_at, 0.0), answers=1)
             job.spent[site] = job.spent.get(site, costs.NOTHING) + cost
-            task = replace(task, answer=replace(answer, cost=cost), spent=job.spent[site])
-        task = question.put(move(task, "received", place=job.places, spent=job.spent.get(site, costs.NOTHING)))
+            known = replace(answer, cost=cost)
+        spent = job.spent.get(site, costs.NOTHING)
+        task = question.put(move(task, "received", answer=known, place=job.places, spent=spent))
         _quorum(question, now)
         question.wake = min(question.wake, question.quorum_at)
         yield effects.Save(task)

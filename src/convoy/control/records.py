@@ -107,6 +107,7 @@ class Answer:
     state: str = ""  # the digest of what the site keeps for its next task; it is known at the site alone
     state_bytes: int = 0  # its size; 0: the site keeps what it had
     cost: Cost = NOTHING  # what it took
+    packed: str = ""  # the dtype that its floats travel as (`privacy/packing.py`); empty: their own
 
 
 @dataclass(frozen=True, slots=True)

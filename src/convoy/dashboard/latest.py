@@ -23,10 +23,14 @@ class Latest(Generic[T]):
             self.value = value
             self._news.notify_all()
 
+    async def newer(self, told: T) -> None:
+        """Wait until the value is another one."""
+        async with self._news:
+            await self._news.wait_for(lambda: self.value is not told)
+
     async def changes(self) -> AsyncGenerator[T, None]:
         """Yield the value, and then each newer one; a slow reader misses those in between."""
         while True:
             told = self.value
             yield told
-            async with self._news:
-                await self._news.wait_for(lambda told=told: self.value is not told)  # type: ignore[misc]
+            await self.newer(told)

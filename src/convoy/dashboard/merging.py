@@ -1,13 +1,15 @@
-"""Several sources of events as one: each is asked for its next event when the browser has taken its last one."""
+"""Sources of events: several as one, each asked when the browser has taken its last event; or one, not too often."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeVar
 
 from convoy.dashboard.streams import Event
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -20,6 +22,29 @@ async def beside(work: Coroutine[Any, Any, None], news: asyncio.Event) -> AsyncI
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def paced(items: AsyncGenerator[T, None], pause_s: float) -> AsyncGenerator[T, None]:
+    """Yield the newest item when there is a new one, at most once in `pause_s`; whatever came meanwhile is left out.
+
+    The items are read while the caller is busy. Their end ends this, and their error is raised here.
+    """
+    news, newest = asyncio.Event(), list[T]()
+
+    async def read() -> None:
+        async with aclosing(items):
+            async for item in items:
+                newest[:] = [item]
+                news.set()
+
+    async with beside(read(), news) as reading:
+        while newest or not reading.done():
+            await news.wait()
+            news.clear()
+            if newest:
+                yield newest.pop()
+                await asyncio.wait({reading}, timeout=pause_s)
+        reading.result()
 
 
 async def merged(*sources: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:

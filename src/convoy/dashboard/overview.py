@@ -8,10 +8,11 @@ from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
+from convoy.control.presence import Standing
 from convoy.dashboard import live
 from convoy.dashboard.pulse import Seen
 from convoy.dashboard.route import Call, Route
-from convoy.dashboard.strips import SPAN_S, Standing
+from convoy.dashboard.strips import SPAN_S
 
 SHOWN: Final = 24  # sites with their strips; the page of sites has them all
 ORDER: Final[dict[Standing, int]] = {"revoked": 1, "away": 0, "unknown": 2, "connected": 3, "disabled": 4}
@@ -37,7 +38,7 @@ async def _part(call: Call, name: str, seen: Seen) -> str:
         now, hour = time.time(), call.services.pulse.hour
         chosen = sorted(seen.sites, key=lambda site: (ORDER[seen.standing(site)], site.name))[:SHOWN]
         rows = [(site, seen.standing(site), hour.strip(site.name, now)) for site in chosen]
-        values |= {"rows": rows, "more": len(seen.sites) - len(rows)}
+        values |= {"rows": rows, "more": len(seen.sites) - len(rows), "since": hour.known_since(now)}
     return call.text(f"overview/_{name}.html", **values)
 
 

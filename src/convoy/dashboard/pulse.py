@@ -1,29 +1,33 @@
 """How the federation is now, as the dashboard saw it last: read from the server in this process, pushed to pages.
 
-The REST API pushes what happens in a job, and nothing about the federation as a whole. So this process asks for that,
-every few seconds, once for all open pages; browsers never ask again by themselves.
+The server's stream of changes says when to look. This process looks, once for all open pages; browsers never ask again
+by themselves, and nothing is asked for by time alone.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from typing import Final
 
 from convoy import errors
 from convoy.admin import meant
+from convoy.admin.changes import PresenceView
 from convoy.admin.client import Client
 from convoy.admin.views import JobView, LogLine, PersonView, ServerView, SiteView
+from convoy.control.presence import Standing
 from convoy.dashboard.latest import Latest
-from convoy.dashboard.strips import Counts, Hour, Standing
+from convoy.dashboard.merging import paced
+from convoy.dashboard.strips import Counts, Hour
 from convoy.errors import ConvoyError
+from convoy.wire.backoff import Backoff
 
-INTERVAL_S: Final = 3.0  # between two looks at the server
+PAUSE_S: Final = 1.0  # between two looks at the server, however often it tells of a change
 NEWEST: Final = 10  # jobs on the overview
 LOOKED_AT: Final = 500  # newest jobs among which the ones that have not ended are looked for
-LEAVES_S: Final = 10.0  # within which a site that was revoked is disconnected, and then seen for the last time
 PROBLEMS: Final = 20  # lines on the overview
 
 
@@ -51,17 +55,17 @@ class Seen:
 
     def standing(self, site: SiteView) -> Standing:
         """Return in one word how a site is; nobody knows while the server does not answer."""
-        return "unknown" if self.fault else standing(site)
+        return "unknown" if self.fault else site.standing
 
 
 @dataclass(slots=True)
 class Pulse:
-    """Looks at the server for as long as `run` runs, and tells every page that waits for a newer look."""
+    """Looks at the server when this tells of a change, and tells every page that waits for a newer look."""
 
     client: Client
-    interval_s: float = INTERVAL_S
     latest: Latest[Seen] = field(default_factory=lambda: Latest(Seen()))
     hour: Hour = field(default_factory=Hour)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
     def seen(self) -> Seen:
@@ -69,23 +73,39 @@ class Pulse:
         return self.latest.value
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Look at each change, until cancelled; open the stream of changes again when it breaks or a look fails."""
+        backoff = Backoff()
         while True:
-            await self.look()
-            await asyncio.sleep(self.interval_s)
+            try:
+                async with aclosing(paced(self.client.changes(), PAUSE_S)) as changes:
+                    async for _ in changes:
+                        await self.look()
+                        if self.seen.fault:
+                            break  # a new stream begins with an item, and so with another look
+                        backoff.reset()
+            except (ConvoyError, OSError) as problem:  # the second: of the kit, as on a full disk
+                async with self._looking:
+                    await self._lost(problem)
+            await asyncio.sleep(backoff.pause_s())  # nothing reports when a lost server is back
 
     async def look(self) -> None:
-        """Look once; a server that does not answer is remembered as such."""
-        try:
-            found = await self._ask()
-        except (ConvoyError, OSError) as problem:  # the second: of the kit, as on a full disk
-            self.hour.lose(time.time())
-            found = replace(self.seen, fault=errors.shown(problem))
-        else:
-            self._remember(found)
-        await self.latest.tell(found)
+        """Look once, after a look that is under way; a server that does not answer is remembered as such."""
+        async with self._looking:
+            try:
+                found = await self._ask()
+            except (ConvoyError, OSError) as problem:
+                await self._lost(problem)
+            else:
+                self._remember(found)
+                await self.latest.tell(found)
+
+    async def _lost(self, problem: ConvoyError | OSError) -> None:
+        self.hour.lose(time.time())
+        await self.latest.tell(replace(self.seen, fault=errors.shown(problem)))
 
     async def _ask(self) -> Seen:
+        if not self.seen.at or self.seen.fault:  # what happened meanwhile, only the server has seen
+            self._learn(await self.client.presence())
         person = await self.client.me()
         server = await self.client.status()
         sites = await self.client.sites()
@@ -104,17 +124,16 @@ class Pulse:
             active += [job for job in page.jobs if job.state not in meant.ENDED]
         return newest, tuple(active)
 
+    def _learn(self, told: PresenceView) -> None:
+        """Take over how the sites were, on this machine's clock."""
+        ahead = told.now - time.time()
+        sites = (
+            (it.site, [(at - ahead, how) for at, how in zip(it.at, it.standing, strict=True)]) for it in told.sites
+        )
+        self.hour.learn(told.since - ahead, sites)
+
     def _remember(self, seen: Seen) -> None:
         if seen.server is not None:
             running, waiting = seen.server.jobs_running, seen.server.jobs_waiting
             self.hour.count(Counts(seen.at, seen.server.sites_connected, running, waiting))
-        self.hour.note(seen.at, {site.name: standing(site) for site in seen.sites})
-
-
-def standing(site: SiteView) -> Standing:
-    """Return in one word how a site is."""
-    if not site.enabled:
-        return "disabled"
-    if site.connected:
-        return "connected"
-    return "revoked" if site.revoked_at > site.seen_at - LEAVES_S else "away"
+        self.hour.note(seen.at, {site.name: site.standing for site in seen.sites})

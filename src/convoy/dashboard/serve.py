@@ -15,7 +15,7 @@ from convoy.dashboard import app, own
 from convoy.dashboard.changed import AGES_S, PAUSE_S
 from convoy.dashboard.desk import Watch
 from convoy.dashboard.guard import Guard, Session
-from convoy.dashboard.pulse import INTERVAL_S, Pulse
+from convoy.dashboard.pulse import Pulse
 from convoy.dashboard.streams import Streams
 from convoy.errors import Bug
 from convoy.spec.kit import Kit
@@ -23,19 +23,21 @@ from convoy.wire.door import bound
 from convoy.wire.health import QuietServer
 
 HOST: Final = "127.0.0.1"
+INTERVAL_S: Final = 3.0  # between two looks at the files of a site
 MAX_HEAD: Final = 64 << 10  # bytes of a request's line and headers; a browser sends all cookies of 127.0.0.1
 DRAIN_S: Final = 2.0  # for requests that are being answered when the dashboard ends
 
 
 @asynccontextmanager
-async def serving(client: Client, *, port: int = 0, interval_s: float = INTERVAL_S) -> AsyncIterator[Session]:
+async def serving(client: Client, *, port: int = 0) -> AsyncIterator[Session]:
     """Serve for as long as the context lasts; `port` 0 is a free one. Raises `BadInput` when the port is taken."""
     with closing(bound(HOST, port, setting="--port PORT")) as sock:
         session = Session(sock.getsockname()[1])
-        pulse = Pulse(client, interval_s)
-        await pulse.look()
+        pulse = Pulse(client)
+        nothing = pulse.seen
         guard, services = app.build(client, session, pulse)
         async with _served(guard, sock, services.streams, pulse.run()):
+            await pulse.latest.newer(nothing)
             yield session
 
 

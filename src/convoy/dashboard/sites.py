@@ -136,10 +136,10 @@ async def watch_site(call: Call) -> Response:
 
 
 def _facts(call: Call, found: SiteView) -> str:
-    strip = call.services.pulse.hour.strip(found.name, time.time())
-    seen = call.services.pulse.seen
+    now, hour, seen = time.time(), call.services.pulse.hour, call.services.pulse.seen
+    shown = {"strip": hour.strip(found.name, now), "since": hour.known_since(now)}
     jobs = {job.name: job for job in reversed(seen.active)}  # of jobs with one name, the newest
-    return call.text("site/_facts.html", site=found, standing=seen.standing(found), strip=strip, jobs=jobs)
+    return call.text("site/_facts.html", site=found, standing=seen.standing(found), jobs=jobs, **shown)
 
 
 def _offered(call: Call, found: SiteView) -> dict[str, Verb]:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final
+
+from convoy.control.presence import Change, Presence, Standing
 
 SPAN_S: Final = 3600.0  # that a strip shows
 THINNEST: Final = 6.0  # per mille that even a moment is wide, so that it can be seen
 MAX_CHANGES: Final = 240  # of one site that are remembered; the oldest go first
-MAX_COUNTS: Final = 1440  # one look in 2.5 s, for an hour
-
-Standing = Literal["connected", "away", "disabled", "revoked", "unknown"]
+STEP_S: Final = 5.0  # that every other count is apart from the next but one
+MAX_COUNTS: Final = 1440  # an hour of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,35 +37,49 @@ class Counts:
 
 @dataclass(slots=True)
 class Hour:
-    """The last hour as this process saw it. What happened while the dashboard was closed, nobody remembers here."""
+    """The last hour: of sites as the server remembers it, then as this process saw it; of counts as it saw them.
 
-    changes: dict[str, deque[tuple[float, Standing]]] = field(default_factory=dict)
+    `since` is from when on the server remembers, in seconds since the epoch.
+    """
+
+    presence: Presence = field(default_factory=lambda: Presence(SPAN_S, MAX_CHANGES))
     counts: deque[Counts] = field(default_factory=lambda: deque(maxlen=MAX_COUNTS))
+    since: float = 0.0
 
     def note(self, at: float, standings: Mapping[str, Standing]) -> None:
         """Remember how the sites are; those that are not listed any more are forgotten."""
-        for name in self.changes.keys() - standings.keys():
-            del self.changes[name]
+        self.presence.keep(standings)
         for name, standing in standings.items():
-            kept = self.changes.setdefault(name, deque(maxlen=MAX_CHANGES))
-            if not kept or kept[-1][1] != standing:
-                kept.append((at, standing))
-            while len(kept) > 1 and kept[1][0] <= at - SPAN_S:
-                kept.popleft()
+            self.presence.note(name, at, standing)
 
     def lose(self, at: float) -> None:
         """Remember that from now on nobody knows how the sites are, because the server does not answer."""
-        self.note(at, dict.fromkeys(self.changes, "unknown"))
+        self.note(at, dict.fromkeys(self.presence.changes, "unknown"))
+
+    def learn(self, since: float, told: Iterable[tuple[str, Sequence[Change]]]) -> None:
+        """Take over what the server remembers of each site, `since` when; of earlier times what was seen here stays."""
+        self.since = since
+        for name, changes in told:
+            if changes:
+                seen = [it for it in self.presence.changes.pop(name, ()) if it[0] < changes[0][0]]
+                for at, standing in (*(seen or [(0.0, "unknown")]), *changes):
+                    self.presence.note(name, at, standing)
+
+    def known_since(self, now: float) -> float:
+        """Return since when the server remembers, if a strip shows that moment; else 0."""
+        return self.since if self.since > now - SPAN_S else 0.0
 
     def count(self, counts: Counts) -> None:
-        """Remember how many there were."""
+        """Remember how many there were; of counts within `STEP_S` the first and the newest."""
+        if len(self.counts) > 1 and counts.at < self.counts[-2].at + STEP_S:
+            self.counts.pop()
         self.counts.append(counts)
         while self.counts[0].at < counts.at - SPAN_S:
             self.counts.popleft()
 
     def strip(self, name: str, now: float) -> list[Segment]:
         """Return the strip of a site, oldest first."""
-        kept = list(self.changes.get(name, ()))
+        kept = self.presence.of(name, now)
         found = []
         for place, (begun, standing) in enumerate(kept):
             ended = kept[place + 1][0] if place + 1 < len(kept) else now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -14,7 +13,7 @@ from convoy.admin import meant
 from convoy.admin.views import JobDetail
 from convoy.dashboard import feed, live, tabs
 from convoy.dashboard.feed import Entry
-from convoy.dashboard.merging import beside, merged
+from convoy.dashboard.merging import merged, paced
 from convoy.dashboard.route import Call
 from convoy.dashboard.streams import Event, Sent
 from convoy.errors import Unreachable
@@ -71,27 +70,24 @@ async def events(call: Call, job: str, parts: Parts, *more: AsyncGenerator[Event
 
 async def _by_watch(watched: Watched) -> AsyncGenerator[Event, None]:
     """Yield what has changed whenever the stream of the job tells of a change, at most once in `PAUSE_S`."""
-    job, news = watched.detail.job, asyncio.Event()
-    newest = told = job.round
+    job = watched.detail.job
+    told = job.round
 
-    async def read() -> None:
-        nonlocal newest
-        async with aclosing(watched.call.client.watch(job.id, after=job.round)) as items:
+    async def rounds() -> AsyncGenerator[int, None]:
+        """Yield the number of the newest round, with each change."""
+        newest = told
+        async with aclosing(watched.call.client.watch(job.id, after=newest)) as items:
             async for item in items:
                 newest = item.rounds[-1].round if item.rounds else newest
-                news.set()
+                yield newest
 
-    async with beside(read(), news) as reading:
-        while news.is_set() or not reading.done():
-            await news.wait()
-            news.clear()
+    async with aclosing(paced(rounds(), PAUSE_S)) as found:
+        async for newest in found:
             for event in await watched.look():
                 yield event
             if newest != told:
                 told = newest
                 yield Event("round", str(newest))
-            await asyncio.wait({reading}, timeout=PAUSE_S)
-        reading.result()
 
 
 async def _by_pulse(watched: Watched) -> AsyncGenerator[Event, None]:

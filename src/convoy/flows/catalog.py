@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -9,89 +10,104 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.flows import (
-    boosting,
-    cox,
-    crosssite,
-    cyclic,
-    diloco,
-    ditto,
-    fedasync,
-    fedbn,
-    fedbuff,
-    feddyn,
-    fedexlora,
-    fednova,
-    fedprox,
-    forests,
-    kmeans,
-    optimisers,
-    parameters,
-    pca,
-    regression,
-    scaffold,
-    survival,
-    swarm,
-    training,
-)
-from convoy.flows import statistics as statistical
-from convoy.flows.fedavg import fedavg
+from convoy.flows import parameters, training
 
 Workflow = Callable[..., Awaitable[None]]
 
 SITES: Final = "min_sites"  # the parameter by which a workflow says how many sites it needs before it can begin
 COUNTS: Final = (SITES, "sample", "quorum")  # parameters that count sites
 
+Given = Mapping[str, Any]
+Wrong = Callable[[Any, Given], dict[str, str]]  # gets the workflow's module, too
+Kinds = Callable[[Any, Given], tuple[str, ...]]
 
-def _training_kinds(given: Mapping[str, Any]) -> tuple[str, ...]:
+
+def _training_kinds(_: Any, given: Given) -> tuple[str, ...]:
     return ("train", "evaluate") if given.get("evaluate") is True else ("train",)
 
 
+def _trains(_: Any, given: Given) -> dict[str, str]:
+    """The check of a training workflow without numbers of its own."""
+    return training.faults(given)
+
+
 def _trains_within(
-    ranges: Mapping[str, parameters.Range], *, mean_alone: str = "", without: Mapping[str, str] = MappingProxyType({})
-) -> Callable[[Mapping[str, Any]], dict[str, str]]:
-    """Return the check of a training workflow whose own numbers have these ranges.
+    *, mean_alone: str = "", without: Mapping[str, str] = MappingProxyType({}), ranges: bool = True
+) -> Wrong:
+    """Return the check of a training workflow whose own numbers have the `RANGES` of its module, if it has `ranges`.
 
     `mean_alone`: why it can fold in no other way than by the mean; empty: it can. `without`: parameters of `Training`
     that have no meaning in it, each with the reason.
     """
 
-    def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+    def wrong(flow: Any, given: Given) -> dict[str, str]:
         other = mean_alone and given.get("fold", "mean") != "mean"
         folded = {"fold": f"wanted mean: {mean_alone}"} if other else {}
         meaningless = {name: f"leave it out: {why}" for name, why in without.items() if given.get(name)}
-        return training.faults(given) | parameters.outside(given, ranges) | folded | meaningless
+        outside = parameters.outside(given, flow.RANGES) if ranges else {}
+        return training.faults(given) | outside | folded | meaningless
 
     return wrong
 
 
-def _grows_trees(
-    ranges: Mapping[str, parameters.Range],
-    own: Callable[[Mapping[str, Any]], dict[str, str]] = lambda _: {},
-    without: Mapping[str, str] = MappingProxyType({}),
-) -> Callable[[Mapping[str, Any]], dict[str, str]]:
+def _grows_trees(own: Wrong = lambda _, __: {}, without: Mapping[str, str] = MappingProxyType({})) -> Wrong:
     """Return the check of a workflow of trees, of which all travel, and none is averaged; `own`: what else is wrong."""
     added = "trees are added to the model and not averaged"
-    within = _trains_within(ranges, mean_alone=added, without={"clip": added, **without})
+    within = _trains_within(mean_alone=added, without={"clip": added, **without})
 
-    def wrong(given: Mapping[str, Any]) -> dict[str, str]:
+    def wrong(flow: Any, given: Given) -> dict[str, str]:
         parts = {} if given.get("keys") is None else {"keys": "wanted null: trees have no tensors that could stay"}
-        return own(given) | within(given) | parts
+        return own(flow, given) | within(flow, given) | parts
 
     return wrong
+
+
+def _own(flow: Any, given: Given) -> dict[str, str]:
+    """The check that the workflow's module brings."""
+    found: dict[str, str] = flow.wrong(given)
+    return found
+
+
+def _own_kinds(flow: Any, given: Given) -> tuple[str, ...]:
+    found: tuple[str, ...] = flow.kinds(given)
+    return found
+
+
+def _always(*kinds: str) -> Kinds:
+    return lambda _, __: kinds
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One workflow: its function, what is wrong with its parameters, and the kinds of questions that it asks.
+    """One workflow: its name, which is that of its function, too, and its module.
 
-    `own_trainer`: Convoy's own code answers them (`convoy.worker.own`), and a job of this workflow brings none.
+    The module is loaded once something of it is wanted: all of them together take as long to load as numpy.
+    `own_trainer`: Convoy's own code answers its questions (`convoy.worker.own`), and a job of it brings none.
     """
 
-    function: Workflow
-    wrong: Callable[[Mapping[str, Any]], dict[str, str]]
-    kinds: Callable[[Mapping[str, Any]], tuple[str, ...]] = _training_kinds
+    name: str
+    module: str  # in `convoy.flows`
+    check: Wrong
+    asks: Kinds = _training_kinds
     own_trainer: bool = False
+
+    @property
+    def _flow(self) -> Any:
+        return importlib.import_module(f"convoy.flows.{self.module}")
+
+    @property
+    def function(self) -> Workflow:
+        """The workflow's function."""
+        found: Workflow = getattr(self._flow, self.name)
+        return found
+
+    def wrong(self, given: Given) -> dict[str, str]:
+        """Return what is wrong with these parameters, by name: what their types alone do not say."""
+        return self.check(self._flow, given)
+
+    def kinds(self, given: Given) -> tuple[str, ...]:
+        """Return the kinds of questions that it asks with these parameters."""
+        return self.asks(self._flow, given)
 
     @property
     def own(self) -> list[inspect.Parameter]:
@@ -107,42 +123,36 @@ class Entry:
         return [*self.own, *shared]
 
 
-BUILT_IN: Final[Mapping[str, Entry]] = {
-    "fedavg": Entry(fedavg, training.faults),
-    "fedavgm": Entry(optimisers.fedavgm, _trains_within(optimisers.RANGES)),
-    "fedadam": Entry(optimisers.fedadam, _trains_within(optimisers.RANGES)),
-    "fedyogi": Entry(optimisers.fedyogi, _trains_within(optimisers.RANGES)),
-    "fedadagrad": Entry(optimisers.fedadagrad, _trains_within(optimisers.RANGES)),
-    "fedprox": Entry(fedprox.fedprox, _trains_within(fedprox.RANGES)),
-    "scaffold": Entry(
-        scaffold.scaffold,
-        _trains_within(scaffold.RANGES, mean_alone="the server's variate is the mean of the sites' own"),
+_ENTRIES: Final = (
+    Entry("fedavg", "fedavg", _trains),
+    Entry("fedavgm", "optimisers", _trains_within()),
+    Entry("fedadam", "optimisers", _trains_within()),
+    Entry("fedyogi", "optimisers", _trains_within()),
+    Entry("fedadagrad", "optimisers", _trains_within()),
+    Entry("fedprox", "fedprox", _trains_within()),
+    Entry("scaffold", "scaffold", _trains_within(mean_alone="the server's variate is the mean of the sites' own")),
+    Entry("feddyn", "feddyn", _trains_within(mean_alone="the server's h is the mean of the sites' own gradients")),
+    Entry("fednova", "fednova", _trains_within(mean_alone="steps count by weights, which the others ignore")),
+    Entry("fedbn", "fedbn", _trains_within()),
+    Entry("ditto", "ditto", _trains_within()),
+    Entry("diloco", "diloco", _own),
+    Entry(
+        "fedex_lora",
+        "fedexlora",
+        _trains_within(mean_alone="a residual is what the mean of adapters lacks", ranges=False),
     ),
-    "feddyn": Entry(
-        feddyn.feddyn,
-        _trains_within(feddyn.RANGES, mean_alone="the server's h is the mean of the sites' own gradients"),
-    ),
-    "fednova": Entry(
-        fednova.fednova, _trains_within(fednova.RANGES, mean_alone="steps count by weights, which the others ignore")
-    ),
-    "fedbn": Entry(fedbn.fedbn, _trains_within(fedbn.RANGES)),
-    "ditto": Entry(ditto.ditto, _trains_within(ditto.RANGES)),
-    "diloco": Entry(diloco.diloco, diloco.wrong),
-    "fedex_lora": Entry(
-        fedexlora.fedex_lora, _trains_within({}, mean_alone="a residual is what the mean of adapters lacks")
-    ),
-    "fedbuff": Entry(
-        fedbuff.fedbuff,
+    Entry(
+        "fedbuff",
+        "fedbuff",
         _trains_within(
-            fedbuff.RANGES,
             mean_alone="a fast site may fill a buffer alone, and others ask who is in the majority",
             without={"quorum": "a round is committed as soon as `buffer` answers have arrived"},
         ),
     ),
-    "fedasync": Entry(
-        fedasync.fedasync,
+    Entry(
+        "fedasync",
+        "fedasync",
         _trains_within(
-            fedasync.RANGES,
             mean_alone="each answer is folded alone",
             without={
                 "quorum": "each answer is committed as it arrives",
@@ -150,10 +160,10 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
             },
         ),
     ),
-    "cyclic": Entry(
-        cyclic.cyclic,
+    Entry(
+        "cyclic",
+        "cyclic",
         _trains_within(
-            cyclic.RANGES,
             mean_alone="one site trains after the other",
             without={
                 "quorum": "one site is asked at a time",
@@ -161,26 +171,24 @@ BUILT_IN: Final[Mapping[str, Entry]] = {
             },
         ),
     ),
-    "swarm": Entry(swarm.swarm, _trains_within({}), swarm.kinds),
-    "cross_site": Entry(crosssite.cross_site, training.faults, lambda _: ("train", "evaluate")),
-    "statistics": Entry(statistical.statistics, statistical.wrong, lambda _: ("statistics",), own_trainer=True),
-    "xgboost_histogram": Entry(
-        boosting.xgboost_histogram,
-        _grows_trees(
-            boosting.RANGES,
-            boosting.wrong,
-            {"quorum": "all questions about one tree go to the same sites"},
-        ),
+    Entry("swarm", "swarm", _trains_within(ranges=False), _own_kinds),
+    Entry("cross_site", "crosssite", _trains, _always("train", "evaluate")),
+    Entry("statistics", "statistics", _own, _always("statistics"), own_trainer=True),
+    Entry(
+        "xgboost_histogram",
+        "boosting",
+        _grows_trees(_own, {"quorum": "all questions about one tree go to the same sites"}),
     ),
-    "xgboost_bagging": Entry(forests.xgboost_bagging, _grows_trees(forests.RANGES, forests.wrong)),
-    "random_forest": Entry(forests.random_forest, _grows_trees(forests.RANGES)),
-    "kmeans": Entry(kmeans.kmeans, kmeans.wrong, lambda _: ("statistics", "kmeans"), own_trainer=True),
-    "pca": Entry(pca.pca, pca.wrong, lambda _: ("statistics",), own_trainer=True),
-    "logistic": Entry(regression.logistic, regression.wrong, lambda _: ("statistics", "regression"), own_trainer=True),
-    "linear": Entry(regression.linear, regression.wrong, lambda _: ("statistics", "regression"), own_trainer=True),
-    "kaplan_meier": Entry(survival.kaplan_meier, survival.wrong, lambda _: ("survival",), own_trainer=True),
-    "cox": Entry(cox.cox, cox.wrong, lambda _: ("statistics", "cox"), own_trainer=True),
-}
+    Entry("xgboost_bagging", "forests", _grows_trees(_own)),
+    Entry("random_forest", "forests", _grows_trees()),
+    Entry("kmeans", "kmeans", _own, _always("statistics", "kmeans"), own_trainer=True),
+    Entry("pca", "pca", _own, _always("statistics"), own_trainer=True),
+    Entry("logistic", "regression", _own, _always("statistics", "regression"), own_trainer=True),
+    Entry("linear", "regression", _own, _always("statistics", "regression"), own_trainer=True),
+    Entry("kaplan_meier", "survival", _own, _always("survival"), own_trainer=True),
+    Entry("cox", "cox", _own, _always("statistics", "cox"), own_trainer=True),
+)
+BUILT_IN: Final[Mapping[str, Entry]] = {entry.name: entry for entry in _ENTRIES}
 
 
 def built_in(name: str) -> Workflow:

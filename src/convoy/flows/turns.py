@@ -176,7 +176,7 @@ class TurnAnswers:
             self._turns.carrier.ask(self._question, self._model, self._heard.put_nowait)
             self._model = None
         while True:
-            heard = await self._heard.get()
+            heard = await self._heard.get() if self._heard.empty() else self._heard.get_nowait()
             if isinstance(heard, Ended):
                 self._heard.put_nowait(heard)  # asked once more, it says the same
                 if heard.error:

@@ -69,10 +69,10 @@ class Model(Mapping[str, "Array"]):
 
         `digest` names the blob that holds exactly them, if there is one; `digests` are those of the tensors' bytes.
         """
-        self._arrays = {name: _read_only(array) for name, array in arrays.items()}
+        self._arrays: Mapping[str, Array] = {name: _read_only(array) for name, array in arrays.items()}
         self.digest = digest
         self.digests = digests
-        self._shapes: dict[str, tuple[str, tuple[int, ...]]] | None = None
+        self._shapes: Mapping[str, tuple[str, tuple[int, ...]]] | None = None
 
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
@@ -113,6 +113,8 @@ class Model(Mapping[str, "Array"]):
 
 
 def _read_only(array: Array) -> Array:
+    if not array.flags.writeable:
+        return array
     view = array.view()
     view.flags.writeable = False
     return view

@@ -41,6 +41,7 @@ DTYPES: Final[Mapping[str, str]] = {  # numpy's names by safetensors' names
     "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
     "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
 }  # fmt: skip
+PACKINGS: Final[Mapping[int, str]] = {8: "I8", 16: "F16"}  # what floats may travel as, by bits (`privacy/packing.py`)
 EMPTY: Final = blake3(b"").hexdigest()
 
 

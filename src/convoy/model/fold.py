@@ -132,10 +132,11 @@ def _merge(mean: Array, weight: float, other: Array, its: float, apart: Array) -
 
 def _same(slices: Sequence[Array]) -> bool:
     """Return whether all slices have the same bits."""
-    first = slices[0].view(np.uint8)
-    others = [part.view(np.uint8) for part in slices[1:]]
+    first, others = slices[0].view(np.uint8), slices[1:]
     start = first[:64].tobytes()  # most slices that differ do so here
-    return all(part[:64].tobytes() == start for part in others) and all(np.array_equal(first, it) for it in others)
+    return all(part.view(np.uint8)[:64].tobytes() == start for part in others) and all(
+        np.array_equal(first, part.view(np.uint8)) for part in others
+    )
 
 
 def _above(values: Array, low: Array) -> Array:

@@ -37,6 +37,8 @@ def to_arrays(anything: Any) -> dict[str, Array]:
 
 
 def _array(name: str, value: Any) -> Array:
+    if type(value) is np.ndarray and _travels(value.dtype):
+        return value
     if type(value).__module__.partition(".")[0] == "torch" or hasattr(value, "detach"):
         return _from_torch(name, value)
     if isinstance(value, np.ndarray | np.generic | int | float | bool) or hasattr(value, "__array__"):

@@ -118,10 +118,12 @@ def _not_finite(array: np.ndarray) -> int:
     if array.dtype.kind in "iub":
         return -1
     flat = array.reshape(-1)
-    if flat.size <= SLICE:
-        return -1 if np.isfinite(_wide(flat)).all() else 0
-    starts = range(0, flat.size, SLICE)
-    return next((start for start in starts if not np.isfinite(_wide(flat[start : start + SLICE])).all()), -1)
+    for start in range(0, flat.size, SLICE):
+        part = _wide(flat[start : start + SLICE])
+        # The sum of squares is finite only where each value is, and takes a third of the time. `vdot` says no warning.
+        if not math.isfinite(np.vdot(part, part)) and not np.isfinite(part).all():
+            return start
+    return -1
 
 
 def distance(
@@ -133,14 +135,13 @@ def distance(
     """
     import numpy as np
 
-    floats = [name for name in (update if names is None else names) if update[name].dtype.kind not in "iub"]
-    buffer = np.empty(min(SLICE, max((update[name].size for name in floats), default=0)), np.float64)
     total = 0.0
     with np.errstate(over="ignore", invalid="ignore"):
-        for name in floats:
-            flat, against = update[name].reshape(-1), base[name].reshape(-1)
-            for start in range(0, flat.size, SLICE):
-                total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
+        for name in update if names is None else names:
+            if update[name].dtype.kind not in "iub":
+                flat, against = update[name].reshape(-1), base[name].reshape(-1)
+                for start in range(0, flat.size, SLICE):
+                    total += _squares(flat[start : start + SLICE], against[start : start + SLICE])
     return math.sqrt(total)
 
 
@@ -151,16 +152,15 @@ def _wide(part: np.ndarray) -> np.ndarray:
     return part if part.dtype.itemsize >= 4 and part.dtype.kind == "f" else part.astype(np.float32)
 
 
-def _squares(part: np.ndarray, against: np.ndarray, buffer: np.ndarray) -> float:
+def _squares(part: np.ndarray, against: np.ndarray) -> float:
     import numpy as np
 
     if part.dtype.itemsize < 8:
-        apart = buffer.view(np.float32)[: part.size]
-        np.subtract(part, against, out=apart, dtype=np.float32, casting="unsafe")
+        apart = np.subtract(part, against, dtype=np.float32, casting="unsafe")
         squares = float(apart.dot(apart))
         if math.isfinite(squares):
             return squares
-    apart = np.subtract(part, against, out=buffer[: part.size], dtype=np.float64, casting="unsafe")
+    apart = np.subtract(part, against, dtype=np.float64, casting="unsafe")
     return float(apart.dot(apart))
 
 

@@ -31,20 +31,32 @@ def cosines(
     """
     floats = [name for name in names if folded[name].dtype.kind not in "iub" and folded[name].size]
     total = sum(folded[name].size for name in floats)
-    dots, lengths, whole = np.zeros(len(models)), np.zeros(len(models)), 0.0
-    scales = [1 / norm if 0 < norm < math.inf else 1.0 for norm in norms]
+    scales = [1.0] * len(models)
+    if any(folded[name].dtype.itemsize > 4 for name in floats):  # squares of narrower values overflow no float64
+        scales = [1 / norm if 0 < norm < math.inf else 1.0 for norm in norms]
+    dots, lengths, whole = [0.0] * len(models), [0.0] * len(models), 0.0
     with np.errstate(all="ignore"):
         for name in floats:
+            flat = [model[name].reshape(-1) for model in models]
             for part in _stretches(folded[name].size, total):
                 start = _wide(base[name], part)
                 way = (_wide(folded[name], part) - start) * min(scales)
-                whole += float(way @ way)
-                for place, model in enumerate(models):
-                    own = (_wide(model[name], part) - start) * scales[place]
-                    dots[place] += float(own @ way)
-                    lengths[place] += float(own @ own)
-        found = dots / np.sqrt(lengths) / math.sqrt(whole) if whole > 0 else np.zeros(len(models))
-    return [float(np.clip(it, -1, 1)) if np.isfinite(it) else 0.0 for it in found]
+                whole += float(way.dot(way))
+                own = np.empty_like(start)
+                for place, scale in enumerate(scales):
+                    np.copyto(own, flat[place][part])
+                    np.subtract(own, start, out=own)
+                    if scale != 1.0:
+                        np.multiply(own, scale, out=own)
+                    dots[place] += float(own.dot(way))
+                    lengths[place] += float(own.dot(own))
+    return [_cosine(dot, length, whole) for dot, length in zip(dots, lengths, strict=True)]
+
+
+def _cosine(dot: float, length: float, whole: float) -> float:
+    """Return the cosine of a product of two vectors with these sums of squares, 0 where one of them has no length."""
+    below = math.sqrt(length) * math.sqrt(whole) if length > 0 and whole > 0 else 0.0
+    return min(max(dot / below, -1.0), 1.0) if 0 < below < math.inf and math.isfinite(dot) else 0.0
 
 
 def _wide(array: Array, part: slice) -> Array:

@@ -60,8 +60,8 @@ class Worker(Protocol):
         """Return its next message, or None once it has disconnected."""
         ...
 
-    def send(self, message: pb.WorkerDown) -> None:
-        """Send it a message; nothing happens if it is gone."""
+    def send(self, *messages: pb.WorkerDown) -> None:
+        """Send it messages; nothing happens if it is gone."""
         ...
 
     async def ended(self) -> str:
@@ -185,12 +185,12 @@ class ProcessWorker:
         """Return its next message, or None once it has hung up."""
         return await frames.read(self._reader, pb.WorkerUp)
 
-    def send(self, message: pb.WorkerDown) -> None:
-        """Send it a message; nothing happens if it is gone, and a worker that reads nothing is ended."""
+    def send(self, *messages: pb.WorkerDown) -> None:
+        """Send it messages; nothing happens if it is gone, and a worker that reads nothing is ended."""
         if self._writer.transport.get_write_buffer_size() > MAX_UNREAD:
             self._kill(signal.SIGKILL)
         elif not self._writer.is_closing():
-            self._writer.write(frames.pack(message))
+            self._writer.write(b"".join(map(frames.pack, messages)))
 
     async def ended(self) -> str:
         """Pass on its output until it ends; return "" for exit code 0, else a description of how it ended."""

@@ -11,7 +11,7 @@ import resource
 import signal
 import sys
 from collections import deque
-from collections.abc import Coroutine, Iterator, MutableMapping
+from collections.abc import Callable, Coroutine, Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ class Notes:
     """The newest warnings and errors of this process, for `show_errors`."""
 
     newest: deque[str] = field(default_factory=lambda: deque(maxlen=KEEP))
+    _hearers: list[Callable[[], object]] = field(default_factory=list)
 
     def __call__(self, _logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Store the entry if it is a warning or worse (a structlog processor)."""
@@ -47,7 +48,18 @@ class Notes:
             self.newest.append(
                 f"{event.get('timestamp', '')} {method}: {': '.join(said)}{f' ({more})' if more else ''}"
             )
+            for hear in self._hearers:
+                hear()
         return event
+
+    @contextmanager
+    def heard_by(self, hear: Callable[[], object]) -> Iterator[None]:
+        """Call `hear` after each entry while the context lasts, in whatever thread logs it."""
+        self._hearers.append(hear)
+        try:
+            yield
+        finally:
+            self._hearers.remove(hear)
 
 
 def shown(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import assert_never
 
-from convoy.spec.filters import Clip, Exclude, Filter
+from convoy.spec.filters import Clip, Exclude, Filter, Noise, Quantize
 from convoy.spec.policy import ISOLATED, OWN, Live, Policy, Rule
 from convoy.spec.tables import ANALYTICS, TableRules
 
@@ -175,8 +176,12 @@ def _filter(one: Filter) -> str:
             return f"These tensors stay here, and leave with the values that the model had: {_list(one.tensors)}."
         case Clip():
             return f"The change of the model is shortened to a length (L2 norm) of at most {one.norm:g}."
-        case _:
+        case Noise():
             return f"Gaussian noise with the standard deviation {one.sigma:g} is added to every number."
+        case Quantize():
+            return f"The change of the model leaves with {one.bits} bits for each number, which makes it smaller."
+        case _:
+            assert_never(one)
 
 
 def _tables(policy: Policy) -> Iterator[Sentence]:

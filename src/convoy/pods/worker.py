@@ -88,8 +88,12 @@ class PodWorker:
             raise up
         return up
 
-    def send(self, message: pb.WorkerDown) -> None:
-        """Send it a message, after the blobs that it names, and tell it which blobs this node has dropped."""
+    def send(self, *messages: pb.WorkerDown) -> None:
+        """Send it messages, each after the blobs that it names, and tell it which blobs this node has dropped."""
+        for message in messages:
+            self._send(message)
+
+    def _send(self, message: pb.WorkerDown) -> None:
         if gone := {one for one in self._held if not self._blobs.has(one)}:
             self._held.difference_update(gone)
             self._say(pods_pb2.PodDown(forget=pods_pb2.Forget(digests=sorted(gone))))

@@ -12,7 +12,9 @@ import numpy as np
 
 from convoy.errors import Refused
 from convoy.model import schema
-from convoy.spec.filters import Clip, Exclude, Filter, Noise
+from convoy.model.blob import PACKINGS
+from convoy.privacy import packing
+from convoy.spec.filters import Clip, Exclude, Filter, Noise, Quantize
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -23,16 +25,18 @@ SLICE: Final = 1 << 16  # items
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """An answer on its way out: its arrays, and what else a filter may see and change."""
+    """An answer on its way out: its arrays, and what else a filter may see and change; `packed`: their packing."""
 
     arrays: Arrays
     weight: float = 1.0
     metrics: Mapping[str, float] = field(default_factory=dict)
+    packed: str = ""
 
 
 def apply(filters: Iterable[Filter], answer: Leaving, base: Arrays | None, *, seed: bytes | None = None) -> Leaving:
-    """Pass an answer through filters, one after the other; names, shapes and dtypes stay, and no filter keeps a state.
+    """Pass an answer through filters, one after the other; no filter keeps a state.
 
+    Names, shapes and dtypes stay, but for what `quantize`, the last one, packs (`convoy.privacy.packing`).
     `base`: the model that its arrays are shaped like; None for an answer that is not, which these filters refuse.
     `seed` makes noise repeatable, for whoever must send the same bits again after a crash: it has to be secret, and
     another one for every task. Without it each noise is new. Raises `Refused`.
@@ -46,16 +50,20 @@ def apply(filters: Iterable[Filter], answer: Leaving, base: Arrays | None, *, se
                 why="the arrays of this answer are not shaped like the model",
                 fix="the site's owner states `kinds` for that filter, such as `kinds: [train]`",
             )
+        own = secrets.token_bytes(32) if seed is None else seed + bytes([place % 256])
         match one:
             case Exclude():
-                arrays = _exclude(one, answer.arrays, base)
+                answer = replace(answer, arrays=_exclude(one, answer.arrays, base))
             case Clip():
-                arrays = _clip(one, answer.arrays, base)
+                answer = replace(answer, arrays=_clip(one, answer.arrays, base))
             case Noise():
-                arrays = _noise(one, answer.arrays, base, None if seed is None else seed + bytes([place % 256]))
+                answer = replace(answer, arrays=_noise(one, answer.arrays, base, own))
+            case Quantize():
+                answer = replace(
+                    answer, arrays=packing.pack(answer.arrays, base, PACKINGS[one.bits], own), packed=PACKINGS[one.bits]
+                )
             case _:
                 assert_never(one)
-        answer = replace(answer, arrays=arrays)
     return answer
 
 
@@ -84,11 +92,10 @@ def _clip(it: Clip, update: Arrays, base: Arrays) -> dict[str, Array]:
     }
 
 
-def _noise(it: Noise, update: Arrays, base: Arrays, seed: bytes | None) -> dict[str, Array]:
+def _noise(it: Noise, update: Arrays, base: Arrays, seed: bytes) -> dict[str, Array]:
     """Add Gaussian noise to every item of every float tensor; integers and truth values leave with the base's."""
     _demand_floats("noise", update)
-    entropy = secrets.token_bytes(32) if seed is None else seed
-    source = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(entropy, "little")))
+    source = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(seed, "little")))
 
     def add(base_: Array, apart: Array) -> Array:
         drawn: Array = source.standard_normal(apart.size, apart.dtype)

@@ -126,6 +126,7 @@ filters: []
 #   - exclude: ["head.*"]    # tensors that stay here, by patterns of their names; the global model's go instead
 #   - clip: {norm: 1.0}      # the largest L2 norm of an update's difference from the global model
 #   - noise: {sigma: 0.01}   # standard deviation of Gaussian noise on the difference, a number in the model's own unit
+#   - quantize: {bits: 8}    # 8 or 16 bits for each number of the difference: fewer bytes; the last filter
 """
 
 

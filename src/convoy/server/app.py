@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from typing import Final
 
 import structlog
@@ -62,11 +63,12 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         group = await stack.enter_async_context(asyncio.TaskGroup())
         people, signed = roll.current(kit)
         known = Roll(people, kit.root_file.read_bytes())
+        known.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
         state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now())
         machine = Machine(state, start.needs_of)
         node = NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
         stack.enter_context(traced(node.phases, settings, kit))
-        shared = parts.shared(settings, machine.state, node)
+        shared = parts.shared(settings, machine.state, node, known)
         core = parts.core(
             kit, settings, shared, machine, ledger=ledger, contents=contents, launcher=launcher, group=group
         )
@@ -82,7 +84,6 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
             notes=notes,
             ending=ending,
         )
-        known.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
         deciding = group.create_task(core.loop.run())
         await asyncio.to_thread(start.tidy, shared.state, ledger.history, shared.workspace, found)
         for lost in await asyncio.to_thread(start.lost_updates, shared.state, shared.workspace, found):
@@ -91,6 +92,8 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
             core.supervisor.failed(job, problem)
         core.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
         core.loop.resume()
+        told = partial(asyncio.get_running_loop().call_soon_threadsafe, core.loop.noticed)
+        stack.enter_context(notes.heard_by(told))
         stack.callback(shared.pump.close)
         door = await stack.enter_async_context(_doors(kit, settings, shared, core, faces))
         log.info("server ready", project=kit.project, sites=len(shared.state.sites), fed_port=kit.fed_port)

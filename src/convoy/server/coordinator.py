@@ -8,12 +8,12 @@ import platform
 import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
-from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from convoy.admin import views
+from convoy.admin.changes import ChangeView, PresenceView
 from convoy.admin.port import Grant, Person
 from convoy.control import events
 from convoy.control.records import Job, JobId, SiteName
@@ -21,22 +21,22 @@ from convoy.control.transitions import ENDED
 from convoy.control.view import ReadOnlyJob, ReadOnlySite
 from convoy.errors import ConvoyError, NotFound, Refused, StorageFull
 from convoy.node.process import Ending, Notes
+from convoy.server.attendance import Attendance
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
+from convoy.server.following import Following, no_site
 from convoy.server.hub import Hub
 from convoy.server.intake import Intake
-from convoy.server.logs import JobLogs, pages
 from convoy.server.loop import Loop
 from convoy.server.reading import JobReader
 from convoy.server.results import Results
-from convoy.server.views import admin_views, audit_line, audit_page, job_view, point_view, round_view, site_view
+from convoy.server.views import admin_views, audit_line, audit_page, job_view, site_view
 from convoy.store.ledger import Switched, Withdrawn
 from convoy.trust.audit import Search
 from convoy.trust.federation import Roll
 from convoy.wire import convoy_pb2 as pb
 
 PIECE: Final = 1 << 18  # bytes of a bundle that are read at once
-TOGETHER_S: Final = 0.05  # changes of a job within this time are told as one: a round of a small model takes less
 
 
 @dataclass(slots=True)
@@ -52,7 +52,8 @@ class ServerCoordinator:
     results: Results
     roll: Roll
     version: str
-    logs_of: Callable[[str], JobLogs]
+    following: Following
+    attendance: Attendance
     expel: Callable[[SiteName], None]  # end every connection of a site
     notes: Notes
     ending: Ending
@@ -112,70 +113,23 @@ class ServerCoordinator:
         """Return one round with all of its sites; a `brief` one is without costs. Raises `NotFound`."""
         return await self.reader.round(job, number, brief=brief)
 
-    async def watch(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:
+    def changes(self) -> AsyncGenerator[ChangeView, None]:
+        """Yield an item at once, and then after changes that people may see; see `port.Coordinator`."""
+        return self.following.changes()
+
+    def watch(self, job: str, after: int) -> AsyncGenerator[views.Progress, None]:
         """Yield the job at once and after each change, until it has ended; of its rounds those after a number."""
-        live = self.reader.live(job)
-        if live is not None:
-            async with aclosing(self._going(live, after)) as items:
-                async for item in items:
-                    after = max([after, *(made.round for made in item.rounds)])
-                    yield item
-            await self.loop.settled()
-        async with aclosing(self.reader.past(job, after)) as items:
-            async for item in items:
-                yield item
+        return self.following.watch(job, after)
 
-    async def _going(self, live: ReadOnlyJob, after: int) -> AsyncGenerator[views.Progress, None]:
-        """Yield the job at once and after each change, as long as it has not ended."""
-        event = asyncio.Event()
-        leave = self.loop.subscribe(live.record.id, event)
-        told = after
-        said: tuple[views.JobView | None, str] = (None, "")
-        try:
-            while not live.over:
-                event.clear()
-                line, traceback = self._view(live), live.record.traceback
-                rounds, more = await self.reader.news(live, told)
-                told = rounds[-1].round if rounds else told
-                if rounds or (line, traceback) != said:  # many changes of a job are not visible to people
-                    shown = [round_view(record) for record in rounds]
-                    news = "" if traceback == said[1] else traceback
-                    yield views.Progress(job=line, rounds=shown, traceback=news, more=more)
-                said = (line, traceback)
-                if not more:
-                    await _changed(live, event)
-        finally:
-            leave()
-
-    async def logs(self, job: str, site: str | None, follow: bool) -> AsyncIterator[views.LogLine]:
+    def logs(self, job: str, site: str | None, follow: bool) -> AsyncGenerator[views.LogLine, None]:
         """Yield the job's log lines; with `follow`, until the job has ended."""
-        live = await self._followed(job, site, follow)
-        logs = self.logs_of(job)
-        if live is not None:
-            async for name, line in logs.follow(site, lambda: live.over):
-                yield views.LogLine(site=name, text=line)
-        else:
-            found_pages = pages(logs.lines(site))
-            while page := await asyncio.to_thread(next, found_pages, ()):
-                for name, line in page:
-                    yield views.LogLine(site=name, text=line)
+        return self.following.logs(job, site, follow)
 
-    async def _followed(self, job: str, site: str | None, follow: bool) -> ReadOnlyJob | None:
-        """Return the job if it goes on and is to be followed. Raises `NotFound` for an unknown job or site."""
-        over = (await self.reader.record(job)).state in ENDED
-        if site is not None and site != "server" and site not in self.loop.machine.state.sites:
-            raise self._no_site(site)
-        return self.reader.live(job) if follow and not over else None
-
-    async def points(
+    def points(
         self, job: str, site: str | None, key: str, after: int, follow: bool
     ) -> AsyncGenerator[views.PointView, None]:
         """Yield the job's live metrics; see `port.Coordinator`."""
-        live = await self._followed(job, site, follow)
-        over = (lambda: True) if live is None else (lambda: live.over)
-        async with aclosing(self.logs_of(job).points.read(site, key, after, over)) as found:
-            async for name, point in found:
-                yield point_view(name, point)
+        return self.following.points(job, site, key, after, follow)
 
     async def abort(self, grant: Grant, job: str) -> views.JobView:
         """End a job; returns when nothing of it runs any more. Raises `Refused` if it has ended already."""
@@ -252,6 +206,10 @@ class ServerCoordinator:
     def _site_view(self, site: ReadOnlySite) -> views.SiteView:
         return site_view(self.loop.machine.state, site, self.roll, self.hub.lines.get(site.name))
 
+    def presence(self) -> PresenceView:
+        """Return how each site was since the server started, for a bounded time."""
+        return self.attendance.view()
+
     async def set_site(self, grant: Grant, site: str, enabled: bool) -> views.SiteView:
         """Let a site take part, or not. Raises `NotFound` for an unknown site."""
         known = self._site(site)
@@ -307,7 +265,7 @@ class ServerCoordinator:
     def _site(self, site: str) -> ReadOnlySite:
         known = self.loop.machine.state.sites.get(SiteName(site))
         if known is None or not known.listed:
-            raise self._no_site(site)
+            raise no_site(self.roll, site)
         return known
 
     def status(self) -> views.ServerView:
@@ -337,7 +295,7 @@ class ServerCoordinator:
     async def shutdown(self, grant: Grant, target: str, restart: bool) -> None:
         """Stop (or restart) the server ("server") or a site by name, after a drain."""
         if target != "server" and target not in self.loop.machine.state.sites:
-            raise self._no_site(target)
+            raise no_site(self.roll, target)
         if target != "server" and target not in self.hub.lines:
             raise Refused(f"{target} is not connected", fix=f"start it on its own machine: convoy run KIT of {target}")
         grant.act(lambda person: self._left(person, target, restart=restart))
@@ -369,11 +327,6 @@ class ServerCoordinator:
     def _did(self, person: Person, action: str, thing: str, outcome: str = "done") -> None:
         self.audit.note(person.actor, action, thing, outcome)
 
-    def _no_site(self, site: str) -> NotFound:
-        listed = ", ".join(self.roll.now.sites()) or "none"
-        why = f"federation.json number {self.roll.now.number} lists: {listed}"
-        return NotFound(f"there is no site {site!r}", why=why, fix="convoy site list")
-
     def _view(self, job: ReadOnlyJob) -> views.JobView:
         return job_view(job, self.loop.machine.state.problem)
 
@@ -385,13 +338,3 @@ def resident_bytes() -> int:
     except (OSError, IndexError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-async def _changed(live: ReadOnlyJob, event: asyncio.Event) -> None:
-    """Wait for a change of a job, and for those that follow it at once; its end is not waited with."""
-    await event.wait()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(TOGETHER_S):
-            while not live.over:
-                event.clear()
-                await event.wait()

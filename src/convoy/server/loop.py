@@ -60,6 +60,8 @@ class Loop:
         self._unwritten = ""  # why the ledger cannot be written
         self._due = math.inf
         self._watchers: set[tuple[str, asyncio.Event]] = set()
+        self.changes = 0  # that people may see, since the start
+        self._next: asyncio.Event | None = None
 
     def post(self, event: events.Event) -> None:
         """Decide about an event now; its effects follow in order."""
@@ -117,11 +119,28 @@ class Loop:
         return lambda: self._watchers.discard(watcher)
 
     def changed(self, job: object) -> None:
-        """Wake the watchers of a job; with None, all watchers."""
+        """Wake the watchers of a job; with None, all watchers; and whoever waits for the next change of anything."""
+        self.noticed()
         key = getattr(job, "id", job)
         for watched, event in self._watchers:
             if key in (None, watched):
                 event.set()
+
+    def noticed(self) -> None:
+        """Count a change that people may see, and wake whoever waits for the next one; the watchers of jobs sleep."""
+        self.changes += 1
+        if self._next is not None:
+            self._next.set()
+            self._next = None
+
+    def next_change(self) -> asyncio.Event:
+        """Return the event that the next change sets: of jobs, sites, people, problems or the audit trail.
+
+        All who wait share it, so a change costs the same however many they are.
+        """
+        if self._next is None:
+            self._next = asyncio.Event()
+        return self._next
 
     async def has_room(self) -> None:
         """Wait until new work is accepted."""
@@ -154,6 +173,10 @@ class Loop:
                     case Kept(then=then):
                         if then is not None:
                             then()
+                        self.noticed()
+                    case effects.Forget(job=job):
+                        self._do(item)
+                        self.changed(job)
                     case _:
                         self._do(item)
             if records:  # nothing waits for them, but losing a question would lose its answers

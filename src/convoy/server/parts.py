@@ -11,6 +11,7 @@ import structlog
 
 import convoy
 from convoy.control import effects, events
+from convoy.control.clock import Now
 from convoy.control.machine import Machine
 from convoy.control.records import JobId
 from convoy.control.view import ReadOnlyState
@@ -19,10 +20,12 @@ from convoy.node.metrics import NodeMetrics
 from convoy.node.process import Ending, Notes
 from convoy.node.supervisor import Supervisor
 from convoy.server.artifacts import Artifacts
+from convoy.server.attendance import Attendance
 from convoy.server.auditor import Auditor
 from convoy.server.coordinator import ServerCoordinator
 from convoy.server.files import Workspace
 from convoy.server.flows import Flows
+from convoy.server.following import Following
 from convoy.server.hub import Hub
 from convoy.server.identity import Identity
 from convoy.server.intake import Intake
@@ -56,6 +59,7 @@ class Shared:
     artifacts: Artifacts
     node: NodeMetrics
     observer: Observer
+    attendance: Attendance
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ class Faces:
     coordinator: ServerCoordinator
 
 
-def shared(settings: Settings, state: ReadOnlyState, node: NodeMetrics) -> Shared:
+def shared(settings: Settings, state: ReadOnlyState, node: NodeMetrics, roll: Roll) -> Shared:
     """Build what the parts share."""
     workspace, pump = Workspace(settings.workspace), Pump()
     free = partial(workspace.free, settings.disk_reserve)
@@ -93,6 +97,7 @@ def shared(settings: Settings, state: ReadOnlyState, node: NodeMetrics) -> Share
         artifacts=Artifacts(state, workspace, pump, settings.artifacts, free),
         node=node,
         observer=Observer(state, node.phases),
+        attendance=Attendance(state, roll),
     )
 
 
@@ -130,7 +135,7 @@ def core(
         room=partial(workspace.room, settings.disk_reserve),
         perform=lambda effect: _perform(effect, performer, shared.observer),
         supervisor=supervisor,
-        observe=shared.observer.decided,
+        observe=lambda *decision: _observe(*decision, shared=shared),
     )
     flows = Flows(
         state=shared.state,
@@ -164,6 +169,12 @@ def core(
         every_round=ledger.history.every_round,
     )
     return Core(supervisor=supervisor, loop=loop, flows=flows, transfers=transfers, audit=audit)
+
+
+def _observe(event: events.Event, found: list[effects.Effect], at: Now, *, shared: Shared) -> None:
+    """Measure a decision, and note what it changed for a site."""
+    shared.observer.decided(event, found, at)
+    shared.attendance.decided(event, found, at)
 
 
 def _perform(effect: effects.Effect, performer: Performer, observer: Observer) -> None:
@@ -212,9 +223,10 @@ def faces(
         audit=core.audit,
         artifacts=shared.artifacts,
     )
+    reader = JobReader(shared.state, ledger.history, shared.workspace, now)
     coordinator = ServerCoordinator(
         loop=core.loop,
-        reader=JobReader(shared.state, ledger.history, shared.workspace, now),
+        reader=reader,
         audit=core.audit,
         workspace=shared.workspace,
         intake=Intake(shared.state, shared.workspace, roll, settings.custom_workflows, ledger.history),
@@ -223,7 +235,8 @@ def faces(
         roll=roll,
         expel=sites.expel,
         version=convoy.__version__,
-        logs_of=shared.book.of,
+        following=Following(core.loop, reader, roll, shared.book.of),
+        attendance=shared.attendance,
         notes=notes,
         ending=ending,
         log=structlog.get_logger(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,19 +19,18 @@ from convoy.control import events, holders
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.control.view import ReadOnlyState
 from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
-from convoy.model import blob, reply, schema
+from convoy.model import blob
 from convoy.node.phases import Phases
+from convoy.server import judging
 from convoy.server.auditor import Auditor
 from convoy.server.files import Workspace
 from convoy.server.hub import Hub
-from convoy.store import arrays
 from convoy.store.receiver import Receiver
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.pump import Moved, Pump
 from convoy.wire.stream import Stream
 
-MAX_RANGES: Final = blob.MAX_TENSORS // 2 + 1  # of one pull: every second tensor, for neighbours are joined
 LARGE: Final = 64 << 10  # bytes of a header: some 400 tensors, which take 20 ms to parse
 REST: Final = 4  # times as long as the header of an offer took
 MAX_TRIES: Final = 3  # of one update whose bytes arrive damaged: then the site's disk is the cause, not the network
@@ -169,7 +168,7 @@ class Transfers:
             self._done(site, offer)
             return None
         base = self.workspace.job(offer.job).blobs.read_header(question.model)
-        layout = await self._laid_out(site, offer.update, base, question)
+        layout = await self._laid_out(site, offer, base, question)
         if (asked := self._asked(site, offer)) is not question:  # that may have changed meanwhile
             return None if asked is None else await self._judge(site, offer, asked, stream)
         return await self._wanted(site, offer, question, stream, layout)
@@ -208,18 +207,18 @@ class Transfers:
         self._arrivals[key] = arrival = Arrival(site, offer, question, receiver, stream)
         return arrival
 
-    async def _laid_out(self, site: SiteName, update: pb.Blob, base: blob.Layout, question: Question) -> blob.Layout:
+    async def _laid_out(self, site: SiteName, offer: Offer, base: blob.Layout, question: Question) -> blob.Layout:
         """Return the layout of an offered update; a large header is parsed beside everything else.
 
         After it the site rests, so that its headers take a fifth of the server's time at most.
         """
-        if not update.header:
-            return _layout(update, base, question)
-        large, clock = len(update.header) >= LARGE, asyncio.get_running_loop().time
+        parsed = partial(judging.layout, offer.update, base, question, offer.answer)
+        if not offer.update.header:
+            return parsed()
+        large, clock = len(offer.update.header) >= LARGE, asyncio.get_running_loop().time
         async with self._parsing if large else nullcontext():
             began = clock()
             try:
-                parsed = partial(_layout, update, base, question)
                 return await asyncio.to_thread(parsed) if large else parsed()
             finally:
                 self._rests[site] = clock() + REST * (clock() - began)
@@ -288,12 +287,11 @@ class Transfers:
         digest, folder = offer.answer.digest, self.workspace.job(offer.job).blobs
         try:
             with self.phases.measured("check", offer.job, question.round, question.id, site):
-                base = arrays.load(folder, question.model) if question.reply is None else None
-                judged = (arrays.load(folder, digest), base, question.max_norm)
+                checked = partial(judging.check_values, folder, question, offer.answer)
                 if offer.update.whole:
-                    schema.check_values(*judged)
+                    checked()
                 else:
-                    await asyncio.to_thread(schema.check_values, *judged)
+                    await asyncio.to_thread(checked)
             self._done(site, offer)
         except Refused:
             await asyncio.to_thread(folder.release, holders.answer(offer.question, site), digest)
@@ -301,7 +299,7 @@ class Transfers:
 
     def _done(self, site: SiteName, offer: Offer) -> None:
         down, up = self.moved.get(offer.job, {}).pop(site, (0, 0))
-        answer = replace(offer.answer, cost=replace(offer.answer.cost, down=down, up=up))
+        answer = replace(offer.answer, cost=offer.answer.cost._replace(down=down, up=up))
         self.post(events.Answered(JobId(offer.job), site, answer))
 
     def _refuse(self, site: SiteName, job: str, question: str, problem: ConvoyError) -> None:
@@ -355,7 +353,7 @@ class Transfers:
 
     def pullable(self, site: SiteName, request: pb.PullRequest) -> Path:
         """Return the file that a site wants bytes of. Raises `NotAllowed` for what it has no task for."""
-        _check_ranges(request.ranges)
+        judging.check_ranges(request.ranges)
         job = self.state.jobs.get(JobId(request.job))
         if job is not None and site in job.members:
             files = self.workspace.job(request.job)
@@ -374,22 +372,3 @@ class Transfers:
             self._count(job, site, down=layout.size)
             return pb.Blob(digest=digest, size=layout.size, whole=folder.path(digest).read_bytes())
         return pb.Blob(digest=digest, size=layout.size, header=layout.header)
-
-
-def _layout(update: pb.Blob, base: blob.Layout, question: Question) -> blob.Layout:
-    """Return the layout of an offered update. Raises `RemoteFault`, and `Refused` where it is not what is asked for."""
-    header = update.whole or update.header
-    layout = blob.parse(header[: blob.header_length(header[:8])], expect=update.digest)
-    reply.check_layout(layout, base, question.reply, question.reply_bytes)
-    return layout
-
-
-def _check_ranges(ranges: Collection[pb.Range]) -> None:
-    """Refuse ranges that overlap or go back: no site needs a byte twice, and none may make us read for ever."""
-    if len(ranges) > MAX_RANGES:
-        raise NotAllowed(f"{len(ranges)} byte ranges at once", why=f"{MAX_RANGES} are the limit")
-    end = 0
-    for part in ranges:
-        if part.start < end or part.end < part.start:
-            raise NotAllowed("the byte ranges overlap or go back", why=f"{part.start}-{part.end} after {end}")
-        end = part.end

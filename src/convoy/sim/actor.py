@@ -62,7 +62,7 @@ class Actor:
         up = self._visits.visit(visit)
         self._lent = {}
         place = given_at(self._out, visit.site, visit.question.id)
-        made = {up.answer.digest, up.answer.state} - {"", *up.wholes}
+        made = ({up.answer.digest} - {visit.question.model} | {up.answer.state}) - {""}
         large = {digest: np.fromfile(place / name_of(digest), np.uint8) for digest in made}
         if made:
             shutil.rmtree(place)

@@ -137,7 +137,7 @@ class Agenda:
         device = self.devices.get(doing.site)
         if device is None:
             return True
-        size = 0 if came.arrays is None else sum(array.nbytes for array in came.arrays.values())
+        size = 0 if came.arrays is None else came.arrays.nbytes
         arrives, drops = device.answered(now, doing.question.kind, came.weight, size)
         doing.came = came
         if drops is None:
@@ -158,8 +158,9 @@ class Agenda:
     def arrived(self, doing: Doing) -> None:
         """Count what has arrived."""
         if doing.came is not None and doing.came.arrays is not None:
-            self.traffic.up += sum(array.nbytes for array in doing.came.arrays.values())
-        self._open.get(doing.site, {}).pop(doing.question.id, None)
+            self.traffic.up += doing.came.arrays.nbytes
+        if doing.site in self._open:
+            self._open[doing.site].pop(doing.question.id, None)
 
     def cancel(self, now: float, site: SiteName, question: str) -> None:
         """End a task that nobody waits for any more."""

@@ -116,6 +116,6 @@ class Calls:
         """Do nothing."""
 
 
-def own(arrays: Mapping[str, Any]) -> Mapping[str, Any]:
+def own(arrays: Mapping[str, Any]) -> Model:
     """Return arrays whose bytes are their own: a trainer may go on to write into what it has handed over."""
     return arrays if isinstance(arrays, Model) else Model({name: array.copy() for name, array in arrays.items()})

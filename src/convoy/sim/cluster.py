@@ -247,9 +247,9 @@ class ActorWorker:
         self._more = asyncio.Event()
         self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-    def send(self, message: pb.WorkerDown) -> None:
-        """Give it a visit, or its end."""
-        self._waiting.append(message)
+    def send(self, *messages: pb.WorkerDown) -> None:
+        """Give it visits, or its end."""
+        self._waiting.extend(messages)
         self._fly()
 
     def _fly(self) -> None:

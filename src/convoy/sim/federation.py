@@ -21,7 +21,7 @@ from convoy import errors
 from convoy.control import cohort, effects, events, rounds
 from convoy.control.clock import Now
 from convoy.control.machine import Machine
-from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName
+from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName, Task
 from convoy.control.state import LiveSite, Needs, State
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import ConvoyError, JobFailed
@@ -260,13 +260,12 @@ class Federation:
             return events.Unusable(JOB, question.id, site, visited.error, visited.traceback)
         digest, size = "", 0
         if visited.arrays is not None:
-            given = visited.arrays if isinstance(visited.arrays, Model) else Model(visited.arrays)
             try:
                 if question.max_norm and question.reply is None:
-                    schema.check_distance(given, self._models[question.model], question.max_norm)
+                    schema.check_distance(visited.arrays, self._models[question.model], question.max_norm)
             except ConvoyError as problem:
                 return events.Unusable(JOB, question.id, site, errors.line(problem))
-            self._answers[question.id, site] = given
+            self._answers[question.id, site] = visited.arrays
             digest = f"{question.id}/{site}"  # it has no other name: nothing reads it by its bytes
         if visited.state is not None:
             size = self.states.keep(site, question.id, visited.state)
@@ -289,6 +288,8 @@ class Federation:
 
     def _do(self, effect: effects.Effect) -> None:
         match effect:
+            case effects.Save(record=Task()) | effects.SendReceipt() | effects.SendCommitted():
+                pass  # of these there is one for each visit
             case effects.SendTask(site=site, question=question, after=after):
                 model = self._models[question.model]
 

@@ -45,8 +45,16 @@ class Inside:
 
     async def _done(self, visit: Visit) -> Visited:
         self._visit = visit
-        with self._logged(visit.site), self._working():
-            said = self._visitor.visit(visit.site, self._data(visit.site), visit.question, visit.state.digest, math.inf)
+        with self._logged(visit.site):
+            self._works = True
+            try:
+                if self._interrupted:
+                    raise KeyboardInterrupt
+                said = self._visitor.visit(
+                    visit.site, self._data(visit.site), visit.question, visit.state.digest, math.inf
+                )
+            finally:
+                self._works = False
         if isinstance(said, Failed):
             return Visited(error=said.error, traceback=said.traceback)
         arrays = None if said.arrays is None else own(said.arrays)
@@ -65,16 +73,6 @@ class Inside:
             self._text.flush()
         finally:
             sys.stdout, sys.stderr = before
-
-    @contextmanager
-    def _working(self) -> Iterator[None]:
-        self._works = True
-        try:
-            if self._interrupted:
-                raise KeyboardInterrupt
-            yield
-        finally:
-            self._works = False
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:

@@ -10,13 +10,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
 from convoy import errors
 from convoy.control.records import Question
-from convoy.errors import ConvoyError, RemoteFault
-from convoy.model import blob, schema
+from convoy.errors import ConvoyError
+from convoy.model import bare, schema
 from convoy.model.arrays import Model, views
 from convoy.node.launcher import Launcher, Order, Worker
 from convoy.sim.visits import Visit, Visited
@@ -48,6 +49,7 @@ class _Process:
     sent: int = 0  # of those that wait
     since: float = 0.0  # when what it does now was begun, on the event loop's clock
     reading: asyncio.Task[None] | None = None
+    watch: asyncio.TimerHandle | None = None  # looks whether what it does now takes too long
 
 
 class Pool:
@@ -74,7 +76,7 @@ class Pool:
         self._blobs, self._out, self._logs = blobs, blobs.folder.parent / "out", logs
         self._patience_s, self._reads = patience_s, reads
         self._processes = [_Process(dict(env)) for env in (envs or [{}] * count)[:count]]
-        self._place: dict[str, _Process] = {}
+        self._place: dict[str, tuple[_Process, str]] = {}  # of each site, with its data as JSON
         self._models: deque[str] = deque()
         self._used: Counter[str] = Counter()  # visits that wait, by the digest of their model
         self._closing = False
@@ -83,14 +85,15 @@ class Pool:
 
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
         """Give a visit to the worker of its site."""
-        process = self._place.get(visit.site)
-        if process is None:
-            process = self._place[visit.site] = self._processes[len(self._place) % len(self._processes)]
+        if visit.site not in self._place:
+            process = self._processes[len(self._place) % len(self._processes)]
+            self._place[visit.site] = process, json.dumps(dict(self._data(visit.site)))
+        process, data = self._place[visit.site]
         if visit.model.digest and visit.model.digest not in self._models:
             self._keep(visit.model)
         said = pb.Visit(
             site=visit.site,
-            data_json=json.dumps(dict(self._data(visit.site))),
+            data_json=data,
             question=self._asked(visit.question),
             state=visit.state.digest,
         )
@@ -108,9 +111,11 @@ class Pool:
     @staticmethod
     def _send(process: _Process) -> None:
         """Send a process as many visits as it may have."""
-        while process.worker is not None and process.sent < min(AHEAD, len(process.waiting)):
-            process.worker.send(process.waiting[process.sent][0])
-            process.sent += 1
+        if process.worker is None or process.sent > AHEAD // 2:  # several at once take one call of the kernel
+            return
+        more = [down for down, _ in islice(process.waiting, process.sent, AHEAD)]
+        process.worker.send(*more)
+        process.sent += len(more)
 
     def _asked(self, question: Question) -> pb.Question:
         """Return a question as sites receive it: the last one is that of most visits."""
@@ -134,29 +139,28 @@ class Pool:
             return Visited(error=said.failed.error, traceback=said.failed.traceback)
         try:
             answer = values.answer(said.answer)
-            place = given_at(self._out, site, question.id)
-            given = self._handed(answer.digest, said, question.model, place)
+            wholes = said.wholes
+            place = partial(given_at, self._out, site, question.id)
+            given = self._handed(answer.digest, wholes.get("digest", b""), question.model, place)
             schema.check_values(given or {})  # by code that no trainer can have changed
-            state = self._handed(answer.state, said, "", place)
+            state = self._handed(answer.state, wholes.get("state", b""), "", place)
         except ConvoyError as problem:
             return Visited(error=errors.line(problem))
         return Visited(given, answer.weight, answer.metrics, answer.value, state)
 
-    def _handed(self, digest: str, said: pb.WorkerUp, lent: str, place: Path) -> Model | None:
+    def _handed(self, digest: str, whole: bytes, lent: str, place: Callable[[], Path]) -> Model | None:
+        """Return the arrays that came whole, or that a digest names: `lent`, or a file in the worker's folder."""
+        if whole:
+            return bare.unpack(whole)
         if not digest:
             return None
         if digest == lent:
             return arrays.load(self._blobs, digest)
-        whole = said.wholes.get(digest, b"")
-        if not whole:
-            found = self._blobs.handed(place, digest, lambda _, __: None)
-            with suppress(OSError):
-                place.rmdir()
-            return views(found.layout, found.data)
-        layout = blob.parse(whole[: blob.header_length(whole)], expect=digest)
-        if len(whole) != layout.size:
-            raise RemoteFault(f"blob {digest[:12]} came with {len(whole)} of {layout.size} bytes")
-        return views(layout, whole)
+        folder = place()
+        found = self._blobs.handed(folder, digest, lambda _, __: None)
+        with suppress(OSError):
+            folder.rmdir()
+        return views(found.layout, found.data)
 
     # ---- processes -------------------------------------------------------------------------------------------------
     async def _serve(self, process: _Process) -> None:
@@ -183,20 +187,29 @@ class Pool:
 
     async def _listen(self, process: _Process, worker: Worker) -> str:
         """Take what a process gives until it ends or is idle for good; return why it is to be ended, if it is."""
-        clock = asyncio.get_running_loop().time
-        while True:
-            try:
-                async with asyncio.timeout(self._patience_s):
-                    up = await worker.receive()
-            except TimeoutError:
-                if (process.waiting or self._closing) and clock() >= process.since + self._patience_s:
-                    return f"it gave no answer for {self._patience_s:g} s, the job's patience"
-                continue
-            except ConvoyError as problem:
-                return errors.line(problem)
-            if up is None:
-                return ""
-            self._say(process, up)
+        try:
+            async with asyncio.timeout(None) as limit:
+                self._watch(process, limit)
+                while (up := await worker.receive()) is not None:
+                    self._say(process, up)
+        except TimeoutError:
+            return f"it gave no answer for {self._patience_s:g} s, the job's patience"
+        except ConvoyError as problem:
+            return errors.line(problem)
+        finally:
+            if process.watch is not None:
+                process.watch.cancel()
+        return ""
+
+    def _watch(self, process: _Process, limit: asyncio.Timeout) -> None:
+        """Let a limit pass once a visit has taken longer than the job's patience; look again when that may be."""
+        loop = asyncio.get_running_loop()
+        works = bool(process.waiting) or self._closing
+        due = (process.since if works else loop.time()) + self._patience_s
+        if works and loop.time() >= due:
+            limit.reschedule(due)
+        else:
+            process.watch = loop.call_at(due, self._watch, process, limit)
 
     def _say(self, process: _Process, said: Visited | pb.WorkerUp) -> None:
         down, coming = process.waiting.popleft()

@@ -7,11 +7,13 @@ import tempfile
 import weakref
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from convoy.model.arrays import Model
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
+
+NOTHING: Final = Model({})
 
 
 class States:
@@ -38,7 +40,7 @@ class States:
     def load(self, site: str, question: str) -> Model:
         """Return the state that a site kept with its answer to a question; none, no arrays."""
         digest = self._digests.get((site, question), "")
-        return arrays.load(self.folder, digest) if digest else Model({})
+        return arrays.load(self.folder, digest) if digest else NOTHING
 
     def settle(self, after: Mapping[Any, str], open_: Collection[str]) -> None:
         """Keep each site's state that counts, and those of open questions; let go of all others."""

@@ -24,7 +24,7 @@ class Visit:
 class Visited:
     """What came of a visit: a reply in which every part can be sent and is finite, or `error` and its traceback."""
 
-    arrays: Mapping[str, Any] | None = None
+    arrays: Model | None = None
     weight: float = 1.0
     metrics: Mapping[str, float] = field(default_factory=dict)
     value: str = ""

@@ -65,8 +65,7 @@ class Tally:
 
 
 def _cost(value: Any) -> Cost:
-    known = {it.name for it in fields(Cost)}
-    if not isinstance(value, dict) or not value.keys() <= known:
+    if not isinstance(value, dict) or not value.keys() <= {*Cost._fields}:
         return NOTHING
     if not all(type(it) in (int, float) for it in value.values()):
         return NOTHING
@@ -79,7 +78,7 @@ def described(one: Filter) -> str:
     said = asdict(one)
     said.pop("kinds")
     shown = (
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={','.join(value)}" for key, value in said.items()
+        f"{key}={','.join(value)}" if isinstance(value, tuple) else f"{key}={value:g}" for key, value in said.items()
     )
     return f"{type(one).__name__.lower()} {' '.join(shown)}"
 

@@ -99,7 +99,7 @@ class Release:
         `RemoteFault` for what is not a blob, `Refused` for arrays that are larger than is wanted or not laid out so,
         and `BadInput` for a policy that cannot be read.
         """
-        policy, answer = self.rules.now(), values.answer(handed.up.answer)
+        policy, answer = self.rules.now(), replace(values.answer(handed.up.answer), packed="")
         if question.wants_arrays and not answer.digest:
             raise Refused("the answer has no arrays", why=f"a {question.kind!r} question wants them")
         if answer.digest:
@@ -154,7 +154,13 @@ class Release:
         base = arrays.load(blobs, question.model) if question.reply is None else None
         changed = filters.apply(wanted, filters.Leaving(update, answer.weight, answer.metrics), base, seed=seed)
         leaves = arrays.save(blobs, holder(question.id), changed.arrays)
-        return replace(answer, digest=leaves, weight=changed.weight, metrics=dict(changed.metrics))
+        return replace(
+            answer,
+            digest=leaves,
+            weight=changed.weight,
+            metrics=dict(changed.metrics),
+            packed=changed.packed,
+        )
 
     def _secret(self) -> bytes:
         """Return what only this site knows, made once."""

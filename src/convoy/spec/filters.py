@@ -34,12 +34,44 @@ class Noise:
     kinds: tuple[str, ...] = ()
 
 
-Filter = Exclude | Clip | Noise
+BITS: Final = (8, 16)  # that an item may travel as
+
+
+@dataclass(frozen=True, slots=True)
+class Quantize:
+    """Sends (update - model) with 8 or 16 bits an item; the server's half of it gives workflows the update again."""
+
+    bits: int
+    kinds: tuple[str, ...] = ()
+
+
+Filter = Exclude | Clip | Noise | Quantize
 
 
 def for_kind(filters: tuple[Filter, ...], kind: str) -> tuple[Filter, ...]:
     """Return the filters that an answer to a question of this kind passes through, in their order."""
     return tuple(one for one in filters if not one.kinds or kind in one.kinds)
+
+
+def read_all(document: yamls.Document, listed: list[Any]) -> tuple[Filter, ...]:
+    """Return the filters of policy.yaml. Raises `BadInput`, also for one that would come after `quantize`."""
+    found: list[Filter] = []
+    for index, item in enumerate(listed):
+        found.append(read(document, index, item))
+        for before in found[:-1]:
+            if isinstance(before, Quantize) and _meet(before, found[-1]):
+                raise BadInput(
+                    f"the filter {next(iter(item))!r} stands after quantize",
+                    why="quantize packs an update, and no filter can change it afterwards",
+                    fix="make quantize the last filter, once for each kind of question",
+                    where=document.where(("filters", index)),
+                )
+    return tuple(found)
+
+
+def _meet(one: Filter, other: Filter) -> bool:
+    """Whether some answer would pass both filters."""
+    return not one.kinds or not other.kinds or bool({*one.kinds} & {*other.kinds})
 
 
 def read(document: yamls.Document, index: int, item: Any) -> Filter:
@@ -97,8 +129,15 @@ def _noise(argument: Any) -> Noise | None:
     return None if made is None else Noise(*made)
 
 
+def _quantize(argument: Any) -> Quantize | None:
+    parts = _parts(argument, "bits")
+    whole = parts is not None and isinstance(parts[0], int) and not isinstance(parts[0], bool)
+    return Quantize(*parts) if parts is not None and whole and parts[0] in BITS else None
+
+
 _KINDS: Final[Mapping[str, tuple[str, Callable[[Any], Filter | None]]]] = {
     "exclude": ('a list of patterns of tensor names, such as ["head.*"]', _exclude),
     "clip": ("{norm: …}, the largest L2 norm of an update's difference, above 0", _clip),
     "noise": ("{sigma: …}, the standard deviation of the noise, above 0", _noise),
+    "quantize": ("{bits: 8} or {bits: 16}, the bits of each number of an update", _quantize),
 }

@@ -282,7 +282,7 @@ def _filters(document: yamls.Document, listed: Any) -> tuple[Filter, ...]:
     """Return the filters; no list at all is an empty one."""
     if not isinstance(listed or [], list):
         raise _wrong(document, ("filters",), listed, "a list")
-    return tuple(filters.read(document, index, item) for index, item in enumerate(listed or []))
+    return filters.read_all(document, listed or [])
 
 
 def _wrong(document: yamls.Document, path: tuple[str | int, ...], value: Any, wanted: str) -> BadInput:

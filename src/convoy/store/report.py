@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,7 +34,10 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
         with (folder / ROUNDS[0]).open("w") as whole, (folder / ROUNDS[1]).open("w") as metrics:
             lead = "[\n"
             for record in rounds:
-                whole.write(lead + json.dumps(asdict(record), indent=1))
+                parts = {one.name: getattr(record, one.name) for one in fields(record)}
+                whole.write(
+                    lead + json.dumps(parts, indent=1, default=asdict)
+                )  # of its parts, only `Spread` is a class
                 lead = ",\n"
                 if record.model:
                     metrics.write(json.dumps({"round": record.round, **record.metrics}) + "\n")
@@ -47,7 +50,7 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
 
 def write_resources(spent: Mapping[SiteName, Cost], folder: Path) -> None:
     """Write what the answers of each site took, every number of `Cost`, also of 0. Raises `StorageFull`."""
-    whole = {site: asdict(cost) for site, cost in sorted(spent.items())}
+    whole = {site: cost._asdict() for site, cost in sorted(spent.items())}
     _write(folder / RESOURCES, json.dumps(whole, indent=1).encode())
 
 

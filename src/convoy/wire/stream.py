@@ -81,11 +81,17 @@ class Stream:
             view = view[await self._do(partial(self.sock.send, view)) :]
 
     async def take(self, view: memoryview) -> int:
-        """Put the next raw bytes into a view; return how many there were, at least one. For more, ask again."""
-        count = await self._do(partial(self.sock.recv_into, view))
-        if not count:
+        """Put the raw bytes that have come into a view; return how many there were, at least one. For more, ask again.
+
+        TLS gives at most 16 KiB at a time, so it is asked until the view is full or no more bytes are here.
+        """
+        filled = await self._do(partial(self.sock.recv_into, view))
+        if not filled:
             raise Unreachable("the connection was lost in the middle of a transfer")
-        return count
+        with suppress(OSError):  # nothing more is here, or the next call says what is wrong
+            while filled < len(view) and (count := self.sock.recv_into(view[filled:])):
+                filled += count
+        return filled
 
     async def readable(self) -> None:
         """Wait until bytes can be read."""

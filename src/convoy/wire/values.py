@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import fields, replace
+from dataclasses import replace
 from typing import Final
 
 from convoy.control import plain, points
@@ -13,6 +13,7 @@ from convoy.control.points import Point
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.errors import BadInput, RemoteFault
 from convoy.model import reply
+from convoy.model.blob import PACKINGS
 from convoy.model.reply import Slot
 from convoy.spec.units import MAX_DURATION_S
 from convoy.wire import convoy_pb2 as pb
@@ -24,7 +25,6 @@ MAX_METRICS: Final = 1000  # metrics of one answer; they are kept as long as the
 MAX_NAME: Final = 255  # characters of a metric's name
 MAX_BYTES: Final = 1 << 50  # of one answer, and of a site's state
 
-_COST: Final = tuple(field.name for field in fields(Cost))
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -133,6 +133,7 @@ def answer_to(answer: Answer) -> pb.Answer:
         state=answer.state,
         state_bytes=answer.state_bytes,
         cost=cost_to(answer.cost),
+        packed=answer.packed,
     )
 
 
@@ -160,6 +161,8 @@ def answer(said: pb.Answer) -> Answer:
         raise RemoteFault("an answer has an invalid number", why=why)
     if said.state_bytes > MAX_BYTES:
         raise RemoteFault("an answer has a state that is too large", why=f"{said.state_bytes} bytes")
+    if said.packed and said.packed not in PACKINGS.values():
+        raise RemoteFault("an answer is packed in a way that nobody knows", why=repr(said.packed[:80]))
     if said.value:
         plain.read_json(said.value, "the value of an answer")
     return Answer(
@@ -170,18 +173,19 @@ def answer(said: pb.Answer) -> Answer:
         value=said.value,
         state=said.state,
         state_bytes=said.state_bytes,
-        cost=cost(said.cost),
+        cost=cost(said.cost) if said.HasField("cost") else NOTHING,
+        packed=said.packed,
     )
 
 
 def cost_to(cost: Cost) -> pb.Cost:
     """Return what answers took as a message."""
-    return pb.Cost(**{name: getattr(cost, name) for name in _COST})
+    return pb.Cost(**cost._asdict())
 
 
 def cost(said: pb.Cost) -> Cost:
     """Return what a message says that an answer took. Raises `RemoteFault` for numbers that cannot be."""
-    found = Cost(**{name: getattr(said, name) for name in _COST})
+    found = Cost(**{name: getattr(said, name) for name in Cost._fields})
     if not found.usable:
         raise RemoteFault("an answer has a cost that cannot be", why=f"{found.plain()}")
     return found

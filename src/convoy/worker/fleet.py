@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from convoy.errors import RemoteFault
 from convoy.flows.carrier import Commit, Ended, Heard
 from convoy.model import frameworks
 from convoy.model.arrays import Model
+from convoy.privacy import packing
 from convoy.store import arrays as _arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
@@ -36,7 +38,7 @@ class NodeCarrier:
         self._kept = {begin.committed_model, begin.committed_state}
         self._lent = set(self._kept)  # blobs that the node holds until the round is committed
         self._open: dict[str, Callable[[Heard | Ended], None]] = {}
-        self._models: dict[str, str] = {}  # the models of questions that outlive their rounds, by digest
+        self._asked: dict[str, Question] = {}  # the open questions, each with the digest of its model
         self._receipts: dict[int, asyncio.Future[None]] = {}
         self._lists: list[asyncio.Future[list[str]]] = []
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
@@ -51,7 +53,7 @@ class NodeCarrier:
                 case "end":
                     self._asker(down.end.question)(Ended(down.end.question, down.end.error))
                     del self._open[down.end.question]
-                    self._models.pop(down.end.question, None)
+                    self._asked.pop(down.end.question, None)
                 case "committed":
                     self._receipts.pop(down.committed.round).set_result(None)
                 case "sites":
@@ -65,8 +67,12 @@ class NodeCarrier:
     def _heard(self, said: pb.SiteAnswer) -> None:
         answer = values.answer(said.answer)
         self._lent.add(answer.digest)
-        base = self.load(self._models.get(answer.question, ""))
-        self._asker(answer.question)(Heard(said.site, answer, self.load(answer.digest), said.left_out, base))
+        tell, asked = self._asker(answer.question), self._asked[answer.question]
+        base = self.load(asked.model) if asked.outlives or answer.packed else Model({})
+        update = self.load(answer.digest)
+        if answer.packed:
+            update = packing.Unpacked(update, base, answer.packed)
+        tell(Heard(said.site, answer, update, said.left_out, base))
 
     def _asker(self, question: str) -> Callable[[Heard | Ended], None]:
         asker = self._open.get(question)
@@ -93,8 +99,7 @@ class NodeCarrier:
         if arrays is not None:
             message.ask.model = self._save(arrays, message)
         self._open[question.id] = tell
-        if question.outlives:
-            self._models[question.id] = message.ask.model
+        self._asked[question.id] = replace(question, model=message.ask.model)
         self.send(message)
 
     def _save(self, arrays: Any, message: pb.WorkerUp) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -21,9 +20,8 @@ class Places:
         self._links = [file for file in os.scandir(code) if not file.name.endswith(UNLINKED)]
         self._made: set[str] = set()
 
-    @contextmanager
-    def entered(self, site: str) -> Iterator[None]:
-        """Let a site's folder be the current one."""
+    def enter(self, site: str) -> int:
+        """Let a site's folder be the current one until `leave` is called with what this returns."""
         place = f"{self._home}/{site}"
         if site not in self._made:
             self._make(Path(place))
@@ -31,9 +29,17 @@ class Places:
         before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.chdir(place)
-            yield
-        finally:
+        except OSError:
+            os.close(before)
+            raise
+        return before
+
+    @staticmethod
+    def leave(before: int) -> None:
+        """Let the folder be the current one that was it before `enter`."""
+        try:
             os.chdir(before)
+        finally:
             os.close(before)
 
     def _make(self, place: Path) -> None:

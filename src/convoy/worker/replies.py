@@ -71,21 +71,12 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
     Raises `Refused` for arrays that are not what the question asks for in name, shape and dtype, or not finite, and
     `BadInput` for what is not an array, a number or JSON, and for arrays in the answer to an evaluation.
     """
-    from convoy.model.update import finite
-
     question = task.asked
-    weight, metrics = _number("the weight", reply.weight), {}
+    weight = _number("the weight", reply.weight)
     if not (math.isfinite(weight) and weight >= 0):
         raise BadInput(f"the weight is {weight}", fix="give a number from 0 up, such as how many examples there were")
-    if not isinstance(reply.metrics, Mapping):
-        raise BadInput(
-            f"the metrics are {reply.metrics!r}, a {type(reply.metrics).__name__}",
-            why="wanted a mapping of names to numbers",
-            fix='write metrics={"loss": 0.5}',
-        )
-    for name, value in reply.metrics.items():
-        metrics[str(name)] = _number(f"metric {name!r}", value)
-    metrics = finite(metrics, f"this {question.kind!r} task", log)
+    none = type(reply.metrics) is dict and not reply.metrics
+    metrics = {} if none else _metrics(reply.metrics, f"this {question.kind!r} task", log)
     if reply.arrays is None and question.wants_arrays:
         raise BadInput(
             f"the reply to a {question.kind!r} task has no arrays",
@@ -110,6 +101,19 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
     arrays = None if given is None else _arrays(given, task)
     text = "" if reply.value is None else plain.write_json(reply.value, f"the value of this {question.kind!r} task")
     return Checked(arrays, weight, metrics, text, None if state is None else _state(state, task.most_state))
+
+
+def _metrics(given: Any, of: str, log: Callable[[str], None]) -> dict[str, float]:
+    """Return the metrics of a reply that are finite numbers; the others are said in the log."""
+    from convoy.model.update import finite
+
+    if not isinstance(given, Mapping):
+        raise BadInput(
+            f"the metrics are {given!r}, a {type(given).__name__}",
+            why="wanted a mapping of names to numbers",
+            fix='write metrics={"loss": 0.5}',
+        )
+    return finite({str(name): _number(f"metric {name!r}", value) for name, value in given.items()}, of, log)
 
 
 def _wanted(task: Asked) -> list[str]:

@@ -78,7 +78,8 @@ class Task:
         self.kind: str = question.kind  # "train", "evaluate", or a kind that the workflow defines
         self.round: int = question.round
         self.rounds: int = question.rounds  # 0: the workflow does not say
-        self.settings: dict[str, Any] = json.loads(question.settings)  # what the workflow sends with the model
+        sent = {} if question.settings == "{}" else json.loads(question.settings)
+        self.settings: dict[str, Any] = sent  # what the workflow sends with the model
 
     def __repr__(self) -> str:
         return f"<Task {self.kind} round {self.round} of {self.job} at {self.site}>"
@@ -108,10 +109,14 @@ class Task:
         """The site's named data: name -> path."""
         return self._session.begin.data
 
-    @cached_property
+    @property
     def model(self) -> Model:
         """The model to work on: read-only arrays by name; `.numpy()` and `.torch()` give copies to write to."""
-        return _private.joined(self.sent, self.kept_here) if self.asked.partial else self.sent
+        return self._whole if self.asked.partial else self.sent
+
+    @cached_property
+    def _whole(self) -> Model:
+        return _private.joined(self.sent, self.kept_here)
 
     @property
     def private(self) -> frozenset[str]:

@@ -22,7 +22,7 @@ from convoy.control.points import Point
 from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
-from convoy.worker import code, hints, own, tasks, trainer
+from convoy.worker import code, hints, tasks, trainer
 from convoy.worker.begin import Begin, Data
 from convoy.worker.namespaces import Held, Namespace, Switch
 from convoy.worker.places import Places
@@ -176,10 +176,11 @@ class Visitor:
     ) -> Checked | Failed:
         """Do one task of a site, in its folder; return its reply, or why there is none."""
         before = tasks.Here.session  # in a process that also runs the workflow, that of the workflow
+        folder = self._places.enter(site)
         try:
-            with self._places.entered(site):
-                return self._visit(site, data, question, state, most_state)
+            return self._visit(site, data, question, state, most_state)
         finally:
+            self._places.leave(folder)
             tasks.Here.session = before
 
     def _visit(
@@ -207,9 +208,13 @@ class Visitor:
             known = self._trainers.pop(site)
             if known.thread is not None:
                 self._enter(known)
-                with logged(site), self._places.entered(site):
-                    known.session.give(None)
-                    known.thread.join()
+                with logged(site):
+                    folder = self._places.enter(site)
+                    try:
+                        known.session.give(None)
+                        known.thread.join()
+                    finally:
+                        self._places.leave(folder)
         self._switch.to(None)
 
     def _trainer(self, site: str, session: SiteSession) -> _Trainer:
@@ -234,6 +239,8 @@ class Visitor:
         self._enter(made)
         file, name = code.split(self._work.trainer)
         if not self._work.trainer:
+            from convoy.worker import own  # it takes as long to load as numpy, and jobs with a trainer do not need it
+
             made.choose = own.choose
         elif name:
             module = code.run(self._work.folder, file)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import math
 import os
@@ -13,6 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from convoy.control.records import Question
+from convoy.model import bare
 from convoy.model.arrays import Model
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
@@ -39,6 +42,7 @@ def main() -> None:
         work = Work(begin.job, begin.name, Path(begin.code), begin.trainer, config, begin.seed, begin.model)
         blobs = BlobFolder(Path(begin.blobs))
         worker = Visits(work, lambda digest: arrays.load(blobs, digest), Path(begin.out))
+        gc.freeze()  # what is loaded by now stays, and the garbage collector need not look through it
         while (down := link.receive(pb.WorkerDown)) is not None and down.WhichOneof("it") == "visit":
             link.send(worker.visit(down.visit))
         worker.close()
@@ -68,6 +72,7 @@ class Visits:
         self._printed = _caught(out)
         self._visitor = Visitor(work, self._load, out / PLACES, PointsFiles(out / FOLDER).add)
         self._model: Model = Model({})  # the last question's: it is that of most
+        self._asked: tuple[pb.Question, Question] | None = None  # the last question: it is that of most, too
 
     def _load(self, digest: str) -> Model:
         if not digest:
@@ -76,9 +81,14 @@ class Visits:
             return self._model
         return self._blob(digest)
 
+    def _question(self, said: pb.Question) -> Question:
+        if self._asked is None or self._asked[0] != said:
+            self._asked = said, values.question(said, self._job)
+        return self._asked[1]
+
     def visit(self, visit: pb.Visit) -> pb.WorkerUp:
         """Do one visit; what is printed meanwhile, by whatever process, is the site's log."""
-        question = values.question(visit.question, self._job)
+        question = self._question(visit.question)
         if question.model != self._model.digest:
             self._model = self._load(question.model)
         with self._logged(visit.site):
@@ -89,11 +99,15 @@ class Visits:
         up = pb.WorkerUp(answer=pb.Answer(question=question.id, weight=said.weight, metrics=said.metrics))
         up.answer.value = said.value
         for name, given in (("digest", said.arrays), ("state", said.state)):
-            if given is not None:
-                digest, whole = arrays.hand_over(given_at(self._out, visit.site, question.id), given)
+            if given is None:
+                continue
+            if isinstance(given, Model) and name == "digest" and given.digest == question.model:
+                up.answer.digest = given.digest
+            elif whole := bare.pack(given):
+                up.wholes[name] = whole
+            else:
+                digest, _ = arrays.hand_over(given_at(self._out, visit.site, question.id), given)
                 setattr(up.answer, name, digest)
-                if whole:
-                    up.wholes[digest] = whole
         return up
 
     @contextmanager
