@@ -68,7 +68,7 @@ async def shown(folder: Path) -> AsyncIterator[Shown]:
     fake.owner, fake.rounds, fake.round = reader.owner, reader.rounds, reader.round  # type: ignore[method-assign]
     fake.kept[J] = FakeJob(await reader.line(J), {}, folder)  # without a log and live metrics
     fake.job = lambda job, brief=False: reader.detail(job, [], brief=brief)  # type: ignore[method-assign]
-    async with rest.serving(), rest.client("root@a.org") as client, logged_in(client, interval_s=1000) as made:
+    async with rest.serving(), rest.client("root@a.org") as client, logged_in(client) as made:
         yield made
 
 
