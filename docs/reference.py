@@ -19,8 +19,8 @@ import convoy.keras
 import convoy.torch
 from convoy import admin, errors, partition, sklearn, tracking, trees
 from convoy.admin import changes, faults, page, route, routes, views
+from convoy.cli.console_verbs import VERBS
 from convoy.cli.main import app
-from convoy.cli.spoken import VERBS
 from convoy.control import rights, transitions
 from convoy.flows.catalog import BUILT_IN, Entry
 from convoy.flows.training import Training
@@ -774,7 +774,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "messages that wait for a node that does not read",
         "a site, a server",
-        ("wire.words.MAX_UNREAD", "wire.words.MAX_UNREAD_BYTES"),
+        ("wire.send_queue.MAX_UNREAD", "wire.send_queue.MAX_UNREAD_BYTES"),
     ),
     ("messages that wait for a worker that does not read", "a worker", ("node.launcher.MAX_UNREAD",)),
     (
@@ -880,8 +880,8 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             "wire.values.MAX_KIND",
             "wire.values.MAX_SITES",
             "wire.values.MAX_NUMBER",
-            "control.plain.MAX_JSON",
-            "control.plain.MAX_DEPTH",
+            "control.json_values.MAX_JSON",
+            "control.json_values.MAX_DEPTH",
             "model.reply.MAX_SLOTS",
             "model.reply.MAX_DIMENSIONS",
             "model.reply.MAX_LENGTH",
@@ -891,7 +891,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "a connection to 8003",
         "anybody",
-        ("admin.entrance.REQUEST_S", "admin.entrance.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
+        ("admin.connections.REQUEST_S", "admin.connections.WAITING", "wire.door.HANDSHAKE_S", "wire.door.BACKLOG"),
     ),
     ("the head of a request", "anybody", ("admin.serve.MAX_HEAD",)),
     (
@@ -996,7 +996,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     (
         "looks of a dashboard at its server",
         "a server, a person",
-        ("server.following.PAUSE_S", "server.following.QUIET_S", "dashboard.pulse.PAUSE_S"),
+        ("server.following.PAUSE_S", "server.following.QUIET_S", "dashboard.federation_state.PAUSE_S"),
     ),
     (
         "the history that a site keeps of its jobs",
@@ -1013,12 +1013,12 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
             *("owner.differences.MAX_FILE", "owner.differences.MAX_SHOWN", "owner.differences.MAX_LINES"),
             *("owner.differences.MAX_WIDTH", "owner.differences.MAX_COMPARED", "owner.differences.MAX_WORK"),
             *("owner.standing.MAX_ANSWER", "owner.standing.MAX_TAIL", "owner.standing.MAX_PROBLEMS"),
-            *("owner.standing.MAX_FILES", "dashboard.ran.MAX_ANSWERS", "dashboard.ran.MAX_DAYS"),
+            *("owner.standing.MAX_FILES", "dashboard.own_jobs.MAX_ANSWERS", "dashboard.own_jobs.MAX_DAYS"),
             *("dashboard.consents.MAX_NOTE", "dashboard.rules.MAX_PLACE"),
         ),
     ),
     ("the history of a workflow", "a workflow", ("server.flows.PAGE", "store.history.PAGE_BYTES")),
-    ("logins", "anybody", ("admin.gate.NONCE_S", "admin.gate.BEARER_S", "admin.gate.MAX_BEARERS")),
+    ("logins", "anybody", ("admin.logins.NONCE_S", "admin.logins.BEARER_S", "admin.logins.MAX_BEARERS")),
     ("a login's certificate and signature", "anybody", ("trust.login.MAX_CHARACTERS",)),
     ("certificates", "anybody", ("trust.authority.MAX_PEM", "trust.peers.LONGEST", "site.identity.MAX_CERTIFICATE")),
     ("a join token", "anybody", ("trust.enrolment.TOKEN_DAYS", "store.ledger.AGAIN_S")),
@@ -1067,7 +1067,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ),
     ("invites.json", "a kit's owner", ("trust.enrolment.MAX_INVITES",)),
     ("an entry of the audit trail", "a server", ("trust.audit.MAX_LINE", "trust.audit.MAX_NUMBER")),
-    ("checkpoints that a site keeps", "a server", ("site.witness.MAX_BYTES", "site.witness.DENSE")),
+    ("checkpoints that a site keeps", "a server", ("site.checkpoints.MAX_BYTES", "site.checkpoints.DENSE")),
     ("an answer of a cluster to a node", "a cluster", ("pods.api.MAX_ANSWER",)),
     (
         "the pod of a worker",
@@ -1084,7 +1084,7 @@ INPUTS: Final[tuple[tuple[str, str, tuple[str, ...]], ...]] = (
     ("the seed of a job", "a submitter", ("spec.job.MAX_SEED",)),
     ("an answer of the server to a person", "a server", ("admin.link.MAX_ANSWER", "admin.link.MAX_LINE")),
     ("an error of the server to a person", "a server", ("admin.faults.MAX_BYTES", "admin.faults.MAX_LINE")),
-    ("a value in an answer of the server", "a server", ("admin.border.MAX_NUMBER", "admin.border.MAX_SHOWN")),
+    ("a value in an answer of the server", "a server", ("admin.parsing.MAX_NUMBER", "admin.parsing.MAX_SHOWN")),
     (
         "the results of a job",
         "a server",

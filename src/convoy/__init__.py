@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from convoy.model.update import Update
     from convoy.sim.api import simulate
     from convoy.worker.aggregate import aggregate
-    from convoy.worker.begin import Data
     from convoy.worker.ditto import Ditto
     from convoy.worker.feddyn import FedDyn
     from convoy.worker.fednova import FedNova
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from convoy.worker.proximal import Proximal
     from convoy.worker.replies import Reply
     from convoy.worker.scaffold import Scaffold
+    from convoy.worker.setup import Data
     from convoy.worker.streaming import Streaming
     from convoy.worker.tasks import Task, evaluate, log, tasks, train
     from convoy.worker.verbs import (

@@ -23,7 +23,7 @@ from convoy.sim.calls import Calls, Measuring, Trainer
 from convoy.sim.federation import JOB, Setting
 from convoy.sim.federation import Federation as Simulated
 from convoy.worker import tasks
-from convoy.worker.begin import Begin, Data
+from convoy.worker.setup import Data, Setup
 
 __all__ = ["Federation", "Result", "run"]
 
@@ -80,7 +80,7 @@ class Federation:
         self.log: list[str] = []
         self.points: defaultdict[str, list[Point]] = defaultdict(list)
         self._initial = model
-        begins = {name: Begin(JOB, "test", name, told, Data(theirs), seed) for name, theirs in data.items()}
+        begins = {name: Setup(JOB, "test", name, told, Data(theirs), seed) for name, theirs in data.items()}
         setting = Setting("test", told, seed, list(data))
         self._simulated = Simulated(
             setting,
@@ -89,7 +89,7 @@ class Federation:
             repeats=True,
         )
         self._own = Measuring(
-            Begin(JOB, "test", "server", told, Data(), seed), lambda: self.job.committed + 1, self._hear
+            Setup(JOB, "test", "server", told, Data(), seed), lambda: self.job.committed + 1, self._hear
         )
 
     @property

@@ -19,7 +19,7 @@ from convoy.server.views import admin_views, audit_line, audit_page
 from convoy.spec.job import read_job_document
 from convoy.trust import audit
 from convoy.trust import bundle as bundles
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 
 NEWEST = 100  # rounds in a job's detail
 ENDED = ("completed", "failed", "aborted")
@@ -47,7 +47,7 @@ class FakeJob:
 class Fake:
     """`may_go` holds every job before its next round while it is clear."""
 
-    roll: Roll
+    membership: Membership
     folder: Path
     may_go: asyncio.Event = field(default_factory=asyncio.Event)
     left: list[tuple[str, str, bool]] = field(default_factory=list)
@@ -64,8 +64,8 @@ class Fake:
 
     def __post_init__(self):
         self.may_go.set()
-        self.roll.changed.append(self.tell)
-        for name in self.roll.now.sites():
+        self.membership.changed.append(self.tell)
+        for name in self.membership.now.sites():
             self.known.note(name, self.started_at, "connected")
 
     def tell(self):
@@ -89,7 +89,9 @@ class Fake:
         return grant.act(lambda person: self._submit(person, bundle))
 
     def _submit(self, person: Person, bundle: bytes) -> views.JobView:
-        checked = bundles.verify(bundle, root_pem=self.roll.root_pem, project=self.roll.now.project, now=time.time())
+        checked = bundles.verify(
+            bundle, root_pem=self.membership.root_pem, project=self.membership.now.project, now=time.time()
+        )
         if checked.id in self.kept:
             return self.kept[checked.id].view
         spec, _ = read_job_document(bytes(checked.files["job.yaml"]).decode(), name="job.yaml")
@@ -117,7 +119,7 @@ class Fake:
         return view
 
     async def _run(self, job, spec):
-        sites = [site for site in self.roll.now.sites() if site not in self.disabled]
+        sites = [site for site in self.membership.now.sites() if site not in self.disabled]
         total = int(spec.with_.get("rounds", 3))
         await self._change(
             job, state="running", started_at=time.time(), rounds=total, waiting_for=sites, waiting=len(sites)
@@ -168,7 +170,7 @@ class Fake:
 
     async def job(self, job: str, *, brief: bool = False) -> views.JobDetail:
         found = self._job(job)
-        members = [views.MemberView(site=site, state="ready") for site in self.roll.now.sites()]
+        members = [views.MemberView(site=site, state="ready") for site in self.membership.now.sites()]
         return views.JobDetail(
             job=found.view,
             traceback=found.traceback,
@@ -260,17 +262,17 @@ class Fake:
             yield data[start : start + (1 << 16)]
 
     def sites(self) -> list[views.SiteView]:
-        return [self._site(name) for name in sorted(self.roll.now.sites())]
+        return [self._site(name) for name in sorted(self.membership.now.sites())]
 
     def _known(self, name, kind="site"):
-        known = self.roll.now.participants.get(name)
+        known = self.membership.now.participants.get(name)
         if known is None or known.kind != kind:
             raise NotFound(f"there is no {kind} {name!r}", fix="convoy site list")
 
     def _site(self, name):
         return views.SiteView(
             name=name,
-            org=self.roll.now.participants[name].org,
+            org=self.membership.now.participants[name].org,
             connected=name not in {*self.disabled, *self.revoked},
             enabled=name not in self.disabled,
             version="0",
@@ -315,13 +317,13 @@ class Fake:
 
     def status(self) -> views.ServerView:
         return views.ServerView(
-            project=self.roll.now.project,
+            project=self.membership.now.project,
             version="0",
             started_at=self.started_at,
             jobs_running=sum(1 for job in self.kept.values() if not job.over),
             jobs_waiting=0,
-            sites_connected=len(self.roll.now.sites()) - len(self.disabled),
-            sites_known=len(self.roll.now.sites()),
+            sites_connected=len(self.membership.now.sites()) - len(self.disabled),
+            sites_known=len(self.membership.now.sites()),
             problem="",
             disk_free=10 << 30,
             python="3.11",
@@ -351,7 +353,7 @@ class Fake:
         return audit_page(fits[:limit], fits[limit - 1].seq if len(fits) >= limit else 0)
 
     def people(self) -> list[views.AdminView]:
-        found = admin_views(self.roll)
+        found = admin_views(self.membership)
         return [it.model_copy(update={"revoked_at": time.time() * (it.name in self.revoked)}) for it in found]
 
     def _job(self, job):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from convoy.admin import client, serve
 from convoy.admin.app import build
-from convoy.admin.gate import Gate
+from convoy.admin.logins import Logins
 from convoy.provision.kits import provision
 from convoy.server import identity
 from convoy.server.registry import Registry
@@ -19,8 +19,8 @@ from convoy.spec.project import read_project
 from convoy.spec.settings import read_settings
 from convoy.store.ledger import open_ledger
 from convoy.trust import login
-from convoy.trust import roll as rolls
-from convoy.trust.federation import Roll
+from convoy.trust import membership as rolls
+from convoy.trust.federation import Membership
 from convoy.trust.issuing import Issuing
 from tests.admin.memory_coordinator import Fake
 from tests.federation import free_ports
@@ -53,7 +53,7 @@ def project_yml(sites: int, people: int) -> str:
 class Rest:
     prod: Path
     fake: Fake
-    gate: Gate
+    logins: Logins
     registry: Registry
     port: int
 
@@ -62,9 +62,9 @@ class Rest:
 
     def bearer(self, name: str) -> str:
         """Log in past the network."""
-        kit, nonce = self.kit(name), self.gate.nonce()
+        kit, nonce = self.kit(name), self.logins.nonce()
         said = login.answer(kit.key_file.read_bytes(), kit.certificate, kit.project, nonce)
-        return self.gate.log_in(nonce, said["certificate"], said["signature"])[0]
+        return self.logins.log_in(nonce, said["certificate"], said["signature"])[0]
 
     def client(self, name="root@a.org", **options):
         return client.connect(self.kit(name), server=f"localhost:{self.port}", **options)
@@ -72,7 +72,7 @@ class Rest:
     @property
     def config(self):
         server = self.kit("server")
-        served = build(self.fake, self.registry, self.gate, version="0")
+        served = build(self.fake, self.registry, self.logins, version="0")
         return serve.config(
             served, host="127.0.0.1", port=self.port, cert_file=server.cert_file, key_file=server.key_file
         )
@@ -100,12 +100,12 @@ def make(folder: Path, prod: Path | None = None) -> Rest:
     ledger = open_ledger(f"sqlite:///{folder}/ledger.sqlite")
     issuing = Issuing(kit, print)
     people, signed = rolls.current(kit)
-    roll = Roll(people, kit.root_file.read_bytes())
+    membership = Membership(people, kit.root_file.read_bytes())
     registry = Registry(
         project=kit.project,
         issuing=issuing,
         ledger=ledger,
-        roll=roll,
+        membership=membership,
         signed=signed,
         kit=kit,
         settings=read_settings(kit),
@@ -116,7 +116,7 @@ def make(folder: Path, prod: Path | None = None) -> Rest:
     )
     identity.make(kit, issuing)
     issuing.end()  # until a request needs it
-    return Rest(prod, Fake(roll, folder), Gate(roll), registry, port)
+    return Rest(prod, Fake(membership, folder), Logins(membership), registry, port)
 
 
 def job_folder(folder: Path, name="tumours", rounds=3, config="{}") -> Path:

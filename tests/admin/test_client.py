@@ -93,7 +93,7 @@ async def test_live_metrics_are_followed_to_the_end_and_each_comes_once_also_aft
             every, one = convoy.points(job.id, follow=True), convoy.points(job.id, site="site-2", key="l*", follow=True)
             rest.fake.may_go.set()
             told, mine = [await anext(every)], [await anext(one)]
-        rest.gate._bearers.clear()
+        rest.logins._bearers.clear()
         async with rest.serving():
             told += [point async for point in every]
             mine += [point async for point in one]
@@ -159,7 +159,7 @@ async def test_a_watch_goes_on_over_a_server_that_restarts_and_tells_each_round_
             rest.fake.may_go.set()
             told = [made.round for made in (await anext(watch)).rounds]
             lines = [await anext(logs)]
-        rest.gate._bearers.clear()
+        rest.logins._bearers.clear()
         async with rest.serving():
             told += [made.round async for progress in watch for made in progress.rounds]
             lines += [line async for line in logs]
@@ -207,14 +207,14 @@ async def test_results_of_two_jobs_do_not_mix_in_a_folder(rest, tmp_path):
 async def test_a_bearer_that_is_over_is_renewed_without_a_word(rest):
     async with rest.client() as convoy:
         assert (await convoy.me()).role == "project_admin"
-        rest.gate._bearers.clear()
+        rest.logins._bearers.clear()
         assert (await convoy.me()).name == "root@a.org"
 
 
 async def test_many_calls_of_one_client_share_one_login(rest):
     async with rest.client() as convoy:
         await asyncio.gather(*(convoy.status() for _ in range(5)))
-        assert len(rest.gate._bearers) == 1
+        assert len(rest.logins._bearers) == 1
 
 
 async def test_answers_come_without_waiting_for_acknowledgements(rest):
@@ -238,7 +238,7 @@ async def test_a_site_does_not_pass_as_the_server(tmp_path, prod):
     rest = api.make(tmp_path, prod)
     site = rest.kit("site-1")
     config = serve.config(
-        api.build(rest.fake, rest.registry, rest.gate, version="0"),
+        api.build(rest.fake, rest.registry, rest.logins, version="0"),
         host="127.0.0.1",
         port=rest.port,
         cert_file=site.cert_file,
@@ -255,7 +255,7 @@ async def test_a_certificate_out_of_its_time_points_at_the_clocks(tmp_path, prod
     pair = root.issue("server", "server", now=issued, days=10 / 86400, hosts=["localhost"])
     for name, pem in zip(("key", "crt"), pair, strict=True):
         (tmp_path / name).write_bytes(pem)
-    served = api.build(rest.fake, rest.registry, rest.gate, version="0")
+    served = api.build(rest.fake, rest.registry, rest.logins, version="0")
     files = {"cert_file": tmp_path / "crt", "key_file": tmp_path / "key"}
     async with serve.serving(serve.config(served, host="127.0.0.1", port=rest.port, **files)), rest.client() as convoy:
         with pytest.raises(NotAllowed, match="is not valid now") as refused:
@@ -281,7 +281,7 @@ async def test_only_an_admins_kit_connects(tmp_path, prod):
 
 async def test_a_nonce_is_good_once(rest):
     kit = rest.kit("root@a.org")
-    line = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
+    line = link.Link("localhost", rest.port, rest.logins.membership.root_pem)
     said = json.loads(await line.ask("GET", "/api/v1/login"))
     answer = login.answer(kit.key_file.read_bytes(), kit.certificate, "clinics", said["nonce"])
     content = json.dumps(answer | {"nonce": said["nonce"]}).encode()
@@ -292,7 +292,7 @@ async def test_a_nonce_is_good_once(rest):
 
 
 async def test_a_request_beyond_its_limit_is_refused_before_it_is_read(rest):
-    line = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
+    line = link.Link("localhost", rest.port, rest.logins.membership.root_pem)
     with pytest.raises(BadInput, match="larger than 65536 bytes"):
         await line.ask("POST", "/api/v1/login", content=b"x" * 70_000)
     await line.close()
@@ -347,7 +347,7 @@ async def test_a_server_on_every_address_answers_on_both_families(tmp_path, prod
             pytest.skip("this machine has no IPv6")
     rest = api.make(tmp_path, prod)
     server = rest.kit("server")
-    served = api.build(rest.fake, rest.registry, rest.gate, version="0")
+    served = api.build(rest.fake, rest.registry, rest.logins, version="0")
     files = {"cert_file": server.cert_file, "key_file": server.key_file}
     async with (
         serve.serving(serve.config(served, host="::", port=rest.port, **files)),

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from convoy import errors
 from convoy.admin import faults, link, routes
-from convoy.admin.gate import MAX_BEARERS, Gate
+from convoy.admin.logins import MAX_BEARERS, Logins
 from convoy.control import rights
 from convoy.errors import ConvoyError, NotAllowed, NotFound, Unreachable
 from convoy.store import tables
@@ -25,7 +25,7 @@ SITE_ORGS = {"site-1": "a", "site-2": "b"}
 
 @pytest.fixture
 async def line(rest):
-    made = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
+    made = link.Link("localhost", rest.port, rest.logins.membership.root_pem)
     yield made
     await made.close()
 
@@ -75,16 +75,18 @@ async def test_who_gets_in_is_what_the_table_says(rest, line, job, route):
 
 
 LOSSES = {
-    "revoked": lambda roll, name: roll.revoke(name, time.time()),
-    "demoted": lambda roll, name: roll.take(listed(roll, {name: Participant("admin", "a", "nobody")}), roll.root_pem),
-    "removed": lambda roll, name: roll.take(listed(roll, {name: None}), roll.root_pem),
+    "revoked": lambda membership, name: membership.revoke(name, time.time()),
+    "demoted": lambda membership, name: membership.take(
+        listed(membership, {name: Participant("admin", "a", "nobody")}), membership.root_pem
+    ),
+    "removed": lambda membership, name: membership.take(listed(membership, {name: None}), membership.root_pem),
 }
 
 
-def listed(roll, changes):
+def listed(membership, changes):
     """Return the federation with some participants changed, or left out."""
-    people = {name: who for name, who in (dict(roll.now.participants) | changes).items() if who is not None}
-    return Federation("clinics", roll.now.number + 1, people)
+    people = {name: who for name, who in (dict(membership.now.participants) | changes).items() if who is not None}
+    return Federation("clinics", membership.now.number + 1, people)
 
 
 def said(route, rest):
@@ -109,16 +111,16 @@ async def test_who_loses_the_right_between_the_start_of_a_request_and_its_effect
     if route.method == "DELETE" or "{name" in route.path:
         kept = rest.fake.kept[job]
         kept.view, kept.results = kept.view.model_copy(update={"state": "completed"}), {"model.safetensors": b"w"}
-    bearer, who, count = rest.bearer("root@a.org"), Gate.who, itertools.count(1)
+    bearer, who, count = rest.bearer("root@a.org"), Logins.who, itertools.count(1)
     before = effects(rest)
 
-    def judged(gate, its):
-        found = who(gate, its)
+    def judged(logins, its):
+        found = who(logins, its)
         if next(count) == 3:
-            LOSSES[loss](gate.roll, found.name)
+            LOSSES[loss](logins.membership, found.name)
         return found
 
-    monkeypatch.setattr(Gate, "who", judged)
+    monkeypatch.setattr(Logins, "who", judged)
     got = await outcome(line, route, bearer, content=said(route, rest), job=job, site="site-1", admin="look@a.org")
     assert got == "NotAllowed"
     assert effects(rest) == before
@@ -144,7 +146,7 @@ async def test_what_somebody_follows_ends_at_once_when_the_right_is_gone(rest, l
     path = route.path.replace("{job}", job) + "?follow=true"
     with pytest.raises(NotAllowed):  # noqa: PT012 - it is raised while the stream is read
         async with line.open("GET", path, headers={"authorization": f"Bearer {bearer}"}) as chunks:
-            LOSSES[loss](rest.gate.roll, "lead@a.org")
+            LOSSES[loss](rest.logins.membership, "lead@a.org")
             async for _ in link.lines(chunks):
                 pass
 
@@ -158,14 +160,14 @@ async def test_what_somebody_downloads_breaks_off_when_the_right_is_gone(rest, l
         async with line.open("GET", path, headers=headers) as chunks:
             async for chunk in chunks:
                 came += len(chunk)
-                if not rest.gate.roll.revoked:
-                    rest.gate.roll.revoke("lead@a.org", time.time())
+                if not rest.logins.membership.revoked:
+                    rest.logins.membership.revoke("lead@a.org", time.time())
     assert 0 < came < 64 << 20
 
 
 async def test_who_logs_out_ends_what_the_bearer_has_opened(rest, line, job):
     headers = {"authorization": f"Bearer {rest.bearer('lead@a.org')}"}
-    other = link.Link("localhost", rest.port, rest.gate.roll.root_pem)
+    other = link.Link("localhost", rest.port, rest.logins.membership.root_pem)
     async with line.open("GET", f"/api/v1/jobs/{job}/watch", headers=headers) as chunks:
         lines = link.lines(chunks)
         await anext(lines)
@@ -267,9 +269,9 @@ async def test_a_role_that_changed_counts_at_once(rest, line):
     bearer = rest.bearer("lead@a.org")
     route = next(route for route in routes.ROUTES if route.path.endswith("/sites/{site}/stop"))
     assert await outcome(line, route, bearer, site="site-1") == "ok"
-    people = dict(rest.gate.roll.now.participants)
+    people = dict(rest.logins.membership.now.participants)
     people["lead@a.org"] = Participant("admin", "a", "member")
-    rest.gate.roll.now = Federation("clinics", 2, people)
+    rest.logins.membership.now = Federation("clinics", 2, people)
     assert await outcome(line, route, bearer, site="site-1") == "NotAllowed"
     del people["lead@a.org"]
     with pytest.raises(NotAllowed, match="not an admin of clinics"):
@@ -298,34 +300,34 @@ async def test_the_documents_of_the_api_are_whole(line):
 
 
 def test_a_nonce_of_another_server_or_one_that_was_changed_is_refused(tmp_path, prod):
-    gate = api.make(tmp_path, prod).gate
-    other = api.make(tmp_path, prod).gate
-    changed = bytearray(base64.urlsafe_b64decode(gate.nonce()))
+    logins = api.make(tmp_path, prod).logins
+    other = api.make(tmp_path, prod).logins
+    changed = bytearray(base64.urlsafe_b64decode(logins.nonce()))
     changed[20] ^= 1
     for nonce in (other.nonce(), base64.urlsafe_b64encode(bytes(changed)).decode(), "", "é", "x" * 100_000):
         with pytest.raises(NotAllowed, match="not from this server"):
-            gate.log_in(nonce, "", "")
+            logins.log_in(nonce, "", "")
 
 
 def test_a_nonce_and_a_bearer_end(tmp_path, prod):
     rest, now = api.make(tmp_path, prod), [1000.0]
-    rest.gate.clock = lambda: now[0]
-    late = rest.gate.nonce()
+    rest.logins.clock = lambda: now[0]
+    late = rest.logins.nonce()
     now[0] += 61
     with pytest.raises(NotAllowed, match="too late or twice"):
-        rest.gate.log_in(late, "", "")
+        rest.logins.log_in(late, "", "")
     token = rest.bearer("lead@a.org")
-    assert rest.gate.who(rest.gate.bearer(f"Bearer {token}")).role == "lead"
+    assert rest.logins.who(rest.logins.bearer(f"Bearer {token}")).role == "lead"
     now[0] += 1801
     with pytest.raises(faults.LoginNeeded):
-        rest.gate.bearer(f"Bearer {token}")
+        rest.logins.bearer(f"Bearer {token}")
 
 
 def test_bearers_take_bounded_memory(tmp_path, prod):
     rest = api.make(tmp_path, prod)
     for _ in range(MAX_BEARERS + 5):
         rest.bearer("lead@a.org")
-    assert len(rest.gate._bearers) == MAX_BEARERS
+    assert len(rest.logins._bearers) == MAX_BEARERS
 
 
 def test_a_server_in_the_place_of_a_person_does_not_get_in(tmp_path, prod):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from convoy.cli import joining as words
-from convoy.cli.asking import How
+from convoy.cli.connecting import How
 from convoy.cli.joining import Place
 from convoy.spec.kit import read_kit
 from convoy.trust import keys
@@ -69,7 +69,7 @@ def reads_memory():
 
 
 def test_the_servers_memory_never_has_the_issuing_key(reads_memory, tmp_path):
-    """Not after enrolments, renewals of sites and of its own certificate, nor after another authority was lent."""
+    """Not after enrolments, renewals of sites and of its own certificate, nor after another authority was access."""
     with joined(tmp_path / "fed", sites=2, server_settings="site_certificate_life: 12s") as (made, _):
         kit = read_kit(made.server.kit)
         own = forms(kit.issuing_files[0].read_bytes())
@@ -85,10 +85,10 @@ def test_the_servers_memory_never_has_the_issuing_key(reads_memory, tmp_path):
         place.project_file.write_text(made.project_yml)
         words.issue(How(str(made.prod / ADMIN), "localhost", json=True), place)
         renewed([made.server.log], 1, "the issuing authority has changed")
-        lent = forms(kit.lent_file.read_bytes())
+        access = forms(kit.lent_file.read_bytes())
         (signer,) = made.server.signers()
-        assert "number, little end first" in found(signer, lent) or "number" in found(signer, lent)
-        assert found(made.server.pid, own | lent) == set()
+        assert "number, little end first" in found(signer, access) or "number" in found(signer, access)
+        assert found(made.server.pid, own | access) == set()
         made.server.stop()
         assert ended([signer], within_s=30)
 

@@ -21,7 +21,7 @@ from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker import complete
-from convoy.worker.own import KINDS
+from convoy.worker.built_in import KINDS
 from tests.federation import Federation
 from tests.flows.test_statistics import rows_of, write
 from tests.scenarios.conftest import put_job

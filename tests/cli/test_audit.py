@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from convoy.site.witness import Witness
+from convoy.site.checkpoints import Checkpoints
 from convoy.trust import audit, keys
 
 
@@ -37,7 +37,7 @@ def site(rest, trail):
     """The kit of a site that heard every checkpoint."""
     kit = rest.kit("site-1")
     kit.work.mkdir(exist_ok=True)
-    witness = Witness(kit.work / "witness.jsonl")
+    witness = Checkpoints(kit.work / "witness.jsonl")
     for entry in trail:
         if isinstance(entry, audit.Checkpoint):
             witness.keep(entry)

@@ -280,7 +280,7 @@ async def test_a_submit_loads_only_what_it_needs_before_the_server_has_the_bundl
     code = f"""
 import asyncio
 from pathlib import Path
-import convoy.cli.main, convoy.cli.verbs, convoy.cli.whose
+import convoy.cli.main, convoy.cli.verbs, convoy.cli.identity
 from convoy.admin.client import connect
 async def main():
     async with connect({str(rest.prod / "root@a.org")!r}, server="localhost:{rest.port}") as client:

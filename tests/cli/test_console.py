@@ -8,8 +8,8 @@ from prompt_toolkit.output import DummyOutput
 
 from convoy.cli import console
 from convoy.cli.console import complete
+from convoy.cli.console_verbs import VERBS, Around
 from convoy.cli.output import Screen
-from convoy.cli.spoken import VERBS, Around
 from convoy.errors import NotFound
 from tests.admin import rest_api as api
 

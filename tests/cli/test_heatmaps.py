@@ -4,14 +4,14 @@ import pytest
 
 from convoy.cli import heatmaps, output
 from convoy.cli.output import Screen
-from convoy.spec import crossed
+from convoy.spec import cross_metrics
 
 MEASURED = {"rows": 9.0, "auc:(job)@a": 0.5, "auc:a@a": 0.9, "auc:a@b": 0.7, "loss:a@b": 2.0, "auc:b@b": 0.8}
 
 
 def test_metrics_of_models_at_sites_are_tables_and_one_line_says_how_many_there_are(capsys):
     assert output.metrics(MEASURED) == "rows 9  5 metrics of models at sites"
-    assert crossed.name("auc", "(job)", "a") in MEASURED
+    assert cross_metrics.name("auc", "(job)", "a") in MEASURED
     heatmaps.say(Screen(), MEASURED)
     assert capsys.readouterr().out.splitlines() == [
         "", "auc of each model at each site",

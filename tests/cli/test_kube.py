@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from convoy.cli import whose
+from convoy.cli import identity
 from convoy.errors import BadInput
-from convoy.kube import remembered
+from convoy.kube import deployed
 from convoy.kube.options import Options
 from tests.admin import rest_api as api
 from tests.cli.command_line import typed
@@ -15,14 +15,14 @@ from tests.kube.api_server import application, serving
 
 def remember(rest, admin="root@a.org"):
     kit = str(rest.prod / admin) if admin else ""
-    said = remembered.Remembered("made-up", "clinics", "server-0", rest.port, kit, Options().model_dump_json())
-    remembered.keep(rest.prod.parent, said)
+    said = deployed.Deployed("made-up", "clinics", "server-0", rest.port, kit, Options().model_dump_json())
+    deployed.keep(rest.prod.parent, said)
 
 
 def run_here(rest):
     """Leave word, as `convoy up` does, that the federation runs here; nothing does."""
     said = {"prod": str(rest.prod), "admin": str(rest.prod / "boss@a.org"), "server": "localhost:1", "nodes": []}
-    (rest.prod.parent / whose.RUNNING).write_text(json.dumps(said))
+    (rest.prod.parent / identity.RUNNING).write_text(json.dumps(said))
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ async def test_where_nothing_is_remembered_the_fix_is_said(type_it, rest, tmp_pa
 
 def test_two_ways_to_a_server_are_refused(tmp_path):
     with pytest.raises(BadInput, match="--server and --kube"):
-        whose.find("", "there:1", kube=True, here=tmp_path)
+        identity.find("", "there:1", kube=True, here=tmp_path)
 
 
 def test_of_two_federations_in_clusters_one_is_to_be_named(tmp_path, monkeypatch):
@@ -84,10 +84,10 @@ def test_of_two_federations_in_clusters_one_is_to_be_named(tmp_path, monkeypatch
     remember(rest)
     other = rest.prod.parent.parent / "other"
     other.mkdir()
-    (other / whose.IN_CLUSTER).write_text((rest.prod.parent / whose.IN_CLUSTER).read_text())
+    (other / identity.IN_CLUSTER).write_text((rest.prod.parent / identity.IN_CLUSTER).read_text())
     with pytest.raises(BadInput, match="more than one federation"):
-        whose.find("", "", kube=True, here=tmp_path)
-    assert whose.find(str(rest.prod / "boss@a.org"), "", kube=True, here=tmp_path).cluster == rest.prod.parent
+        identity.find("", "", kube=True, here=tmp_path)
+    assert identity.find(str(rest.prod / "boss@a.org"), "", kube=True, here=tmp_path).cluster == rest.prod.parent
 
 
 def test_without_a_project_admin_a_kit_is_to_be_named(tmp_path, monkeypatch):
@@ -95,4 +95,4 @@ def test_without_a_project_admin_a_kit_is_to_be_named(tmp_path, monkeypatch):
     rest = api.make(tmp_path)
     remember(rest, admin="")
     with pytest.raises(BadInput, match="no project_admin"):
-        whose.find("", "", kube=True, here=tmp_path)
+        identity.find("", "", kube=True, here=tmp_path)

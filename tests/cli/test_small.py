@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from convoy.cli import output, processes, whose
+from convoy.cli import identity, output, processes
 from convoy.errors import BadInput
 from tests.admin import rest_api as api
 
@@ -29,19 +29,19 @@ def test_the_kit_is_the_one_named_else_the_one_that_runs_here_else_the_only_one(
     monkeypatch.delenv("CONVOY_KIT", raising=False)
     rest = api.make(tmp_path)
     with pytest.raises(BadInput, match="more than one admin kit"):
-        whose.find("", "", here=tmp_path)
+        identity.find("", "", here=tmp_path)
     lead = rest.prod / "lead@a.org"
-    assert whose.find(str(lead), "", here=tmp_path).server == ""
+    assert identity.find(str(lead), "", here=tmp_path).server == ""
     said = {"prod": str(rest.prod), "admin": str(lead), "server": "localhost:99", "nodes": []}
-    (rest.prod.parent / whose.RUNNING).write_text(json.dumps(said))
-    assert whose.find("", "", here=tmp_path).kit.name == "lead@a.org"
-    assert whose.find("", "", here=tmp_path).server == "localhost:99"
-    assert whose.find(str(rest.prod / "boss@a.org"), "", here=tmp_path).server == "localhost:99"
+    (rest.prod.parent / identity.RUNNING).write_text(json.dumps(said))
+    assert identity.find("", "", here=tmp_path).kit.name == "lead@a.org"
+    assert identity.find("", "", here=tmp_path).server == "localhost:99"
+    assert identity.find(str(rest.prod / "boss@a.org"), "", here=tmp_path).server == "localhost:99"
     monkeypatch.setenv("CONVOY_KIT", str(rest.prod / "boss@b.org"))
-    assert whose.find("", "there:1", here=tmp_path) == whose.Whose(rest.kit("boss@b.org"), "there:1")
-    (rest.prod.parent / whose.RUNNING).write_text("{}")
+    assert identity.find("", "there:1", here=tmp_path) == identity.Identity(rest.kit("boss@b.org"), "there:1")
+    (rest.prod.parent / identity.RUNNING).write_text("{}")
     with pytest.raises(BadInput, match="is not a file that `convoy up` wrote"):
-        whose.find(str(lead), "", here=tmp_path)
+        identity.find(str(lead), "", here=tmp_path)
 
 
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); signal.pause()"

@@ -18,8 +18,8 @@ from convoy.server import following
 from convoy.spec.kit import read_kit
 from convoy.store import arrays
 from convoy.store.report import write_rounds
-from convoy.trust import audit, bundle, folders, roll
-from convoy.trust.federation import Roll
+from convoy.trust import audit, bundle, folders, membership
+from convoy.trust.federation import Membership
 from tests.admin import memory_coordinator, rest_api
 from tests.server.conftest import coordinating
 
@@ -156,7 +156,7 @@ async def at_a_server(folder, known):
 async def world(request, tmp_path, prod):
     """A coordinator of two sites, of each kind, and what lets its jobs go on."""
     kit = read_kit(prod / "server")
-    known = Roll(roll.current(kit)[0], kit.root_file.read_bytes())
+    known = Membership(membership.current(kit)[0], kit.root_file.read_bytes())
     async with request.param(tmp_path, known) as made:
         yield made
 

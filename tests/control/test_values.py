@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from convoy.admin import views
-from convoy.control import effects, events, plain
+from convoy.control import effects, events, json_values
 from convoy.control.costs import NOTHING, Cost
 from convoy.control.records import Answer, JobId, Question, SiteName, Task
 from convoy.errors import BadInput, RemoteFault, by_reason
 from convoy.flows import turns
 from convoy.model.reply import Slot
 from convoy.server import performer
-from convoy.site.given import Given
 from convoy.site.outbox import Kept, as_up
+from convoy.site.task import SiteTask
 from convoy.store.ledger import open_ledger
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
@@ -119,7 +119,7 @@ def test_a_question_goes_from_a_workflow_to_a_trainer_whole(tmp_path):
     assert loaded == record
     (task, *_) = [it for it in drive.done if isinstance(it, effects.SendTask)]
     message = pb.Task(job=J, question=values.to_site(task.question), model=pb.Blob(digest="d" * 64), after="0.1")
-    given_ = Given.read(pb.Task.FromString(message.SerializeToString()))
+    given_ = SiteTask.read(pb.Task.FromString(message.SerializeToString()))
     assert same(QUESTION, given_.question, NOT_FOR_SITES)
     assert given_.after == "0.1"
     to_trainer = pb.Task(job=J, question=values.to_site(given_.question)).SerializeToString()
@@ -196,10 +196,10 @@ def test_what_no_question_can_say_is_refused_at_the_border(broken):
 
 
 def test_settings_and_values_are_plain_json_within_limits():
-    assert plain.read_json(plain.write_json({"a": [1, None, "é"]}, "it"), "it") == {"a": [1, None, "é"]}
+    assert json_values.read_json(json_values.write_json({"a": [1, None, "é"]}, "it"), "it") == {"a": [1, None, "é"]}
     for wrong in (float("nan"), {1, 2}, np.zeros(2), "x" * 70_000, [[[[[[[[[1]]]]]]]]]):
         with pytest.raises(BadInput):
-            plain.write_json(wrong, "it")
+            json_values.write_json(wrong, "it")
 
 
 def test_sites_of_one_reason_are_named_together() -> None:

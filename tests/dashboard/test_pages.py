@@ -12,7 +12,7 @@ import pytest
 
 from convoy.admin import views
 from convoy.dashboard import live, news, streams
-from convoy.dashboard.pulse import Pulse, Seen
+from convoy.dashboard.federation_state import FederationState, Seen
 from convoy.errors import Refused
 from tests.admin.rest_api import job_folder
 from tests.dashboard.conftest import logged_in, stream
@@ -67,16 +67,16 @@ def test_news_are_what_has_changed_and_not_more_than_a_person_can_hear():
 async def test_the_news_tell_of_jobs(rest, tmp_path):
     rest.fake.may_go.clear()
     async with rest.client() as client:
-        pulse = Pulse(client)
-        await pulse.look()
-        before = pulse.seen
+        federation_state = FederationState(client)
+        await federation_state.look()
+        before = federation_state.seen
         sent = await client.submit(job_folder(tmp_path, "tumours"))
-        await pulse.look()
-        assert news.news(before, pulse.seen) == "Job tumours was submitted."
-        before = pulse.seen
+        await federation_state.look()
+        assert news.news(before, federation_state.seen) == "Job tumours was submitted."
+        before = federation_state.seen
         await client.abort(sent.id)
-        await pulse.look()
-        assert news.news(before, pulse.seen) == "Job tumours is aborted."
+        await federation_state.look()
+        assert news.news(before, federation_state.seen) == "Job tumours is aborted."
 
 
 async def test_the_overview_hears_of_changes_and_only_of_them(rest, tmp_path):

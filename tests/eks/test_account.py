@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 pytest.importorskip("moto", reason="moto is not installed: requirements-test.txt")
 
-from convoy.cli import fitness
+from convoy.cli import eks_doctor
 from convoy.cli.main import app
 from convoy.cli.output import Screen
 from convoy.eks import account, config, inside, repair
@@ -95,7 +95,7 @@ def said(made, capsys, seen=FIT, which=WHICH):
     found = look(made, which, seen)
     ended = None
     try:
-        fitness.say(Screen(json=True), which, found)
+        eks_doctor.say(Screen(json=True), which, found)
     except (Refused, NotAllowed) as problem:
         ended = problem
     return {one["name"]: one for one in json.loads(capsys.readouterr().out)["findings"]}, ended

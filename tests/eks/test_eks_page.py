@@ -10,7 +10,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from convoy.cli.fitness import lines
+from convoy.cli.eks_doctor import lines
 from convoy.cli.main import app
 from convoy.eks import config, repair
 from convoy.eks.doctor import judge

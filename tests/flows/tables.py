@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from convoy import testing
-from convoy.worker.own import KINDS
+from convoy.worker.built_in import KINDS
 
 
 def write(path, columns):

@@ -17,7 +17,7 @@ from convoy.flows.fleet import NotEnough
 from convoy.flows.newton import Fit, Point
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
-from convoy.worker.own import KINDS
+from convoy.worker.built_in import KINDS
 from convoy.worker.replies import Reply
 from tests.flows.dying import dying
 from tests.flows.tables import divided, fitted, write

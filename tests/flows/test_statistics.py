@@ -17,7 +17,7 @@ from convoy.flows.pooled import Moments, Pair, Parts
 from convoy.privacy import cells
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
-from convoy.worker.own import KINDS, choose
+from convoy.worker.built_in import KINDS, choose
 
 EVERYTHING = [
     "count", "missing", "sum", "mean", "variance", "std", "min", "max", "histogram", "quantiles", "correlation",

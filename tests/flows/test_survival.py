@@ -12,7 +12,7 @@ from convoy import testing
 from convoy.errors import BadInput
 from convoy.flows import survival
 from convoy.flows.fleet import NotEnough
-from convoy.worker.own import KINDS
+from convoy.worker.built_in import KINDS
 from convoy.worker.survival import grid, joined
 from tests.flows.tables import divided, fitted, lung, write
 

@@ -27,17 +27,17 @@ from convoy.server.sessions import Sessions
 from convoy.server.standing import Standing
 from convoy.server.transfers import Transfers
 from convoy.site.agent import Agent
+from convoy.site.checkpoints import FILE, Checkpoints
+from convoy.site.context import Site
 from convoy.site.history import History
 from convoy.site.line import Line
-from convoy.site.place import Site
 from convoy.site.quarantine import Quarantine
 from convoy.site.release import Release
-from convoy.site.witness import FILE, Witness
 from convoy.spec.kit import PENDING, Kit
 from convoy.spec.policy import PolicyFile
 from convoy.store import arrays
 from convoy.trust import enrolment
-from convoy.trust.federation import Federation, Roll, sign
+from convoy.trust.federation import Federation, Membership, sign
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import pods_pb2
 from convoy.wire.budget import Budget
@@ -116,12 +116,14 @@ def server():
     line = hub.open(HERE, "p", Idle())
     transfers = Strict(machine.state, made, hub, post, lambda: "", Pump(), idle, Phases())
     logs = JobLogs(made.job(JOB).logs)
-    roll = Roll(Federation(PROJECT, 1, {}), world()[1].pem)
+    membership = Membership(Federation(PROJECT, 1, {}), world()[1].pem)
     peer = Peer(HERE, 1.0, 2e9, renews=False)
-    registry = SimpleNamespace(roll=roll, renewed=lambda _, request: (enrolment.requested_key(request), (peer, b""))[1])
+    registry = SimpleNamespace(
+        membership=membership, renewed=lambda _, request: (enrolment.requested_key(request), (peer, b""))[1]
+    )
     artifacts = Artifacts(machine.state, made, transfers.pump, 1 << 20, lambda: 1 << 30)
     made = Sessions(PROJECT, "1", machine.state, hub, transfers, post, lambda _: logs, registry, idle, artifacts)
-    return made, line, Standing(machine.state, roll, peer)
+    return made, line, Standing(machine.state, membership, peer)
 
 
 def flows():
@@ -168,7 +170,7 @@ def site():
         Release(kit, PolicyFile(kit.local / "policy.yaml")),
         History(folder / "work", unforeseen),
     )
-    return Agent(made, Idle(), Ending(asyncio.Event()), None, Witness(made.folder / FILE))
+    return Agent(made, Idle(), Ending(asyncio.Event()), None, Checkpoints(made.folder / FILE))
 
 
 class Lines:

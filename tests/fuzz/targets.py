@@ -232,22 +232,22 @@ def certificates():
 
 def login(data: bytes) -> None:
     """Nonce, signature and certificate, each on its line."""
-    from convoy.admin.gate import Gate
+    from convoy.admin.logins import Logins
     from convoy.trust import enrolment
-    from convoy.trust import login as logins
-    from convoy.trust.federation import Federation, Participant, Roll
+    from convoy.trust import login as proofs
+    from convoy.trust.federation import Federation, Membership, Participant
 
     nonce, _, rest = text(data).partition("\n")
     signature, _, cert = rest.partition("\n")
-    gate = Gate(Roll(Federation(PROJECT, 1, {ADA: Participant("admin", "org", "lead")}), world()[1].pem))
+    logins = Logins(Membership(Federation(PROJECT, 1, {ADA: Participant("admin", "org", "lead")}), world()[1].pem))
     for read in (
-        lambda: gate.log_in(nonce, cert, signature),
-        lambda: gate.bearer(nonce),
+        lambda: logins.log_in(nonce, cert, signature),
+        lambda: logins.bearer(nonce),
         lambda: enrolment.read_token(nonce),
         lambda: enrolment.token_hash(nonce, project=PROJECT, kind="site", name=nonce),
-        lambda: logins.check(
+        lambda: proofs.check(
             {"certificate": cert, "signature": signature},
-            root_pem=gate.roll.root_pem,
+            root_pem=logins.membership.root_pem,
             project=PROJECT,
             nonce=nonce,
             now=NOW,
@@ -258,13 +258,13 @@ def login(data: bytes) -> None:
 
 
 def logins_():
-    from convoy.admin.gate import Gate
+    from convoy.admin.logins import Logins
     from convoy.trust import enrolment
     from convoy.trust import login as logins
-    from convoy.trust.federation import Federation, Roll
+    from convoy.trust.federation import Federation, Membership
 
     _, root, (key, cert), _ = world()
-    nonce = Gate(Roll(Federation(PROJECT, 1, {}), root.pem)).nonce()
+    nonce = Logins(Membership(Federation(PROJECT, 1, {}), root.pem)).nonce()
     said = logins.answer(key, cert, PROJECT, nonce)
     yield f"{nonce}\n{said['signature']}\n{said['certificate']}".encode()
     yield enrolment.make_token().encode()

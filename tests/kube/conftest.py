@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kube.desks import HERE, NAMESPACE, Desk, debian
+from tests.kube.workplaces import HERE, NAMESPACE, Workplace, debian
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 LOG = Path(os.environ.get("CONVOY_KUBE_CACHE") or CACHE / "convoy-kube") / "build.log"
@@ -93,9 +93,9 @@ def made(state, script, tell):
 
 
 @pytest.fixture(scope="module")
-def desk(cluster, tmp_path_factory):
+def workplace(cluster, tmp_path_factory):
     """A federation that is up, and in the end gone."""
-    made = Desk(*cluster, tmp_path_factory.mktemp("desk"))
+    made = Workplace(*cluster, tmp_path_factory.mktemp("workplace"))
     said = made.up()
     assert "3 sites have registered" in said
     yield made
@@ -108,8 +108,8 @@ def desk(cluster, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(desk):
+def undisturbed(workplace):
     """The model of the job when nothing happens."""
-    job = desk.job("calm", 0)
-    assert [rounds for rounds, _ in desk.watch(job)][-1] == 4
-    return desk.model(job)
+    job = workplace.job("calm", 0)
+    assert [rounds for rounds, _ in workplace.watch(job)][-1] == 4
+    return workplace.model(job)

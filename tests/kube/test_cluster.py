@@ -22,130 +22,134 @@ def test_a_job_goes_from_submit_to_the_fetched_model(undisturbed):
     assert len(undisturbed) > 400_000
 
 
-def test_the_model_is_that_of_a_simulation_of_the_same_folder(desk, undisturbed, tmp_path):
-    plan = read_plan(desk.folder / "calm", sites=["hospital-1", "hospital-2", "hospital-3"])
+def test_the_model_is_that_of_a_simulation_of_the_same_folder(workplace, undisturbed, tmp_path):
+    plan = read_plan(workplace.folder / "calm", sites=["hospital-1", "hospital-2", "hospital-3"])
     run(plan, tmp_path / "out", workers=0)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == undisturbed
 
 
-def test_twice_is_once(desk):
-    before = {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()}
-    said = desk.up()
+def test_twice_is_once(workplace):
+    before = {name: pod["metadata"]["uid"] for name, pod in workplace.pods().items()}
+    said = workplace.up()
     assert " unchanged\n" in said
     assert " made" not in said
     assert " changed" not in said
-    assert {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()} == before
+    assert {name: pod["metadata"]["uid"] for name, pod in workplace.pods().items()} == before
 
 
-def test_status_and_logs_show_each_node(desk):
-    nodes = json.loads(desk.convoy("kube", "status", "--json"))["nodes"]
+def test_status_and_logs_show_each_node(workplace):
+    nodes = json.loads(workplace.convoy("kube", "status", "--json"))["nodes"]
     assert [(node["name"], node["state"]) for node in nodes] == [
         ("server", "ready"),
         *((f"hospital-{number}", "registered") for number in (1, 2, 3)),
     ]
     assert len({node["machine"] for node in nodes}) > 1
-    assert "registered" in desk.convoy("kube", "logs", "hospital-1")
+    assert "registered" in workplace.convoy("kube", "logs", "hospital-1")
 
 
-def test_the_doctor_finds_no_trouble_where_a_federation_stands(desk):
-    said = json.loads(desk.convoy("kube", "doctor", "--json"))
+def test_the_doctor_finds_no_trouble_where_a_federation_stands(workplace):
+    said = json.loads(workplace.convoy("kube", "doctor", "--json"))
     assert said["ok"] is True
     assert {one["state"] for one in said["findings"]} == {"ok", "advice", "not checked"}
 
 
-def test_pods_are_what_the_objects_say(desk):
-    for pod in desk.pods().values():
+def test_pods_are_what_the_objects_say(workplace):
+    for pod in workplace.pods().values():
         sources = [
             source for volume in pod["spec"]["volumes"] for source in volume.get("projected", {}).get("sources", [])
         ]
         assert not any("serviceAccountToken" in source for source in sources)
         assert pod["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"] is True
-    assert desk.kubectl("exec", "hospital-1-0", "--", "id", "-u").strip() == "65532"
+    assert workplace.kubectl("exec", "hospital-1-0", "--", "id", "-u").strip() == "65532"
 
 
 @pytest.mark.parametrize("pod", ["server-0", "hospital-2-0"])
-def test_a_pod_that_is_killed_in_mid_round_costs_no_round_and_no_bit(desk, undisturbed, pod, record_property):
-    job = desk.job(f"killed-{pod}", 1.5)
+def test_a_pod_that_is_killed_in_mid_round_costs_no_round_and_no_bit(workplace, undisturbed, pod, record_property):
+    job = workplace.job(f"killed-{pod}", 1.5)
     kill = ("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
-    last, seconds = desk.disturbed(job, lambda: desk.kubectl(*kill))
+    last, seconds = workplace.disturbed(job, lambda: workplace.kubectl(*kill))
     record_property("seconds_to_the_next_round", seconds)
     assert last == 4
-    assert desk.model(job) == undisturbed
+    assert workplace.model(job) == undisturbed
     assert seconds < 60
 
 
-def test_a_machine_that_is_drained_in_mid_round_moves_its_pods_and_costs_no_bit(desk, undisturbed, record_property):
-    machine = desk.pods()["hospital-2-0"]["spec"]["nodeName"]
-    job = desk.job("drained", 1.5)
+def test_a_machine_that_is_drained_in_mid_round_moves_its_pods_and_costs_no_bit(
+    workplace, undisturbed, record_property
+):
+    machine = workplace.pods()["hospital-2-0"]["spec"]["nodeName"]
+    job = workplace.job("drained", 1.5)
     try:
-        last, seconds = desk.disturbed(job, lambda: desk.kubectl("drain", machine, "--delete-emptydir-data", "--force"))
+        last, seconds = workplace.disturbed(
+            job, lambda: workplace.kubectl("drain", machine, "--delete-emptydir-data", "--force")
+        )
     finally:
-        desk.kubectl("uncordon", machine)
+        workplace.kubectl("uncordon", machine)
     record_property("seconds_to_the_next_round", seconds)
     assert last == 4
-    assert desk.model(job) == undisturbed
-    assert machine not in {pod["spec"]["nodeName"] for pod in desk.pods().values()}
+    assert workplace.model(job) == undisturbed
+    assert machine not in {pod["spec"]["nodeName"] for pod in workplace.pods().values()}
 
 
-def test_a_new_site_joins_and_leaves_and_nobody_else_is_touched(desk):
-    before = {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()}
-    project = desk.folder / "project.yml"
+def test_a_new_site_joins_and_leaves_and_nobody_else_is_touched(workplace):
+    before = {name: pod["metadata"]["uid"] for name, pod in workplace.pods().items()}
+    project = workplace.folder / "project.yml"
     was = project.read_text()
     project.write_text(was + "  - {name: hospital-4, type: client, org: west}\n")
-    said = desk.up()
+    said = workplace.up()
     assert "the server was told about hospital-4" in said
     assert "4 sites have registered" in said
-    after = {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()}
+    after = {name: pod["metadata"]["uid"] for name, pod in workplace.pods().items()}
     assert after.keys() - before.keys() == {"hospital-4-0"}
     assert {name: after[name] for name in before} == before
     project.write_text(was)
-    said = desk.up()
+    said = workplace.up()
     assert "the server was told about the list of participants" in said
     assert "removes StatefulSet hospital-4" in said
-    desk.kubectl("wait", "--for=delete", "pod/hospital-4-0", "--timeout=60s")
-    assert {name: pod["metadata"]["uid"] for name, pod in desk.pods().items()} == before
-    assert "hospital-4" not in {site["name"] for site in json.loads(desk.convoy("site", "list", "--json"))}
+    workplace.kubectl("wait", "--for=delete", "pod/hospital-4-0", "--timeout=60s")
+    assert {name: pod["metadata"]["uid"] for name, pod in workplace.pods().items()} == before
+    assert "hospital-4" not in {site["name"] for site in json.loads(workplace.convoy("site", "list", "--json"))}
 
 
-def test_what_was_down_goes_on_with_its_volumes(desk, undisturbed):
-    said = desk.convoy("kube", "down")
+def test_what_was_down_goes_on_with_its_volumes(workplace, undisturbed):
+    said = workplace.convoy("kube", "down")
     assert "volumes stay" in said
-    assert desk.pods() == {}
-    assert "3 sites have registered" in desk.up()
-    jobs = json.loads(desk.convoy("job", "list", "--json"))
+    assert workplace.pods() == {}
+    assert "3 sites have registered" in workplace.up()
+    jobs = json.loads(workplace.convoy("job", "list", "--json"))
     assert "calm" in {job["name"] for job in jobs}
 
 
-def test_an_image_that_is_not_there_is_said_in_words(desk):
+def test_an_image_that_is_not_there_is_said_in_words(workplace):
     seen = []
-    with desk.typing("kube", "up", "--image", "localhost/none:1", "--patience", "2m") as process:
+    with workplace.typing("kube", "up", "--image", "localhost/none:1", "--patience", "2m") as process:
         for line in process.stdout:
             seen.append(line)
             if "its image cannot be pulled" in line:
                 process.send_signal(signal.SIGINT)
                 break
     assert "its image cannot be pulled" in seen[-1], "".join(seen)
-    desk.up()
+    workplace.up()
 
 
 # ---- jobs in pods of their own ----
 
 
 @pytest.fixture(scope="module")
-def launching(desk):
+def launching(workplace):
     """The federation, whose server and whose first hospital make a pod for each of their jobs."""
-    policy = desk.folder / "workspace" / "breast_cancer" / "prod_00" / "hospital-1" / "local" / "policy.yaml"
+    policy = workplace.folder / "workspace" / "breast_cancer" / "prod_00" / "hospital-1" / "local" / "policy.yaml"
     was = policy.read_text()
     policy.write_text(was + 'images: ["localhost/*"]\n')
-    desk.up(LAUNCHING)
-    yield desk
+    workplace.up(LAUNCHING)
+    yield workplace
     policy.write_text(was)
-    desk.up()
+    workplace.up()
 
 
-def workers(desk):
+def workers(workplace):
     """Return the names of the workers' pods, without those that go."""
-    found = {name: pod["metadata"] for name, pod in desk.pods().items()}
+    found = {name: pod["metadata"] for name, pod in workplace.pods().items()}
     return [name for name, it in found.items() if "convoy/launch" in it["labels"] and "deletionTimestamp" not in it]
 
 
@@ -206,13 +210,13 @@ def test_an_image_that_is_not_there_is_told_in_words_where_the_job_is_shown(laun
 
 
 @pytest.fixture(scope="module")
-def one_volume(desk):
+def one_volume(workplace):
     """The federation with its kits on one volume, and in the end in Secrets again."""
-    said = desk.up("kits: volume")
+    said = workplace.up("kits: volume")
     assert "3 sites have registered" in said
-    yield desk
-    desk.up()
-    assert "hospital-1-kit" in desk.kubectl("get", "secrets")
+    yield workplace
+    workplace.up()
+    assert "hospital-1-kit" in workplace.kubectl("get", "secrets")
 
 
 def test_no_kit_is_in_a_secret_and_each_node_sees_its_own_alone(one_volume):

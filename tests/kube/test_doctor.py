@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from convoy.kube import options, remembered, room
+from convoy.kube import deployed, options, room
 from convoy.kube.doctor import accesses
 from convoy.kube.findings import Access, Facts, State, judged
 from convoy.kube.naming import Place
@@ -271,7 +271,7 @@ async def test_without_a_word_it_looks_at_what_up_remembered(tmp_path):
     folder = tmp_path / "workspace" / "breast_cancer"
     folder.mkdir(parents=True)
     chosen = said(tmp_path, "namespace: study\nimage: own@sha256:1").model_dump_json()
-    remembered.keep(folder, remembered.Remembered("made-up", "study", "server-0", 8003, "", chosen))
+    deployed.keep(folder, deployed.Deployed("made-up", "study", "server-0", 8003, "", chosen))
     done = await doctor(of_a_cluster(), tmp_path)
     assert "namespace study" in done.out
     assert "own@sha256:1 is pinned" in done.out

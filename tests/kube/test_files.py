@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from convoy.cli.main import app
 from convoy.errors import BadInput
-from convoy.kube import remembered, text
+from convoy.kube import deployed, text
 from convoy.kube.image import containerfile
 from convoy.kube.options import Options
 from convoy.node.launcher import Wants
@@ -48,17 +48,17 @@ def test_the_values_that_the_page_shows_are_values(tmp_path):
 
 def test_what_up_remembers_reads_back_with_its_options(tmp_path):
     options = said(tmp_path, "namespace: study\nsites: {hospital-1: {gpu: 1}}\nsite: {memory: 64Mi}")
-    kept = remembered.Remembered("c", "study", "server-0", 8003, "kit", options.model_dump_json())
-    remembered.keep(tmp_path, kept)
-    assert remembered.read(tmp_path).chosen() == options
-    remembered.forget(tmp_path)
-    assert remembered.read(tmp_path) is None
+    kept = deployed.Deployed("c", "study", "server-0", 8003, "kit", options.model_dump_json())
+    deployed.keep(tmp_path, kept)
+    assert deployed.read(tmp_path).chosen() == options
+    deployed.forget(tmp_path)
+    assert deployed.read(tmp_path) is None
 
 
 def test_a_file_that_up_did_not_write_is_refused(tmp_path: Path):
-    (tmp_path / remembered.FILE).write_text("{}")
+    (tmp_path / deployed.FILE).write_text("{}")
     with pytest.raises(BadInput, match="kube up"):
-        remembered.read(tmp_path)
+        deployed.read(tmp_path)
 
 
 CHECKOV = "3.3.30"

@@ -6,13 +6,13 @@ from contextlib import ExitStack
 
 import pytest
 
-from convoy.admin import entrance
+from convoy.admin import connections
 from convoy.wire import door
 from tests.federation import Federation
 
 pytestmark = pytest.mark.scenario
 MANY = 600
-assert max(door.HANDSHAKES, entrance.WAITING) < MANY
+assert max(door.HANDSHAKES, connections.WAITING) < MANY
 HALF = {
     "nothing": b"",
     "half a head": b"GET /api/v1/login HTTP/1.1\r\nHost: localhost\r\nX-Slow: ",

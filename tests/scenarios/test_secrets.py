@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from convoy.admin import client, gate, link, views
+from convoy.admin import client, link, logins, views
 from convoy.errors import ConvoyError, NotAllowed, Unreachable
 from convoy.provision.kits import Invitation
 from convoy.spec.kit import read_kit
@@ -15,7 +15,7 @@ from convoy.trust import enrolment, keys
 from convoy.trust.authority import Authority
 from convoy.trust.enrolment import Invite
 from convoy.trust.federation import Federation as Everybody
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 from convoy.wire import proxy
 from tests.federation import ADMIN, Federation
 from tests.scenarios.conftest import adding, put_job
@@ -133,7 +133,7 @@ def test_what_holds_a_secret_does_not_show_it(tmp_path):
     root = Authority.create("p", tmp_path, now=0)
     key, token, bearer = keys.make(), enrolment.make_token(), "bearer-of-somebody"
     pem = keys.to_pem(key)
-    made = gate.Gate(Roll(Everybody("p", 1, {}), b""))
+    made = logins.Logins(Membership(Everybody("p", 1, {}), b""))
     known = Invite(enrolment.token_hash(token, project="p", kind="site", name="s"), "site", "s", 0)
     things = [
         root,

@@ -18,7 +18,7 @@ from convoy.admin import joining, link
 from convoy.admin.sync import Session
 from convoy.cli import joining as words
 from convoy.cli import trail
-from convoy.cli.asking import How
+from convoy.cli.connecting import How
 from convoy.cli.joining import Place
 from convoy.errors import NotAllowed, Refused
 from convoy.provision import kits

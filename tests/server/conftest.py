@@ -25,25 +25,25 @@ from convoy.server.loop import Loop
 from convoy.server.reading import JobReader
 from convoy.server.results import open_results
 from convoy.store.ledger import open_ledger
-from convoy.trust.federation import Federation, Participant, Roll
+from convoy.trust.federation import Federation, Membership, Participant
 
 
 @pytest.fixture
 async def coordinator(tmp_path):
     """A coordinator of two sites; effects go nowhere, so what happens is what a test posts to `coordinator.loop`."""
     names = [SiteName("site-1"), SiteName("site-2")]
-    roll = Roll(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b"")
-    async with coordinating(tmp_path, roll, lambda effect: None) as made:
+    membership = Membership(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b"")
+    async with coordinating(tmp_path, membership, lambda effect: None) as made:
         yield made
 
 
 @contextlib.asynccontextmanager
-async def coordinating(tmp_path, roll, perform):
+async def coordinating(tmp_path, membership, perform):
     """Give a coordinator of the sites of a roll, over a loop whose effects `perform` does."""
     (tmp_path / "jobs").mkdir()
     workspace = Workspace(tmp_path)
-    state = State(4, {name: LiveSite(name) for name in map(SiteName, roll.now.sites())})
-    attendance = Attendance(state, roll)
+    state = State(4, {name: LiveSite(name) for name in map(SiteName, membership.now.sites())})
+    attendance = Attendance(state, membership)
     with contextlib.closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
         loop = Loop(
             Machine(state, start.needs_of),
@@ -70,13 +70,13 @@ async def coordinating(tmp_path, roll, perform):
                 None,
             ),
             workspace=workspace,
-            intake=Intake(state, workspace, roll, ("project_admin",), ledger.history),
+            intake=Intake(state, workspace, membership, ("project_admin",), ledger.history),
             hub=Hub(),
             results=open_results("", tmp_path / "results"),
-            roll=roll,
+            membership=membership,
             expel=lambda site: None,
             version="0",
-            following=Following(loop, reader, roll, Logbook(workspace).of),
+            following=Following(loop, reader, membership, Logbook(workspace).of),
             attendance=attendance,
             notes=Notes(),
             ending=Ending(),

@@ -198,7 +198,7 @@ def test_every_call_that_has_an_effect_is_in_this_matrix():
 
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS.keys())
 async def test_what_somebody_may_not_do_any_more_is_not_done(coordinator, call):
-    coordinator.roll.now.participants["ada@a.org"] = Participant("admin", "a", "project_admin")
+    coordinator.membership.now.participants["ada@a.org"] = Participant("admin", "a", "project_admin")
     job = await running(coordinator)
     if call is CALLS["delete"]:
         await failed(coordinator, "it has ended")
@@ -206,7 +206,7 @@ async def test_what_somebody_may_not_do_any_more_is_not_done(coordinator, call):
     with pytest.raises(NotAllowed):
         await call(coordinator, Lost())
     await coordinator.loop.settled()
-    assert (job.record, coordinator.roll.revoked, coordinator.ending.event.is_set()) == (before, {}, False)
+    assert (job.record, coordinator.membership.revoked, coordinator.ending.event.is_set()) == (before, {}, False)
     assert J in state.jobs
     assert all(site.enabled and site.connected for site in state.sites.values())
     assert list(coordinator.audit.read(0, 9)) == []

@@ -12,7 +12,7 @@ from convoy.node.process import Notes
 from convoy.server.attendance import Attendance
 from convoy.server.following import PAUSE_S, QUIET_S, TOGETHER_S, Following
 from convoy.server.loop import Loop
-from convoy.trust.federation import Federation, Participant, Roll
+from convoy.trust.federation import Federation, Membership, Participant
 from tests import virtual
 
 
@@ -97,8 +97,8 @@ def test_sites_begin_as_they_are_and_those_that_left_the_federation_are_forgotte
     state = State(4, {name: LiveSite(name) for name in names})
     state.sites[SiteName("b")].enabled = False
     state.sites[SiteName("c")].listed = False
-    roll = Roll(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b"", {"a": 900.0})
-    found = Attendance(state, roll, since=1000.0).view()
+    membership = Membership(Federation("clinics", 1, dict.fromkeys(names, Participant("site", "a"))), b"", {"a": 900.0})
+    found = Attendance(state, membership, since=1000.0).view()
     assert [(it.site, it.at, it.standing) for it in found.sites] == [
         ("a", [1000.0], ["revoked"]),
         ("b", [1000.0], ["disabled"]),

@@ -14,7 +14,7 @@ from convoy.server.hub import Hub, Line
 from convoy.server.lease import Lease
 from convoy.server.sessions import Sessions
 from convoy.server.standing import Standing
-from convoy.trust.federation import Federation, Participant, Roll
+from convoy.trust.federation import Federation, Membership, Participant
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire.tls import Peer
 
@@ -38,7 +38,7 @@ OPENINGS = {
     "artifacts": pb.Opening(artifacts=pb.ArtifactsHead(job=JOB, digest="0" * 64, size=9)),
 }
 LOSSES = {
-    "revoked": lambda world: world.roll.revoke(SITE, time.time()),
+    "revoked": lambda world: world.membership.revoke(SITE, time.time()),
     "disabled": lambda world: setattr(world.state.sites[SITE], "enabled", False),
     "removed": lambda world: setattr(world.state.sites[SITE], "listed", False),
     "expired": lambda world: setattr(world.standing, "peer", Peer(SITE, 1.0, time.time() - 1, renews=True)),
@@ -72,14 +72,14 @@ def world():
         return lambda *its, **named: done.append((what, its, named))
 
     state = State(4, {SITE: LiveSite(SITE)})
-    roll = Roll(Federation("clinics", 1, {SITE: Participant("site", "a")}), b"")
+    membership = Membership(Federation("clinics", 1, {SITE: Participant("site", "a")}), b"")
     transfers = SimpleNamespace(**{name: notes(name) for name in ("offer", "pull", "pullable", "begin", "receive")})
-    registry = SimpleNamespace(roll=roll, renewed=notes("certificate"), signed=b"")
+    registry = SimpleNamespace(membership=membership, renewed=notes("certificate"), signed=b"")
     audit = SimpleNamespace(note=notes("audit"), note_some=lambda *_: None)
     artifacts = SimpleNamespace(take=notes("artifacts"))
     made = Sessions("clinics", "1", state, Hub(), transfers, notes("event"), notes("log"), registry, audit, artifacts)
-    standing = Standing(state, roll, Peer(SITE, 1.0, 2e9, renews=True))
-    return SimpleNamespace(sessions=made, state=state, roll=roll, standing=standing, done=done)
+    standing = Standing(state, membership, Peer(SITE, 1.0, 2e9, renews=True))
+    return SimpleNamespace(sessions=made, state=state, membership=membership, standing=standing, done=done)
 
 
 def test_every_message_and_every_opening_is_in_this_matrix():
@@ -132,7 +132,7 @@ async def test_a_site_that_is_refused_again_and_again_is_one_problem(world):
     with structlog.testing.capture_logs() as logged:
         for _ in range(3):
             await world.sessions._serve(world.standing, Says(OPENINGS["hello"], lambda: None))
-        world.roll.revoked[SITE] = 5.0
+        world.membership.revoked[SITE] = 5.0
         world.state.sites[SITE].enabled = True
         await world.sessions._serve(world.standing, Says(OPENINGS["hello"], lambda: None))
     assert [line["log_level"] for line in logged] == ["warning", "info", "info", "warning"]

@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import suppress
 
-from convoy.admin.lent import Lent
+from convoy.admin.token_access import TokenAccess
 from convoy.node.isolation import Walls, probe
 from convoy.server.tracking import Tracking
 from convoy.spec.settings import Grants, Tracked
@@ -25,7 +25,9 @@ class Log:
 async def test_a_process_that_cannot_start_is_started_later_and_finds_no_results_of_one_that_was_killed(tmp_path):
     folder, log = tmp_path / "tracking", Log()
     walls = Walls.build(probe(tmp_path), Grants(network=True), ())
-    tracking = Tracking(Tracked(tensorboard=str(tmp_path)), folder, walls, Lent("p", "127.0.0.1", 1, "", "t"), log)
+    tracking = Tracking(
+        Tracked(tensorboard=str(tmp_path)), folder, walls, TokenAccess("p", "127.0.0.1", 1, "", "t"), log
+    )
     running = asyncio.create_task(tracking.run())
     for _ in range(2):
         said = await log.warnings.get()

@@ -4,9 +4,9 @@ import pytest
 
 from convoy.errors import BadInput
 from convoy.sim import gpus
-from convoy.sim.crew import gathered
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run
+from convoy.sim.workers import gathered
 from convoy.spec import hardware
 from tests.scenarios.conftest import put_job
 
@@ -41,8 +41,8 @@ def train(task):
 
 
 def simulate(plan, results, *, workers=None, gpus_per_site):
-    with gathered(workers, engine="processes", gpus_per_site=gpus_per_site, say=print) as crew:
-        return run(plan, results, workers=crew)
+    with gathered(workers, engine="processes", gpus_per_site=gpus_per_site, say=print) as choice:
+        return run(plan, results, workers=choice)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 
 from convoy.errors import BadInput, Unreachable
 from convoy.sim import actor, cluster
-from convoy.sim.crew import gathered
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run
+from convoy.sim.workers import gathered
 from convoy.store.arrays import read_file
 from tests.scenarios.conftest import put_job
 from tests.sim.test_simulate import CACHING, FAILING, LOOP, WORKFLOWS, digest, job
@@ -66,8 +66,8 @@ def alone(monkeypatch):
 
 
 def simulate(plan, results, *, workers=None, gpus_per_site=None, say=print, **more):
-    with gathered(workers, engine="ray", gpus_per_site=gpus_per_site, say=say) as crew:
-        return run(plan, results, workers=crew, **more)
+    with gathered(workers, engine="ray", gpus_per_site=gpus_per_site, say=say) as choice:
+        return run(plan, results, workers=choice, **more)
 
 
 def left():

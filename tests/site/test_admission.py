@@ -9,7 +9,7 @@ from convoy.errors import BadInput, NotAllowed, Refused
 from convoy.site import admission, refusals
 from convoy.spec.approvals import Approval, written
 from convoy.spec.policy import PolicyFile
-from convoy.trust import bundle, roll
+from convoy.trust import bundle, membership
 from convoy.trust.authority import Authority
 from convoy.trust.federation import Federation, sign
 
@@ -113,7 +113,7 @@ def test_a_job_that_was_taken_outlives_its_root_and_no_other_bundle_does(admit, 
     fresh, other = admit.folder, admit.data
     (fresh / admission.ADMITTED).unlink()  # as if it came only now
     new = Authority.create("clinics", tmp_path, now=time.time())
-    old, known = site.root_file.read_bytes(), roll.current(site)[0]
+    old, known = site.root_file.read_bytes(), membership.current(site)[0]
     listed = Federation("clinics", known.number + 1, known.participants, (new.pem.decode(),), (old.decode(),))
     site.work.mkdir(exist_ok=True)
     (site.work / "federation.json").write_bytes(sign(listed, new.key))

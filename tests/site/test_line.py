@@ -4,7 +4,7 @@ import asyncio
 
 from convoy.site.line import Line
 from convoy.wire import convoy_pb2 as pb
-from convoy.wire.words import MAX_UNREAD, ROOM
+from convoy.wire.send_queue import MAX_UNREAD, ROOM
 
 
 class Way:

@@ -58,7 +58,7 @@ async def test_a_job_that_a_tracker_refused_is_sent_again_and_meanwhile_takes_no
 
     monkeypatch.setattr(Backoff, "wait", at_once)
     monkeypatch.setattr(service, "JobSource", lambda _client, job, _tell: Source(job=job))
-    monkeypatch.setattr(service.lent, "connect", client)
+    monkeypatch.setattr(service.token_access, "connect", client)
     problems = [Refused("no such project"), ValueError("bad http://u:secret@host/x"), *[Refused("no")] * 8]
     trackers = Both(MemoryTracker(Store()), Refusing(Store(), problems=problems))
     done = Done.open(tmp_path / "tracked.json", 0.0)

@@ -308,16 +308,16 @@ def test_another_authority_is_taken_over_by_the_signer_and_stays_after_a_restart
     issuing = Issuing(kit, print)
     before = issuing.cert
     request = issuing.request()
-    lent = read_certificate(root.lend(enrolment.requested_key(request), now=time.time()))
-    issuing.take(lent)
-    assert issuing.cert == lent != before
+    access = read_certificate(root.lend(enrolment.requested_key(request), now=time.time()))
+    issuing.take(access)
+    assert issuing.cert == access != before
     assert not (kit.work / PENDING).exists()
     assert not kit.accepted_file.exists()
     assert stat.S_IMODE(kit.lent_file.stat().st_mode) == 0o600
     pem = issuing.certify("site", "site-1", KEY.public_key(), now=time.time())
-    assert read_chain(pem)[1] == lent
+    assert read_chain(pem)[1] == access
     issuing.end()
-    assert issuing.cert == lent
+    assert issuing.cert == access
     issuing.end()
 
 
@@ -339,13 +339,13 @@ def test_a_certificate_for_another_key_is_not_taken_and_the_authority_stays(copi
 def test_what_a_kill_leaves_of_a_takeover_the_next_start_finishes(copied, left):
     kit, root = copied
     key = keys.make()
-    lent = root.lend(key.public_key(), now=time.time())
-    kit.accepted_file.write_bytes(lent)
+    access = root.lend(key.public_key(), now=time.time())
+    kit.accepted_file.write_bytes(access)
     if left != "key gone":
         keys.save(kit.work / PENDING, keys.to_pem(key))
     if left != "nothing done":
-        keys.save(kit.lent_file, keys.to_pem(key) + lent)
+        keys.save(kit.lent_file, keys.to_pem(key) + access)
     found = Signer.of(kit.root)
-    assert found.authority.cert == read_certificate(lent)
+    assert found.authority.cert == read_certificate(access)
     assert not (kit.work / PENDING).exists()
     assert not kit.accepted_file.exists()

@@ -11,7 +11,7 @@ from convoy.control.points import Point
 from convoy.errors import BadInput
 from convoy.worker import tasks
 from convoy.worker.batch import BURST_S, SOON, VALUES_S, Batch
-from convoy.worker.begin import Begin, Data
+from convoy.worker.setup import Data, Setup
 from convoy.worker.tasks import NodeSession
 
 
@@ -19,7 +19,7 @@ class Session(NodeSession):
     """A session whose points a test reads."""
 
     def __init__(self):
-        super().__init__(Begin("j", "n", "site-1", {}, Data()))
+        super().__init__(Setup("j", "n", "site-1", {}, Data()))
         self.found = []
 
     def measured(self, point):

@@ -10,9 +10,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 
 from convoy.admin import faults
-from convoy.admin.gate import Gate
-from convoy.admin.places import Places
+from convoy.admin.logins import Logins
 from convoy.admin.port import Person
+from convoy.admin.slots import Slots
 from convoy.control import rights
 from convoy.errors import ConvoyError, NotAllowed
 from convoy.wire.budget import Budgets, Rate
@@ -31,12 +31,12 @@ MAX_KNOWN: Final = 4096  # people and origins whose requests are counted
 class Admission:
     """The first step of every request; its place is held until its answer is sent, to the end of a stream."""
 
-    def __init__(self, app: Any, gate: Gate) -> None:
+    def __init__(self, app: Any, logins: Logins) -> None:
         """Stand in front of an ASGI application."""
         self._app = app
-        self._gate = gate
-        self._people = Places("requests", MAX_REQUESTS, MAX_OF_ONE, OPERATORS), Budgets(PERSON, MAX_KNOWN)
-        self._strangers = Places("requests", MAX_STRANGERS, MAX_OF_ORIGIN, 0), Budgets(STRANGER, MAX_KNOWN)
+        self._logins = logins
+        self._people = Slots("requests", MAX_REQUESTS, MAX_OF_ONE, OPERATORS), Budgets(PERSON, MAX_KNOWN)
+        self._strangers = Slots("requests", MAX_STRANGERS, MAX_OF_ORIGIN, 0), Budgets(STRANGER, MAX_KNOWN)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer a request when there is a place for it; refuse it otherwise, and disconnect clients that continue."""
@@ -63,6 +63,6 @@ class Admission:
     def _who(self, scope: Any) -> Person | None:
         """Return the person who has logged in, else None."""
         try:
-            return self._gate.who(self._gate.bearer(Headers(scope=scope).get("authorization", "")))
+            return self._logins.who(self._logins.bearer(Headers(scope=scope).get("authorization", "")))
         except NotAllowed:
             return None

@@ -16,8 +16,8 @@ from starlette.routing import Route as Served
 from convoy import errors
 from convoy.admin import faults, openapi, page, routes, streams
 from convoy.admin.admission import Admission
-from convoy.admin.gate import Bearer, Gate
 from convoy.admin.grant import Granted
+from convoy.admin.logins import Bearer, Logins
 from convoy.admin.port import Coordinator, Person, Registrar
 from convoy.admin.route import Answer, Call, Route, Services
 from convoy.admin.route import thing as concerned
@@ -34,12 +34,12 @@ HEADERS: Final = {
 }
 
 
-def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version: str) -> Starlette:
+def build(coordinator: Coordinator, registrar: Registrar, logins: Logins, *, version: str) -> Starlette:
     """Return the application: every route of the table, the OpenAPI document and its page."""
-    services = Services(coordinator, registrar, gate)
-    gate.roll.changed.append(services.look)
+    services = Services(coordinator, registrar, logins)
+    logins.membership.changed.append(services.look)
     document = openapi.document(routes.ROUTES, version=version)
-    text = page.render(routes.ROUTES, version=version, project=gate.roll.now.project)
+    text = page.render(routes.ROUTES, version=version, project=logins.membership.now.project)
     served = [Served(route.path, _endpoint(services, route), methods=[route.method]) for route in routes.ROUTES]
     served += [
         Served("/api/openapi.json", _fixed(lambda: JSONResponse(document, headers=HEADERS))),
@@ -47,8 +47,8 @@ def build(coordinator: Coordinator, registrar: Registrar, gate: Gate, *, version
         Served("/", _fixed(lambda: RedirectResponse("/docs"))),
     ]
     handlers: Any = {ConvoyError: _refuse, HTTPException: _unknown, Exception: _bug}
-    made = Starlette(routes=served, exception_handlers=handlers, middleware=[Middleware(Admission, gate=gate)])
-    made.state.closing, made.state.gate = services.closing, gate
+    made = Starlette(routes=served, exception_handlers=handlers, middleware=[Middleware(Admission, logins=logins)])
+    made.state.closing, made.state.logins = services.closing, logins
     return made
 
 
@@ -63,8 +63,8 @@ def _endpoint(services: Services, route: Route) -> Callable[[Request], Awaitable
     async def endpoint(request: Request) -> Any:
         person, bearer = NOBODY, None
         if route.needs != "public":
-            bearer = services.gate.bearer(request.headers.get("authorization", ""))
-            person = services.gate.who(bearer)
+            bearer = services.logins.bearer(request.headers.get("authorization", ""))
+            person = services.logins.who(bearer)
         owner = await _owner(services, person, request)
         grant = _granted(services, route, bearer, request, owner)
         try:
@@ -108,7 +108,7 @@ def _granted(
     """Return the caller's grant for what the route names; `owner` is that of the job in its path."""
 
     def who() -> Person:
-        return NOBODY if bearer is None else services.gate.who(bearer)
+        return NOBODY if bearer is None else services.logins.who(bearer)
 
     def judge() -> Person:
         person = who()
@@ -156,7 +156,7 @@ def _nearness(services: Services, person: Person, request: Request, owner: Owner
         submitter, org = owner
         return submitter == person.name, org == person.org
     if site is not None:
-        federation = services.gate.roll.now
+        federation = services.logins.membership.now
         if site not in federation.sites():
             raise NotFound(
                 f"there is no site {site[:80]!r}", why=f"there are: {', '.join(federation.sites()) or 'none'}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from convoy.admin import border, following, link, meant, pages
+from convoy.admin import following, job_reference, link, pages, parsing
 from convoy.admin.faults import LoginNeeded
 from convoy.errors import NotAllowed
 from convoy.spec.kit import Kit, read_kit
@@ -82,7 +82,7 @@ class Client:
     async def send(self, bundle: bytes) -> Sent:
         """Submit a signed bundle; sending it again is the same job, so it is repeated after a broken connection."""
         said = await self._ask("POST", "/jobs", content=bundle, again=True)
-        return Sent(border.text(said, "id", border.JOB_ID), border.text(said, "name", border.WORD))
+        return Sent(parsing.text(said, "id", parsing.JOB_ID), parsing.text(said, "name", parsing.WORD))
 
     async def jobs(self, *, begins: str = "", count: int = 0) -> list[views.JobView]:
         """Return the jobs, newest first: those whose name or id begins with `begins`, at most `count` (0: all)."""
@@ -94,10 +94,10 @@ class Client:
 
     async def find(self, text: str) -> str:
         """Return a job's id from its id, its unique prefix or its name: the one that has not ended, else the newest."""
-        if border.JOB_ID.fullmatch(text):
+        if parsing.JOB_ID.fullmatch(text):
             return text
         found = await pages.meant(self._ask, text)
-        return meant.job(text, found or await self.jobs(count=meant.SHOWN))
+        return job_reference.job(text, found or await self.jobs(count=job_reference.SHOWN))
 
     def rounds(self, job: str, *, after: int = -1) -> AsyncGenerator[views.RoundView, None]:
         """Yield the rounds of a job after a number, each with at most 100 of its sites, page by page."""
@@ -115,8 +115,8 @@ class Client:
         """Return one job with its newest rounds; a `brief` one is without costs and the sites of rounds."""
         from convoy.admin import views
 
-        detail = border.one(views.JobDetail, await self._ask("GET", link.path("jobs", job) + BRIEF * brief))
-        border.same("the job", detail.job.id, job)
+        detail = parsing.one(views.JobDetail, await self._ask("GET", link.path("jobs", job) + BRIEF * brief))
+        parsing.same("the job", detail.job.id, job)
         return detail
 
     def watch(self, job: str, *, after: int = -1) -> AsyncGenerator[views.Progress, None]:
@@ -143,7 +143,7 @@ class Client:
         """End a job; return when all its processes have ended."""
         from convoy.admin import views
 
-        return border.one(views.JobView, await self._ask("POST", link.path("jobs", job, "abort")))
+        return parsing.one(views.JobView, await self._ask("POST", link.path("jobs", job, "abort")))
 
     async def delete(self, job: str) -> None:
         """Delete an ended job and its results."""
@@ -196,13 +196,13 @@ class Client:
         """Return the name, organisation and role of this person."""
         from convoy.admin import views
 
-        return border.one(views.PersonView, await self._ask("GET", "/me"))
+        return parsing.one(views.PersonView, await self._ask("GET", "/me"))
 
     async def status(self) -> views.ServerView:
         """Return the state of the server."""
         from convoy.admin import views
 
-        return border.one(views.ServerView, await self._ask("GET", "/status"))
+        return parsing.one(views.ServerView, await self._ask("GET", "/status"))
 
     async def problems(self, count: int = 50) -> list[views.LogLine]:
         """Return the server's newest warnings and errors, oldest first."""
@@ -241,7 +241,7 @@ class Client:
 
     async def ask_for_authority(self) -> str:
         """Return the request (PEM) for a new issuing authority; the server keeps the key."""
-        return border.text(await self._ask("POST", "/authority/request"), "request", border.PEM)
+        return parsing.text(await self._ask("POST", "/authority/request"), "request", parsing.PEM)
 
     async def give_authority(self, certificate: str) -> None:
         """Give the server the certificate (PEM) of its new issuing authority."""
@@ -250,7 +250,7 @@ class Client:
     async def renew(self, request: str) -> str:
         """Return the certificate (PEM) for a new key of this person; `request` (PEM) proves the key."""
         said = await self._ask("POST", "/renew", content=json.dumps({"request": request}).encode())
-        return border.text(said, "certificate", border.PEM)
+        return parsing.text(said, "certificate", parsing.PEM)
 
     async def invite(self, token_hash: str, kind: str, name: str, expires_at: float) -> None:
         """Register a join token; the server gets only its hash."""
@@ -261,7 +261,7 @@ class Client:
         """Give the server a newer federation.json."""
         from convoy.admin import views
 
-        return border.one(views.FederationView, await self._ask("POST", "/federation", content=signed))
+        return parsing.one(views.FederationView, await self._ask("POST", "/federation", content=signed))
 
     async def audit(self, since: int = 0) -> AsyncGenerator[trail.Entry, None]:
         """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
@@ -284,11 +284,11 @@ class Client:
 
     async def who_is_who(self) -> Federation:
         """Return the newest federation.json, whose signature by the root was verified."""
-        from convoy.trust import roll
+        from convoy.trust import membership
 
         await self.log_in()
         await self._hear_news(trail.MAX_NUMBER)
-        return (await asyncio.to_thread(roll.current, self.kit))[0]
+        return (await asyncio.to_thread(membership.current, self.kit))[0]
 
     # logging in, asking
 
@@ -300,7 +300,7 @@ class Client:
             if not self.key_pem:
                 raise NotAllowed("the server takes this process's token no more", fix="the server starts it again")
             said = await self.link.ask("GET", f"{link.V1}/login")
-            project = border.text(said, "project", border.WORD)
+            project = parsing.text(said, "project", parsing.WORD)
             if project != self.project:
                 raise NotAllowed(
                     f"{self.link.name} does not serve the project {self.project}",
@@ -309,22 +309,22 @@ class Client:
                 )
             from convoy.trust import login
 
-            nonce = border.text(said, "nonce", border.SECRET)
+            nonce = parsing.text(said, "nonce", parsing.SECRET)
             answer = login.answer(self.key_pem, self.cert_pem, self.project, nonce) | {"nonce": nonce}
             given = await self.link.ask("POST", f"{link.V1}/login", content=json.dumps(answer).encode())
-            newest = border.number(given, "federation")
-            self._bearer = border.text(given, "token", border.SECRET)
+            newest = parsing.number(given, "federation")
+            self._bearer = parsing.text(given, "token", parsing.SECRET)
         await self._hear_news(newest)
         await self._renew_in_time()
 
     async def _hear_news(self, number: int) -> None:
         """Store a newer federation.json, which may list other roots."""
-        from convoy.trust import federation, roll
+        from convoy.trust import federation, membership
 
-        if number > roll.known(self.kit):
+        if number > membership.known(self.kit):
             async with self._open("GET", "/federation") as chunks:
                 signed = b"".join([chunk async for chunk in link.limited(chunks, federation.MAX_BYTES)])
-            roll.take(self.kit, signed)
+            membership.take(self.kit, signed)
             self.root_pem = self.kit.root_file.read_bytes()
 
     async def _renew_in_time(self) -> None:

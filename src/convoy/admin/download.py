@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote
 
-from convoy.admin import border, link
+from convoy.admin import link, parsing
 from convoy.admin.faults import LoginNeeded
 from convoy.errors import BadInput, ConvoyError, NotFound, RemoteFault, StorageFull, Unreachable
 
@@ -135,6 +135,6 @@ async def bundle(ask: Open, job: views.JobView, *, root_pem: bytes, project: str
         data = b"".join([chunk async for chunk in link.limited(chunks, bundles.MAX_BYTES)])
     then = job.submitted_at  # its signature may have expired since the server accepted it
     found = bundles.verify(data, root_pem=root_pem, project=project, now=then)
-    border.same("the bundle", found.id, job.id)  # an id is the digest of the signed list of files
-    border.same("the bundle's submitter", found.submitter, job.submitter)
+    parsing.same("the bundle", found.id, job.id)  # an id is the digest of the signed list of files
+    parsing.same("the bundle's submitter", found.submitter, job.submitter)
     return found

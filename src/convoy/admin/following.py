@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlencode
 
-from convoy.admin import border, link, meant
+from convoy.admin import job_reference, link, parsing
 from convoy.admin.faults import LoginNeeded
 from convoy.errors import Unreachable
 from convoy.wire.backoff import Patience
@@ -32,7 +32,7 @@ async def changes(ask: Open) -> AsyncGenerator[ChangeView, None]:
 
     async with ask("GET", "/changes") as chunks:
         async for line in link.lines(chunks):
-            yield border.one(ChangeView, line)
+            yield parsing.one(ChangeView, line)
     raise _early()
 
 
@@ -45,12 +45,12 @@ async def watch(ask: Open, job: str, after: int, patience_s: float) -> AsyncGene
         async for line in lines:
             if line is None:
                 continue
-            progress = border.one(views.Progress, line)
-            border.same("the job", progress.job.id, job)
+            progress = parsing.one(views.Progress, line)
+            parsing.same("the job", progress.job.id, job)
             fresh = [made for made in progress.rounds if made.round > told]
             told = max([told, *(made.round for made in fresh)])
             yield progress.model_copy(update={"rounds": fresh})
-            if progress.job.state in meant.ENDED and not progress.more:
+            if progress.job.state in job_reference.ENDED and not progress.more:
                 return
 
 
@@ -69,7 +69,7 @@ async def logs(
             if data is None:
                 seen.clear()
                 continue
-            line = border.one(views.LogLine, data)
+            line = parsing.one(views.LogLine, data)
             seen[line.site] += 1
             if seen[line.site] > told[line.site]:
                 told[line.site] += 1
@@ -94,7 +94,7 @@ async def points(
         async for data in lines:
             if data is None:
                 continue
-            point = border.one(views.PointView, data)
+            point = parsing.one(views.PointView, data)
             if point.number > told.get(point.site, -1):
                 told[point.site] = point.number
                 yield point

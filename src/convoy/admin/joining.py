@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from convoy.admin import border, link
+from convoy.admin import link, parsing
 from convoy.errors import RemoteFault, Unreachable
 from convoy.spec.kit import PENDING, Kit
 from convoy.trust import authority, enrolment, keys, peers
@@ -83,6 +83,6 @@ async def _asked(wire: link.Link, ask: dict[str, str], patience: Patience) -> st
     while True:
         try:
             said = await wire.ask("POST", f"{link.V1}/enrol", content=json.dumps(ask).encode())
-            return border.text(said, "certificate", border.PEM)
+            return parsing.text(said, "certificate", parsing.PEM)
         except Unreachable as problem:
             await patience.wait(problem)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpcore
 
-from convoy.admin import border, faults
+from convoy.admin import faults, parsing
 from convoy.errors import BadInput, NotAllowed, RemoteFault, Unreachable
 from convoy.spec.kit import Kit
 from convoy.wire.proxy import proxy_for
@@ -119,7 +119,7 @@ class Link:
             async with pool.stream(method, url, headers=named, content=content, extensions=extensions) as response:
                 chunks = response.aiter_stream()
                 if response.status >= 300:
-                    raise faults.from_json(border.parsed(await _some(chunks)), response.status)
+                    raise faults.from_json(parsing.parsed(await _some(chunks)), response.status)
                 yield chunks
         except httpcore.ConnectError as problem:
             raise self._no_connection(problem) from problem
@@ -185,7 +185,7 @@ async def lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
             raise RemoteFault(f"the server sent a line longer than {MAX_LINE} bytes")
         for line in whole:
             if line.startswith(b'{"error":'):
-                said = border.parsed(line)
+                said = parsing.parsed(line)
                 raise faults.from_json(said["error"] if isinstance(said, dict) else None, 200)
             if line:
                 yield line

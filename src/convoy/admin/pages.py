@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
 
-from convoy.admin import border, link
+from convoy.admin import link, parsing
 from convoy.errors import RemoteFault
 from convoy.trust import audit
 
@@ -35,7 +35,7 @@ async def jobs(ask: Ask, begins: str, count: int) -> list[views.JobView]:
     after, most = "", count or MAX_JOBS
     while len(found) < most:
         asked = {"begins": begins, "after": after, "limit": min(most - len(found), PAGE)}
-        page = border.one(views.JobPage, await ask("GET", f"/jobs?{_query(asked)}"))
+        page = parsing.one(views.JobPage, await ask("GET", f"/jobs?{_query(asked)}"))
         found += page.jobs
         if not page.next or (page.jobs and count and len(found) >= count):
             return found[:most]
@@ -50,14 +50,14 @@ async def job_page(ask: Ask, begins: str, after: str, limit: int) -> views.JobPa
     from convoy.admin import views
 
     asked = {"begins": begins, "after": after, "limit": min(limit, PAGE)}
-    return border.one(views.JobPage, await ask("GET", f"/jobs?{_query(asked)}"))
+    return parsing.one(views.JobPage, await ask("GET", f"/jobs?{_query(asked)}"))
 
 
 async def meant(ask: Ask, text: str) -> list[views.JobView]:
     """Return jobs that a person may mean by a text, those that have not ended first."""
     from convoy.admin import views
 
-    return border.one(views.JobPage, await ask("GET", f"/jobs?{_query({'meant': text})}")).jobs
+    return parsing.one(views.JobPage, await ask("GET", f"/jobs?{_query({'meant': text})}")).jobs
 
 
 async def round_page(ask: Ask, job: str, after: int, limit: int, sites: Sequence[str] = ()) -> views.RoundPage:
@@ -66,7 +66,7 @@ async def round_page(ask: Ask, job: str, after: int, limit: int, sites: Sequence
 
     asked = {"after": after, "limit": min(limit, PAGE), "sites": ",".join(sites)}
     path = f"{link.path('jobs', job, 'rounds')}?{_query(asked)}"
-    return border.one(views.RoundPage, await ask("GET", path))
+    return parsing.one(views.RoundPage, await ask("GET", path))
 
 
 async def rounds(ask: Ask, job: str, after: int) -> AsyncGenerator[views.RoundView, None]:
@@ -86,8 +86,8 @@ async def round(ask: Ask, path: str, number: int) -> views.RoundView:  # noqa: A
     """Return one round with all of its sites."""
     from convoy.admin import views
 
-    made = border.one(views.RoundView, await ask("GET", path))
-    border.same("the round", str(made.round), str(number))
+    made = parsing.one(views.RoundView, await ask("GET", path))
+    parsing.same("the round", str(made.round), str(number))
     return made
 
 
@@ -97,22 +97,22 @@ async def records(ask: Ask, wanted: audit.Search, before: int, limit: int) -> vi
 
     said = {name: value for name, value in asdict(wanted).items() if value != getattr(audit.Search(), name)}
     asked = said | {"before": before or "", "limit": min(limit, PAGE)}
-    return border.one(views.AuditPage, await ask("GET", f"/audit/records?{_query(asked)}"))
+    return parsing.one(views.AuditPage, await ask("GET", f"/audit/records?{_query(asked)}"))
 
 
 async def sites(ask: Ask) -> list[views.SiteView]:
     """Return every site, by name."""
     from convoy.admin import views
 
-    return border.each(views.SiteView, await ask("GET", "/sites"))
+    return parsing.each(views.SiteView, await ask("GET", "/sites"))
 
 
 async def site(ask: Ask, method: str, name: str, *verb: str) -> views.SiteView:
     """Return a site, after something was done to it if `verb` says so."""
     from convoy.admin import views
 
-    found = border.one(views.SiteView, await ask(method, link.path("sites", name, *verb)))
-    border.same("the site", found.name, name)
+    found = parsing.one(views.SiteView, await ask(method, link.path("sites", name, *verb)))
+    parsing.same("the site", found.name, name)
     return found
 
 
@@ -120,28 +120,28 @@ async def presence(ask: Ask) -> PresenceView:
     """Return how each site was since the server started."""
     from convoy.admin.changes import PresenceView
 
-    return border.one(PresenceView, await ask("GET", "/presence"))
+    return parsing.one(PresenceView, await ask("GET", "/presence"))
 
 
 async def problems(ask: Ask, count: int) -> list[views.LogLine]:
     """Return the newest warnings and errors of the server, oldest first."""
     from convoy.admin import views
 
-    return border.each(views.LogLine, await ask("GET", f"/problems?count={count}"))
+    return parsing.each(views.LogLine, await ask("GET", f"/problems?count={count}"))
 
 
 async def people(ask: Ask) -> list[views.AdminView]:
     """Return everybody who may log in."""
     from convoy.admin import views
 
-    return border.each(views.AdminView, await ask("GET", "/people"))
+    return parsing.each(views.AdminView, await ask("GET", "/people"))
 
 
 async def invites(ask: Ask) -> list[views.InviteView]:
     """Return the join tokens that can be used, and those that were used."""
     from convoy.admin import views
 
-    return border.each(views.InviteView, await ask("GET", "/invites"))
+    return parsing.each(views.InviteView, await ask("GET", "/invites"))
 
 
 def _query(asked: dict[str, Any]) -> str:

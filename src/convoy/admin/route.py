@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from convoy.admin import reading, streams, views
-from convoy.admin.gate import Bearer, Gate
 from convoy.admin.grant import Granted
-from convoy.admin.places import Places
+from convoy.admin.logins import Bearer, Logins
 from convoy.admin.port import Coordinator, Registrar
+from convoy.admin.slots import Slots
 from convoy.control.rights import Right
 
 UPLOADS: Final = 4  # bundles in memory at a time, one for each person; further ones wait
@@ -30,10 +30,10 @@ class Services:
 
     coordinator: Coordinator
     registrar: Registrar
-    gate: Gate
+    logins: Logins
     closing: asyncio.Event = field(default_factory=asyncio.Event)  # set when the server stops: streams end
     open: set[streams.Stream] = field(default_factory=set)  # streams that are open
-    uploads: Places = field(default_factory=lambda: Places("uploads", UPLOADS, 1, UPLOADS_KEPT))
+    uploads: Slots = field(default_factory=lambda: Slots("uploads", UPLOADS, 1, UPLOADS_KEPT))
 
     def look(self) -> None:
         """End the open streams of people who have lost the right to them."""

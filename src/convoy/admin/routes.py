@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from convoy.admin import changes, live, register, streams, views
+from convoy.admin import changes, live, members, streams, views
 from convoy.admin.port import Person
 from convoy.admin.reading import number, switch
 from convoy.admin.route import Answer, Call, Handler, Query, Route
@@ -17,17 +17,17 @@ SHOWN: Final = 30  # names of results in an error
 
 async def challenge(call: Call) -> Answer:
     """Send the nonce that a login must sign."""
-    return views.NonceView(project=call.services.gate.roll.now.project, nonce=call.services.gate.nonce())
+    return views.NonceView(project=call.services.logins.membership.now.project, nonce=call.services.logins.nonce())
 
 
 async def log_in(call: Call) -> Answer:
     """Send a bearer token to a caller who proves a key."""
     ask = await call.read(views.LoginAsk)
-    token, person = call.services.gate.log_in(ask.nonce, ask.certificate, ask.signature)
+    token, person = call.services.logins.log_in(ask.nonce, ask.certificate, ask.signature)
     call.of.note(person.actor, "login", call.thing)
-    gate = call.services.gate
-    number = gate.roll.now.number
-    return views.BearerView(token=token, ends_in_s=gate.bearer_s, person=_person(person), federation=number)
+    logins = call.services.logins
+    number = logins.membership.now.number
+    return views.BearerView(token=token, ends_in_s=logins.bearer_s, person=_person(person), federation=number)
 
 
 def _person(person: Person) -> views.PersonView:
@@ -38,7 +38,7 @@ async def log_out(call: Call) -> Answer:
     """Invalidate the bearer token."""
     bearer = call.bearer
     assert bearer is not None  # noqa: S101 - the route is not public
-    call.grant.act(lambda _: call.services.gate.log_out(bearer))
+    call.grant.act(lambda _: call.services.logins.log_out(bearer))
     return views.Done()
 
 
@@ -186,36 +186,36 @@ ROUTES: Final[tuple[Route, ...]] = (
         takes=views.LoginAsk,
     ),
     Route("POST", f"{V1}/logout", "known", log_out, views.Done, "Log out: invalidate the bearer token"),
-    Route("POST", f"{V1}/enrol", "public", register.enrol, views.CertificateView, "Join", takes=views.EnrolAsk),
+    Route("POST", f"{V1}/enrol", "public", members.enrol, views.CertificateView, "Join", takes=views.EnrolAsk),
     Route(
         "POST",
         f"{V1}/renew",
         "known",
-        register.renew,
+        members.renew,
         views.CertificateView,
         "Get a certificate for a new key",
         takes=views.RenewAsk,
     ),
     Route(
-        "POST", f"{V1}/invites", "invite", register.invite, views.Done, "Register a join token", takes=views.InviteAsk
+        "POST", f"{V1}/invites", "invite", members.invite, views.Done, "Register a join token", takes=views.InviteAsk
     ),
-    Route("GET", f"{V1}/invites", "invite", register.invites, views.InviteView, "The valid join tokens", shape="list"),
-    Route("GET", f"{V1}/people", "observe", register.people, views.AdminView, "Who may log in", shape="list"),
+    Route("GET", f"{V1}/invites", "invite", members.invites, views.InviteView, "The valid join tokens", shape="list"),
+    Route("GET", f"{V1}/people", "observe", members.people, views.AdminView, "Who may log in", shape="list"),
     Route(
         "POST",
         f"{V1}/federation",
         "known",
-        register.publish,
+        members.publish,
         views.FederationView,
         "Publish a newer federation.json",
         takes="bytes",
     ),
-    Route("GET", f"{V1}/federation", "known", register.who, None, "The current federation.json, signed by the root"),
+    Route("GET", f"{V1}/federation", "known", members.who, None, "The current federation.json, signed by the root"),
     Route(
         "POST",
         f"{V1}/authority/request",
         "operate_server",
-        register.ask_for_authority,
+        members.ask_for_authority,
         views.RequestView,
         "Get the request for a new issuing authority",
     ),
@@ -223,7 +223,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "POST",
         f"{V1}/authority",
         "operate_server",
-        register.take_authority,
+        members.take_authority,
         views.Done,
         "Install the certificate of the new issuing authority",
         takes=views.CertificateView,

@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 
 import convoy
 from convoy.admin.app import build
-from convoy.admin.entrance import Entrance
-from convoy.admin.gate import Gate
+from convoy.admin.connections import Connections
+from convoy.admin.logins import Logins
 from convoy.admin.port import Coordinator, Registrar
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 from convoy.wire import health
 from convoy.wire.door import bound
 
@@ -26,9 +26,9 @@ MAX_HEAD: Final = 16 << 10  # bytes of a request's line and headers; ours have a
 DRAIN_S: Final = 5.0  # for requests that are being answered when the server stops
 
 
-def app(coordinator: Coordinator, registrar: Registrar, roll: Roll) -> Starlette:
+def app(coordinator: Coordinator, registrar: Registrar, membership: Membership) -> Starlette:
     """Return the application for this federation's people."""
-    return build(coordinator, registrar, Gate(roll), version=convoy.__version__)
+    return build(coordinator, registrar, Logins(membership), version=convoy.__version__)
 
 
 def config(served: Starlette, *, host: str, port: int, cert_file: Path, key_file: Path) -> uvicorn.Config:
@@ -67,7 +67,7 @@ async def serving(settings: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
     sock = bound(settings.host, settings.port, setting=ADMIN_PORT)
     settings.load()
     server = health.QuietServer(settings)
-    async with Entrance(server, sock):
+    async with Connections(server, sock):
         try:
             yield server
         finally:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli.asking import How, asking, group
+from convoy.cli.connecting import How, asking, group
 
 app = group("audit", "Show, save and verify the server's audit trail: who did what")
 path = click.Path(path_type=Path)

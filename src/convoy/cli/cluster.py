@@ -10,7 +10,7 @@ from typing import Any
 
 from convoy.cli.output import Screen
 from convoy.errors import BadInput, NotAllowed, Refused
-from convoy.kube import kits, remembered, text
+from convoy.kube import deployed, kits, text
 from convoy.kube import options as choices
 from convoy.kube.cluster import Cluster, connect
 from convoy.kube.naming import Place, slug
@@ -43,11 +43,11 @@ def read(project_file: Path, workspace: Path, namespace: str, image: str, values
 def found(project_file: Path, workspace: Path) -> Where:
     """Return what `up` remembered of a project. Raises `BadInput` where it remembers nothing."""
     project, _ = read_project(yamls.read_text(project_file), str(project_file))
-    said = remembered.read(workspace / project.name)
+    said = deployed.read(workspace / project.name)
     if said is None:
         raise BadInput(
             f"{project.name} is not in a cluster that this workspace knows",
-            why=f"looked for {workspace / project.name / remembered.FILE}",
+            why=f"looked for {workspace / project.name / deployed.FILE}",
             fix="convoy kube up",
         )
     return Where(Place(project, said.chosen()), workspace, said.context)
@@ -57,7 +57,7 @@ def looked_at(project_file: Path, workspace: Path, namespace: str, image: str, v
     """Return what `up` remembered where nothing else is said, or what `up` would read. Raises `BadInput`."""
     if not (namespace or image or values):
         project, _ = read_project(yamls.read_text(project_file), str(project_file))
-        if remembered.read(workspace / project.name) is not None:
+        if deployed.read(workspace / project.name) is not None:
             return found(project_file, workspace)
     return read(project_file, workspace, namespace, image, values)
 
@@ -97,7 +97,7 @@ def up(screen: Screen, where: Where, context: str, patience_s: float) -> None:
 
     async def brought(cluster: Cluster) -> None:
         screen.line(f"context {cluster.context}, namespace {', '.join(place.namespaces)}, image {place.options.image}")
-        said = remembered.Remembered(
+        said = deployed.Deployed(
             cluster.context,
             place.namespace,
             f"{slug(project.server.name)}-0",
@@ -105,7 +105,7 @@ def up(screen: Screen, where: Where, context: str, patience_s: float) -> None:
             str(admin.absolute()) if admin else "",
             place.options.model_dump_json(),
         )
-        remembered.keep(where.folder, said)
+        deployed.keep(where.folder, said)
         done.append(await work.up(cluster, place, contents, admin, say=screen.line, patience_s=patience_s))
 
     _ask(context, brought)
@@ -181,7 +181,7 @@ def down(screen: Screen, where: Where, context: str, *, volumes: bool) -> None:
 
     _ask(context or where.context, taken)
     if volumes:
-        remembered.forget(where.folder)
+        deployed.forget(where.folder)
     screen.data({"removed": went[0], "volumes": volumes})
     stays = "nothing of it is left" if volumes else "the volumes stay: `convoy kube up` continues with them"
     screen.line(f"{went[0]} objects are removed; {stays}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
-from convoy.cli import whose
+from convoy.cli import identity
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound
 from convoy.owner import consent
@@ -17,7 +17,7 @@ from convoy.trust import bundle
 
 def check(screen: Screen, path: Path, named: str, file: Path | None, person: str) -> None:
     """Say that a site would take a job. Raises the `Refused` of the rule that says no, `BadInput`, `NotAllowed`."""
-    kit = whose.find(named, "", here=Path.cwd()).kit
+    kit = identity.find(named, "", here=Path.cwd()).kit
     if kit.kind != "site" and file is None:
         raise BadInput(
             f"{kit.root} is the kit of {consent.kind_of(kit)} and contains no site policy",

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy.admin.client import Client, connect
-from convoy.cli import output, whose
+from convoy.cli import identity, output
+from convoy.cli.console_verbs import INSTEAD, JOB, VERBS, Around, Verb
 from convoy.cli.output import Screen
-from convoy.cli.spoken import INSTEAD, JOB, VERBS, Around, Verb
 from convoy.errors import BadInput, ConvoyError
 from convoy.spec.kit import Kit
 
@@ -28,14 +28,14 @@ PROMPT: Final = "> "
 Confirm = Callable[[str], Coroutine[Any, Any, bool]]
 
 
-def run(found: whose.Whose) -> None:
+def run(found: identity.Identity) -> None:
     """Open the console on a terminal, or take its lines from a pipe; leave with the exit code of the last error."""
     status = asyncio.run(_console(found))
     if status:
         sys.exit(status)
 
 
-async def _console(found: whose.Whose) -> int:
+async def _console(found: identity.Identity) -> int:
     async with found.reached() as server, connect(found.kit, server=server) as client:
         screen, around = Screen(), Around(found.kit)
         await _greet(client, screen)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convoy.cli.asking import How, kit_options
+from convoy.cli.connecting import How, kit_options
 
 if TYPE_CHECKING:
-    from convoy.cli.asking import Asked
+    from convoy.cli.connecting import Asked
     from convoy.cli.output import Screen
     from convoy.dashboard.guard import Session
 

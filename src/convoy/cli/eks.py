@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli.asking import as_json, group
+from convoy.cli.connecting import as_json, group
 
 app = group("eks", "Make an Amazon EKS cluster for a federation")
 
@@ -72,8 +72,8 @@ def doctor(*, name: str, region: str, gpu_nodes: int, json: bool) -> None:
     It asks AWS with your own credentials, and the cluster itself if a context of your kubeconfig leads to it. The exit
     code is 1 if something is missing, and 2 if something could not be checked.
     """
-    from convoy.cli import fitness
+    from convoy.cli import eks_doctor
     from convoy.cli.output import Screen
     from convoy.eks.repair import Which
 
-    fitness.doctor(Screen(json=json), Which(name, region, gpu_nodes))
+    eks_doctor.doctor(Screen(json=json), Which(name, region, gpu_nodes))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from convoy.cli import figures
-from convoy.spec import crossed
+from convoy.spec import cross_metrics
 
 if TYPE_CHECKING:
     from convoy.cli.output import Screen
@@ -17,7 +17,7 @@ MOST: Final = 60  # models, and sites, of a picture; a larger table is printed a
 
 def say(screen: Screen, metrics: Mapping[str, float]) -> None:
     """Print the table of each metric that is of a model at a site: a row for each model, a column for each site."""
-    for metric, table in crossed.tables(metrics).items():
+    for metric, table in cross_metrics.tables(metrics).items():
         sites = list(dict.fromkeys(site for row in table.values() for site in row))
         rows = [[model, *(f"{row[it]:.4g}" if it in row else "-" for it in sites)] for model, row in table.items()]
         screen.line()
@@ -27,7 +27,7 @@ def say(screen: Screen, metrics: Mapping[str, float]) -> None:
 
 def draw(screen: Screen, folder: Path, metrics: Mapping[str, float]) -> None:
     """Draw each of these tables into `heatmap-METRIC.png`, and say so."""
-    tables = crossed.tables(metrics)
+    tables = cross_metrics.tables(metrics)
     if not tables:
         return
     try:

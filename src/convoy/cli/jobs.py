@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli.asking import Asked, How, as_json, asking, group
+from convoy.cli.connecting import Asked, How, as_json, asking, group
 
 app = group("job", "Write, submit and follow jobs")
 job_argument = click.argument("job", metavar="JOB")  # an id, the beginning of one, or a name

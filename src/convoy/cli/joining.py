@@ -21,7 +21,7 @@ from convoy.trust import audit, enrolment, files
 from convoy.trust.authority import Authority
 
 if TYPE_CHECKING:
-    from convoy.cli.asking import Asked, How
+    from convoy.cli.connecting import Asked, How
 
 
 PATIENCE_S: Final = 10.0  # of a person at `kit enrol`, for a server that does not answer

@@ -17,7 +17,7 @@ from convoy.spec import kit as kits
 from convoy.spec.kit import Kit
 from convoy.spec.policy import read_policy
 from convoy.spec.settings import at_home, read_settings
-from convoy.trust import authority, peers, roll
+from convoy.trust import authority, membership, peers
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def inspect(folder: Path, *, now: float) -> dict[str, str]:
     """Return what a kit says of itself, a label and a text each, in the order to show. Raises `BadInput`."""
     kit = at_home(kits.read_kit(folder))
     roots = authority.read_chain(kit.root_file.read_bytes(), name=str(kit.root_file))
-    known, _ = roll.current(kit)
+    known, _ = membership.current(kit)
     return {
         "project": kit.project,
         "kind": kit.kind,
@@ -117,7 +117,7 @@ def _look_for_data(kit: Kit) -> str:
 
 def _check_place(kit: Kit) -> None:
     """Raise `NotAllowed` unless the signed federation has this participant as this kind."""
-    known, _ = roll.current(kit)
+    known, _ = membership.current(kit)
     listed = known.participants.get(kit.name)
     if known.project != kit.project or listed is None or listed.kind != kit.kind:
         raise NotAllowed(

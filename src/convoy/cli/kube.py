@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from convoy.cli.asking import as_json, group, place_options
+from convoy.cli.connecting import as_json, group, place_options
 
 app = group("kube", "Run a federation in a Kubernetes cluster")
 
@@ -185,10 +185,10 @@ def logs(*, node: str, follow: bool, count: int, project: Path, workspace: Path,
 @place_options
 def console(kit: str, project: Path, workspace: Path) -> None:
     """Open the console (`convoy console`) of this project's federation in a cluster."""
-    from convoy.cli import cluster, whose
+    from convoy.cli import cluster, identity
     from convoy.cli import console as command
 
-    command.run(whose.in_cluster(cluster.found(project, workspace).folder, kit or os.environ.get("CONVOY_KIT", "")))
+    command.run(identity.in_cluster(cluster.found(project, workspace).folder, kit or os.environ.get("CONVOY_KIT", "")))
 
 
 @app.command()

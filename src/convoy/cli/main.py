@@ -10,7 +10,17 @@ from pathlib import Path
 import click
 
 from convoy.cli import audit, dashboard, eks, jobs, kube, observe, policy, simulate, sites
-from convoy.cli.asking import Group, How, as_json, asking, group, helped, kit_options, place_options, workspace_option
+from convoy.cli.connecting import (
+    Group,
+    How,
+    as_json,
+    asking,
+    group,
+    helped,
+    kit_options,
+    place_options,
+    workspace_option,
+)
 
 
 @click.group("convoy", cls=Group, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -97,9 +107,9 @@ def up(prod: Path | None, project: Path | None, keep: bool, workspace: Path, jso
     chosen = command.choose(prod, project, workspace)
     command.up(Screen(json=json), chosen)
     if keep:
-        from convoy.cli import keeping
+        from convoy.cli import supervising
 
-        keeping.keep(Screen(json=json), chosen)
+        supervising.keep(Screen(json=json), chosen)
 
 
 @app.command()
@@ -163,9 +173,9 @@ def run(kit: Path, server: str, health_port: int | None, ready_fd: int | None) -
 def console(kit: str, server: str, kube: bool) -> None:
     """Open a prompt with the verbs of NVIDIA FLARE's console."""
     from convoy.cli import console as command
-    from convoy.cli import whose
+    from convoy.cli import identity
 
-    command.run(whose.find(kit, server, kube=kube, here=Path.cwd()))
+    command.run(identity.find(kit, server, kube=kube, here=Path.cwd()))
 
 
 @kits.command()

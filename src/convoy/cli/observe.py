@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli.asking import as_json
+from convoy.cli.connecting import as_json
 
 
 @click.command()

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from convoy.spec import crossed
-from convoy.spec.plain import many_lines, one_line
+from convoy.spec import cross_metrics
+from convoy.spec.printable import many_lines, one_line
 
 if TYPE_CHECKING:
     from convoy.admin.views import View
@@ -149,4 +149,4 @@ def cut(text: str, length: int) -> str:
 
 def metrics(said: Mapping[str, float]) -> str:
     """Return metrics in one line, four digits each."""
-    return crossed.one_line(said)
+    return cross_metrics.one_line(said)

@@ -11,7 +11,7 @@ from convoy.admin.client import Client
 from convoy.cli import output
 from convoy.cli.output import Screen
 from convoy.errors import Unreachable, by_reason
-from convoy.spec.plain import one_line
+from convoy.spec.printable import one_line
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -17,7 +17,7 @@ from convoy.cli import output
 from convoy.errors import BadInput, ConvoyError, of_files
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.settings import at_home, read_settings
-from convoy.trust import roll
+from convoy.trust import membership
 
 READY_FD: Final = "CONVOY_READY_FD"
 
@@ -41,7 +41,7 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
     kit = read_kit(path)
     settings = read_settings(kit)
     kit = dataclasses.replace(kit, work=settings.workspace)
-    roll.begin_anew(kit)
+    membership.begin_anew(kit)
     if health_port is not None:
         settings = dataclasses.replace(settings, health_port=health_port)
     match kit.kind:

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from convoy.cli.asking import as_json
+from convoy.cli.connecting import as_json
 from convoy.errors import BadInput, JobFailed
 
 if TYPE_CHECKING:
     from convoy.cli.output import Screen
     from convoy.control.records import Round
     from convoy.control.view import ReadOnlyJob
-    from convoy.sim.crew import Crew
     from convoy.sim.grid import Point
     from convoy.sim.simulated import Simulated
+    from convoy.sim.workers import WorkerChoice
 
 SITES = "The number of sites, or their names (default: what simulate.yaml says, or one for each file of data)"
 DATA = "Data of the sites: a file that all of them have, or a folder with one entry for each site"
@@ -67,25 +67,25 @@ def app(
     own, and a table, a file of curves and `sweep.jsonl` compare them. A sweep that is started again goes on.
     """
     from convoy.cli.output import Screen
-    from convoy.sim.crew import gathered
     from convoy.sim.grid import points
     from convoy.sim.plan import read_plan
     from convoy.sim.run import run
+    from convoy.sim.workers import gathered
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # it writes what it has, and tidies up
     screen = Screen(json=json)
     plan = read_plan(folder, sites=_sites(sites), data=dict(map(_named, data)))
     grid = points(plan, settings, seeds or 1)
-    with gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=screen.line) as crew:
+    with gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=screen.line) as choice:
         if seeds is not None or len(grid) > 1:
-            _sweep(screen, grid, results or Path(f"{plan.job.name}-sweep"), crew)
+            _sweep(screen, grid, results or Path(f"{plan.job.name}-sweep"), choice)
             return
         where = results or Path(f"{plan.job.name}-simulated")
-        done = run(grid[0].plan, where, workers=crew, told=_teller(screen))
+        done = run(grid[0].plan, where, workers=choice, told=_teller(screen))
     _say(screen, done)
 
 
-def _sweep(screen: Screen, grid: Sequence[Point], where: Path, workers: Crew) -> None:
+def _sweep(screen: Screen, grid: Sequence[Point], where: Path, workers: WorkerChoice) -> None:
     """Run a sweep and compare its simulations. Raises `JobFailed` if one of them did not complete."""
     from convoy.sim.sweep import CURVES, draw, sweep, table
 
@@ -152,7 +152,7 @@ def _say(screen: Screen, done: Simulated) -> None:
 
 def _teller(screen: Screen) -> Callable[[ReadOnlyJob, Round], None]:
     """Return what prints each round as it is committed."""
-    from convoy.sim.told import line, told_of
+    from convoy.sim.reporting import line, told_of
 
     def told(job: ReadOnlyJob, made: Round) -> None:
         if made.round:

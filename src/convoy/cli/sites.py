@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from convoy.cli.asking import How, as_json, asking, group, place_options
+from convoy.cli.connecting import How, as_json, asking, group, place_options
 
 app = group("site", "Show and manage sites")
 federation = group("federation", "Manage participants, the issuing authority and the root")

@@ -7,14 +7,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from convoy.admin.client import Client
-from convoy.cli import whose
-from convoy.cli.asking import Asked, How
+from convoy.cli import identity
+from convoy.cli.connecting import Asked, How
 from convoy.cli.output import Screen
 from convoy.errors import BadInput
-from convoy.site.witness import FILE
+from convoy.site.checkpoints import FILE
 from convoy.spec.kit import Kit
 from convoy.spec.settings import read_settings
-from convoy.trust import audit, roll
+from convoy.trust import audit, membership
 
 
 async def show(client: Client, screen: Screen, since: int) -> None:
@@ -47,8 +47,8 @@ async def save(client: Client, screen: Screen, file: Path) -> None:
 
 def verify(how: How, file: Path | None, witnesses: tuple[Path, ...]) -> None:
     """Verify a trail, and say what it consists of. Raises `RemoteFault` for the first thing that is wrong."""
-    kit = whose.find(how.kit, how.server, kube=how.kube, here=Path.cwd()).kit
-    check = audit.Verifier(kit.project, roll.ever(kit))
+    kit = identity.find(how.kit, how.server, kube=how.kube, here=Path.cwd()).kit
+    check = audit.Verifier(kit.project, membership.ever(kit))
     kept = witnesses or _own(kit)
     for place in kept:  # before the trail is fetched: what a site was told, the server must have
         check.witness(_checkpoints(place))

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
-from convoy.cli import processes, run, whose
+from convoy.cli import identity, processes, run
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound, PatienceOut, Refused
 from convoy.node import rotation
@@ -52,7 +52,7 @@ def up(screen: Screen, prod: Path) -> None:
     """Start every node of a prod_NN that does not run yet; returns when each has registered."""
     kits = kits_of(prod)
     lacking: list[str] = []
-    before = {node.name: node for node in nodes_in(prod.parent / whose.RUNNING, prod) if node.runs}
+    before = {node.name: node for node in nodes_in(prod.parent / identity.RUNNING, prod) if node.runs}
     if before:
         screen.line("already running: " + ", ".join(f"{node.name} (process {node.pid})" for node in before.values()))
     fresh = [kit for kit in kits if kit.kind != "admin" and kit.name not in before]
@@ -119,12 +119,12 @@ def choose(prod: Path | None, project: Path | None, workspace: Path) -> Path:
 
 def kits_of(prod: Path) -> list[Kit]:
     """Return every participant's kit, the server's first. Raises `BadInput` naming those that are missing."""
-    from convoy.trust import roll
+    from convoy.trust import membership
 
     kits = [read_kit(folder) for folder in sorted(prod.iterdir()) if (folder / "startup").is_dir()]
     if not kits:
         raise BadInput(f"{prod} contains no kits", fix="name a folder prod_NN that `convoy provision` made")
-    listed = roll.current(at_home(kits[0]))[0].participants
+    listed = membership.current(at_home(kits[0]))[0].participants
     missing = sorted(set(listed) - {kit.name for kit in kits})
     if missing:
         raise BadInput(
@@ -250,7 +250,7 @@ def _last_lines(start: Start) -> str:
 
 def record(prod: Path, kits: list[Kit], nodes: list[Node]) -> None:
     """Write what runs into up.json, whole or not at all; nothing runs: no file."""
-    file = prod.parent / whose.RUNNING
+    file = prod.parent / identity.RUNNING
     if not nodes:
         file.unlink(missing_ok=True)
         return
@@ -269,7 +269,7 @@ def nodes_in(file: Path, prod: Path | None = None) -> list[Node]:
     """Return the nodes in an up.json. Raises `BadInput` if it is that of another prod and something of it runs."""
     if not file.is_file():
         return []
-    said = whose.read_running(file)
+    said = identity.read_running(file)
     nodes = [Node(**node) for node in said["nodes"]]
     if prod is not None and said["prod"] != str(prod):
         if any(node.runs for node in nodes):
@@ -284,9 +284,11 @@ def nodes_in(file: Path, prod: Path | None = None) -> list[Node]:
 
 def running(workspace: Path) -> list[Node]:
     """Return the nodes of every federation that `up` started here. Raises `NotFound` if there are none."""
-    nodes = [node for file in sorted(workspace.glob(f"*/{whose.RUNNING}")) for node in nodes_in(file)]
+    nodes = [node for file in sorted(workspace.glob(f"*/{identity.RUNNING}")) for node in nodes_in(file)]
     if not nodes:
-        raise NotFound("no nodes were started here", why=f"there is no {workspace}/*/{whose.RUNNING}", fix="convoy up")
+        raise NotFound(
+            "no nodes were started here", why=f"there is no {workspace}/*/{identity.RUNNING}", fix="convoy up"
+        )
     return nodes
 
 
@@ -349,7 +351,7 @@ def logs(screen: Screen, workspace: Path, name: str, *, follow: bool, count: int
 def _log(workspace: Path, name: str) -> Path:
     """Return the log of a node that runs; where nothing does, the newest of that name. Raises `NotFound`."""
     logs = [log for log in workspace.glob("*/prod_*/*/work/node.log") if log.parents[1].name == name]
-    if logs and not list(workspace.glob(f"*/{whose.RUNNING}")):  # what `up` tried to start, and why it did not
+    if logs and not list(workspace.glob(f"*/{identity.RUNNING}")):  # what `up` tried to start, and why it did not
         return max(logs, key=lambda log: log.stat().st_mtime)
     nodes = running(workspace)
     for node in nodes:
@@ -362,7 +364,7 @@ def _log(workspace: Path, name: str) -> Path:
 
 def down(screen: Screen, workspace: Path) -> None:
     """Drain and stop every node that `up` started here; kill what has not left after 30 s."""
-    stop(screen, running(workspace), list(workspace.glob(f"*/{whose.RUNNING}")))
+    stop(screen, running(workspace), list(workspace.glob(f"*/{identity.RUNNING}")))
 
 
 def stop(screen: Screen, nodes: list[Node], files: list[Path]) -> None:

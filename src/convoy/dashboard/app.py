@@ -35,8 +35,8 @@ from convoy.dashboard import (
     sites,
     submit,
 )
+from convoy.dashboard.federation_state import FederationState
 from convoy.dashboard.guard import Guard, Session
-from convoy.dashboard.pulse import Pulse
 from convoy.dashboard.rendering import Place
 from convoy.dashboard.route import CSRF_HEADER, Call, Route, Services, Visit, check_csrf, read_form
 from convoy.dashboard.streams import Streams
@@ -64,9 +64,9 @@ ROUTES: Final[tuple[Route, ...]] = (  # the first that fits is taken
 )
 
 
-def build(client: Client, session: Session, pulse: Pulse) -> tuple[Guard, Services]:
+def build(client: Client, session: Session, federation_state: FederationState) -> tuple[Guard, Services]:
     """Return the application behind its guard, and what its pages share."""
-    services = Services(client, pulse, rendering.build(PLACES), session, Streams(), Verification(client))
+    services = Services(client, federation_state, rendering.build(PLACES), session, Streams(), Verification(client))
     return application(ROUTES, session, lambda request, form: Call(services, request, form)), services
 
 

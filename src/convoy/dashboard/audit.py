@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from convoy.dashboard import live
-from convoy.dashboard.pulse import Seen
+from convoy.dashboard.federation_state import Seen
 from convoy.dashboard.route import Call, Route
 from convoy.dashboard.streams import Event
 from convoy.trust import audit

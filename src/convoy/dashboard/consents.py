@@ -9,9 +9,9 @@ from urllib.parse import quote
 
 from starlette.responses import RedirectResponse, Response
 
-from convoy.dashboard import desk
-from convoy.dashboard.desk import Side, Turn
+from convoy.dashboard import site_state
 from convoy.dashboard.route import Route
+from convoy.dashboard.site_state import Side, Turn
 from convoy.errors import BadInput, ConvoyError, NotFound
 from convoy.owner import consent, differences
 from convoy.owner.account import Account
@@ -34,10 +34,10 @@ async def refused(turn: Turn) -> Response:
 
 async def watch(turn: Turn) -> Response:
     """Push the lists as they change."""
-    return desk.push(turn, {"rows": _rows(turn)})
+    return site_state.push(turn, {"rows": _rows(turn)})
 
 
-def _rows(turn: Turn) -> desk.Part:
+def _rows(turn: Turn) -> site_state.Part:
     async def rows(seen: Side) -> str:
         jobs = list(reversed(seen.accounts.refused))[:SHOWN]
         stayed = list(reversed(seen.accounts.stayed))[:SHOWN]
@@ -87,14 +87,14 @@ async def approve(turn: Turn) -> Response:
     held, _ = await asyncio.to_thread(consent.refused_bundle, turn.kit, digest)
     note = turn.form.get("note", "").strip()[:MAX_NOTE] or f"{held.name} of {held.submitter}"
     told = await asyncio.to_thread(consent.approve, turn.kit, digest, note, now=time.time())
-    await turn.desk.watch.look()
+    await turn.site_state.watch.look()
     return RedirectResponse(f"/refused?done={'approved' if told else 'later'}", 303)
 
 
 async def withdraw(turn: Turn) -> Response:
     """Withdraw an approval."""
     await asyncio.to_thread(consent.withdraw, turn.kit, _digest(turn))
-    await turn.desk.watch.look()
+    await turn.site_state.watch.look()
     return RedirectResponse("/refused?done=withdrawn", 303)
 
 

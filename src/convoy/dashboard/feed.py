@@ -9,7 +9,7 @@ from typing import Final
 from convoy.admin.views import JobDetail, JobView, MemberView, RoundView
 from convoy.dashboard.rendering import number
 from convoy.errors import by_reason
-from convoy.spec import crossed
+from convoy.spec import cross_metrics
 
 MAX_ENTRIES: Final = 200  # of a feed, newest first
 MAX_METRICS: Final = 6  # of a round that its sentence names
@@ -46,7 +46,7 @@ def _of_job(job: JobView) -> Iterator[Entry]:
 def _of_round(made: RoundView, rounds: int) -> Iterator[Entry]:
     name = f"Round {made.round}" + (f" of {rounds}" if rounds else "")
     if made.round and made.model:
-        plain = [(key, value) for key, value in made.metrics.items() if not crossed.NAME.fullmatch(key)]
+        plain = [(key, value) for key, value in made.metrics.items() if not cross_metrics.NAME.fullmatch(key)]
         told = ", ".join(f"{key} {number(value)}" for key, value in plain[:MAX_METRICS])
         told += f" and {len(plain) - MAX_METRICS} more metrics" if len(plain) > MAX_METRICS else ""
         took = f" {_sites(made.took_part_count)} took part." if made.took_part_count else ""

@@ -82,7 +82,7 @@ async def clone(call: Call) -> Response:
     """Submit the files again, signed by this person, and show the new job."""
     job = tabs.job_id(call)
     sent = await call.client.submit_files((await call.services.bundles.of(call.client, job)).files)
-    await call.services.pulse.look()
+    await call.services.federation_state.look()
     return RedirectResponse(f"/jobs/{sent.id}?done=clone", 303)
 
 

@@ -12,7 +12,7 @@ from convoy.admin.views import JobDetail, MemberView
 from convoy.dashboard import feed, live, tabs, watching
 from convoy.dashboard.route import Call, Route
 from convoy.dashboard.watching import Parts, Watched
-from convoy.spec import crossed
+from convoy.spec import cross_metrics
 
 SHOWN: Final = 30  # sites on the page of a job; the page of its resources has them all
 CHARTS: Final = 4  # metrics on the page of a job; the page of its curves has them all
@@ -50,7 +50,7 @@ def metrics(detail: JobDetail) -> list[str]:
     names = dict.fromkeys(detail.job.metrics)
     for made in reversed(detail.rounds):
         names |= dict.fromkeys(made.metrics)
-    return [name for name in names if not crossed.NAME.fullmatch(name)]
+    return [name for name in names if not cross_metrics.NAME.fullmatch(name)]
 
 
 def _now(watched: Watched) -> Markup:
@@ -93,14 +93,14 @@ async def abort(call: Call) -> Response:
     """End the job, and show it again when all its processes have ended."""
     job = tabs.job_id(call)
     await call.client.abort(job)
-    await call.services.pulse.look()
+    await call.services.federation_state.look()
     return RedirectResponse(f"/jobs/{job}?done=abort", 303)
 
 
 async def delete(call: Call) -> Response:
     """Delete the ended job and its results, and show the list."""
     await call.client.delete(tabs.job_id(call))
-    await call.services.pulse.look()
+    await call.services.federation_state.look()
     return RedirectResponse("/jobs", 303)
 
 

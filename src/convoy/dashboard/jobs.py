@@ -8,7 +8,7 @@ from typing import Final
 from starlette.responses import Response
 
 from convoy.dashboard import live
-from convoy.dashboard.pulse import Seen
+from convoy.dashboard.federation_state import Seen
 from convoy.dashboard.route import Call, Route
 
 PAGE: Final = 50  # jobs on a page

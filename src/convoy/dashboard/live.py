@@ -9,7 +9,7 @@ from markupsafe import escape
 from starlette.responses import Response
 
 from convoy.dashboard import news, streams
-from convoy.dashboard.pulse import Seen
+from convoy.dashboard.federation_state import Seen
 from convoy.dashboard.route import Call
 from convoy.dashboard.streams import Event, Sent
 from convoy.errors import Unreachable
@@ -29,8 +29,8 @@ async def parts(call: Call, made: Mapping[str, Part]) -> AsyncGenerator[Event, N
     changed, and `person` says who the person is, so that a page made for another role is made again. The event `pulse`
     comes after each look.
     """
-    sent, before = Sent(), call.services.pulse.seen
-    async with aclosing(call.services.pulse.latest.changes()) as changes:
+    sent, before = Sent(), call.services.federation_state.seen
+    async with aclosing(call.services.federation_state.latest.changes()) as changes:
         async for seen in changes:
             texts: dict[str, str] = {"fault": "", "banner": call.text("_banner.html", seen=seen)}
             texts["person"] = seen.person_mark

@@ -18,7 +18,7 @@ from convoy.dashboard import live, tabs, watching
 from convoy.dashboard.merging import beside
 from convoy.dashboard.route import Call, Route
 from convoy.dashboard.streams import Event
-from convoy.spec.plain import one_line
+from convoy.spec.printable import one_line
 
 MAX_LINES: Final = 2000  # newest lines on the page
 MAX_CHARACTERS: Final = 2000  # of one line there; the file has all of it

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from convoy.dashboard.pulse import Seen
+    from convoy.dashboard.federation_state import Seen
 
 MAX_SENTENCES: Final = 5  # that are said at once; the pages show everything
 

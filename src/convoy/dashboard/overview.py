@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from convoy.control.presence import Standing
 from convoy.dashboard import live
-from convoy.dashboard.pulse import Seen
+from convoy.dashboard.federation_state import Seen
 from convoy.dashboard.route import Call, Route
 from convoy.dashboard.strips import SPAN_S
 
@@ -21,7 +21,7 @@ PARTS: Final = ("server", "strips", "active", "newest", "problems")
 
 async def overview(call: Call) -> Response:
     """Show the page."""
-    seen = call.services.pulse.seen
+    seen = call.services.federation_state.seen
     texts = {name: await _part(call, name, seen) for name in PARTS} if seen.at else {}
     return call.page("overview.html", parts=texts)
 
@@ -35,7 +35,7 @@ async def watch(call: Call) -> Response:
 async def _part(call: Call, name: str, seen: Seen) -> str:
     values: dict[str, object] = {"seen": seen}
     if name == "strips":
-        now, hour = time.time(), call.services.pulse.hour
+        now, hour = time.time(), call.services.federation_state.hour
         chosen = sorted(seen.sites, key=lambda site: (ORDER[seen.standing(site)], site.name))[:SHOWN]
         rows = [(site, seen.standing(site), hour.strip(site.name, now)) for site in chosen]
         values |= {"rows": rows, "more": len(seen.sites) - len(rows), "since": hour.known_since(now)}
@@ -44,7 +44,7 @@ async def _part(call: Call, name: str, seen: Seen) -> str:
 
 async def series(call: Call) -> Response:
     """Return how many sites and jobs there were in the last hour, for a chart."""
-    counts, now = list(call.services.pulse.hour.counts), time.time()
+    counts, now = list(call.services.federation_state.hour.counts), time.time()
     times = [it.at for it in counts]
     return JSONResponse(
         {

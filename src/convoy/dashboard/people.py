@@ -121,7 +121,7 @@ async def ask(call: Call) -> Response:
     who = (await call.client.who_is_who()).participants.get(name)
     if who is None or who.kind != "admin":
         raise NotFound(f"federation.json lists no person {name[:200]!r}", fix="go to the list of people")
-    me = call.services.pulse.seen.person
+    me = call.services.federation_state.seen.person
     return call.page(
         "people/revoke.html",
         name=name,

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 import convoy
 from convoy.control import rights
 from convoy.dashboard import vendored
-from convoy.spec.plain import many_lines, one_line
+from convoy.spec.printable import many_lines, one_line
 
 FOLDER: Final = Path(__file__).parent
 ASSETS: Final = FOLDER / "assets"

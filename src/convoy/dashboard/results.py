@@ -15,7 +15,7 @@ from convoy.admin.views import JobDetail
 from convoy.dashboard import series, tabs
 from convoy.dashboard.route import Call, Route
 from convoy.errors import ConvoyError, NotFound
-from convoy.spec import crossed
+from convoy.spec import cross_metrics
 
 PAGE: Final = 100  # files on a page
 MAX_PAGE: Final = 100_000  # the highest number of a page that may be asked for
@@ -82,7 +82,7 @@ async def _statistics(call: Call, detail: JobDetail) -> tuple[Mapping[str, Any],
 def heats(metrics: Mapping[str, float]) -> list[Heat]:
     """Return the table of each metric that is of a model at a site, with shades from the lowest to the highest."""
     found = []
-    for metric, table in crossed.tables(metrics).items():
+    for metric, table in cross_metrics.tables(metrics).items():
         sites = list(dict.fromkeys(site for row in table.values() for site in row))[:MAX_HEAT]
         values = [value for row in table.values() for value in row.values() if series.finite(value) is not None]
         low, high = min(values, default=0.0), max(values, default=0.0)

@@ -21,8 +21,8 @@ from convoy.errors import BadInput, NotAllowed
 
 if TYPE_CHECKING:
     from convoy.admin.client import Client
+    from convoy.dashboard.federation_state import FederationState
     from convoy.dashboard.guard import Session
-    from convoy.dashboard.pulse import Pulse
     from convoy.dashboard.rendering import Pages
     from convoy.dashboard.streams import Streams
     from convoy.dashboard.verification import Verification
@@ -38,7 +38,7 @@ class Services:
     """What all pages share."""
 
     client: Client
-    pulse: Pulse
+    federation_state: FederationState
     pages: Pages
     session: Session
     streams: Streams
@@ -128,7 +128,7 @@ class Call(Visit):
 
         This only decides what a page shows. Whether it is allowed, the server decides when it is asked.
         """
-        person = self.services.pulse.seen.person
+        person = self.services.federation_state.seen.person
         if person is None:
             return False
         own, same_org = submitter == person.name != "", org == person.org != ""
@@ -137,7 +137,7 @@ class Call(Visit):
     def shown(self) -> dict[str, Any]:
         """Return what the frame of a page shows."""
         return {
-            "seen": self.services.pulse.seen,
+            "seen": self.services.federation_state.seen,
             "places": [place for place in self.services.pages.places if self.may(place.right)],
             "project": self.services.client.project,
         }

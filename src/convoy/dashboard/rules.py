@@ -9,9 +9,9 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from convoy import errors
-from convoy.dashboard import desk
-from convoy.dashboard.desk import Side, Turn
+from convoy.dashboard import site_state
 from convoy.dashboard.route import Route
+from convoy.dashboard.site_state import Side, Turn
 from convoy.errors import BadInput, ConvoyError
 from convoy.owner import consent, words
 from convoy.spec import yamls
@@ -26,10 +26,10 @@ async def policy(turn: Turn) -> Response:
 
 async def watch(turn: Turn) -> Response:
     """Push the policy as it changes."""
-    return desk.push(turn, {"words": _words(turn)})
+    return site_state.push(turn, {"words": _words(turn)})
 
 
-def _words(turn: Turn) -> desk.Part:
+def _words(turn: Turn) -> site_state.Part:
     async def said(seen: Side) -> str:
         file = turn.kit.local / "policy.yaml"
         found = words.sections(seen.policy, turn.kit.name, turn.kit.org) if seen.policy is not None else []

@@ -11,11 +11,11 @@ from typing import Any, Final
 import uvicorn
 
 from convoy.admin.client import Client
-from convoy.dashboard import app, own
+from convoy.dashboard import app, own_app
 from convoy.dashboard.changed import AGES_S, PAUSE_S
-from convoy.dashboard.desk import Watch
+from convoy.dashboard.federation_state import FederationState
 from convoy.dashboard.guard import Guard, Session
-from convoy.dashboard.pulse import Pulse
+from convoy.dashboard.site_state import Watch
 from convoy.dashboard.streams import Streams
 from convoy.errors import Bug
 from convoy.spec.kit import Kit
@@ -33,11 +33,11 @@ async def serving(client: Client, *, port: int = 0) -> AsyncIterator[Session]:
     """Serve for as long as the context lasts; `port` 0 is a free one. Raises `BadInput` when the port is taken."""
     with closing(bound(HOST, port, setting="--port PORT")) as sock:
         session = Session(sock.getsockname()[1])
-        pulse = Pulse(client)
-        nothing = pulse.seen
-        guard, services = app.build(client, session, pulse)
-        async with _served(guard, sock, services.streams, pulse.run()):
-            await pulse.latest.newer(nothing)
+        federation_state = FederationState(client)
+        nothing = federation_state.seen
+        guard, services = app.build(client, session, federation_state)
+        async with _served(guard, sock, services.streams, federation_state.run()):
+            await federation_state.latest.newer(nothing)
             yield session
 
 
@@ -50,8 +50,8 @@ async def serving_site(
         session = Session(sock.getsockname()[1])
         watch = Watch(kit, pause_s, ages_s)
         await watch.look()
-        guard, desk = own.build(kit, session, watch)
-        async with _served(guard, sock, desk.frame.streams, watch.run()):
+        guard, site_state = own_app.build(kit, session, watch)
+        async with _served(guard, sock, site_state.frame.streams, watch.run()):
             yield session
 
 

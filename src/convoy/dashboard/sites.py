@@ -13,7 +13,7 @@ from starlette.responses import RedirectResponse, Response
 from convoy.admin.client import Client
 from convoy.admin.views import SiteView
 from convoy.dashboard import live, paging
-from convoy.dashboard.pulse import Seen
+from convoy.dashboard.federation_state import Seen
 from convoy.dashboard.route import Call, Route
 from convoy.errors import NotFound
 
@@ -77,7 +77,7 @@ VERBS: Final = {
 
 async def sites(call: Call) -> Response:
     """Show a page of the list."""
-    table = _table(call, call.services.pulse.seen)
+    table = _table(call, call.services.federation_state.seen)
     template = "sites/_rows.html" if call.request.headers.get("hx-target") == "rows" else "sites.html"
     asked = _asked(call)
     return call.page(template, rows=table, search=asked["search"], standing=asked["standing"])
@@ -108,7 +108,7 @@ def _table(call: Call, seen: Seen) -> str:
         and (not asked["standing"] or seen.standing(site) == asked["standing"])
     ]
     page = paging.paged(call, found, PAGE, "/sites", keep=asked)
-    now, hour = time.time(), call.services.pulse.hour
+    now, hour = time.time(), call.services.federation_state.hour
     rows = [(site, seen.standing(site), hour.strip(site.name, now)) for site in page.rows]
     return call.text("sites/_table.html", rows=rows, page=page)
 
@@ -116,7 +116,7 @@ def _table(call: Call, seen: Seen) -> str:
 async def site(call: Call) -> Response:
     """Show one site."""
     found = await call.client.site(call.path("site"))
-    listed = next((site for site in call.services.pulse.seen.sites if site.name == found.name), found)
+    listed = next((site for site in call.services.federation_state.seen.sites if site.name == found.name), found)
     done = VERBS.get(call.query("done"))
     verbs = _offered(call, found)
     return call.page("site.html", site=found, facts=_facts(call, listed), verbs=verbs, done=done.done if done else "")
@@ -136,7 +136,7 @@ async def watch_site(call: Call) -> Response:
 
 
 def _facts(call: Call, found: SiteView) -> str:
-    now, hour, seen = time.time(), call.services.pulse.hour, call.services.pulse.seen
+    now, hour, seen = time.time(), call.services.federation_state.hour, call.services.federation_state.seen
     shown = {"strip": hour.strip(found.name, now), "since": hour.known_since(now)}
     jobs = {job.name: job for job in reversed(seen.active)}  # of jobs with one name, the newest
     return call.text("site/_facts.html", site=found, standing=seen.standing(found), jobs=jobs, **shown)
@@ -156,7 +156,7 @@ async def act(call: Call) -> Response:
     if word not in VERBS:
         raise NotFound(f"a site cannot be asked to {word[:40]!r}", fix="choose one of the buttons on its page")
     await VERBS[word].call(call.client, name)
-    await call.services.pulse.look()
+    await call.services.federation_state.look()
     return RedirectResponse(f"/sites/{quote(name, safe='')}?done={word}", 303)
 
 

@@ -107,7 +107,7 @@ async def draft(call: Call) -> Response:
 
 def _checked(call: Call, found: Draft) -> findings.Findings:
     """Return what the checks find, which know the sites as they were seen last."""
-    sites = call.services.pulse.seen.sites
+    sites = call.services.federation_state.seen.sites
     room = {site.name: (site.cpu, float(site.memory), site.gpu) for site in sites if site.connected}
     return findings.find(found.files, [site.name for site in sites] or None, room)
 

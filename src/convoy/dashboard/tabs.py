@@ -8,7 +8,7 @@ from typing import Any, Final
 from markupsafe import Markup
 from starlette.responses import Response
 
-from convoy.admin import meant
+from convoy.admin import job_reference
 from convoy.admin.views import JobDetail, JobView
 from convoy.control import rights
 from convoy.control.records import JOB_ID
@@ -58,12 +58,12 @@ def may(call: Call, right: rights.Right, job: JobView) -> bool:
 
 def head(call: Call, job: JobView) -> Markup:
     """Return the head of a job's pages."""
-    return call.text("job/_head.html", job=job, ended=job.state in meant.ENDED)
+    return call.text("job/_head.html", job=job, ended=job.state in job_reference.ENDED)
 
 
 def verbs(call: Call, job: JobView) -> Markup:
     """Return the buttons for what the person may do to the job, and what makes sense now."""
-    ended = job.state in meant.ENDED
+    ended = job.state in job_reference.ENDED
     allowed = {
         "abort": may(call, "abort", job) and not ended,
         "clone": may(call, "clone", job) and call.may("submit"),
@@ -84,6 +84,6 @@ async def page(call: Call, template: str, detail: JobDetail, **values: Any) -> R
         tabs=[tab for tab in TABS if may(call, tab.right, job)],
         head=head(call, job),
         verbs=verbs(call, job),
-        going=job.state not in meant.ENDED,
+        going=job.state not in job_reference.ENDED,
         **values,
     )

@@ -10,7 +10,7 @@ from typing import Final
 
 from convoy.admin.client import Client
 from convoy.errors import ConvoyError, RemoteFault
-from convoy.trust import audit, roll
+from convoy.trust import audit, membership
 
 EVERY: Final = 500  # records after which other pages get their turn; checking them takes some 20 ms
 MOST: Final = 5_000  # records that one step checks, before a page hears how far it is
@@ -92,7 +92,7 @@ class Verification:
 
     async def _begun(self) -> audit.Verifier:
         """Return a check that begins with the first record."""
-        roots = await asyncio.to_thread(roll.ever, self.client.kit)
+        roots = await asyncio.to_thread(membership.ever, self.client.kit)
         check = self._check = audit.Verifier(self.client.project, roots)
         if self._signed is not None:
             check.witness([self._signed])

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
-from convoy.admin import meant
+from convoy.admin import job_reference
 from convoy.admin.views import JobDetail
 from convoy.dashboard import feed, live, tabs
 from convoy.dashboard.feed import Entry
@@ -37,7 +37,7 @@ class Watched:
     @property
     def going(self) -> bool:
         """Whether the job has not ended."""
-        return self.detail.job.state not in meant.ENDED
+        return self.detail.job.state not in job_reference.ENDED
 
     async def look(self) -> list[Event]:
         """Ask for the job and return the parts that have changed; nothing while the server does not answer."""
@@ -95,6 +95,6 @@ async def _by_pulse(watched: Watched) -> AsyncGenerator[Event, None]:
     async with aclosing(live.parts(watched.call, {})) as frame:
         async for event in frame:
             yield event
-            if event.name == "pulse" and watched.going and not watched.call.services.pulse.seen.fault:
+            if event.name == "pulse" and watched.going and not watched.call.services.federation_state.seen.fault:
                 for part in await watched.look():
                     yield part

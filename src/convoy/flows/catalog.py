@@ -82,7 +82,7 @@ class Entry:
     """One workflow: its name, which is that of its function, too, and its module.
 
     The module is loaded once something of it is wanted: all of them together take as long to load as numpy.
-    `own_trainer`: Convoy's own code answers its questions (`convoy.worker.own`), and a job of it brings none.
+    `own_trainer`: Convoy's own code answers its questions (`convoy.worker.built_in`), and a job of it brings none.
     """
 
     name: str

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from convoy.flows.fleet import Fleet
-from convoy.spec import crossed
+from convoy.spec import cross_metrics
 from convoy.spec.units import duration_s
 
 JOB: Final = "(job)"  # the row of the job's own model; no site may have this name
@@ -39,7 +39,7 @@ async def cross_site(fleet: Fleet, *, min_sites: int = 1, deadline: str | float 
         for name, model in models.items():
             answers = fleet.ask("evaluate", model, at_least=0, deadline_s=deadline_s)
             row = {update.site: update.metrics async for update in answers}
-            table |= {crossed.name(it, name, site): value for site, of in row.items() for it, value in of.items()}
+            table |= {cross_metrics.name(it, name, site): value for site, of in row.items() for it, value in of.items()}
             said = (f"{site} {metric} {it:.4g}" for site, found in row.items() for metric, it in sorted(found.items()))
             fleet.log(f"the model of {name} at: {', '.join(said) or 'no site'}")
             for site, reason in answers.left_out.items():

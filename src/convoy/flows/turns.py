@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from convoy.control import plain
+from convoy.control import json_values
 from convoy.control.records import JobId, Question, Spread
 from convoy.errors import BadInput, JobFailed, by_reason
 from convoy.flows.carrier import Carrier, Commit, Ended, Heard
@@ -151,7 +151,7 @@ class Turns:
             leave_out,
             remark,
             lies,
-            plain.read_json(answer.value, "the value of an answer") if answer.value else None,
+            json_values.read_json(answer.value, "the value of an answer") if answer.value else None,
             heard.base,
             max(self._round - question.round, 0),
         )
@@ -315,7 +315,7 @@ def _question(
             max_norm=_number(kind, "max_norm", max_norm, float, least=0),
             reply=None if reply is None else slots_of(reply),
             reply_bytes=size_bytes(reply_limit),
-            settings=plain.write_json(dict(settings or {}), f"the settings of {kind!r}"),
+            settings=json_values.write_json(dict(settings or {}), f"the settings of {kind!r}"),
             by_arrival=order == "arrival",
             quorum=_number(kind, "quorum", quorum, operator.index, least=0),
             grace_s=duration_s(grace) if isinstance(grace, str) else _number(kind, "grace", grace, float, least=0),

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy.errors import BadInput, ConvoyError, NotAllowed, NotFound, Refused, Unreachable
-from convoy.kube.fed import PROTOCOL, fed
 from convoy.kube.forward import forwarded
 from convoy.kube.naming import MANAGER
+from convoy.kube.pod_exec import PROTOCOL, fed
 from convoy.pods.api import ANSWER_S, WATCH_S
 
 if TYPE_CHECKING:

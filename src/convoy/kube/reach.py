@@ -7,14 +7,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from convoy.errors import BadInput
-from convoy.kube import remembered
+from convoy.kube import deployed
 from convoy.kube.cluster import connect
 
 
 @asynccontextmanager
 async def server(folder: Path) -> AsyncIterator[str]:
     """Give HOST:PORT of the server of the project in a folder of the workspace, for as long as the context lasts."""
-    said = remembered.read(folder)
+    said = deployed.read(folder)
     if said is None:
         raise BadInput(f"{folder} does not remember a cluster", fix="convoy kube up")
     async with connect(said.context) as cluster, cluster.forward(said.namespace, said.pod, said.port) as port:

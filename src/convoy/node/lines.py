@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from convoy.spec.plain import blanked
+from convoy.spec.printable import blanked
 
 MAX_LINE: Final = 16 << 10  # bytes; a longer line is split, so that output without newlines cannot fill the memory
 BAR_S: Final = 5.0  # between two samples of a progress bar, which overwrites its own line

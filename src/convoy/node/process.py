@@ -22,7 +22,7 @@ import structlog
 from convoy.errors import BadInput, ConvoyError
 from convoy.node.rotation import NodeLog
 from convoy.node.turns import Turns
-from convoy.spec.plain import many_lines, one_line
+from convoy.spec.printable import many_lines, one_line
 
 KEEP: Final = 200  # warnings and errors that a node shows to its admins
 SWITCH_S: Final = 0.0005  # how soon a thread that hashes releases the interpreter; the default, 5 ms, is a whole round

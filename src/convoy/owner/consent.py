@@ -23,7 +23,7 @@ from convoy.spec.job import read_job, text_of
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import Policy, read_policy
 from convoy.spec.settings import at_home, read_settings
-from convoy.trust import bundle, files, folders, roll
+from convoy.trust import bundle, files, folders, membership
 from convoy.trust.bundle import Bundle
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def kept_bundle(kit: Kit, digest: str) -> Bundle | None:
         ran, data = place.stat().st_mtime, _bounded(place)
     except FileNotFoundError:  # the agent has just removed it, for newer ones
         return None
-    roots = kit.root_file.read_bytes() + "".join(roll.current(kit)[0].retired).encode()
+    roots = kit.root_file.read_bytes() + "".join(membership.current(kit)[0].retired).encode()
     checked = bundle.verify(data, root_pem=roots, project=kit.project, now=ran)
     return checked if checked.digest == digest else None
 
@@ -232,7 +232,7 @@ def _folder(path: Path) -> tuple[Job, str, str]:
 
 def people(kit: Kit) -> list[str]:
     """Return the names of those who may submit jobs, as federation.json lists them."""
-    return sorted(name for name, who in roll.current(kit)[0].participants.items() if who.kind == "admin")
+    return sorted(name for name, who in membership.current(kit)[0].participants.items() if who.kind == "admin")
 
 
 def _self(kit: Kit) -> str:

@@ -11,7 +11,7 @@ from typing import Final
 from convoy.node.leftovers import files, length, opened
 from convoy.trust import paths
 from convoy.wire import pods_pb2
-from convoy.worker.places import ARTIFACTS
+from convoy.worker.site_folders import ARTIFACTS
 
 MAX_FILES: Final = 10_000  # of one trainer
 PIECE: Final = 1 << 16  # bytes of a file in one message

@@ -27,8 +27,8 @@ from convoy.server.metrics import ServerMetrics
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import open_ledger, sqlite_url
-from convoy.trust import roll
-from convoy.trust.federation import Roll
+from convoy.trust import membership
+from convoy.trust.federation import Membership
 from convoy.trust.issuing import Issuing
 from convoy.wire import health
 from convoy.wire.door import Door, bound
@@ -61,8 +61,8 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         found = start.Found()
         contents = await asyncio.to_thread(start.load, kit, ledger, Workspace(folder), found)
         group = await stack.enter_async_context(asyncio.TaskGroup())
-        people, signed = roll.current(kit)
-        known = Roll(people, kit.root_file.read_bytes())
+        people, signed = membership.current(kit)
+        known = Membership(people, kit.root_file.read_bytes())
         known.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
         state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now())
         machine = Machine(state, start.needs_of)
@@ -79,7 +79,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
             core,
             issuing=issuing,
             ledger=ledger,
-            roll=known,
+            membership=known,
             signed=signed,
             notes=notes,
             ending=ending,
@@ -140,7 +140,7 @@ async def _doors(
     )
     vitals = health.Vitals(ready=lambda: shared.state.problem, becomes_ready=core.loop.has_room, metrics=measured.all)
     config = health.config(vitals, host=settings.health_host, port=settings.health_port)
-    app = rest.app(faces.coordinator, faces.registry, faces.registry.roll)
+    app = rest.app(faces.coordinator, faces.registry, faces.registry.membership)
     async with (
         Door(sock, faces.own.for_sites, faces.sites.serve, faces.sites.refused) as door,
         health.serving(config, setting=health.PORT),
@@ -157,7 +157,7 @@ async def _doors(
                         from convoy.server import tracking  # most servers do without it, and without a client's code
 
                         told = faces.coordinator.submitted
-                        await more.enter_async_context(tracking.running(kit, settings, app.state.gate, told))
+                        await more.enter_async_context(tracking.running(kit, settings, app.state.logins, told))
                     yield door
             finally:
                 faces.own.end()

@@ -13,7 +13,7 @@ from convoy.control.clock import Now
 from convoy.control.presence import Presence
 from convoy.control.records import SiteName
 from convoy.control.view import ReadOnlyState
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 
 SPAN_S: Final = 86400.0  # how long changes are remembered
 
@@ -23,7 +23,7 @@ class Attendance:
     """How the sites of federation.json were, `since` the server started (wall seconds)."""
 
     state: ReadOnlyState
-    roll: Roll
+    membership: Membership
     since: float = field(default_factory=time.time)
     known: Presence = field(default_factory=lambda: Presence(SPAN_S, MAX_CHANGES))
 
@@ -48,7 +48,7 @@ class Attendance:
     def _note(self, name: SiteName, at: float) -> None:
         site = self.state.sites[name]
         if site.listed:
-            revoked_at = self.roll.revoked.get(name, 0.0)
+            revoked_at = self.membership.revoked.get(name, 0.0)
             how = presence.standing(
                 enabled=site.enabled, connected=site.connected, seen_at=site.seen_at, revoked_at=revoked_at
             )

@@ -33,7 +33,7 @@ from convoy.server.results import Results
 from convoy.server.views import admin_views, audit_line, audit_page, job_view, site_view
 from convoy.store.ledger import Switched, Withdrawn
 from convoy.trust.audit import Search
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 from convoy.wire import convoy_pb2 as pb
 
 PIECE: Final = 1 << 18  # bytes of a bundle that are read at once
@@ -50,7 +50,7 @@ class ServerCoordinator:
     intake: Intake
     hub: Hub
     results: Results
-    roll: Roll
+    membership: Membership
     version: str
     following: Following
     attendance: Attendance
@@ -201,10 +201,10 @@ class ServerCoordinator:
 
     def people(self) -> list[views.AdminView]:
         """Return everybody who may log in, by name."""
-        return admin_views(self.roll)
+        return admin_views(self.membership)
 
     def _site_view(self, site: ReadOnlySite) -> views.SiteView:
-        return site_view(self.loop.machine.state, site, self.roll, self.hub.lines.get(site.name))
+        return site_view(self.loop.machine.state, site, self.membership, self.hub.lines.get(site.name))
 
     def presence(self) -> PresenceView:
         """Return how each site was since the server started, for a bounded time."""
@@ -220,7 +220,7 @@ class ServerCoordinator:
     def _switched(self, person: Person, site: SiteName, *, enabled: bool) -> None:
         self.log.info("site switched", by=person.name, site=site, enabled=enabled)
         self._did(person, "enable" if enabled else "disable", f"site:{site}")
-        self.loop.keep(Switched(site, enabled, self.roll.revoked.get(site, 0.0)))
+        self.loop.keep(Switched(site, enabled, self.membership.revoked.get(site, 0.0)))
         self.loop.post(events.SiteSwitched(site, enabled))
         if not enabled:
             self.expel(site)
@@ -241,10 +241,10 @@ class ServerCoordinator:
 
     async def revoke_admin(self, grant: Grant, admin: str) -> views.Done:
         """Revoke all certificates of a person that were issued so far. Raises `NotFound` for an unknown person."""
-        known = self.roll.now.participants.get(admin)
+        known = self.membership.now.participants.get(admin)
         if known is None or known.kind != "admin":
             raise NotFound(
-                f"{admin} is not an admin of {self.roll.now.project}", fix="its admins are those of project.yml"
+                f"{admin} is not an admin of {self.membership.now.project}", fix="its admins are those of project.yml"
             )
         grant.act(lambda person: self._logged_out(person, admin))
         await self.loop.settled()
@@ -258,14 +258,14 @@ class ServerCoordinator:
     def take_back(self, name: str, now: float) -> None:
         """Invalidate durably all certificates and open invitations that a name got so far."""
         site = self.loop.machine.state.sites.get(SiteName(name))
-        self.roll.revoke(name, now)
+        self.membership.revoke(name, now)
         self.loop.keep(Switched(name, site.enabled if site else True, now))
         self.loop.keep(Withdrawn(name))
 
     def _site(self, site: str) -> ReadOnlySite:
         known = self.loop.machine.state.sites.get(SiteName(site))
         if known is None or not known.listed:
-            raise no_site(self.roll, site)
+            raise no_site(self.membership, site)
         return known
 
     def status(self) -> views.ServerView:
@@ -274,13 +274,13 @@ class ServerCoordinator:
         state = self.loop.machine.state
         states = [job.record.state for job in state.jobs.values()]
         return views.ServerView(
-            project=self.roll.now.project,
+            project=self.membership.now.project,
             version=self.version,
             started_at=self.started_at,
             jobs_running=sum(1 for found in states if found in ("running", "ending")),
             jobs_waiting=states.count("submitted"),
             sites_connected=len(self.hub.lines),
-            sites_known=len(self.roll.now.sites()),
+            sites_known=len(self.membership.now.sites()),
             problem=state.problem,
             disk_free=shutil.disk_usage(self.workspace.folder).free,
             python=platform.python_version(),
@@ -295,7 +295,7 @@ class ServerCoordinator:
     async def shutdown(self, grant: Grant, target: str, restart: bool) -> None:
         """Stop (or restart) the server ("server") or a site by name, after a drain."""
         if target != "server" and target not in self.loop.machine.state.sites:
-            raise no_site(self.roll, target)
+            raise no_site(self.membership, target)
         if target != "server" and target not in self.hub.lines:
             raise Refused(f"{target} is not connected", fix=f"start it on its own machine: convoy run KIT of {target}")
         grant.act(lambda person: self._left(person, target, restart=restart))

@@ -18,7 +18,7 @@ from convoy.server.logs import JobLogs, pages
 from convoy.server.loop import Loop
 from convoy.server.reading import JobReader
 from convoy.server.views import job_view, point_view, round_view
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 
 TOGETHER_S: Final = 0.05  # changes within this time are told as one: a round of a small model takes less
 PAUSE_S: Final = 1.0  # between two items about the federation as a whole: who hears one asks for much
@@ -31,7 +31,7 @@ class Following:
 
     loop: Loop
     reader: JobReader
-    roll: Roll
+    membership: Membership
     logs_of: Callable[[str], JobLogs]
 
     async def changes(self) -> AsyncGenerator[ChangeView, None]:
@@ -93,7 +93,7 @@ class Following:
         """Return the job if it goes on and is to be followed. Raises `NotFound` for an unknown job or site."""
         over = (await self.reader.record(job)).state in ENDED
         if site is not None and site != "server" and site not in self.loop.machine.state.sites:
-            raise no_site(self.roll, site)
+            raise no_site(self.membership, site)
         return self.reader.live(job) if follow and not over else None
 
     async def points(
@@ -107,10 +107,10 @@ class Following:
                 yield point_view(name, point)
 
 
-def no_site(roll: Roll, site: str) -> NotFound:
+def no_site(membership: Membership, site: str) -> NotFound:
     """Return the error that a site is not there."""
-    listed = ", ".join(roll.now.sites()) or "none"
-    why = f"federation.json number {roll.now.number} lists: {listed}"
+    listed = ", ".join(membership.now.sites()) or "none"
+    why = f"federation.json number {membership.now.number} lists: {listed}"
     return NotFound(f"there is no site {site!r}", why=why, fix="convoy site list")
 
 

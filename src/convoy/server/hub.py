@@ -6,8 +6,8 @@ import structlog
 
 from convoy.errors import NotAllowed
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire.send_queue import SendQueue
 from convoy.wire.stream import Stream
-from convoy.wire.words import Words
 
 
 class Line:
@@ -18,7 +18,7 @@ class Line:
         self.site = site
         self.process = process
         self.stream = stream
-        self.downs: Words[pb.Down] = Words()
+        self.downs: SendQueue[pb.Down] = SendQueue()
         self.certificate_ends_at = self.renews_at = 0.0  # wall seconds; 0 before the session begins, or for never
         self._full = False
 

@@ -17,7 +17,7 @@ from convoy.spec.job import Job as JobSpec
 from convoy.spec.job import read_bundle
 from convoy.store.history import History
 from convoy.trust import bundle as bundles
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Intake:
 
     state: ReadOnlyState
     workspace: Workspace
-    roll: Roll
+    membership: Membership
     custom_workflows: Collection[str]  # roles whose jobs may contain a workflow of their own
     history: History
 
@@ -35,7 +35,9 @@ class Intake:
 
         Raises `BadInput`, `NotAllowed`, `Refused`, `StorageFull`, `Unreachable`.
         """
-        checked = bundles.verify(data, root_pem=self.roll.root_pem, project=self.roll.now.project, now=time.time())
+        checked = bundles.verify(
+            data, root_pem=self.membership.root_pem, project=self.membership.now.project, now=time.time()
+        )
         if checked.submitter != person.name:
             raise Refused(
                 "the bundle was signed by somebody else",
@@ -49,7 +51,7 @@ class Intake:
                 why=f"signed: {_named(checked.sites)}; named: {_named(spec.sites)}",
                 fix="submit the job folder again",
             )
-        check_job(spec, document, checked.files, self.roll.now.sites(), self._room())
+        check_job(spec, document, checked.files, self.membership.now.sites(), self._room())
         known = JobId(checked.id) in self.state.jobs or self.history.owner(checked.id) is not None
         if not known:  # submitted again: it is stored already, or has ended
             self._keep(checked, data)

@@ -14,7 +14,7 @@ from convoy.node.capped import MAX_LOG, CappedLog
 from convoy.node.lines import MAX_LINE
 from convoy.server.files import Workspace
 from convoy.server.points import JobPoints
-from convoy.spec.plain import BEFORE, blanked
+from convoy.spec.printable import BEFORE, blanked
 from convoy.store.points import FOLDER
 
 PIECE: Final = 64 << 10  # bytes of each file that are read at once

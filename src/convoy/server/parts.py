@@ -41,7 +41,7 @@ from convoy.server.transfers import Transfers
 from convoy.spec.kit import Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Contents, Ledger
-from convoy.trust.federation import Federation, Roll
+from convoy.trust.federation import Federation, Membership
 from convoy.trust.issuing import Issuing
 from convoy.wire.pump import Pump
 
@@ -83,7 +83,7 @@ class Faces:
     coordinator: ServerCoordinator
 
 
-def shared(settings: Settings, state: ReadOnlyState, node: NodeMetrics, roll: Roll) -> Shared:
+def shared(settings: Settings, state: ReadOnlyState, node: NodeMetrics, membership: Membership) -> Shared:
     """Build what the parts share."""
     workspace, pump = Workspace(settings.workspace), Pump()
     free = partial(workspace.free, settings.disk_reserve)
@@ -97,7 +97,7 @@ def shared(settings: Settings, state: ReadOnlyState, node: NodeMetrics, roll: Ro
         artifacts=Artifacts(state, workspace, pump, settings.artifacts, free),
         node=node,
         observer=Observer(state, node.phases),
-        attendance=Attendance(state, roll),
+        attendance=Attendance(state, membership),
     )
 
 
@@ -191,7 +191,7 @@ def faces(
     *,
     issuing: Issuing,
     ledger: Ledger,
-    roll: Roll,
+    membership: Membership,
     signed: bytes,
     notes: Notes,
     ending: Ending,
@@ -202,7 +202,7 @@ def faces(
         project=kit.project,
         issuing=issuing,
         ledger=ledger,
-        roll=roll,
+        membership=membership,
         signed=signed,
         kit=kit,
         settings=settings,
@@ -229,13 +229,13 @@ def faces(
         reader=reader,
         audit=core.audit,
         workspace=shared.workspace,
-        intake=Intake(shared.state, shared.workspace, roll, settings.custom_workflows, ledger.history),
+        intake=Intake(shared.state, shared.workspace, membership, settings.custom_workflows, ledger.history),
         hub=shared.hub,
         results=shared.results,
-        roll=roll,
+        membership=membership,
         expel=sites.expel,
         version=convoy.__version__,
-        following=Following(core.loop, reader, roll, shared.book.of),
+        following=Following(core.loop, reader, membership, shared.book.of),
         attendance=shared.attendance,
         notes=notes,
         ending=ending,

@@ -16,10 +16,10 @@ from convoy.errors import NotAllowed, Refused
 from convoy.spec.kit import PENDING, Kind, Kit
 from convoy.spec.settings import Settings
 from convoy.store.ledger import Ledger, Withdrawn
-from convoy.trust import enrolment, issuing, keys, peers, roll
+from convoy.trust import enrolment, issuing, keys, membership, peers
 from convoy.trust.authority import DAY_S, read_certificate
 from convoy.trust.enrolment import Invite
-from convoy.trust.federation import Federation, Roll
+from convoy.trust.federation import Federation, Membership
 from convoy.trust.issuing import Issuing
 from convoy.wire.tls import Peer
 
@@ -31,7 +31,7 @@ class Registry:
     project: str
     issuing: Issuing
     ledger: Ledger
-    roll: Roll
+    membership: Membership
     signed: bytes  # the file that holds the current federation.json
     kit: Kit
     settings: Settings
@@ -48,10 +48,10 @@ class Registry:
         token = enrolment.token_hash(ask.token, project=self.project, kind=ask.kind, name=ask.name)
         self._listed("site" if ask.kind == "site" else "admin", ask.name)
         await self.settled()  # so that withdrawals up to now are in the ledger, too
-        before = self.roll.revoked.get(ask.name)
+        before = self.membership.revoked.get(ask.name)
         invite, used_at = await asyncio.to_thread(self.ledger.redeem, token, key=enrolment.key_id(key), now=time.time())
         self._listed(invite.kind, invite.name)
-        if self.roll.revoked.get(invite.name) != before:
+        if self.membership.revoked.get(invite.name) != before:
             raise NotAllowed(f"{invite.name} was revoked while it enrolled", fix=f"convoy kit invite {invite.name}")
         structlog.get_logger().info("enrolled", kind=invite.kind, name=invite.name)
         return views.CertificateView(certificate=self._certify(invite.kind, invite.name, key, used_at).decode())
@@ -72,12 +72,12 @@ class Registry:
         return Peer(site, now, now + self.settings.site_certificate_life, renews=True), pem
 
     def _certify(self, kind: Kind, name: str, key: keys.PublicKey, now: float) -> bytes:
-        return self.issuing.certify(kind, name, key, now=self.roll.next_issue(name, now))
+        return self.issuing.certify(kind, name, key, now=self.membership.next_issue(name, now))
 
     def _listed(self, kind: Kind, name: str) -> None:
-        known = self.roll.now.participants.get(name)
+        known = self.membership.now.participants.get(name)
         if known is None or known.kind != kind:
-            number = self.roll.now.number
+            number = self.membership.now.number
             raise NotAllowed(
                 f"{self.project} has no {kind} called {name}", why=f"federation.json number {number} says so"
             )
@@ -106,7 +106,7 @@ class Registry:
 
     def _published(self, person: Person, new: Federation, signed: bytes) -> None:
         """Apply it without an await in between; the file is small and is written in the same step."""
-        old = self.roll.now
+        old = self.membership.now
         if new.project != self.project or new.number < old.number or (new.number == old.number and new != old):
             raise Refused(
                 f"federation.json number {new.number} of {new.project} is not newer than the current one",
@@ -115,9 +115,9 @@ class Registry:
             )
         if new == old:
             return
-        roll.take(self.kit, signed)
+        membership.take(self.kit, signed)
         self.signed = signed
-        self.roll.take(new, self.kit.root_file.read_bytes())
+        self.membership.take(new, self.kit.root_file.read_bytes())
         structlog.get_logger().info("federation.json is new", by=person.name, number=new.number)
         self.announce(new, signed, frozenset(old.participants.keys() - new.participants.keys()))
 
@@ -134,7 +134,7 @@ class Registry:
         if not (self.kit.work / PENDING).exists():
             raise Refused("no issuing authority was requested", fix="convoy federation issue")
         new = read_certificate(pem, name=issuing.NAME)
-        root_pem, now = self.roll.root_pem, time.time()
+        root_pem, now = self.membership.root_pem, time.time()
         peers.check_issuing(new, root_pem, project=self.project, now=now, name=issuing.NAME)
         self.issuing.take(new)
         structlog.get_logger().info("the issuing authority has changed", by=person.name)

@@ -95,7 +95,7 @@ class Sessions:
             raise NotAllowed(f"{site} has too many connections", why=f"{MAX_CONNECTIONS} are the limit")
         self.open.setdefault(site, set()).add(stream)
         try:
-            await self._serve(Standing(self.state, self.registry.roll, peer), stream)
+            await self._serve(Standing(self.state, self.registry.membership, peer), stream)
         finally:
             self.open[site].discard(stream)
             if not self.open[site]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from convoy.control.records import SiteName
 from convoy.control.view import ReadOnlyState
 from convoy.errors import NotAllowed
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 from convoy.wire.tls import Peer
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ class Standing:
     """The site of one connection. It stores the certificate's content, but no result of an earlier check."""
 
     state: ReadOnlyState
-    roll: Roll
+    membership: Membership
     peer: Peer
 
     def act(self, effect: Callable[[], T]) -> T:
@@ -38,6 +38,6 @@ class Standing:
             raise NotAllowed(f"{site} is not a site of this federation", fix=fix)
         if not known.enabled:
             raise NotAllowed(f"{site} is disabled", fix=f"an admin can run `convoy site enable {site}`")
-        self.roll.check_certified(site, self.peer.issued_at)
+        self.membership.check_certified(site, self.peer.issued_at)
         if self.peer.ends_at <= time.time():  # it was valid when this connection was opened
             raise NotAllowed(f"the certificate of {site} has expired", fix=again)

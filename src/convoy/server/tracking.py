@@ -18,12 +18,12 @@ from typing import Any, Final
 
 import structlog
 
-from convoy.admin.gate import Gate
-from convoy.admin.lent import Lent
+from convoy.admin.logins import Logins
 from convoy.admin.port import Person
+from convoy.admin.token_access import TokenAccess
 from convoy.node.isolation import Walls, probe
 from convoy.spec.kit import Kit
-from convoy.spec.plain import one_line
+from convoy.spec.printable import one_line
 from convoy.spec.settings import Grants, Settings, Tracked
 from convoy.trackers import following, service
 from convoy.trackers.choice import Chosen
@@ -44,7 +44,7 @@ class Tracking:
     tracked: Tracked
     folder: Path
     walls: Walls
-    lent: Lent
+    access: TokenAccess
     log: Any
     _writer: asyncio.StreamWriter | None = None
     _backoff: Backoff = field(default_factory=lambda: Backoff(LONGEST_S))
@@ -83,7 +83,7 @@ class Tracking:
                 process = await self._started(theirs)
             tracked = self.tracked
             trackers = Chosen(tracked.tensorboard, tracked.mlflow, tracked.wandb)
-            begin = {"server": asdict(self.lent), "trackers": asdict(trackers)}
+            begin = {"server": asdict(self.access), "trackers": asdict(trackers)}
             self._writer.write(json.dumps(begin).encode() + b"\n")
             await self._heard(process)
             return await process.wait()
@@ -147,7 +147,7 @@ def _swept(folder: Path) -> None:
 
 @asynccontextmanager
 async def running(
-    kit: Kit, settings: Settings, gate: Gate, submitted: list[Callable[[str], None]]
+    kit: Kit, settings: Settings, logins: Logins, submitted: list[Callable[[str], None]]
 ) -> AsyncIterator[None]:
     """Keep the process running for as long as the context lasts, if the settings name a tracker.
 
@@ -156,9 +156,9 @@ async def running(
     if settings.track is None:
         yield
         return
-    root_pem, token = kit.root_file.read_bytes().decode(), gate.lend(READER)
-    lent = Lent(kit.project, settings.listen_host, kit.admin_port, root_pem, token)
-    tracking = await asyncio.to_thread(_build, settings.track, settings.workspace, lent, kit.root)
+    root_pem, token = kit.root_file.read_bytes().decode(), logins.lend(READER)
+    access = TokenAccess(kit.project, settings.listen_host, kit.admin_port, root_pem, token)
+    tracking = await asyncio.to_thread(_build, settings.track, settings.workspace, access, kit.root)
     submitted.append(tracking.submitted)
     task = asyncio.create_task(tracking.run())
     try:
@@ -168,7 +168,7 @@ async def running(
         await asyncio.wait({task})
 
 
-def _build(tracked: Tracked, workspace: Path, lent: Lent, kit: Path) -> Tracking:
+def _build(tracked: Tracked, workspace: Path, access: TokenAccess, kit: Path) -> Tracking:
     """Return the part that runs the process, with a sandbox that hides what the server has."""
     folder, log = workspace / "tracking", structlog.get_logger()
     for path in (folder, *([Path(tracked.tensorboard)] if tracked.tensorboard else [])):
@@ -177,4 +177,4 @@ def _build(tracked: Tracked, workspace: Path, lent: Lent, kit: Path) -> Tracking
     for part, why in isolation.missing.items():
         log.warning("the process for experiment trackers is not fully isolated here", part=part, reason=why)
     walls = Walls.build(isolation, Grants(network=True), (kit, workspace))
-    return Tracking(tracked, folder, walls, lent, log)
+    return Tracking(tracked, folder, walls, access, log)

@@ -17,7 +17,7 @@ from convoy.control.view import ReadOnlyJob, ReadOnlySite, ReadOnlyState
 from convoy.server.hub import Line
 from convoy.store.history import Listed
 from convoy.trust import audit
-from convoy.trust.federation import Roll
+from convoy.trust.federation import Membership
 
 SHOWN_SITES: Final = 100  # sites of each round in a list of rounds
 SHOWN_NEWEST: Final = 20  # sites of each of the newest rounds that the detail of a job has
@@ -152,9 +152,9 @@ def round_view(
     )
 
 
-def site_view(state: ReadOnlyState, site: ReadOnlySite, roll: Roll, line: Line | None) -> views.SiteView:
+def site_view(state: ReadOnlyState, site: ReadOnlySite, membership: Membership, line: Line | None) -> views.SiteView:
     """Return a site as the server sees it; `line` is its open connection."""
-    known = roll.now.participants.get(site.name)
+    known = membership.now.participants.get(site.name)
     running = [
         job.record.name
         for job in state.jobs.values()
@@ -167,7 +167,7 @@ def site_view(state: ReadOnlyState, site: ReadOnlySite, roll: Roll, line: Line |
         enabled=site.enabled,
         version=site.version,
         seen_at=site.seen_at,
-        revoked_at=roll.revoked.get(site.name, 0.0),
+        revoked_at=membership.revoked.get(site.name, 0.0),
         cpu=site.capacity.cpu,
         memory=site.capacity.memory,
         gpu=site.capacity.gpu,
@@ -178,11 +178,11 @@ def site_view(state: ReadOnlyState, site: ReadOnlySite, roll: Roll, line: Line |
     )
 
 
-def admin_views(roll: Roll) -> list[views.AdminView]:
+def admin_views(membership: Membership) -> list[views.AdminView]:
     """Return everybody who may log in, by name."""
     return [
-        views.AdminView(name=name, org=who.org, role=who.role, revoked_at=roll.revoked.get(name, 0.0))
-        for name, who in sorted(roll.now.participants.items())
+        views.AdminView(name=name, org=who.org, role=who.role, revoked_at=membership.revoked.get(name, 0.0))
+        for name, who in sorted(membership.now.participants.items())
         if who.kind == "admin"
     ]
 

@@ -18,7 +18,7 @@ from convoy.model.arrays import Model, views
 from convoy.store.disk import name_of
 from convoy.store.points import FOLDER
 from convoy.wire import convoy_pb2 as pb
-from convoy.worker import places
+from convoy.worker import site_folders
 from convoy.worker.visitor import Work
 from convoy.worker.visits import LOGS, PLACES, Visits, given_at
 
@@ -83,7 +83,7 @@ class Actor:
 
     def artifacts(self) -> list[str]:
         """Return the paths of what the sites' trainers have kept and measured, as `read` takes them."""
-        kept = (file for _, folder in places.artifacts(self._out / PLACES) for file in sorted(folder.rglob("*")))
+        kept = (file for _, folder in site_folders.artifacts(self._out / PLACES) for file in sorted(folder.rglob("*")))
         found = [*kept, *(self._out / FOLDER).glob("*.jsonl")]
         return [str(file.relative_to(self._out)) for file in found if file.is_file()]
 

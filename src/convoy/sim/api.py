@@ -19,11 +19,11 @@ from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import BadInput, JobFailed
 from convoy.partition import Parts
-from convoy.sim.crew import gathered
 from convoy.sim.plan import read_plan
+from convoy.sim.reporting import line, told_of
 from convoy.sim.run import Told, run
 from convoy.sim.simulated import Simulated
-from convoy.sim.told import line, told_of
+from convoy.sim.workers import gathered
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -57,8 +57,10 @@ def simulate(
     plan = read_plan(Path(job), sites=sites, data=given)
     place = Path(results) if results is not None else Path(tempfile.mkdtemp(prefix="convoy-simulated-"))
     try:
-        with gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=_say if progress else _nothing) as crew:
-            done = run(plan, place, workers=crew, told=_teller(progress, plan.job.name))
+        with gathered(
+            workers, engine=engine, gpus_per_site=gpus_per_site, say=_say if progress else _nothing
+        ) as choice:
+            done = run(plan, place, workers=choice, told=_teller(progress, plan.job.name))
     except BaseException:
         if results is None:
             rmtree(place, ignore_errors=True)

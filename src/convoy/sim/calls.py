@@ -17,8 +17,8 @@ from convoy.model import frameworks
 from convoy.model.arrays import Model
 from convoy.sim.visits import Visit, Visited
 from convoy.worker import code, tasks
-from convoy.worker.begin import Begin
 from convoy.worker.replies import Reply, checked
+from convoy.worker.setup import Setup
 from convoy.worker.tasks import NodeSession, Task
 from convoy.worker.trainer import as_reply
 
@@ -29,7 +29,7 @@ Trainer = Callable[[Task], Any]
 class _Session:
     """One task's session: the reply is kept for whoever gave the task."""
 
-    begin: Begin
+    begin: Setup
     visit: Visit
     first: Callable[[], Any]
     said: list[Reply] = field(default_factory=list)
@@ -53,7 +53,7 @@ class _Session:
 class Measuring(NodeSession):
     """What `convoy.metrics` finds in a process without a node: it passes each point on."""
 
-    def __init__(self, begin: Begin, round_: Callable[[], int], hear: Callable[[str, Point], None]) -> None:
+    def __init__(self, begin: Setup, round_: Callable[[], int], hear: Callable[[str, Point], None]) -> None:
         """Take whose points these are, and what their round is."""
         super().__init__(begin)
         self._round, self._hear = round_, hear
@@ -69,7 +69,7 @@ class Calls:
     def __init__(
         self,
         trainer: Trainer | Mapping[str, Trainer],
-        begins: Mapping[str, Begin],
+        begins: Mapping[str, Setup],
         say: Callable[[str], None],
         first: Callable[[], Any],
         hear: Callable[[str, Point], None],

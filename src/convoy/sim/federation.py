@@ -3,9 +3,9 @@
     workflow ── Turns ── Federation ── Machine        questions and commits go down, answers come up
                              └── Engine               visits, in the order in which the machine asks for them
 
-Answers reach the machine in the order of the agenda, whatever the engine does at the same time: so the result does not
-depend on it. Without devices that is the order of the tasks, and time stands still while sites work; it goes on to the
-next instant that the machine waits for when nothing else is left to do.
+Answers reach the machine in the order of the schedule, whatever the engine does at the same time: so the result does
+not depend on it. Without devices that is the order of the tasks, and time stands still while sites work; it goes on to
+the next instant that the machine waits for when nothing else is left to do.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from convoy.flows.carrier import Commit, Ended, Heard
 from convoy.flows.turns import Past, Turns
 from convoy.model import frameworks, schema
 from convoy.model.arrays import Model
-from convoy.sim.agenda import Agenda, Check, Doing, Drop
 from convoy.sim.devices import Device
+from convoy.sim.schedule import Check, Doing, Drop, Schedule
 from convoy.sim.states import States
 from convoy.sim.visits import Engine, Visit, Visited
 from convoy.store.arrays import laid_out
@@ -77,7 +77,7 @@ class Federation:
         """
         self.rounds: list[Round] = []  # the committed ones
         self.states = states or States()
-        self.agenda = Agenda(setting.devices)
+        self.schedule = Schedule(setting.devices)
         self._setting, self._engine, self._say = setting, engine, say
         self._told, self._repeats = told, repeats
         self._models: dict[str, Model] = {"": NOTHING}  # questions' and committed models, by digest
@@ -193,13 +193,13 @@ class Federation:
         last = clock()
         while True:
             wake = self._machine.wake()
-            at = self.agenda.next(wake)
+            at = self.schedule.next(wake)
             if at < math.inf:
                 self._now = Now(at, at)
-                await self._happens(self.agenda.first())
+                await self._happens(self.schedule.first())
             elif wake < math.inf:
                 self._now = Now(wake, wake)
-                for site in self.agenda.busy():
+                for site in self.schedule.busy():
                     self._post(events.Progressed(JOB, site))
                 self._post(events.TimePassed())
             else:
@@ -211,31 +211,31 @@ class Federation:
                 last = clock()
 
     async def _happens(self, what: Doing | Drop | Check) -> None:
-        """Do what the agenda says; it is taken off once it is done, so that a workflow that is run again goes on."""
+        """Do what the schedule says; it is taken off once it is done, so that a workflow that is run again goes on."""
         now = self._now.mono
         match what:
             case Doing() if what.came is not None:
-                self.agenda.pop()
+                self.schedule.pop()
                 self._arrives(what, what.came)
-            case Doing() if not self._wanted(what) or self.agenda.waits(now, what):
-                self.agenda.pop()
+            case Doing() if not self._wanted(what) or self.schedule.waits(now, what):
+                self.schedule.pop()
             case Doing():
                 came = await what.coming()
-                self.agenda.pop()
-                if self.agenda.worked(now, what, came):
+                self.schedule.pop()
+                if self.schedule.worked(now, what, came):
                     self._arrives(what, came)
             case Drop():
-                self.agenda.pop()
-                if self.agenda.dropped(now, what):
+                self.schedule.pop()
+                if self.schedule.dropped(now, what):
                     self._there(what.doing.site, there=False)
             case Check(site=site):
-                self.agenda.pop()
-                self._there(site, there=self.agenda.checked(now, what))
+                self.schedule.pop()
+                self._there(site, there=self.schedule.checked(now, what))
 
     def _arrives(self, doing: Doing, came: Visited) -> None:
         if self._wanted(doing):
             doing.came = came
-            self.agenda.arrived(doing)
+            self.schedule.arrived(doing)
             self._post(self._came(doing.site, doing.question, came))
 
     def _wanted(self, doing: Doing) -> bool:
@@ -296,10 +296,10 @@ class Federation:
                 def start() -> Callable[[], Awaitable[Visited]]:
                     return self._engine.start(Visit(site, question, model, self.states.load(site, after)))
 
-                self.agenda.begin(self._now.mono, site, question, model, start)
+                self.schedule.begin(self._now.mono, site, question, model, start)
                 self._more.set()
             case effects.SendCancel(site=site, question=question_id):
-                self.agenda.cancel(self._now.mono, site, question_id)
+                self.schedule.cancel(self._now.mono, site, question_id)
             case effects.TellAnswer(task=task):
                 came = task.answer if task.state == "received" else None
                 model = self._heard(task.question, task.site) if came else NOTHING

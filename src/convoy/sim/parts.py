@@ -19,8 +19,8 @@ from convoy.sim.sources import Arrays, Source, open_file
 from convoy.spec import yamls
 from convoy.spec.job import Job
 from convoy.worker import code, tasks
-from convoy.worker.begin import Begin, Data
 from convoy.worker.namespaces import Namespace, Switch
+from convoy.worker.setup import Data, Setup
 from convoy.worker.tasks import NodeSession
 
 Array = np.ndarray[Any, Any]
@@ -223,7 +223,7 @@ def _made(reference: str, folder: Path, job: Job) -> Arrays:
     if not code.split(reference)[1]:
         raise BadInput(f"{reference} names no function", fix="write `data.py:function`")
     switch, before = Switch(folder), tasks.Here.session
-    tasks.Here.session = NodeSession(Begin("", job.name, "server", job.config, Data(), job.seed))
+    tasks.Here.session = NodeSession(Setup("", job.name, "server", job.config, Data(), job.seed))
     switch.to(Namespace())
     try:
         found = code.initial(folder, reference, job.config)

@@ -21,7 +21,6 @@ from convoy.errors import BadInput, JobFailed
 from convoy.flows import catalog
 from convoy.flows.fleet import NotEnough
 from convoy.sim.calls import Measuring
-from convoy.sim.crew import Crew, Workers, crew_of
 from convoy.sim.devices import devices
 from convoy.sim.federation import JOB, Federation, Setting
 from convoy.sim.inside import Inside
@@ -30,14 +29,15 @@ from convoy.sim.simulated import Simulated
 from convoy.sim.states import States
 from convoy.sim.summary import Summary
 from convoy.sim.visits import Engine
+from convoy.sim.workers import WorkerChoice, Workers, choice_of
 from convoy.spec.settings import Grants
 from convoy.store import arrays, report
 from convoy.store.blobs import BlobFolder
 from convoy.store.points import FOLDER, PointsFiles
-from convoy.worker import code, places, tasks
-from convoy.worker.begin import Begin, Data
+from convoy.worker import code, site_folders, tasks
 from convoy.worker.flow import workflow_of
 from convoy.worker.namespaces import Namespace, Switch
+from convoy.worker.setup import Data, Setup
 from convoy.worker.visitor import Work
 from convoy.worker.visits import PLACES
 
@@ -53,17 +53,17 @@ def run(
 ) -> Simulated:
     """Run a job to its end and write its results into a folder, which must be new or empty.
 
-    `workers`: processes that do the sites' tasks; 0: this process does; None: one for each core; or another crew.
+    `workers`: processes that do the sites' tasks; 0: this process does; None: one for each core; or another choice.
     `told` hears of each round. Interrupted, it ends every worker and writes what was committed. Raises `BadInput`.
     """
     if results.exists() and (not results.is_dir() or any(results.iterdir())):
         raise BadInput(f"{results} is not an empty folder", fix="name a new folder, or remove this one")
-    crew = crew_of(workers)
-    crew.count(len(plan.sites))  # before anything is made: it raises where so many do not fit
+    choice = choice_of(workers)
+    choice.count(len(plan.sites))  # before anything is made: it raises where so many do not fit
     with _alone(), _left_alone(), tempfile.TemporaryDirectory(prefix="convoy-simulate-") as place:
         before = tasks.Here.session
         plan = plan.placed(Path(place) / "data", results)
-        made = _Simulation(plan, Path(place), results, crew, told)
+        made = _Simulation(plan, Path(place), results, choice, told)
         try:
             _to_the_end(made.run)
         except KeyboardInterrupt:  # what it left says so
@@ -150,7 +150,7 @@ async def _told(flow: Awaitable[None]) -> None:
 class _Simulation:
     """One run: the job's code in a folder of its own, the logs in the results."""
 
-    def __init__(self, plan: Plan, place: Path, results: Path, crew: Crew, told: Told) -> None:
+    def __init__(self, plan: Plan, place: Path, results: Path, choice: WorkerChoice, told: Told) -> None:
         self.plan, self.place, self.results, self._told = plan, place / "job", results, told
         self.logs, self.blobs = results.absolute() / "logs", BlobFolder(self.place / "blobs")
         self.logs.mkdir(parents=True)
@@ -161,7 +161,7 @@ class _Simulation:
             (code_folder / name).write_bytes(data)
         self.work = Work(JOB, job.name, code_folder, job.trainer, job.config, job.seed, job.model or "")
         self._log = (self.logs / "server.log").open("a", buffering=1)
-        self._engine = self._pool(crew, count) if (count := crew.count(len(plan.sites))) else self._inside()
+        self._engine = self._pool(choice, count) if (count := choice.count(len(plan.sites))) else self._inside()
         setting = Setting(
             name=job.name,
             config=job.config,
@@ -179,7 +179,7 @@ class _Simulation:
     def _inside(self) -> Engine:
         return Inside(self.work, self.plan.data.__getitem__, self.logs, self.place / "out" / PLACES)
 
-    def _pool(self, crew: Crew, count: int) -> Engine:
+    def _pool(self, choice: WorkerChoice, count: int) -> Engine:
         from convoy.node.isolation import Walls, probe  # which take a while to load
         from convoy.node.launcher import ProcessLauncher
         from convoy.sim.pool import Pool
@@ -189,12 +189,12 @@ class _Simulation:
             self.work,
             self.plan.data.__getitem__,
             self.logs,
-            crew.launcher or ProcessLauncher(self.place, walls),
+            choice.launcher or ProcessLauncher(self.place, walls),
             count=count,
             patience_s=self.plan.job.patience_s,
             reads=self.plan.roots,
             blobs=self.blobs,
-            envs=crew.envs,
+            envs=choice.envs,
         )
 
     async def run(self) -> None:
@@ -227,7 +227,7 @@ class _Simulation:
     def _loaded(self) -> tuple[Callable[..., Any], Any]:
         """Return the workflow and the first model, loaded in modules of their own."""
         job, switch = self.plan.job, Switch(self.work.folder)
-        told = Begin(JOB, job.name, "server", job.config, Data(), job.seed)
+        told = Setup(JOB, job.name, "server", job.config, Data(), job.seed)
         hear = PointsFiles(self.logs.with_name(FOLDER)).add
         tasks.Here.session = Measuring(told, lambda: self._federation.job.committed + 1, hear)
         switch.to(Namespace())
@@ -240,7 +240,7 @@ class _Simulation:
         return flow, first
 
     def _committed(self, made: Round) -> None:
-        self._summary.committed(made.round, made.committed_at, self._federation.agenda)
+        self._summary.committed(made.round, made.committed_at, self._federation.schedule)
         self._told(self._federation.job, made)
 
     def _say(self, text: str) -> None:
@@ -256,10 +256,10 @@ class _Simulation:
             arrays.save(self.blobs, name, federation.model(digest))
             shutil.copyfile(self.blobs.path(digest), self.results / name)
         report.write_statistics(federation.model("" if job.last is None else job.last.model), self.results)
-        for site, folder in places.artifacts(self.place / "out" / PLACES):
-            (self.results / places.ARTIFACTS).mkdir(exist_ok=True)
-            shutil.move(folder, self.results / places.ARTIFACTS / site)
-        self._summary.ended(federation.agenda)
+        for site, folder in site_folders.artifacts(self.place / "out" / PLACES):
+            (self.results / site_folders.ARTIFACTS).mkdir(exist_ok=True)
+            shutil.move(folder, self.results / site_folders.ARTIFACTS / site)
+        self._summary.ended(federation.schedule)
         self._summary.write(self.results)
         made = tuple(federation.rounds)
         return Simulated(job.record, self.plan.sites, made, self.results, self._summary, interrupted)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from convoy.sim.agenda import Agenda
+from convoy.sim.schedule import Schedule
 
 FILE: Final = "simulation.json"
 
@@ -41,13 +41,13 @@ class Summary:
     rounds: list[Moment] = field(default_factory=list)
     devices: dict[str, Kind] = field(default_factory=dict)
 
-    def committed(self, number: int, at: float, agenda: Agenda) -> None:
+    def committed(self, number: int, at: float, schedule: Schedule) -> None:
         """Note a round."""
-        self.rounds.append(Moment(number, at, agenda.traffic.down, agenda.traffic.up))
+        self.rounds.append(Moment(number, at, schedule.traffic.down, schedule.traffic.up))
 
-    def ended(self, agenda: Agenda) -> None:
+    def ended(self, schedule: Schedule) -> None:
         """Note what the devices did."""
-        for device in agenda.devices.values():
+        for device in schedule.devices.values():
             kind = self.devices.setdefault(device.kind, Kind())
             kind.sites += 1
             kind.tasks += device.tries

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.sim.crew import Workers
 from convoy.sim.grid import Point
 from convoy.sim.run import Told, run
-from convoy.spec.plain import one_line
+from convoy.sim.workers import Workers
+from convoy.spec.printable import one_line
 from convoy.store import report
 
 POINT: Final = "point.json"  # in the folder of each simulation: what it is of

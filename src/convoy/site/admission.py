@@ -16,7 +16,7 @@ from convoy.site import refusals
 from convoy.spec.approvals import read_approvals
 from convoy.spec.kit import Kit
 from convoy.spec.policy import Leave, Policy, PolicyFile
-from convoy.trust import roll
+from convoy.trust import membership
 
 if TYPE_CHECKING:
     from convoy.control.policy import Submitter
@@ -60,7 +60,7 @@ def admit(
 
     mark = folder / ADMITTED
     now, taken = (mark.stat().st_mtime, mark.read_text()) if mark.exists() else (time.time(), "")
-    retired = "".join(roll.current(kit)[0].retired).encode() if taken else b""
+    retired = "".join(membership.current(kit)[0].retired).encode() if taken else b""
     checked = bundles.verify(data, root_pem=kit.root_file.read_bytes() + retired, project=kit.project, now=now)
     if taken and checked.digest != taken:
         raise NotAllowed("the bundle is another one", why=f"this site took {taken} as job {job[:32]}")
@@ -108,7 +108,7 @@ def submitter(kit: Kit, name: str) -> Submitter:
     """Return who a person is. Raises `NotAllowed` for somebody whom federation.json does not list as an admin."""
     from convoy.control.policy import Submitter
 
-    known = roll.current(kit)[0].person(name)
+    known = membership.current(kit)[0].person(name)
     return Submitter(name, known.org, known.role)
 
 

@@ -27,20 +27,20 @@ from convoy.node.turns import Turns
 from convoy.pods.choice import chosen
 from convoy.site import admission, identity, refusals
 from convoy.site import quarantine as quarantined
-from convoy.site.given import Given
+from convoy.site.checkpoints import FILE, Checkpoints
+from convoy.site.context import Site
 from convoy.site.history import History
 from convoy.site.job import MEANWHILE, SiteJob
 from convoy.site.line import Line
 from convoy.site.meters import Meters
 from convoy.site.metrics import SiteMetrics
-from convoy.site.place import Site
 from convoy.site.quarantine import Quarantine
 from convoy.site.release import Release
-from convoy.site.witness import FILE, Witness
+from convoy.site.task import SiteTask
 from convoy.spec.kit import Kit
 from convoy.spec.policy import PolicyFile
 from convoy.spec.settings import Settings
-from convoy.trust import audit, roll
+from convoy.trust import audit, membership
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import health
 from convoy.wire.backoff import Backoff
@@ -98,7 +98,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd:
             meters=Meters.find(),
             phases=node.phases,
         )
-        agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Witness(folder / FILE))
+        agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Checkpoints(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, lambda: measured.all(agent.jobs.values()))
         config = health.config(vitals, host=settings.health_host, port=settings.health_port)
@@ -121,7 +121,7 @@ class Agent:
     group: asyncio.TaskGroup
     ending: Ending
     ready_fd: int | None
-    witness: Witness
+    witness: Checkpoints
     jobs: dict[str, SiteJob] = field(default_factory=dict)
     process: str = field(
         default_factory=lambda: secrets.token_hex(8)
@@ -182,7 +182,7 @@ class Agent:
 
     async def _federation(self, signed: bytes) -> None:
         try:
-            await asyncio.to_thread(roll.take, self.site.kit, signed)
+            await asyncio.to_thread(membership.take, self.site.kit, signed)
         except ConvoyError as problem:
             self.site.log.warning("the server's federation.json is refused", reason=errors.line(problem))
 
@@ -224,7 +224,7 @@ class Agent:
         kind = down.WhichOneof("it")
         said: Any = getattr(down, kind) if kind else None
         _check_names(kind, said)
-        task = Given.read(down.task) if kind == "task" else None
+        task = SiteTask.read(down.task) if kind == "task" else None
         offsets = [down.start.log_offset, *(held.log_offset for held in down.welcome.jobs)]
         offsets += [down.start.points, *(held.points for held in down.welcome.jobs)]
         if max(offsets) > MAX_OFFSET:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Final
 
 from convoy.node.leftovers import files, length, opened
-from convoy.spec.plain import one_line
-from convoy.worker.places import ARTIFACTS
+from convoy.spec.printable import one_line
+from convoy.worker.site_folders import ARTIFACTS
 
 FOLDER: Final = ARTIFACTS  # in the folder that the trainer runs in, and in the node's workspace
 MAX_FILES: Final = 10_000  # of one job

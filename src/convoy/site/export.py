@@ -18,7 +18,7 @@ from convoy.node.leftovers import files, length
 from convoy.site import artifacts
 from convoy.site.line import Line
 from convoy.site.release import Release
-from convoy.spec.plain import one_line
+from convoy.spec.printable import one_line
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import package
 from convoy.worker.code import told

@@ -15,21 +15,21 @@ from convoy.control.costs import NOTHING
 from convoy.control.records import Answer, Question
 from convoy.errors import ConvoyError, NotAllowed, Refused, StorageFull
 from convoy.site import admission, artifacts, bundles, export, release, states
-from convoy.site.given import Given
+from convoy.site.context import Site
 from convoy.site.intake import MODEL, Intake, in_thread
+from convoy.site.launch import order_of
 from convoy.site.logs import JobLog
 from convoy.site.meters import Stopwatch
 from convoy.site.offers import Offers
-from convoy.site.order import order_of
 from convoy.site.outbox import Kept, Outbox
-from convoy.site.place import Site
 from convoy.site.points import JobPoints
 from convoy.site.quarantine import MAX_FAULTS
 from convoy.site.record import Flows, Record, described
 from convoy.site.release import Handed
+from convoy.site.task import SiteTask
 from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.filters import Filter
-from convoy.spec.plain import one_line
+from convoy.spec.printable import one_line
 from convoy.store.blobs import BlobFolder
 from convoy.store.holds import Hold, unlink
 from convoy.wire import convoy_pb2 as pb
@@ -47,8 +47,8 @@ class SiteJob:
     site: Site
     id: str
     start: pb.Start | None  # None: found on the disk, from before a restart
-    tasks: asyncio.Queue[Given] = field(default_factory=asyncio.Queue)
-    _known: dict[str, Given] = field(default_factory=dict)  # queued or running, by question
+    tasks: asyncio.Queue[SiteTask] = field(default_factory=asyncio.Queue)
+    _known: dict[str, SiteTask] = field(default_factory=dict)  # queued or running, by question
     _current: str = ""
     _working: asyncio.Task[None] | None = None
     _trainer: Trainer | None = None
@@ -209,7 +209,7 @@ class SiteJob:
     def _refuse(self) -> None:
         self.site.line.send(pb.Up(refused=pb.JobRefused(job=self.id, reason=self._refusal)))
 
-    async def _turn(self, task: Given) -> None:
+    async def _turn(self, task: SiteTask) -> None:
         id_ = self._current = task.question.id
         answer = await self.site.meters.during(self._answer(task))
         self._current = ""
@@ -274,7 +274,7 @@ class SiteJob:
         await self._trainer.start()
 
     # ---- tasks -----------------------------------------------------------------------------------------------
-    def give(self, task: Given) -> None:
+    def give(self, task: SiteTask) -> None:
         """Take a task from the server; one that is known goes on, one that is answered is offered again."""
         id_ = task.question.id
         if not self._outbox.may_answer(task.question):
@@ -287,7 +287,7 @@ class SiteJob:
             self.tasks.put_nowait(task)
         self._known[id_] = task
 
-    async def _answer(self, task: Given) -> Kept | None:
+    async def _answer(self, task: SiteTask) -> Kept | None:
         """Return the answer; None if the server does not know any more that it asked (it was killed just then)."""
         assert self._trainer is not None  # noqa: S101 - `_prepare` made it
         question = task.question

@@ -19,8 +19,8 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire.budget import Budget, Rate
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
+from convoy.wire.send_queue import SendQueue
 from convoy.wire.stream import Stream, hear, speak
-from convoy.wire.words import Words
 
 SERVER: Final = Rate(5000, 256 << 20, 4)  # 5,000 messages and 256 MiB a second of a server, 4 s of that at once
 
@@ -35,7 +35,7 @@ class Line:
     received: int = 0  # bytes of models and bundles since the start
     sent: int = 0  # bytes of updates and artifacts
     opened: int = 0  # times that the line was open
-    _ups: Words[pb.Up] = field(default_factory=Words)
+    _ups: SendQueue[pb.Up] = field(default_factory=SendQueue)
     _stream: Stream | None = None  # the line's own
     _open: set[Stream] = field(default_factory=set)  # in use
     _idle: list[Stream] = field(default_factory=list)
@@ -75,7 +75,7 @@ class Line:
         Raises `Unreachable` if it does not answer or is lost, and `NotAllowed` or `RemoteFault` if it refuses us.
         """
         async with self._opened(pb.Opening(hello=hello)) as stream:
-            self._ups, self._stream = Words(), stream
+            self._ups, self._stream = SendQueue(), stream
             self.connected.set()
             self.opened += 1
             writer = asyncio.create_task(self._write(stream))

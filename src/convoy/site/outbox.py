@@ -10,7 +10,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from convoy.control import plain
+from convoy.control import json_values
 from convoy.control.records import Answer, Question
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
@@ -39,13 +39,13 @@ class Kept:
     def to_json(self) -> str:
         """Return it as the text of a file."""
         rest = {"round": self.round, "outlives": self.outlives, "error": self.error, "traceback": self.traceback}
-        return json.dumps({"answer": plain.of_answer(self.answer), **rest})
+        return json.dumps({"answer": json_values.of_answer(self.answer), **rest})
 
     @classmethod
     def from_json(cls, text: str) -> Kept:
         """Return what `to_json` wrote. Raises `ValueError`, `TypeError` or `KeyError` for anything else."""
         kept = json.loads(text)
-        return cls(**{**kept, "answer": plain.answer(kept["answer"])})
+        return cls(**{**kept, "answer": json_values.answer(kept["answer"])})
 
 
 ASKED: Final = "asked"  # in the folder: a line of each question that an update was given for, and what had been asked
@@ -53,7 +53,7 @@ ASKED: Final = "asked"  # in the folder: a line of each question that an update 
 
 def asked(question: Question) -> str:
     """Return the digest of everything in a question that a trainer or a filter sees."""
-    said = plain.of_question(question)
+    said = json_values.of_question(question)
     return blake3(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from convoy.control import plain
+from convoy.control import json_values
 from convoy.control.costs import Cost
 from convoy.control.records import Job, JobId, Kept, Member, Question, Round, SiteName, Task
 from convoy.control.transitions import OPEN
@@ -325,11 +325,11 @@ def _upsert(engine: sa.Engine, table: sa.Table) -> sa.Executable:
 def _row(record: Record | audit.Entry) -> dict[str, object]:
     if isinstance(record, Question):
         key = {name: getattr(record, name) for name in ("job", "id", "round", "outlives", "folded")}
-        return {**key, "question": plain.of_question(record)}
+        return {**key, "question": json_values.of_question(record)}
     if isinstance(record, Task):
         answer = record.answer
         kept = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
-        kept["answer"] = None if answer is None else plain.of_answer(answer)
+        kept["answer"] = None if answer is None else json_values.of_answer(answer)
         kept["spent"] = record.spent.plain() or None
         return {**kept, "stateful": answer is not None and answer.state_bytes > 0}
     row = {field.name: _plain(getattr(record, field.name)) for field in dataclasses.fields(record)}
@@ -358,7 +358,7 @@ def _open_questions(connection: sa.Connection, job: str, committed: int) -> list
     unfolded = column.outlives & ((column.folded == 0) | (column.folded > committed))
     for open_ in (column.round == 0, column.round > max(committed, 0), unfolded):  # with OR, SQLite would read them all
         rows = connection.execute(sa.select(table).where(column.job == job, open_)).mappings()
-        found |= {row["id"]: plain.question(row["question"]) for row in rows}
+        found |= {row["id"]: json_values.question(row["question"]) for row in rows}
     return [found[id_] for id_ in sorted(found)]
 
 
@@ -370,7 +370,7 @@ def _tasks(connection: sa.Connection, question: Question) -> list[Task]:
 
 
 def _task(row: Mapping[str, Any]) -> Task:
-    answer = None if row["answer"] is None else plain.answer(row["answer"])
+    answer = None if row["answer"] is None else json_values.answer(row["answer"])
     known = {name: row[name] for name in row if name != "stateful"}
     return Task(**known | {"answer": answer, "spent": Cost.read(row["spent"])})
 

@@ -25,7 +25,7 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.frames import Blocking
 from convoy.worker import tasks
-from convoy.worker.begin import Begin
+from convoy.worker.setup import Setup
 from convoy.worker.tasks import Task
 
 TRIES: Final = 3  # times that processes may die in one task
@@ -111,7 +111,7 @@ class _Crew:
     code: Path
     trainer: str
     processes: int
-    begin: Begin
+    begin: Setup
     measured: Callable[[pb.Points], None]  # called with the live metrics of rank 0
     spent: Cost = NOTHING  # what the processes took for the last task
     _torchrun: subprocess.Popen[bytes] | None = None

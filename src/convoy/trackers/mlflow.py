@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from convoy import errors
 from convoy.errors import BadInput, Refused
-from convoy.spec import plain
+from convoy.spec import printable
 from convoy.trackers import events
 from convoy.trackers.events import About, Batch, End, Place, Sample
 from convoy.trackers.port import Away
@@ -254,7 +254,7 @@ def _answered(name: str) -> Iterator[None]:
     try:
         yield
     except (error, OSError) as problem:  # an upload may give the errors of `requests`, which are OSErrors
-        why = plain.one_line(hidden(str(problem))) or type(problem).__name__
+        why = printable.one_line(hidden(str(problem))) or type(problem).__name__
         code = getattr(problem, "error_code", "")
         if code in FINAL:
             raise Refused(f"{name} refused what was sent", why=why, fix="check the URI and your rights there") from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import convoy
 from convoy import errors
-from convoy.admin import download, meant
+from convoy.admin import download, job_reference
 from convoy.errors import NotAllowed, NotFound, Unreachable
 from convoy.trackers import events
 from convoy.trackers.events import About, End, Point, Round
@@ -65,7 +65,7 @@ class JobSource:
                     if made.took_part_count > len(made.took_part) or made.left_out_count > len(made.left_out):
                         whole = await self._patiently(partial(self.client.round, self.job, made.round))
                     yield _round(whole)
-                if item.job.state in meant.ENDED and not item.more:
+                if item.job.state in job_reference.ENDED and not item.more:
                     yield await self._end(item.job)
 
     async def _end(self, record: views.JobView) -> End:

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from convoy import errors
-from convoy.admin import lent, meant
-from convoy.admin.lent import Lent
+from convoy.admin import job_reference, token_access
+from convoy.admin.token_access import TokenAccess
 from convoy.errors import ConvoyError, NotFound
-from convoy.spec.plain import one_line
+from convoy.spec.printable import one_line
 from convoy.trackers import following
 from convoy.trackers.choice import Chosen
 from convoy.trackers.mlflow import hidden
@@ -74,7 +74,7 @@ class Done:
 class Service:
     """Follows every job, some at a time."""
 
-    lent: Lent
+    access: TokenAccess
     chosen: Chosen
     done: Done
     group: asyncio.TaskGroup
@@ -84,9 +84,9 @@ class Service:
 
     async def begin(self) -> None:
         """Follow the jobs that are there and not done."""
-        async with lent.connect(self.lent) as client:
+        async with token_access.connect(self.access) as client:
             for job in reversed(await client.jobs(count=NEWEST)):
-                if job.state not in meant.ENDED or job.ended_at >= self.done.since:
+                if job.state not in job_reference.ENDED or job.ended_at >= self.done.since:
                     self.follow(job.id)
 
     def follow(self, job: str) -> None:
@@ -100,7 +100,7 @@ class Service:
         lacks: set[int] | None = None  # places of trackers; None: all
         backoff = Backoff(LONGEST_S, FIRST_S)
         while True:
-            async with self.places, lent.connect(self.lent) as client:
+            async with self.places, token_access.connect(self.access) as client:
                 source = JobSource(client, job, _tell)
                 asked = [(at, one) for at, one in enumerate(self.chosen.trackers()) if lacks is None or at in lacks]
                 ends = await asyncio.gather(*(self._one(source, tracker) for _, tracker in asked))
@@ -138,7 +138,7 @@ async def serve(sock: socket.socket) -> None:
     async with asyncio.TaskGroup() as group:
         places = asyncio.Semaphore(max(REQUESTS // (STREAMS * every), 1))
         done = Done.open(Path(STATE), time.time())
-        service = Service(Lent.read(said["server"]), chosen, done, group, places)
+        service = Service(TokenAccess.read(said["server"]), chosen, done, group, places)
         group.create_task(service.begin())
         while line := await reader.readline():
             service.follow(line.decode("ascii").strip())

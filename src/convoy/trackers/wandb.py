@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from convoy import errors
 from convoy.errors import BadInput, Refused
-from convoy.spec import plain
+from convoy.spec import printable
 from convoy.trackers import events, wandblog
 from convoy.trackers.events import About, Batch, End, Place, Sample
 from convoy.trackers.port import Away
@@ -160,7 +160,7 @@ def _answered(name: str) -> Iterator[None]:
     try:
         yield
     except (wandb.errors.UsageError, wandb.errors.AuthenticationError) as problem:
-        why, fix = plain.one_line(str(problem)), "run `wandb login`, or set WANDB_API_KEY or WANDB_MODE=offline"
+        why, fix = printable.one_line(str(problem)), "run `wandb login`, or set WANDB_API_KEY or WANDB_MODE=offline"
         raise Refused(f"{name} cannot be used", why=why, fix=fix) from problem
     except (wandb.Error, OSError) as problem:
-        raise Away(f"{name} does not answer", why=plain.one_line(str(problem))) from problem
+        raise Away(f"{name} does not answer", why=printable.one_line(str(problem))) from problem

@@ -65,7 +65,7 @@ class Federation:
 
 
 @dataclass(slots=True)
-class Roll:
+class Membership:
     """The federation as it is now, its roots, and whose certificates are no good.
 
     `revoked` says up to when, in wall seconds; a newer federation.json may take the place of the one before.

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from convoy.control import plain, points
+from convoy.control import json_values, points
 from convoy.control.costs import NOTHING, Cost
 from convoy.control.points import Point
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
@@ -81,7 +81,7 @@ def question(said: pb.Question, job: str) -> Question:
         raise RemoteFault(f"question {said.id} names too many sites", why=f"{MAX_SITES} are the limit")
     if said.model and not _DIGEST.fullmatch(said.model):
         raise RemoteFault(f"question {said.id} names a model with an invalid digest", why=repr(said.model[:80]))
-    if not isinstance(plain.read_json(said.settings or "{}", f"the settings of question {said.id}"), dict):
+    if not isinstance(json_values.read_json(said.settings or "{}", f"the settings of question {said.id}"), dict):
         raise RemoteFault(f"the settings of question {said.id} are not a mapping")
     return Question(
         job=JobId(job),
@@ -164,7 +164,7 @@ def answer(said: pb.Answer) -> Answer:
     if said.packed and said.packed not in PACKINGS.values():
         raise RemoteFault("an answer is packed in a way that nobody knows", why=repr(said.packed[:80]))
     if said.value:
-        plain.read_json(said.value, "the value of an answer")
+        json_values.read_json(said.value, "the value of an answer")
     return Answer(
         question=said.question,
         digest=said.digest,

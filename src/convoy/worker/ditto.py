@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from convoy.errors import BadInput
-from convoy.worker.pull import Pull
+from convoy.worker.proximal_term import ProximalTerm
 from convoy.worker.replies import Reply
 from convoy.worker.tasks import Task
 
@@ -31,7 +31,7 @@ class Ditto:
         kept = {name.removeprefix(PREFIX): it for name, it in task.state.items() if name.startswith(PREFIX)}
         self.model: dict[str, Any] = task.model.numpy()
         self.personal: dict[str, Any] = {name: kept.get(name, it).copy() for name, it in task.model.items()}
-        self._pull = Pull(self.lam, task.model, task.private)
+        self._pull = ProximalTerm(self.lam, task.model, task.private)
 
     def gradient(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return lam (v - w) for the personal model's arrays, in their dtypes, to be added to the gradient of v.

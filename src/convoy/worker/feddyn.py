@@ -8,7 +8,7 @@ from typing import Any
 
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
-from convoy.worker.pull import Pull, named, trainable
+from convoy.worker.proximal_term import ProximalTerm, named, trainable
 from convoy.worker.replies import Reply
 from convoy.worker.tasks import Task
 
@@ -32,7 +32,7 @@ class FedDyn:
             name: it for name, it in task.model.items() if it.dtype.kind not in "iub" and name not in task.private
         }
         self._slope = {name: task.state.get(name, it * 0) for name, it in self._start.items()}
-        self._pull = Pull(self.alpha, task.model, task.private)
+        self._pull = ProximalTerm(self.alpha, task.model, task.private)
 
     def gradient(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return alpha (w - w_t) - g for numpy arrays by name, in their dtypes, to be added to the gradient of L.

@@ -7,7 +7,7 @@ from typing import Any
 
 from convoy.errors import BadInput
 from convoy.model.steps import METRIC, proximal, with_momentum
-from convoy.worker.pull import Pull
+from convoy.worker.proximal_term import ProximalTerm
 from convoy.worker.replies import Reply
 from convoy.worker.tasks import Task
 
@@ -25,7 +25,7 @@ class FedNova:
         task.used.add("FedNova")
         self.mu = float(task.settings["mu"])
         self.model: dict[str, Any] = task.model.numpy()
-        self._pull = Pull(self.mu, task.model, task.private)
+        self._pull = ProximalTerm(self.mu, task.model, task.private)
 
     def gradient(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return mu (w - w_t) for numpy arrays by name, in their dtypes, to be added to the gradient before each step.

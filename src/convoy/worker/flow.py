@@ -20,8 +20,8 @@ from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames, values
 from convoy.worker import code, hints, history, tasks
-from convoy.worker.begin import Begin, Data
 from convoy.worker.fleet import NodeCarrier, NodeGone
+from convoy.worker.setup import Data, Setup
 from convoy.worker.tasks import NodeSession
 
 
@@ -79,7 +79,7 @@ def _fleet(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[str, Any]]
 
 async def _run(fleet: Turns, begin: pb.BeginFlow, carrier: NodeCarrier) -> None:
     folder = Path(begin.code)
-    told = Begin(begin.job, begin.name, "server", fleet.job.config, Data())
+    told = Setup(begin.job, begin.name, "server", fleet.job.config, Data())
     tasks.Here.session = session = NodeSession(
         told
     )  # a training script that is imported for its `initial` finds no tasks here

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from convoy.errors import BadInput
-from convoy.worker.pull import Pull
+from convoy.worker.proximal_term import ProximalTerm
 from convoy.worker.tasks import Task
 
 
@@ -23,7 +23,7 @@ class Proximal:
             raise BadInput("this task has no proximal term", fix="set `workflow: fedprox` in job.yaml")
         task.used.add("Proximal")
         self.mu = float(task.settings["mu"])
-        self._pull = Pull(self.mu, task.model, task.private)
+        self._pull = ProximalTerm(self.mu, task.model, task.private)
 
     def gradient(self, arrays: Mapping[str, Any]) -> dict[str, Any]:
         """Return mu (w - w_t) for numpy arrays by name, in their dtypes, to be added to the gradient before each step.

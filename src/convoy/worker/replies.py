@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from convoy.control import plain
+from convoy.control import json_values
 from convoy.errors import BadInput
 from convoy.worker import private
 
@@ -99,7 +99,9 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
     if given is not None and question.partial:
         given, state = private.parted(given, task.kept_here, task.state if state is None else state)
     arrays = None if given is None else _arrays(given, task)
-    text = "" if reply.value is None else plain.write_json(reply.value, f"the value of this {question.kind!r} task")
+    text = (
+        "" if reply.value is None else json_values.write_json(reply.value, f"the value of this {question.kind!r} task")
+    )
     return Checked(arrays, weight, metrics, text, None if state is None else _state(state, task.most_state))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from convoy.errors import BadInput
 from convoy.model.variates import join, split
-from convoy.worker.pull import named
+from convoy.worker.proximal_term import named
 from convoy.worker.replies import Reply
 from convoy.worker.tasks import Task
 

@@ -19,8 +19,8 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.worker import code, usage
 from convoy.worker import private as _private
-from convoy.worker.begin import Begin, Data, Files
 from convoy.worker.replies import Reply, checked
+from convoy.worker.setup import Data, Files, Setup
 
 if TYPE_CHECKING:
     from convoy.control.points import Point
@@ -36,7 +36,7 @@ class Session(Protocol):
     """What carries a task: a trainer's connection to its node, or memory in a test."""
 
     @property
-    def begin(self) -> Begin:
+    def begin(self) -> Setup:
         """What the trainer received before its first task."""
         ...
 
@@ -169,7 +169,7 @@ class Task:
 class NodeSession:
     """A trainer's connection to its node; without a link there are no tasks, only names for a script's import."""
 
-    def __init__(self, begin: Begin, files: Files | None = None, link: Blocking | None = None) -> None:
+    def __init__(self, begin: Setup, files: Files | None = None, link: Blocking | None = None) -> None:
         """Take the trainer's first message, the job's folders and the socket."""
         self.begin = begin
         self.served: dict[str, Callable[..., Any]] = {}  # functions by kind, from the decorators

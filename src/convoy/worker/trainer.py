@@ -17,8 +17,8 @@ from convoy.wire import convoy_pb2 as pb
 from convoy.wire.frames import Blocking
 from convoy.worker import code, hints, tasks
 from convoy.worker.batch import Batch
-from convoy.worker.begin import Begin, Data, Files
 from convoy.worker.replies import Reply
+from convoy.worker.setup import Data, Files, Setup
 from convoy.worker.tasks import NodeSession, Task
 
 
@@ -37,7 +37,7 @@ def work(link: Blocking, kind: type[NodeSession] = NodeSession) -> None:
 
 def _served(link: Blocking, begin: pb.BeginTrainer, kind: type[NodeSession]) -> bool:
     """Serve a job to its end; return whether its code ended without an error."""
-    told = Begin(
+    told = Setup(
         begin.job,
         begin.name,
         begin.site,
@@ -66,9 +66,9 @@ def _served(link: Blocking, begin: pb.BeginTrainer, kind: type[NodeSession]) -> 
 def serve(session: NodeSession, folder: Path, trainer: str) -> None:
     """Run the job's trainer: a script that loops or decorates, or a function."""
     if not trainer:
-        from convoy.worker import own  # numpy comes with it
+        from convoy.worker import built_in  # numpy comes with it
 
-        _loop(session, own.choose, own.NAME)
+        _loop(session, built_in.choose, built_in.NAME)
         return
     file, name = code.split(trainer)
     if name:
@@ -114,9 +114,9 @@ def choose(
         return session.served[kind]
     if kind == "train":
         return named
-    own = names.get(kind)
-    if callable(own):
-        return own  # type: ignore[no-any-return]
+    built_in = names.get(kind)
+    if callable(built_in):
+        return built_in  # type: ignore[no-any-return]
     return named if kind != "evaluate" else None
 
 

@@ -23,10 +23,10 @@ from convoy.control.records import Question
 from convoy.errors import BadInput
 from convoy.model.arrays import Model
 from convoy.worker import code, hints, tasks, trainer
-from convoy.worker.begin import Begin, Data
 from convoy.worker.namespaces import Held, Namespace, Switch
-from convoy.worker.places import Places
 from convoy.worker.replies import Checked, Reply, checked
+from convoy.worker.setup import Data, Setup
+from convoy.worker.site_folders import SiteFolders
 from convoy.worker.tasks import NodeSession, Task
 
 MOST: Final = 64  # sites whose trainers stay in memory
@@ -53,9 +53,9 @@ class Work:
     seed: str
     model: str
 
-    def begin(self, site: str, data: Mapping[str, str]) -> Begin:
+    def begin(self, site: str, data: Mapping[str, str]) -> Setup:
         """Return what the trainer of a site is told."""
-        return Begin(self.job, self.name, site, self.config, SimulatedData(data), self.seed, self.folder, self.model)
+        return Setup(self.job, self.name, site, self.config, SimulatedData(data), self.seed, self.folder, self.model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class _LetGo(BaseException):
 class SiteSession(NodeSession):
     """One site's session: replies stay here, tasks are put in."""
 
-    def __init__(self, begin: Begin, load: Callable[[str], Model], hear: Measured) -> None:
+    def __init__(self, begin: Setup, load: Callable[[str], Model], hear: Measured) -> None:
         """Take what the site's trainer is told, how arrays are loaded, and what hears of live metrics."""
         super().__init__(begin)
         self._hear = hear
@@ -166,7 +166,7 @@ class Visitor:
         `hear` hears of the live metrics of each site.
         """
         self._work, self._load, self._hear = work, load, hear
-        self._places = Places(work.folder, home)
+        self._places = SiteFolders(work.folder, home)
         self._switch = Switch(work.folder)
         self._trainers: OrderedDict[str, _Trainer] = OrderedDict()
         self._shared: tuple[_Trainer, Held] | None = None  # functions that all sites may use
@@ -239,9 +239,11 @@ class Visitor:
         self._enter(made)
         file, name = code.split(self._work.trainer)
         if not self._work.trainer:
-            from convoy.worker import own  # it takes as long to load as numpy, and jobs with a trainer do not need it
+            from convoy.worker import (
+                built_in,
+            )  # it takes as long to load as numpy, and jobs with a trainer do not need it
 
-            made.choose = own.choose
+            made.choose = built_in.choose
         elif name:
             module = code.run(self._work.folder, file)
             named = code.function(module, name)
