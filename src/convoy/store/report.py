@@ -17,7 +17,7 @@ from convoy.store.disk import FULL
 if TYPE_CHECKING:
     import numpy as np
 
-ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, and the metrics of those committed
+ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, a line each; metrics of those committed
 JOB: Final = "job.json"
 RESOURCES: Final = "resources.json"  # what the answers of each site took
 STATISTICS: Final = "statistics.json"  # of tables; a model has it as an array of that name, uint8
@@ -35,9 +35,7 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
             lead = "[\n"
             for record in rounds:
                 parts = {one.name: getattr(record, one.name) for one in fields(record)}
-                whole.write(
-                    lead + json.dumps(parts, indent=1, default=asdict)
-                )  # of its parts, only `Spread` is a class
+                whole.write(lead + json.dumps(parts, default=asdict))  # of its parts, only `Spread` is a class
                 lead = ",\n"
                 if record.model:
                     metrics.write(json.dumps({"round": record.round, **record.metrics}) + "\n")
