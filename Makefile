@@ -4,24 +4,27 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-fast test-kube debian check fuzz bench bench-floods docs curves gallery screens proto clean
+.PHONY: demo test test-fast test-kube compiled debian check fuzz bench bench-floods docs curves gallery screens proto clean
 
-demo: $(STAMP)  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
+demo: compiled  ## the main job: three hospitals, real processes, mTLS, real data, a table and a plot
 	@$(BIN)/python examples/breast_cancer/demo.py
 
-test: $(STAMP) debian  ## all tests; those of a real Kubernetes where one is given (KUBECONFIG) or can be made (root, Debian 12)
+test: compiled debian  ## all tests; those of a real Kubernetes where one is given (KUBECONFIG) or can be made (root, Debian 12)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
 	@$(BIN)/python tests/trackers/mlflow_server.py
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-test-fast: $(STAMP)  ## an answer in about three minutes: all but whole federations, browsers, Kubernetes and fuzzing
+test-fast: compiled  ## an answer in about three minutes: all but whole federations, browsers, Kubernetes and fuzzing
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
 	@$(BIN)/python tests/trackers/mlflow_server.py
 	@$(BIN)/python -m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder \
 		-m "not (scenario or kube or browser)" --ignore tests/fuzz --ignore tests/e2e
 
-test-kube: $(STAMP)  ## the real Kubernetes alone: on this machine (root on Debian 12), or KUBECONFIG with CONVOY_TEST_IMAGE
+test-kube: compiled  ## the real Kubernetes alone: on this machine (root on Debian 12), or KUBECONFIG with CONVOY_TEST_IMAGE
 	@$(BIN)/python -m pytest -m kube tests/kube
+
+compiled: $(STAMP)  ## bytecode, as pip makes of a wheel: else each process compiles Convoy where PYTHONDONTWRITEBYTECODE is set
+	@$(BIN)/python -m compileall -q src
 
 debian:  ## a browser, a PostgreSQL and a Prometheus for the tests that need them; where they cannot be had, those skip and say why
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -41,7 +44,7 @@ fuzz: $(STAMP)  ## each reader of foreign bytes for SECONDS (60); what breaks on
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-test.txt
 	@CONVOY_FUZZ_S=$(or $(SECONDS),60) $(BIN)/python -m pytest -q tests/fuzz
 
-bench: $(STAMP)  ## the numbers of the design page, each beside its budget and the floor
+bench: compiled  ## the numbers of the design page, each beside its budget and the floor
 	@$(BIN)/python -m bench.run
 
 bench-floods: $(STAMP)  ## how much longer the rounds of others take beside each flood
