@@ -98,15 +98,15 @@ POLICY: Final = {  # key: default, wanted, meaning
     "leave": (
         (
             "`{logs: true, metrics: true, live: {keys: ['*'], per_hour: 100000, digits: 6}, values: true, "
-            "weight: exact, arrays: 16Mi, artifacts: 0}`"
+            "weight: exact, arrays: 16Mi, artifacts: 0, resources: true}`"
         ),
-        "mapping of `logs`, `metrics`, `live`, `values`, `weight`, `arrays`, `artifacts`",
+        "mapping of `logs`, `metrics`, `live`, `values`, `weight`, `arrays`, `artifacts`, `resources`",
         (
             "whether a job's output and errors, its metrics, and its values (JSON beside the arrays) leave; `live`: "
             "which live metrics leave, by patterns of their `keys`, how many values of one job in each hour of the "
             "clock, and rounded to how many significant `digits`; true, false, or the mapping; with `metrics: false` "
             "none; weights leave `exact`, `rounded` (one digit) or `fixed`; `arrays`: bytes of arrays not shaped like "
-            "the model; `artifacts`: bytes of a job's artifacts/"
+            "the model; `artifacts`: bytes of a job's artifacts/; `resources`: what tasks took: seconds, bytes"
         ),
     ),
     "tables": (
@@ -125,7 +125,10 @@ POLICY: Final = {  # key: default, wanted, meaning
     "filters": (
         "`[]`",
         "list of filters",
-        "the filters that every answer passes before it leaves, in order; with `kinds: [train]`, those answers alone",
+        (
+            "the filters that every answer passes before it leaves, in order; with `kinds` in a filter, such as "
+            "`clip: {norm: 1.0, kinds: [train]}`, answers to these questions alone"
+        ),
     ),
 }
 TRAINING: Final = "../workflows.md#what-every-training-workflow-takes"
@@ -346,7 +349,7 @@ def _files() -> Iterator[str]:
         raise SystemExit(f"docs/reference.py: keys of policy.yaml without a meaning: {set(POLICY) ^ set(policy.KEYS)}")
     yield from table(("key", "default", "wanted", "meaning"), ((code(key), *POLICY[key]) for key in policy.KEYS))
     known = filters._KINDS.items()  # noqa: SLF001 - the docs show them
-    yield from table(("filter", "wanted"), ((code(name), wanted) for name, (wanted, _) in known))
+    yield from table(("filter", "wanted"), ((code(name), wanted) for name, (wanted, _, _) in known))
 
 
 def _fields(model: type[BaseModel]) -> dict[str, tuple[bool, Any]]:
@@ -473,6 +476,8 @@ def _workflow(name: str, entry: Entry) -> Iterator[str]:
     yield "## A run"
     yield ""
     yield f"![A run of {name}]({name}.png)"
+    yield ""
+    yield "The job, its data and the parameters of this run are in `docs/curves.py`, under the workflow's name."
 
 
 def _told(entry: Entry) -> dict[str, str]:

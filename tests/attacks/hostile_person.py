@@ -32,9 +32,9 @@ class Person:
 
     async def log_in(self, line):
         """Return a header for another bearer."""
-        nonce = (await line.ask("GET", f"{V1}/login"))["nonce"]
+        nonce = json.loads(await line.ask("GET", f"{V1}/login"))["nonce"]
         said = login.answer(self.kit.key_file.read_bytes(), self.kit.certificate, self.kit.project, nonce)
-        given = await line.ask("POST", f"{V1}/login", content=json.dumps(said | {"nonce": nonce}).encode())
+        given = json.loads(await line.ask("POST", f"{V1}/login", content=json.dumps(said | {"nonce": nonce}).encode()))
         return {"authorization": f"Bearer {given['token']}"}
 
     async def logins(self):

@@ -51,7 +51,7 @@ async def enrolled(made, kind, name, token, key):
     line = link.Link("localhost", made.admin_port, (made.prod / "server/startup/root.crt").read_bytes())
     said = {"kind": kind, "name": name, "token": token, "request": enrolment.request(key).decode()}
     try:
-        got = await line.ask("POST", "/api/v1/enrol", content=json.dumps(said).encode())
+        got = json.loads(await line.ask("POST", "/api/v1/enrol", content=json.dumps(said).encode()))
         return read_certificate(got["certificate"].encode())
     finally:
         await line.close()
@@ -101,9 +101,11 @@ class Held:
     async def begin(self, path, body):
         """Log in, and say all of the request but its last byte."""
         line = link.Link("localhost", self.port, self.root)
-        nonce = (await line.ask("GET", "/api/v1/login"))["nonce"]
+        nonce = json.loads(await line.ask("GET", "/api/v1/login"))["nonce"]
         said = login.answer(self.kit.key_file.read_bytes(), self.kit.certificate, self.kit.project, nonce)
-        given = await line.ask("POST", "/api/v1/login", content=json.dumps(said | {"nonce": nonce}).encode())
+        given = json.loads(
+            await line.ask("POST", "/api/v1/login", content=json.dumps(said | {"nonce": nonce}).encode())
+        )
         await line.close()
         context = ssl.create_default_context(cadata=self.root.decode())
         self.reader, self.writer = await asyncio.open_connection("localhost", self.port, ssl=context)

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from convoy.errors import Refused
 from convoy.model.arrays import Model
 from convoy.privacy import packing
+from convoy.privacy.filters import Leaving, apply
 from convoy.privacy.packing import BLOCK, SCALES, SLICE, Unpacked
+from convoy.spec.filters import Quantize
 
 SEED = b"one"
 RNG = np.random.default_rng(5)
@@ -115,3 +117,14 @@ def test_scales_of_a_malicious_site_give_values_that_a_check_finds(scale):
         Model({**packed, SCALES: np.array([scale], "f4"), "w": np.full(3, -128, "i1")}), {"w": np.zeros(3, "f4")}, "I8"
     )
     assert out["w"].shape == (3,)  # finite or not, it raises nothing here
+
+
+def test_an_update_that_would_not_become_smaller_leaves_as_it_is():
+    base = {"w": np.zeros((30, 1)), "b": np.zeros(1)}
+    update = {name: array + 1 for name, array in base.items()}
+    left = apply([Quantize(8)], Leaving(update), base)
+    assert left.packed == ""
+    assert left.arrays is update
+    large = {"w": np.zeros(1000, "f4")}
+    assert apply([Quantize(8)], Leaving({"w": large["w"] + 1}), large).packed == "I8"
+    assert not packing.saves({"n": ("I64", (10_000,)), "half": ("F16", (10_000,))}, "F16")

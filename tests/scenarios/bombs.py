@@ -138,7 +138,7 @@ def frame_of(kind: str, body: bytes, check: str = ""):
 
     def made():
         from convoy.control.records import SiteName
-        from convoy.server import sessions, transfers
+        from convoy.server import judging, sessions
         from convoy.wire import convoy_pb2 as pb
         from convoy.wire import frames
 
@@ -148,7 +148,7 @@ def frame_of(kind: str, body: bytes, check: str = ""):
             if check == "hello":
                 sessions._joined(SiteName("site-1"), said.hello)
             if check == "pull":
-                transfers._check_ranges(said.pull.ranges)
+                judging.check_ranges(said.pull.ranges)
 
         return read
 

@@ -64,7 +64,7 @@ async def conversation(made, folder):
             with pytest.raises(ConvoyError) as refused:
                 await wire.ask("POST", "/api/v1/enrol", content=json.dumps(ask | more).encode())
             said.append(str(refused.value))
-    nonce = (await wire.ask("GET", "/api/v1/login"))["nonce"]
+    nonce = json.loads(await wire.ask("GET", "/api/v1/login"))["nonce"]
     forged = {"nonce": nonce, "certificate": PASSWORD, "signature": "AAAA"}
     with pytest.raises(NotAllowed) as refused:
         await wire.ask("POST", "/api/v1/login", content=json.dumps(forged).encode())

@@ -138,7 +138,7 @@ def enrol(made, kind, name, token, request=b""):
         line = link.Link("localhost", made.admin_port, (made.prod / "server/startup/root.crt").read_bytes())
         said = {"kind": kind, "name": name, "token": token, "request": request.decode()}
         try:
-            return (await line.ask("POST", "/api/v1/enrol", content=json.dumps(said).encode()))["certificate"]
+            return json.loads(await line.ask("POST", "/api/v1/enrol", content=json.dumps(said).encode()))["certificate"]
         finally:
             await line.close()
 

@@ -83,6 +83,22 @@ def test_what_is_no_filter_is_refused_with_its_line(tmp_path, item, word):
     assert "policy.yaml:2:" in caught.value.where
 
 
+def test_kinds_beside_a_filter_or_without_a_list_lead_to_the_right_place(tmp_path):
+    for item in ("{clip: {norm: 1.0}, kinds: [train]}", "{clip: {norm: 1, kinds: train}}"):
+        with pytest.raises(BadInput) as caught:
+            policy(tmp_path, f"filters: [{item}]\n")
+        assert "{norm: 1.0, kinds: [train]}" in caught.value.fix
+
+
+def test_what_a_node_says_of_its_policy_does_not_say_where_the_file_lies(tmp_path):
+    file = tmp_path / "policy.yaml"
+    for text in ("filters: [{quantize: {bits: 4}}]\n", None):
+        file.unlink() if text is None else file.write_text(text)
+        with pytest.raises(BadInput, match=r"policy\.yaml") as caught:
+            PolicyFile(file).now()
+        assert str(tmp_path) not in str(caught.value)
+
+
 def test_a_key_that_nobody_knows_is_refused(tmp_path):
     with pytest.raises(BadInput, match='unknown key "filter"'):
         policy(tmp_path, "filter: []\n")

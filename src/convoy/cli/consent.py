@@ -8,10 +8,13 @@ from pathlib import Path
 from convoy.cli import identity
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound
+from convoy.flows.catalog import BUILT_IN
 from convoy.owner import consent
 from convoy.owner.consent import LEAST
 from convoy.site import refusals
+from convoy.site.record import described
 from convoy.spec import approvals
+from convoy.spec.filters import Filter
 from convoy.trust import bundle
 
 
@@ -37,6 +40,18 @@ def check(screen: Screen, path: Path, named: str, file: Path | None, person: str
     kept = [what.replace("live", "live metrics") for what, leaves in leave.items() if not leaves]
     if kept:
         screen.line(f"its {' and '.join(kept)} would stay at the site, because of `leave` in the policy")
+    asked = BUILT_IN[job.workflow].kinds(job.with_) if job.workflow in BUILT_IN else ()
+    for one in found.policy.filters:
+        screen.line(_passes(one, job.workflow, asked))
+
+
+def _passes(one: Filter, workflow: str, asked: tuple[str, ...]) -> str:
+    """Return to which answers of a job a filter would apply; `asked`: the questions of its workflow, empty: unknown."""
+    kinds, questions = " and ".join(one.kinds), " and ".join(asked)
+    if one.kinds and asked and not {*one.kinds} & {*asked}:
+        return f"the filter {described(one)} would not apply: it is for {kinds}, and {workflow} asks {questions}"
+    to = f"to its answers to {kinds}" if one.kinds else "to its answers"
+    return f"the filter {described(one)} would apply {to}"
 
 
 def refused(screen: Screen, folder: Path) -> None:
@@ -68,12 +83,12 @@ def approve(screen: Screen, folder: Path, digest: str, note: str, *, now: float)
     screen.data({"digest": whole, "site": kit.name, "told": told})
     screen.line(f"{kit.name} may run {about or 'the bundle'} ({whole[:LEAST]}…): it is listed in local/approved.yaml")
     if not about:
-        screen.line("this site has not refused a job with that bundle; `convoy site refused` lists the refused jobs")
-    screen.line(
-        "the site's agent asks for the job again"
-        if told
-        else "the site's agent is not running; it accepts the job at its next start"
-    )
+        screen.line("no job with that bundle waits here: it may have ended, and then it has to be submitted anew")
+        screen.line("`convoy site refused` lists the refused jobs that wait; this approval is for that bundle alone")
+    elif told:
+        screen.line("the site's agent asks for the job again")
+    else:
+        screen.line("the site's agent is not running; it accepts the job at its next start")
 
 
 def _meant(digest: str, held: list[refusals.Refusal]) -> tuple[str, str]:

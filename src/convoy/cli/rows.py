@@ -56,10 +56,10 @@ def spent(cost: views.CostView | None) -> tuple[str, ...]:
     moved = f"{output.size(cost.down)} / {output.size(cost.up)}"
     energy = f"{cost.energy_j / 3600:.2g} Wh" if cost.energy_j else ""
     return (
-        f"{cost.train_s:.3g} s",
-        f"{cost.cpu_s:.3g} s",
+        _seconds(cost.train_s),
+        _seconds(cost.cpu_s),
         output.size(cost.memory) if cost.memory else "",
-        f"{cost.gpu_s:.3g} s" if cost.gpu_s else "",
+        _seconds(cost.gpu_s),
         energy,
         moved,
     )
@@ -70,9 +70,14 @@ def _phases(cost: views.CostView | None) -> tuple[str, ...]:
     if cost is None:
         return ("",) * len(PHASES)
     times = (cost.took_s, cost.pull_s, cost.train_s, cost.release_s, cost.cpu_s)
-    return (*(f"{it:.3g} s" for it in times), output.size(cost.memory) if cost.memory else "")
+    return (*map(_seconds, times), output.size(cost.memory) if cost.memory else "")
 
 
 def _place(one: views.Contribution | views.LeftOut) -> tuple[str, str]:
     """Return where an update lies, under the heads of `PLACE`."""
     return "" if one.norm is None else f"{one.norm:.3g}", "" if one.cosine is None else f"{one.cosine:.2f}"
+
+
+def _seconds(took: float) -> str:
+    """Return seconds in words; nothing for 0: nobody measured it, or the site keeps it to itself."""
+    return f"{took:.3g} s" if took else ""

@@ -12,6 +12,7 @@ import numpy as np
 
 from convoy.errors import Refused
 from convoy.model import schema
+from convoy.model.arrays import Model
 from convoy.model.blob import PACKINGS
 from convoy.privacy import packing
 from convoy.spec.filters import Clip, Exclude, Filter, Noise, Quantize
@@ -59,9 +60,9 @@ def apply(filters: Iterable[Filter], answer: Leaving, base: Arrays | None, *, se
             case Noise():
                 answer = replace(answer, arrays=_noise(one, answer.arrays, base, own))
             case Quantize():
-                answer = replace(
-                    answer, arrays=packing.pack(answer.arrays, base, PACKINGS[one.bits], own), packed=PACKINGS[one.bits]
-                )
+                kind = PACKINGS[one.bits]
+                if packing.saves(Model(answer.arrays).shapes, kind):  # else it leaves as it is
+                    answer = replace(answer, arrays=packing.pack(answer.arrays, base, kind, own), packed=kind)
             case _:
                 assert_never(one)
     return answer

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 BLOCK: Final = 2048  # items that share a scale: a scale is 0.2 % of them
 SLICE: Final = 32 * BLOCK  # items that are calculated at a time
 STEPS: Final = 127  # of an int8, up and down
+LEAST: Final = 1024  # bytes that a packed update saves; scales, their name and their digest take some 200
 SCALES: Final = "convoy.scales"  # the tensor of all scales, after the model's own
 
 
@@ -40,6 +41,16 @@ def shapes(model: Shapes, packing: str) -> dict[str, tuple[str, tuple[int, ...]]
         else:
             found[name] = (dtype, shape)
     return {**found, SCALES: ("F32", (blocks,))}
+
+
+def saves(model: Shapes, packing: str) -> bool:
+    """Return whether a packed update of a model is smaller than the update, by `LEAST` at least."""
+    saved = 0
+    for dtype, shape in model.values():
+        if _is_packed(dtype, packing):
+            items = int(np.prod(shape, dtype=np.int64))
+            saved += items * (arrays.dtype(dtype).itemsize - arrays.dtype(packing).itemsize) - 4 * _blocks(items)
+    return saved >= LEAST
 
 
 def pack(update: Mapping[str, Array], base: Mapping[str, Array], packing: str, seed: bytes) -> dict[str, Array]:

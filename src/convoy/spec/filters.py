@@ -78,18 +78,25 @@ def read(document: yamls.Document, index: int, item: Any) -> Filter:
     """Return one filter of policy.yaml: a mapping of its name to its argument. Raises `BadInput`."""
     path = ("filters", index)
     if not isinstance(item, dict) or len(item) != 1:
+        outside = isinstance(item, dict) and "kinds" in item
         raise BadInput(
             f"{yamls.seen(item)} is not a filter",
-            fix="write one filter for each item, such as `- clip: {norm: 1.0}`",
+            fix="write `kinds` inside the filter: `- clip: {norm: 1.0, kinds: [train]}`"
+            if outside
+            else "write one filter for each item, such as `- clip: {norm: 1.0}`",
             where=document.where(path),
         )
     ((name, argument),) = item.items()
     if name not in _KINDS:
         raise yamls.unknown_key(name, _KINDS, where=document.where((*path, name)))
-    wanted, make = _KINDS[name]
+    wanted, example, make = _KINDS[name]
     made = make(argument)
     if made is None:
-        raise BadInput(f'"{name}" has {yamls.seen(argument)}; wanted {wanted}', where=document.where((*path, name)))
+        raise BadInput(
+            f'"{name}" has {yamls.seen(argument)}; wanted {wanted}',
+            fix=f"for some questions only, add a list: {example}",
+            where=document.where((*path, name)),
+        )
     return made
 
 
@@ -135,9 +142,13 @@ def _quantize(argument: Any) -> Quantize | None:
     return Quantize(*parts) if parts is not None and whole and parts[0] in BITS else None
 
 
-_KINDS: Final[Mapping[str, tuple[str, Callable[[Any], Filter | None]]]] = {
-    "exclude": ('a list of patterns of tensor names, such as ["head.*"]', _exclude),
-    "clip": ("{norm: …}, the largest L2 norm of an update's difference, above 0", _clip),
-    "noise": ("{sigma: …}, the standard deviation of the noise, above 0", _noise),
-    "quantize": ("{bits: 8} or {bits: 16}, the bits of each number of an update", _quantize),
+_KINDS: Final[Mapping[str, tuple[str, str, Callable[[Any], Filter | None]]]] = {
+    "exclude": ('a list of patterns of tensor names, such as ["head.*"]', "{tensors: [...], kinds: [train]}", _exclude),
+    "clip": ("{norm: …}, the largest L2 norm of an update's difference, above 0", "{norm: 1.0, kinds: [train]}", _clip),
+    "noise": ("{sigma: …}, the standard deviation of the noise, above 0", "{sigma: 0.01, kinds: [train]}", _noise),
+    "quantize": (
+        "{bits: 8} or {bits: 16}, the bits of each number of an update",
+        "{bits: 8, kinds: [train]}",
+        _quantize,
+    ),
 }

@@ -127,7 +127,14 @@ class PolicyFile:
         self._read: tuple[tuple[int, ...], Policy] | None = None
 
     def now(self) -> Policy:
-        """Return the policy. Raises `BadInput` as `read_policy` does."""
+        """Return the policy. Raises `BadInput` as `read_policy` does, without the path: others read what it says."""
+        try:
+            return self._newest()
+        except BadInput as problem:
+            what = problem.what.replace(str(self.path), self.path.name)
+            raise BadInput(what, why=problem.why, fix=problem.fix) from problem
+
+    def _newest(self) -> Policy:
         try:
             status = self.path.stat()
         except OSError:
