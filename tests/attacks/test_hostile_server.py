@@ -211,7 +211,7 @@ def test_a_clone_signs_nothing_but_the_job_whose_id_was_asked_for(world):
 @pytest.mark.parametrize("named", ["tumours", "{id:.8}"])
 def test_what_a_server_takes_a_name_for_is_shown_and_not_signed_unseen(world, named):
     data = forged(world)
-    found = bundle.verify(data, root_pem=world.rest.gate.roll.root_pem, project="clinics", now=time.time())
+    found = bundle.verify(data, root_pem=world.rest.logins.membership.root_pem, project="clinics", now=time.time())
     job = hostile.OVER | {"id": found.id, "submitter": "root@a.org", "submitted_at": time.time()}
     world.server.lies = {
         "GET /jobs": (200, json.dumps({"jobs": [job], "next": ""}).encode()),
