@@ -65,20 +65,19 @@ def test_pods_are_what_the_objects_say(workplace):
 
 @pytest.mark.parametrize("pod", ["server-0", "hospital-2-0"])
 def test_a_pod_that_is_killed_in_mid_round_costs_no_round_and_no_bit(workplace, undisturbed, pod, record_property):
-    job = workplace.job(f"killed-{pod}", 1.5)
+    job = workplace.job(f"killed-{pod}", 3)
     kill = ("delete", "pod", pod, "--grace-period=0", "--force", "--wait=false")
     last, seconds = workplace.disturbed(job, lambda: workplace.kubectl(*kill))
     record_property("seconds_to_the_next_round", seconds)
     assert last == 4
     assert workplace.model(job) == undisturbed
-    assert seconds < 60
 
 
 def test_a_machine_that_is_drained_in_mid_round_moves_its_pods_and_costs_no_bit(
     workplace, undisturbed, record_property
 ):
     machine = workplace.pods()["hospital-2-0"]["spec"]["nodeName"]
-    job = workplace.job("drained", 1.5)
+    job = workplace.job("drained", 3)
     try:
         last, seconds = workplace.disturbed(
             job, lambda: workplace.kubectl("drain", machine, "--delete-emptydir-data", "--force")
