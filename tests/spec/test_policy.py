@@ -226,7 +226,9 @@ def test_what_does_not_fit_is_refused_with_its_line(tmp_path, text, word):
 def test_a_policy_is_read_again_once_it_has_changed_and_not_before(tmp_path, monkeypatch):
     file, reads, now = tmp_path / "policy.yaml", [], [time.time()]
     file.write_text("limits: {cpu: 2}\n")
-    monkeypatch.setattr("convoy.spec.policy.read_policy", lambda path: (reads.append(path), read_policy(path))[1])
+    monkeypatch.setattr(
+        "convoy.spec.policy.read_policy", lambda path, name: (reads.append(path), read_policy(path, name))[1]
+    )
     rules = PolicyFile(file, lambda: now[0])
     assert (rules.now().limits.cpu, rules.now().limits.cpu, len(reads)) == (2, 2, 2)  # it may be changing just now
     now[0] += 60

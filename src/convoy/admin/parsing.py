@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 from convoy.errors import RemoteFault
+from convoy.spec import names
 from convoy.spec.printable import one_line
 
 if TYPE_CHECKING:  # loading pydantic takes as long as a whole submit: what a submit needs is parsed without it
@@ -19,7 +20,7 @@ if TYPE_CHECKING:  # loading pydantic takes as long as a whole submit: what a su
 MAX_SHOWN: Final = 80  # characters that are shown of a value that is wrong
 MAX_NUMBER: Final = 2**53 - 1  # the largest that every reader of JSON holds exactly
 JOB_ID: Final = re.compile(r"[0-9a-f]{32}")
-WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+WORD: Final = re.compile(names.WORD_PATTERN)
 SECRET: Final = re.compile(
     r"[A-Za-z0-9_.~+/=-]{1,512}"
 )  # a nonce that is signed, a bearer token that is sent in a header

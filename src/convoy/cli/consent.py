@@ -8,7 +8,7 @@ from pathlib import Path
 from convoy.cli import identity
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound
-from convoy.flows.catalog import BUILT_IN
+from convoy.flows.catalog import kinds_of
 from convoy.owner import consent
 from convoy.owner.consent import LEAST
 from convoy.site import refusals
@@ -40,7 +40,7 @@ def check(screen: Screen, path: Path, named: str, file: Path | None, person: str
     kept = [what.replace("live", "live metrics") for what, leaves in leave.items() if not leaves]
     if kept:
         screen.line(f"its {' and '.join(kept)} would stay at the site, because of `leave` in the policy")
-    asked = BUILT_IN[job.workflow].kinds(job.with_) if job.workflow in BUILT_IN else ()
+    asked = kinds_of(job.workflow, job.with_)
     for one in found.policy.filters:
         screen.line(_passes(one, job.workflow, asked))
 

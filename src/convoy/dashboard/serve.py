@@ -23,7 +23,6 @@ from convoy.wire.door import bound
 from convoy.wire.health import QuietServer
 
 HOST: Final = "127.0.0.1"
-INTERVAL_S: Final = 3.0  # between two looks at the files of a site
 MAX_HEAD: Final = 64 << 10  # bytes of a request's line and headers; a browser sends all cookies of 127.0.0.1
 DRAIN_S: Final = 2.0  # for requests that are being answered when the dashboard ends
 

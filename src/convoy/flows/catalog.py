@@ -203,6 +203,11 @@ def built_in(name: str) -> Workflow:
     return found.function
 
 
+def kinds_of(workflow: str, given: Given) -> tuple[str, ...]:
+    """Return the kinds of questions that a workflow asks with these parameters; nothing for one of a job's own."""
+    return BUILT_IN[workflow].kinds(given) if workflow in BUILT_IN else ()
+
+
 def least_sites(given: Mapping[str, Any]) -> int:
     """Return how many sites a workflow with these parameters needs before it can begin."""
     value = given.get(SITES, 1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from convoy.errors import BadInput, RemoteFault
 from convoy.flows import catalog, swarm
 from convoy.flows import keys as patterns
-from convoy.flows.catalog import BUILT_IN
+from convoy.flows.catalog import BUILT_IN, kinds_of
 from convoy.flows.parameters import Parameter, Signature, example, of_tree, wanted
 from convoy.flows.source import Files, decorators, names_of, near
 from convoy.model import blob
@@ -85,7 +85,7 @@ def _functions(job: Job, document: Document, files: Files) -> Iterator[BadInput]
 
     A function that job.yaml names answers tasks of kinds without one, but must not be asked to evaluate or to fold.
     """
-    kinds = BUILT_IN[job.workflow].kinds(job.with_) if job.workflow in BUILT_IN else ()
+    kinds = kinds_of(job.workflow, job.with_)
     file, named, _ = job.trainer.partition(":")
     for kind in ("evaluate", swarm.KIND):
         decorated = kind == "evaluate" and any(kind in decorators(tree) for tree in files.trees())

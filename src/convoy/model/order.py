@@ -31,10 +31,11 @@ def slices(size: int, count: int, narrowest: int = NARROWEST) -> Iterator[slice]
 
 def widened(part: Array) -> Array:
     """Return floats below 32 bits as float32, and everything else as it is."""
-    return part.astype(np.float32) if _wide(part.dtype) != part.dtype else part
+    return part.astype(np.float32) if wide(part.dtype) != part.dtype else part
 
 
-def _wide(kind: np.dtype[Any]) -> np.dtype[Any]:
+def wide(kind: np.dtype[Any]) -> np.dtype[Any]:
+    """Return what numpy calculates in: float32 for floats below 32 bits, and every other dtype as it is."""
     return kind if kind.kind in "iub" or (kind.kind == "f" and kind.itemsize >= 4) else np.dtype(np.float32)
 
 
@@ -52,7 +53,7 @@ class Sorter:
 
         Floats below 32 bits come back as float32. Which of -0.0 and 0.0 comes first is a matter of the parts' order.
         """
-        kind, size, count = _wide(parts[0].dtype), parts[0].size, len(parts)
+        kind, size, count = wide(parts[0].dtype), parts[0].size, len(parts)
         stack = self._buffer.view(kind)[: (count + 1) * size].reshape(count + 1, size)
         for row, part in zip(stack, parts, strict=False):
             np.copyto(row, part, casting="unsafe")

@@ -122,9 +122,9 @@ def check(
 def check_layout(layout: Layout, base: Layout, slots: tuple[Slot, ...] | None, most: float) -> None:
     """Compare a blob with what was asked for, order included: slots, or without them its base. Raises `Refused`."""
     if slots is None:
-        schema.check_layout(layout, base)
+        schema.check_layout(layout, schema.shapes(base))
         return
-    came = {tensor.name: (tensor.dtype, tensor.shape) for tensor in layout.ordered}
+    came = schema.shapes(layout)
     size = sum(tensor.end - tensor.start for tensor in layout.tensors)
     check(came, slots, size=size, most=most)
     if list(came) != [slot.name for slot in slots]:

@@ -16,18 +16,23 @@ FINITE: Final = "look for missing values in the data, a division by zero, or a l
 SLICE: Final = 1 << 16  # items: 256 KiB of float32, which fits the cache together with a buffer of the same size
 
 
-def check_layout(update: Layout, base: Layout) -> None:
-    """Compare the tensors of two blobs. Raises `Refused` with the tensor's name, what it is and what it should be."""
-    came = {tensor.name: (tensor.dtype, tensor.shape) for tensor in update.ordered}
-    wanted = {tensor.name: (tensor.dtype, tensor.shape) for tensor in base.ordered}
+Shapes = Mapping[str, tuple[str, tuple[int, ...]]]  # name -> (dtype, shape), in order
+
+
+def shapes(layout: Layout) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return the tensors of a blob as name -> (dtype, shape), in their order."""
+    return {tensor.name: (tensor.dtype, tensor.shape) for tensor in layout.ordered}
+
+
+def check_layout(update: Layout, wanted: Shapes) -> None:
+    """Compare the tensors of a blob with those wanted, order included. Raises `Refused` as `check_shapes` does."""
+    came = shapes(update)
     check_shapes(came, wanted)
     if list(came) != list(wanted):
         raise Refused("the tensors of the update are in another order than the model's")
 
 
-def check_shapes(
-    update: Mapping[str, tuple[str, tuple[int, ...]]], base: Mapping[str, tuple[str, tuple[int, ...]]]
-) -> None:
+def check_shapes(update: Shapes, base: Shapes) -> None:
     """Compare name -> (dtype, shape). Raises `Refused` with the tensor's name, what it is and what it should be."""
     if update == base:
         return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never
 import numpy as np
 
 from convoy.errors import Refused
-from convoy.model import schema
+from convoy.model import order, schema
 from convoy.model.arrays import Model
 from convoy.model.blob import PACKINGS
 from convoy.privacy import packing
@@ -119,7 +119,7 @@ def _shift(update: Array, base: Array, change: Callable[[Array, Array], Array]) 
     """Return `change(base, update - base)` of a float tensor, slice by slice, and the base of any other."""
     if update.dtype.kind in "iub":
         return base
-    wide = update.dtype if update.dtype.itemsize >= 4 else np.dtype(np.float32)
+    wide = order.wide(update.dtype)
     out = np.empty(update.shape, update.dtype)
     flat, flat_base, flat_out = update.reshape(-1), base.reshape(-1), out.reshape(-1)
     for start in range(0, flat.size, SLICE):

@@ -8,19 +8,20 @@ it is a float16. A tensor without a change comes out as the model's, to the bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from convoy.errors import Refused
-from convoy.model import arrays, schema
+from convoy.model import arrays, order, schema
 from convoy.model.arrays import Model
+from convoy.model.blob import ITEM_SIZE
+from convoy.model.schema import Shapes
 
 if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
-    Shapes = Mapping[str, tuple[str, tuple[int, ...]]]
 
 BLOCK: Final = 2048  # items that share a scale: a scale is 0.2 % of them
 SLICE: Final = 32 * BLOCK  # items that are calculated at a time
@@ -33,24 +34,19 @@ def shapes(model: Shapes, packing: str) -> dict[str, tuple[str, tuple[int, ...]]
     """Return name -> (dtype, shape) of a packed update of a model. Raises `Refused` for a model that has `SCALES`."""
     if SCALES in model:
         raise Refused(f"the model has a tensor named {SCALES!r}", why="an update that is packed needs that name")
-    found, blocks = {}, 0
-    for name, (dtype, shape) in model.items():
-        if _is_packed(dtype, packing):
-            found[name] = (packing, shape)
-            blocks += _blocks(int(np.prod(shape, dtype=np.int64)))
-        else:
-            found[name] = (dtype, shape)
-    return {**found, SCALES: ("F32", (blocks,))}
+    items = _packed(model, packing)
+    found = {name: (packing if name in items else dtype, shape) for name, (dtype, shape) in model.items()}
+    return {**found, SCALES: ("F32", (sum(map(_blocks, items.values())),))}
 
 
 def saves(model: Shapes, packing: str) -> bool:
     """Return whether a packed update of a model is smaller than the update, by `LEAST` at least."""
-    saved = 0
-    for dtype, shape in model.values():
-        if _is_packed(dtype, packing):
-            items = int(np.prod(shape, dtype=np.int64))
-            saved += items * (arrays.dtype(dtype).itemsize - arrays.dtype(packing).itemsize) - 4 * _blocks(items)
-    return saved >= LEAST
+    size = ITEM_SIZE[packing]
+    saved = (
+        items * (ITEM_SIZE[model[name][0]] - size) - 4 * _blocks(items)
+        for name, items in _packed(model, packing).items()
+    )
+    return sum(saved) >= LEAST
 
 
 def pack(update: Mapping[str, Array], base: Mapping[str, Array], packing: str, seed: bytes) -> dict[str, Array]:
@@ -61,9 +57,9 @@ def pack(update: Mapping[str, Array], base: Mapping[str, Array], packing: str, s
     schema.check_values(update)
     source = np.random.Generator(np.random.PCG64DXSM(int.from_bytes(seed, "little")))
     found: dict[str, Array] = {}
-    scales = [np.zeros(0, np.float32)]
+    scales, smaller = [np.zeros(0, np.float32)], _packed(Model(update).shapes, packing)
     for name, array in update.items():
-        if not _is_packed(arrays.dtype_name(array), packing):
+        if name not in smaller:
             found[name] = array
             continue
         out = np.empty(array.size, arrays.dtype(packing))
@@ -86,23 +82,27 @@ class Unpacked(Model):
     def __init__(self, packed: Mapping[str, Array], base: Mapping[str, Array], packing: str) -> None:
         """Keep both; their tensors are laid out as `shapes` says."""
         super().__init__({})
-        self._arrays = _Lazily(packed, base, packing)
-        self._shapes = {name: (arrays.dtype_name(array), array.shape) for name, array in base.items()}
+        self._shapes = Model(base).shapes
+        self._arrays = _Lazily(packed, base, packing, self._shapes)
 
 
 class _Lazily(Mapping[str, "Array"]):
     """The tensors of a packed update by name."""
 
-    def __init__(self, packed: Mapping[str, Array], base: Mapping[str, Array], packing: str) -> None:
+    def __init__(self, packed: Mapping[str, Array], base: Mapping[str, Array], packing: str, model: Shapes) -> None:
         self._packed, self._base, self._packing = packed, base, packing
-        self._scales: Mapping[str, int] = MappingProxyType(_places(base, packing))
+        self._scales: dict[str, int] = {}  # where those of each packed tensor begin
+        place = 0
+        for name, items in _packed(model, packing).items():
+            self._scales[name] = place
+            place += _blocks(items)
 
     def __getitem__(self, name: str) -> Array:
         base, packed = self._base[name], self._packed[name]
         if name not in self._scales:
             return packed
         out = np.empty(base.size, base.dtype)
-        flat, flat_base, wide = packed.reshape(-1), base.reshape(-1), _wide(base.dtype)
+        flat, flat_base, wide = packed.reshape(-1), base.reshape(-1), order.wide(base.dtype)
         for start in range(0, base.size, SLICE):
             part = slice(start, start + SLICE)
             first = self._scales[name] + start // BLOCK
@@ -122,33 +122,23 @@ class _Lazily(Mapping[str, "Array"]):
         return len(self._base)
 
 
-def _is_packed(dtype: str, packing: str) -> bool:
-    """Whether a tensor becomes smaller: floats that are wider than what they are packed into."""
-    kind = arrays.dtype(dtype)
-    return kind.kind not in "iub" and kind.itemsize > arrays.dtype(packing).itemsize
+def _packed(model: Shapes, packing: str) -> dict[str, int]:
+    """Return how many items each tensor has that becomes smaller: floats that are wider than what they become."""
+    size = ITEM_SIZE[packing]
+    return {
+        name: math.prod(shape)
+        for name, (dtype, shape) in model.items()
+        if arrays.dtype(dtype).kind not in "iub" and ITEM_SIZE[dtype] > size
+    }
 
 
 def _blocks(items: int) -> int:
     return -(-items // BLOCK)
 
 
-def _places(base: Mapping[str, Array], packing: str) -> dict[str, int]:
-    """Return where the scales of each packed tensor begin."""
-    found, place = {}, 0
-    for name, array in base.items():
-        if _is_packed(arrays.dtype_name(array), packing):
-            found[name] = place
-            place += _blocks(array.size)
-    return found
-
-
-def _wide(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    return dtype if dtype.itemsize >= 4 else np.dtype(np.float32)
-
-
 def _differences(base: Array, update: Array) -> Iterator[tuple[slice, Array]]:
     """Yield (base - update) in slices: an item that is equal in both gives +0.0, which leaves the base as it is."""
-    wide, flat, flat_base = _wide(update.dtype), update.reshape(-1), base.reshape(-1)
+    wide, flat, flat_base = order.wide(update.dtype), update.reshape(-1), base.reshape(-1)
     for start in range(0, flat.size, SLICE):
         part = slice(start, start + SLICE)
         with np.errstate(over="ignore"):

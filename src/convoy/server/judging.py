@@ -26,11 +26,7 @@ def layout(update: pb.Blob, base: blob.Layout, question: Question, answer: Answe
         raise Refused("the answer is packed as an update", why=f"a {question.kind!r} question does not want an update")
     from convoy.privacy import packing  # numpy comes with the first one
 
-    wanted = packing.shapes({it.name: (it.dtype, it.shape) for it in base.ordered}, answer.packed)
-    came = {it.name: (it.dtype, it.shape) for it in found.ordered}
-    schema.check_shapes(came, wanted)
-    if list(came) != list(wanted):
-        raise Refused("the tensors of the packed update are in another order than the model's")
+    schema.check_layout(found, packing.shapes(schema.shapes(base), answer.packed))
     return found
 
 

@@ -100,15 +100,18 @@ class Policy:
     places: Mapping[str, str] = field(default_factory=dict)
 
 
-def read_policy(path: Path) -> Policy:
-    """Return the policy in a file. Raises `BadInput`; a missing file too, since it may have held filters."""
+def read_policy(path: Path, name: str = "") -> Policy:
+    """Return the policy in a file; messages call it by a name, else by its path.
+
+    Raises `BadInput`; for a missing file too, since it may have held filters.
+    """
     if not path.is_file():
         raise BadInput(
-            f"{path} does not exist",
+            f"{name or path} does not exist",
             why="without its policy, a site would send what the policy keeps at the site",
             fix="restore the file; an empty file means the defaults, which `convoy provision` writes as comments",
         )
-    document = yamls.load_file(path)
+    document = yamls.load_file(path, name)
     data = document.mapping()
     for key in data:
         if key not in KEYS:
@@ -129,19 +132,12 @@ class PolicyFile:
     def now(self) -> Policy:
         """Return the policy. Raises `BadInput` as `read_policy` does, without the path: others read what it says."""
         try:
-            return self._newest()
-        except BadInput as problem:
-            what = problem.what.replace(str(self.path), self.path.name)
-            raise BadInput(what, why=problem.why, fix=problem.fix) from problem
-
-    def _newest(self) -> Policy:
-        try:
             status = self.path.stat()
         except OSError:
-            return read_policy(self.path)  # which says what is wrong
+            return read_policy(self.path, self.path.name)  # which says what is wrong
         stamp = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
         if self._read is None or self._read[0] != stamp:
-            policy = read_policy(self.path)
+            policy = read_policy(self.path, self.path.name)
             if self._clock() - max(status.st_mtime, status.st_ctime) < SETTLES_S:
                 return policy  # one more change may come that leaves no other stamp
             self._read = stamp, policy

@@ -174,26 +174,30 @@ def load(text: str, *, name: str) -> Document:
         raise BadInput("not valid YAML", why=" ".join(str(error).split()), where=name) from error
 
 
-def load_file(path: Path) -> Document:
-    """Return the document in a file; the file's path is its name in messages. Raises `BadInput`."""
-    return load(read_text(path), name=str(path))
+def load_file(path: Path, name: str = "") -> Document:
+    """Return the document in a file; messages call it by a name, else by its path. Raises `BadInput`."""
+    return load(read_text(path, name), name=name or str(path))
 
 
-def read_text(path: Path) -> str:
-    """Return the text of a file of at most 1 MiB. Raises `BadInput` for one that is missing, larger or not UTF-8."""
+def read_text(path: Path, name: str = "") -> str:
+    """Return the text of a file of at most 1 MiB; messages call it by a name, else by its path.
+
+    Raises `BadInput` for one that is missing, larger or not UTF-8.
+    """
+    where = name or str(path)
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except FileNotFoundError as error:
-        raise BadInput("no such file", fix="check the path", where=str(path)) from error
+        raise BadInput("no such file", fix="check the path", where=where) from error
     except OSError as error:
-        raise BadInput("cannot be read", why=error.strerror or str(error), where=str(path)) from error
+        raise BadInput("cannot be read", why=error.strerror or str(error), where=where) from error
     if len(data) > MAX_BYTES:
-        raise BadInput(f"larger than {MAX_BYTES:,} bytes, the limit", where=str(path))
+        raise BadInput(f"larger than {MAX_BYTES:,} bytes, the limit", where=where)
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise BadInput(f"not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}", where=str(path)) from error
+        raise BadInput(f"not UTF-8 text: byte {error.start} is 0x{data[error.start]:02x}", where=where) from error
 
 
 def parse(document: Document, model: type[Shape], data: Any = None, at: Sequence[str | int] = ()) -> Shape:
