@@ -129,14 +129,18 @@ def test_a_strip_is_what_the_server_remembers_and_unknown_before_it():
     assert hour.strip("b", 3600) == []
 
 
-def test_a_short_absence_is_drawn_over_the_connection_that_follows_it():
+def test_a_short_absence_is_drawn_and_the_connection_that_follows_it_does_not_hide_it():
     hour = Hour()
     hour.note(0, {"a": "connected"})
     hour.note(1800, {"a": "away"})
     hour.note(1802, {"a": "connected"})
-    macros = rendering.build(()).environment.get_template("macros.html").module
-    drawn = re.findall(r'class="(\w+)" x="([\d.]+)" y="0" width="([\d.]+)"', macros.strip(hour.strip("a", 3600), "a"))
-    assert drawn == [("connected", "0.0", "500.0"), ("connected", "500.6", "499.4"), ("away", "500.0", "6.0")]
+    hour.note(3599, {"a": "away"})
+    assert [(it.standing, it.start, it.width) for it in hour.strip("a", 3600)] == [
+        ("connected", 0.0, 500.0),
+        ("away", 500.0, 6.0),
+        ("connected", 506.0, 493.7),
+        ("away", 994.0, 6.0),
+    ]
 
 
 def test_what_was_seen_before_the_server_began_stays_and_gaps_are_filled_from_it():

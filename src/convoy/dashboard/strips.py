@@ -78,14 +78,16 @@ class Hour:
             self.counts.popleft()
 
     def strip(self, name: str, now: float) -> list[Segment]:
-        """Return the strip of a site, oldest first."""
+        """Return the strip of a site, oldest first; what follows a time that is drawn wider begins later."""
         kept = self.presence.of(name, now)
-        found = []
+        found, drawn = [], 0.0
         for place, (begun, standing) in enumerate(kept):
             ended = kept[place + 1][0] if place + 1 < len(kept) else now
-            start = max(0.0, 1000 - (now - begun) / SPAN_S * 1000)
+            start = max(drawn, 1000 - (now - begun) / SPAN_S * 1000)
             end = 1000 - (now - ended) / SPAN_S * 1000
             if end > 0:
                 width = max(end - start, THINNEST)
-                found.append(Segment(standing, round(min(start, 1000 - width), 1), round(width, 1)))
+                start = min(start, 1000 - width)
+                drawn = start + width
+                found.append(Segment(standing, round(start, 1), round(width, 1)))
         return found
