@@ -88,7 +88,7 @@ class Recent:
 
     def __init__(self, most: int) -> None:
         """Keep layouts of at most so many tensors in all."""
-        self._most = most
+        self._most, self._tensors = most, 0
         self._kept: dict[str, Layout] = {}  # the oldest first
         self._lock = threading.Lock()  # a site reads headers in threads, too
 
@@ -99,9 +99,11 @@ class Recent:
     def keep(self, layout: Layout) -> Layout:
         """Keep a layout in place of the oldest ones; return it."""
         with self._lock:
-            self._kept[layout.digest] = layout
-            while sum(len(it.tensors) for it in self._kept.values()) > self._most or len(self._kept) > 64:
-                del self._kept[next(iter(self._kept))]
+            if layout.digest not in self._kept:
+                self._kept[layout.digest] = layout
+                self._tensors += len(layout.tensors)
+            while self._tensors > self._most or len(self._kept) > 64:
+                self._tensors -= len(self._kept.pop(next(iter(self._kept))).tensors)
         return layout
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from convoy.errors import StorageFull
@@ -13,7 +14,7 @@ from convoy.store.disk import FULL
 from convoy.store.points import FOLDER
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JobFiles:
     """The folder of one job; made when the job arrives, cleaned up when it has ended."""
 
@@ -58,7 +59,7 @@ class JobFiles:
         """The artifacts of one site."""
         return self.artifacts / site
 
-    @property
+    @cached_property
     def blobs(self) -> BlobFolder:
         """The job's blobs."""
         return BlobFolder(self.folder / "blobs")
@@ -105,7 +106,7 @@ class Workspace:
 
     def job(self, job: str) -> JobFiles:
         """Return the folder of a job, by its id (32 hex digits, checked where it comes in)."""
-        return JobFiles(self.folder / "jobs" / job)
+        return _files(self.folder, job)
 
     def free(self, reserve: int) -> int:
         """Return how many bytes are free beyond `reserve`."""
@@ -117,6 +118,12 @@ class Workspace:
         if free >= reserve:
             return ""
         return f"the server's disk is full: {free >> 20} MiB free, {reserve >> 20} MiB are kept in reserve"
+
+
+@lru_cache(maxsize=256)
+def _files(folder: Path, job: str) -> JobFiles:
+    """Return the folder of a job: asked for a dozen times a round, of the jobs that run."""
+    return JobFiles(folder / "jobs" / job)
 
 
 def sync_folder(folder: Path) -> None:

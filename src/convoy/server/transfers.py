@@ -366,9 +366,6 @@ class Transfers:
 
     def reference(self, job: str, digest: str, site: SiteName) -> pb.Blob:
         """Return how a model is named to a site: whole if it is small, else by its header."""
-        folder = self.workspace.job(job).blobs
-        layout = folder.read_header(digest)
-        if layout.size < blob.SMALL:
-            self._count(job, site, down=layout.size)
-            return pb.Blob(digest=digest, size=layout.size, whole=folder.path(digest).read_bytes())
-        return pb.Blob(digest=digest, size=layout.size, header=layout.header)
+        found = values.blob(*self.workspace.job(job).blobs.read_small(digest))
+        self._count(job, site, down=len(found.whole))
+        return found

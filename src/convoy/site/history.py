@@ -97,9 +97,12 @@ def bounded(value: Any, most: int = MAX_TEXT) -> Any:
 def _line(entry: Mapping[str, Any]) -> bytes:
     """Return an entry as a line; one that is too long is written without its lists, then without its texts' ends."""
     kept = {key: bounded(it, MAX_REASON if key == "reason" else MAX_TEXT) for key, it in entry.items()}
+    if len(line := _written(kept)) <= MAX_LINE:
+        return line
     short = {key: it for key, it in kept.items() if not isinstance(it, list | dict)}
-    least = {key: bounded(it, MAX_NAME) for key, it in list(short.items())[:MAX_ITEMS]}
-    return next(line for line in map(_written, (kept, short, least)) if len(line) <= MAX_LINE)
+    if len(line := _written(short)) <= MAX_LINE:
+        return line
+    return _written({key: bounded(it, MAX_NAME) for key, it in list(short.items())[:MAX_ITEMS]})
 
 
 def _written(entry: Mapping[str, Any]) -> bytes:
@@ -115,6 +118,18 @@ def entries(data: bytes) -> Iterator[dict[str, Any]]:
             found = json.loads(line)
             if isinstance(found, dict) and isinstance(found.get("job"), str) and isinstance(found.get("kind"), str):
                 yield found
+
+
+def newest(path: Path) -> dict[str, Any] | None:
+    """Return the last whole entry of a journal; None if it has none."""
+    for file in (path, older(path)):
+        with suppress(OSError):
+            for line in reversed(file.read_bytes().split(b"\n")):
+                with suppress(ValueError, RecursionError):
+                    found = json.loads(line)
+                    if isinstance(found, dict):
+                        return found
+    return None
 
 
 @dataclass(slots=True)

@@ -48,16 +48,15 @@ class Intake:
 
     async def model(self, holder: str, model: pb.Blob) -> None:
         """Fetch and hold a model. Raises `NotAllowed` if the server denies it, `RemoteFault`, `StorageFull`."""
-        blobs = self.blobs
-        if not blobs.hold(holder, model.digest):
-            await self._fetch(blobs, holder, model)
-        blobs.hold(MODEL, model.digest)
+        if model.whole:  # always sent whole: nothing of it is worth keeping for the next one
+            self.blobs.put(holder, model.whole, expect=model.digest)
+        else:
+            if not self.blobs.hold(holder, model.digest):
+                await self._fetch(self.blobs, holder, model)
+            self.blobs.hold(MODEL, model.digest)
         self.newest = model.digest
 
     async def _fetch(self, blobs: BlobFolder, holder: str, model: pb.Blob) -> None:
-        if model.whole:
-            blobs.put(holder, model.whole, expect=model.digest)
-            return
         layout, near = blob.parse(model.header, expect=model.digest), blobs.held(MODEL)
         with await in_thread(lambda: blobs.receive(holder, layout, near=near)) as receiver:
             if receiver.ranges:

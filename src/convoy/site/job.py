@@ -317,7 +317,7 @@ class SiteJob:
             with watch.phase("release_s"):
                 self._applied.clear()
                 handed = Handed(self.blobs, self._out, up, own=self._own, applied=self._applied.extend)
-                answer = await in_thread(self.site.release.answer, handed, question)
+                answer = await self.site.release.judged(handed, question)
                 leaves = self.site.release.leave().resources_leave
         except ConvoyError as problem:
             reason = errors.line(problem)

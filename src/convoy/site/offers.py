@@ -10,12 +10,12 @@ from typing import Any
 
 from convoy import errors
 from convoy.errors import ConvoyError, NotAllowed, RemoteFault, Unreachable
-from convoy.model import blob
 from convoy.site.line import Line
 from convoy.site.outbox import Kept, Outbox, as_up
 from convoy.site.release import Release
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
+from convoy.wire import values
 from convoy.wire.backoff import Backoff
 
 
@@ -64,10 +64,7 @@ class Offers:
     def _described(self, digest: str) -> pb.Blob | None:
         if not digest:
             return None
-        layout = self.blobs.read_header(digest)
-        if layout.size < blob.SMALL:
-            return pb.Blob(digest=digest, size=layout.size, whole=self.blobs.path(digest).read_bytes())
-        return pb.Blob(digest=digest, size=layout.size, header=layout.header)
+        return values.blob(*self.blobs.read_small(digest))
 
     def _over(self, question: str, done: asyncio.Task[None]) -> None:
         if self._running.get(question) is done:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from convoy.control.costs import NOTHING, Cost
 from convoy.site import history, refusals
-from convoy.site.history import History
+from convoy.site.history import History, Journal
 from convoy.spec.filters import Filter
 
 if TYPE_CHECKING:
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
     from convoy.site.admission import Admitted
 
 MOST: Final = 10**15  # of any one number, as of a cost: pages show sums of them
-FILE: Final = "tally.json"  # in the job's folder: what has left so far
+FILE: Final = "tally.jsonl"  # in the job's folder: what has left so far, in its last line
+MAX_BYTES: Final = 16 << 10  # of that file, and of the older one: some 40 lines, of which the last one counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,13 @@ class Record:
     flows: Callable[[], Flows]
     tally: Tally = field(init=False)
     known: bool = field(init=False)  # the job began here, perhaps before a restart
+    _tallies: Journal = field(init=False)
 
     def __post_init__(self) -> None:
         """Go on with what an earlier process of the site had counted."""
         found = read_tally(self.folder)
         self.known, self.tally = found is not None, found or Tally()
+        self._tallies = Journal(self.folder / FILE, MAX_BYTES)
 
     def begun(self, admitted: Admitted, data: Collection[str], withheld: Collection[str]) -> None:
         """The job is accepted; `data` are the names of all data here."""
@@ -191,17 +193,13 @@ class Record:
         self.tally = replace(
             self.tally, live=flows.live, live_stayed=flows.live_stayed, log=max(flows.log, self.tally.log), **changes
         )
-        draft = self.folder / f"{FILE}.tmp"
         try:
-            draft.write_text(json.dumps(self.tally.plain()))
-            draft.replace(self.folder / FILE)
+            self._tallies.add(self.tally.plain())
         except OSError as problem:  # a full disk, or the job's files are being removed
             self.history.warn(f"{FILE} of job {self.job}: {problem}")
 
 
 def read_tally(folder: Path) -> Tally | None:
     """Return what has left so far of a job that is at this site; None before it began."""
-    try:
-        return Tally.read(json.loads((folder / FILE).read_bytes()))
-    except (OSError, ValueError, RecursionError):
-        return None
+    found = history.newest(folder / FILE)
+    return None if found is None else Tally.read(found)

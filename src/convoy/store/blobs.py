@@ -84,6 +84,12 @@ class BlobFolder:
         with self._file(digest) as descriptor:
             return self._layout(digest, descriptor)
 
+    def read_small(self, digest: str) -> tuple[Layout, bytes]:
+        """Return the layout of a blob, and all of its bytes if it travels in a message. Raises `NotFound`."""
+        with self._file(digest) as descriptor:
+            layout = self._layout(digest, descriptor)
+            return layout, os.pread(descriptor, layout.size, 0) if layout.size < blob.SMALL else b""
+
     def open(self, digest: str) -> Blob:
         """Map a blob. Raises `NotFound` if it is not here, or not whole any more."""
         with self._file(digest) as descriptor:
@@ -93,7 +99,7 @@ class BlobFolder:
     @contextmanager
     def _file(self, digest: str) -> Iterator[int]:
         try:
-            descriptor = os.open(self.path(digest), os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{self.folder}/{name_of(digest)}", os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError as problem:
             raise NotFound(f"blob {digest[:12]} is not here", why=str(self.folder)) from problem
         try:

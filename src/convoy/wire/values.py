@@ -13,7 +13,7 @@ from convoy.control.points import Point
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.errors import BadInput, RemoteFault
 from convoy.model import reply
-from convoy.model.blob import PACKINGS
+from convoy.model.blob import PACKINGS, Layout
 from convoy.model.reply import Slot
 from convoy.spec.units import MAX_DURATION_S
 from convoy.wire import convoy_pb2 as pb
@@ -26,6 +26,13 @@ MAX_NAME: Final = 255  # characters of a metric's name
 MAX_BYTES: Final = 1 << 50  # of one answer, and of a site's state
 
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+def blob(layout: Layout, whole: bytes) -> pb.Blob:
+    """Return the message that names a blob: with all of its bytes, or with its header where there are none."""
+    if whole:
+        return pb.Blob(digest=layout.digest, size=layout.size, whole=whole)
+    return pb.Blob(digest=layout.digest, size=layout.size, header=layout.header)
 
 
 def question_to(question: Question) -> pb.Question:
