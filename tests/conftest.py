@@ -1,13 +1,18 @@
 """The order of the tests: the long ones begin, the real Kubernetes first, and short ones fill what is left."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
+from convoy.node import cores
 from convoy.node.isolation import Walls, probe
 from convoy.spec.settings import Grants
 
 settings.register_profile("convoy", deadline=None)  # speed is a benchmark: a busy machine fails no test
 settings.load_profile("convoy")
+
+os.environ |= cores.shared()  # tests share the cores with other tests: before any of them loads OpenMP
 
 LONG = ("scenarios", "e2e", "fuzz")  # folders
 

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -38,6 +39,10 @@ def nodes(here):
     return {node["name"]: node for node in json.loads((here / "workspace/clinics/up.json").read_text())["nodes"]}
 
 
+def environment_of(pid):
+    return Path(f"/proc/{pid}/environ").read_text().split("\0")
+
+
 @pytest.mark.scenario
 async def test_a_federation_runs_a_new_job_as_it_is_and_leaves(here):
     (here / "workspace/clinics/prod_00/site-1/local/node.yaml").write_text("data: {patients: nofile.csv}\n")
@@ -63,9 +68,11 @@ async def test_a_federation_runs_a_new_job_as_it_is_and_leaves(here):
 
 
 @pytest.mark.scenario
-async def test_a_node_that_died_is_named_and_started_again(here):
+async def test_a_node_that_died_is_named_and_started_again(here, monkeypatch):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
     await typed("up", cwd=here)
     before = nodes(here)
+    assert "OMP_WAIT_POLICY=PASSIVE" in environment_of(before["site-1"]["pid"])
     os.kill(before["site-1"]["pid"], signal.SIGKILL)
     shown = await typed("ps", "--json", cwd=here)
     states = {node["name"]: node["state"] for node in json.loads(shown.out)["nodes"]}

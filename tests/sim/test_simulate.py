@@ -401,6 +401,20 @@ def test_a_worker_that_dies_costs_the_task_that_it_died_at_and_no_other(tmp_path
         assert len(made.took_part) == 5
 
 
+@pytest.mark.parametrize(("shell", "seen"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_that_wait_for_each_other_sleep_unless_the_shell_says_otherwise(tmp_path, monkeypatch, shell, seen):
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if shell is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", shell)
+    printing = CACHING.replace(
+        "    SEEN.append(task.site)\n", "    print(__import__('os').environ['OMP_WAIT_POLICY'])\n"
+    )
+    files = {"train.py": printing.replace("    assert set(SEEN) == {task.site}, SEEN\n", "")}
+    folder = put_job(tmp_path / "job", files, trainer="train.py:train", with_={"rounds": 1})
+    simulate(read_plan(folder, sites=2), tmp_path / "results", workers=2)
+    assert (tmp_path / "results" / "logs" / "site-1.log").read_text() == f"{seen}\n"
+
+
 def test_a_worker_reads_nothing_but_the_data_that_was_named(tmp_path):
     (tmp_path / "secret.txt").write_text("secret")
     reading = CACHING.replace(

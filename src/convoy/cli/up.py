@@ -18,7 +18,7 @@ from typing import Final
 from convoy.cli import identity, processes, run
 from convoy.cli.output import Screen, size
 from convoy.errors import BadInput, NotFound, PatienceOut, Refused
-from convoy.node import rotation
+from convoy.node import cores, rotation
 from convoy.node.alive import lives
 from convoy.spec.kit import Kit, read_kit
 from convoy.spec.policy import read_policy
@@ -188,7 +188,7 @@ def begin(kit: Kit, health_port: int) -> Start:
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=kit.root,
-            env=os.environ | {run.READY_FD: str(writer), rotation.VARIABLE: str(log)},
+            env=os.environ | cores.shared() | {run.READY_FD: str(writer), rotation.VARIABLE: str(log)},
             pass_fds=[writer],
             start_new_session=True,
         )

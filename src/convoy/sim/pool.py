@@ -19,6 +19,7 @@ from convoy.control.records import Question
 from convoy.errors import ConvoyError
 from convoy.model import bare, schema
 from convoy.model.arrays import Model, views
+from convoy.node import cores
 from convoy.node.launcher import Launcher, Order, Worker
 from convoy.sim.visits import Visit, Visited
 from convoy.store import arrays, points
@@ -234,7 +235,7 @@ class Pool:
             seed=work.seed,
             model=work.model,
         )
-        return Order("convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, process.env)
+        return Order("convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, cores.shared() | process.env)
 
     async def stop(self) -> None:
         """End every process now."""
