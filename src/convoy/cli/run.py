@@ -46,10 +46,12 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
         settings = dataclasses.replace(settings, health_port=health_port)
     match kit.kind:
         case "server":
+            _without_rich()
             from convoy.server import app
 
             return app.run(kit, settings, ready_fd=ready_fd)
         case "site":
+            _without_rich()
             from convoy.site import agent
 
             return agent.run(kit, settings, server_host=server, ready_fd=ready_fd)
@@ -59,6 +61,16 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
                 why="only servers and sites can be run",
                 fix=f"convoy console --kit {kit.root}",
             )
+
+
+def _without_rich() -> None:
+    """Import structlog without rich, which it loads wherever that is installed, for tracebacks that no node prints."""
+    if "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment] - to Python, a module that is not installed
+        import structlog
+
+        assert structlog  # noqa: S101
+        del sys.modules["rich"]
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ from convoy.admin.port import Person
 from convoy.control.records import Job, JobId
 from convoy.control.view import ReadOnlyState
 from convoy.errors import NotAllowed, Refused, StorageFull
-from convoy.flows.check import check_job
 from convoy.server.files import Workspace
 from convoy.spec.job import Job as JobSpec
 from convoy.spec.job import read_bundle
@@ -35,6 +34,8 @@ class Intake:
 
         Raises `BadInput`, `NotAllowed`, `Refused`, `StorageFull`, `Unreachable`.
         """
+        from convoy.flows.check import check_job  # numpy comes after the start: see `FOR_JOBS` in server/app.py
+
         checked = bundles.verify(
             data, root_pem=self.membership.root_pem, project=self.membership.now.project, now=time.time()
         )

@@ -17,7 +17,6 @@ from convoy.control.questions import reopen
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
 from convoy.control.view import ReadOnlyJob, ReadOnlyState
-from convoy.flows import catalog
 from convoy.server.files import Workspace, sync_file
 from convoy.spec.job import Job as JobSpec
 from convoy.spec.kit import Kit
@@ -31,6 +30,8 @@ NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job
 
 def needs_of(spec: str) -> Needs:
     """Return what the state machine needs from a job.yaml (as JSON)."""
+    from convoy.flows import catalog  # numpy comes with the first job
+
     job = JobSpec.from_json(spec)
     return Needs(
         min_sites=catalog.least_sites(job.with_),

@@ -101,8 +101,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd:
         agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Checkpoints(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, lambda: measured.all(agent.jobs.values()))
-        config = health.config(vitals, host=settings.health_host, port=settings.health_port)
-        async with health.serving(config, setting=health.PORT):
+        async with health.serving(vitals, host=settings.health_host, port=settings.health_port):
             with traced(node.phases, settings, kit), signals(ending):
                 staying = group.create_task(agent.stay_connected())
                 await ending.event.wait()
