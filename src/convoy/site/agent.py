@@ -50,6 +50,7 @@ from convoy.wire.pump import Pump
 REFUSED_S: Final = 30.0  # the longest wait for a server that refuses us; one that does not answer is tried sooner
 
 MAX_OFFSET: Final = 1 << 40  # bytes of a job's log, or points, that the server reports that it has; a log has some MiB
+FOR_JOBS: Final = ("convoy.spec.job",)  # with pydantic: what a start does without
 LOST: Final = "the connection to the server was lost"
 
 
@@ -311,6 +312,7 @@ class Agent:
         if self.ready_fd is not None:
             say_ready(self.ready_fd)
             self.ready_fd = None
+            self.group.create_task(process.load(*FOR_JOBS))
 
     def reconsider(self) -> None:
         """Forget the jobs that this site refused: the server offers them again, and the current policy decides."""
