@@ -50,7 +50,7 @@ from convoy.wire.pump import Pump
 REFUSED_S: Final = 30.0  # the longest wait for a server that refuses us; one that does not answer is tried sooner
 
 MAX_OFFSET: Final = 1 << 40  # bytes of a job's log, or points, that the server reports that it has; a log has some MiB
-FOR_JOBS: Final = ("convoy.spec.job",)  # with pydantic: what a start does without
+FOR_JOBS: Final = ("convoy.spec.job",)  # with pydantic: loaded once the site is ready, for no start needs it
 LOST: Final = "the connection to the server was lost"
 
 
