@@ -265,6 +265,7 @@ async def loaded_by(code, cwd):
     import asyncio
 
     heavy = ("asyncio", "pydantic", "httpcore", "cryptography", "rich", "prompt_toolkit", "grpc", "numpy", "yaml")
+    heavy += ("convoy.control.records", "convoy.control.events")
     code += f"\nimport sys; print([name for name in {heavy} if name in sys.modules])"
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, cwd=cwd, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any, Final
 
 import structlog
@@ -38,11 +39,15 @@ def build(coordinator: Coordinator, registrar: Registrar, logins: Logins, *, ver
     """Return the application: every route of the table, the OpenAPI document and its page."""
     services = Services(coordinator, registrar, logins)
     logins.membership.changed.append(services.look)
-    document = openapi.document(routes.ROUTES, version=version)
+
+    @cache  # the schemas of all models take longer than the rest of a start
+    def document() -> dict[str, Any]:
+        return openapi.document(routes.ROUTES, version=version)
+
     text = page.render(routes.ROUTES, version=version, project=logins.membership.now.project)
     served = [Served(route.path, _endpoint(services, route), methods=[route.method]) for route in routes.ROUTES]
     served += [
-        Served("/api/openapi.json", _fixed(lambda: JSONResponse(document, headers=HEADERS))),
+        Served("/api/openapi.json", _fixed(lambda: JSONResponse(document(), headers=HEADERS))),
         Served("/docs", _fixed(lambda: Response(text, media_type="text/html", headers=HEADERS))),
         Served("/", _fixed(lambda: RedirectResponse("/docs"))),
     ]

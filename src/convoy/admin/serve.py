@@ -18,8 +18,8 @@ from convoy.admin.connections import Connections
 from convoy.admin.logins import Logins
 from convoy.admin.port import Coordinator, Registrar
 from convoy.trust.federation import Membership
-from convoy.wire import health
 from convoy.wire.door import bound
+from convoy.wire.quiet import QuietServer
 
 ADMIN_PORT: Final = "admin_port in project.yml, then run `convoy provision` again"
 MAX_HEAD: Final = 16 << 10  # bytes of a request's line and headers; ours have about 300
@@ -66,7 +66,7 @@ async def serving(settings: uvicorn.Config) -> AsyncIterator[uvicorn.Server]:
     """
     sock = bound(settings.host, settings.port, setting=ADMIN_PORT)
     settings.load()
-    server = health.QuietServer(settings)
+    server = QuietServer(settings)
     async with Connections(server, sock):
         try:
             yield server

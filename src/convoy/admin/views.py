@@ -21,9 +21,9 @@ Measured = Annotated[float, BeforeValidator(lambda said: float("nan") if said is
 
 
 class View(BaseModel):
-    """The base of all views: frozen, unknown keys refused."""
+    """The base of all views: frozen, unknown keys refused; what checks one is built at its first use."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class CostView(View):

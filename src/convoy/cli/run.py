@@ -7,9 +7,13 @@ memory. The descriptor to say "ready" on comes in the environment, once: a node 
 from __future__ import annotations
 
 import dataclasses
+import gc
+import importlib
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -46,11 +50,13 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
         settings = dataclasses.replace(settings, health_port=health_port)
     match kit.kind:
         case "server":
-            from convoy.server import app
+            with _loading():
+                from convoy.server import app
 
             return app.run(kit, settings, ready_fd=ready_fd)
         case "site":
-            from convoy.site import agent
+            with _loading():
+                from convoy.site import agent
 
             return agent.run(kit, settings, server_host=server, ready_fd=ready_fd)
         case _:
@@ -59,6 +65,23 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
                 why="only servers and sites can be run",
                 fix=f"convoy console --kit {kit.root}",
             )
+
+
+@contextmanager
+def _loading() -> Iterator[None]:
+    """Load a node's modules without what it has no use for: rich, and a search for garbage, of which imports make none.
+
+    structlog loads rich wherever it is installed, for tracebacks that no node prints. What was loaded stays for as long
+    as the process, so no later search looks at it either.
+    """
+    gc.disable()
+    if "rich" not in sys.modules:
+        sys.modules["rich"] = None  # type: ignore[assignment] # to Python, a module that is not installed
+        importlib.import_module("structlog")
+        del sys.modules["rich"]
+    yield
+    gc.freeze()
+    gc.enable()
 
 
 def main() -> None:

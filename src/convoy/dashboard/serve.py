@@ -20,7 +20,7 @@ from convoy.dashboard.streams import Streams
 from convoy.errors import Bug
 from convoy.spec.kit import Kit
 from convoy.wire.door import bound
-from convoy.wire.health import QuietServer
+from convoy.wire.quiet import QuietServer
 
 HOST: Final = "127.0.0.1"
 MAX_HEAD: Final = 64 << 10  # bytes of a request's line and headers; a browser sends all cookies of 127.0.0.1

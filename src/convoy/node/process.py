@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import fcntl
+import importlib
 import logging
 import os
 import resource
@@ -152,6 +153,12 @@ def say_ready(descriptor: int | None) -> None:
         with suppress(BrokenPipeError):  # the starting process does not wait any more
             os.write(descriptor, b"ready\n")
         os.close(descriptor)
+
+
+async def load(*modules: str) -> None:
+    """Import in a thread what the first job needs; whoever imports one of them meanwhile waits for it."""
+    for name in modules:
+        await asyncio.to_thread(importlib.import_module, name)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from convoy.wire.door import Door, bound
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
 FED_PORT: Final = "fed_learn_port in project.yml, then run `convoy provision` again"
+FOR_JOBS: Final = ("convoy.spec.job", "convoy.flows.check", "convoy.store.arrays")  # with numpy: no start needs them
 LAST_WORDS_S: Final = 0.5  # for sites to receive the message that the server stops
 
 
@@ -99,6 +100,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         log.info("server ready", project=kit.project, sites=len(shared.state.sites), fed_port=kit.fed_port)
         with signals(ending):
             say_ready(ready_fd)
+            group.create_task(process.load(*FOR_JOBS))
             await ending.event.wait()
         log.info("server stops", restart=ending.restart)
         await _drain(shared, core, door, ending)
@@ -139,11 +141,10 @@ async def _doors(
         shared.state, shared.hub, core.transfers, shared.observer, shared.node, lambda: core.loop.waiting
     )
     vitals = health.Vitals(ready=lambda: shared.state.problem, becomes_ready=core.loop.has_room, metrics=measured.all)
-    config = health.config(vitals, host=settings.health_host, port=settings.health_port)
     app = rest.app(faces.coordinator, faces.registry, faces.registry.membership)
     async with (
         Door(sock, faces.own.for_sites, faces.sites.serve, faces.sites.refused) as door,
-        health.serving(config, setting=health.PORT),
+        health.serving(vitals, host=settings.health_host, port=settings.health_port),
     ):
         people = rest.config(
             app, host=settings.listen_host, port=kit.admin_port, cert_file=kit.cert_file, key_file=kit.key_file

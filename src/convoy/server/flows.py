@@ -20,7 +20,6 @@ from convoy.node.lines import Stamper
 from convoy.node.supervisor import Supervisor
 from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
-from convoy.spec.job import Job as JobSpec
 from convoy.store import handover
 from convoy.store.history import Past
 from convoy.store.holds import Hold, unlink
@@ -266,6 +265,8 @@ def _committed(job: JobId, commit: pb.Commit) -> tuple[list[Hold], events.Commit
 
 
 def _begin(job: ReadOnlyJob, files: JobFiles) -> pb.WorkerDown:
+    from convoy.spec.job import Job as JobSpec  # comes after the start: see `FOR_JOBS` in server/app.py
+
     spec = JobSpec.from_json(job.record.spec)
     return pb.WorkerDown(
         flow=pb.BeginFlow(

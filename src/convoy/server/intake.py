@@ -11,10 +11,7 @@ from convoy.admin.port import Person
 from convoy.control.records import Job, JobId
 from convoy.control.view import ReadOnlyState
 from convoy.errors import NotAllowed, Refused, StorageFull
-from convoy.flows.check import check_job
 from convoy.server.files import Workspace
-from convoy.spec.job import Job as JobSpec
-from convoy.spec.job import read_bundle
 from convoy.store.history import History
 from convoy.trust import bundle as bundles
 from convoy.trust.federation import Membership
@@ -35,6 +32,9 @@ class Intake:
 
         Raises `BadInput`, `NotAllowed`, `Refused`, `StorageFull`, `Unreachable`.
         """
+        from convoy.flows.check import check_job  # both come after the start: see `FOR_JOBS` in server/app.py
+        from convoy.spec.job import read_bundle
+
         checked = bundles.verify(
             data, root_pem=self.membership.root_pem, project=self.membership.now.project, now=time.time()
         )
@@ -71,6 +71,8 @@ class Intake:
 
     def check_workflow(self, person: Person, job: Job) -> None:
         """Raise `NotAllowed` if the workflow is code of the job and the person may not submit one now."""
+        from convoy.spec.job import Job as JobSpec
+
         workflow = JobSpec.from_json(job.spec).workflow
         if ":" in workflow and person.role not in self.custom_workflows:
             listed = ", ".join(self.custom_workflows) or "no role"

@@ -8,7 +8,6 @@ from typing import Final
 from convoy.control.records import Answer, Question
 from convoy.errors import NotAllowed, Refused
 from convoy.model import blob, reply, schema
-from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 
@@ -32,6 +31,8 @@ def layout(update: pb.Blob, base: blob.Layout, question: Question, answer: Answe
 
 def check_values(folder: BlobFolder, question: Question, answer: Answer) -> None:
     """Check each value of an update that is here. Raises `Refused`."""
+    from convoy.store import arrays  # numpy comes after the start: see `FOR_JOBS` in server/app.py
+
     update = arrays.load(folder, answer.digest)
     base = arrays.load(folder, question.model) if question.reply is None else None
     if answer.packed and base is not None:

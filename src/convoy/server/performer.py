@@ -25,7 +25,6 @@ from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
 from convoy.server.results import Results
 from convoy.server.transfers import Transfers
-from convoy.store import arrays
 from convoy.store.holds import unlink
 from convoy.store.report import LAST, STATISTICS, models, write_resources, write_rounds, write_statistics
 from convoy.wire import convoy_pb2 as pb
@@ -201,7 +200,9 @@ class Performer:
 
     def _write_statistics(self, files: JobFiles, model: str) -> None:
         if model and any(it.name == STATISTICS for it in files.blobs.read_header(model).ordered):
-            write_statistics(arrays.load(files.blobs, model), files.drafts)  # numpy comes with the first of them
+            from convoy.store import arrays  # with numpy
+
+            write_statistics(arrays.load(files.blobs, model), files.drafts)
 
     def _say(self, job: JobId, text: str) -> None:
         """Write a line into the server's log and into the job's."""

@@ -17,9 +17,7 @@ from convoy.control.questions import reopen
 from convoy.control.records import JobId, SiteName
 from convoy.control.state import LiveJob, LiveSite, Needs, State
 from convoy.control.view import ReadOnlyJob, ReadOnlyState
-from convoy.flows import catalog
 from convoy.server.files import Workspace, sync_file
-from convoy.spec.job import Job as JobSpec
 from convoy.spec.kit import Kit
 from convoy.store.blobs import BlobFolder
 from convoy.store.history import History
@@ -31,6 +29,9 @@ NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job
 
 def needs_of(spec: str) -> Needs:
     """Return what the state machine needs from a job.yaml (as JSON)."""
+    from convoy.flows import catalog  # with numpy; both come with the first job
+    from convoy.spec.job import Job as JobSpec
+
     job = JobSpec.from_json(spec)
     return Needs(
         min_sites=catalog.least_sites(job.with_),

@@ -56,7 +56,7 @@ def admit(
     `NotAllowed` for a foreign or changed bundle, `Refused` for what the policy or the submitter's role does not allow,
     `BadInput` for a policy that cannot be read.
     """
-    from convoy.trust import bundle as bundles  # cryptography and pydantic come with the first job, not before
+    from convoy.trust import bundle as bundles  # cryptography comes with the first job, not before
 
     mark = folder / ADMITTED
     now, taken = (mark.stat().st_mtime, mark.read_text()) if mark.exists() else (time.time(), "")

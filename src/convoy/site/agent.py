@@ -50,6 +50,7 @@ from convoy.wire.pump import Pump
 REFUSED_S: Final = 30.0  # the longest wait for a server that refuses us; one that does not answer is tried sooner
 
 MAX_OFFSET: Final = 1 << 40  # bytes of a job's log, or points, that the server reports that it has; a log has some MiB
+FOR_JOBS: Final = ("convoy.spec.job",)  # with pydantic: loaded once the site is ready, for no start needs it
 LOST: Final = "the connection to the server was lost"
 
 
@@ -101,8 +102,7 @@ async def _stay(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd:
         agent = Agent(site=site, group=group, ending=ending, ready_fd=ready_fd, witness=Checkpoints(folder / FILE))
         asyncio.get_running_loop().add_signal_handler(refusals.AGAIN, agent.reconsider)
         vitals = health.Vitals(agent.problem, line.connected.wait, lambda: measured.all(agent.jobs.values()))
-        config = health.config(vitals, host=settings.health_host, port=settings.health_port)
-        async with health.serving(config, setting=health.PORT):
+        async with health.serving(vitals, host=settings.health_host, port=settings.health_port):
             with traced(node.phases, settings, kit), signals(ending):
                 staying = group.create_task(agent.stay_connected())
                 await ending.event.wait()
@@ -312,6 +312,7 @@ class Agent:
         if self.ready_fd is not None:
             say_ready(self.ready_fd)
             self.ready_fd = None
+            self.group.create_task(process.load(*FOR_JOBS))
 
     def reconsider(self) -> None:
         """Forget the jobs that this site refused: the server offers them again, and the current policy decides."""

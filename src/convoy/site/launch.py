@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from convoy.node.launcher import Order, Wants
-from convoy.spec.job import Job
 from convoy.spec.settings import Settings
 from convoy.wire import convoy_pb2 as pb
+
+if TYPE_CHECKING:
+    from convoy.spec.job import Job
 
 
 def order_of(spec: Job, job: str, *, site: str, folder: Path, settings: Settings, withheld: Collection[str]) -> Order:

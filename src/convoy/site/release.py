@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from convoy import errors
 from convoy.control.records import Answer, Question
@@ -18,13 +18,15 @@ from convoy.site import states
 from convoy.site.intake import in_thread
 from convoy.spec import tables
 from convoy.spec.filters import Filter, for_kind
-from convoy.spec.job import Job
 from convoy.spec.kit import Kit
 from convoy.spec.policy import Leave, Policy, PolicyFile
 from convoy.store.blobs import Blob, BlobFolder
 from convoy.trust import files
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
+
+if TYPE_CHECKING:
+    from convoy.spec.job import Job
 
 COUNTS: Final = ("rows", "count")  # the last words of the names of arrays that count rows
 SUPPRESSED: Final = -1  # in them

@@ -7,7 +7,6 @@ the copy is checked once more. The tensors are not read here: who uses the blob 
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -81,6 +80,8 @@ def _checked(source: int, digest: str, fits: Callable[[Layout, int], None]) -> L
 
 def empty(out: Path) -> None:
     """Make the folder that a worker is to write into, or make it empty."""
+    import shutil  # with libraries for compression, which a trainer does without
+
     if not out.is_absolute():
         raise ValueError(f"{out} is not a worker's folder")
     shutil.rmtree(out, ignore_errors=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 from convoy.control import json_values
 from convoy.control.costs import Cost
@@ -312,7 +312,11 @@ def _stamp(connection: sa.Connection) -> None:
 
 
 def _insert(engine: sa.Engine, table: sa.Table) -> Any:
-    return (postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert)(table)
+    if engine.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # most servers do without it
+
+        return postgresql.insert(table)
+    return sqlite.insert(table)
 
 
 def _upsert(engine: sa.Engine, table: sa.Table) -> sa.Executable:

@@ -8,14 +8,15 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from convoy.control.costs import Cost
-from convoy.control.records import Job, Round, SiteName
-from convoy.control.view import ReadOnlyJob
 from convoy.errors import StorageFull
 from convoy.store.disk import FULL
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a command that only reads results does without the server's records
     import numpy as np
+
+    from convoy.control.costs import Cost
+    from convoy.control.records import Job, Round, SiteName
+    from convoy.control.view import ReadOnlyJob
 
 ROUNDS: Final = ("rounds.json", "metrics.jsonl")  # every round with its sites, a line each; metrics of those committed
 JOB: Final = "job.json"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass
+from socket import socket
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs
-
-import uvicorn
 
 from convoy.wire.door import bound
 
@@ -104,34 +104,29 @@ def exposition(metrics: Iterable[Metric]) -> bytes:
     return generate_latest(registry)
 
 
-class QuietServer(uvicorn.Server):
-    """A uvicorn server that leaves signals to its process's own handlers."""
-
-    def install_signal_handlers(self) -> None:
-        """Install nothing."""
-
-    def capture_signals(self) -> Any:
-        """Capture nothing."""
-        from contextlib import nullcontext
-
-        return nullcontext()
-
-
 @asynccontextmanager
-async def serving(config: uvicorn.Config, *, setting: str) -> AsyncIterator[uvicorn.Server]:
-    """Serve for as long as the context lasts; raises `BadInput` when the port, which `setting` chose, is taken."""
-    made = QuietServer(config)
-    sock = bound(config.host, config.port, setting=setting)
-    config.load()
-    made.lifespan = config.lifespan_class(config)
-    await made.startup(sockets=[sock])  # and not its main loop, which wakes ten times a second
+async def serving(vitals: Vitals, *, host: str, port: int) -> AsyncIterator[None]:
+    """Listen for as long as the context lasts; raises `BadInput` when the port is taken.
+
+    What speaks HTTP is loaded by the first client: a site that nobody looks at does without it.
+    """
+    with closing(bound(host, port, setting=PORT)) as sock:
+        sock.listen()
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(_answer(sock, app(vitals)))
+            try:
+                yield
+            finally:
+                answering.cancel()
+
+
+async def _answer(sock: socket, pages: Callable[..., Awaitable[None]]) -> None:
+    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(sock, came.set)
     try:
-        yield made
+        await came.wait()
     finally:
-        made.force_exit = True
-        await made.shutdown(sockets=[sock])
-
-
-def config(vitals: Vitals, *, host: str, port: int) -> uvicorn.Config:
-    """Return uvicorn's settings for the health port."""
-    return uvicorn.Config(app(vitals), host=host, port=port, log_config=None, lifespan="off", http="h11", ws="none")
+        loop.remove_reader(sock)
+    quiet = await asyncio.to_thread(importlib.import_module, "convoy.wire.quiet")
+    async with quiet.serving(pages, sock):
+        await asyncio.Event().wait()

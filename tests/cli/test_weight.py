@@ -1,0 +1,42 @@
+"""What the process of a node loads until it is ready: only what it needs without a job."""
+
+import subprocess
+import sys
+
+import pytest
+
+from convoy.node import process
+from convoy.server import app
+from convoy.site import agent
+
+HEAVY = (
+    "cryptography", "numpy", "prometheus_client", "pydantic", "pygments", "rich", "sqlalchemy",
+    "sqlalchemy.dialects.postgresql", "uvicorn", "convoy.flows", "convoy.spec.job",
+)  # fmt: skip
+
+
+def loaded_with(module):
+    code = f"import sys\nfrom convoy.cli import run\nwith run._loading():\n    import {module}\n"
+    code += f"print(*(name for name in {HEAVY} if name in sys.modules))"
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+
+def test_an_idle_site_loads_nothing_heavy():
+    assert loaded_with("convoy.site.agent") == []
+
+
+def test_a_server_without_jobs_loads_no_arrays_and_no_colours():
+    assert loaded_with("convoy.server.app") == ["cryptography", "pydantic", "sqlalchemy", "uvicorn"]
+
+
+@pytest.mark.parametrize("node", [app, agent])
+async def test_what_the_first_job_needs_is_loaded_once_a_node_is_ready(node):
+    await process.load(*node.FOR_JOBS)
+    assert set(node.FOR_JOBS) <= set(sys.modules)
+
+
+def test_modules_of_a_node_are_loaded_whatever_is_loaded_already():
+    code = "import rich, gc, sys\nfrom convoy.cli import run\nwith run._loading():\n    pass\n"
+    code += "print(sys.modules['rich'] is rich, gc.isenabled())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True True\n"
