@@ -235,7 +235,9 @@ class Pool:
             seed=work.seed,
             model=work.model,
         )
-        return Order("convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, cores.shared() | process.env)
+        return Order(
+            "convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, {**cores.shared(), **process.env}
+        )
 
     async def stop(self) -> None:
         """End every process now."""
