@@ -1,7 +1,5 @@
 """The weighted mean of one tensor over many updates, in slices that fit the cache; finite values have a finite mean.
 
-The slices of a large tensor are divided among threads, one for each core; each slice has the same bits with any number.
-
 The mean runs: m ← m + (x - m)·w/W, so that no sum can overflow and equal values have exactly their value as the mean
 (West: Updating Mean and Variance Estimates, 1979). Updates are taken in blocks of 16 in their order, and the means of
 the blocks are merged in order (Chan, Golub, LeVeque, 1979): who has a block's mean and weight need not see its updates.
@@ -9,9 +7,7 @@ the blocks are merged in order (Chan, Golub, LeVeque, 1979): who has a block's m
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -23,8 +19,6 @@ SLICE: Final = 1 << 16  # items: three slices of float32 take 768 KiB, which a s
 BLOCK: Final = 16  # updates
 STACK: Final = 1 << 18  # items of all updates together where each slice is made: 1 MiB of float32
 NARROWEST: Final = 64  # items of one update: below, the calls cost more than the values
-THREADED: Final = 1 << 21  # items of all updates together: some 5 ms, of which starting threads is a small part
-MAX_THREADS: Final = 8  # the bus of a machine is busy with fewer, and each has 1.5 MiB
 EXACT: Final = 1 << 40  # integers this far apart have a mean in float64 that is right to 0.001
 
 
@@ -46,23 +40,7 @@ class Folder:
         out = np.empty(size, kind)
         mapped = all(isinstance(part, np.ndarray) for part in parts)  # slices of others take memory
         width = SLICE if mapped else max(NARROWEST, min(SLICE, STACK // len(parts)))
-        starts, threads = range(0, size, width), _threads() if mapped and size * len(parts) >= THREADED else 1
-        if threads == 1:
-            self._fold(parts, weights, out, starts, width)
-        else:
-            with ThreadPoolExecutor(threads) as pool:
-                shares = [starts[place::threads] for place in range(threads)]
-                done = [pool.submit(Folder()._fold, parts, weights, out, share, width) for share in shares]  # noqa: SLF001 - another one of these
-            for share in done:
-                share.result()
-        return out
-
-    def _fold(
-        self, parts: Sequence[Array], weights: Sequence[float], out: Array, starts: Iterable[int], width: int
-    ) -> None:
-        """Put the mean of the slices that begin at `starts` into `out`."""
-        kind = out.dtype
-        for start in starts:
+        for start in range(0, size, width):
             slices = [part[start : start + width] for part in parts]
             into = out[start : start + width]
             if _same(slices):
@@ -75,6 +53,7 @@ class Folder:
                 into[:] = np.rint(self._running(slices, weights, np.dtype("f4" if kind.itemsize < 4 else "f8")))
             else:
                 self._floats(slices, weights, into)
+        return out
 
     def _floats(self, slices: Sequence[Array], weights: Sequence[float], into: Array) -> None:
         wide = into.dtype if into.dtype.kind == "f" and into.dtype.itemsize >= 4 else np.dtype(np.float32)
@@ -134,11 +113,6 @@ class Folder:
             mean[far] = exact
         whole: Array = (low.view(np.uint64) + mean).view(kind)
         return whole
-
-
-def _threads() -> int:
-    """Return how many threads fold at once: one for each core that this process may use."""
-    return min(len(os.sched_getaffinity(0)), MAX_THREADS)
 
 
 def _merge(mean: Array, weight: float, other: Array, its: float, apart: Array) -> float:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 MOST: Final = 10**15  # of any one number, as of a cost: pages show sums of them
 FILE: Final = "tally.jsonl"  # in the job's folder: what has left so far, in its last line
-MAX_BYTES: Final = 16 << 10  # of that file, and of the older one: some 40 lines, of which the last one counts
+ROTATED: Final = 16 << 10  # of that file, and of the older one: some 40 lines, of which the last one counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Record:
         """Go on with what an earlier process of the site had counted."""
         found = read_tally(self.folder)
         self.known, self.tally = found is not None, found or Tally()
-        self._tallies = Journal(self.folder / FILE, MAX_BYTES)
+        self._tallies = Journal(self.folder / FILE, ROTATED)
 
     def begun(self, admitted: Admitted, data: Collection[str], withheld: Collection[str]) -> None:
         """The job is accepted; `data` are the names of all data here."""
