@@ -67,7 +67,7 @@ def app(
     own, and a table, a file of curves and `sweep.jsonl` compare them. A sweep that is started again goes on.
     """
     from convoy.cli.output import Screen
-    from convoy.sim.grid import points
+    from convoy.sim.grid import added, points
     from convoy.sim.plan import read_plan
     from convoy.sim.run import run
     from convoy.sim.workers import gathered
@@ -76,6 +76,8 @@ def app(
     screen = Screen(json=json)
     plan = read_plan(folder, sites=_sites(sites), data=dict(map(_named, data)))
     grid = points(plan, settings, seeds or 1)
+    for sentence in added(plan, grid):
+        screen.line(f"warning: {sentence}")
     with gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=screen.line) as choice:
         if seeds is not None or len(grid) > 1:
             _sweep(screen, grid, results or Path(f"{plan.job.name}-sweep"), choice)

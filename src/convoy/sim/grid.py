@@ -78,6 +78,16 @@ def points(plan: Plan, given: Sequence[str], seeds: int) -> list[Point]:
     return found
 
 
+def added(plan: Plan, grid: Sequence[Point]) -> list[str]:
+    """Return a sentence for each key that a grid adds to the job's own `config`: it may be a word that is misspelt."""
+    known = ", ".join(sorted(plan.job.config)) or "no key"
+    keys = {place.split(".")[1] for point in grid for place in point.settings if place.startswith("config.")}
+    return [
+        f"job.yaml has no `config.{key}` (its config has {known}): it makes a difference only if the job's code reads it"
+        for key in sorted(keys - plan.job.config.keys())
+    ]
+
+
 def _read(one: str) -> tuple[str, list[Any]]:
     place, equals, text = one.partition("=")
     if not equals or not place or not text:
