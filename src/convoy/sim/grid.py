@@ -83,7 +83,7 @@ def added(plan: Plan, grid: Sequence[Point]) -> list[str]:
     known = ", ".join(sorted(plan.job.config)) or "no key"
     keys = {place.split(".")[1] for point in grid for place in point.settings if place.startswith("config.")}
     return [
-        f"job.yaml has no `config.{key}` (its config has {known}): it makes a difference only if the job's code reads it"
+        f"job.yaml has no `config.{key}` (its config has {known}): it counts only if the job's code reads it"
         for key in sorted(keys - plan.job.config.keys())
     ]
 
