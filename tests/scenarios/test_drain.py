@@ -193,16 +193,16 @@ def test_a_site_is_ready_while_it_is_registered_and_says_what_it_waits_for(start
 
 
 @pytest.mark.parametrize("door", ["health", "people", "sites"])
-def test_a_node_whose_port_is_taken_says_which_and_leaves(door, started):
-    federation = started(sites=1)
-    federation.server.stop()
-    kit = read_kit(federation.server.kit)
-    port = {"health": federation.server.health_port, "people": kit.admin_port, "sites": kit.fed_port}[door]
+def test_a_node_whose_port_is_taken_says_which_and_leaves(door, pair):
+    pair.server.stop()
+    kit = read_kit(pair.server.kit)
+    port = {"health": pair.server.health_port, "people": kit.admin_port, "sites": kit.fed_port}[door]
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server's last connections may linger
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
         with pytest.raises(RuntimeError, match=f"port {port} on .* cannot be opened") as died:
-            federation.server.start()
+            pair.server.start()
         assert "Traceback" not in str(died.value)
-        assert federation.server.process.wait() == 4
+        assert pair.server.process.wait() == 4
+    pair.server.start()
