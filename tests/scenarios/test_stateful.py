@@ -121,7 +121,7 @@ def disturbed(federation, session, job, *, rounds, seed):
     for progress in session.watch(job):
         if progress.job.state == "running" and progress.rounds and progress.rounds[-1].round >= due:
             killed += kill(federation, dice.choice(VICTIMS))
-            due = progress.rounds[-1].round + dice.randint(2, max(3, rounds // 8))
+            due = progress.rounds[-1].round + dice.randint(2, max(3, rounds // 5))
     done = session.wait(job)
     assert done.job.state == "completed", done.job.cause
     assert killed >= 3
