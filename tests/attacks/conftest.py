@@ -1,5 +1,5 @@
 """Attacks run on the federations of the scenarios."""
 
-from tests.scenarios.conftest import gated, session, started, three
+from tests.scenarios.conftest import gated, pair, session, started, three, two
 
-__all__ = ["gated", "session", "started", "three"]
+__all__ = ["gated", "pair", "session", "started", "three", "two"]

@@ -1,8 +1,8 @@
 """A peer that floods a node is slowed or cut off: others work, an operator gets in, and memory stays bounded.
 
-Each test runs a job of site-1 to its end beside the flood, and logs how much longer its rounds took than alone:
-`make bench-floods` shows these ratios. The flood comes from processes of this machine, so those that can are nice: on
-their own machines they would not take this one's processors.
+Each test runs a job of site-1 to its end beside the flood, and logs how much longer its rounds took than before all
+floods: `make bench-floods` shows these ratios. The flood comes from processes of this machine, so those that can are
+nice: on their own machines they would not take this one's processors.
 """
 
 import asyncio
@@ -53,6 +53,7 @@ def fed(tmp_path_factory):
     made.nodes["site-2"].prefix = ("nice", "-n", "19")
     for node in (made.server, made.nodes["site-1"], made.nodes["site-2"]):
         node.start()
+    made.usual_s = round_s(made, tmp_path_factory.mktemp("usual"))
     yield made
     made.down()
 
@@ -73,20 +74,21 @@ def resident(node) -> int:
     return int(line.split()[1]) << 10
 
 
-async def goes_on(made, tmp_path, usual: float) -> None:
+async def goes_on(made, tmp_path) -> None:
     """Run a job of site-1 to its end, and log how long its rounds took."""
     slowed = await asyncio.to_thread(round_s, made, tmp_path / "beside")
-    logging.getLogger(__name__).warning("beside the flood a round takes %.2f times its usual time", slowed / usual)
+    logging.getLogger(__name__).warning(
+        "beside the flood a round takes %.2f times its usual time", slowed / made.usual_s
+    )
 
 
 @asynccontextmanager
 async def beside(made, tmp_path, *floods):
-    """Run jobs of site-1 alone and beside floods, and measure the server's memory; the block runs in the midst."""
-    usual = await asyncio.to_thread(round_s, made, tmp_path / "usual")
+    """Run a job of site-1 beside floods, and measure the server's memory; the block runs in the midst."""
     before = resident(made.server)
     flooding = [asyncio.create_task(flood) for flood in floods]
     try:
-        await goes_on(made, tmp_path, usual)
+        await goes_on(made, tmp_path)
         assert resident(made.server) - before < GROWTH
         assert not any(task.done() for task in flooding)
         yield
@@ -428,10 +430,9 @@ async def hostile(made, who, deed, job=""):
 
 async def others_work(made, tmp_path, who, deed, job=""):
     """Run a job of site-1 beside somebody's flood; an operator and everybody else get in meanwhile."""
-    usual = await asyncio.to_thread(round_s, made, tmp_path / "usual")
     before = resident(made.server)
     async with hostile(made, who, deed, job):
-        await goes_on(made, tmp_path, usual)
+        await goes_on(made, tmp_path)
         for name in {ADMIN, LEAD, MEMBER} - {who}:
             async with connect(made.prod / name, server="localhost") as other:
                 assert (await other.status()).project == "bench"

@@ -53,8 +53,8 @@ def in_memory(size):
 
 
 @SIZES
-def test_a_job_that_settles_completes(started, tmp_path, size):
-    federation = started()
+def test_a_job_that_settles_completes(pair, tmp_path, size):
+    federation = pair
     with federation.session(600) as session:
         done = session.wait(session.submit(settling(tmp_path / "settling", size, ROUNDS, SAME)).id)
     assert done.job.state == "completed", done.job.cause
@@ -64,9 +64,9 @@ def test_a_job_that_settles_completes(started, tmp_path, size):
 
 
 @SIZES
-def test_it_completes_with_the_same_bits_while_processes_of_every_kind_are_killed(started, tmp_path, size):
+def test_it_completes_with_the_same_bits_while_processes_of_every_kind_are_killed(pair, tmp_path, size):
     dice = random.Random(f"{SEED}-{size}")  # noqa: S311 - of a test
-    federation = started()
+    federation = pair
     with federation.session(600) as session:
         job = session.submit(settling(tmp_path / "settling", size, ROUNDS)).id
         due, killed = 3, []

@@ -17,17 +17,14 @@ pytestmark = pytest.mark.scenario
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-NEEDS = {
-    "breast_cancer": "sklearn",
-    "random_forest": "sklearn",
-    "sklearn_linear": "sklearn",
-    "torch_mlp": "torch",
-    "xgboost_bagging": "xgboost",
-    "xgboost_histogram": "sklearn",
-}  # the module that an example imports, beside numpy
-
-
 FRAMEWORKS = {name for name, *_ in REACHED}  # their examples run in test_frameworks.py
+HEAVY = {  # copies of these run below, in a federation and simulated: example, what it needs, what it reaches
+    "torch_mlp": ("torch", 0.9),
+    "xgboost_histogram": ("sklearn", 0.9),
+    "xgboost_bagging": ("xgboost", 0.9),
+    "random_forest": ("sklearn", 0.9),
+    "sklearn_linear": ("sklearn", 0.9),
+}
 
 
 @pytest.mark.parametrize("name", sorted(FRAMEWORKS))
@@ -36,11 +33,10 @@ def test_a_copy_of_a_frameworks_example_is_a_job(name, tmp_path):
     assert plan.job.name == "mine"
 
 
-@pytest.mark.parametrize("name", sorted(new.examples().keys() - FRAMEWORKS))
+@pytest.mark.parametrize("name", sorted(new.examples().keys() - FRAMEWORKS - HEAVY.keys()))
 def test_a_copy_of_each_other_example_runs_in_the_simulator(name, tmp_path):
-    needed = NEEDS.get(name, "numpy")
-    if importlib.util.find_spec(needed) is None:
-        pytest.skip(f"{needed} is not installed")
+    if name == "breast_cancer" and importlib.util.find_spec("sklearn") is None:
+        pytest.skip("sklearn is not installed")
     folder = new.write("mine", tmp_path, like=name)
     sites = None if (folder / "simulate.yaml").exists() else 3
     done = simulate(read_plan(folder, sites=sites), tmp_path / "results", workers=2)
@@ -107,15 +103,6 @@ def test_a_script_moved_over_from_nvflare_trains(federation, tmp_path):
 
 
 @pytest.mark.skipif(
-    not importlib.util.find_spec("torch"), reason="torch is not installed: it comes with the extra `torch`"
-)
-def test_a_torch_network_trains(federation, tmp_path):
-    detail, _ = run(federation, EXAMPLES / "torch_mlp")
-    assert detail.job.metrics["accuracy"] > 0.9
-    assert_simulated_alike(federation, detail, EXAMPLES / "torch_mlp", tmp_path)
-
-
-@pytest.mark.skipif(
     not importlib.util.find_spec("sklearn"), reason="scikit-learn is not installed: it comes with the extra `demo`"
 )
 def test_the_demos_job_trains_on_hospitals_of_unequal_size(federation, tmp_path, monkeypatch):
@@ -173,20 +160,16 @@ def test_survival_curves_are_those_of_a_simulation(federation, tmp_path, monkeyp
     assert_simulated_alike(federation, detail, cox, tmp_path / "of-cox", patients=tmp_path / "patients")
 
 
-@pytest.mark.parametrize(
-    ("folder", "package", "accuracy"),
-    [
-        ("xgboost_histogram", "sklearn", 0.9),
-        ("xgboost_bagging", "xgboost", 0.9),
-        ("random_forest", "sklearn", 0.9),
-        ("sklearn_linear", "sklearn", 0.9),
-    ],
-)
-def test_trees_and_models_of_scikit_learn_train(federation, tmp_path, folder, package, accuracy):
-    pytest.importorskip(package, reason=f"{package} is not installed: it comes with the extra `xgboost` or `demo`")
-    detail, _ = run(federation, EXAMPLES / folder)
+@pytest.mark.parametrize("name", HEAVY)
+def test_a_copy_of_networks_trees_and_models_of_scikit_learn_trains(federation, tmp_path, name):
+    package, accuracy = HEAVY[name]
+    if not importlib.util.find_spec(package):
+        pytest.skip(f"{package} is not installed: it comes with an extra, `torch`, `xgboost` or `demo`")
+    folder = new.write("mine", tmp_path, like=name)
+    detail, _ = run(federation, folder)
+    assert detail.job.name == "mine"
     assert detail.job.metrics["accuracy"] > accuracy
-    assert_simulated_alike(federation, detail, EXAMPLES / folder, tmp_path)
+    assert_simulated_alike(federation, detail, folder, tmp_path)
 
 
 def test_what_job_new_writes_runs_as_it_is(federation, tmp_path):

@@ -200,13 +200,48 @@ def gated(started):
     return start
 
 
-@pytest.fixture(scope="module")
-def three(tmp_path_factory):
-    """One federation of three sites for all tests of a file, each site with a gate."""
-    federation = Federation(tmp_path_factory.mktemp("three") / "fed", sites=3, settings=GATES).up()
+@contextmanager
+def gated_sites(folder: Path, sites: int):
+    """Run a federation, each of whose sites has a gate."""
+    federation = Federation(folder, sites=sites, settings=GATES).up()
     federation.gates = {name: Gate(node.kit / "local") for name, node in federation.nodes.items()}
     yield federation
     federation.down()
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory):
+    """One federation of three sites for all tests of a file, each site with a gate."""
+    with gated_sites(tmp_path_factory.mktemp("three") / "fed", 3) as federation:
+        yield federation
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory):
+    """One federation of two sites for all tests of a file, each site with a gate."""
+    with gated_sites(tmp_path_factory.mktemp("two") / "fed", 2) as federation:
+        yield federation
+
+
+def assert_left_as_found(federation) -> None:
+    """Check that every node runs and that the workers have ended, for the next test of this federation."""
+    for node in (federation.server, *federation.nodes.values()):
+        assert node.process.poll() is None, f"{node.kit.name} died:\n{node.log.read_text()[-3000:]}"
+        assert ended(node.children(), within_s=30)
+
+
+@pytest.fixture
+def pair(two):
+    """The federation of two sites for tests that kill its processes: each starts again what it kills."""
+    yield two
+    assert_left_as_found(two)
+
+
+@pytest.fixture
+def trio(three):
+    """The federation of three sites for tests that kill its processes: each starts again what it kills."""
+    yield three
+    assert_left_as_found(three)
 
 
 @pytest.fixture

@@ -58,8 +58,8 @@ def test_people_see_what_each_site_took_and_a_policy_keeps_it(started, tmp_path)
 
 
 @pytest.mark.parametrize("victim", ["server", "site", "trainer"])
-def test_after_a_kill_each_answer_is_counted_once(victim, gated, tmp_path):
-    federation, gates = gated()
+def test_after_a_kill_each_answer_is_counted_once(victim, pair, tmp_path):
+    federation, gates = pair, pair.gates
     first = federation.nodes["site-1"]
     with federation.session() as session:
         job = session.submit(write_job(tmp_path / "job", size=1000, gate=2)).id

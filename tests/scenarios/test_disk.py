@@ -177,8 +177,8 @@ def test_a_bundle_that_does_not_fit_is_refused_and_leaves_nothing_behind(on_disk
 
 
 @pytest.mark.parametrize("loss", ["deleted", "changed", "cut"])
-def test_an_update_that_the_servers_disk_lost_is_pulled_again_and_changes_no_bit(loss, gated, tmp_path):
-    federation, gates = gated()
+def test_an_update_that_the_servers_disk_lost_is_pulled_again_and_changes_no_bit(loss, pair, tmp_path):
+    federation, gates = pair, pair.gates
     train = adding("print('training in round', task.round)\nif task.round == 2 and number == 2: gate(task)", size=SIZE)
     job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 3, "min_sites": 2})
     with federation.session() as session:
@@ -190,7 +190,7 @@ def test_an_update_that_the_servers_disk_lost_is_pulled_again_and_changes_no_bit
         federation.server.stop()
         work = federation.server.kit / "work"
         with closing(open_ledger(sqlite_url(work / "convoy.sqlite"))) as ledger:
-            (kept,) = [task for task in ledger.load().tasks if task.state == "received"]
+            (kept,) = [task for task in ledger.load().tasks if task.job == job and task.state == "received"]
         update = work / "jobs" / job / "blobs" / f"{kept.answer.digest}.safetensors"
         data = bytearray(update.read_bytes())
         data[-1] ^= 1

@@ -35,19 +35,18 @@ def leave(federation, who, *, restart):
     asyncio.run(ask())
 
 
-@pytest.fixture
-def undisturbed(started, tmp_path):
+@pytest.fixture(scope="module")
+def undisturbed(two, tmp_path_factory):
     """The rounds of the same job when nothing happens."""
-    federation = started()
-    with federation.session() as session:
-        return models(session, session.submit(write_job(tmp_path / "calm", size=300_000)).id)
+    with two.session() as session:
+        return models(session, session.submit(write_job(tmp_path_factory.mktemp("calm"), size=300_000)).id)
 
 
 @pytest.mark.parametrize("who", ["server", "site-1"])
 def test_a_node_told_to_leave_in_mid_training_leaves_nothing_and_goes_on_when_it_is_back(
-    who, gated, undisturbed, tmp_path
+    who, pair, undisturbed, tmp_path
 ):
-    federation, gates = gated()
+    federation, gates = pair, pair.gates
     node = federation.server if who == "server" else federation.nodes[who]
     with federation.session() as session:
         job = session.submit(write_job(tmp_path / "job", size=300_000, gate=2)).id
@@ -84,8 +83,8 @@ def test_a_site_whose_trainers_ignore_every_signal_leaves_in_time_and_takes_them
         assert ended(children, within_s=0)
 
 
-def test_a_server_told_to_leave_while_a_job_begins_leaves_in_time(started, tmp_path):
-    federation = started()
+def test_a_server_told_to_leave_while_a_job_begins_leaves_in_time(pair, tmp_path):
+    federation = pair
     for number in range(3):
         with federation.session() as session:
             job = session.submit(put_job(tmp_path / f"job{number}", {"train.py": adding()}, with_={"rounds": 2})).id
@@ -96,8 +95,8 @@ def test_a_server_told_to_leave_while_a_job_begins_leaves_in_time(started, tmp_p
 
 
 @pytest.mark.parametrize("who", ["server", "site-1"])
-def test_a_restart_asked_for_by_an_admin_starts_the_same_node_anew(who, gated, undisturbed, tmp_path):
-    federation, gates = gated()
+def test_a_restart_asked_for_by_an_admin_starts_the_same_node_anew(who, pair, undisturbed, tmp_path):
+    federation, gates = pair, pair.gates
     node = federation.server if who == "server" else federation.nodes[who]
     with federation.session() as session:
         job = session.submit(write_job(tmp_path / "job", size=300_000, gate=2)).id
@@ -136,8 +135,8 @@ def elsewhere(node, folder):
     return replace(node, kit=folder, health_port=free_ports(1)[0], process=None)
 
 
-def test_a_second_process_in_the_same_folder_is_turned_away_at_once(gated, tmp_path):
-    federation, gates = gated()
+def test_a_second_process_in_the_same_folder_is_turned_away_at_once(pair, tmp_path):
+    federation, gates = pair, pair.gates
     second = replace(federation.nodes["site-1"], health_port=free_ports(1)[0], process=None)
     with federation.session() as session:
         job = session.submit(write_job(tmp_path / "job", gate=2)).id
@@ -194,16 +193,16 @@ def test_a_site_is_ready_while_it_is_registered_and_says_what_it_waits_for(start
 
 
 @pytest.mark.parametrize("door", ["health", "people", "sites"])
-def test_a_node_whose_port_is_taken_says_which_and_leaves(door, started):
-    federation = started(sites=1)
-    federation.server.stop()
-    kit = read_kit(federation.server.kit)
-    port = {"health": federation.server.health_port, "people": kit.admin_port, "sites": kit.fed_port}[door]
+def test_a_node_whose_port_is_taken_says_which_and_leaves(door, pair):
+    pair.server.stop()
+    kit = read_kit(pair.server.kit)
+    port = {"health": pair.server.health_port, "people": kit.admin_port, "sites": kit.fed_port}[door]
     with socket.socket() as squatter:
         squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the server's last connections may linger
         squatter.bind(("127.0.0.1", port))
         squatter.listen()
         with pytest.raises(RuntimeError, match=f"port {port} on .* cannot be opened") as died:
-            federation.server.start()
+            pair.server.start()
         assert "Traceback" not in str(died.value)
-        assert federation.server.process.wait() == 4
+        assert pair.server.process.wait() == 4
+    pair.server.start()

@@ -18,17 +18,16 @@ def models(federation, job):
         return [(done.round, done.model, [share.site for share in done.took_part]) for done in detail.rounds]
 
 
-@pytest.fixture
-def undisturbed(started, tmp_path):
+@pytest.fixture(scope="module")
+def undisturbed(two, tmp_path_factory):
     """The rounds of the same job when nothing happens."""
-    federation = started()
-    with federation.session() as session:
-        return models(federation, session.submit(write_job(tmp_path / "calm", size=300_000)).id)
+    with two.session() as session:
+        return models(two, session.submit(write_job(tmp_path_factory.mktemp("calm"), size=300_000)).id)
 
 
 @pytest.mark.parametrize("victim", ["server", "site", "workflow", "trainer"])
-def test_a_killed_process_in_mid_round_changes_no_bit_of_the_model(victim, gated, undisturbed, tmp_path):
-    federation, gates = gated()
+def test_a_killed_process_in_mid_round_changes_no_bit_of_the_model(victim, pair, undisturbed, tmp_path):
+    federation, gates = pair, pair.gates
     first = federation.nodes["site-1"]
     with federation.session() as session:
         job = session.submit(write_job(tmp_path / "job", size=300_000, gate=2)).id
@@ -54,8 +53,8 @@ def test_a_killed_process_in_mid_round_changes_no_bit_of_the_model(victim, gated
     assert models(federation, job) == undisturbed
 
 
-def test_an_answer_given_while_the_server_was_dead_counts_without_training_again(gated, undisturbed, tmp_path):
-    federation, gates = gated()
+def test_an_answer_given_while_the_server_was_dead_counts_without_training_again(pair, undisturbed, tmp_path):
+    federation, gates = pair, pair.gates
     with federation.session() as session:
         job = session.submit(write_job(tmp_path / "job", size=300_000, gate=2)).id
         for gate in gates.values():
@@ -70,8 +69,8 @@ def test_an_answer_given_while_the_server_was_dead_counts_without_training_again
 
 
 @pytest.mark.parametrize("after", [2, 5, 9])
-def test_a_server_killed_after_any_change_of_the_job_resumes(after, started, undisturbed, tmp_path):
-    federation = started()
+def test_a_server_killed_after_any_change_of_the_job_resumes(after, pair, undisturbed, tmp_path):
+    federation = pair
     with federation.session() as session:
         job = session.submit(write_job(tmp_path / "job", size=300_000)).id
         for count, progress in enumerate(session.watch(job)):
@@ -81,8 +80,8 @@ def test_a_server_killed_after_any_change_of_the_job_resumes(after, started, und
     assert models(federation, job) == undisturbed
 
 
-def test_what_the_trainer_of_a_killed_site_had_started_ends_with_it(gated, tmp_path):
-    federation, gates = gated()
+def test_what_the_trainer_of_a_killed_site_had_started_ends_with_it(pair, tmp_path):
+    federation, gates = pair, pair.gates
     first = federation.nodes["site-1"]
     train = adding(
         """

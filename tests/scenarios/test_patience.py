@@ -6,6 +6,7 @@ from tests.scenarios.conftest import adding, ended, family, left_out, put_job, t
 
 pytestmark = pytest.mark.scenario
 PATIENCE = 8  # seconds: several times what a node takes to start on a slow machine, while others stand at their gates
+SITES = ["site-1", "site-2"]  # of jobs for two
 
 
 def open_gates(gates, *sites):
@@ -15,8 +16,8 @@ def open_gates(gates, *sites):
         gates[site].open()
 
 
-def test_a_site_that_is_killed_for_good_is_left_out_once_and_not_waited_for_again(gated, tmp_path):
-    federation, gates = gated(sites=3)
+def test_a_site_that_is_killed_for_good_is_left_out_once_and_not_waited_for_again(trio, tmp_path):
+    federation, gates = trio, trio.gates
     train = adding("gate(task)")
     job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 4, "min_sites": 2}, patience=f"{PATIENCE}s")
     with federation.session() as session:
@@ -29,6 +30,7 @@ def test_a_site_that_is_killed_for_good_is_left_out_once_and_not_waited_for_agai
         for _ in range(3):
             open_gates(gates, "site-1", "site-2")
         detail = session.wait(job)
+        federation.nodes["site-3"].start()
         assert detail.job.state == "completed", detail.job.cause
         for done in detail.rounds[1:]:
             assert took_part(done) == ["site-1", "site-2"]
@@ -38,8 +40,8 @@ def test_a_site_that_is_killed_for_good_is_left_out_once_and_not_waited_for_agai
         assert times[4] - times[1] < PATIENCE  # three rounds together: nobody waits for it a second time
 
 
-def test_a_site_that_comes_back_takes_part_from_the_next_round_on(gated, tmp_path):
-    federation, gates = gated(sites=3)
+def test_a_site_that_comes_back_takes_part_from_the_next_round_on(trio, tmp_path):
+    federation, gates = trio, trio.gates
     job = put_job(
         tmp_path / "job",
         {"train.py": adding("gate(task)")},
@@ -74,8 +76,8 @@ def until_member(session, job, site, state):
     raise AssertionError(f"the job ended before {site} was {state}")
 
 
-def test_a_trainer_that_hangs_is_left_out_and_ended_and_a_fresh_one_takes_part_again(gated, tmp_path):
-    federation, gates = gated(sites=3)
+def test_a_trainer_that_hangs_is_left_out_and_ended_and_a_fresh_one_takes_part_again(trio, tmp_path):
+    federation, gates = trio, trio.gates
     train = adding(
         """
         if task.round == 1 and number == 3 or task.round == 2 and number != 3:
@@ -102,28 +104,30 @@ def test_a_trainer_that_hangs_is_left_out_and_ended_and_a_fresh_one_takes_part_a
         assert took_part(detail.rounds[3]) == ["site-1", "site-2", "site-3"]
 
 
-def test_a_trainer_that_works_longer_than_the_patience_is_waited_for(started, tmp_path):
-    federation = started(sites=2)
+def test_a_trainer_that_works_longer_than_the_patience_is_waited_for(trio, tmp_path):
     train = adding("import time\nif number == 2:\n    while time.process_time() < 4: pass")
-    job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 1, "min_sites": 1}, patience="2s")
-    with federation.session() as session:
+    job = put_job(
+        tmp_path / "job", {"train.py": train}, with_={"rounds": 1, "min_sites": 1}, sites=SITES, patience="2s"
+    )
+    with trio.session() as session:
         detail = session.wait(session.submit(job).id)
         assert took_part(detail.rounds[1]) == ["site-1", "site-2"]
         assert detail.rounds[1].committed_at - detail.rounds[0].committed_at > 2.5
 
 
-def test_a_trainer_whose_children_do_the_work_is_waited_for(started, tmp_path):
-    federation = started(sites=2)
+def test_a_trainer_whose_children_do_the_work_is_waited_for(trio, tmp_path):
     work = "import time\nwhile time.process_time() < 4: pass"
     train = adding(f"import subprocess\nif number == 2:\n    subprocess.run([sys.executable, '-c', {work!r}])")
-    job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 1, "min_sites": 1}, patience="2s")
-    with federation.session() as session:
+    job = put_job(
+        tmp_path / "job", {"train.py": train}, with_={"rounds": 1, "min_sites": 1}, sites=SITES, patience="2s"
+    )
+    with trio.session() as session:
         detail = session.wait(session.submit(job).id)
         assert took_part(detail.rounds[1]) == ["site-1", "site-2"]
 
 
-def test_a_round_ends_at_its_deadline_without_who_is_late_and_the_next_asks_again(gated, tmp_path):
-    federation, gates = gated(sites=3)
+def test_a_round_ends_at_its_deadline_without_who_is_late_and_the_next_asks_again(trio, tmp_path):
+    federation, gates = trio, trio.gates
     train = adding("if number == 3 and task.round == 1: gate(task)")
     spec = {"rounds": 3, "min_sites": 2, "deadline": "5s"}
     job = put_job(tmp_path / "job", {"train.py": train}, with_=spec, patience="60s")
@@ -138,8 +142,8 @@ def test_a_round_ends_at_its_deadline_without_who_is_late_and_the_next_asks_agai
         assert ended([late], within_s=30)
 
 
-def test_a_site_that_joins_late_takes_part_from_the_next_round_on(gated, tmp_path):
-    federation, gates = gated(sites=3)
+def test_a_site_that_joins_late_takes_part_from_the_next_round_on(trio, tmp_path):
+    federation, gates = trio, trio.gates
     federation.nodes["site-3"].stop()
     train = adding("if task.round == 1: gate(task)")
     job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 3, "min_sites": 2})
@@ -180,16 +184,17 @@ def test_a_site_without_room_at_first_takes_part_once_the_other_job_has_ended(ga
         assert [took_part(done) for done in detail.rounds[1:]] == [["site-1"], ["site-1", "site-2"]]
 
 
-def test_a_job_whose_sites_all_fall_silent_fails_and_says_who(gated, tmp_path):
-    federation, gates = gated()
-    job = put_job(tmp_path / "job", {"train.py": adding("gate(task)")}, with_={"rounds": 2}, patience="5s")
+def test_a_job_whose_sites_all_fall_silent_fails_and_says_who(trio, tmp_path):
+    federation, gates = trio, trio.gates
+    job = put_job(tmp_path / "job", {"train.py": adding("gate(task)")}, with_={"rounds": 2}, sites=SITES, patience="5s")
     with federation.session() as session:
         job = session.submit(job).id
-        for gate in gates.values():
-            gate.wait()
-        for node in federation.nodes.values():
-            node.kill()
+        for site in SITES:
+            gates[site].wait()
+        for site in SITES:
+            federation.nodes[site].kill()
         detail = session.wait(job)
+        for site in SITES:
+            federation.nodes[site].start()
         assert detail.job.state == "failed"
-        sites = " and ".join(sorted(federation.nodes))
-        assert f"({sites}: no progress for 5 s, the job's patience)" in detail.job.cause
+        assert f"({' and '.join(SITES)}: no progress for 5 s, the job's patience)" in detail.job.cause

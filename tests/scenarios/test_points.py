@@ -51,8 +51,8 @@ def told(points, site):
 
 
 @pytest.mark.parametrize("victim", ["server", "site", "trainer", "workflow"])
-def test_a_kill_in_mid_stream_doubles_and_loses_no_point_that_was_acknowledged(victim, gated, tmp_path):
-    federation, gates = gated()
+def test_a_kill_in_mid_stream_doubles_and_loses_no_point_that_was_acknowledged(victim, pair, tmp_path):
+    federation, gates = pair, pair.gates
     first = federation.nodes["site-1"]
     with federation.session() as session:
         job = session.submit(measuring(tmp_path / "job", gate=2)).id

@@ -37,8 +37,8 @@ def expected(rounds):
 
 
 @pytest.mark.parametrize("victim", ["server", "site-1"])
-def test_fewer_bytes_leave_and_a_kill_costs_nothing(victim, gated, tmp_path):
-    federation, gates = gated()
+def test_fewer_bytes_leave_and_a_kill_costs_nothing(victim, pair, tmp_path):
+    federation, gates = pair, pair.gates
     for site, bits in (("site-1", 8), ("site-2", 16)):
         (federation.nodes[site].kit / "local" / "policy.yaml").write_text(
             f"filters: [{{quantize: {{bits: {bits}}}}}]\n"

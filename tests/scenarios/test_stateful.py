@@ -121,7 +121,7 @@ def disturbed(federation, session, job, *, rounds, seed):
     for progress in session.watch(job):
         if progress.job.state == "running" and progress.rounds and progress.rounds[-1].round >= due:
             killed += kill(federation, dice.choice(VICTIMS))
-            due = progress.rounds[-1].round + dice.randint(2, max(3, rounds // 8))
+            due = progress.rounds[-1].round + dice.randint(2, max(3, rounds // 5))
     done = session.wait(job)
     assert done.job.state == "completed", done.job.cause
     assert killed >= 3
@@ -139,8 +139,8 @@ def assert_same_bits(federation, folder, *, rounds, seed):
 
 
 @SIZES
-def test_scaffold_has_the_same_bits_whatever_is_killed(started, tmp_path, size):
-    federation, files = started(), {"train.py": SCAFFOLD.format(size=size)}
+def test_scaffold_has_the_same_bits_whatever_is_killed(pair, tmp_path, size):
+    federation, files = pair, {"train.py": SCAFFOLD.format(size=size)}
     spec = {"workflow": "scaffold", "with_": {"rounds": 40, "min_sites": 2}, "patience": "60s"}
     assert_same_bits(federation, put_job(tmp_path / "job", files, **spec), rounds=40, seed=size)
 
@@ -166,8 +166,8 @@ SWARM = DRAWING.replace("import numpy as np", "import numpy as np\nfrom convoy i
 @pytest.mark.parametrize(
     ("workflow", "train", "more"), [("diloco", STREAMING, {"fragments": 3}), ("swarm", SWARM, {"clip": 1.0})]
 )
-def test_fragments_and_a_swarm_have_the_same_bits_whatever_is_killed(started, tmp_path, workflow, train, more):
-    federation, files = started(), {"train.py": train}
+def test_fragments_and_a_swarm_have_the_same_bits_whatever_is_killed(pair, tmp_path, workflow, train, more):
+    federation, files = pair, {"train.py": train}
     spec = {
         "workflow": workflow,
         "with_": {"rounds": 25, "min_sites": 2, **more},
@@ -179,8 +179,8 @@ def test_fragments_and_a_swarm_have_the_same_bits_whatever_is_killed(started, tm
 
 
 @pytest.mark.parametrize("workflow", ["fedavgm", "cyclic"])
-def test_a_momentum_and_a_cycle_have_the_same_bits_whatever_is_killed(started, tmp_path, workflow):
-    federation, files = started(), {"train.py": DRAWING}
+def test_a_momentum_and_a_cycle_have_the_same_bits_whatever_is_killed(pair, tmp_path, workflow):
+    federation, files = pair, {"train.py": DRAWING}
     spec = {
         "workflow": workflow,
         "with_": {"rounds": 30, "min_sites": 2},
@@ -207,8 +207,8 @@ def test_clusters_of_tables_have_the_same_bits_whatever_is_killed(started, tmp_p
 @pytest.mark.parametrize(
     ("workflow", "more"), [("ditto", {"lam": 0.1}), ("feddyn", {"alpha": 0.5}), ("fedavg", {"keys": ["!head"]})]
 )
-def test_what_sites_keep_for_themselves_has_the_same_bits_whatever_is_killed(started, tmp_path, workflow, more):
-    federation, files = started(), {"train.py": PERSONAL}
+def test_what_sites_keep_for_themselves_has_the_same_bits_whatever_is_killed(pair, tmp_path, workflow, more):
+    federation, files = pair, {"train.py": PERSONAL}
     spec = {"workflow": workflow, "with_": {"rounds": 20, "min_sites": 2} | more, "patience": "60s", "seed": 5}
     assert_same_bits(federation, put_job(tmp_path / "job", files, **spec), rounds=20, seed=7)
 
@@ -240,8 +240,8 @@ def holders(node, number):
     return [file for file in node.kit.rglob("*") if file.is_file() and wanted in file.read_bytes()]
 
 
-def test_layers_of_batch_normalisation_are_in_no_byte_that_a_server_receives(gated, tmp_path):
-    federation, gates = gated()
+def test_layers_of_batch_normalisation_are_in_no_byte_that_a_server_receives(pair, tmp_path):
+    federation, gates = pair, pair.gates
     spec = {"workflow": "cyclic", "with_": {"rounds": 2, "min_sites": 2, "keys": ["!@batchnorm"]}}
     with federation.session(120) as session:
         job = session.submit(put_job(tmp_path / "job", {"train.py": NORMALISING}, **spec)).id
@@ -257,8 +257,8 @@ def test_layers_of_batch_normalisation_are_in_no_byte_that_a_server_receives(gat
     assert not any(holders(federation.server, 1234.5 + number) for number in (1, 2))
 
 
-def test_a_state_is_that_of_the_last_answer_that_counts_exactly_once(started, tmp_path):
-    federation, rounds = started(), 30
+def test_a_state_is_that_of_the_last_answer_that_counts_exactly_once(pair, tmp_path):
+    federation, rounds = pair, 30
     files = {"train.py": COUNTING.format(size=50_000), "flow.py": LOSSY}
     spec = {"workflow": "flow.py:run", "with_": {"rounds": rounds}, "patience": "60s"}
     with federation.session(300) as session:
@@ -278,8 +278,8 @@ def test_a_state_is_that_of_the_last_answer_that_counts_exactly_once(started, tm
         counts["site-2"] += made.round % 3 != 0  # the next task finds what was kept before that answer
 
 
-def test_an_asynchronous_workflow_goes_on_whatever_is_killed_and_its_record_explains_its_model(started, tmp_path):
-    federation, rounds = started(), 30
+def test_an_asynchronous_workflow_goes_on_whatever_is_killed_and_its_record_explains_its_model(pair, tmp_path):
+    federation, rounds = pair, 30
     files = {"train.py": COUNTING.format(size=1_000), "flow.py": STREAM}
     spec = {"workflow": "flow.py:run", "with_": {"rounds": rounds}, "patience": "60s"}
     with federation.session(300) as session:
@@ -325,8 +325,8 @@ def train(task):
 """
 
 
-def test_optimisers_of_torch_that_stay_at_sites_have_the_same_bits_whatever_is_killed(started, tmp_path):
+def test_optimisers_of_torch_that_stay_at_sites_have_the_same_bits_whatever_is_killed(pair, tmp_path):
     pytest.importorskip("torch")
-    federation, files = started(), {"train.py": ADAM}
+    federation, files = pair, {"train.py": ADAM}
     spec = {"with_": {"rounds": 12, "min_sites": 2}, "patience": "60s", "seed": 5}
     assert_same_bits(federation, put_job(tmp_path / "job", files, **spec), rounds=12, seed=11)

@@ -82,8 +82,8 @@ def mlflow(tmp_path):
     server.kill()
 
 
-def test_a_kill_of_the_command_doubles_and_loses_nothing_at_three_trackers(gated, mlflow, tmp_path, monkeypatch):
-    federation, gates = gated()
+def test_a_kill_of_the_command_doubles_and_loses_nothing_at_three_trackers(pair, mlflow, tmp_path, monkeypatch):
+    federation, gates = pair, pair.gates
     runs, folder = MLflowRuns(mlflow.uri), TensorBoardFolder(tmp_path / "tb")
     offline = WandBFolder(tmp_path / "wb", monkeypatch)
     words = ["--mlflow", mlflow.uri, "--tensorboard", str(folder.folder), "--wandb", "trials"]
@@ -114,8 +114,8 @@ def test_a_kill_of_the_command_doubles_and_loses_nothing_at_three_trackers(gated
     assert "model.safetensors" in offline.seen(job).results
 
 
-def test_curves_are_complete_after_mlflow_was_away_and_the_job_did_not_wait(gated, mlflow, tmp_path):
-    federation, gates = gated()
+def test_curves_are_complete_after_mlflow_was_away_and_the_job_did_not_wait(pair, mlflow, tmp_path):
+    federation, gates = pair, pair.gates
     with federation.session() as session:
         job = session.submit(measuring(tmp_path / "job", gate=2)).id
         for gate in gates.values():
@@ -133,8 +133,8 @@ def test_curves_are_complete_after_mlflow_was_away_and_the_job_did_not_wait(gate
     check(MLflowRuns(mlflow.uri).seen(job), job)
 
 
-def test_a_kill_of_the_job_s_server_doubles_and_loses_nothing(gated, tmp_path):
-    federation, gates = gated()
+def test_a_kill_of_the_job_s_server_doubles_and_loses_nothing(pair, tmp_path):
+    federation, gates = pair, pair.gates
     folder = TensorBoardFolder(tmp_path / "tb")
     with federation.session() as session:
         job = session.submit(measuring(tmp_path / "job", gate=2)).id
@@ -151,8 +151,8 @@ def test_a_kill_of_the_job_s_server_doubles_and_loses_nothing(gated, tmp_path):
     check(folder.seen(job), job)
 
 
-def test_an_ended_job_is_tracked_as_well_and_an_aborted_one_says_so(gated, tmp_path):
-    federation, gates = gated()
+def test_an_ended_job_is_tracked_as_well_and_an_aborted_one_says_so(pair, tmp_path):
+    federation, gates = pair, pair.gates
     folder = TensorBoardFolder(tmp_path / "tb")
     with federation.session() as session:
         job = session.submit(measuring(tmp_path / "job", gate=2)).id

@@ -76,10 +76,10 @@ def left():
 
 
 def both(folder, tmp_path, sites):
-    """Return a job's final models in this process and on a cluster."""
+    """Return a job's final models in this process and on a cluster, with an actor on each machine."""
     plan = read_plan(folder, sites=sites)
     inside = digest(run(plan, tmp_path / "inside", workers=0))
-    return inside, digest(simulate(plan, tmp_path / "results"))
+    return inside, digest(simulate(plan, tmp_path / "results", workers=2))
 
 
 @pytest.mark.parametrize("spec", WORKFLOWS.values(), ids=WORKFLOWS.keys())
