@@ -88,7 +88,7 @@ def test_an_update_too_far_from_its_base_is_refused_with_its_distance() -> None:
 def test_the_check_returns_the_distance_that_a_mean_measures_itself(values, moved) -> None:
     base = as_blob({"w": np.ones(3, np.float32), "b": np.zeros(2), "n": np.arange(3)})
     update = as_blob(
-        {"w": np.asarray(values, np.float32), "b": np.full(2, 0.5) if moved else np.zeros(2), "n": np.ones(3, int)}
+        {"w": np.asarray(values, np.float32), "b": np.full(2, 0.5) if moved else np.zeros(2), "n": np.ones(3)}
     )
     apart = schema.check_values(update, base)
     given_, own = (Mean(base, max_norm_ratio=0) for _ in range(2))
