@@ -53,7 +53,7 @@ QUESTION = Question(
     folded=3,
 )
 COST = Cost(1.5, 2.5, 3.5, 4.5, 5, 6.5, 7, 8.5, 9.5, 10, 11, 12)
-ANSWER = Answer("1.0", "e" * 64, 12.5, {"loss": 0.25}, '{"n": [1]}', "f" * 64, 77, COST, "I8", 4.5)
+ANSWER = Answer("1.0", "e" * 64, 12.5, {"loss": 0.25}, '{"n": [1]}', "f" * 64, 77, COST, "I8")
 OF_SERVER = {"folded", "cohort"}  # what the server adds to a question; a workflow cannot say it
 NOT_FOR_SITES = {"sites", "cohort", "folded"}
 
@@ -135,10 +135,8 @@ def test_an_answer_goes_from_a_trainer_to_a_workflow_whole(tmp_path):
     assert (kept.answer, kept.round, kept.outlives) == (ANSWER, 1, True)
     offer = as_up(J, kept, pb.Blob(digest=ANSWER.digest)).offer
     told = values.answer(pb.Offer.FromString(offer.SerializeToString()).answer)
-    assert same(ANSWER, told, {"state", "apart"})
+    assert same(ANSWER, told, {"state"})
     assert told.state == ""  # it says something about data, and stays
-    assert told.apart is None  # the server measures it
-    told = dataclasses.replace(told, apart=4.5)
     task = Task(J, "1.0", SiteName("site-1"), "received", told, 4)
     with closing(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite")) as ledger:
         drive = Drive()

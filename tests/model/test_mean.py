@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from convoy.errors import BadInput, Refused
+from convoy.model import arrays, blob
 from convoy.model.arrays import Model
 from convoy.model.fold import BLOCK, SLICE
 from convoy.model.mean import Mean
 from convoy.model.update import Update
-from tests.model.blobs import as_blob
 
 DTYPES = ["f4", "f8", "f2", ml_dtypes.bfloat16, ml_dtypes.float8_e4m3fn, "i8", "u8", "i4", "u4", "i2", "i1", "u1", "?"]
 weights = st.floats(0.001, 1e6)
@@ -34,6 +34,12 @@ def mean_of(cohort, like=None, **bounds) -> Mean:
     for place, (model, weight) in enumerate(cohort):
         mean.add(Update(f"site-{place}", Model(model), weight))
     return mean
+
+
+def as_blob(model) -> Model:
+    """Return the model as it comes out of a blob, with the digest of each tensor."""
+    layout = blob.build(arrays.describe(model))
+    return arrays.views(layout, layout.header + b"".join(arrays.raw(model[it.name]) for it in layout.tensors))
 
 
 @given(cohorts)

@@ -5,14 +5,9 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from convoy.errors import Refused
 from convoy.model import arrays, blob, reply, schema
-from convoy.model.mean import Mean
-from convoy.model.update import Update
-from tests.model.blobs import as_blob
 
 BASE = {"w": np.zeros((2, 3), np.float32), "n": np.array(1)}
 
@@ -82,46 +77,6 @@ def test_an_update_too_far_from_its_base_is_refused_with_its_distance() -> None:
     schema.check_values(update, base, max_norm=wanted * 1.001)
     with pytest.raises(Refused, match=r"223\.607 away"):
         schema.check_values(update, base, max_norm=wanted * 0.999)
-
-
-@given(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), min_size=3, max_size=3), st.booleans())
-def test_the_check_returns_the_distance_that_a_mean_measures_itself(values, moved) -> None:
-    base = as_blob({"w": np.ones(3, np.float32), "b": np.zeros(2), "n": np.arange(3)})
-    update = as_blob(
-        {"w": np.asarray(values, np.float32), "b": np.full(2, 0.5) if moved else np.zeros(2), "n": np.ones(3)}
-    )
-    apart = schema.check_values(update, base)
-    given_, own = (Mean(base, max_norm_ratio=0) for _ in range(2))
-    far = []
-    given_.add(Update("site-1", update, lies=lambda norm, _: far.append(norm), distance=(base.digest, apart)))
-    own.add(Update("site-1", update, lies=lambda norm, _: far.append(norm)))
-    assert given_.result()["w"].tobytes() == own.result()["w"].tobytes()
-    assert far[0] == far[1] == apart
-
-
-def test_a_distance_from_another_model_is_not_believed() -> None:
-    base, update, far = as_blob({"w": np.zeros(2)}), as_blob({"w": np.asarray([3.0, 4.0])}), []
-    mean = Mean(base)
-    mean.add(Update("site-1", update, lies=lambda norm, _: far.append(norm), distance=("d" * 64, 1e9)))
-    mean.result()
-    assert far == [5.0]
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
-def test_beside_a_base_what_is_not_finite_is_found_too_where_nothing_else_moved(bad: float) -> None:
-    base = as_blob({"w": np.zeros(3, np.float32), "b": np.zeros(2)})
-    with pytest.raises(Refused, match=r"tensor 'b' .* is not finite"):
-        schema.check_values(as_blob({"w": np.zeros(3, np.float32), "b": np.asarray([0, bad])}), base)
-    odd = as_blob({"w": np.asarray([bad], np.float32)})
-    with pytest.raises(Refused, match="not finite"):  # of a model that is not finite itself
-        schema.check_values(odd, odd)
-
-
-def test_values_that_are_finite_and_too_far_for_any_float_have_no_distance() -> None:
-    base, update = as_blob({"w": np.full(2, -1.7e308)}), as_blob({"w": np.full(2, 1.7e308)})
-    assert schema.check_values(update, base) is None
-    with pytest.raises(Refused, match="inf away"):
-        schema.check_values(update, base, max_norm=1.0)
 
 
 def test_a_distance_beyond_float32_is_still_a_number() -> None:

@@ -108,9 +108,6 @@ class Answer:
     state_bytes: int = 0  # its size; 0: the site keeps what it had
     cost: Cost = NOTHING  # what it took
     packed: str = ""  # the dtype that its floats travel as (`privacy/packing.py`); empty: their own
-    apart: float | None = (
-        None  # L2 norm of (arrays - the question's model), as the server measures it; None: not measured
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ class Heard:
     model: Model
     left_out: str = ""
     base: Model = field(default_factory=lambda: Model({}))  # what a question that outlives its round was about
-    asked: str = ""  # the digest of the question's model, if the answer says how far it is from that
 
 
 @dataclass(frozen=True, slots=True)

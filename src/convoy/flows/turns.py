@@ -154,7 +154,6 @@ class Turns:
             json_values.read_json(answer.value, "the value of an answer") if answer.value else None,
             heard.base,
             max(self._round - question.round, 0),
-            None if answer.apart is None or not heard.asked else (heard.asked, answer.apart),
         )
 
 

@@ -17,7 +17,6 @@ import numpy as np
 from convoy.errors import BadInput
 from convoy.model import arrays as _arrays
 from convoy.model import bounds, schema
-from convoy.model.arrays import Model
 from convoy.model.clipped import Clipped
 from convoy.model.fold import Folder
 from convoy.model.spread import cosines
@@ -140,9 +139,7 @@ class Mean:
 
     def _apart(self, update: Update) -> float:
         """Return the update's distance, inf if it is larger than any float, and NaN if its values are not finite."""
-        if update.distance is not None and isinstance(self._like, Model) and update.distance[0] == self._like.digest:
-            return update.distance[1]
-        moved = schema.moves(update.model, self._like)
+        moved = [name for name in self._like if not _arrays.same(update.model, self._like, name)]
         apart = schema.distance(update.model, self._like, moved)
         if math.isfinite(apart):
             return apart

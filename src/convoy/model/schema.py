@@ -90,39 +90,23 @@ def check_values(
     max_norm: float = 0.0,
     *,
     of: str = "the update",
-) -> float | None:
+) -> None:
     """Check that every float is finite and, with `max_norm`, that the update is no farther from its base than that.
 
-    Returns the distance from `base`, None without one or where it is not finite. Works in slices: its memory does not
-    grow with the model. Raises `Refused` with the tensor and the item, or with the distance.
+    Works in slices: its memory does not grow with the model. Raises `Refused` with the tensor and the item, or with the
+    distance.
     """
-    moved = [] if base is None else moves(update, base)
-    apart = math.inf if base is None else distance(update, base, moved)
-    known = set(moved) if math.isfinite(apart) else set()  # their sum of squares is finite: so is each of their values
     for name, array in update.items():
-        if name in known:
-            continue
         start = _not_finite(array)
         if start >= 0:
             raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start), fix=FINITE)
     if base is not None and max_norm:
-        _demand_near(apart, max_norm)
-    return apart if math.isfinite(apart) else None
-
-
-def moves(update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray]) -> list[str]:
-    """Return the tensors of a model that an update may have changed, in the order of the model."""
-    from convoy.model.arrays import same
-
-    return [name for name in base if not same(update, base, name)]
+        check_distance(update, base, max_norm)
 
 
 def check_distance(update: Mapping[str, np.ndarray], base: Mapping[str, np.ndarray], max_norm: float) -> None:
     """Check that the update is no farther from its base than a norm (L2). Raises `Refused` with the distance."""
-    _demand_near(distance(update, base), max_norm)
-
-
-def _demand_near(apart: float, max_norm: float) -> None:
+    apart = distance(update, base)
     if apart > max_norm:
         raise Refused(f"the update is {apart:.6g} away from its model", why=f"the bound is {max_norm:g} (L2)")
 

@@ -38,7 +38,6 @@ class Update:
     value: Any = None  # what the site says beside its arrays: plain JSON
     base: Model = field(default_factory=lambda: Model({}), repr=False)  # of a stream's answer: what it began from
     staleness: int = 0  # rounds that were committed between the model of the question and this answer
-    distance: tuple[str, float] | None = None  # the digest of a model, and the L2 norm of (arrays - it), if it is known
 
 
 def finite(metrics: Mapping[str, float], of: str, log: Callable[[str], None]) -> dict[str, float]:

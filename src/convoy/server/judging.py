@@ -29,11 +29,8 @@ def layout(update: pb.Blob, base: blob.Layout, question: Question, answer: Answe
     return found
 
 
-def check_values(folder: BlobFolder, question: Question, answer: Answer) -> float | None:
-    """Check each value of an update that is here; return its distance from the question's model. Raises `Refused`.
-
-    None: it is no update of that model, or the distance is larger than any float.
-    """
+def check_values(folder: BlobFolder, question: Question, answer: Answer) -> None:
+    """Check each value of an update that is here. Raises `Refused`."""
     from convoy.store import arrays  # numpy comes after the start: see `FOR_JOBS` in server/app.py
 
     update = arrays.load(folder, answer.digest)
@@ -42,7 +39,7 @@ def check_values(folder: BlobFolder, question: Question, answer: Answer) -> floa
         from convoy.privacy.packing import Unpacked
 
         update = Unpacked(update, base, answer.packed)
-    return schema.check_values(update, base, question.max_norm)
+    schema.check_values(update, base, question.max_norm)
 
 
 def check_ranges(ranges: Collection[pb.Range]) -> None:

@@ -50,7 +50,7 @@ class Offer:
     @classmethod
     def read(cls, said: pb.Offer) -> Offer:
         """Return what a site's message offers. Raises `RemoteFault`."""
-        answer = replace(values.answer(said.answer), apart=None)  # a site cannot say it
+        answer = values.answer(said.answer)
         if answer.digest != said.update.digest:
             raise RemoteFault("the answer names one blob and brings another", why=repr(said.update.digest[:80]))
         return cls(said.job, answer, said.update)
@@ -288,15 +288,18 @@ class Transfers:
         try:
             with self.phases.measured("check", offer.job, question.round, question.id, site):
                 checked = partial(judging.check_values, folder, question, offer.answer)
-                apart = checked() if offer.update.whole else await asyncio.to_thread(checked)
-            self._done(site, offer, apart)
+                if offer.update.whole:
+                    checked()
+                else:
+                    await asyncio.to_thread(checked)
+            self._done(site, offer)
         except Refused:
             await asyncio.to_thread(folder.release, holders.answer(offer.question, site), digest)
             raise
 
-    def _done(self, site: SiteName, offer: Offer, apart: float | None = None) -> None:
+    def _done(self, site: SiteName, offer: Offer) -> None:
         down, up = self.moved.get(offer.job, {}).pop(site, (0, 0))
-        answer = replace(offer.answer, cost=offer.answer.cost._replace(down=down, up=up), apart=apart)
+        answer = replace(offer.answer, cost=offer.answer.cost._replace(down=down, up=up))
         self.post(events.Answered(JobId(offer.job), site, answer))
 
     def _refuse(self, site: SiteName, job: str, question: str, problem: ConvoyError) -> None:

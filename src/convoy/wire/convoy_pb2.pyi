@@ -84,7 +84,7 @@ class Question(_message.Message):
     def __init__(self, id: _Optional[str] = ..., kind: _Optional[str] = ..., round: _Optional[int] = ..., rounds: _Optional[int] = ..., model: _Optional[str] = ..., has_reply: _Optional[bool] = ..., reply: _Optional[_Iterable[_Union[Slot, _Mapping]]] = ..., reply_bytes: _Optional[int] = ..., settings: _Optional[str] = ..., at_least: _Optional[int] = ..., sites: _Optional[_Iterable[str]] = ..., sample: _Optional[int] = ..., deadline_s: _Optional[float] = ..., quorum: _Optional[int] = ..., grace_s: _Optional[float] = ..., max_norm: _Optional[float] = ..., by_arrival: _Optional[bool] = ..., outlives: _Optional[bool] = ..., cohort: _Optional[_Iterable[str]] = ..., partial: _Optional[bool] = ..., helper: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("question", "digest", "weight", "metrics", "value", "state", "state_bytes", "cost", "packed", "apart")
+    __slots__ = ("question", "digest", "weight", "metrics", "value", "state", "state_bytes", "cost", "packed")
     class MetricsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -101,7 +101,6 @@ class Answer(_message.Message):
     STATE_BYTES_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     PACKED_FIELD_NUMBER: _ClassVar[int]
-    APART_FIELD_NUMBER: _ClassVar[int]
     question: str
     digest: str
     weight: float
@@ -111,8 +110,7 @@ class Answer(_message.Message):
     state_bytes: int
     cost: Cost
     packed: str
-    apart: float
-    def __init__(self, question: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., value: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., packed: _Optional[str] = ..., apart: _Optional[float] = ...) -> None: ...
+    def __init__(self, question: _Optional[str] = ..., digest: _Optional[str] = ..., weight: _Optional[float] = ..., metrics: _Optional[_Mapping[str, float]] = ..., value: _Optional[str] = ..., state: _Optional[str] = ..., state_bytes: _Optional[int] = ..., cost: _Optional[_Union[Cost, _Mapping]] = ..., packed: _Optional[str] = ...) -> None: ...
 
 class Cost(_message.Message):
     __slots__ = ("pull_s", "train_s", "release_s", "cpu_s", "memory", "gpu_s", "gpu_memory", "energy_j", "took_s", "down", "up", "answers")

@@ -141,16 +141,12 @@ def answer_to(answer: Answer) -> pb.Answer:
         state_bytes=answer.state_bytes,
         cost=cost_to(answer.cost),
         packed=answer.packed,
-        apart=answer.apart,
     )
 
 
 def to_server(answer: Answer) -> pb.Answer:
-    """Return an answer as the server receives it: without the digest of the site's state, which depends on its data.
-
-    The server measures the distance of the arrays itself.
-    """
-    return answer_to(replace(answer, state="", apart=None))
+    """Return an answer as the server receives it: without the digest of the site's state, which depends on its data."""
+    return answer_to(replace(answer, state=""))
 
 
 def to_workflow(answer: Answer) -> pb.Answer:
@@ -170,8 +166,6 @@ def answer(said: pb.Answer) -> Answer:
     if not all(map(math.isfinite, (said.weight, *said.metrics.values()))) or said.weight < 0:
         why = "the weight and the metrics must be finite, and the weight not negative"
         raise RemoteFault("an answer has an invalid number", why=why)
-    if said.HasField("apart") and not 0 <= said.apart < math.inf:
-        raise RemoteFault("an answer has an invalid distance", why=repr(said.apart))
     if said.state_bytes > MAX_BYTES:
         raise RemoteFault("an answer has a state that is too large", why=f"{said.state_bytes} bytes")
     if said.packed and said.packed not in PACKINGS.values():
@@ -188,7 +182,6 @@ def answer(said: pb.Answer) -> Answer:
         state_bytes=said.state_bytes,
         cost=cost(said.cost) if said.HasField("cost") else NOTHING,
         packed=said.packed,
-        apart=said.apart if said.HasField("apart") else None,
     )
 
 

@@ -72,7 +72,7 @@ class NodeCarrier:
         update = self.load(answer.digest)
         if answer.packed:
             update = packing.Unpacked(update, base, answer.packed)
-        tell(Heard(said.site, answer, update, said.left_out, base, asked.model))
+        tell(Heard(said.site, answer, update, said.left_out, base))
 
     def _asker(self, question: str) -> Callable[[Heard | Ended], None]:
         asker = self._open.get(question)
