@@ -140,13 +140,13 @@ def distance(
     """
     import numpy as np
 
-    total = 0.0
+    total, buffer = 0.0, np.empty(SLICE, np.float64)  # one for all slices: a new one each time costs more than the sum
     with np.errstate(over="ignore", invalid="ignore"):
         for name in update if names is None else names:
             if update[name].dtype.kind not in "iub":
                 flat, against = update[name].reshape(-1), base[name].reshape(-1)
                 for start in range(0, flat.size, SLICE):
-                    total += _squares(flat[start : start + SLICE], against[start : start + SLICE])
+                    total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
     return math.sqrt(total)
 
 
@@ -157,15 +157,17 @@ def _wide(part: np.ndarray) -> np.ndarray:
     return part if part.dtype.itemsize >= 4 and part.dtype.kind == "f" else part.astype(np.float32)
 
 
-def _squares(part: np.ndarray, against: np.ndarray) -> float:
+def _squares(part: np.ndarray, against: np.ndarray, buffer: np.ndarray) -> float:
     import numpy as np
 
     if part.dtype.itemsize < 8:
-        apart = np.subtract(part, against, dtype=np.float32, casting="unsafe")
+        apart = buffer.view(np.float32)[: part.size]
+        np.subtract(part, against, out=apart, dtype=np.float32, casting="unsafe")
         squares = float(apart.dot(apart))
         if math.isfinite(squares):
             return squares
-    apart = np.subtract(part, against, dtype=np.float64, casting="unsafe")
+    apart = buffer[: part.size]
+    np.subtract(part, against, out=apart, dtype=np.float64, casting="unsafe")
     return float(apart.dot(apart))
 
 
