@@ -1,4 +1,4 @@
-"""What the process of a node loads until it is ready: only what it needs without a job."""
+"""What the process of a node loads with its modules: only what it needs without a job."""
 
 import subprocess
 import sys
@@ -30,9 +30,14 @@ def test_a_server_without_jobs_loads_no_arrays_and_no_colours():
 
 
 @pytest.mark.parametrize("node", [app, agent])
-async def test_what_the_first_job_needs_is_loaded_once_a_node_is_ready(node):
+async def test_the_modules_that_a_first_job_needs_can_be_loaded(node):
     await process.load(*node.FOR_JOBS)
     assert set(node.FOR_JOBS) <= set(sys.modules)
+
+
+async def test_a_module_that_cannot_be_loaded_is_said_and_ends_no_node(capsys):
+    await process.load("convoy.no_such_module", "convoy.spec.job")
+    assert "convoy.no_such_module" in capsys.readouterr().out
 
 
 def test_modules_of_a_node_are_loaded_whatever_is_loaded_already():

@@ -138,8 +138,13 @@ def test_a_setting_that_cannot_be_is_refused_before_anything_runs(tmp_path, give
 def test_a_key_that_the_config_does_not_have_is_named_for_it_may_be_misspelt(tmp_path):
     plan = plan_of(tmp_path / "job", config={"lr": 0.5, "epochs": 2})
     assert added(plan, points(plan, ["config.lr=0.1,0.5", "with.rounds=2"], 1)) == []
+    deep = plan_of(tmp_path / "deep", config={"opt": {"lr": 1}})
+    assert added(deep, points(deep, ["config.opt.lr=2"], 1)) == []
+    assert added(deep, points(deep, ["config.opt.lrr=2"], 1))[0].startswith(
+        "job.yaml has no `config.opt.lrr` (there is lr)"
+    )
     (said,) = added(plan, points(plan, ["config.lrr=0.1,0.5", "config.lr=1"], 1))
-    assert said.startswith("job.yaml has no `config.lrr` (its config has epochs, lr): ")
+    assert said.startswith("job.yaml has no `config.lrr` (there is epochs, lr): ")
 
 
 def test_names_of_folders_are_safe_and_different(tmp_path):
@@ -187,7 +192,7 @@ def test_the_command_runs_a_sweep_goes_on_and_says_what_failed(tmp_path):
     first = convoy("--set", "config.lr=0.1,0.5", "--seeds", "2")
     assert first.returncode == 0, first.stderr
     assert "4/4  config.lr=0.5,seed=2" in first.stdout
-    assert "warning: job.yaml has no `config.lr` (its config has no key)" in first.stdout
+    assert "warning: job.yaml has no `config.lr` (there is no key)" in first.stdout
     second = convoy("--set", "config.lr=0.1,0.5,oops", "--seeds", "2")
     assert second.returncode == 1
     assert "lr=0.1,seed" not in second.stdout

@@ -181,6 +181,37 @@ def test_a_tally_survives_its_file_and_nonsense_counts_as_nothing(tmp_path):
     assert record.read_tally(tmp_path) is None
 
 
+@pytest.mark.parametrize(
+    ("older", "newer", "answers"),
+    [
+        (None, b'{"answers": 1}\n{"answers": 2}\n', 2),
+        (None, b'{"answers": 1}\n{"answers": 2}\n{"ans', 1 + 1),  # killed in the middle of a line
+        (b'{"answers": 7}\n', None, 7),  # killed before the new file
+        (b'{"answers": 7}\n', b"", 7),  # the disk was full
+        (b'{"answers": 7}\n', b'{"an', 7),
+        (b'{"answers": 7}\n', b'{"answers": 8}\n\xff[garbled', 8),
+        (b'{"answers": 7}\n', b"[]\n5\n", 7),
+    ],
+)
+def test_the_last_whole_line_of_a_tally_counts(tmp_path, older, newer, answers):
+    for path, data in ((history.older(tmp_path / record.FILE), older), (tmp_path / record.FILE, newer)):
+        if data is not None:
+            path.write_bytes(data)
+    assert record.read_tally(tmp_path).answers == answers
+
+
+def test_a_tally_goes_on_over_full_files_and_restarts_and_counts_a_filter_once(tmp_path):
+    long = f"exclude tensors={','.join(['layer'] * 40)}"
+    for start in range(0, 300, 100):
+        made = opened(tmp_path)
+        made.begun(admitted(), [], [])
+        for number in range(start, start + 100):
+            made.answered(Answer(f"{number}.0", digest="e" * 64), asked(number), 10, [long], Cost())
+    found = record.read_tally(tmp_path / "job")
+    assert (found.answers, found.size, len(found.filters)) == (300, 3000, 1)
+    assert sum(path.stat().st_size for path in (tmp_path / "job").glob("tally*")) <= 2 * record.ROTATED
+
+
 def test_filters_are_described_with_their_numbers():
     assert record.described(Clip(1.5, ("train",))) == "clip norm=1.5"
     assert record.described(Exclude(NAMES)) == "exclude tensors=a,b"

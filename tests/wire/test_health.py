@@ -1,6 +1,7 @@
 """The health port: it is open at once, and what answers there is loaded by the first client."""
 
 import asyncio
+import importlib
 import socket
 import subprocess
 import sys
@@ -42,10 +43,38 @@ async def test_many_clients_that_come_first_are_all_answered(vitals):
 
 async def test_a_port_without_clients_is_closed_with_its_node(vitals):
     port = free_port()
+    for turns in (0, 3):  # before the port is watched, and while it is
+        async with health.serving(vitals, host=HOST, port=port):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        with pytest.raises(ConnectionRefusedError):
+            await get(port, "/livez")
+
+
+async def test_a_client_that_leaves_with_the_node_holds_nothing_up(vitals):
+    port = free_port()
     async with health.serving(vitals, host=HOST, port=port):
-        pass
+        _, writer = await asyncio.open_connection(HOST, port)
+        writer.close()
     with pytest.raises(ConnectionRefusedError):
         await get(port, "/livez")
+
+
+async def test_a_port_that_cannot_answer_ends_no_node_and_answers_when_it_can(vitals, monkeypatch, capsys):
+    port, real, failures = free_port(), importlib.import_module, iter([ImportError("no uvicorn")])
+
+    def failing(name):
+        if problem := next(failures, None):
+            raise problem
+        return real(name)
+
+    monkeypatch.setattr(health.importlib, "import_module", failing)
+    async with health.serving(vitals, host=HOST, port=port):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        assert await reader.read() == b""  # closed
+        writer.close()
+        assert await get(port, "/livez") == (200, "alive\n")
+    assert "the health port cannot answer" in capsys.readouterr().out
 
 
 async def test_a_port_that_was_used_is_free_for_the_next_node(vitals):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import cache
 from typing import Any, Final
@@ -44,10 +45,13 @@ def build(coordinator: Coordinator, registrar: Registrar, logins: Logins, *, ver
     def document() -> dict[str, Any]:
         return openapi.document(routes.ROUTES, version=version)
 
+    async def schemas(_request: Request) -> Any:
+        return JSONResponse(await asyncio.to_thread(document), headers=HEADERS)
+
     text = page.render(routes.ROUTES, version=version, project=logins.membership.now.project)
     served = [Served(route.path, _endpoint(services, route), methods=[route.method]) for route in routes.ROUTES]
     served += [
-        Served("/api/openapi.json", _fixed(lambda: JSONResponse(document(), headers=HEADERS))),
+        Served("/api/openapi.json", schemas),
         Served("/docs", _fixed(lambda: Response(text, media_type="text/html", headers=HEADERS))),
         Served("/", _fixed(lambda: RedirectResponse("/docs"))),
     ]

@@ -21,7 +21,7 @@ Measured = Annotated[float, BeforeValidator(lambda said: float("nan") if said is
 
 
 class View(BaseModel):
-    """The base of all views: frozen, unknown keys refused; what checks one is built at its first use."""
+    """The base of all views: frozen, unknown keys refused; validators are built at their first use."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 

@@ -69,10 +69,10 @@ def node(path: Path, server: str, health_port: int | None, ready_fd: int | None)
 
 @contextmanager
 def _loading() -> Iterator[None]:
-    """Load a node's modules without what it has no use for: rich, and a search for garbage, of which imports make none.
+    """Load a node's modules without what it has no use for: rich, and searches for garbage.
 
-    structlog loads rich wherever it is installed, for tracebacks that no node prints. What was loaded stays for as long
-    as the process, so no later search looks at it either.
+    Imports make little of that. structlog loads rich wherever it is installed, for tracebacks that no node prints. What
+    was loaded stays for as long as the process, so no later search looks at it either.
     """
     gc.disable()
     if "rich" not in sys.modules:

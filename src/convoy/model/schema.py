@@ -140,13 +140,14 @@ def distance(
     """
     import numpy as np
 
-    total, buffer = 0.0, np.empty(SLICE, np.float64)  # one for all slices: a new one each time costs more than the sum
+    floats = [name for name in (update if names is None else names) if update[name].dtype.kind not in "iub"]
+    longest = max((update[name].size for name in floats), default=0)
+    total, buffer = 0.0, np.empty(min(longest, SLICE), np.float64)  # one for all slices: memory is not asked for anew
     with np.errstate(over="ignore", invalid="ignore"):
-        for name in update if names is None else names:
-            if update[name].dtype.kind not in "iub":
-                flat, against = update[name].reshape(-1), base[name].reshape(-1)
-                for start in range(0, flat.size, SLICE):
-                    total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
+        for name in floats:
+            flat, against = update[name].reshape(-1), base[name].reshape(-1)
+            for start in range(0, flat.size, SLICE):
+                total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
     return math.sqrt(total)
 
 

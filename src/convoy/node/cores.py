@@ -1,4 +1,4 @@
-"""What processes that share the cores of one machine have in their environment."""
+"""Environment variables of processes that share the cores of one machine."""
 
 from __future__ import annotations
 

@@ -158,7 +158,10 @@ def say_ready(descriptor: int | None) -> None:
 async def load(*modules: str) -> None:
     """Import in a thread what the first job needs; whoever imports one of them meanwhile waits for it."""
     for name in modules:
-        await asyncio.to_thread(importlib.import_module, name)
+        try:
+            await asyncio.to_thread(importlib.import_module, name)
+        except Exception as problem:  # noqa: BLE001 - the job that needs it says so again, and fails alone
+            structlog.get_logger().error("a module that jobs need cannot be loaded", module=name, exc_info=problem)
 
 
 @contextmanager

@@ -35,7 +35,11 @@ from convoy.wire.door import Door, bound
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
 FED_PORT: Final = "fed_learn_port in project.yml, then run `convoy provision` again"
-FOR_JOBS: Final = ("convoy.spec.job", "convoy.flows.check", "convoy.store.arrays")  # with numpy: no start needs them
+FOR_JOBS: Final = (
+    "convoy.spec.job",
+    "convoy.flows.check",
+    "convoy.store.arrays",
+)  # with numpy: no start without open jobs needs them
 LAST_WORDS_S: Final = 0.5  # for sites to receive the message that the server stops
 
 
@@ -100,8 +104,9 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         log.info("server ready", project=kit.project, sites=len(shared.state.sites), fed_port=kit.fed_port)
         with signals(ending):
             say_ready(ready_fd)
-            group.create_task(process.load(*FOR_JOBS))
+            loading = group.create_task(process.load(*FOR_JOBS))
             await ending.event.wait()
+            loading.cancel()
         log.info("server stops", restart=ending.restart)
         await _drain(shared, core, door, ending)
         deciding.cancel()

@@ -29,7 +29,7 @@ NOTHING: Final = Needs(1, frozenset(), 0.0, 0, 0.0, 600.0)  # of a job whose job
 
 def needs_of(spec: str) -> Needs:
     """Return what the state machine needs from a job.yaml (as JSON)."""
-    from convoy.flows import catalog  # with numpy; both come with the first job
+    from convoy.flows import catalog  # with numpy; both come with the first open job
     from convoy.spec.job import Job as JobSpec
 
     job = JobSpec.from_json(spec)

@@ -80,12 +80,17 @@ def points(plan: Plan, given: Sequence[str], seeds: int) -> list[Point]:
 
 def added(plan: Plan, grid: Sequence[Point]) -> list[str]:
     """Return a sentence for each key that a grid adds to the job's own `config`: it may be a word that is misspelt."""
-    known = ", ".join(sorted(plan.job.config)) or "no key"
-    keys = {place.split(".")[1] for point in grid for place in point.settings if place.startswith("config.")}
-    return [
-        f"job.yaml has no `config.{key}` (its config has {known}): it counts only if the job's code reads it"
-        for key in sorted(keys - plan.job.config.keys())
-    ]
+    places = sorted({place for point in grid for place in point.settings if place.startswith("config.")})
+    found = []
+    for place in places:
+        inner: Any = {"config": plan.job.config}
+        for key in place.split("."):
+            if not isinstance(inner, Mapping) or key not in inner:
+                known = (", ".join(sorted(inner)) if isinstance(inner, Mapping) else "") or "no key"
+                found.append(f"job.yaml has no `{place}` (there is {known}): it counts only if the job's code reads it")
+                break
+            inner = inner[key]
+    return found
 
 
 def _read(one: str) -> tuple[str, list[Any]]:

@@ -127,6 +127,7 @@ class Agent:
         default_factory=lambda: secrets.token_hex(8)
     )  # the name of this process, to recognise a second one
     _runs: dict[str, asyncio.Task[None]] = field(default_factory=dict)
+    _loading: asyncio.Task[None] | None = None  # of what the first job needs
     _trouble: str = "not registered with the server yet"
 
     def problem(self) -> str:
@@ -312,7 +313,8 @@ class Agent:
         if self.ready_fd is not None:
             say_ready(self.ready_fd)
             self.ready_fd = None
-            self.group.create_task(process.load(*FOR_JOBS))
+        if self._loading is None:
+            self._loading = self.group.create_task(process.load(*FOR_JOBS))
 
     def reconsider(self) -> None:
         """Forget the jobs that this site refused: the server offers them again, and the current policy decides."""
@@ -348,6 +350,8 @@ class Agent:
 
     async def drain(self) -> None:
         """End the trainers; their answers are on the disk and are offered when the site is back."""
+        if self._loading is not None:
+            self._loading.cancel()
         await asyncio.gather(*(job.drain() for job in self.jobs.values()))
         for run in list(self._runs.values()):
             run.cancel()

@@ -48,7 +48,7 @@ class Intake:
 
     async def model(self, holder: str, model: pb.Blob) -> None:
         """Fetch and hold a model. Raises `NotAllowed` if the server denies it, `RemoteFault`, `StorageFull`."""
-        if model.whole:  # always sent whole: nothing of it is worth keeping for the next one
+        if model.whole:  # small models are always sent whole: nothing of one is kept for the next
             self.blobs.put(holder, model.whole, expect=model.digest)
         else:
             if not self.blobs.hold(holder, model.digest):

@@ -132,7 +132,7 @@ class Record:
 
     def answered(self, answer: Answer, question: Question, size: int, filters: Iterable[str], cost: Cost) -> None:
         """An answer is about to leave; `size`: bytes of its arrays. One that is repeated after a kill counts once."""
-        applied = [] if not answer.digest else list(filters)
+        applied = [] if not answer.digest else [history.bounded(it, history.MAX_NAME) for it in filters]
         self.history.note(
             history.ANSWER,
             self.job,

@@ -13,7 +13,7 @@ from convoy import errors
 from convoy.control.records import Answer, Question
 from convoy.errors import BadInput, JobFailed, Refused
 from convoy.model import reply
-from convoy.model.blob import MAX_HEADER, Layout
+from convoy.model.blob import MAX_HEADER, SMALL, Layout
 from convoy.site import states
 from convoy.site.intake import in_thread
 from convoy.spec import tables
@@ -63,9 +63,10 @@ class Handed:
     applied: Callable[[tuple[Filter, ...]], None] = lambda _: None
 
     @property
-    def digests(self) -> list[str]:
-        """The blobs that are handed over: the arrays of the answer, and what the trainer keeps here."""
-        return [digest for digest in (self.up.answer.digest, self.up.answer.state) if digest]
+    def is_small(self) -> bool:
+        """Whether the blobs, the arrays of the answer and what the trainer keeps, came in the message and are small."""
+        named = {digest for digest in (self.up.answer.digest, self.up.answer.state) if digest}
+        return named <= set(self.up.wholes) and sum(map(len, self.up.wholes.values())) < 2 * SMALL
 
     def whole(self, digest: str) -> bytes:
         """Return a blob that came in the message; empty: it lies in the folder."""
@@ -100,8 +101,8 @@ class Release:
         return json.dumps({name: asdict(tables.rules_of(policy.tables, name)) for name in data})
 
     async def judged(self, handed: Handed, question: Question) -> Answer:
-        """Return `answer`: made at once for a small one without filters, which takes less time than a thread."""
-        if not self.rules.now().filters and all(map(handed.whole, handed.digests)):
+        """Return what `answer` returns; for a small answer without filters a thread would take longer than that."""
+        if handed.is_small and not handed.own and not self.rules.now().filters:
             return self.answer(handed, question)
         return await in_thread(self.answer, handed, question)
 

@@ -12,6 +12,8 @@ from socket import socket
 from typing import Any, Final, Literal
 from urllib.parse import parse_qs
 
+import structlog
+
 from convoy.wire.door import bound
 
 PORT: Final = "health_port in local/node.yaml"
@@ -121,12 +123,24 @@ async def serving(vitals: Vitals, *, host: str, port: int) -> AsyncIterator[None
 
 
 async def _answer(sock: socket, pages: Callable[..., Awaitable[None]]) -> None:
+    while True:
+        await _came(sock)
+        try:
+            quiet = await asyncio.to_thread(importlib.import_module, "convoy.wire.quiet")
+        except Exception as problem:  # noqa: BLE001 - whoever asks for a node's health must not end it
+            structlog.get_logger().error("the health port cannot answer", exc_info=problem)
+            with suppress(OSError):
+                sock.accept()[0].close()
+            continue
+        async with quiet.serving(pages, sock):
+            await asyncio.Event().wait()
+
+
+async def _came(sock: socket) -> None:
+    """Wait for a client."""
     loop, came = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(sock, came.set)
     try:
         await came.wait()
     finally:
         loop.remove_reader(sock)
-    quiet = await asyncio.to_thread(importlib.import_module, "convoy.wire.quiet")
-    async with quiet.serving(pages, sock):
-        await asyncio.Event().wait()

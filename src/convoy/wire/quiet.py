@@ -1,4 +1,4 @@
-"""uvicorn in a process that is not its own: it leaves the signals alone, and has no loop that wakes by itself."""
+"""uvicorn inside of a node: without handlers of signals, and without its loop that wakes ten times a second."""
 
 from __future__ import annotations
 
