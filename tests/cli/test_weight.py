@@ -25,7 +25,7 @@ def test_an_idle_site_loads_nothing_heavy():
     assert loaded_with("convoy.site.agent") == []
 
 
-def test_a_server_without_jobs_loads_no_arrays_and_no_colours():
+def test_a_server_without_jobs_loads_neither_numpy_nor_rich():
     assert loaded_with("convoy.server.app") == ["cryptography", "pydantic", "sqlalchemy", "uvicorn"]
 
 

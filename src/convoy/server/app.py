@@ -35,11 +35,8 @@ from convoy.wire.door import Door, bound
 
 DRAIN_S: Final = 10.0  # for the last records to become durable
 FED_PORT: Final = "fed_learn_port in project.yml, then run `convoy provision` again"
-FOR_JOBS: Final = (
-    "convoy.spec.job",
-    "convoy.flows.check",
-    "convoy.store.arrays",
-)  # with numpy: no start without open jobs needs them
+# With numpy: loaded once the server is ready, for no start without open jobs needs them.
+FOR_JOBS: Final = ("convoy.spec.job", "convoy.flows.check", "convoy.store.arrays")
 LAST_WORDS_S: Final = 0.5  # for sites to receive the message that the server stops
 
 

@@ -52,13 +52,13 @@ class Intake:
             self.blobs.put(holder, model.whole, expect=model.digest)
         else:
             if not self.blobs.hold(holder, model.digest):
-                await self._fetch(self.blobs, holder, model)
+                await self._fetch(holder, model)
             self.blobs.hold(MODEL, model.digest)
         self.newest = model.digest
 
-    async def _fetch(self, blobs: BlobFolder, holder: str, model: pb.Blob) -> None:
-        layout, near = blob.parse(model.header, expect=model.digest), blobs.held(MODEL)
-        with await in_thread(lambda: blobs.receive(holder, layout, near=near)) as receiver:
+    async def _fetch(self, holder: str, model: pb.Blob) -> None:
+        layout, near = blob.parse(model.header, expect=model.digest), self.blobs.held(MODEL)
+        with await in_thread(lambda: self.blobs.receive(holder, layout, near=near)) as receiver:
             if receiver.ranges:
                 await self._pull(model.digest, lambda: receiver.ranges, receiver.feed)
             await in_thread(receiver.finish)
