@@ -15,6 +15,7 @@ from convoy.errors import RemoteFault, StorageFull
 from convoy.model import blob
 from convoy.store import arrays, handover
 from convoy.store.blobs import BlobFolder
+from convoy.store.spares import SPARE
 from tests.handing import hand_over
 from tests.scenarios.conftest import adding, left_out, put_job, took_part
 
@@ -128,6 +129,28 @@ def test_a_node_takes_a_plain_whole_file_and_nothing_else(put, pool, out, digest
     assert hand_over(out, ARRAYS) == digest
     pool.take("answer", out, digest, everything_fits)
     assert pool.verify(digest)
+
+
+def outside(path):
+    path.symlink_to(path.parent.parent / "outside")
+
+
+def full_directory(path):
+    path.mkdir()
+    (path / "inside").touch()
+
+
+@pytest.mark.parametrize("put", [fifo, outside, directory, full_directory, nothing], ids=lambda put: put.__name__)
+def test_what_lies_under_the_name_of_a_worker_s_spare_file_stops_nobody(put, pool, out, monkeypatch):
+    monkeypatch.setattr("convoy.store.spares.STEP", 0)
+    (out.parent / "outside").write_bytes(b"kept")
+    digest = hand_over(out, ARRAYS)
+    put(out / SPARE)
+    pool.take("answer", out, digest, everything_fits)
+    assert pool.verify(digest)
+    assert (out.parent / "outside").read_bytes() == b"kept"
+    handover.empty(out)
+    assert hand_over(out, ARRAYS) == digest
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 63, "../" + "0" * 61, "0" * 63 + "/", "\0" * 64, "0" * 5000])

@@ -222,8 +222,8 @@ def test_a_full_disk_is_its_own_error_and_leaves_no_draft(folder: BlobFolder) ->
         with pytest.raises(StorageFull):
             arrays.save(folder, ME, MODEL)
         assert not files(folder)
-        with folder.receive(ME, layout) as receiver, pytest.raises(StorageFull):
-            receiver.feed(data[len(layout.header) :])
+        with pytest.raises(StorageFull):
+            folder.receive(ME, layout)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     with folder.receive(ME, layout) as receiver:

@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -19,6 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from convoy.model import blob
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
+from convoy.store.disk import STEP
+from convoy.store.spares import SPARE
 from tests.handing import hand_over
 
 HOLDERS = ["answer.1.0.site-1", "answer.2.0.site-1", "question.2.0", "model"]
@@ -73,6 +76,8 @@ class Holders(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.all_large = mock.patch("convoy.store.spares.STEP", 0)  # every file is written over that may be
+        self.all_large.start()
         self.root = Path(tempfile.mkdtemp())
         self.out = self.root / "out"
         for path in (self.root / "blobs", self.out):
@@ -83,6 +88,7 @@ class Holders(RuleBasedStateMachine):
         self.mapped: list[tuple[int, arrays.Model]] = []
 
     def teardown(self) -> None:
+        self.all_large.stop()
         self.mapped.clear()
         shutil.rmtree(self.root)
 
@@ -106,7 +112,7 @@ class Holders(RuleBasedStateMachine):
             hand_over(self.out, CONTENTS[number])
         self._brings(how, holder, number)
         self.held.add((holder, DIGESTS[number]))
-        assert not list(self.out.iterdir()) or how != "take"
+        assert how != "take" or {path.name for path in self.out.iterdir()} <= {SPARE}
         if how == "receive":
             self.parts.discard((holder, DIGESTS[number]))
 
@@ -134,6 +140,13 @@ class Holders(RuleBasedStateMachine):
     def read(self, number: int) -> None:
         if any(digest == DIGESTS[number] for _, digest in self.held):
             self.mapped.append((number, arrays.load(self.folder, DIGESTS[number])))
+
+    @rule(how=st.sampled_from(["write", "put", "receive", "take"]), holder=holders, number=contents, then=contents)
+    def read_and_replace(self, how: str, holder: str, number: int, then: int) -> None:
+        self.bring("write", holder, number)
+        self.read(number)
+        self.release(holder, number)
+        self.bring(how, holder, then)
 
     @rule(
         how=st.sampled_from(["write", "put", "receive", "take", "release"]),
@@ -179,7 +192,9 @@ TestHolders = Holders.TestCase
 TestHolders.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_holders_in_many_threads_have_what_they_hold_until_they_let_go(tmp_path) -> None:
+@pytest.mark.parametrize("large", [0, STEP], ids=["files are written over", "files are made anew"])
+def test_holders_in_many_threads_have_what_they_hold_until_they_let_go(large, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("convoy.store.spares.STEP", large)
     folder = BlobFolder(tmp_path)
     begin = threading.Barrier(8)
 

@@ -90,7 +90,7 @@ class JobFiles:
         if models:
             shutil.rmtree(self.folder / "blobs", ignore_errors=True)
             shutil.rmtree(self.artifacts, ignore_errors=True)
-        for folder in (self.code, self.out, self.drafts):
+        for folder in (self.code, self.out, self.drafts, self.blobs.spares.folder):
             shutil.rmtree(folder, ignore_errors=True)
 
     def remove(self) -> None:

@@ -22,7 +22,7 @@ from convoy.server.files import JobFiles, Workspace
 from convoy.server.logs import JobLogs
 from convoy.store import handover
 from convoy.store.history import Past
-from convoy.store.holds import Hold, unlink
+from convoy.store.holds import Hold
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.wire.backoff import Backoff
@@ -235,7 +235,7 @@ class Flows:
                 files.blobs.hold(holder, digest)
             self.post(said)
         if large and (away := files.blobs.let_go([(TAKEN, digest) for _, digest in large])):
-            await asyncio.to_thread(unlink, away)
+            await asyncio.to_thread(files.blobs.spares.give, away)
 
 
 def _is_small(layout: Layout, _: int) -> None:

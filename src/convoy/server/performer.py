@@ -25,7 +25,6 @@ from convoy.server.hub import Hub
 from convoy.server.logs import JobLogs
 from convoy.server.results import Results
 from convoy.server.transfers import Transfers
-from convoy.store.holds import unlink
 from convoy.store.report import LAST, STATISTICS, models, write_resources, write_rounds, write_statistics
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
@@ -123,7 +122,7 @@ class Performer:
         folder = self.workspace.job(job).blobs
         gone = [hold for hold in folder.holds() if not holders.passing(hold[0]) and not holders.stays(live, hold[0])]
         if gone and (away := folder.let_go(gone)):
-            self._go(job, asyncio.to_thread(unlink, away))
+            self._go(job, asyncio.to_thread(folder.spares.give, away))
 
     def _start(self, site: SiteName, job: JobId) -> None:
         record = self.state.jobs[job].record

@@ -31,7 +31,7 @@ from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.filters import Filter
 from convoy.spec.printable import one_line
 from convoy.store.blobs import BlobFolder
-from convoy.store.holds import Hold, unlink
+from convoy.store.holds import Hold
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 
@@ -229,7 +229,7 @@ class SiteJob:
         if self._stop.is_set():  # every file of the job is being removed
             return
         if away := self.blobs.let_go(holds):
-            await asyncio.to_thread(unlink, away)
+            await asyncio.to_thread(self.blobs.spares.give, away)
 
     async def _prepare(self, group: asyncio.TaskGroup) -> None:
         data = await self._intake.bundle(self.start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from convoy.model.arrays import Model
 from convoy.model.blob import Layout
 from convoy.store.blobs import BlobFolder
 from convoy.store.disk import draft_of, name_of, write_blob
+from convoy.store.spares import SPARE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +36,8 @@ def save(folder: BlobFolder, holder: str, arrays: Mapping[str, np.ndarray[Any, A
 def hand_over(out: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[str, bytes]:
     """Return the digest of arrays as a blob, and its bytes if they fit into a message.
 
-    A larger one is written into the worker's own folder, which is made if need be; its node takes it from there, and no
-    bytes are returned.
+    A larger one is written into the worker's own folder, which is made if need be, over the file that its node has
+    taken last; the node takes it from there, and no bytes are returned.
     Raises `BadInput` for arrays that cannot be in a blob, and `StorageFull`.
     """
     layout, chunks = _blob(arrays)
@@ -44,6 +46,8 @@ def hand_over(out: Path, arrays: Mapping[str, np.ndarray[Any, Any]]) -> tuple[st
     out.mkdir(exist_ok=True)
     path = out / name_of(layout.digest)
     draft = draft_of(path)
+    with suppress(FileNotFoundError):
+        (out / SPARE).rename(draft)
     write_blob(draft, layout, chunks)
     draft.replace(path)
     return layout.digest, b""

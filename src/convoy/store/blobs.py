@@ -3,9 +3,10 @@
     <digest>.safetensors            what a worker reads; there for as long as somebody holds it
     holds/<holder>~<digest>         a hard link to it for each holder: the file system counts
     holds/<holder>~<digest>.part    what has come so far of a blob that its holder waits for
+    spares/<size>.<number>          what was a blob, to be written over by the next one of its size
 
-A blob never has its name without a holder, and goes with the last one: nobody deletes it by name. A part only ever
-grows, in the order of the blob's bytes, so its length says how far it came; whoever goes on with it checks all of it
+A blob never has its name without a holder, and goes with the last one: nobody deletes it by name. A part is filled in
+the order of the blob's bytes, and a note at its end says how far it came; whoever goes on with it checks all of it
 first, by the digests in its header. One process, the node, changes a folder; workers read it.
 """
 
@@ -36,6 +37,7 @@ from convoy.store.disk import (
 )
 from convoy.store.holds import PART, Hold, Holds, unlink
 from convoy.store.receiver import Receiver
+from convoy.store.spares import Spares
 
 HANDED: Final = "handed"  # the holder of what a worker elsewhere has handed over, until it is taken
 
@@ -65,6 +67,11 @@ class BlobFolder:
     @property
     def _holds(self) -> Holds:
         return Holds(self.folder)
+
+    @property
+    def spares(self) -> Spares:
+        """Files that held blobs, to be written over."""
+        return Spares(self.folder)
 
     # ---- reading ---------------------------------------------------------------------------------------------
     def path(self, digest: str) -> Path:
@@ -142,12 +149,12 @@ class BlobFolder:
         return {digest for who, digest in self.holds() if who == holder}
 
     def release(self, holder: str, *digests: str) -> None:
-        """Let go of blobs; the last holder's are removed with what came in of them."""
+        """Let go of blobs; the last holder's are removed, or become spare files, with what came in of them."""
         if digests:
-            unlink(self.let_go((holder, digest) for digest in digests))
+            self.spares.give(self.let_go((holder, digest) for digest in digests))
 
     def let_go(self, holds: Iterable[Hold]) -> list[Path]:
-        """Let go of many blobs at once; return what `unlink` is to remove, which takes its time.
+        """Let go of many blobs at once; return the large files, for `spares.give`, which takes its time.
 
         Freeing the pages of 100 MB takes 3 to 60 ms: that is for a thread, while the names are free already.
         """
@@ -164,6 +171,7 @@ class BlobFolder:
         `needed` holds what the node has noted elsewhere; of all other holds only those stay that `stays` names.
         """
         needed = set(needed)
+        self.spares.clear()
         with self._holds.alone():
             for path in [*self.folder.iterdir(), *self._holds.folder.iterdir()]:
                 if path.suffix == DRAFT or (path.suffix == PART and path.parent == self.folder):
@@ -174,7 +182,7 @@ class BlobFolder:
             for holder, digest in needed:
                 self._holds.link(holder, digest)
         unlink(self.let_go(hold for hold in self.holds() if hold not in needed and not stays(*hold)))
-        held = {digest for _, digest in self.holds()}
+        held = {digest for holder, digest in self.holds() if Path(self._holds.mark(holder, digest)).exists()}
         for digest in self.digests() - held:
             self.path(digest).unlink()
 
@@ -185,6 +193,7 @@ class BlobFolder:
             return
         path = self.path(layout.digest)
         draft = draft_of(path)
+        self.spares.take(layout.size, draft)
         write_blob(draft, layout, chunks)
         with storage(path):
             self._holds.keep(holder, layout.digest, draft)
@@ -210,6 +219,11 @@ class BlobFolder:
         with self._holds.alone():  # the folder of parts is there
             part = Path(f"{self._holds.mark(holder, layout.digest)}{PART}")
         held = self._holdings(layout, near)
+        draft = draft_of(part)
+        if not part.exists() and self.spares.take(layout.size, draft):
+            with suppress(FileExistsError):  # another receiver has begun
+                os.link(draft, part)
+            draft.unlink()
         return Receiver(part, layout, held, lambda whole: self._holds.keep(holder, layout.digest, whole))
 
     def take(
@@ -235,9 +249,9 @@ class BlobFolder:
         if not here:
             draft = draft_of(path)
             with storage(path):
-                handover.copy(out, digest, draft, fits)
+                handover.copy(out, digest, draft, fits, self.spares)
                 self._holds.keep(holder, digest, draft)
-        handover.remove(out, digest)
+        handover.give_back(out, digest)
 
     def handed(self, out: Path, digest: str, fits: Callable[[Layout, int], None], whole: bytes = b"") -> Blob:
         """Return what a worker hands over as `take` does, to be read now and kept nowhere.
@@ -251,7 +265,7 @@ class BlobFolder:
             found = Blob(blob.parse(whole[: blob.header_length(whole)], expect=digest), whole)
         else:
             found = Blob(*handover.read(out, digest, fits))
-        handover.remove(out, digest)
+        handover.give_back(out, digest)
         fits(found.layout, len(found.data))
         if len(found.data) != found.layout.size:
             raise RemoteFault(f"blob {digest[:12]} came with {len(found.data)} of {found.layout.size} bytes")

@@ -47,10 +47,15 @@ def draft_of(path: Path) -> Path:
 
 
 def write_blob(draft: Path, layout: Layout, chunks: Iterable[Bytes]) -> None:
-    """Write the file of a blob from the bytes after its header. Raises `StorageFull`; then nothing of it stays."""
+    """Write the file of a blob from the bytes after its header, over a spare file if `draft` is one.
+
+    Raises `StorageFull`; then nothing of it stays.
+    """
     with storage(draft):
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
+            if os.fstat(descriptor).st_size > layout.size:
+                os.ftruncate(descriptor, layout.size)
             place = write_at(descriptor, layout.header, 0)
             for chunk in chunks:
                 place = write_at(descriptor, chunk, place)

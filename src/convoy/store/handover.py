@@ -17,13 +17,14 @@ from convoy.errors import RemoteFault, StorageFull
 from convoy.model import blob
 from convoy.model.blob import Layout
 from convoy.store.disk import STEP, name_of
+from convoy.store.spares import SPARE, Spares, worth
 
 FIRST: Final = 1 << 14  # bytes of a file read at first: most headers fit
 BLOCK: Final = 512  # bytes, in which the kernel counts what a file has on the disk
 CUT: Final = "a blob was cut while it was taken"
 CHANGED: Final = "a blob changed while it was taken"
 FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-NEW: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+NEW: Final = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
 
 
 def read_layout(descriptor: int, digest: str) -> Layout:
@@ -35,10 +36,14 @@ def read_layout(descriptor: int, digest: str) -> Layout:
     return blob.parse(first[:length], expect=digest)
 
 
-def copy(out: Path, digest: str, draft: Path, fits: Callable[[Layout, int], None]) -> None:
-    """Copy a blob of the folder `out` to `draft`, in steps. Raises `RemoteFault`; then nothing of it stays."""
+def copy(out: Path, digest: str, draft: Path, fits: Callable[[Layout, int], None], spares: Spares) -> None:
+    """Copy a blob of the folder `out` to `draft`, in steps, over a spare file if there is one.
+
+    Raises `RemoteFault`; then nothing of it stays.
+    """
     with _opened(out, name_of(digest)) as source:
         layout = _checked(source, digest, fits)
+        spares.take(layout.size, draft)
         target = os.open(draft, NEW, 0o644)
         try:
             _copy(source, target, layout)
@@ -110,10 +115,19 @@ def size(out: Path, digest: str) -> int:
     return 0
 
 
-def remove(out: Path, digest: str) -> None:
-    """Remove a file from the folder of a worker; what cannot be removed goes with the folder."""
+def give_back(out: Path, digest: str) -> None:
+    """Take a blob's name from a file in the folder of a worker, which writes its next one over a large file.
+
+    What cannot be removed goes with the folder.
+    """
     with suppress(OSError), _folder(out) as folder:
-        os.unlink(name_of(digest), dir_fd=folder)
+        name = name_of(digest)
+        if not worth(os.stat(name, dir_fd=folder, follow_symlinks=False).st_size):
+            os.unlink(name, dir_fd=folder)
+            return
+        with suppress(FileNotFoundError):  # ext4 writes a file to the disk that replaces another
+            os.unlink(SPARE, dir_fd=folder)
+        os.rename(name, SPARE, src_dir_fd=folder, dst_dir_fd=folder)
 
 
 def _copy(source: int, target: int, layout: Layout) -> None:

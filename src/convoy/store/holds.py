@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from convoy.errors import NotFound
-from convoy.store.disk import DRAFT, STEP, draft_of, name_of
+from convoy.store.disk import DRAFT, draft_of, name_of
+from convoy.store.spares import worth
 
 PART: Final = ".part"
 HOLDS: Final = "holds"
@@ -38,7 +39,7 @@ class Holds:
         return {_hold(name.removesuffix(PART)) for name in names if not name.endswith(DRAFT)}
 
     def let_go(self, holds: Iterable[Hold]) -> list[Path]:
-        """Let go of many blobs at once; return what `unlink` is to remove, which takes its time.
+        """Let go of many blobs at once; return the large files, under names that nobody else uses.
 
         Freeing the pages of 100 MB takes 3 to 60 ms: that is for a thread, while the names are free already.
         """
@@ -53,7 +54,7 @@ class Holds:
                     status = os.stat(path)  # noqa: PTH116
                     if status.st_nlink > 1:
                         continue
-                    if status.st_size < STEP:
+                    if not worth(status.st_size):
                         os.unlink(path)  # noqa: PTH108
                     else:
                         away.append(Path(path).rename(draft_of(Path(path))))

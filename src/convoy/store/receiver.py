@@ -6,20 +6,28 @@ import fcntl
 import mmap
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from blake3 import blake3
 
 from convoy.errors import RemoteFault
 from convoy.model import blob
 from convoy.model.blob import Layout, Tensor
-from convoy.store.disk import DRAFT, Bytes, draft_of, matches, storage, write_at
+from convoy.store.disk import DRAFT, STEP, Bytes, draft_of, matches, storage, write_at
+
+PLACE: Final = 8  # bytes of the note's number; what follows is the digest of what came of the tensor it is in
+NOTE: Final = PLACE + blake3().digest_size
 
 
 class Receiver:
-    """A blob on its way in. Whoever made it closes it; what came in stays for the next one, unless it is wrong."""
+    """A blob on its way in. Whoever made it closes it; what came in stays for the next one, unless it is wrong.
+
+    While it comes in, its file has a note behind the blob's last byte: the place of the next byte that is to come, and
+    the digest of those before it that are of the same tensor. The bytes from that place on may be of another blob.
+    """
 
     def __init__(self, part: Path, layout: Layout, held: dict[str, memoryview], keep: Callable[[Path], None]) -> None:
         """Open the part file, check what it holds already, and put in what is held elsewhere.
@@ -33,11 +41,13 @@ class Receiver:
         self._next = 0  # the tensor that the next byte belongs to
         self._place = len(layout.header)
         self._hash = blake3()
+        self._noted = 0
         with storage(self._path):
             self._file, self._part = _claim(self._path)
             try:
                 self._resume()
                 self._fill()
+                self._note()
             except BaseException:
                 self.close()
                 raise
@@ -65,6 +75,8 @@ class Receiver:
             self._check(taken)
             with storage(self._path):
                 self._fill()
+                if self._place >= self._noted + STEP:
+                    self._note()
             view = view[len(taken) :]
 
     def finish(self) -> None:
@@ -74,12 +86,17 @@ class Receiver:
                 f"blob {self.layout.digest[:12]} did not come whole", why=f"{self._place} of {self.layout.size} bytes"
             )
         with storage(self._path):
+            os.ftruncate(self._file, self.layout.size)
             self._keep(self._part)
+        self._noted = self._place
         self.close()
 
     def close(self) -> None:
         """Let go of the file; what came in stays for the next receiver of this blob."""
         if self._file >= 0:
+            if self._noted != self._place:
+                with suppress(OSError):  # a full disk: the note before this one holds
+                    self._note()
             os.close(self._file)
             self._file = -1
             if self._part.suffix == DRAFT:
@@ -99,11 +116,9 @@ class Receiver:
 
     def _resume(self) -> None:
         """Keep the part file up to its first wrong tensor."""
-        size = os.fstat(self._file).st_size
+        size, of_tensor = self._came()
         header = self.layout.header
         if size < len(header) or os.pread(self._file, len(header), 0) != header:
-            if size:  # a file that was cut to nothing ext4 writes to the disk when it is closed, all of it
-                os.ftruncate(self._file, 0)
             write_at(self._file, header, 0)
             return
         with mmap.mmap(self._file, size, prot=mmap.PROT_READ) as data, memoryview(data) as view:
@@ -113,13 +128,26 @@ class Receiver:
                     if whole and not matches(tensor, there):
                         break
                     if not whole:
-                        if tensor.digest not in self._held and len(there):
-                            self._hash.update(there)
-                            self._place = size
+                        tail = blake3(there)
+                        if tensor.digest not in self._held and len(there) and of_tensor in (b"", tail.digest()):
+                            self._hash, self._place = tail, size
                         break
                 self._next += 1
                 self._place = tensor.end
-        os.ftruncate(self._file, self._place)
+
+    def _came(self) -> tuple[int, bytes]:
+        """Return how far the part file came, and the digest of what came of the tensor that it ends in, if noted."""
+        size, whole = os.fstat(self._file).st_size, self.layout.size
+        if size <= whole:  # it was killed before its first note, or after its last byte
+            return size, b""
+        note = os.pread(self._file, NOTE, whole)
+        if len(note) < NOTE:
+            return 0, b""
+        return min(int.from_bytes(note[:PLACE], "big"), whole), note[PLACE:]
+
+    def _note(self) -> None:
+        write_at(self._file, self._place.to_bytes(PLACE, "big") + self._hash.digest(), self.layout.size)
+        self._noted = self._place
 
     def _span_end(self) -> int:
         """Return where the run of wanted bytes ends that begins at the next byte."""
