@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from convoy.model import blob
+from convoy.server.files import Workspace
 from convoy.store import arrays, spares
 from convoy.store.blobs import BlobFolder
 from tests.handing import hand_over
@@ -143,7 +145,7 @@ def test_no_file_waits_where_the_disk_has_little_room(folder: BlobFolder, monkey
     folder.release(ME, first)
     assert spares.Spares(folder.folder)._names()
     size = folder.read_header(second).size
-    monkeypatch.setattr(spares.shutil, "disk_usage", lambda _: SimpleNamespace(free=spares.MOST * size - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=spares.MOST * size - 1))
     folder.release(ME, second)
     assert not spares.Spares(folder.folder)._names()
 
@@ -207,3 +209,22 @@ def test_recover_removes_spare_files(folder: BlobFolder) -> None:
     folder.release(ME, arrays.save(folder, ME, model(1)))
     folder.recover()
     assert not spares.Spares(folder.folder).folder.exists()
+
+
+def test_a_node_whose_disk_is_full_removes_the_spare_files_of_all_its_jobs(tmp_path: Path) -> None:
+    jobs = [BlobFolder(tmp_path / "jobs" / name / "blobs") for name in ("a" * 32, "b" * 32)]
+    for job in jobs:
+        job.folder.mkdir(parents=True)
+        job.release(ME, arrays.save(job, ME, model(1)))
+    used = shutil.disk_usage(tmp_path).free
+    assert not Workspace(tmp_path).room(0)
+    assert all(spares.Spares(job.folder).folder.exists() for job in jobs)
+    assert Workspace(tmp_path).room(2 * used)
+    assert not any(spares.Spares(job.folder).folder.exists() for job in jobs)
+
+
+def test_a_file_goes_when_its_job_ends_while_it_becomes_a_spare_one(folder: BlobFolder, monkeypatch) -> None:
+    away = folder.let_go([(ME, arrays.save(folder, ME, model(1)))])
+    monkeypatch.setattr(spares, "_is_unused", lambda _: shutil.rmtree(folder.folder) is not None)
+    spares.Spares(folder.folder).give(away)
+    assert not folder.folder.exists()

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from convoy.errors import StorageFull
+from convoy.store import spares
 from convoy.store.blobs import BlobFolder
 from convoy.store.disk import FULL
 from convoy.store.points import FOLDER
@@ -114,7 +115,7 @@ class Workspace:
 
     def room(self, reserve: int) -> str:
         """Return a sentence if less than `reserve` bytes are free, else an empty text."""
-        free = shutil.disk_usage(self.folder).free
+        free = spares.free(self.folder / "jobs", reserve)
         if free >= reserve:
             return ""
         return f"the server's disk is full: {free >> 20} MiB free, {reserve >> 20} MiB are kept in reserve"

@@ -30,6 +30,7 @@ from convoy.site.task import SiteTask
 from convoy.site.trainer import GRACE_S, Trainer
 from convoy.spec.filters import Filter
 from convoy.spec.printable import one_line
+from convoy.store import spares
 from convoy.store.blobs import BlobFolder
 from convoy.store.holds import Hold
 from convoy.wire import convoy_pb2 as pb
@@ -233,8 +234,8 @@ class SiteJob:
 
     async def _prepare(self, group: asyncio.TaskGroup) -> None:
         data = await self._intake.bundle(self.start)
-        free, reserve = shutil.disk_usage(self.folder).free, self.site.settings.disk_reserve
-        if free < reserve:
+        reserve = self.site.settings.disk_reserve
+        if (free := spares.free(self.folder.parent, reserve)) < reserve:
             raise StorageFull("the site's disk is full", why=f"{free >> 20} MiB free, {reserve >> 20} MiB in reserve")
         pods, missing = self.site.settings.pods is not None, self.site.launcher.isolation.missing
         admitted = await in_thread(
@@ -335,8 +336,7 @@ class SiteJob:
 
     def _room(self) -> int:
         """Return the most bytes that a trainer may keep here from task to task."""
-        free = max(shutil.disk_usage(self.folder).free - self.site.settings.disk_reserve, 0)
-        return int(min(self._most_state, free))
+        return int(min(self._most_state, max(shutil.disk_usage(self.folder).free - self.site.settings.disk_reserve, 0)))
 
     async def cancel(self, question: str) -> None:
         """Nobody waits for this task any more."""

@@ -45,9 +45,11 @@ class Spares:
     def give(self, paths: Iterable[Path]) -> None:
         """Keep files that have no name of a blob any more; remove those that somebody reads, or that are too many."""
         for path in paths:
-            with suppress(OSError):  # the folder's owner may have removed it by now
-                if not self._kept(path):
-                    path.unlink()
+            kept = False
+            with suppress(OSError):  # the job may have ended meanwhile
+                kept = self._kept(path)
+            if not kept:
+                path.unlink(missing_ok=True)
 
     def take(self, size: int, draft: Path) -> bool:
         """Give a spare file of this size the name `draft`, which nobody else uses; return whether there was one."""
@@ -88,6 +90,20 @@ class Spares:
         self.folder.mkdir(exist_ok=True)
         path.rename(self.folder / f"{size}.{path.stem.rpartition('.')[2]}")
         return True
+
+
+def free(jobs: Path, reserve: int) -> int:
+    """Return how many bytes are free on the disk with the folders of a node's jobs, `jobs`.
+
+    If they are less than `reserve`, the spare files of all jobs are removed first: a job removes its own when it goes
+    on, but not while it waits for room.
+    """
+    found = shutil.disk_usage(jobs.parent).free
+    if found >= reserve:
+        return found
+    for blobs in jobs.glob("*/blobs"):
+        Spares(blobs).clear()
+    return shutil.disk_usage(jobs.parent).free
 
 
 def _size(name: str) -> int:
