@@ -1,4 +1,4 @@
-"""What the process of a node loads with its modules: only what it needs without a job."""
+"""What the process of a node loads with its modules: only what it needs without a job; and what a trainer does."""
 
 import subprocess
 import sys
@@ -27,6 +27,13 @@ def test_an_idle_site_loads_nothing_heavy():
 
 def test_a_server_without_jobs_loads_neither_numpy_nor_rich():
     assert loaded_with("convoy.server.app") == ["cryptography", "pydantic", "sqlalchemy", "uvicorn"]
+
+
+def test_a_trainer_loads_no_libraries_for_compression_with_its_modules():
+    code = "import sys, convoy.worker.trainer, convoy.store.arrays\n"
+    code += "print(*(name for name in ('bz2', 'lzma', 'shutil') if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
 
 
 @pytest.mark.parametrize("node", [app, agent])

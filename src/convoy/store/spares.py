@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import mmap
 import os
-import shutil
 import signal
 from collections.abc import Iterable
 from contextlib import suppress
@@ -62,6 +61,8 @@ class Spares:
 
     def clear(self) -> None:
         """Remove all spare files."""
+        import shutil  # with libraries for compression, which a trainer does without
+
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _names(self) -> list[str]:
@@ -74,7 +75,7 @@ class Spares:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
             size = os.fstat(descriptor).st_size
-            if shutil.disk_usage(self.blobs).free < MOST * size:
+            if _free(self.blobs) < MOST * size:
                 self.clear()
                 return False
             if not (_tells_mapped(self.blobs) and _is_unused(descriptor)):
@@ -98,12 +99,18 @@ def free(jobs: Path, reserve: int) -> int:
     If they are less than `reserve`, the spare files of all jobs are removed first: a job removes its own when it goes
     on, but not while it waits for room.
     """
-    found = shutil.disk_usage(jobs.parent).free
+    found = _free(jobs.parent)
     if found >= reserve:
         return found
     for blobs in jobs.glob("*/blobs"):
         Spares(blobs).clear()
-    return shutil.disk_usage(jobs.parent).free
+    return _free(jobs.parent)
+
+
+def _free(folder: Path) -> int:
+    import shutil  # as above
+
+    return shutil.disk_usage(folder).free
 
 
 def _size(name: str) -> int:
