@@ -139,6 +139,15 @@ class Unusable:
 
 
 @dataclass(frozen=True, slots=True)
+class Unsent:
+    """A task was not sent, because the disk has lost the model that it is about."""
+
+    job: JobId
+    question: str
+    site: SiteName
+
+
+@dataclass(frozen=True, slots=True)
 class Lost:
     """The disk no longer has a received update."""
 
@@ -270,6 +279,7 @@ Event = (
     | Asked
     | Answered
     | Unusable
+    | Unsent
     | Lost
     | Progressed
     | CommitAsked

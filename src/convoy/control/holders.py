@@ -43,16 +43,21 @@ def needed(job: ReadOnlyJob) -> Iterator[tuple[str, str]]:
 
 
 def stays(job: ReadOnlyJob, holder: str) -> bool:
-    """Whether a holder of these still needs what it holds, once the newest model is on the disk for good."""
+    """Whether a holder of these still needs what it holds.
+
+    What a commit makes superfluous stays until its model is on the disk for good: its record may not even be durable
+    yet, and a server that is killed goes on from the commit before it.
+    """
     kind, _, rest = holder.partition(".")
     match kind:
         case "model":
-            return int(rest) > job.committed or int(rest) in [record.round for record in _models(job)]
+            return int(rest) >= job.synced or int(rest) in [record.round for record in _models(job)]
         case "state":
-            return int(rest) >= job.committed
+            return int(rest) >= job.synced
         case "question" | "answer":
             question = ".".join(rest.split(".", 2)[:2])
-            return question in job.questions or question in job.pending
+            undone = any(question in commit.questions for commit in job.unsynced)
+            return undone or question in job.questions or question in job.pending
         case _:
             return False
 
@@ -64,5 +69,5 @@ def passing(holder: str) -> bool:
 
 def _models(job: ReadOnlyJob) -> list[Round]:
     """Return the rounds whose models are kept: the last that was called best, and the last."""
-    kept = {record.round: record for record in (job.best, job.last) if record is not None}
-    return list(kept.values())
+    best = (job.best, *(commit.best for commit in job.unsynced))
+    return list({record.round: record for record in (*best, job.last) if record is not None}.values())

@@ -10,7 +10,7 @@ from convoy.control import cohort, effects, events, questions, rounds
 from convoy.control.clock import Now
 from convoy.control.faults import supervised
 from convoy.control.records import JobState, Member, Round, SiteName
-from convoy.control.state import Keeping, LiveJob, LiveSite, Stalled, State, Stopping, Waiting, Working
+from convoy.control.state import Keeping, LiveJob, LiveSite, Stalled, State, Stopping, Unsynced, Waiting, Working
 from convoy.control.transitions import move
 from convoy.errors import by_reason
 
@@ -169,9 +169,9 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, now: Now) -> E
         record = Round(
             event.job, event.round, event.model, metrics, event.best, took, out, now.wall, event.state, event.spread
         )
+        job.unsynced.append(Unsynced(record.round, job.best if record.best else None))
         job.last = record
-        if record.best:
-            job.best = record
+        job.best = record if record.best else job.best
         job.record = replace(job.record, deaths=0, traceback=site_traceback(job) or job.record.traceback)
         yield from rounds.counted(job, event.round, event.left_out, event.folded)
         rounds.forget(job, event.round)
@@ -184,12 +184,14 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, now: Now) -> E
 
 def synced(state: State, job: LiveJob, round_: int) -> Effects:
     """The round's model is on the disk for good: sites may forget their updates, and so may the server."""
-    if round_ < job.committed:
-        return  # a later one will say so for this one, too
+    if round_ <= job.synced:
+        return
     job.synced = round_
+    past = [commit for commit in job.unsynced if commit.round <= round_]
+    job.unsynced = [commit for commit in job.unsynced if commit.round > round_]
     for site in job.members:
-        folded = tuple(job.untold.pop(site, ()))  # one that is not there offers those answers again
-        if state.sites[site].connected:
+        if state.sites[site].connected:  # one that is not offers those answers again
+            folded = tuple(question for commit in past for question in commit.folded.get(site, ()))
             yield questions.settled(job, site, folded)
     yield effects.Release(job.record.id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -36,6 +36,8 @@ def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
         known.heard, known.told = True, 0
         known.ended = False
         job.pending.pop(question.id, None)
+        unsent, known.unsent = known.unsent, set()
+        yield from _give(state, job, known, (site for site in known.awaited if site in unsent))
         yield from _tell(job, known)
         return
     if never := _never(job, question):
@@ -51,18 +53,18 @@ def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
     opened = job.questions[record.id] = OpenQuestion(record, asked_at=now.mono, tasks=tasks, heard=True)
     opened.wake = _next_wake(job, opened)
     yield effects.Save(record, wait=False)
-    for site in record.cohort:
+    yield from _give(state, job, opened, opened.awaited)
+
+
+def _give(state: State, job: LiveJob, question: OpenQuestion, sites: Iterable[SiteName]) -> Effects:
+    for site in sites:
         if state.sites[site].connected:
-            yield _given(job, site, record)
+            yield _given(job, site, question.record)
 
 
 def _given(job: LiveJob, site: SiteName, question: Question) -> effects.SendTask:
-    return effects.SendTask(site, question, _after(job, site))
-
-
-def _after(job: LiveJob, site: SiteName) -> str:
     kept = job.after.get(site)
-    return "" if kept is None else kept.question
+    return effects.SendTask(site, question, "" if kept is None else kept.question)
 
 
 def _never(job: LiveJob, ask: Question) -> str:
@@ -148,8 +150,7 @@ def retry_pending(state: State, job: LiveJob, now: Now) -> Effects:
 def resend(state: State, job: LiveJob, site: SiteName) -> Effects:
     """Send a site that came back its open tasks."""
     for question in job.questions.values():
-        task = question.tasks.get(site)
-        if task is not None and task.state == "open" and state.sites[site].connected:
+        if site in question.awaited and state.sites[site].connected:
             yield _given(job, site, question.record)
 
 
@@ -203,7 +204,9 @@ def _unknown(job: LiveJob, site: SiteName, question: str) -> Effects:
 
 def settled(job: LiveJob, site: SiteName, folded: tuple[str, ...] = ()) -> effects.SendCommitted:
     """Return what lets a site forget what the federation has for good."""
-    return effects.SendCommitted(site, job.record.id, job.synced, folded, _after(job, site))
+    before = [commit.after[site] for commit in job.unsynced if site in commit.after]
+    kept = before[0] if before else job.after.get(site)
+    return effects.SendCommitted(site, job.record.id, job.synced, folded, "" if kept is None else kept.question)
 
 
 def unusable(job: LiveJob, event: events.Unusable) -> Effects:
@@ -220,6 +223,18 @@ def unusable(job: LiveJob, event: events.Unusable) -> Effects:
     yield effects.Save(task, wait=False)
     yield effects.SendReject(event.site, event.job, event.question, reason=reason)
     yield from _tell(job, question)
+
+
+def unsent(job: LiveJob, event: events.Unsent) -> Effects:
+    """Send a task once a workflow that starts again has made its model anew; no other workflow makes it again."""
+    question = job.questions.get(event.question)
+    if question is None or event.site not in question.awaited:
+        return
+    if not question.heard:
+        question.unsent.add(event.site)
+        return
+    reason = "the server's disk has lost the model that it is about"
+    yield from unusable(job, events.Unusable(event.job, event.question, event.site, reason))
 
 
 def lost(state: State, job: LiveJob, event: events.Lost) -> Effects:

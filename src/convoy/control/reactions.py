@@ -58,6 +58,7 @@ RULES: Final[Mapping[type, Rule]] = {
     events.Asked: lambda state, job, event, now: questions.ask(state, job, event.question, now),
     events.Answered: _answered,
     events.Unusable: lambda _, job, event, __: questions.unusable(job, event),
+    events.Unsent: lambda _, job, event, __: questions.unsent(job, event),
     events.Lost: lambda state, job, event, _: questions.lost(state, job, event),
     events.Progressed: lambda _, job, event, now: jobs.progressed(job, event.site, now),
     events.MemberReady: lambda state, job, event, now: jobs.ready(state, job, event.site, now),

@@ -69,6 +69,7 @@ def _has_arrays(task: Task) -> bool:
 
 def counted(job: LiveJob, round_: int, uncounted: Mapping[str, str], folded: Collection[str]) -> Effects:
     """Keep which answers a commit counts: from then on their sites go on with the states that came with them."""
+    unsynced = job.unsynced[-1]
     for question in part_of(job, round_, folded):
         if question.record.outlives:
             question.record = replace(question.record, folded=round_)
@@ -77,10 +78,11 @@ def counted(job: LiveJob, round_: int, uncounted: Mapping[str, str], folded: Col
             if task.state != "received" or task.answer is None:
                 continue
             if question.record.outlives:
-                job.untold.setdefault(site, []).append(question.record.id)
+                unsynced.folded.setdefault(site, []).append(question.record.id)
             if site in uncounted and task.answer.digest:
                 yield effects.Save(question.put(move(task, "uncounted", reason=uncounted[site])), wait=False)
             elif task.answer.state_bytes:
+                unsynced.after.setdefault(site, job.after.get(site))
                 job.after[site] = Kept(question.record.id, task.answer.state_bytes)
 
 
@@ -114,3 +116,4 @@ def forget(job: LiveJob, round_: int) -> None:
         past = 0 < record.round <= round_ and (not record.outlives or not awaited)
         if past or record.folded:
             del job.questions[record.id]
+            job.unsynced[-1].questions.add(record.id)

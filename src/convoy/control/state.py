@@ -57,6 +57,7 @@ class OpenQuestion:
     tasks: dict[SiteName, Task]
     heard: bool = False  # the workflow that runs now has asked: before that it must not be told
     arrived: list[SiteName] = field(default_factory=list)  # whose tasks are not open, as they came
+    unsent: set[SiteName] = field(default_factory=set)  # whose tasks wait for the model, which the disk has lost
     told: int = 0  # tasks already told to the workflow, a prefix of the order
     ended: bool = False
     quorum_at: float = math.inf  # when so many have answered that the others are waited for no longer
@@ -98,6 +99,17 @@ class Pending:
 
     question: Question
     since: float
+
+
+@dataclass(slots=True)
+class Unsynced:
+    """A commit whose model is not on the disk for good: what a server needs that a kill takes back to before it."""
+
+    round: int
+    best: Round | None = None  # the best one before it, if it is better
+    questions: set[str] = field(default_factory=set)  # that nobody asks after it
+    after: dict[SiteName, Kept | None] = field(default_factory=dict)  # `LiveJob.after` before it, where it changes that
+    folded: dict[SiteName, list[str]] = field(default_factory=dict)  # questions of earlier rounds that are part of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +158,8 @@ class LiveJob:
     places: int = 0  # answers that have come
     after: dict[SiteName, Kept] = field(default_factory=dict)  # each site's last answer with a state that counts
     spent: dict[SiteName, Cost] = field(default_factory=dict)  # what all answers of each site took
-    untold: dict[SiteName, list[str]] = field(default_factory=dict)  # folded questions that it has not heard of
     synced: int = -1  # the last round whose model is on the disk for good
+    unsynced: list[Unsynced] = field(default_factory=list)  # the commits after it, oldest first
     seen: dict[SiteName, float] = field(default_factory=dict)  # last progress, seconds of the machine's clock
     willing: set[SiteName] = field(default_factory=set)  # refused it, and may be asked once more when they have room
     happened: deque[tuple[float, Event]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))  # the last events

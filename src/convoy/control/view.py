@@ -11,7 +11,7 @@ from typing import Protocol
 from convoy.control.costs import Cost
 from convoy.control.events import Capacity
 from convoy.control.records import Job, JobId, Kept, Member, Question, Round, SiteName, Task
-from convoy.control.state import Needs
+from convoy.control.state import Needs, Unsynced
 
 
 class ReadOnlySite(Protocol):
@@ -116,6 +116,14 @@ class ReadOnlyJob(Protocol):
     @property
     def committed(self) -> int:
         """The last committed round; -1: not even the initial model."""
+
+    @property
+    def synced(self) -> int:
+        """The last round whose model is on the disk for good."""
+
+    @property
+    def unsynced(self) -> Sequence[Unsynced]:
+        """The commits after it."""
 
     @property
     def after(self) -> Mapping[SiteName, Kept]:

@@ -15,6 +15,7 @@ from convoy.control.clock import Now
 from convoy.control.machine import Machine
 from convoy.errors import ConvoyError, StorageFull, Unreachable
 from convoy.node.supervisor import Supervisor
+from convoy.server.clock import Clock
 from convoy.store.ledger import Dropped, Entry, Ledger, Switched, Withdrawn
 from convoy.trust import audit
 from convoy.trust.enrolment import Invite
@@ -42,10 +43,11 @@ class Loop:
         perform: Callable[[effects.Effect], None],
         supervisor: Supervisor,
         observe: Callable[[events.Event, list[effects.Effect], Now], None] = lambda *_: None,
+        clock: Clock | None = None,
     ) -> None:
         """`room` returns a sentence if the disk is full, else ""; `perform` performs one effect and must not block.
 
-        `supervisor` ends jobs, by an event. `observe` sees each decision.
+        `supervisor` ends jobs, by an event. `observe` sees each decision, at an instant on the clocks of the machine.
         """
         self.machine = machine
         self._ledger = ledger
@@ -58,6 +60,7 @@ class Loop:
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._unwritten = ""  # why the ledger cannot be written
+        self.clock = clock or Clock()
         self._due = math.inf
         self._watchers: set[tuple[str, asyncio.Event]] = set()
         self.changes = 0  # that people may see, since the start
@@ -66,7 +69,7 @@ class Loop:
     def post(self, event: events.Event) -> None:
         """Decide about an event now; its effects follow in order."""
         instant = now()
-        found = self.machine.step(event, instant)
+        found = self.machine.step(event, self.clock.now())
         self._observe(event, found, instant)
         later = []
         for effect in found:
@@ -194,7 +197,8 @@ class Loop:
     async def _write(self, records: list[Entry]) -> None:
         while True:
             try:
-                await asyncio.to_thread(self._ledger.write, records)
+                with self.clock.writing():
+                    await asyncio.to_thread(self._ledger.write, records)
             except (StorageFull, Unreachable) as full:
                 if not self._unwritten:  # notes are effects too, and must wait
                     structlog.get_logger().error(full.what, why=full.why)
@@ -230,13 +234,22 @@ class Loop:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._due, self._timer = due, None
-        if due < math.inf:
-            self._timer = asyncio.get_running_loop().call_later(max(due - time.monotonic(), 0.0), self._time_passed)
+        self._due = due
+        self._wait()
 
-    def _time_passed(self) -> None:
-        self._due, self._timer = math.inf, None
-        self.post(events.TimePassed())
+    def _wait(self) -> None:
+        self._timer = None
+        if self._due == math.inf:
+            self.clock.rest()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(self.clock.until(self._due), self._beat)
+
+    def _beat(self) -> None:
+        if self.clock.now().mono < self._due:
+            self._wait()
+        else:
+            self._due, self._timer = math.inf, None
+            self.post(events.TimePassed())
 
 
 def _waits(item: object) -> bool:

@@ -223,7 +223,7 @@ def faces(
         audit=core.audit,
         artifacts=shared.artifacts,
     )
-    reader = JobReader(shared.state, ledger.history, shared.workspace, now)
+    reader = JobReader(shared.state, ledger.history, shared.workspace, core.loop.clock.now)
     coordinator = ServerCoordinator(
         loop=core.loop,
         reader=reader,

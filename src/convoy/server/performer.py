@@ -7,13 +7,12 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from convoy.control import effects, events, holders
 from convoy.control.records import JobId, Question, Round, SiteName, Task
 from convoy.control.view import ReadOnlyState
-from convoy.errors import ConvoyError, StorageFull, Unreachable
+from convoy.errors import ConvoyError, NotFound, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.node.lines import Stamper
 from convoy.node.supervisor import Supervisor
@@ -51,6 +50,7 @@ class Performer:
     audit: Auditor
     every_round: Callable[[str], Iterator[Round]]  # of a job, out of the ledger; blocks
     unkept: set[JobId] = field(default_factory=set)  # whose results wait for room on the disk
+    unsynced: dict[JobId, effects.SyncModel] = field(default_factory=dict)  # the newest of each job, while one syncs
 
     def __call__(self, effect: effects.Effect) -> None:
         """Perform one effect."""
@@ -87,9 +87,8 @@ class Performer:
                 self.flows.restart(job)
             case effects.StopFlow(job=job):
                 self.flows.stop(job)
-            case effects.SyncModel(job=job, round=round_, model=model, state=state):
-                blobs = self.workspace.job(job).blobs
-                self._go(job, self._sync(job, round_, [blobs.path(digest) for digest in (model, state) if digest]))
+            case effects.SyncModel():
+                self._sync_soon(effect)
             case effects.Release(job=job_id):
                 self._release(job_id)
             case effects.KeepResults(job=job):
@@ -136,13 +135,14 @@ class Performer:
     def _task(self, site: SiteName, question: Question, after: str) -> None:
         if site not in self.hub.lines:
             return
-        task = pb.Task(
-            job=question.job,
-            question=values.to_site(question),
-            model=self.transfers.reference(question.job, question.model, site),
-            after=after,
-        )
+        try:
+            model = self.transfers.reference(question.job, question.model, site)
+        except NotFound:
+            self.post(events.Unsent(question.job, question.id, site))
+            return
+        task = pb.Task(job=question.job, question=values.to_site(question), model=model, after=after)
         self.hub.send(site, pb.Down(task=task))
+        self.transfers.found(question)
 
     def _go(self, job: str, work: Coroutine[Any, Any, None]) -> None:
         """Do something for a job in the background."""
@@ -155,14 +155,28 @@ class Performer:
 
         self.supervisor.start(job, owned())
 
-    async def _sync(self, job: JobId, round_: int, files: list[Path]) -> None:
-        """Sync a model to the disk while sites train on it; until then they keep their updates."""
+    def _sync_soon(self, effect: effects.SyncModel) -> None:
+        begun, self.unsynced[effect.job] = effect.job in self.unsynced, effect
+        if not begun:
+            self._go(effect.job, self._sync(effect.job))
+
+    async def _sync(self, job: JobId) -> None:
+        """Sync models to the disk while sites train on them; until then they keep their updates.
+
+        One at a time: where rounds are faster than the disk, the newest is next, and stands for those before it.
+        """
+        blobs, done = self.workspace.job(job).blobs, None
         try:
-            for path in files:
-                await asyncio.to_thread(sync_file, path)
-        except FileNotFoundError:
-            return  # the job has ended, or a later round replaced this one
-        self.post(events.ModelSynced(job, round_))
+            while (effect := self.unsynced[job]) is not done:
+                done = effect
+                try:
+                    for digest in filter(None, (effect.model, effect.state)):
+                        await asyncio.to_thread(sync_file, blobs.path(digest))
+                except FileNotFoundError:
+                    continue  # the job has ended
+                self.post(events.ModelSynced(job, effect.round))
+        finally:
+            del self.unsynced[job]
 
     async def _keep(self, job: JobId, *, again: bool = True) -> None:
         problem, live = "", self.state.jobs.get(job)

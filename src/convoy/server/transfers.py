@@ -18,7 +18,7 @@ from convoy import errors
 from convoy.control import events, holders
 from convoy.control.records import Answer, JobId, Question, SiteName, are_names
 from convoy.control.view import ReadOnlyState
-from convoy.errors import ConvoyError, NotAllowed, Refused, RemoteFault, StorageFull, Unreachable
+from convoy.errors import ConvoyError, NotAllowed, NotFound, Refused, RemoteFault, StorageFull, Unreachable
 from convoy.model import blob
 from convoy.node.phases import Phases
 from convoy.server import judging
@@ -167,7 +167,11 @@ class Transfers:
         if not digest:
             self._done(site, offer)
             return None
-        base = self.workspace.job(offer.job).blobs.read_header(question.model)
+        try:
+            base = self.workspace.job(offer.job).blobs.read_header(question.model)
+        except NotFound:  # the disk has lost it, and the workflow makes it anew
+            self._later[_base(question)].add((offer.job, offer.question, site))
+            return None
         layout = await self._laid_out(site, offer, base, question)
         if (asked := self._asked(site, offer)) is not question:  # that may have changed meanwhile
             return None if asked is None else await self._judge(site, offer, asked, stream)
@@ -271,6 +275,10 @@ class Transfers:
         for job, question, site in self._later.pop(what, ()):
             self.hub.send(site, pb.Down(again=pb.Again(job=job, question=question)))
 
+    def found(self, question: Question) -> None:
+        """The model of a question is here: take what was offered while it was not."""
+        self._offer_again(_base(question))
+
     def room(self) -> None:
         """The disk has room again."""
         self._offer_again(ROOM)
@@ -369,3 +377,8 @@ class Transfers:
         found = values.blob(*self.workspace.job(job).blobs.read_small(digest))
         self._count(job, site, down=len(found.whole))
         return found
+
+
+def _base(question: Question) -> str:
+    """Return what offers wait for while the model of their question is not here."""
+    return f"{question.job}/{question.model}"

@@ -26,6 +26,7 @@ from convoy.trust.enrolment import Invite
 Record = Job | Member | Question | Task | Round
 
 FULL: Final = frozenset({"SQLITE_FULL", "SQLITE_IOERR_SHMSIZE"})  # the second: no room for the log's index
+LOCKED: Final = "SQLITE_BUSY"
 LOG_BYTES: Final = 8 << 20  # SQLite goes back to the log's beginning after some 4 MB (1,000 pages)
 AGAIN_S: Final = 600.0  # after the first use: whoever lost the answer may ask again with the same key
 INVITE: Final = "ask the project's admin for a new one: convoy kit invite NAME"
@@ -241,13 +242,17 @@ def _bring_up(connection: sa.Connection) -> None:
 
 @contextmanager
 def _reached(engine: sa.Engine) -> Iterator[None]:
-    """Turn a full disk and a database that has gone away into errors of ours."""
+    """Turn a full disk, a locked file and a database that has gone away into errors of ours."""
     try:
         yield
     except sa.exc.OperationalError as problem:
         why = str(problem.orig).strip()
-        if "full" in why or "No space left" in why or getattr(problem.orig, "sqlite_errorname", "") in FULL:
+        name = getattr(problem.orig, "sqlite_errorname", "")
+        if "full" in why or "No space left" in why or name in FULL:
             raise StorageFull("the ledger's disk is full", why=why) from problem
+        if name == LOCKED:
+            fix = "end what has it open for writing, such as a tool for databases"
+            raise Unreachable("the ledger is locked by another process", why=why, fix=fix) from problem
         if engine.dialect.name == "sqlite":
             raise
         raise Unreachable(

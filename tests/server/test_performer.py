@@ -1,0 +1,71 @@
+"""What the server does for its state machine: models that are synced while others wait."""
+
+import asyncio
+import dataclasses
+import queue
+
+import pytest
+
+from convoy.control import effects, events
+from convoy.control.records import JobId
+from convoy.node.supervisor import Supervisor
+from convoy.server import performer
+from convoy.server.files import Workspace
+from convoy.server.performer import Performer
+
+JOB = JobId("j" * 32)
+
+
+@pytest.fixture
+async def disk(monkeypatch):
+    """A disk that says which file it begins to sync, and ends when the test gives it a turn."""
+    turns, begun, loop = queue.Queue(), asyncio.Queue(), asyncio.get_running_loop()
+
+    def sync_file(path):
+        loop.call_soon_threadsafe(begun.put_nowait, path.name[0])
+        problem = turns.get(timeout=30)
+        if problem is not None:
+            raise problem
+
+    monkeypatch.setattr(performer, "sync_file", sync_file)
+    return turns, begun
+
+
+@pytest.fixture
+async def perform(tmp_path):
+    """A performer that has a workspace and a supervisor; `said` is what it posts."""
+    said = asyncio.Queue()
+    async with asyncio.TaskGroup() as group:
+        parts = dict.fromkeys(field.name for field in dataclasses.fields(Performer))
+        parts |= {"workspace": Workspace(tmp_path), "supervisor": Supervisor(group, end=print), "post": said.put_nowait}
+        yield Performer(**parts | {"unkept": set(), "unsynced": {}}), said
+
+
+def sync(round_, model):
+    return effects.SyncModel(JOB, round_, model * 64)
+
+
+async def test_where_rounds_are_faster_than_the_disk_only_the_newest_model_waits(perform, disk):
+    (performer, said), (turns, begun) = perform, disk
+    performer(sync(0, "a"))
+    assert await begun.get() == "a"
+    for round_, model in enumerate("bcd", 1):
+        performer(sync(round_, model))
+    turns.put(None)
+    assert await said.get() == events.ModelSynced(JOB, 0)
+    assert await begun.get() == "d"
+    turns.put(None)
+    assert await said.get() == events.ModelSynced(JOB, 3)
+    assert (begun.empty(), performer.unsynced) == (True, {})
+
+
+async def test_a_model_that_is_gone_is_passed_over(perform, disk):
+    (performer, said), (turns, begun) = perform, disk
+    performer(sync(0, "a"))
+    assert await begun.get() == "a"
+    performer(sync(1, "b"))
+    turns.put(FileNotFoundError())
+    assert await begun.get() == "b"
+    turns.put(None)
+    assert await said.get() == events.ModelSynced(JOB, 1)
+    assert said.empty()
