@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from convoy.control import cohort, effects, events, questions, rounds
+from convoy.control import cohort, effects, events, lateness, questions, rounds
 from convoy.control.clock import Now
 from convoy.control.faults import supervised
 from convoy.control.records import JobState, Member, Round, SiteName
@@ -204,7 +204,7 @@ def storage(state: State, problem: str, now: Now) -> Effects:
         state.problem_since = now.mono
         return
     for job in state.jobs.values():
-        questions.shift(job, now.mono - since, now)
+        lateness.shift(job, now.mono - since, now)
         if isinstance(job.phase, Stalled):
             job.phase = Working()
             yield effects.RunFlow(job.record.id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from convoy.control import events
-from convoy.control.questions import DEADLINE, PATIENCE, QUORUM
+from convoy.control.lateness import DEADLINE, PATIENCE, QUORUM
 from convoy.control.records import Task
 
 Kind = Literal["deadline", "quorum", "patience", "unusable", "refused", "uncounted", "removed"]

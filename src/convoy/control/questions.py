@@ -1,4 +1,4 @@
-"""A workflow's question to a cohort: its tasks, the order of its answers, its deadline, quorum and patience."""
+"""A workflow's question to a cohort: its tasks, who is asked, and the order in which answers are told."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Final
 
 from convoy.control import cohort, costs, effects, events
 from convoy.control.clock import Now
-from convoy.control.records import Member, Question, SiteName, Task
+from convoy.control.lateness import PATIENCE, absent, late, next_wake, refuses
+from convoy.control.records import Question, SiteName, Task
 from convoy.control.state import LiveJob, OpenQuestion, Pending, State
 from convoy.control.transitions import move
 from convoy.control.view import ReadOnlyJob
@@ -17,9 +18,6 @@ from convoy.errors import by_reason
 
 Effects = Iterator[effects.Effect]
 
-PATIENCE: Final = "the job's patience"  # in these words a cause says that it ran out
-DEADLINE: Final = "the round's deadline"  # and in these
-QUORUM: Final = "sites had answered, the quorum"
 DISABLED: Final = "disabled by an admin"
 
 
@@ -51,7 +49,7 @@ def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
     record = replace(question, cohort=cohort.draw(job, question, names))
     tasks = {site: Task(record.job, record.id, site, "open") for site in record.cohort}
     opened = job.questions[record.id] = OpenQuestion(record, asked_at=now.mono, tasks=tasks, heard=True)
-    opened.wake = _next_wake(job, opened)
+    opened.wake = next_wake(job, opened)
     yield effects.Save(record, wait=False)
     yield from _give(state, job, opened, opened.awaited)
 
@@ -126,7 +124,7 @@ def reopen(job: LiveJob, record: Question, tasks: list[Task], now: Now) -> None:
     job.places = max([job.places, *(task.place for task in come)])
     question = job.questions[record.id] = OpenQuestion(record, now.mono, order, arrived=[task.site for task in come])
     _quorum(question, now)
-    question.wake = _next_wake(job, question)
+    question.wake = next_wake(job, question)
 
 
 def _counted_anew(task: Task) -> Task:
@@ -249,7 +247,7 @@ def lost(state: State, job: LiveJob, event: events.Lost) -> Effects:
         question.told = 0
         unheard(job)
         yield effects.RestartFlow(job.record.id)
-    question.wake = _next_wake(job, question)
+    question.wake = next_wake(job, question)
     yield effects.Save(task, wait=False)
     yield from resend(state, job, event.site)
 
@@ -294,7 +292,7 @@ def expire(job: LiveJob, now: Now) -> Effects:
         if question.ended or question.wake > now.mono:
             continue
         for site in list(question.awaited):
-            reason = _late(job, question, site, now)
+            reason = late(job, question, site, now)
             if not reason:
                 continue
             if PATIENCE in reason:
@@ -302,22 +300,8 @@ def expire(job: LiveJob, now: Now) -> Effects:
             out = question.put(move(question.tasks[site], "left_out", reason=reason))
             yield effects.Save(out, wait=False)
             yield effects.SendCancel(site, job.record.id, question.record.id)
-        question.wake = _next_wake(job, question)
+        question.wake = next_wake(job, question)
         yield from _tell(job, question)
-
-
-def _late(job: LiveJob, question: OpenQuestion, site: SiteName, now: Now) -> str:
-    """Return why a site is not waited for any longer; nothing while it is."""
-    record, patience = question.record, job.needs.patience_s
-    if record.deadline_s and now.mono >= question.asked_at + record.deadline_s:
-        return f"no answer within {DEADLINE} of {record.deadline_s:g} s"
-    if now.mono >= question.quorum_at:
-        return f"no answer within {record.grace_s:g} s after {record.quorum} {QUORUM}"
-    if now.mono < _last(job, question, site) + patience:
-        return ""
-    quiet, waits = f"for {patience:g} s, {PATIENCE}", job.members[site].reason
-    reason = f"{absent(job.members[site])}; so {quiet}" if _refuses(job, site) else f"no progress {quiet}"
-    return f"{reason}; {waits}" if waits and job.members[site].state in ("starting", "ready") else reason
 
 
 def _send_away(job: LiveJob, site: SiteName, reason: str) -> Effects:
@@ -333,32 +317,6 @@ def back(job: LiveJob, site: SiteName, state: str = "ready") -> Effects:
     if member is not None and member.state in ("away", "starting") and member.state != state:
         job.members[site] = member = move(member, state, reason="")
         yield effects.Save(member, wait=False)
-
-
-def shift(job: LiveJob, seconds: float, now: Now) -> None:
-    """Move what the job's sites are measured by: for so long nobody could get an answer through."""
-    for waiting in job.pending.values():
-        waiting.since = min(waiting.since + seconds, now.mono)
-    for site, seen in job.seen.items():
-        job.seen[site] = min(seen + seconds, now.mono)
-    for question in job.questions.values():
-        question.asked_at = min(question.asked_at + seconds, now.mono)
-        question.quorum_at += seconds
-        question.wake = _next_wake(job, question)
-
-
-def _deadline(question: OpenQuestion) -> float:
-    limit = question.asked_at + question.record.deadline_s if question.record.deadline_s else math.inf
-    return min(limit, question.quorum_at)
-
-
-def _last(job: LiveJob, question: OpenQuestion, site: SiteName) -> float:
-    return max(question.asked_at, job.seen.get(site, question.asked_at))
-
-
-def _next_wake(job: LiveJob, question: OpenQuestion) -> float:
-    quiet = [_last(job, question, site) for site in question.awaited]
-    return min(_deadline(question), min(quiet) + job.needs.patience_s) if quiet else math.inf
 
 
 def _tell(job: LiveJob, question: OpenQuestion) -> Effects:
@@ -381,15 +339,11 @@ def _leave_out_refusers(job: LiveJob, question: OpenQuestion) -> Effects:
     Until then, and if too few have, they may still change their minds, for as long as the job's patience lasts.
     """
     enough = question.counts["received"] >= question.record.at_least
-    if not enough or not all(_refuses(job, site) for site in question.awaited):
+    if not enough or not all(refuses(job, site) for site in question.awaited):
         return
     for site in list(question.awaited):
         task = question.put(move(question.tasks[site], "left_out", reason=absent(job.members[site])))
         yield effects.Save(task, wait=False)
-
-
-def _refuses(job: LiveJob, site: SiteName) -> bool:
-    return job.members[site].state == "refused"
 
 
 def _too_few(question: OpenQuestion) -> str:
@@ -400,14 +354,3 @@ def _too_few(question: OpenQuestion) -> str:
         f"{got or 'none'} of the {asked} site{'s' * (asked != 1)} answered in round {question.record.round}; "
         f"{question.record.kind!r} needs {question.record.at_least} ({said})"
     )
-
-
-def absent(member: Member) -> str:
-    """Return why a member was not asked."""
-    match member.state:
-        case "refused":
-            return f"refused the job: {member.reason}"
-        case "away":
-            return member.reason or "away"
-        case _:
-            return "not asked in this round"

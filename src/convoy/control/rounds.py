@@ -8,7 +8,8 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from convoy.control import cohort, effects
-from convoy.control.questions import DISABLED, absent
+from convoy.control.lateness import absent
+from convoy.control.questions import DISABLED
 from convoy.control.records import Kept, Question, Task
 from convoy.control.state import LiveJob, LiveSite, OpenQuestion, State
 from convoy.control.transitions import move

@@ -10,8 +10,9 @@ from typing import Final
 from convoy.admin import views
 from convoy.control.clock import Now
 from convoy.control.costs import Cost
+from convoy.control.lateness import PATIENCE
 from convoy.control.points import Point
-from convoy.control.questions import DISABLED, PATIENCE, delayed, stuck
+from convoy.control.questions import DISABLED, delayed, stuck
 from convoy.control.records import Job, Kept, Member, Round, SiteName
 from convoy.control.view import ReadOnlyJob, ReadOnlySite, ReadOnlyState
 from convoy.server.hub import Line
