@@ -220,6 +220,20 @@ def test_a_lost_update_is_asked_for_again_under_the_same_digest(running):
     assert "SendReceipt" in kinds(running(updated(A, "a")))
 
 
+def test_a_task_whose_model_the_disk_has_lost_is_sent_once_the_workflow_has_made_it_again(running):
+    running(asked(), updated(A, "a"), events.FlowDied(J, "killed by SIGKILL"))
+    assert running(events.Unsent(J, "1.0", A), events.Unsent(J, "1.0", B), events.Unsent(J, "9.0", B)) == []
+    assert [effect.site for effect in running(asked()) if isinstance(effect, effects.SendTask)] == [B]
+    running(events.FlowDied(J, "killed by SIGKILL"))
+    assert "SendTask" not in kinds(running(asked()))
+
+
+def test_a_site_that_cannot_be_asked_any_more_is_not_blamed_for_it(running):
+    running(asked(), updated(A, "a"), updated(B, "b"))
+    assert "TellEnd" in kinds(running(events.Unsent(J, "1.0", C)))
+    assert running.job.questions["1.0"].tasks[C].reason == "the server's disk has lost the model that it is about"
+
+
 def test_jobs_beyond_the_limit_wait_and_start_when_one_ends():
     drive = Drive(max_jobs=1)
     second = JobId("k" * 32)

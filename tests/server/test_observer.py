@@ -2,7 +2,7 @@
 
 import pytest
 
-from convoy.control import effects, events, questions
+from convoy.control import effects, events, lateness
 from convoy.control.clock import Now
 from convoy.control.omissions import KINDS
 from convoy.node.phases import Phases
@@ -118,13 +118,13 @@ def test_who_makes_no_progress_is_left_out_by_that_kind(watched):
 
 
 def test_an_update_that_cannot_be_used_is_left_out_by_that_kind(watched):
-    watched(asked(), events.Unusable(J, "1.0", A, f"no progress, {questions.PATIENCE}"), at=1.0)
+    watched(asked(), events.Unusable(J, "1.0", A, f"no progress, {lateness.PATIENCE}"), at=1.0)
     assert omitted(watched) == {"unusable": 1}
 
 
 def test_who_refused_the_job_is_left_out_by_that_kind_whatever_its_reason_says(watched):
     watched(asked(), at=1.0)
-    watched(events.MemberRefused(J, C, f"our reason is {questions.DEADLINE}"), at=2.0)
+    watched(events.MemberRefused(J, C, f"our reason is {lateness.DEADLINE}"), at=2.0)
     watched(updated(A, "a"), updated(B, "b"), at=3.0)
     assert omitted(watched) == {"refused": 1}
 

@@ -7,7 +7,8 @@ import queue
 import pytest
 
 from convoy.control import effects, events
-from convoy.control.records import JobId
+from convoy.control.records import Job, JobId, SiteName
+from convoy.control.state import LiveJob, State
 from convoy.node.supervisor import Supervisor
 from convoy.server import performer
 from convoy.server.files import Workspace
@@ -37,8 +38,9 @@ async def perform(tmp_path):
     said = asyncio.Queue()
     async with asyncio.TaskGroup() as group:
         parts = dict.fromkeys(field.name for field in dataclasses.fields(Performer))
-        parts |= {"workspace": Workspace(tmp_path), "supervisor": Supervisor(group, end=print), "post": said.put_nowait}
-        yield Performer(**parts | {"unkept": set(), "unsynced": {}}), said
+        parts |= {"workspace": Workspace(tmp_path), "unkept": set(), "unsynced": {}, "post": said.put_nowait}
+        end = lambda job, error, _: said.put_nowait((job, error))  # noqa: E731
+        yield Performer(**parts | {"supervisor": Supervisor(group, end=end)}), said
 
 
 def sync(round_, model):
@@ -69,3 +71,12 @@ async def test_a_model_that_is_gone_is_passed_over(perform, disk):
     turns.put(None)
     assert await said.get() == events.ModelSynced(JOB, 1)
     assert said.empty()
+
+
+async def test_a_job_whose_bundle_the_disk_has_lost_ends_and_its_sites_do_not_wait_for_it(perform):
+    performer, said = perform
+    job = LiveJob(Job(JOB, "n", "ada", "org", "b" * 64, 1, "{}", "running", "", 1.0), None)
+    state = State(4, {}, {JOB: job})
+    dataclasses.replace(performer, state=state)(effects.SendStart(SiteName("site-1"), JOB))
+    job, error = said.get_nowait()
+    assert (job, "FileNotFoundError" in error) == (JOB, True)

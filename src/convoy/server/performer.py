@@ -126,7 +126,11 @@ class Performer:
     def _start(self, site: SiteName, job: JobId) -> None:
         record = self.state.jobs[job].record
         path = self.workspace.job(job).bundle
-        whole = path.read_bytes() if record.size < blob.SMALL else b""
+        try:
+            whole = path.read_bytes() if record.size < blob.SMALL else b""
+        except OSError as problem:  # its sites would wait in vain
+            self.supervisor.failed(job, problem)
+            return
         logs = self.logs_of(job)
         start = pb.Start(job=job, bundle=record.bundle, size=record.size, whole=whole, log_offset=logs.size(site))
         start.points = logs.points.next(site)
