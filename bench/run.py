@@ -254,7 +254,7 @@ def main() -> None:
         "simulator": lambda: simulator.measure(folder, chosen.times, peers=not chosen.no_peers),
     }
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
-    rows: list[Row] = []
+    rows, times = list[Row](), dict[str, list[PeerTimes]]()
     try:
         for name, measure in measures.items():
             if chosen.only and name not in chosen.only:
@@ -262,10 +262,11 @@ def main() -> None:
             found = measure()
             rows += found if isinstance(found, list) else [found]
             print(f"{name} done, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
-        times = {} if chosen.no_peers or not any(row.peer for row in rows) else measure_peers(folder)
-    finally:
+        if not chosen.no_peers and any(row.peer for row in rows):
+            times = measure_peers(folder)
+    finally:  # also what was measured before an interrupt
         shutil.rmtree(folder, ignore_errors=True)
-    show(rows, times, "what, on 2 cores, loopback, mTLS")
+        show(rows, times, "what, on 2 cores, loopback, mTLS")
 
 
 if __name__ == "__main__":
