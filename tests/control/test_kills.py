@@ -18,6 +18,7 @@ class Server:
     def __init__(self):
         self.drive, self.queue, self.held = Drive(), deque(), set()
         self.durable, self.syncing, self.told = [], None, []
+        self.disk = set()  # what is there even after a power cut
         self.post(*map(joined, SITES), submitted())
         self.free = self.perform_all()  # the workflow waits for nothing
         self.commit(best=False)
@@ -61,6 +62,7 @@ class Server:
         """The newest model that was to be synced is on the disk for good."""
         if self.syncing is not None:
             effect, self.syncing = self.syncing, None
+            self.disk |= {effect.model, effect.state, effect.best}
             self.post(events.ModelSynced(J, effect.round))
 
     def check(self):
@@ -73,10 +75,18 @@ class Server:
         for said in self.told:
             assert said.round <= last.round  # it forgets what came before
             assert not said.after or int(said.after.partition(".")[0]) <= last.round  # the state that it goes on with
+        self.check_power_cut()
+
+    def check_power_cut(self):
+        """A machine that loses its power goes on from the last round that is on the disk, and has the best one."""
+        synced = [number for number, record in enumerate(self.durable) if record.model in self.disk]
+        lasts = self.durable[: synced[-1] + 1] if synced else []
+        for record in [record for record in lasts if record.best][-1:]:
+            assert record.model in self.disk
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(st.sampled_from(["commit", "best", "perform", "perform", "perform", "synced"]), max_size=120))
+@given(st.lists(st.sampled_from(["commit", "best", "perform", "perform", "perform", "all", "synced"]), max_size=120))
 def test_the_last_durable_round_can_be_gone_on_with_at_every_moment(moves):
     server = Server()
     for move in moves:
@@ -85,6 +95,8 @@ def test_the_last_durable_round_can_be_gone_on_with_at_every_moment(moves):
                 server.commit(best=move == "best")
             case "perform":
                 server.perform()
+            case "all":
+                server.perform_all()
             case "synced":
                 server.synced()
         server.check()
@@ -107,3 +119,13 @@ def test_rounds_that_are_faster_than_the_disk_are_let_go_of_as_it_comes_along():
         server.synced()
         server.perform_all()
     assert len(server.held) <= 12
+
+
+def test_the_best_model_is_on_the_disk_though_the_round_after_it_was_decided_before_it_was_synced():
+    server = Server()
+    for best in (False, True, False):
+        server.commit(best=best)
+        server.perform_all()
+    server.synced()  # of these models it was told of the newest last
+    server.perform_all()
+    server.check()

@@ -43,8 +43,8 @@ async def perform(tmp_path):
         yield Performer(**parts | {"supervisor": Supervisor(group, end=end)}), said
 
 
-def sync(round_, model):
-    return effects.SyncModel(JOB, round_, model * 64)
+def sync(round_, model, best=""):
+    return effects.SyncModel(JOB, round_, model * 64, best=best * 64)
 
 
 async def test_where_rounds_are_faster_than_the_disk_only_the_newest_model_waits(perform, disk):
@@ -59,6 +59,20 @@ async def test_where_rounds_are_faster_than_the_disk_only_the_newest_model_waits
     turns.put(None)
     assert await said.get() == events.ModelSynced(JOB, 3)
     assert (begun.empty(), performer.unsynced) == (True, {})
+
+
+async def test_the_best_model_comes_along_with_the_newest(perform, disk):
+    (performer, said), (turns, begun) = perform, disk
+    performer(sync(0, "a"))
+    performer(sync(1, "b"))
+    performer(sync(2, "c", best="b"))
+    assert await begun.get() in "ac"
+    for _ in range(3):
+        turns.put(None)
+    while (await said.get()).round < 2:
+        pass
+    synced = [begun.get_nowait() for _ in range(begun.qsize())]
+    assert synced[-1] == "b"
 
 
 async def test_a_model_that_is_gone_is_passed_over(perform, disk):

@@ -147,12 +147,16 @@ class TellCommitted:
 
 @dataclass(frozen=True, slots=True)
 class SyncModel:
-    """Bring the round's model and state to the disk for good, then say `ModelSynced`."""
+    """Bring the round's model and state to the disk for good, then say `ModelSynced`.
+
+    So it does with the `best` model, if that is of an earlier round of which nobody has said so yet.
+    """
 
     job: JobId
     round: int
     model: str
     state: str = ""
+    best: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,8 @@ def commit(state: State, job: LiveJob, event: events.CommitAsked, now: Now) -> E
         yield effects.Save(record)
     yield effects.TellCommitted(event.job, event.round)
     # After the record: one sync makes the other wait.
-    yield effects.SyncModel(event.job, event.round, event.model, event.state)
+    best = job.best.model if job.best is not None and job.synced < job.best.round < event.round else ""
+    yield effects.SyncModel(event.job, event.round, event.model, event.state, best)
 
 
 def synced(state: State, job: LiveJob, round_: int) -> Effects:

@@ -167,14 +167,15 @@ class Performer:
     async def _sync(self, job: JobId) -> None:
         """Sync models to the disk while sites train on them; until then they keep their updates.
 
-        One at a time: where rounds are faster than the disk, the newest is next, and stands for those before it.
+        One at a time: where rounds are faster than the disk, the newest is next, and stands for those before it: it
+        brings the best of them along.
         """
         blobs, done = self.workspace.job(job).blobs, None
         try:
             while (effect := self.unsynced[job]) is not done:
                 done = effect
                 try:
-                    for digest in filter(None, (effect.model, effect.state)):
+                    for digest in filter(None, (effect.model, effect.state, effect.best)):
                         await asyncio.to_thread(sync_file, blobs.path(digest))
                 except FileNotFoundError:
                     continue  # the job has ended

@@ -147,8 +147,9 @@ def tidy(state: ReadOnlyState, history: History, workspace: Workspace, found: Fo
 
 def _tidy(job: ReadOnlyJob, folder: BlobFolder) -> None:
     folder.folder.mkdir(parents=True, exist_ok=True)
-    if job.last is not None:  # before the model from which it was made is removed
-        for digest in filter(None, (job.last.model, job.last.state)):
+    if job.last is not None:  # before the model from which it was made is removed, and one that was best before
+        best = job.best.model if job.best is not None and folder.has(job.best.model) else ""
+        for digest in filter(None, (job.last.model, job.last.state, best)):
             sync_file(folder.path(digest))
     folder.recover(holders.needed(job), lambda holder, _: holders.stays(job, holder))
 
