@@ -66,7 +66,8 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         people, signed = membership.current(kit)
         known = Membership(people, kit.root_file.read_bytes())
         known.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
-        state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now())
+        loaded = now()
+        state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=loaded)
         machine = Machine(state, start.needs_of)
         node = NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
         stack.enter_context(traced(node.phases, settings, kit))
@@ -88,8 +89,10 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         )
         deciding = group.create_task(core.loop.run())
         await asyncio.to_thread(start.tidy, shared.state, ledger.history, shared.workspace, found)
-        for lost in await asyncio.to_thread(start.lost_updates, shared.state, shared.workspace, found):
-            core.loop.post(lost)
+        lost = await asyncio.to_thread(start.lost_updates, shared.state, shared.workspace, found)
+        core.loop.clock.leave_out(loaded.mono)  # every byte was read, and no site could say a word
+        for update in lost:
+            core.loop.post(update)
         for job, problem in found.broken.items():
             core.supervisor.failed(job, problem)
         core.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
