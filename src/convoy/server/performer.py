@@ -127,13 +127,14 @@ class Performer:
         record = self.state.jobs[job].record
         path = self.workspace.job(job).bundle
         try:
+            path.stat()
             whole = path.read_bytes() if record.size < blob.SMALL else b""
-        except OSError as problem:  # its sites would wait in vain
+            logs = self.logs_of(job)
+            start = pb.Start(job=job, bundle=record.bundle, size=record.size, whole=whole, log_offset=logs.size(site))
+            start.points = logs.points.next(site)
+        except (ConvoyError, OSError) as problem:  # its sites would wait in vain
             self.supervisor.failed(job, problem)
             return
-        logs = self.logs_of(job)
-        start = pb.Start(job=job, bundle=record.bundle, size=record.size, whole=whole, log_offset=logs.size(site))
-        start.points = logs.points.next(site)
         self.hub.send(site, pb.Down(start=start))
 
     def _task(self, site: SiteName, question: Question, after: str) -> None:
@@ -143,6 +144,10 @@ class Performer:
             model = self.transfers.reference(question.job, question.model, site)
         except NotFound:
             self.post(events.Unsent(question.job, question.id, site))
+            return
+        except OSError as problem:  # a workflow that makes it anew would not find it lost
+            why = f"the server cannot read the model that it is about: {problem.strerror}"
+            self.post(events.Unusable(question.job, question.id, site, why))
             return
         task = pb.Task(job=question.job, question=values.to_site(question), model=model, after=after)
         self.hub.send(site, pb.Down(task=task))
