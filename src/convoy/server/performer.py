@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -193,6 +194,8 @@ class Performer:
         if live is None:
             return  # the handling of the job has failed in the meantime, and ended it
         await self.artifacts.settled(job, cut=live.record.outcome == "aborted")
+        kept = self.workspace.job(job).kept
+        kept.unlink(missing_ok=True)
         try:
             await self._write_rounds(job)
             await asyncio.to_thread(write_resources, live.spent, self.workspace.job(job).drafts)
@@ -207,6 +210,9 @@ class Performer:
                     await self._keep(job, again=False)
                     return
             problem = f"its results were not kept: {failed.what}, {failed.why}"
+        else:
+            with suppress(OSError):  # without it, a server that is killed now leaves the models where they are
+                kept.touch()
         self.post(events.ResultsKept(job, problem))
 
     async def _write_rounds(self, job: JobId) -> None:
