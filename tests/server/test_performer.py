@@ -6,6 +6,7 @@ import errno
 import queue
 
 import pytest
+import structlog
 
 from convoy.control import effects, events
 from convoy.control.records import Job, JobId, Question, SiteName
@@ -40,7 +41,13 @@ async def perform(tmp_path):
     said = asyncio.Queue()
     async with asyncio.TaskGroup() as group:
         parts = dict.fromkeys(field.name for field in dataclasses.fields(Performer))
-        parts |= {"workspace": Workspace(tmp_path), "unkept": set(), "unsynced": {}, "post": said.put_nowait}
+        parts |= {
+            "workspace": Workspace(tmp_path),
+            "unkept": set(),
+            "unsynced": {},
+            "note": structlog.get_logger(),
+            "post": said.put_nowait,
+        }
         end = lambda job, error, _: said.put_nowait((job, error))  # noqa: E731
         yield Performer(**parts | {"supervisor": Supervisor(group, end=end)}), said
 
@@ -83,6 +90,18 @@ async def test_a_model_that_is_gone_is_passed_over(perform, disk):
     assert await begun.get() == "a"
     performer(sync(1, "b"))
     turns.put(FileNotFoundError())
+    assert await begun.get() == "b"
+    turns.put(None)
+    assert await said.get() == events.ModelSynced(JOB, 1)
+    assert said.empty()
+
+
+async def test_a_disk_that_fails_at_one_model_does_not_keep_the_next_one_waiting(perform, disk):
+    (performer, said), (turns, begun) = perform, disk
+    performer(sync(0, "a"))
+    assert await begun.get() == "a"
+    performer(sync(1, "b"))
+    turns.put(OSError(errno.EIO, "Input/output error"))
     assert await begun.get() == "b"
     turns.put(None)
     assert await said.get() == events.ModelSynced(JOB, 1)

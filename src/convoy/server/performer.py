@@ -185,6 +185,9 @@ class Performer:
                         await asyncio.to_thread(sync_file, blobs.path(digest))
                 except FileNotFoundError:
                     continue  # the job has ended
+                except OSError as problem:  # the next one is tried all the same: it stands for this one, too
+                    self.note.error("a model is not on the disk for good", job=job, problem=str(problem))
+                    continue
                 self.post(events.ModelSynced(job, effect.round))
         finally:
             del self.unsynced[job]
