@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -94,6 +95,28 @@ async def test_results_outlive_the_working_files(results, files):
     await results.keep(made(files, (0, {}, False)), files, print)
     files.remove()
     assert load(await whole(results, J, "model.safetensors"))["w"].shape == (400_000,)
+
+
+async def test_a_model_that_the_disk_has_lost_is_missed_in_words(results, files):
+    job, said = made(files, (0, {}, True), (1, {}, False)), []
+    files.blobs.condemn(job.best.model)
+    await results.keep(job, files, said.append)
+    assert said == ["best.safetensors is not among the results: the server's disk has lost it"]
+    assert "model.safetensors" in await results.names(J)
+
+
+async def test_results_in_a_folder_are_on_the_disk_before_the_blobs_are_removed(files, tmp_path, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def noted(descriptor):
+        synced.add(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    folder = tmp_path / "results"
+    await open_results("", folder).keep(made(files, (0, {}, False)), files, print)
+    names = ("", "model.safetensors", "rounds.json", "metrics.jsonl", "job.json", "logs")
+    assert {(folder / J / name).stat().st_ino for name in names} | {folder.stat().st_ino} <= synced
 
 
 async def test_keeping_a_job_again_changes_what_is_new_and_nothing_else(results, files):

@@ -228,6 +228,17 @@ def test_a_task_whose_model_the_disk_has_lost_is_sent_once_the_workflow_has_made
     assert "SendTask" not in kinds(running(asked()))
 
 
+def test_a_site_does_not_pay_for_the_time_in_which_its_model_is_made_again(running):
+    running(asked(deadline_s=50), updated(A, "a"), events.FlowDied(J, "killed by SIGKILL"))
+    running(events.Unsent(J, "1.0", B), events.Unsent(J, "1.0", C))
+    assert math.isinf(running.machine.wake())
+    assert running(events.TimePassed(), at=1000.0) == []
+    assert kinds(running(asked(deadline_s=50), at=2000.0)).count("SendTask") == 2
+    assert running(events.TimePassed(), at=2049.0) == []
+    running(events.TimePassed(), at=2050.0)
+    assert "deadline of 50 s" in running.job.questions["1.0"].tasks[B].reason
+
+
 def test_a_site_that_cannot_be_asked_any_more_is_not_blamed_for_it(running):
     running(asked(), updated(A, "a"), updated(B, "b"))
     assert "TellEnd" in kinds(running(events.Unsent(J, "1.0", C)))

@@ -50,6 +50,27 @@ def test_where_nothing_is_due_no_beat_is_missed(time):
     assert clock.now().mono - begun == 500
 
 
+def test_a_start_that_takes_a_minute_is_not_counted(time):
+    clock = Clock(time)
+    loaded = clock.now().mono
+    time.at += 60
+    clock.leave_out(loaded)
+    assert clock.now().mono == loaded
+    time.at += 1
+    assert clock.now().mono == loaded + 1
+
+
+def test_a_write_that_begins_late_and_takes_long_is_counted_as_any_other(time):
+    clock = Clock(time)
+    begun = clock.now().mono
+    clock.until(begun + 60)
+    time.at += 40  # the loop was held up, and goes on with a write
+    with clock.writing():
+        for _ in range(30):
+            time.at += clock.until(begun + 60)
+    assert clock.now().mono - begun == pytest.approx(BEAT_S + SLACK_S + SLACK_S)
+
+
 def test_a_write_that_takes_a_minute_counts_as_the_second_that_it_may_take(time):
     clock = Clock(time)
     begun = clock.now().mono

@@ -2,16 +2,19 @@
 
 import asyncio
 import dataclasses
+import errno
 import queue
 
 import pytest
+import structlog
 
 from convoy.control import effects, events
-from convoy.control.records import Job, JobId, SiteName
+from convoy.control.records import Job, JobId, Question, SiteName
 from convoy.control.state import LiveJob, State
 from convoy.node.supervisor import Supervisor
 from convoy.server import performer
 from convoy.server.files import Workspace
+from convoy.server.hub import Hub
 from convoy.server.performer import Performer
 
 JOB = JobId("j" * 32)
@@ -38,7 +41,13 @@ async def perform(tmp_path):
     said = asyncio.Queue()
     async with asyncio.TaskGroup() as group:
         parts = dict.fromkeys(field.name for field in dataclasses.fields(Performer))
-        parts |= {"workspace": Workspace(tmp_path), "unkept": set(), "unsynced": {}, "post": said.put_nowait}
+        parts |= {
+            "workspace": Workspace(tmp_path),
+            "unkept": set(),
+            "unsynced": {},
+            "note": structlog.get_logger(),
+            "post": said.put_nowait,
+        }
         end = lambda job, error, _: said.put_nowait((job, error))  # noqa: E731
         yield Performer(**parts | {"supervisor": Supervisor(group, end=end)}), said
 
@@ -87,10 +96,40 @@ async def test_a_model_that_is_gone_is_passed_over(perform, disk):
     assert said.empty()
 
 
-async def test_a_job_whose_bundle_the_disk_has_lost_ends_and_its_sites_do_not_wait_for_it(perform):
+async def test_a_disk_that_fails_at_one_model_does_not_keep_the_next_one_waiting(perform, disk):
+    (performer, said), (turns, begun) = perform, disk
+    performer(sync(0, "a"))
+    assert await begun.get() == "a"
+    performer(sync(1, "b"))
+    turns.put(OSError(errno.EIO, "Input/output error"))
+    assert await begun.get() == "b"
+    turns.put(None)
+    assert await said.get() == events.ModelSynced(JOB, 1)
+    assert said.empty()
+
+
+@pytest.mark.parametrize("size", [1, 1 << 26])
+async def test_a_job_whose_bundle_the_disk_has_lost_ends_and_its_sites_do_not_wait_for_it(size, perform):
     performer, said = perform
-    job = LiveJob(Job(JOB, "n", "ada", "org", "b" * 64, 1, "{}", "running", "", 1.0), None)
+    job = LiveJob(Job(JOB, "n", "ada", "org", "b" * 64, size, "{}", "running", "", 1.0), None)
     state = State(4, {}, {JOB: job})
     dataclasses.replace(performer, state=state)(effects.SendStart(SiteName("site-1"), JOB))
     job, error = said.get_nowait()
     assert (job, "FileNotFoundError" in error) == (JOB, True)
+
+
+async def test_a_site_is_not_asked_for_what_the_server_cannot_read_and_does_not_pay_for_it(perform):
+    performer, said = perform
+    site = SiteName("site-1")
+
+    class Unreadable:
+        def reference(self, *_):
+            raise OSError(errno.EIO, "Input/output error")
+
+    hub = Hub()
+    hub.open(site, "process", None)
+    asked = Question(JOB, "1.0", 1, "train", "m" * 64)
+    dataclasses.replace(performer, hub=hub, transfers=Unreadable())(effects.SendTask(site, asked))
+    said = said.get_nowait()
+    assert (said.site, said.question) == (site, "1.0")
+    assert said.reason == "the server cannot read the model that it is about: Input/output error"

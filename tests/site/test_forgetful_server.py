@@ -24,8 +24,11 @@ FILES = {
 }
 
 
+COUNTING = b"calls = 0\ndef train(task):\n    global calls\n    calls += 1\n    return {'w': task.model['w'] + calls}\n"
+
+
 @asynccontextmanager
-async def asked(tmp_path, denied=0):
+async def asked(tmp_path, denied=0, files=FILES):
     """A site that was sent a job and its task by a server which denies the model so often: (server, job, task)."""
     async with lied_to(tmp_path) as (federation, liar):
         blobs = BlobFolder(tmp_path)
@@ -44,7 +47,7 @@ async def asked(tmp_path, denied=0):
                 await Pump().send(stream, file.fileno(), [(part.start, part.end) for part in request.ranges])
 
         liar.pull = pull
-        data = packed(federation, files=FILES)
+        data = packed(federation, files=files)
         root = (federation.prod / "server" / "startup" / "root.crt").read_bytes()
         job = bundle.verify(data, root_pem=root, project="bench", now=time.time()).id
         model = pb.Blob(digest=digest, size=layout.size, header=layout.header)
@@ -61,6 +64,33 @@ async def test_a_model_that_the_server_denies_is_no_answer_and_the_task_is_done_
         liar.says.put_nowait(task)
         offer = await liar.offers.get()
         assert (offer.answer.question, liar.pulls) == ("1.0", 2)
+
+
+async def test_a_task_that_is_cancelled_while_it_waits_is_not_trained(tmp_path):
+    async with asked(tmp_path, files=FILES | {"train.py": COUNTING}) as (liar, job, first):
+        pull, begun, gate = liar.pull, asyncio.Event(), asyncio.Event()
+
+        async def slow(stream, request):
+            begun.set()
+            await gate.wait()
+            await pull(stream, request)
+
+        liar.pull = slow
+        await begun.wait()
+        for number in (2, 3):
+            task = pb.Down()
+            task.CopyFrom(first)
+            task.task.question.id = f"{number}.0"
+            liar.says.put_nowait(task)
+        for question in ("1.0", "2.0"):  # one whose model comes, and one that waits for its turn
+            liar.says.put_nowait(pb.Down(cancel=pb.Cancel(job=job, question=question)))
+        liar.says.put_nowait(pb.Down(stop=pb.Stop(job="ef" * 16)))
+        while (await liar.heard.get()).WhichOneof("it") != "stopped":
+            pass  # by then it has heard all of that
+        gate.set()
+        offer = await liar.offers.get()
+        once = arrays.save(BlobFolder(tmp_path), "test", {"w": np.ones(50_000, np.float32)})
+        assert (offer.answer.question, offer.answer.digest) == ("3.0", once)
 
 
 async def test_an_update_is_offered_again_when_the_server_says_so_and_its_wanted_bytes_are_those_of_the_file(tmp_path):

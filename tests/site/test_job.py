@@ -2,7 +2,12 @@
 
 import shutil
 
+import numpy as np
+
+from convoy.control.records import JobId, Question
 from convoy.site.job import SiteJob
+from convoy.site.task import SiteTask
+from convoy.store import arrays
 from convoy.wire import convoy_pb2 as pb
 from tests.fuzz import nodes
 from tests.fuzz.targets import JOB
@@ -15,3 +20,14 @@ async def test_a_commit_or_a_refusal_that_comes_after_the_end_of_a_job_is_no_fau
     await job.committed(pb.Committed(job=JOB, round=1))
     await job.rejected("1.0", "late")
     assert not job.folder.exists()
+
+
+async def test_the_state_that_a_waiting_task_goes_on_from_stays_when_a_later_one_counts():
+    job = SiteJob(nodes.site().site, JOB, None)
+    states = {name: arrays.save(job.blobs, f"state.{name}", {"w": np.full(9, float(name))}) for name in ("1.0", "2.0")}
+    job.give(SiteTask(Question(JobId(JOB), "2.1", 2, "evaluate", "m" * 64), pb.Blob(), after="1.0"))
+    await job.committed(pb.Committed(job=JOB, round=2, after="2.0"))
+    assert job.blobs.digests() == {*states.values()}
+    await job.cancel("2.1")
+    await job.committed(pb.Committed(job=JOB, round=2, after="2.0"))
+    assert job.blobs.digests() == {states["2.0"]}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from convoy.errors import BadInput, NotFound, RemoteFault, StorageFull
 from convoy.model import blob
-from convoy.store import arrays
+from convoy.store import arrays, disk
 from convoy.store.blobs import BlobFolder
 
 ME = "test"
@@ -248,6 +248,27 @@ def test_recover_leaves_what_somebody_needs_and_nothing_else(folder: BlobFolder)
     assert lone not in folder.digests()
     assert not list(folder.folder.rglob("*.draft"))
     assert [path.name for path in folder.folder.rglob("*.part")] == [f"stays~{a}.part"]
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_what_a_power_cut_has_left_of_a_blob_is_found_by_the_node_that_starts_after_it(cut, folder, monkeypatch):
+    whole, half, none = (arrays.save(folder, ME, {"w": np.full(99, float(number))}) for number in range(3))
+    folder.recover()
+    path = folder.path(half)
+    path.write_bytes(path.read_bytes()[:-8] + b"of_other")  # its header and size are right
+    folder.path(none).write_bytes(b"")
+    if cut:
+        folder.recover()  # nothing is read where only the process was killed
+        assert folder.digests() == {whole, half, none}
+        started = folder.folder.parent / "boot_id"
+        started.write_text("another\n")
+        monkeypatch.setattr(disk, "STARTED", started)
+    else:
+        (folder.folder / "boot").unlink()  # as of a folder from before
+    folder.recover()
+    assert folder.digests() == {whole}
+    assert folder.holds() == {(ME, whole)}
+    assert not folder.hold(ME, half)
 
 
 def test_a_safetensors_file_that_is_not_one_is_refused_with_the_reason(tmp_path) -> None:

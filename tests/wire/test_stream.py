@@ -113,6 +113,25 @@ async def test_who_is_silent_for_too_long_is_gone_and_who_only_pings_is_not(door
         stream.close()
 
 
+async def test_who_spoke_while_this_process_stood_still_is_not_gone(door, monkeypatch):
+    loop, stood_still, heard = asyncio.get_running_loop(), [0.0], asyncio.Event()
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + sum(stood_still))
+
+    async def ping(stream):
+        await stream.read(pb.Up)
+        await stream.write(pb.Down(ping=pb.Ping()))
+        stood_still.append(100.0)
+        await heard.wait()
+
+    async with door(ping) as way:
+        stream = await way.dial()
+        await stream.write(pb.Up())
+        assert (await hear(stream, pb.Down, ROOMY)).HasField("ping")
+        heard.set()
+        stream.close()
+
+
 async def test_a_stream_that_is_cut_is_lost_to_whoever_reads_it(door):
     async with door(echo) as way:
         stream = await way.dial()

@@ -17,6 +17,8 @@ QUORUM: Final = "sites had answered, the quorum"
 def late(job: LiveJob, question: OpenQuestion, site: SiteName, now: Now) -> str:
     """Return why a site is not waited for any longer; nothing while it is."""
     record, patience = question.record, job.needs.patience_s
+    if site in question.unsent:
+        return ""
     if record.deadline_s and now.mono >= question.asked_at + record.deadline_s:
         return f"no answer within {DEADLINE} of {record.deadline_s:g} s"
     if now.mono >= question.quorum_at:
@@ -41,8 +43,8 @@ def shift(job: LiveJob, seconds: float, now: Now) -> None:
 
 
 def next_wake(job: LiveJob, question: OpenQuestion) -> float:
-    """Return when somebody may be late, on the machine's clock."""
-    quiet = [_last(job, question, site) for site in question.awaited]
+    """Return when somebody may be late, on the machine's clock; nobody is whose task waits for its model."""
+    quiet = [_last(job, question, site) for site in question.awaited if site not in question.unsent]
     return min(_deadline(question), min(quiet) + job.needs.patience_s) if quiet else math.inf
 
 

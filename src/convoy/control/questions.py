@@ -35,6 +35,8 @@ def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
         known.ended = False
         job.pending.pop(question.id, None)
         unsent, known.unsent = known.unsent, set()
+        known.asked_at = now.mono if unsent else known.asked_at
+        known.wake = next_wake(job, known)
         yield from _give(state, job, known, (site for site in known.awaited if site in unsent))
         yield from _tell(job, known)
         return
@@ -230,6 +232,7 @@ def unsent(job: LiveJob, event: events.Unsent) -> Effects:
         return
     if not question.heard:
         question.unsent.add(event.site)
+        question.wake = next_wake(job, question)
         return
     reason = "the server's disk has lost the model that it is about"
     yield from unusable(job, events.Unusable(event.job, event.question, event.site, reason))

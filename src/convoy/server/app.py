@@ -12,6 +12,7 @@ import structlog
 
 import convoy
 from convoy.admin import serve as rest
+from convoy.control.clock import Now
 from convoy.control.machine import Machine
 from convoy.node import process
 from convoy.node.metrics import NodeMetrics
@@ -66,7 +67,8 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         people, signed = membership.current(kit)
         known = Membership(people, kit.root_file.read_bytes())
         known.revoked.update({one.name: one.revoked_at for one in contents.switches.values() if one.revoked_at})
-        state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=now())
+        loaded = now()
+        state = start.state_from(contents, known.now.sites(), found, max_jobs=settings.max_jobs, now=loaded)
         machine = Machine(state, start.needs_of)
         node = NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
         stack.enter_context(traced(node.phases, settings, kit))
@@ -88,8 +90,7 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         )
         deciding = group.create_task(core.loop.run())
         await asyncio.to_thread(start.tidy, shared.state, ledger.history, shared.workspace, found)
-        for lost in await asyncio.to_thread(start.lost_updates, shared.state, shared.workspace, found):
-            core.loop.post(lost)
+        await _ask_again(shared, core, found, loaded)
         for job, problem in found.broken.items():
             core.supervisor.failed(job, problem)
         core.audit.note("server", "start", outcome=f"Convoy {convoy.__version__}")
@@ -108,6 +109,17 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         await _drain(shared, core, door, ending)
         deciding.cancel()
     return ending.status
+
+
+async def _ask_again(shared: parts.Shared, core: parts.Core, found: start.Found, loaded: Now) -> None:
+    """Ask for the updates that the disk has lost, and count no time since the ledger was loaded.
+
+    Files were removed and every update was read, which takes minutes where they are large, and no site could connect.
+    """
+    lost = await asyncio.to_thread(start.lost_updates, shared.state, shared.workspace, found)
+    core.loop.clock.leave_out(loaded.mono)
+    for update in lost:
+        core.loop.post(update)
 
 
 async def _drain(shared: parts.Shared, core: parts.Core, door: Door, ending: Ending) -> None:

@@ -43,10 +43,16 @@ class Clock:
         """Expect no beat: nothing is due."""
         self._beat = math.inf
 
+    def leave_out(self, since: float) -> None:
+        """Count nothing of the time from an instant (of `read`) until now: the server was starting."""
+        self._lost = self._read() - since
+
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Count no more than `SLACK_S` of the time in here."""
-        self._began = self._read()
+        at = self._read()
+        self._notice(at)  # so that what was missed before is not taken for a part of this
+        self._began = at
         try:
             yield
         finally:

@@ -56,6 +56,11 @@ class JobFiles:
         """A package for each site that sent artifacts."""
         return self.folder / "artifacts"
 
+    @property
+    def kept(self) -> Path:
+        """A file that is here once the results are in the object store, until the working files are removed."""
+        return self.folder / "kept"
+
     def package(self, site: str) -> Path:
         """The artifacts of one site."""
         return self.artifacts / site
@@ -91,8 +96,14 @@ class JobFiles:
         if models:
             shutil.rmtree(self.folder / "blobs", ignore_errors=True)
             shutil.rmtree(self.artifacts, ignore_errors=True)
-        for folder in (self.code, self.out, self.drafts, self.blobs.spares.folder):
+        for folder in (self.out, self.drafts, self.blobs.spares.folder, self.code):
             shutil.rmtree(folder, ignore_errors=True)
+        self.kept.unlink(missing_ok=True)
+
+    def sweep_again(self) -> None:
+        """Remove what a server has left of an ended job that was killed before it had removed the working files."""
+        if self.kept.exists() or self.code.exists():  # these go last
+            self.sweep(models=self.kept.exists())
 
     def remove(self) -> None:
         """Remove everything."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -127,13 +128,14 @@ class Performer:
         record = self.state.jobs[job].record
         path = self.workspace.job(job).bundle
         try:
+            path.stat()
             whole = path.read_bytes() if record.size < blob.SMALL else b""
-        except OSError as problem:  # its sites would wait in vain
+            logs = self.logs_of(job)
+            start = pb.Start(job=job, bundle=record.bundle, size=record.size, whole=whole, log_offset=logs.size(site))
+            start.points = logs.points.next(site)
+        except (ConvoyError, OSError) as problem:  # its sites would wait in vain
             self.supervisor.failed(job, problem)
             return
-        logs = self.logs_of(job)
-        start = pb.Start(job=job, bundle=record.bundle, size=record.size, whole=whole, log_offset=logs.size(site))
-        start.points = logs.points.next(site)
         self.hub.send(site, pb.Down(start=start))
 
     def _task(self, site: SiteName, question: Question, after: str) -> None:
@@ -143,6 +145,10 @@ class Performer:
             model = self.transfers.reference(question.job, question.model, site)
         except NotFound:
             self.post(events.Unsent(question.job, question.id, site))
+            return
+        except OSError as problem:  # a workflow that makes it anew would not find it lost
+            why = f"the server cannot read the model that it is about: {problem.strerror}"
+            self.post(events.Unusable(question.job, question.id, site, why))
             return
         task = pb.Task(job=question.job, question=values.to_site(question), model=model, after=after)
         self.hub.send(site, pb.Down(task=task))
@@ -179,6 +185,9 @@ class Performer:
                         await asyncio.to_thread(sync_file, blobs.path(digest))
                 except FileNotFoundError:
                     continue  # the job has ended
+                except OSError as problem:  # the next one is tried all the same: it stands for this one, too
+                    self.note.error("a model is not on the disk for good", job=job, problem=str(problem))
+                    continue
                 self.post(events.ModelSynced(job, effect.round))
         finally:
             del self.unsynced[job]
@@ -188,6 +197,8 @@ class Performer:
         if live is None:
             return  # the handling of the job has failed in the meantime, and ended it
         await self.artifacts.settled(job, cut=live.record.outcome == "aborted")
+        kept = self.workspace.job(job).kept
+        kept.unlink(missing_ok=True)
         try:
             await self._write_rounds(job)
             await asyncio.to_thread(write_resources, live.spent, self.workspace.job(job).drafts)
@@ -202,6 +213,9 @@ class Performer:
                     await self._keep(job, again=False)
                     return
             problem = f"its results were not kept: {failed.what}, {failed.why}"
+        else:
+            with suppress(OSError):  # without it, a server that is killed now leaves the models where they are
+                kept.touch()
         self.post(events.ResultsKept(job, problem))
 
     async def _write_rounds(self, job: JobId) -> None:

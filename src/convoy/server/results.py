@@ -17,7 +17,7 @@ from obstore.store import LocalStore, ObjectStore, from_url
 from convoy import errors
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import ConvoyError, NotFound, StorageFull, Unreachable
-from convoy.server.files import JobFiles
+from convoy.server.files import JobFiles, sync_folder
 from convoy.store.report import RESOURCES, ROUNDS, STATISTICS, job_json, models
 from convoy.wire import package
 
@@ -33,10 +33,14 @@ class Results:
         self._folder = folder
 
     async def keep(self, job: ReadOnlyJob, files: JobFiles, say: Callable[[str], None]) -> None:
-        """Put everything that `names` lists, once the rounds are written; `say` hears which artifacts cannot be put.
+        """Put everything that `names` lists, once the rounds are written; `say` hears what cannot be put.
 
+        In a folder, models and records are on the disk for good afterwards: the blobs are removed then.
         Raises `StorageFull`, `Unreachable`.
         """
+        for name, digest in models(job).items():
+            if not files.blobs.has(digest):
+                say(f"{name} is not among the results: the server's disk has lost it")
         with _reached():
             await self._put(job, files)
         for site in sorted(path.name for path in files.artifacts.glob("[!.]*")):
@@ -49,6 +53,8 @@ class Results:
         with _reached():
             for path in (*sorted(files.logs.glob("*.log")), *sorted(files.points.glob("*.jsonl"))):
                 await obstore.put_async(self._store, f"{job.record.id}/{path.parent.name}/{path.name}", path)
+            if self._folder is not None:
+                await asyncio.to_thread(_sync, self._folder / job.record.id)
 
     async def _put_artifacts(self, key: str, site: str, path: Path) -> None:
         with path.open("rb") as file:
@@ -122,6 +128,12 @@ def _reached() -> Iterator[None]:
         raise Unreachable(
             "the store of results does not answer", why=why, fix="see `results` in node.yaml"
         ) from problem
+
+
+def _sync(folder: Path) -> None:
+    """Sync the files of a folder to the disk, and their names; of logs and artifacts, which are many, the names."""
+    for path in (*folder.iterdir(), folder, folder.parent):
+        sync_folder(path)
 
 
 def open_results(url: str, folder: Path) -> Results:

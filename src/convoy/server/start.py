@@ -137,8 +137,11 @@ def undone(contents: Contents, history: History, workspace: Workspace, found: Fo
 def tidy(state: ReadOnlyState, history: History, workspace: Workspace, found: Found) -> None:
     """Remove what nobody needs: what a killed server had not yet released, had half written or half taken."""
     there = {path.name: path for path in (workspace.folder / "jobs").iterdir()}
-    for name in there.keys() - history.known(there):
+    known = history.known(there)
+    for name in there.keys() - known:
         shutil.rmtree(there[name], ignore_errors=True)
+    for name in known - state.jobs.keys():
+        workspace.job(name).sweep_again()
     for job in state.jobs.values():
         if job.record.state == "running":
             with found.job(job.record.id):

@@ -195,7 +195,8 @@ class SiteJob:
                 )
             await self._prepare(group)
             while True:
-                await self._turn(await self.tasks.get())
+                if (task := await self.tasks.get()).question.id in self._known:  # else it was cancelled meanwhile
+                    await self._turn(task)
         except (ConvoyError, OSError) as problem:  # the job cannot go on here: the others, and the other jobs, can
             self._give_up(errors.line(problem))
             if self._trainer is not None:
@@ -256,12 +257,7 @@ class SiteJob:
         self.record.begun(admitted, self.site.settings.data, kept)
         self._trainer = Trainer(
             order=order_of(
-                spec,
-                self.id,
-                site=self.site.kit.name,
-                folder=self.folder,
-                settings=self.site.settings,
-                withheld=kept,
+                spec, self.id, site=self.site.kit.name, folder=self.folder, settings=self.site.settings, withheld=kept
             ),
             launcher=self.site.launcher,
             group=group,
@@ -304,6 +300,8 @@ class SiteJob:
             return None
         except ConvoyError as problem:
             return self._kept(question, error=errors.line(problem))
+        if question.id not in self._known:  # it was cancelled while the model came
+            return None
         try:
             state, most = states.of(self.blobs, task.after), self._room()
             told = pb.Task(job=self.id, question=values.to_site(question), state=state, state_bytes=most)
@@ -367,6 +365,7 @@ class SiteJob:
             if older or (holder.startswith(TASK) and holder.removeprefix(TASK) not in self._known):
                 gone.append((holder, digest))
         open_ = {*self._outbox.answers, self._current, said.after}  # what is answered may still count
+        open_ |= {task.after for task in self._known.values()}  # and these are to go on from there
         await self._let_go([*gone, *states.past(self.blobs, open_)])
 
     # ---- the line is open again ------------------------------------------------------------------------------

@@ -4,6 +4,7 @@
     holds/<holder>~<digest>         a hard link to it for each holder: the file system counts
     holds/<holder>~<digest>.part    what has come so far of a blob that its holder waits for
     spares/<size>.<number>          what was a blob, to be written over by the next one of its size
+    boot                            since which start of the machine all of them are known to be whole
 
 A blob never has its name without a holder, and goes with the last one: nobody deletes it by name. A part is filled in
 the order of the blob's bytes, and a note at its end says how far it came; whoever goes on with it checks all of it
@@ -28,6 +29,7 @@ from convoy.store.disk import (
     DRAFT,
     SUFFIX,
     Bytes,
+    boot,
     demand,
     draft_of,
     matches,
@@ -39,6 +41,7 @@ from convoy.store.holds import PART, Hold, Holds, unlink
 from convoy.store.receiver import Receiver
 from convoy.store.spares import Spares
 
+BOOT: Final = "boot"
 HANDED: Final = "handed"  # the holder of what a worker elsewhere has handed over, until it is taken
 
 
@@ -168,7 +171,8 @@ class BlobFolder:
     def recover(self, needed: Iterable[Hold] = (), stays: Callable[[str, str], bool] = lambda *_: True) -> None:
         """Bring into order what a killed node has left: who needs a blob holds it, and nothing else is here.
 
-        `needed` holds what the node has noted elsewhere; of all other holds only those stay that `stays` names.
+        `needed` holds what the node has noted elsewhere; of all other holds only those stay that `stays` names. If the
+        machine was started anew in between, every byte of what stays is read, and what is damaged is nobody's any more.
         """
         needed = set(needed)
         self.spares.clear()
@@ -185,6 +189,22 @@ class BlobFolder:
         held = {digest for holder, digest in self.holds() if Path(self._holds.mark(holder, digest)).exists()}
         for digest in self.digests() - held:
             self.path(digest).unlink()
+        self._check_after_power_cut()
+
+    def _check_after_power_cut(self) -> None:
+        """Condemn what is damaged, unless this machine has run since these blobs were checked or made.
+
+        Blobs are not synced, and a large one is written over another one's bytes: a power cut can leave a file with the
+        name, the size and the header of a blob, and tensors of another. A process that is killed leaves no such thing.
+        """
+        note, now = self.folder / BOOT, boot()
+        if now and note.exists() and note.read_text() == now:
+            return
+        for digest in self.digests():
+            if not self.verify(digest):
+                self.condemn(digest)
+        with suppress(OSError):  # a full disk: they are checked once more
+            note.write_text(now)
 
     # ---- bytes in --------------------------------------------------------------------------------------------
     def write(self, holder: str, layout: Layout, chunks: Iterable[Bytes]) -> None:

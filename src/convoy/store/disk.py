@@ -19,6 +19,7 @@ FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # the disk, 
 SUFFIX: Final = ".safetensors"
 DRAFT: Final = ".draft"
 HEX: Final = frozenset("0123456789abcdef")
+STARTED: Final = Path("/proc/sys/kernel/random/boot_id")
 STEP: Final = 1 << 20  # bytes hashed or copied at once
 Bytes = bytes | bytearray | memoryview
 
@@ -32,6 +33,14 @@ def storage(path: Path) -> Iterator[None]:
         if problem.errno in FULL:
             raise StorageFull(f"no room for {path.name}", why=f"{path.parent}: {problem.strerror}") from problem
         raise
+
+
+def boot() -> str:
+    """Return what names the time since this machine was started last; "" where it does not say."""
+    try:
+        return STARTED.read_text().strip()
+    except OSError:
+        return ""
 
 
 def name_of(digest: str) -> str:

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 PING_S: Final = 20.0  # of silence, after which a ping is sent: so load balancers and proxies keep the connection
 SILENCE_S: Final = 30.0  # a peer that sends nothing for so long is considered gone
+STALL_S: Final = 1.0  # a timer that is later than this says that this process stood still, not that its peer did
 
 
 class Stream:
@@ -33,6 +34,7 @@ class Stream:
         sock.settimeout(0)
         self.sock = sock
         self.heard = 0  # bytes of messages so far
+        self.amid = False  # a part of a message has been read
         self.peer = ""  # the site at the other end, once it is known
         self._loop = asyncio.get_running_loop()
         self._reading = _Side(sock.fileno(), self._loop.add_reader, self._loop.remove_reader)
@@ -59,6 +61,7 @@ class Stream:
         if body is None:
             raise Unreachable("the connection was lost in the middle of a message")
         self.heard += LENGTH.size + len(body)
+        self.amid = False
         return parsed(kind, body)
 
     async def _exactly(self, size: int) -> bytes | None:
@@ -68,6 +71,7 @@ class Stream:
             count = await self._do(partial(self.sock.recv_into, view))
             if not count:
                 return None
+            self.amid = True
             view = view[count:]
         return bytes(data)
 
@@ -175,14 +179,19 @@ def words(problem: OSError) -> str:
 async def hear(stream: Stream, kind: type[M], budget: Budget) -> M | None:
     """Return the next message, once the other end's budget allows it; other tasks run in between.
 
-    Raises `Unreachable` when the other end has been silent for too long, and `RemoteFault` when it sends too much.
+    Raises `Unreachable` when the other end has been silent for too long, and `RemoteFault` when it sends too much. If
+    this process stood still meanwhile, what was sent may be here unread: then it waits once more.
     """
-    before = stream.heard
-    try:
-        async with asyncio.timeout(SILENCE_S):
-            message = await stream.read(kind)
-    except TimeoutError:
-        raise Unreachable("the other end is gone", why=f"it sent nothing for {SILENCE_S:g} s") from None
+    before, clock = stream.heard, asyncio.get_running_loop().time
+    while True:
+        due = clock() + SILENCE_S
+        try:
+            async with asyncio.timeout_at(due):
+                message = await stream.read(kind)
+                break
+        except TimeoutError:
+            if stream.amid or clock() < due + STALL_S:
+                raise Unreachable("the other end is gone", why=f"it sent nothing for {SILENCE_S:g} s") from None
     await budget.spend(stream.heard - before)
     return message
 
