@@ -43,3 +43,16 @@ def test_an_integer_metric_beyond_all_floats_is_left_out_of_a_reply(job, trainer
         node.hear()
         node.task(node.save(BASE))
         assert dict(node.hear().answer.metrics) == {"loss": 1}
+
+
+def test_a_function_that_calls_sys_exit_fails_its_task_with_what_it_said_and_the_trainer_goes_on(job, trainer) -> None:
+    job(train_py="import sys\ndef train(task): return task.model if task.round > 1 else sys.exit('no data here')")
+    with trainer("train.py:train") as node:
+        node.hear()
+        digest = node.save(BASE)
+        node.task(digest)
+        failed = node.hear().failed
+        assert "the function for 'train' tasks called sys.exit('no data here')" in failed.error
+        assert "in train" in failed.traceback
+        node.task(digest, question="2.0", round_=2)
+        assert node.hear().answer.digest == digest

@@ -71,12 +71,12 @@ def serve(session: NodeSession, folder: Path, trainer: str) -> None:
         _loop(session, built_in.choose, built_in.NAME)
         return
     file, name = code.split(trainer)
+    sys.argv = [file]
     if name:
         module = code.run(folder, file)
         named = code.function(module, name)
         _loop(session, lambda kind: choose(session, kind, vars(module), named), trainer)
         return
-    sys.argv = [file]
     script(session, folder, file)
     if session.served:
         _loop(session, session.served.get, trainer)
@@ -136,6 +136,10 @@ def perform(session: NodeSession, choose: Callable[[str], Callable[..., Any] | N
             result = asyncio.run(result)
         if session.open is task:  # it may have called task.reply() itself
             session.answer(task, as_reply(task, result))
+    except SystemExit as leaving:  # as a script says that it cannot go on
+        fix = "raise an error with the reason; return when there is nothing to do"
+        problem = BadInput(f"the function for {task.kind!r} tasks called sys.exit({leaving.code!r})", fix=fix)
+        _report(session, problem.with_traceback(leaving.__traceback__))
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: the task fails, the trainer goes on
         _report(session, error)
 
