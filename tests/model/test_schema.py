@@ -101,3 +101,20 @@ def test_the_limit_of_an_answer_counts_the_bytes_of_its_arrays_as_the_trainer_do
                     check()
             else:
                 check()
+
+
+@pytest.mark.parametrize(
+    ("names", "fix"),
+    [
+        (["module.w", "module.n"], "answer with the network in its wrapper: net.module"),
+        (["_orig_mod.w", "_orig_mod.n"], "answer with the network in its wrapper: net._orig_mod"),
+        (["0", "1"], "answer with the model's names: dict(zip(task.model, arrays))"),
+        (["module.w", "n"], "answer with every tensor of the model"),
+        (["0", "1", "2"], "answer with every tensor of the model"),
+    ],
+)
+def test_tensors_that_came_under_other_names_are_told_how_to_get_the_model_s(names: list[str], fix: str) -> None:
+    base = schema.shapes(layout(BASE))
+    with pytest.raises(Refused) as refused:
+        schema.check_shapes(dict.fromkeys(names, base["w"]), base)
+    assert fix in str(refused.value)

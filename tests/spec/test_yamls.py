@@ -82,6 +82,14 @@ def test_what_is_refused_names_line_and_column(text, place, word):
     assert word in caught.value.what
 
 
+@pytest.mark.parametrize(
+    "text", ["with:\n\trounds: 1\n", "a: 1\n\tb: 2\n", "w:\r\n  a: 1\r\n\tb: 2\r\n", "a: 1\r\u2028\t@"]
+)
+def test_a_tab_that_indents_is_named(text: str) -> None:
+    with pytest.raises(BadInput, match="indent with spaces"):
+        read(text)
+
+
 def test_control_characters_are_refused():
     with pytest.raises(BadInput, match="not valid YAML"):
         read("a: \x00")

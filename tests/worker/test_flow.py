@@ -165,6 +165,7 @@ def test_a_workflow_of_the_job_s_own_sees_sites_answers_and_who_was_left_out(job
     [
         ("flow.py:run", "async def run(fleet): raise ValueError('no')", "ValueError: no"),
         ("flow.py:go", "", "has no function 'go'"),
+        ("flow.py:run", "async def run(fleet): raise SystemExit(0)", "the workflow called sys.exit(0)"),
         ("fedmagic", "", "there is no workflow 'fedmagic'"),
         (
             "flow.py:run",
@@ -180,6 +181,16 @@ def test_a_workflow_of_the_job_s_own_sees_sites_answers_and_who_was_left_out(job
             "flow.py:run",
             "async def run(fleet):\n    async for r in fleet.rounds(2):\n        await r.commit({'a': float('nan')})",
             "tensor 'a' of the model of round 1 is not finite",
+        ),
+        (
+            "flow.py:run",
+            "async def run(fleet):\n    async for r in fleet.rounds(1): await r.commit({}, metrics={'auc': None})",
+            "metric 'auc' of round 1 is None, not a number",
+        ),
+        (
+            "flow.py:run",
+            "async def run(fleet):\n    async for r in fleet.rounds(1): await r.commit({}, metrics=0.5)",
+            "the metrics of round 1 are 0.5, a float",
         ),
         (
             "flow.py:run",

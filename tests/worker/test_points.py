@@ -68,6 +68,7 @@ def test_a_number_that_is_not_finite_is_left_out_and_the_log_says_so_once(sessio
     for step in range(3):
         convoy.metrics({"loss": float("nan"), "accuracy": 0.5}, step=step)
     convoy.metrics({"loss": float("inf")})
+    convoy.metrics({"loss": 10**400})
     assert [dict(point.values) for point in session.found] == [{"accuracy": 0.5}] * 3
     assert capsys.readouterr().out == (
         "convoy: the metric 'loss' is nan at step 0: numbers that are not finite are left out\n"

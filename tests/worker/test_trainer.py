@@ -194,7 +194,8 @@ flare.send(flare.FLModel(params_type="DIFF", params={difference}))
         ("{**task.model, 'w': 'abc'}", "'w' is a str, not an array"),
         ("convoy.Reply(task.model, weight=-1)", "the weight is -1.0"),
         ("convoy.Reply(task.model, metrics={'loss': 'low'})", "metric 'loss' is 'low', not a number"),
-        ("None", "has no arrays"),
+        ("None", "the function for 'train' tasks returned None · wanted the arrays"),
+        ("convoy.Reply()", "has no arrays"),
         ("task.model, 3, {'loss': 0.5}", "returned a tuple"),
     ],
 )
@@ -260,6 +261,7 @@ def test_a_script_that_does_not_answer_a_task_fails_it(job, trainer) -> None:
     ("text", "trainer_", "reason"),
     [
         ("print('hello')", "train.py", "ended while its job goes on"),
+        ("def train(task): ...", "train.py", "or name one in job.yaml (`trainer: train.py:train`), or loop over"),
         ("import nonsense", "train.py", "ModuleNotFoundError: No module named 'nonsense'"),
         ("x = (", "train.py", "SyntaxError"),
         ("raise SystemExit(3)", "train.py", "called sys.exit(3)"),

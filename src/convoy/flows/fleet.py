@@ -51,7 +51,7 @@ class Round:
         sent to a site; None keeps those of this round. It returns when both are on the server's disk: a workflow that
         is started again continues from here.
         """
-        await self.keep(self, arrays, state, dict(metrics or {}), best)
+        await self.keep(self, arrays, state, {} if metrics is None else metrics, best)
         self.committed = True
 
 

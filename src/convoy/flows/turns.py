@@ -93,7 +93,7 @@ class Turns:
         await self._commit(turn.number, arrays, state, metrics, best=best)
 
     async def _commit(self, number: int, arrays: Any, state: Any, metrics: Mapping[str, float], *, best: bool) -> None:
-        numbers = finite({name: float(value) for name, value in metrics.items()}, f"round {number}", self.log)
+        numbers = finite(_numbers(metrics, number), f"round {number}", self.log)
         model = _model(arrays, f"the model of round {number}")
         kept = self._state if state is None else _model(state, f"the state of round {number}")
         commit = Commit(number, numbers, best, dict(self.uncounted), tuple(self.folded), dict(self.spread))
@@ -261,6 +261,23 @@ def _used(waiting: Sequence[Question]) -> dict[int, int]:
     for question in waiting:
         used[question.round] = max(used.get(question.round, 0), int(question.id.partition(".")[2]) + 1)
     return used
+
+
+def _numbers(metrics: Any, number: int) -> dict[str, float]:
+    """Return the metrics of a commit as floats. Raises `BadInput` for what is not numbers by name."""
+    if not isinstance(metrics, Mapping):
+        what = f"the metrics of round {number} are {metrics!r}, a {type(metrics).__name__}"
+        raise BadInput(what, why="wanted a mapping of names to numbers", fix='write metrics={"loss": 0.5}')
+    found: dict[str, float] = {}
+    for name, value in metrics.items():
+        try:
+            found[str(name)] = float(value)
+        except OverflowError:  # an integer beyond all floats
+            found[str(name)] = -math.inf if value < 0 else math.inf
+        except (TypeError, ValueError) as problem:
+            what = f"metric {name!r} of round {number} is {value!r}, not a number"
+            raise BadInput(what, fix="give one number, or leave it out") from problem
+    return found
 
 
 def _model(arrays: Any, what: str) -> Model:

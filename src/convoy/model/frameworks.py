@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,15 +25,36 @@ def to_arrays(anything: Any) -> dict[str, Array]:
 
     Takes a mapping of names to tensors (a state dict), a list of tensors (named "0", "1", …), one tensor (named "0"),
     or a thing with a `state_dict()`; tensors are numpy's, torch's, jax's, tensorflow's, or plain numbers.
-    The order is that of the mapping or the list. Raises `BadInput`, with the name of what cannot travel.
+    The order is that of the mapping or the list. Raises `BadInput`, with the name of what cannot travel, and for two
+    keys that are the same text.
     """
     if isinstance(anything, Mapping):
-        return {str(name): _array(str(name), value) for name, value in anything.items()}
+        arrays = {str(name): _array(str(name), value) for name, value in anything.items()}
+        if len(arrays) != len(anything):
+            raise _same_name(anything)
+        return arrays
     if callable(getattr(anything, "state_dict", None)):
         return to_arrays(anything.state_dict())
     if isinstance(anything, Sequence) and not isinstance(anything, str | bytes):
         return {str(place): _array(str(place), value) for place, value in enumerate(anything)}
+    if anything is None or (isinstance(anything, Iterable) and not hasattr(anything, "__array__")):
+        raise BadInput(
+            f"{'None' if anything is None else f'a {type(anything).__name__}'} is not arrays",
+            why="wanted a mapping of names to arrays, a list of arrays, or one array",
+            fix="return them: {'w': array}" if anything is None else "give a mapping: dict(…), or a list: list(…)",
+        )
     return {"0": _array("0", anything)}
+
+
+def _same_name(anything: Mapping[Any, Any]) -> BadInput:
+    """Return the error for keys that are the same text, such as 1 and "1"."""
+    seen: dict[str, Any] = {}
+    for key in anything:
+        if str(key) in seen:
+            why = f"the keys {seen[str(key)]!r} and {key!r} are the same text, and names of tensors are text"
+            return BadInput(f"two tensors are called {str(key)!r}", why=why, fix="give each of them a name of its own")
+        seen[str(key)] = key
+    return BadInput("the mapping of names to arrays changed while it was read")
 
 
 def _array(name: str, value: Any) -> Array:
@@ -41,16 +62,56 @@ def _array(name: str, value: Any) -> Array:
         return value
     if type(value).__module__.partition(".")[0] == "torch" or hasattr(value, "detach"):
         return _from_torch(name, value)
+    if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
+        raise BadInput(
+            f"tensor {name!r} has masked values and cannot travel",
+            why="a model has no masks: the values behind it would be used",
+            fix="fill them: .filled(0)",
+        )
     if isinstance(value, np.ndarray | np.generic | int | float | bool) or hasattr(value, "__array__"):
         array = np.asarray(value)
         if _travels(array.dtype):
             return array
+        if isinstance(value, int):
+            raise BadInput(
+                f"tensor {name!r} is an integer of {value.bit_length()} bits and cannot travel",
+                why="wanted one from -2^63 to 2^64 - 1",
+                fix="make a float of it, or split it into an array of smaller ones",
+            )
         raise BadInput(
             f"tensor {name!r} has the dtype {array.dtype} and cannot travel",
             why=f"a model's are {', '.join(KINDS)}",
-            fix="convert it with .astype() first" + (", or split it: .real, .imag" if array.dtype.kind == "c" else ""),
+            fix=_CONVERT.get(array.dtype.kind, "convert it with .astype() first"),
         )
-    raise BadInput(f"{name!r} is a {type(value).__name__}, not an array", fix="leave it out of what you hand to Convoy")
+    raise BadInput(f"{name!r} is a {type(value).__name__}, not an array", fix=_instead(name, value))
+
+
+_CONVERT: Final = {  # by numpy's kind of dtype
+    "c": "convert it with .astype() first, or split it: .real, .imag",
+    "O": "hand over an array of numbers for each part of it, each with a name of its own",
+    "V": "hand over each of its fields as an array with a name of its own",
+}
+
+
+def _instead(name: str, value: Any) -> str:
+    """Return what to hand over instead of what is not an array."""
+    if isinstance(value, Mapping):
+        return f"hand over one flat mapping, with names such as {f'{name}.{next(iter(value), 0)}'!r}"
+    if isinstance(value, list | tuple):
+        if _is_numbers(value):
+            return f"make an array of it: numpy.asarray({name})" if name.isidentifier() else "use numpy.asarray()"
+        return f"hand over each of its items with a name of its own, such as {f'{name}.0'!r}"
+    if callable(getattr(value, "toarray", None)):  # scipy's sparse matrices
+        return "hand over its .toarray()"
+    return "leave it out of what you hand to Convoy"
+
+
+def _is_numbers(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Return whether numpy makes an array of numbers from a list, nested or not."""
+    try:
+        return np.asarray(values).dtype.kind in "biuf"
+    except (ValueError, TypeError):  # lists of different lengths
+        return False
 
 
 @lru_cache(maxsize=64)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # an idle site checks no values and loads no numpy
     import numpy as np
 
 FINITE: Final = "look for missing values in the data, a division by zero, or a learning rate that is too large"
+WRAPPERS: Final = {"module.": "module", "_orig_mod.": "_orig_mod"}  # of torch: DataParallel and its like; torch.compile
 SLICE: Final = 1 << 16  # items: 256 KiB of float32, which fits the cache together with a buffer of the same size
 
 
@@ -68,10 +69,23 @@ def _other_names(
     return Refused(
         f"the update {' and '.join(part for part in parts if part)}",
         why=f"it has {_tensors(list(update))}; the model has {_tensors(list(base))}",
-        fix="answer with every tensor of the model, including those that did not change"
-        if absent
-        else "leave out what the model does not have",
+        fix=_other_fix(list(update), list(base))
+        or (
+            "answer with every tensor of the model, including those that did not change"
+            if absent
+            else "leave out what the model does not have"
+        ),
     )
+
+
+def _other_fix(update: list[str], base: list[str]) -> str:
+    """Return what to do where all tensors came, under other names; empty where it is not so."""
+    for wrapper, inside in WRAPPERS.items():
+        if [wrapper + name for name in sorted(base)] == sorted(update):
+            return f"answer with the network in its wrapper: net.{inside}"
+    if update == [str(place) for place in range(len(base))]:  # a list
+        return "answer with the model's names: dict(zip(task.model, arrays))"
+    return ""
 
 
 def _extra(names: list[str]) -> str:

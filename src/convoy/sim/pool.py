@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import shutil
+import stat
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,12 +30,13 @@ from convoy.store.blobs import BlobFolder
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import values
 from convoy.worker.visitor import Work
-from convoy.worker.visits import LOGS, given_at
+from convoy.worker.visits import LOGS, PRINTED, given_at
 
 MODELS: Final = 3  # of questions that are kept for workers, beside those of visits that wait
 AHEAD: Final = (
     16  # visits that a worker has at the same time: it never waits for the next one, and few are done in vain
 )
+RESCUED: Final = 16 << 20  # bytes of what a worker printed during the visit at which it died that are kept
 GRACE_S: Final = 2.0  # for a worker to end
 
 BYE: Final = pb.WorkerDown(bye=pb.Bye())
@@ -51,6 +55,15 @@ class _Process:
     since: float = 0.0  # when what it does now was begun, on the event loop's clock
     reading: asyncio.Task[None] | None = None
     watch: asyncio.TimerHandle | None = None  # looks whether what it does now takes too long
+
+
+def _plain(path: str, flags: int) -> int:
+    """Open a file in a folder of workers: they may have put a link or a pipe there. Raises `OSError` for these."""
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError(errno.EINVAL, "this is not a file", path)
+    return file
 
 
 class Pool:
@@ -81,6 +94,7 @@ class Pool:
         self._models: deque[str] = deque()
         self._used: Counter[str] = Counter()  # visits that wait, by the digest of their model
         self._closing = False
+        self._launched = 0  # processes so far
         self._last: tuple[Question | None, pb.Question] = None, pb.Question()
         (self._out / LOGS).mkdir(parents=True, exist_ok=True)
 
@@ -168,7 +182,10 @@ class Pool:
         """Have a process do what waits, and another one when it has died: the visit that it died at has failed."""
         while process.waiting:
             printed: list[bytes] = []
-            worker = process.worker = await self._launcher.launch(self._order(process), printed.append, lambda _: None)
+            self._launched += 1
+            name = f"printed-{self._launched}"
+            order = self._order(process, name)
+            worker = process.worker = await self._launcher.launch(order, printed.append, lambda _: None)
             ending = asyncio.ensure_future(worker.ended())
             process.sent = 0
             self._send(process)
@@ -182,9 +199,23 @@ class Pool:
             if self._closing:
                 process.waiting.clear()
             if process.waiting:
+                self._rescue(self._out / name, process.waiting[0][0].visit.site)
                 said = f"JobFailed: the trainer died at this task: {why or how or 'it ended'}"
                 self._say(process, Visited(error=said, traceback=b"".join(printed).decode(errors="replace")))
         process.reading = None
+
+    def _rescue(self, printed: Path, site: str) -> None:
+        """Put what a process printed during the visit at which it died into the log of the visit's site."""
+        with (
+            suppress(OSError),  # it has printed nothing, or its code has put another thing there
+            open(printed, "rb", opener=_plain) as file,
+            open(self._out / LOGS / f"{site}.log", "ab", opener=_plain) as log,
+        ):
+            size = os.fstat(file.fileno()).st_size
+            if size > RESCUED:
+                log.write(f"convoy: {size - RESCUED} bytes before this line are left out\n".encode())
+                file.seek(-RESCUED, os.SEEK_END)
+            log.write(file.read(RESCUED))
 
     async def _listen(self, process: _Process, worker: Worker) -> str:
         """Take what a process gives until it ends or is idle for good; return why it is to be ended, if it is."""
@@ -221,7 +252,7 @@ class Pool:
         if not coming.done():
             coming.set_result(said)
 
-    def _order(self, process: _Process) -> Order:
+    def _order(self, process: _Process, printed: str) -> Order:
         work = self._work
         begin = pb.BeginTrainer(
             job=work.job,
@@ -236,7 +267,10 @@ class Pool:
             model=work.model,
         )
         return Order(
-            "convoy.worker.visits", pb.WorkerDown(trainer=begin), work.folder, {**cores.shared(), **process.env}
+            "convoy.worker.visits",
+            pb.WorkerDown(trainer=begin),
+            work.folder,
+            {**cores.shared(), **process.env, PRINTED: printed},
         )
 
     async def stop(self) -> None:

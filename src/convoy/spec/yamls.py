@@ -169,7 +169,10 @@ def load(text: str, *, name: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
-        raise BadInput(f"not valid YAML: {error.problem}", why=error.context or "", where=place) from error
+        what, fix = f"not valid YAML: {error.problem}", ""
+        if mark and "\t" in text[max(mark.index - mark.column, 0) : mark.index + 1]:
+            fix = "indent with spaces: YAML allows no tabs there"
+        raise BadInput(what, why=error.context or "", fix=fix, where=place) from error
     except yaml.YAMLError as error:
         raise BadInput("not valid YAML", why=" ".join(str(error).split()), where=name) from error
 

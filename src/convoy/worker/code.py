@@ -6,6 +6,8 @@ import importlib
 import re
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
@@ -36,7 +38,8 @@ def run(folder: Path, file: str, *, name: str = "") -> ModuleType:
 
     The folder that it lies in, or that its package lies in, is put on the path so that the job's other files can be
     imported, by relative imports too. It comes after the standard library, so that no file of a job replaces a module
-    that Python itself needs. Raises `BadInput` if the file is not there, and whatever the code raises.
+    that Python itself needs. A module finds no arguments of a command in `sys.argv`; a script has those that its caller
+    sets. Raises `BadInput` if the file is not there or a module of it calls `sys.exit`, and whatever the code raises.
     """
     path = (folder / file).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file():
@@ -52,8 +55,31 @@ def run(folder: Path, file: str, *, name: str = "") -> ModuleType:
     if package:
         importlib.import_module(package)
     sys.modules[module.__name__] = module
-    exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - a job is code
+    with nullcontext() if name == MAIN else _alone(file, "while it was imported"):
+        exec(compile(path.read_bytes(), str(path), "exec", dont_inherit=True), module.__dict__)  # noqa: S102 - a job is code
     return module
+
+
+@contextmanager
+def arguments(file: str) -> Iterator[None]:
+    """Let the job's code find no arguments in `sys.argv`: those of the command or the process are not for it."""
+    before, sys.argv = sys.argv, [file]
+    try:
+        yield
+    finally:
+        sys.argv = before
+
+
+@contextmanager
+def _alone(file: str, when: str) -> Iterator[None]:
+    with arguments(file):
+        try:
+            yield
+        except SystemExit as leaving:
+            raise BadInput(
+                f"{file} called sys.exit({leaving.code!r}) {when}",
+                fix='put what runs as a script under `if __name__ == "__main__":`, below the functions',
+            ) from leaving
 
 
 def _after_standard_library() -> int:
@@ -80,7 +106,7 @@ def function(module: ModuleType, name: str) -> Any:
 def initial(folder: Path, model: str, config: Any) -> Any:
     """Return the initial model: what a function of the job returns, a safetensors file of it, or no arrays at all.
 
-    Raises `BadInput` if it is not there, and whatever the job's code raises.
+    Raises `BadInput` if it is not there, returns None or calls `sys.exit`, and whatever the job's code raises.
     """
     if not model:
         return {}
@@ -95,8 +121,26 @@ def initial(folder: Path, model: str, config: Any) -> Any:
     modules = [it for known, it in sys.modules.items() if known != MAIN]
     loaded = (it for it in modules if getattr(it, "__file__", None) == str(path))
     make = function(next(loaded, None) or run(folder, file), name)
-    takes = getattr(getattr(make, "__code__", None), "co_argcount", 0)
-    return make(config) if takes else make()
+    with _alone(file, f"in {name}"):
+        found = make(config) if _takes_config(make) else make()
+    if found is None:
+        raise BadInput(f"{model} returned None", fix="return the arrays by name: {'w': array}")
+    return found
+
+
+def _takes_config(make: Any) -> bool:
+    """Return whether to call a function with the job's `config`: it takes an argument.
+
+    A class, such as a network, and other things that can be called take it only if they have no default for it.
+    """
+    import inspect  # 10 ms, which not each process of a job needs
+
+    try:
+        parameters = inspect.signature(make).parameters.values()
+    except (TypeError, ValueError):  # a function of C that does not say
+        return False
+    taken = [it for it in parameters if it.kind in (it.POSITIONAL_ONLY, it.POSITIONAL_OR_KEYWORD)]
+    return bool(taken) and (inspect.isroutine(make) or taken[0].default is taken[0].empty)
 
 
 def traceback(error: BaseException) -> str:

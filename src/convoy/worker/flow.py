@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from convoy.errors import StorageFull
+from convoy.errors import JobFailed, StorageFull
 from convoy.flows.catalog import built_in
 from convoy.flows.fleet import Job, NotEnough
 from convoy.flows.turns import Past, Turns
@@ -56,7 +56,11 @@ async def _serve(sock: socket.socket) -> int:
 async def _outcome(carrier: NodeCarrier, begin: pb.BeginFlow, past: list[dict[str, Any]]) -> pb.WorkerUp:
     """Run the workflow and return what to tell the node: done, or what failed."""
     try:
-        await _run(_fleet(carrier, begin, past), begin, carrier)
+        try:
+            await _run(_fleet(carrier, begin, past), begin, carrier)
+        except SystemExit as leaving:  # a restart would end in the same way
+            fix = "return from the workflow when it is done, and raise an error when it fails"
+            raise JobFailed(f"the workflow called sys.exit({leaving.code!r})", fix=fix) from leaving
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: whatever it raises is the job's news
         traceback = "" if isinstance(error, NotEnough) else code.traceback(error)  # those of the sites say more
         sys.stderr.write(code.logged(error) + hints.of(error))

@@ -14,20 +14,22 @@ from convoy.worker.sandbox import VARIABLE, Sandbox
 _CLOSED: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT})
 _CUT_OFF: Final = frozenset({errno.ENETUNREACH, errno.EACCES, errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 READ_ONLY: Final = "the arrays of task.model are read-only: task.model.numpy() returns copies that you may change"
+NO_SIGNALS: Final = (
+    "a simulation runs scripts in threads, where Python has no signal handlers: set one only if "
+    "threading.current_thread() is threading.main_thread(), or name a function in job.yaml: `trainer: train.py:train`"
+)
 _OWNER: Final = "the owner of this node can allow it in local/node.yaml"
 
 
 def of(error: BaseException, env: Mapping[str, str] = os.environ) -> str:
     """Return a line for each access that was denied, by the sandbox or a read-only array, in an error or its causes."""
     sandbox = Sandbox.from_json(env[VARIABLE]) if VARIABLE in env else None
-    hints = (
-        _hint(problem, sandbox) if isinstance(problem, OSError) else _changed(problem) for problem in _causes(error)
-    )
+    hints = (_hint(problem, sandbox) if isinstance(problem, OSError) else _said(problem) for problem in _causes(error))
     found = dict.fromkeys(filter(None, hints))
     return "".join(f"convoy: {hint}\n" for hint in found)
 
 
-def _causes(error: BaseException) -> Iterator[OSError | ValueError]:
+def _causes(error: BaseException) -> Iterator[OSError | ValueError | TypeError]:
     seen: set[int] = set()
     waiting: list[object] = [error]
     while waiting:
@@ -35,16 +37,19 @@ def _causes(error: BaseException) -> Iterator[OSError | ValueError]:
         if not isinstance(one, BaseException) or id(one) in seen:
             continue
         seen.add(id(one))
-        if isinstance(one, OSError | ValueError):
+        if isinstance(one, OSError | ValueError | TypeError):
             yield one
         waiting += [one.__cause__, one.__context__, *one.args, getattr(one, "reason", None)]
         if isinstance(one, BaseExceptionGroup):
             waiting += one.exceptions
 
 
-def _changed(problem: ValueError) -> str:
-    """Return the hint for what numpy says, and those who write into its buffers."""
-    return READ_ONLY if str(problem).endswith("read-only") else ""
+def _said(problem: ValueError | TypeError) -> str:
+    """Return the hint for what numpy says, those who write into its buffers or into a model, and `signal`."""
+    text = str(problem)
+    if text.startswith("signal only works in main thread"):
+        return NO_SIGNALS
+    return READ_ONLY if text.endswith("read-only") or text.startswith("'Model' object does not support item") else ""
 
 
 def _hint(problem: OSError, sandbox: Sandbox | None) -> str:

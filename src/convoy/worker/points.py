@@ -54,6 +54,8 @@ def _number(key: Any, value: Any) -> float:
         if not isinstance(value, str | bytes) and getattr(value, "ndim", 0) == 0:
             return float(value)
         why = f"a {type(value).__name__} is not one number"
+    except OverflowError:  # an integer beyond all floats
+        return -math.inf if value < 0 else math.inf
     except (TypeError, ValueError) as wrong:
         why = str(wrong)
     raise BadInput(

@@ -115,7 +115,14 @@ def _metrics(given: Any, of: str, log: Callable[[str], None]) -> dict[str, float
             why="wanted a mapping of names to numbers",
             fix='write metrics={"loss": 0.5}',
         )
-    return finite({str(name): _number(f"metric {name!r}", value) for name, value in given.items()}, of, log)
+    metrics = {str(name): _number(f"metric {name!r}", value) for name, value in given.items()}
+    if len(metrics) != len(given):
+        raise BadInput(
+            f"two metrics of {of} have the same name",
+            why=f"their keys are {', '.join(map(repr, given))}, and names are text",
+            fix="give each metric a name of its own",
+        )
+    return finite(metrics, of, log)
 
 
 def _wanted(task: Asked) -> list[str]:
@@ -158,7 +165,16 @@ def _state(anything: Any, most: float) -> Mapping[str, Any]:
 
 
 def _number(what: str, value: Any) -> float:
+    """Return a value as a float; an integer beyond all floats is infinite. Raises `BadInput` with what to write."""
     try:
         return float(value)
+    except OverflowError:
+        return -math.inf if value < 0 else math.inf
     except (TypeError, ValueError) as problem:
-        raise BadInput(f"{what} is {value!r}, not a number") from problem
+        fix = 'give one number, such as 0.5; a mapping as names of their own: {"train.loss": 0.5}'
+        if not isinstance(value, Mapping):
+            fix = "give one number: .item() of an array of one, .mean() of several"
+        if value is None or isinstance(value, str | bytes):
+            fix = "leave it out where there is no number"
+        said = repr(value)
+        raise BadInput(f"{what} is {said if len(said) < 200 else said[:200] + '…'}, not a number", fix=fix) from problem

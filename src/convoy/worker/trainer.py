@@ -71,12 +71,12 @@ def serve(session: NodeSession, folder: Path, trainer: str) -> None:
         _loop(session, built_in.choose, built_in.NAME)
         return
     file, name = code.split(trainer)
+    sys.argv = [file]
     if name:
         module = code.run(folder, file)
         named = code.function(module, name)
         _loop(session, lambda kind: choose(session, kind, vars(module), named), trainer)
         return
-    sys.argv = [file]
     script(session, folder, file)
     if session.served:
         _loop(session, session.served.get, trainer)
@@ -86,11 +86,12 @@ def serve(session: NodeSession, folder: Path, trainer: str) -> None:
 
 def ended(session: NodeSession, file: str) -> BadInput:
     """Return the error for a script that has neither a loop nor functions, or a loop that ends too soon."""
-    none = "it took no task and has no @convoy.train function"
+    loop = "loop over convoy.tasks(), which ends when the job does"
+    ways = f"put @convoy.train above a function, or name one in job.yaml (`trainer: {file}:train`), or {loop}"
     return BadInput(
         f"{file} ended while its job goes on",
-        why=f"it took {session.taken} tasks" if session.taken else none,
-        fix="loop over convoy.tasks(), which ends when the job does",
+        why=f"it took {session.taken} tasks" if session.taken else "it took no task and has no @convoy.train function",
+        fix=loop if session.taken else ways,
     )
 
 
@@ -135,6 +136,10 @@ def perform(session: NodeSession, choose: Callable[[str], Callable[..., Any] | N
             result = asyncio.run(result)
         if session.open is task:  # it may have called task.reply() itself
             session.answer(task, as_reply(task, result))
+    except SystemExit as leaving:  # as a script says that it cannot go on
+        fix = "raise an error with the reason; return when there is nothing to do"
+        problem = BadInput(f"the function for {task.kind!r} tasks called sys.exit({leaving.code!r})", fix=fix)
+        _report(session, problem.with_traceback(leaving.__traceback__))
     except Exception as error:  # noqa: BLE001 - the supervisor of foreign code: the task fails, the trainer goes on
         _report(session, error)
 
@@ -156,12 +161,21 @@ def as_reply(task: Task, result: Any) -> Reply:
         return result
     if task.kind == "evaluate" and isinstance(result, Mapping):
         return Reply(metrics=result)
-    if isinstance(result, tuple) and any(isinstance(part, Mapping | list) for part in result):
-        raise BadInput(
-            f"the function for {task.kind!r} tasks returned a tuple",
-            fix="return convoy.Reply(arrays, weight=…, metrics={…})",
-        )
+    returned = f"the function for {task.kind!r} tasks returned"
+    if task.kind == "evaluate" and not task.asked.wants_arrays:
+        what = "None" if result is None else f"a {type(result).__name__}"
+        fix = 'return {"loss": 0.5}, or convoy.Reply(metrics={…}, weight=…)'
+        raise BadInput(f"{returned} {what}", why="wanted metrics: a mapping of names to numbers", fix=fix)
+    fix = "return convoy.Reply(arrays, weight=…, metrics={…})"
+    if result is None and task.asked.wants_arrays:
+        raise BadInput(f"{returned} None", why="wanted the arrays that it trained", fix=fix)
+    if isinstance(result, tuple) and any(isinstance(part, Mapping | list) or _is_net(part) for part in result):
+        raise BadInput(f"{returned} a tuple", fix=fix)
     return Reply(result)
+
+
+def _is_net(part: Any) -> bool:
+    return callable(getattr(part, "state_dict", None))
 
 
 def _report(session: NodeSession, error: BaseException) -> None:

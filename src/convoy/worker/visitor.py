@@ -178,7 +178,8 @@ class Visitor:
         before = tasks.Here.session  # in a process that also runs the workflow, that of the workflow
         folder = self._places.enter(site)
         try:
-            return self._visit(site, data, question, state, most_state)
+            with code.arguments(code.split(self._work.trainer)[0]):
+                return self._visit(site, data, question, state, most_state)
         finally:
             self._places.leave(folder)
             tasks.Here.session = before

@@ -27,6 +27,7 @@ from convoy.worker.visitor import Failed, Visitor, Work
 
 PLACES = "sites"  # in the folder that the worker writes into: a folder for each site
 PIECE = 1 << 20  # bytes of what was printed that are in memory at once
+PRINTED = "CONVOY_PRINTED"  # the variable that names a file there, for what is printed during a visit
 LOGS = "logs"  # in the folder that the worker writes into: a file for each site
 
 
@@ -54,9 +55,15 @@ def given_at(out: Path, site: str, question: str) -> Path:
 
 
 def _caught(out: Path) -> int:
-    """Let standard output and errors go into a file that has no name any more; return its descriptor."""
-    file, path = tempfile.mkstemp(prefix="printed-", dir=out)  # many workers have this folder, and the same number
-    Path(path).unlink()
+    """Let standard output and errors go into a file; return its descriptor.
+
+    The simulator names the file, and reads it where this process dies during a visit. Otherwise it has no name.
+    """
+    if name := os.environ.pop(PRINTED, ""):
+        file = os.open(out / name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    else:
+        file, path = tempfile.mkstemp(prefix="printed-", dir=out)  # many workers have this folder, and the same number
+        Path(path).unlink()
     fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
