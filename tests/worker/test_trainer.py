@@ -37,6 +37,13 @@ while flare.is_running():
     model.params["w"] += 1
     flare.send(flare.FLModel(params=model.params, metrics={"acc": 0.75}, meta={"NUM_STEPS_CURRENT_ROUND": 4}))
 """
+CHANGING = """
+def train(task):
+    task.config["lr"] += 1
+    task.config["of"]["x"].append(2)
+    assert task.config["of"]["x"] == [1, 2]
+    return {"w": task.model["w"] + task.config["lr"], "n": task.model["n"]}
+"""
 PLAIN = """
 def train(task):
     if task.round == 2:
@@ -65,6 +72,18 @@ def test_a_script_that_loops_takes_tasks_until_bye_and_prints_into_the_log(job, 
             np.testing.assert_array_equal(update["n"], BASE["n"])
         node.bye()
         assert node.end() == (0, "at site-1 1 0.5\nat site-1 2 0.5\n")
+
+
+def test_what_a_trainer_changes_in_its_config_is_gone_with_the_task(job, trainer) -> None:
+    job(train_py=CHANGING)
+    with trainer("train.py:train", config={"lr": 0.5, "of": {"x": [1]}}) as node:
+        digest = node.save(BASE)
+        assert node.hear().HasField("ready")
+        for round_ in (1, 2):
+            node.task(digest, question=f"{round_}.0", round_=round_)
+            np.testing.assert_array_equal(node.load(answer(node).digest)["w"], BASE["w"] + np.float32(1.5))
+        node.bye()
+        assert node.end() == (0, "")
 
 
 def test_decorated_functions_serve_their_kinds_after_the_script_ran(job, trainer) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # an idle site checks no values and loads no numpy
     import numpy as np
 
 FINITE: Final = "look for missing values in the data, a division by zero, or a learning rate that is too large"
+MASK: Final = "in a mask, write numpy.finfo(dtype).min in place of -inf, or do not hand it over"
 WRAPPERS: Final = {"module.": "module", "_orig_mod.": "_orig_mod"}  # of torch: DataParallel and its like; torch.compile
 SLICE: Final = 1 << 16  # items: 256 KiB of float32, which fits the cache together with a buffer of the same size
 
@@ -113,7 +114,9 @@ def check_values(
     for name, array in update.items():
         start = _not_finite(array)
         if start >= 0:
-            raise Refused(f"tensor {name!r} of {of} is not finite", why=_first_bad(array, start), fix=FINITE)
+            why = _first_bad(array, start)
+            fix = f"{FINITE}; {MASK}" if why.endswith("inf") else FINITE
+            raise Refused(f"tensor {name!r} of {of} is not finite", why=why, fix=fix)
     if base is not None and max_norm:
         check_distance(update, base, max_norm)
 

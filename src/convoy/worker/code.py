@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -122,9 +123,11 @@ def initial(folder: Path, model: str, config: Any) -> Any:
     loaded = (it for it in modules if getattr(it, "__file__", None) == str(path))
     make = function(next(loaded, None) or run(folder, file), name)
     with _alone(file, f"in {name}"):
-        found = make(config) if _takes_config(make) else make()
-    if found is None:
-        raise BadInput(f"{model} returned None", fix="return the arrays by name: {'w': array}")
+        found = make(copy.deepcopy(config)) if _takes_config(make) else make()
+    if found is None or (isinstance(found, Mapping) and not found):
+        what = "None" if found is None else "no arrays"
+        fix = "return the arrays by name: {'w': array}; a job without any names no `model`"
+        raise BadInput(f"{model} returned {what}", fix=fix)
     return found
 
 

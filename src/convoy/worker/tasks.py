@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import sys
@@ -99,10 +100,10 @@ class Task:
         """The site's name."""
         return self._session.begin.site
 
-    @property
+    @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The `config` of job.yaml."""
-        return self._session.begin.config
+        """The `config` of job.yaml; each task has a copy, so that no change to it outlives the task."""
+        return copy.deepcopy(self._session.begin.config)
 
     @property
     def data(self) -> Data:
@@ -359,8 +360,8 @@ def _served(kind: str, function: F) -> F:
 
 
 def config() -> Mapping[str, Any]:
-    """Return the `config` of job.yaml."""
-    return session().begin.config
+    """Return a copy of the `config` of job.yaml."""
+    return copy.deepcopy(session().begin.config)
 
 
 def data() -> Data:
