@@ -7,7 +7,7 @@ import importlib
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
@@ -124,10 +124,8 @@ def initial(folder: Path, model: str, config: Any) -> Any:
     make = function(next(loaded, None) or run(folder, file), name)
     with _alone(file, f"in {name}"):
         found = make(copy.deepcopy(config)) if _takes_config(make) else make()
-    if found is None or (isinstance(found, Mapping) and not found):
-        what = "None" if found is None else "no arrays"
-        fix = "return the arrays by name: {'w': array}; a job without any names no `model`"
-        raise BadInput(f"{model} returned {what}", fix=fix)
+    if found is None:
+        raise BadInput(f"{model} returned None", fix="return the arrays by name: {'w': array}")
     return found
 
 
