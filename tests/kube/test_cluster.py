@@ -143,7 +143,6 @@ def launching(workplace):
     workplace.up(LAUNCHING)
     yield workplace
     policy.write_text(was)
-    workplace.up()
 
 
 def workers(workplace):

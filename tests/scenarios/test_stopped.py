@@ -12,7 +12,7 @@ from tests.scenarios.conftest import put_job
 
 pytestmark = [pytest.mark.scenario, pytest.mark.timeout(300)]
 
-PATIENCE_S = 4
+PATIENCE_S = 6
 TRAIN = """
 import time
 import numpy as np
@@ -61,7 +61,7 @@ def test_a_server_that_is_held_up_for_longer_than_the_patience_leaves_no_site_ou
         for progress in session.watch(job):
             if not done and progress.rounds and progress.rounds[-1].round >= 2:
                 with held_up(pair):
-                    threading.Event().wait(3 * PATIENCE_S)
+                    threading.Event().wait(2 * PATIENCE_S)
                 done = True
         found = session.wait(job)
     assert found.job.state == "completed", found.job.cause
