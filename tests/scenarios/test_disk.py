@@ -176,17 +176,23 @@ def test_a_bundle_that_does_not_fit_is_refused_and_leaves_nothing_behind(on_disk
         holds_the_right_model(session, session.submit(job).id, tmp_path / "results")
 
 
+def waits_for_site_2(session, job, gates):
+    """Submit a job whose second site stops at its gate in round 2; return its id once the first one has answered."""
+    job = session.submit(job).id
+    gates["site-2"].wait()
+    for seen in session.watch(job):
+        if seen.job.round == 1 and seen.job.waiting_for == ["site-2"]:
+            break
+    return job
+
+
 @pytest.mark.parametrize("loss", ["deleted", "changed", "cut"])
 def test_an_update_that_the_servers_disk_lost_is_pulled_again_and_changes_no_bit(loss, pair, tmp_path):
     federation, gates = pair, pair.gates
     train = adding("print('training in round', task.round)\nif task.round == 2 and number == 2: gate(task)", size=SIZE)
     job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 3, "min_sites": 2})
     with federation.session() as session:
-        job = session.submit(job).id
-        gates["site-2"].wait()
-        for seen in session.watch(job):
-            if seen.job.round == 1 and seen.job.waiting_for == ["site-2"]:
-                break
+        job = waits_for_site_2(session, job, gates)
         federation.server.stop()
         work = federation.server.kit / "work"
         with closing(open_ledger(sqlite_url(work / "convoy.sqlite"))) as ledger:
@@ -214,11 +220,7 @@ def test_models_that_the_servers_disk_lost_are_made_again_and_no_bit_changes(siz
     train = adding("if task.round == 2 and number == 2: gate(task)", size=size)
     job = put_job(tmp_path / "job", {"train.py": train}, with_={"rounds": 3, "min_sites": 2}, patience="30s")
     with federation.session() as session:
-        job = session.submit(job).id
-        gates["site-2"].wait()
-        for seen in session.watch(job):
-            if seen.job.round == 1 and seen.job.waiting_for == ["site-2"]:
-                break
+        job = waits_for_site_2(session, job, gates)
         federation.server.kill()
         work = federation.server.kit / "work"
         with closing(open_ledger(sqlite_url(work / "convoy.sqlite"))) as ledger:

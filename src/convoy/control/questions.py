@@ -59,12 +59,8 @@ def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
 def _give(state: State, job: LiveJob, question: OpenQuestion, sites: Iterable[SiteName]) -> Effects:
     for site in sites:
         if state.sites[site].connected:
-            yield _given(job, site, question.record)
-
-
-def _given(job: LiveJob, site: SiteName, question: Question) -> effects.SendTask:
-    kept = job.after.get(site)
-    return effects.SendTask(site, question, "" if kept is None else kept.question)
+            kept = job.after.get(site)
+            yield effects.SendTask(site, question.record, "" if kept is None else kept.question)
 
 
 def _never(job: LiveJob, ask: Question) -> str:
@@ -150,8 +146,8 @@ def retry_pending(state: State, job: LiveJob, now: Now) -> Effects:
 def resend(state: State, job: LiveJob, site: SiteName) -> Effects:
     """Send a site that came back its open tasks."""
     for question in job.questions.values():
-        if site in question.awaited and state.sites[site].connected:
-            yield _given(job, site, question.record)
+        if site in question.awaited:
+            yield from _give(state, job, question, [site])
 
 
 def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:

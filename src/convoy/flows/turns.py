@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from convoy.control import json_values
+from convoy.control.points import as_float
 from convoy.control.records import JobId, Question, Spread
 from convoy.errors import BadInput, JobFailed, by_reason
 from convoy.flows.carrier import Carrier, Commit, Ended, Heard
@@ -271,9 +272,7 @@ def _numbers(metrics: Any, number: int) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, value in metrics.items():
         try:
-            found[str(name)] = float(value)
-        except OverflowError:  # an integer beyond all floats
-            found[str(name)] = -math.inf if value < 0 else math.inf
+            found[str(name)] = as_float(value)
         except (TypeError, ValueError) as problem:
             what = f"metric {name!r} of round {number} is {value!r}, not a number"
             raise BadInput(what, fix="give one number, or leave it out") from problem

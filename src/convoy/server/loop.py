@@ -43,7 +43,6 @@ class Loop:
         perform: Callable[[effects.Effect], None],
         supervisor: Supervisor,
         observe: Callable[[events.Event, list[effects.Effect], Now], None] = lambda *_: None,
-        clock: Clock | None = None,
     ) -> None:
         """`room` returns a sentence if the disk is full, else ""; `perform` performs one effect and must not block.
 
@@ -60,7 +59,7 @@ class Loop:
         self._timer: asyncio.TimerHandle | None = None
         self._look: asyncio.TimerHandle | None = None
         self._unwritten = ""  # why the ledger cannot be written
-        self.clock = clock or Clock()
+        self.clock = Clock()
         self._due = math.inf
         self._watchers: set[tuple[str, asyncio.Event]] = set()
         self.changes = 0  # that people may see, since the start

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from convoy.control.points import MAX_POINTS, Point, problem
+from convoy.control.points import MAX_POINTS, Point, as_float, problem
 from convoy.errors import BadInput
 from convoy.worker import tasks
 
@@ -52,10 +52,8 @@ def checked(values: Any, step: Any, phase: Any, not_finite: set[str]) -> Point:
 def _number(key: Any, value: Any) -> float:
     try:
         if not isinstance(value, str | bytes) and getattr(value, "ndim", 0) == 0:
-            return float(value)
+            return as_float(value)
         why = f"a {type(value).__name__} is not one number"
-    except OverflowError:  # an integer beyond all floats
-        return -math.inf if value < 0 else math.inf
     except (TypeError, ValueError) as wrong:
         why = str(wrong)
     raise BadInput(

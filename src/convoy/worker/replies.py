@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from convoy.control import json_values
+from convoy.control.points import as_float
 from convoy.errors import BadInput
 from convoy.worker import private
 
@@ -167,9 +168,7 @@ def _state(anything: Any, most: float) -> Mapping[str, Any]:
 def _number(what: str, value: Any) -> float:
     """Return a value as a float; an integer beyond all floats is infinite. Raises `BadInput` with what to write."""
     try:
-        return float(value)
-    except OverflowError:
-        return -math.inf if value < 0 else math.inf
+        return as_float(value)
     except (TypeError, ValueError) as problem:
         fix = 'give one number, such as 0.5; a mapping as names of their own: {"train.loss": 0.5}'
         if not isinstance(value, Mapping):
