@@ -20,6 +20,8 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, Final
 
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # the disk, the quota, the limit of a process
+
 _FIXES: Final[Mapping[int, str]] = {
     **dict.fromkeys((errno.EACCES, errno.EPERM), "give it to this user (ls -l says whose it is), or be that user"),
     errno.EROFS: "use a folder that can be written",

@@ -1,4 +1,4 @@
-"""What the process of a node loads with its modules: only what it needs without a job; and what a trainer does."""
+"""What nodes, trainers and commands load with their modules: only what they need at once."""
 
 import subprocess
 import sys
@@ -52,3 +52,11 @@ def test_modules_of_a_node_are_loaded_whatever_is_loaded_already():
     code += "print(sys.modules['rich'] is rich, gc.isenabled())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "True True\n"
+
+
+def test_a_command_that_asks_a_server_loads_what_only_its_login_or_its_answer_needs_later():
+    later = ("convoy.model", "convoy.trust", "cryptography", "numpy", "pydantic", "rich")
+    code = "import sys, convoy.cli.main, convoy.cli.verbs\n"
+    code += f"print(*(name for name in {later} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []

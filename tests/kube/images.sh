@@ -1,7 +1,8 @@
 #!/bin/sh
 # The images for a cluster for tests: the product's own Containerfile on a Debian base, and a pause; into FOLDER as archives.
 #   sh tests/kube/images.sh FOLDER
-# The base is made once a machine. Packages come from where pip on this machine finds them; the build itself has no network.
+# The base is made once a machine, and what Convoy depends on is fetched once a month, from where pip on this machine finds it.
+# The build itself has no network.
 set -eu
 folder=$1
 root=$(cd "$(dirname "$0")/../.." && pwd)
@@ -30,9 +31,17 @@ if ! podman image exists localhost/convoy-base:1; then
 	podman import --quiet "$cache/base.tar" localhost/convoy-base:1 >/dev/null
 fi
 
-"$root/.venv/bin/python" -m pip wheel --quiet --disable-pip-version-check --wheel-dir "$folder/wheels" "$root" hatchling setuptools
+python="$root/.venv/bin/python"
+"$python" -c 'import sys, tomllib; print(*tomllib.load(sys.stdin.buffer)["project"]["dependencies"], sep="\n")' \
+	< "$root/pyproject.toml" > "$folder/needs.txt"
+wheels=$cache/wheels-$({ date +%Y-%m; "$python" --version; cat "$folder/needs.txt"; } | sha256sum | cut -c1-16)
+if ! [ -e "$wheels" ]; then
+	find "$cache" -maxdepth 1 -name 'wheels-*' -mtime +40 -exec rm -rf {} +
+	"$python" -m pip wheel --quiet --disable-pip-version-check --wheel-dir "$folder/wheels" -r "$folder/needs.txt" hatchling setuptools
+	mv -T "$folder/wheels" "$wheels" || [ -e "$wheels" ]  # another did it meanwhile
+fi
 printf '[global]\nno_index = true\nfind_links = /wheels\n' > "$folder/pip.conf"
-podman build --quiet --network none --volume "$folder/wheels:/wheels:ro" --volume "$folder/pip.conf:/etc/pip.conf:ro" \
+podman build --quiet --network none --volume "$wheels:/wheels:ro" --volume "$folder/pip.conf:/etc/pip.conf:ro" \
 	--build-arg BASE_IMAGE=localhost/convoy-base:1 --file "$root/deploy/image/Containerfile" \
 	--tag localhost/convoy:test "$root" >/dev/null
 cp "$(readlink -f /usr/bin/catatonit)" "$folder/pause"

@@ -243,15 +243,18 @@ def start_node(state, binaries, node, images):
         "staticPodPath": str(home / "manifests"),
         "oomScoreAdj": 0,
         "nodeStatusUpdateFrequency": "4s",
+        "kubeAPIQPS": 50, "kubeAPIBurst": 100,  # as by default since 1.27; with 5, new pods wait for each other
     }  # fmt: skip
     (home / "kubelet.yaml").write_text(yaml.safe_dump(kubelet))
     for group in CGROUPS:
         Path(f"/sys/fs/cgroup/{group}/cvk{node}").mkdir(parents=True, exist_ok=True)
     for what in ("cpuset.cpus", "cpuset.mems"):
         Path(f"/sys/fs/cgroup/cpuset/cvk{node}/{what}").write_text(Path(f"/sys/fs/cgroup/cpuset/{what}").read_text())
+    # Without the last of these, a kubelet on a cloud's machine looks for Amazon's keys for some 10 s before it starts.
     start(state, f"node{node}", f"cvk{node}", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
           "sh", HERE / "node.sh", *map(str, images),
-          NODE=f"n{node}", HOME_OF_NODE=str(home), STATE=str(state), BIN=str(binaries), IP=address(node))  # fmt: skip
+          NODE=f"n{node}", HOME_OF_NODE=str(home), STATE=str(state), BIN=str(binaries), IP=address(node),
+          AWS_EC2_METADATA_DISABLED="true")  # fmt: skip
 
 
 def ask(state, path):

@@ -128,7 +128,7 @@ def test_an_image_that_is_not_there_is_said_in_words(workplace):
                 process.send_signal(signal.SIGINT)
                 break
     assert "its image cannot be pulled" in seen[-1], "".join(seen)
-    workplace.up()
+    # The next `up`, that of `launching`, finds pods that never start, and replaces them.
 
 
 # ---- jobs in pods of their own ----
@@ -140,7 +140,7 @@ def launching(workplace):
     policy = workplace.folder / "workspace" / "breast_cancer" / "prod_00" / "hospital-1" / "local" / "policy.yaml"
     was = policy.read_text()
     policy.write_text(was + 'images: ["localhost/*"]\n')
-    workplace.up(LAUNCHING)
+    assert "3 sites have registered" in workplace.up(LAUNCHING)
     yield workplace
     policy.write_text(was)
 

@@ -139,7 +139,16 @@ def test_life_never_depends_on_others_and_readiness_is_registration(container):
         == container["livenessProbe"]["httpGet"]
         == {"path": "/livez", "port": "health"}
     )
-    assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "health"}
+    asked = container["readinessProbe"]["httpGet"]
+    assert (asked["path"].partition("?")[0], asked["port"]) == ("/readyz", "health")
+
+
+def test_a_node_that_becomes_ready_is_seen_at_once_and_one_that_is_not_any_more_within_6_s(container):
+    probe = container["readinessProbe"]
+    path, _, waits = probe["httpGet"]["path"].partition("?within=")
+    assert path == "/readyz"
+    assert probe["periodSeconds"] <= float(waits) < probe["timeoutSeconds"]  # the next question follows the last answer
+    assert probe["periodSeconds"] + float(waits) * probe["failureThreshold"] <= 6
 
 
 def test_a_node_has_longer_to_drain_than_the_30_s_that_it_takes(node):

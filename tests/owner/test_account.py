@@ -84,7 +84,8 @@ def test_how_a_job_ended_is_said_in_words(entries, state, end):
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda it: st.lists(it) | st.dictionaries(st.text(), it),
+    lambda it: st.lists(it, max_size=2) | st.dictionaries(st.text(), it, max_size=2),
+    max_leaves=4,
 )
 KEYS = ("at", "name", "data", "tally", "reason", "question", "size", "metrics", "values", "round", "filters", "digest")
 KINDS = (history.BEGUN, history.ENDED, history.ANSWER, history.STAYED, history.REFUSED, history.REJECTED, "other")

@@ -313,7 +313,9 @@ async def test_a_pod_that_sends_other_bytes_for_a_model_changes_nothing_at_its_n
     stream.close()
 
 
-@pytest.mark.parametrize("sizes", [(300_000,), (1_000, 2_000)], ids=["a blob too large for an answer", "two at once"])
+@pytest.mark.parametrize(
+    "sizes", [(300_000,), (1_000, 2_000, 3_000)], ids=["a blob too large for an answer", "more than an answer names"]
+)
 async def test_a_pod_that_sends_more_than_its_answer_is_not_listened_to(away, sizes):
     site, cluster = away()
     cluster.pending = True

@@ -78,6 +78,12 @@ class Mallory:
             pass
         return down
 
+    async def stops(self, job):
+        """Do as a site does when the server says that a job is over; others may end at the same time."""
+        while (await self.until("stop")).stop.job != job:
+            pass
+        await self.stream.write(pb.Up(stopped=pb.JobStopped(job=job)))
+
     async def says(self, up):
         """Say something; return all that the server says to it, by kind."""
         self.barriers += 1
@@ -311,8 +317,7 @@ async def test_an_update_that_is_sent_again_counts_once_and_another_body_is_refu
         assert refused.reject.reason == "this task was answered before, with another body"
         assert await mallory.says(pb.Up(offer=first)) == receipts[0]
         await asyncio.to_thread(made.gate.open)
-        await mallory.until("stop")
-        await mallory.stream.write(pb.Up(stopped=pb.JobStopped(job=job)))
+        await mallory.stops(job)
         assert [seen.job.state async for seen in convoy.watch(job)][-1] == "completed"
         last = (await convoy.job(job)).rounds[-1]
         assert [(share.site, share.weight) for share in last.took_part] == [("site-1", 1), ("site-2", 3)]
@@ -360,7 +365,6 @@ async def test_an_update_that_is_packed_wrongly_is_left_out_and_the_round_goes_o
         offer.answer.packed = packing
         (refused,) = await mallory.says(pb.Up(offer=offer))
         assert why in refused.reject.reason
-        await mallory.until("stop")
-        await mallory.stream.write(pb.Up(stopped=pb.JobStopped(job=job)))
+        await mallory.stops(job)
         assert [seen.job.state async for seen in convoy.watch(job)][-1] == "completed"
         assert [share.site for share in (await convoy.job(job)).rounds[-1].took_part] == ["site-1"]

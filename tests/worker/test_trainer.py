@@ -339,6 +339,14 @@ def test_a_trainer_loads_nothing_that_it_does_not_need(job, trainer) -> None:
         assert node.end() == (0, "[]\n")
 
 
+def test_garbage_is_searched_for_as_usual_but_not_among_what_a_worker_loads_at_its_start(job, trainer) -> None:
+    job(train_py="import gc\nprint(gc.isenabled(), gc.get_freeze_count() > 1000)\ndef train(task): ...")
+    with trainer("train.py:train") as node:
+        node.hear()
+        node.bye()
+        assert node.end() == (0, "True True\n")
+
+
 TORCH = """
 import torch
 import convoy as flare

@@ -15,12 +15,12 @@ from convoy.admin import following, job_reference, link, pages, parsing
 from convoy.admin.faults import LoginNeeded
 from convoy.errors import NotAllowed
 from convoy.spec.kit import Kit, read_kit
-from convoy.trust import audit as trail
 from convoy.wire.backoff import PATIENCE_S, Patience
 
 if TYPE_CHECKING:  # pydantic costs as much as a whole submit: views are loaded when the first answer needs them
     from convoy.admin import views
     from convoy.admin.changes import ChangeView, PresenceView
+    from convoy.trust import audit as trail
     from convoy.trust.bundle import Bundle
     from convoy.trust.federation import Federation
 
@@ -265,6 +265,8 @@ class Client:
 
     async def audit(self, since: int = 0) -> AsyncGenerator[trail.Entry, None]:
         """Yield the audit trail from record `since` on, each record followed by its checkpoint if it has one."""
+        from convoy.trust import audit as trail
+
         await self.me()  # an expired login is renewed here
         async with self._open("GET", f"/audit?since={since}") as chunks:
             async for line in link.lines(chunks):
@@ -287,7 +289,7 @@ class Client:
         from convoy.trust import membership
 
         await self.log_in()
-        await self._hear_news(trail.MAX_NUMBER)
+        await self._hear_news(parsing.MAX_NUMBER)
         return (await asyncio.to_thread(membership.current, self.kit))[0]
 
     # logging in, asking

@@ -9,11 +9,11 @@ from urllib.parse import urlencode
 
 from convoy.admin import link, parsing
 from convoy.errors import RemoteFault
-from convoy.trust import audit
 
 if TYPE_CHECKING:
     from convoy.admin import views
     from convoy.admin.changes import PresenceView
+    from convoy.trust import audit
 
 PAGE: Final = 500  # jobs or rounds in one request
 MAX_JOBS: Final = 1_000_000  # that one list may have
@@ -95,7 +95,8 @@ async def records(ask: Ask, wanted: audit.Search, before: int, limit: int) -> vi
     """Return records of the audit trail that fit, newest first."""
     from convoy.admin import views
 
-    said = {name: value for name, value in asdict(wanted).items() if value != getattr(audit.Search(), name)}
+    usual = type(wanted)()
+    said = {name: value for name, value in asdict(wanted).items() if value != getattr(usual, name)}
     asked = said | {"before": before or "", "limit": min(limit, PAGE)}
     return parsing.one(views.AuditPage, await ask("GET", f"/audit/records?{_query(asked)}"))
 

@@ -15,6 +15,7 @@ from convoy.spec.pods import WORKERS_PORT
 from convoy.spec.project import Participant, Server
 
 GRACE_S: Final = 45  # a node drains within 30 s
+PROBE_S: Final = 2  # between looks at readiness; a node that is not ready answers as soon as it is, or after this time
 START_S: Final = 120  # for a node to say that it lives: a cold image on a busy machine
 
 
@@ -102,7 +103,7 @@ def _container(place: Place, participant: Participant, node: Node) -> dict[str, 
         "securityContext": dict(CONTAINER_SECURITY),
         "startupProbe": {**_asks("/livez"), "periodSeconds": 1, "failureThreshold": START_S},
         "livenessProbe": {**_asks("/livez"), "periodSeconds": 10, "failureThreshold": 6},
-        "readinessProbe": {**_asks("/readyz"), "periodSeconds": 2, "failureThreshold": 2},
+        "readinessProbe": {**_asks(f"/readyz?within={PROBE_S}"), "periodSeconds": PROBE_S, "failureThreshold": 2},
         "volumeMounts": [
             {"name": "startup", "mountPath": f"{KIT}/startup", "readOnly": True, **own},
             {"name": "local", "mountPath": f"{KIT}/local", "readOnly": True},

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from convoy.errors import StorageFull
+from convoy.errors import FULL, StorageFull
 from convoy.store import spares
 from convoy.store.blobs import BlobFolder
-from convoy.store.disk import FULL
 from convoy.store.points import FOLDER
 
 

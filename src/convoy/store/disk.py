@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,11 +10,10 @@ from typing import Final
 
 from blake3 import blake3
 
-from convoy.errors import RemoteFault, StorageFull
+from convoy.errors import FULL, RemoteFault, StorageFull
 from convoy.model import blob
 from convoy.model.blob import Layout, Tensor
 
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # the disk, the quota, the limit of a process
 SUFFIX: Final = ".safetensors"
 DRAFT: Final = ".draft"
 HEX: Final = frozenset("0123456789abcdef")

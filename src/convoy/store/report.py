@@ -8,8 +8,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from convoy.errors import StorageFull
-from convoy.store.disk import FULL
+from convoy.errors import FULL, StorageFull
 
 if TYPE_CHECKING:  # a command that only reads results does without the server's records
     import numpy as np

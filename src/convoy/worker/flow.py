@@ -12,11 +12,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from convoy.errors import JobFailed, StorageFull
+from convoy.errors import FULL, JobFailed, StorageFull
 from convoy.flows.catalog import built_in
 from convoy.flows.fleet import Job, NotEnough
 from convoy.flows.turns import Past, Turns
-from convoy.store.disk import FULL
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames, values
 from convoy.worker import code, hints, history, tasks

@@ -8,6 +8,7 @@ The keeper is the process that the node knows. It ends as the worker did, once n
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import select
@@ -33,7 +34,10 @@ def main() -> None:
             os._exit(1)
         if VARIABLE in os.environ:
             _enter(Sandbox.from_json(os.environ[VARIABLE]))
+    gc.disable()  # imports make little garbage, and what was loaded stays: no later search looks at it either
     module = importlib.import_module(sys.argv.pop(1))
+    gc.freeze()
+    gc.enable()
     module.main()
 
 
