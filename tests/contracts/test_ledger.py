@@ -73,10 +73,10 @@ def test_it_is_still_there_when_the_ledger_is_opened_again(database):
 def test_a_record_of_the_same_key_takes_the_place_of_the_older_one(ledger):
     ledger.write([JOB, MEMBER, TASK, QUESTION])
     changed = [replace(JOB, state="ending", cause="why"), replace(MEMBER, state="away", reason="quiet")]
-    ledger.write([*changed, replace(TASK, state="open")])
+    ledger.write([*changed, TASK._replace(state="open")])
     contents = ledger.load()
     assert [*contents.jobs, *contents.members] == changed
-    assert contents.tasks == [replace(TASK, state="open")]
+    assert contents.tasks == [TASK._replace(state="open")]
 
 
 def test_records_of_one_write_count_in_their_order(ledger):
@@ -88,7 +88,7 @@ def test_a_write_is_kept_whole_or_not_at_all(ledger):
     ledger.write([JOB])
     with pytest.raises((sa.exc.StatementError, TypeError)):
         ledger.write(
-            [replace(JOB, cause="half"), MEMBER, replace(TASK, answer=replace(ANSWER, metrics={"what": object()}))]
+            [replace(JOB, cause="half"), MEMBER, TASK._replace(answer=ANSWER._replace(metrics={"what": object()}))]
         )
     contents = ledger.load()
     assert (contents.jobs, contents.members) == ([JOB], [])
@@ -107,10 +107,10 @@ def test_rounds_come_in_their_own_order(ledger):
 
 def test_of_steps_and_tasks_only_those_that_may_still_be_asked_for_are_loaded(ledger):
     questions = [replace(QUESTION, id=f"{number}.0", round=number) for number in (0, 1, 2)]
-    tasks = [replace(TASK, question=question.id) for question in questions]
+    tasks = [TASK._replace(question=question.id) for question in questions]
     ended = replace(JOB, id=K, state="completed")
     unfinished = replace(ROUND, round=2, model="")
-    ledger.write([JOB, ended, *questions, *tasks, ROUND, unfinished, replace(QUESTION, job=K), replace(TASK, job=K)])
+    ledger.write([JOB, ended, *questions, *tasks, ROUND, unfinished, replace(QUESTION, job=K), TASK._replace(job=K)])
     contents = ledger.load()
     assert sorted(question.id for question in contents.questions) == ["0.0", "2.0"]
     assert sorted(task.question for task in contents.tasks) == ["0.0", "2.0"]
@@ -139,7 +139,7 @@ def test_of_rounds_a_start_reads_the_last_committed_one_and_the_last_that_was_be
 
 def test_a_start_does_not_read_what_is_over(ledger):
     ended = replace(JOB, id=K, state="failed")
-    theirs = [replace(record, job=K) for record in (MEMBER, QUESTION, TASK, ROUND)]
+    theirs = [replace(MEMBER, job=K), replace(QUESTION, job=K), TASK._replace(job=K), replace(ROUND, job=K)]
     ledger.write([JOB, ended, *theirs])
     contents = ledger.load()
     assert (contents.jobs, contents.members, contents.questions, contents.rounds) == ([JOB], [], [], [])
@@ -191,7 +191,7 @@ def test_jobs_are_found_by_how_their_name_or_id_begins_and_by_what_a_person_may_
 
 
 def test_a_dropped_job_leaves_nothing_and_the_others_stay(ledger):
-    other = [replace(record, **{"id" if record is JOB else "job": K}) for record in (JOB, MEMBER, QUESTION, TASK)]
+    other = [replace(JOB, id=K), replace(MEMBER, job=K), replace(QUESTION, job=K), TASK._replace(job=K)]
     ledger.write([JOB, MEMBER, QUESTION, TASK, *other])
     ledger.write([Dropped(J)])
     contents = ledger.load()
@@ -312,7 +312,7 @@ def test_the_end_of_the_trail_is_known_at_a_start(ledger):
 
 def test_a_record_of_the_trail_is_kept_with_what_it_tells_of_or_not_at_all(ledger):
     with pytest.raises((sa.exc.StatementError, TypeError)):
-        ledger.write([*chain(1), replace(TASK, answer=replace(ANSWER, metrics={"what": object()}))])
+        ledger.write([*chain(1), TASK._replace(answer=ANSWER._replace(metrics={"what": object()}))])
     assert ledger.trail(0, 9) == []
     ledger.write([*chain(1), JOB])
     assert (ledger.trail(0, 9), ledger.load().jobs) == (chain(1), [JOB])
@@ -321,7 +321,7 @@ def test_a_record_of_the_trail_is_kept_with_what_it_tells_of_or_not_at_all(ledge
 def test_texts_of_any_script_and_length_come_back_as_they_were(ledger):
     traceback = "Traceback …\n\tZeile ü, 行, 🚚 'quoted' \"twice\" \\ %s :name ; DROP TABLE jobs\r\n" * 2000
     ledger.write(
-        [replace(JOB, traceback=traceback, cause="", name="ü" * 255), replace(TASK, traceback=traceback), QUESTION]
+        [replace(JOB, traceback=traceback, cause="", name="ü" * 255), TASK._replace(traceback=traceback), QUESTION]
     )
     contents = ledger.load()
     assert contents.jobs[0].traceback == contents.tasks[0].traceback == traceback
@@ -412,10 +412,10 @@ def test_each_sites_last_counted_answer_with_a_state_is_known_at_a_start(ledger)
     asked = [replace(QUESTION, id=f"{number}.0", round=number, outlives=False) for number in (1, 2, 3)]
     asked.append(replace(QUESTION, id="1.1", round=1, outlives=True, folded=3))
     tasks = [
-        replace(TASK, question=it.id, answer=replace(ANSWER, question=it.id, state_bytes=it.round)) for it in asked
+        TASK._replace(question=it.id, answer=ANSWER._replace(question=it.id, state_bytes=it.round)) for it in asked
     ]
-    tasks[1] = replace(tasks[1], state="uncounted")
-    other = [replace(task, site="site-2") for task in tasks[:2]]
+    tasks[1] = tasks[1]._replace(state="uncounted")
+    other = [task._replace(site="site-2") for task in tasks[:2]]
     ledger.write([JOB, *asked, *tasks, *other, *(replace(ROUND, round=number) for number in (1, 2, 3))])
     found = {site: (kept.question, kept.size) for (_, site), kept in ledger.load().after.items()}
     assert found == {"site-1": ("3.0", 3), "site-2": ("1.0", 1)}

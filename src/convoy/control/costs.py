@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 MOST: Final = 1e15  # of any one number: a petabyte, or more seconds or joules than any job takes
-PEAKS: Final = ("memory", "gpu_memory")  # of which the largest counts, and not the sum
 
 
 class Cost(NamedTuple):
@@ -32,7 +30,20 @@ class Cost(NamedTuple):
 
     def __add__(self, other: Cost) -> Cost:  # type: ignore[override]  # of a tuple it would be longer
         """Return both together: peaks are not added up."""
-        return Cost(*map(operator.call, _JOINS, self, other))
+        return Cost(
+            self.pull_s + other.pull_s,
+            self.train_s + other.train_s,
+            self.release_s + other.release_s,
+            self.cpu_s + other.cpu_s,
+            max(self.memory, other.memory),
+            self.gpu_s + other.gpu_s,
+            max(self.gpu_memory, other.gpu_memory),
+            self.energy_j + other.energy_j,
+            self.took_s + other.took_s,
+            self.down + other.down,
+            self.up + other.up,
+            self.answers + other.answers,
+        )
 
     @property
     def usable(self) -> bool:
@@ -54,7 +65,6 @@ class Cost(NamedTuple):
 
 
 NOTHING: Final = Cost()
-_JOINS: Final = tuple(max if name in PEAKS else operator.add for name in Cost._fields)
 
 
 def _two_digits(value: Any) -> Any:

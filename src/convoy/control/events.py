@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from convoy.control.records import Answer, Job, JobId, Question, SiteName, Spread
 
@@ -118,9 +119,8 @@ class Asked:
         return self.question.job
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """A site's answer is whole, verified and on the disk (or has no arrays)."""
+class Answered(NamedTuple):
+    """A site's answer is whole, verified and on the disk (or has no arrays). A tuple, as in `effects`."""
 
     job: JobId
     site: SiteName

@@ -15,7 +15,6 @@ from convoy.model.reply import Slot
 MAX_JSON: Final = 64 << 10  # bytes of a question's settings, and of an answer's value
 MAX_DEPTH: Final = 8  # lists and mappings within each other
 _QUESTION: Final = tuple(it.name for it in fields(Question))
-_ANSWER: Final = tuple(it.name for it in fields(Answer))
 
 
 def of_question(question: Question) -> dict[str, Any]:
@@ -36,8 +35,7 @@ def question(kept: Mapping[str, Any]) -> Question:
 
 def of_answer(answer: Answer) -> dict[str, Any]:
     """Return an answer as JSON values; it is not copied."""
-    plain = {name: getattr(answer, name) for name in _ANSWER}
-    return {**plain, "metrics": dict(answer.metrics), "cost": answer.cost.plain()}
+    return {**answer._asdict(), "metrics": dict(answer.metrics), "cost": answer.cost.plain()}
 
 
 def answer(kept: Mapping[str, Any]) -> Answer:

@@ -84,7 +84,8 @@ class Machine:
                 if job is not None and job.record.faults < faults.MAX_FAULTS:  # else it is quarantined
                     job.happened.append((now.mono, event))
                     yield from supervised(job, react(self._state, job, event, now), now)
-                    yield from self._settle(job, now)
+                    if not isinstance(job.phase, Working):  # while its workflow runs, nothing of it is over
+                        yield from self._settle(job, now)
 
     def _ended(self, job: JobId) -> bool:
         """Let go of a job that has ended; return whether it is one: what is not known here is in the ledger alone."""

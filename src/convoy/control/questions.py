@@ -173,7 +173,7 @@ def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
         if known is None:
             cost = answer.cost._replace(took_s=max(now.mono - question.asked_at, 0.0), answers=1)
             job.spent[site] = job.spent.get(site, costs.NOTHING) + cost
-            known = replace(answer, cost=cost)
+            known = answer._replace(cost=cost)
         spent = job.spent.get(site, costs.NOTHING)
         task = question.put(move(task, "received", answer=known, place=job.places, spent=spent))
         _quorum(question, now)

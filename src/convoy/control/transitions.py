@@ -49,4 +49,6 @@ def move(record: R, state: str, **changes: object) -> R:
             why=f"its traceback: {record}",
             fix="report this with the server's log",
         )
+    if isinstance(record, Task):
+        return record._replace(state=state, **changes)  # type: ignore[arg-type]
     return replace(record, state=state, **changes)  # type: ignore[arg-type]

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from convoy.control.records import Answer, Question, Spread
 from convoy.model.arrays import Model
 
+NOTHING: Final = Model({})
 
-@dataclass(frozen=True, slots=True)
-class Heard:
+
+class Heard(NamedTuple):
     """One site's answer with its arrays, or why that site has none."""
 
     site: str
     answer: Answer
     model: Model
     left_out: str = ""
-    base: Model = field(default_factory=lambda: Model({}))  # what a question that outlives its round was about
+    base: Model = NOTHING  # what a question that outlives its round was about
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,8 @@ class TurnAnswers:
         self.left_out: dict[str, str] = {}
         self._turns, self._question, self._model = turns, question, model
         self._asked = False
-        self._heard: asyncio.Queue[Heard | Ended] = asyncio.Queue()
+        self._heard: deque[Heard | Ended] = deque()
+        self._more = asyncio.Event()
 
     def __aiter__(self) -> TurnAnswers:
         return self
@@ -174,18 +175,25 @@ class TurnAnswers:
     async def __anext__(self) -> Update:
         if not self._asked:
             self._asked = True
-            self._turns.carrier.ask(self._question, self._model, self._heard.put_nowait)
+            self._turns.carrier.ask(self._question, self._model, self._hear)
             self._model = None
         while True:
-            heard = await self._heard.get() if self._heard.empty() else self._heard.get_nowait()
+            while not self._heard:
+                self._more.clear()
+                await self._more.wait()
+            heard = self._heard.popleft()
             if isinstance(heard, Ended):
-                self._heard.put_nowait(heard)  # asked once more, it says the same
+                self._hear(heard)  # asked once more, it says the same
                 if heard.error:
                     raise NotEnough(heard.error)
                 raise StopAsyncIteration
             if not heard.left_out:
                 return self._turns.update(self._question, heard, self.left_out)
             self.left_out[heard.site] = heard.left_out
+
+    def _hear(self, heard: Heard | Ended) -> None:
+        self._heard.append(heard)
+        self._more.set()
 
 
 class TurnStream:

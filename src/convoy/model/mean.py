@@ -83,6 +83,7 @@ class Mean:
             raise BadInput(f"clip is {clip!r}", fix="give a number from 0 up; 0 is no bound")
         self._like = like
         self._shapes = _arrays.shapes(like)
+        self._distances = schema.Distances(like)
         self._max_share = max_share
         self._max_norm_ratio = max_norm_ratio
         self._clip = clip
@@ -140,7 +141,7 @@ class Mean:
     def _apart(self, update: Update) -> float:
         """Return the update's distance, inf if it is larger than any float, and NaN if its values are not finite."""
         moved = [name for name in self._like if not _arrays.same(update.model, self._like, name)]
-        apart = schema.distance(update.model, self._like, moved)
+        apart = self._distances.of(update.model, moved)
         if math.isfinite(apart):
             return apart
         return math.inf if all(schema.is_finite(update.model[name]) for name in moved) else math.nan

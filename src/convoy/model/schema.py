@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from convoy.errors import Refused
@@ -155,17 +156,41 @@ def distance(
 
     Counters and truth values have no say in it. It is inf where it is larger than any float.
     """
-    import numpy as np
+    return Distances(base).of(update, update if names is None else names)
 
-    floats = [name for name in (update if names is None else names) if update[name].dtype.kind not in "iub"]
-    longest = max((update[name].size for name in floats), default=0)
-    total, buffer = 0.0, np.empty(min(longest, SLICE), np.float64)  # one for all slices: memory is not asked for anew
-    with np.errstate(over="ignore", invalid="ignore"):
-        for name in floats:
-            flat, against = update[name].reshape(-1), base[name].reshape(-1)
-            for start in range(0, flat.size, SLICE):
-                total += _squares(flat[start : start + SLICE], against[start : start + SLICE], buffer)
-    return math.sqrt(total)
+
+class Distances:
+    """The distances of many updates from one base, for which memory is asked for once."""
+
+    def __init__(self, base: Mapping[str, np.ndarray]) -> None:
+        """Take the base."""
+        import numpy as np
+
+        self._quiet = partial(np.errstate, over="ignore", invalid="ignore")
+        self._floats = {name: array for name, array in base.items() if array.dtype.kind not in "iub"}
+        longest = max((array.size for array in self._floats.values()), default=0)
+        self._buffer = np.empty(min(longest, SLICE), np.float64)
+        self._narrow = self._buffer.view(np.float32)
+
+    def of(self, update: Mapping[str, np.ndarray], names: Iterable[str]) -> float:
+        """Return what `distance` does of an update with the names, shapes and dtypes of the base."""
+        total = 0.0
+        with self._quiet():
+            for name in names:
+                base = self._floats.get(name)
+                if base is None:
+                    continue
+                flat, against = update[name].reshape(-1), base.reshape(-1)
+                for start in range(0, flat.size, SLICE):
+                    total += self._squares(flat[start : start + SLICE], against[start : start + SLICE])
+        return math.sqrt(total)
+
+    def _squares(self, part: np.ndarray, against: np.ndarray) -> float:
+        if part.dtype.itemsize < 8:
+            squares = _squares(part, against, self._narrow)
+            if math.isfinite(squares):
+                return squares
+        return _squares(part, against, self._buffer)
 
 
 def _wide(part: np.ndarray) -> np.ndarray:
@@ -176,16 +201,11 @@ def _wide(part: np.ndarray) -> np.ndarray:
 
 
 def _squares(part: np.ndarray, against: np.ndarray, buffer: np.ndarray) -> float:
+    """Return the sum of the squares of the differences, which are calculated in the buffer's type."""
     import numpy as np
 
-    if part.dtype.itemsize < 8:
-        apart = buffer.view(np.float32)[: part.size]
-        np.subtract(part, against, out=apart, dtype=np.float32, casting="unsafe")
-        squares = float(apart.dot(apart))
-        if math.isfinite(squares):
-            return squares
     apart = buffer[: part.size]
-    np.subtract(part, against, out=apart, dtype=np.float64, casting="unsafe")
+    np.subtract(part, against, out=apart, dtype=apart.dtype, casting="unsafe")
     return float(apart.dot(apart))
 
 

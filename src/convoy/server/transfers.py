@@ -7,7 +7,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -307,7 +307,7 @@ class Transfers:
 
     def _done(self, site: SiteName, offer: Offer) -> None:
         down, up = self.moved.get(offer.job, {}).pop(site, (0, 0))
-        answer = replace(offer.answer, cost=offer.answer.cost._replace(down=down, up=up))
+        answer = offer.answer._replace(cost=offer.answer.cost._replace(down=down, up=up))
         self.post(events.Answered(JobId(offer.job), site, answer))
 
     def _refuse(self, site: SiteName, job: str, question: str, problem: ConvoyError) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -184,19 +185,14 @@ class Federation:
 
     # ---- visits ----------------------------------------------------------------------------------------------------
     async def _visit(self) -> None:
-        """Let one thing after the other happen, and give the workflow turns.
-
-        It gets them after each thing where the order of its next questions matters, and else every few milliseconds:
-        it hears answers in the order of their sites, whenever they come.
-        """
-        clock = asyncio.get_running_loop().time
-        last = clock()
+        """Let one thing after the other happen, and give the workflow turns."""
         while True:
             wake = self._machine.wake()
             at = self.schedule.next(wake)
             if at < math.inf:
                 self._now = Now(at, at)
-                await self._happens(self.schedule.first())
+                with self._engine.working():
+                    await self._stretch()
             elif wake < math.inf:
                 self._now = Now(wake, wake)
                 for site in self.schedule.busy():
@@ -205,10 +201,20 @@ class Federation:
             else:
                 self._more.clear()
                 await self._more.wait()
-            if self._turns_each or clock() - last > TURN_S:
-                for _ in range(self._turns_each or 1):
-                    await asyncio.sleep(0)
-                last = clock()
+            for _ in range(self._turns_each or 1):
+                await asyncio.sleep(0)
+
+    async def _stretch(self) -> None:
+        """Let happen what happens at this instant until the workflow gets a turn.
+
+        It gets one after each thing where the order of its next questions matters, and else every few milliseconds:
+        it hears answers in the order of their sites, whenever they come. The machine waits for no earlier instant.
+        """
+        until = time.monotonic() + TURN_S
+        while True:
+            await self._happens(self.schedule.first())
+            if self._turns_each or not self.schedule.due(self._now.mono) or time.monotonic() > until:
+                return
 
     async def _happens(self, what: Doing | Drop | Check) -> None:
         """Do what the schedule says; it is taken off once it is done, so that a workflow that is run again goes on."""

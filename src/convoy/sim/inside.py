@@ -39,22 +39,31 @@ class Inside:
             return Model({})
         return visit.model if digest == visit.question.model else visit.state
 
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Let this process be the sites' until the end of the block: its folder, its session, and where it prints."""
+        before = sys.stdout, sys.stderr
+        try:
+            with self._visitor.working():
+                yield
+        finally:
+            sys.stdout, sys.stderr = before
+
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
         """Note a visit."""
         return partial(self._done, visit)
 
     async def _done(self, visit: Visit) -> Visited:
         self._visit = visit
-        with self._logged(visit.site):
-            self._works = True
-            try:
-                if self._interrupted:
-                    raise KeyboardInterrupt
-                said = self._visitor.visit(
-                    visit.site, self._data(visit.site), visit.question, visit.state.digest, math.inf
-                )
-            finally:
-                self._works = False
+        self._prints(visit.site)
+        self._works = True
+        try:
+            if self._interrupted:
+                raise KeyboardInterrupt
+            said = self._visitor.visit(visit.site, self._data(visit.site), visit.question, visit.state.digest, math.inf)
+        finally:
+            self._works = False
+        self._text.flush()
         if isinstance(said, Failed):
             return Visited(error=said.error, traceback=said.traceback)
         arrays = None if said.arrays is None else own(said.arrays)
@@ -62,17 +71,19 @@ class Inside:
 
     async def close(self) -> None:
         """Let every site's trainer come to its end."""
-        self._visitor.close(self._logged)
+        with self.working():
+            self._visitor.close(self._logged)
+
+    def _prints(self, site: str) -> None:
+        """Let what is printed from now on be in a site's file."""
+        self._log.site = site
+        sys.stdout = sys.stderr = self._text
 
     @contextmanager
     def _logged(self, site: str) -> Iterator[None]:
-        self._log.site = site
-        before, sys.stdout, sys.stderr = (sys.stdout, sys.stderr), self._text, self._text
-        try:
-            yield
-            self._text.flush()
-        finally:
-            sys.stdout, sys.stderr = before
+        self._prints(site)
+        yield
+        self._text.flush()
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:

@@ -10,7 +10,7 @@ import shutil
 import stat
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -97,6 +97,10 @@ class Pool:
         self._launched = 0  # processes so far
         self._last: tuple[Question | None, pb.Question] = None, pb.Question()
         (self._out / LOGS).mkdir(parents=True, exist_ok=True)
+
+    def working(self) -> AbstractContextManager[None]:
+        """Do nothing: visits are done in other processes."""
+        return nullcontext()
 
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
         """Give a visit to the worker of its site."""

@@ -81,6 +81,10 @@ class Schedule:
         at = self._heap[0][0] if self._heap and (self._tasks or wake < math.inf) else math.inf
         return at if at <= wake else math.inf
 
+    def due(self, now: float) -> bool:
+        """Whether anything else happens at this instant."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
     def first(self) -> Doing | Drop | Check:
         """Return what happens next."""
         return self._heap[0][2]

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from contextlib import AbstractContextManager
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol
 
 from convoy.control.records import Question
 from convoy.model.arrays import Model
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(NamedTuple):
     """One task at one site: the question, its arrays, and what the site has kept."""
 
     site: str
@@ -20,13 +20,12 @@ class Visit:
     state: Model
 
 
-@dataclass(frozen=True, slots=True)
-class Visited:
+class Visited(NamedTuple):
     """What came of a visit: a reply in which every part can be sent and is finite, or `error` and its traceback."""
 
     arrays: Model | None = None
     weight: float = 1.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = MappingProxyType({})
     value: str = ""
     state: Mapping[str, Any] | None = None
     error: str = ""
@@ -35,6 +34,14 @@ class Visited:
 
 class Engine(Protocol):
     """Does visits, one after the other or many at the same time."""
+
+    def working(self) -> AbstractContextManager[None]:
+        """Let visits be done: in such a block their results are wanted.
+
+        An engine of this process lets it be the sites' until the end of the block, so that no visit has to: nobody
+        else gets a turn there.
+        """
+        ...
 
     def start(self, visit: Visit) -> Callable[[], Awaitable[Visited]]:
         """Begin a visit, or note that it is to be done; what is returned gives its result when it is called.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -327,7 +327,7 @@ class SiteJob:
         cost = watch.cost(answer.cost)
         size = self.blobs.read_header(answer.digest).size if answer.digest else 0
         self.record.answered(answer, question, size, map(described, self._applied), cost)
-        return self._kept(question, replace(answer, cost=cost if leaves else NOTHING))
+        return self._kept(question, answer._replace(cost=cost if leaves else NOTHING))
 
     def _kept(self, question: Question, answer: Answer | None = None, *, error: str = "", traceback: str = "") -> Kept:
         return Kept(answer or Answer(question.id), question.round, question.outlives, error, traceback)

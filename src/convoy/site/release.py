@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -114,15 +114,14 @@ class Release:
         `RemoteFault` for what is not a blob, `Refused` for arrays that are larger than is wanted or not laid out so,
         and `BadInput` for a policy that cannot be read.
         """
-        policy, answer = self.rules.now(), replace(values.answer(handed.up.answer), packed="")
+        policy, answer = self.rules.now(), values.answer(handed.up.answer)._replace(packed="")
         if question.wants_arrays and not answer.digest:
             raise Refused("the answer has no arrays", why=f"a {question.kind!r} question wants them")
         if answer.digest:
             answer = self._arrays(policy, handed, question, answer)
         if handed.own and answer.digest:
             _check_counts(policy, handed.blobs, question, answer.digest)
-        return replace(
-            answer,
+        return answer._replace(
             weight=policy.leave.weighed(answer.weight),
             metrics=answer.metrics if policy.leave.metrics else {},
             value=answer.value if policy.leave.values else "",
@@ -169,8 +168,7 @@ class Release:
         base = arrays.load(blobs, question.model) if question.reply is None else None
         changed = filters.apply(wanted, filters.Leaving(update, answer.weight, answer.metrics), base, seed=seed)
         leaves = arrays.save(blobs, holder(question.id), changed.arrays)
-        return replace(
-            answer,
+        return answer._replace(
             digest=leaves,
             weight=changed.weight,
             metrics=dict(changed.metrics),

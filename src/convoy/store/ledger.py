@@ -337,7 +337,7 @@ def _row(record: Record | audit.Entry) -> dict[str, object]:
         return {**key, "question": json_values.of_question(record)}
     if isinstance(record, Task):
         answer = record.answer
-        kept = {field.name: getattr(record, field.name) for field in dataclasses.fields(record)}
+        kept = record._asdict()
         kept["answer"] = None if answer is None else json_values.of_answer(answer)
         kept["spent"] = record.spent.plain() or None
         return {**kept, "stateful": answer is not None and answer.state_bytes > 0}

@@ -35,7 +35,8 @@ def write_rounds(rounds: Iterable[Round], folder: Path) -> None:
             lead = "[\n"
             for record in rounds:
                 parts = {one.name: getattr(record, one.name) for one in fields(record)}
-                whole.write(lead + json.dumps(parts, default=asdict))  # of its parts, only `Spread` is a class
+                spread = {site: {"norm": it.norm, "cosine": it.cosine} for site, it in record.spread.items()}
+                whole.write(lead + json.dumps(parts | {"spread": spread}))
                 lead = ",\n"
                 if record.model:
                     metrics.write(json.dumps({"round": record.round, **record.metrics}) + "\n")

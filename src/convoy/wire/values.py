@@ -146,12 +146,12 @@ def answer_to(answer: Answer) -> pb.Answer:
 
 def to_server(answer: Answer) -> pb.Answer:
     """Return an answer as the server receives it: without the digest of the site's state, which depends on its data."""
-    return answer_to(replace(answer, state=""))
+    return answer_to(answer._replace(state=""))
 
 
 def to_workflow(answer: Answer) -> pb.Answer:
     """Return an answer as a workflow receives it: without its cost, so that no model can depend on times."""
-    return answer_to(replace(answer, cost=NOTHING))
+    return answer_to(answer._replace(cost=NOTHING))
 
 
 def answer(said: pb.Answer) -> Answer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from convoy.control import json_values
 from convoy.control.points import as_float
@@ -55,8 +55,7 @@ class Reply:
     state: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class Checked:
+class Checked(NamedTuple):
     """A reply in which every part can be sent: arrays in the order of the question, the value as JSON."""
 
     arrays: Mapping[str, Any] | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 from convoy.errors import BadInput
 
@@ -34,9 +34,8 @@ class Data(dict[str, str]):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What a trainer receives once, before its first task."""
+class Setup(NamedTuple):
+    """What a trainer receives once, before its first task. A tuple, as in `control.effects`: simulations make many."""
 
     job: str
     name: str

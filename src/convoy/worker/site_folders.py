@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,31 +17,30 @@ class SiteFolders:
 
     def __init__(self, code: Path, home: Path) -> None:
         """Take the job's folder, and a folder for those of the sites."""
-        self._home = home
+        self._home = home.absolute()  # it is entered from any other folder
         self._links = [file for file in os.scandir(code) if not file.name.endswith(UNLINKED)]
         self._made: set[str] = set()
 
-    def enter(self, site: str) -> int:
-        """Let a site's folder be the current one until `leave` is called with what this returns."""
+    @staticmethod
+    @contextmanager
+    def away() -> Iterator[None]:
+        """Come back in the end to the folder that is the current one now, whichever sites' are entered meanwhile."""
+        before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield
+        finally:
+            try:
+                os.chdir(before)
+            finally:
+                os.close(before)
+
+    def enter(self, site: str) -> None:
+        """Let a site's folder be the current one."""
         place = f"{self._home}/{site}"
         if site not in self._made:
             self._make(Path(place))
             self._made.add(site)
-        before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.chdir(place)
-        except OSError:
-            os.close(before)
-            raise
-        return before
-
-    @staticmethod
-    def leave(before: int) -> None:
-        """Let the folder be the current one that was it before `enter`."""
-        try:
-            os.chdir(before)
-        finally:
-            os.close(before)
+        os.chdir(place)
 
     def _make(self, place: Path) -> None:
         place.mkdir(parents=True, exist_ok=True)  # it may be there from a worker that has died

@@ -11,8 +11,8 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
@@ -167,26 +167,31 @@ class Visitor:
         """
         self._work, self._load, self._hear = work, load, hear
         self._places = SiteFolders(work.folder, home)
+        self._file = code.split(work.trainer)[0]
         self._switch = Switch(work.folder)
         self._trainers: OrderedDict[str, _Trainer] = OrderedDict()
         self._shared: tuple[_Trainer, Held] | None = None  # functions that all sites may use
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Let this process be the sites': each visit is in such a block, in which nobody else's code runs.
+
+        At its end the current folder, `sys.argv` and the session are what they were: in a process that also runs the
+        workflow, those of the workflow.
+        """
+        before = tasks.Here.session
+        try:
+            with self._places.away(), code.arguments(self._file):
+                yield
+        finally:
+            tasks.Here.session = before
 
     def visit(
         self, site: str, data: Mapping[str, str], question: Question, state: str, most_state: float
     ) -> Checked | Failed:
         """Do one task of a site, in its folder; return its reply, or why there is none."""
-        before = tasks.Here.session  # in a process that also runs the workflow, that of the workflow
-        folder = self._places.enter(site)
-        try:
-            with code.arguments(code.split(self._work.trainer)[0]):
-                return self._visit(site, data, question, state, most_state)
-        finally:
-            self._places.leave(folder)
-            tasks.Here.session = before
-
-    def _visit(
-        self, site: str, data: Mapping[str, str], question: Question, state: str, most_state: float
-    ) -> Checked | Failed:
+        self._places.enter(site)
+        sys.argv = [self._file]  # a new one for each site
         session = SiteSession(self._work.begin(site, data), self._load, self._hear)
         try:
             known = self._trainer(site, session)
@@ -203,19 +208,19 @@ class Visitor:
         return session.said or Failed("the trainer gave no answer", "")
 
     def close(self, logged: Callable[[str], AbstractContextManager[object]]) -> None:
-        """Let every loop come to its end, with what follows it; `logged` puts what is printed into a site's log."""
+        """Let every loop come to its end, with what follows it, as `working`.
+
+        `logged` puts what is printed into a site's log.
+        """
         while self._trainers:
             site = next(iter(self._trainers))
             known = self._trainers.pop(site)
             if known.thread is not None:
                 self._enter(known)
                 with logged(site):
-                    folder = self._places.enter(site)
-                    try:
-                        known.session.give(None)
-                        known.thread.join()
-                    finally:
-                        self._places.leave(folder)
+                    self._places.enter(site)
+                    known.session.give(None)
+                    known.thread.join()
         self._switch.to(None)
 
     def _trainer(self, site: str, session: SiteSession) -> _Trainer:

@@ -98,7 +98,7 @@ class Visits:
         question = self._question(visit.question)
         if question.model != self._model.digest:
             self._model = self._load(question.model)
-        with self._logged(visit.site):
+        with self._logged(visit.site), self._visitor.working():
             said = self._visitor.visit(visit.site, json.loads(visit.data_json), question, visit.state, math.inf)
         if isinstance(said, Failed):
             failed = pb.TaskFailed(question=question.id, error=said.error, traceback=said.traceback)
@@ -131,7 +131,8 @@ class Visits:
 
     def close(self) -> None:
         """Let every site's loop of tasks come to its end."""
-        self._visitor.close(self._logged)
+        with self._visitor.working():
+            self._visitor.close(self._logged)
 
 
 if __name__ == "__main__":
