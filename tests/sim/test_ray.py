@@ -25,7 +25,7 @@ if importlib.util.find_spec("ray") is None:  # it is imported by the tests: it r
 TOKEN = "0123456789abcdef" * 4  # of clusters that only this machine reaches
 STORE = 80 << 20  # bytes of each machine's store
 START = "import numpy as np\ndef initial():\n    return {'w': np.zeros(1)}\n"
-CROSSING = (  # a workflow for each kind of thing that goes to an actor or comes back; `test_simulate.py` has all workflows
+CROSSING = (  # a workflow for each kind of thing that goes to an actor or comes back; `test_simulate.py` has them all
     "fedavg", "a sample", "scaffold", "keys of a scaffold", "fragments", "swarm", "cross_site", "xgboost_histogram",
     "random_forest",
 )  # fmt: skip
