@@ -15,7 +15,7 @@ from convoy.cli.output import Screen
 from convoy.cli.up import Node
 from convoy.errors import ConvoyError
 from convoy.spec.kit import read_kit
-from convoy.wire.backoff import Backoff
+from convoy.wire.backoff import FAILING, Backoff
 
 LONGEST_S: Final = 30.0  # between two starts of a node that dies each time
 SIGNS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -52,7 +52,7 @@ class Supervisor:
 
     async def stay(self, name: str) -> None:
         """Start a node again each time that it dies; one that was stopped in order stays so."""
-        backoff = Backoff(LONGEST_S)
+        backoff = Backoff(LONGEST_S, growth=FAILING)
         while await self._ended(self.nodes[name]):
             if _left(self.nodes[name]):
                 self._say(name, "stopped")

@@ -27,7 +27,7 @@ from convoy.spec.printable import one_line
 from convoy.spec.settings import Grants, Settings, Tracked
 from convoy.trackers import following, service
 from convoy.trackers.choice import Chosen
-from convoy.wire.backoff import Backoff
+from convoy.wire.backoff import FAILING, Backoff
 from convoy.worker.sandbox import VARIABLE
 
 READER: Final = Person(name="server:tracker", org="", role="tracker")
@@ -47,7 +47,7 @@ class Tracking:
     access: TokenAccess
     log: Any
     _writer: asyncio.StreamWriter | None = None
-    _backoff: Backoff = field(default_factory=lambda: Backoff(LONGEST_S))
+    _backoff: Backoff = field(default_factory=lambda: Backoff(LONGEST_S, growth=FAILING))
 
     def submitted(self, job: str) -> None:
         """Tell the process of a new job; one that does not run lists the jobs when it starts."""

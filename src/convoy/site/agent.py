@@ -43,7 +43,7 @@ from convoy.spec.settings import Settings
 from convoy.trust import audit, membership
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import health
-from convoy.wire.backoff import Backoff
+from convoy.wire.backoff import FAILING, Backoff
 from convoy.wire.dial import Way
 from convoy.wire.pump import Pump
 
@@ -135,9 +135,10 @@ class Agent:
         return "" if self.site.line.connected.is_set() else self._trouble
 
     async def stay_connected(self) -> None:
-        """Keep the connection; if it breaks, reconnect after a jittered wait that doubles with each failed attempt."""
+        """Keep the connection; if it breaks, reconnect after a jittered wait that grows with each failed attempt."""
         self._find()
-        absent, refused, failed = Backoff(), Backoff(REFUSED_S), Backoff(REFUSED_S)
+        absent = Backoff()
+        refused, failed = (Backoff(REFUSED_S, growth=FAILING) for _ in range(2))
         while not self.site.kit.enrolled and not self.ending.event.is_set():
             await self._enrol(absent)
         while not self.ending.event.is_set():  # a site that stops does not reconnect

@@ -14,7 +14,7 @@ from convoy import errors
 from convoy.errors import ConvoyError, StorageFull
 from convoy.trackers.events import About, Batch, End, Place, Point, Round
 from convoy.trackers.port import Away, Source, Tracker
-from convoy.wire.backoff import Backoff
+from convoy.wire.backoff import FAILING, Backoff
 
 WAITING: Final = 1000  # events in memory; a tracker that is slower makes the streams wait, and they the server's files
 FETCHED: Final = "convoy-track-"  # what the names of folders begin with into which results are fetched
@@ -39,7 +39,7 @@ async def follow(
     A tracker that does not answer is asked again, for as long as it takes. Raises what the source raises, and the
     tracker's errors that are final.
     """
-    backoff, sent = Backoff(longest_s), [0]
+    backoff, sent = Backoff(longest_s, growth=FAILING), [0]
     while True:
         try:
             return await _attempt(source, tracker, tell, backoff, sent)

@@ -25,7 +25,7 @@ from convoy.trackers import following
 from convoy.trackers.choice import Chosen
 from convoy.trackers.mlflow import hidden
 from convoy.trackers.reading import JobSource
-from convoy.wire.backoff import Backoff
+from convoy.wire.backoff import FAILING, Backoff
 
 if TYPE_CHECKING:
     from convoy.trackers.port import Tracker
@@ -98,7 +98,7 @@ class Service:
     async def _follow(self, job: str) -> None:
         """Follow a job until all trackers have it; one that refused it is asked again, ever more rarely."""
         lacks: set[int] | None = None  # places of trackers; None: all
-        backoff = Backoff(LONGEST_S, FIRST_S)
+        backoff = Backoff(LONGEST_S, FIRST_S, FAILING)
         while True:
             async with self.places, token_access.connect(self.access) as client:
                 source = JobSource(client, job, _tell)

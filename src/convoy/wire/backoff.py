@@ -1,4 +1,4 @@
-"""The wait between two attempts: jittered and doubling to a limit, so that sites do not reconnect at once."""
+"""The wait between two attempts: jittered and growing to a limit, so that sites do not reconnect at once."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import Final
 from convoy.errors import Unreachable
 
 FIRST_S: Final = 0.1
+AWAITED: Final = 1.3  # from one wait to the next: what comes back is noticed after a third of the time that it was away
+FAILING: Final = 2.0  # the same, for what fails whenever it is tried
 LONGEST_S: Final = 5.0
 PATIENCE_S: Final = 60.0  # how long a client tries again without success, by default
 
@@ -22,11 +24,12 @@ class Backoff:
 
     longest_s: float = LONGEST_S
     _next_s: float = FIRST_S
+    growth: float = AWAITED
 
     def pause_s(self) -> float:
-        """Return how long to wait before the next attempt; the wait after that is twice as long."""
+        """Return how long to wait before the next attempt; the wait after that is longer."""
         pause_s = self._next_s * random.uniform(0.5, 1.5)  # noqa: S311 - spreads load, no secret
-        self._next_s = min(self._next_s * 2, self.longest_s)
+        self._next_s = min(self._next_s * self.growth, self.longest_s)
         return pause_s
 
     async def wait(self, over: asyncio.Event) -> None:
