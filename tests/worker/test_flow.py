@@ -194,6 +194,11 @@ def test_a_workflow_of_the_job_s_own_sees_sites_answers_and_who_was_left_out(job
         ),
         (
             "flow.py:run",
+            "async def run(fleet):\n    async for r in fleet.rounds(1): await r.commit({}, metrics={3: 1, '3': 2})",
+            "two metrics of round 1 have the same name",
+        ),
+        (
+            "flow.py:run",
             "async def run(fleet):\n    async for r in fleet.rounds(1): r.number = 2; await r.commit({})",
             "commit once in each round",
         ),

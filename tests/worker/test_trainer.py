@@ -212,7 +212,7 @@ flare.send(flare.FLModel(params_type="DIFF", params={difference}))
         ("{**task.model, 'w': task.model['w'] * np.float32('nan')}", "item [0, 0] is nan · look for missing values"),
         ("{**task.model, 'w': 'abc'}", "'w' is a str, not an array"),
         ("convoy.Reply(task.model, weight=-1)", "the weight is -1.0"),
-        ("convoy.Reply(task.model, metrics={'loss': 'low'})", "metric 'loss' is 'low', not a number"),
+        ("convoy.Reply(task.model, metrics={'loss': 'low'})", "'loss' of this 'train' task is 'low', not a number"),
         ("None", "the function for 'train' tasks returned None · wanted the arrays"),
         ("convoy.Reply()", "has no arrays"),
         ("task.model, 3, {'loss': 0.5}", "returned a tuple"),

@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 PHASES: Final = ("train", "evaluate", "test")
 MAX_VALUES: Final = 100  # values of one point; more belong into several calls
@@ -132,14 +132,3 @@ def thinned(lines: Sequence[bytes]) -> list[bytes]:
     if lines and kept[-1:] != [len(lines) - 1]:
         kept.append(len(lines) - 1)
     return [lines[index] for index in kept]
-
-
-def as_float(value: Any) -> float:
-    """Return what somebody gave as a number; an integer beyond all floats is infinite.
-
-    Raises `TypeError` or `ValueError` for what is no number.
-    """
-    try:
-        return float(value)
-    except OverflowError:
-        return -math.inf if value < 0 else math.inf

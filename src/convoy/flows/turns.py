@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-from convoy.control import json_values
-from convoy.control.points import as_float
+from convoy.control import json_values, numbers
 from convoy.control.records import JobId, Question, Spread
 from convoy.errors import BadInput, JobFailed, by_reason
 from convoy.flows.carrier import Carrier, Commit, Ended, Heard
@@ -94,13 +93,14 @@ class Turns:
         await self._commit(turn.number, arrays, state, metrics, best=best)
 
     async def _commit(self, number: int, arrays: Any, state: Any, metrics: Mapping[str, float], *, best: bool) -> None:
-        numbers = finite(_numbers(metrics, number), f"round {number}", self.log)
-        model = _model(arrays, f"the model of round {number}")
-        kept = self._state if state is None else _model(state, f"the state of round {number}")
-        commit = Commit(number, numbers, best, dict(self.uncounted), tuple(self.folded), dict(self.spread))
+        of = f"round {number}"
+        told = finite(numbers.metrics(metrics, of), of, self.log)
+        model = _model(arrays, f"the model of {of}")
+        kept = self._state if state is None else _model(state, f"the state of {of}")
+        commit = Commit(number, told, best, dict(self.uncounted), tuple(self.folded), dict(self.spread))
         self._model, self._state = await self.carrier.commit(commit, model, kept if len(kept) else None)
         self._committed = number
-        self.history.append({"round": number, "metrics": numbers, "best": best})
+        self.history.append({"round": number, "metrics": told, "best": best})
 
     def question(self, kind: str, **options: Any) -> Question:
         """Return the next question of this round. Raises `JobFailed` for an option that it cannot have."""
@@ -270,21 +270,6 @@ def _used(waiting: Sequence[Question]) -> dict[int, int]:
     for question in waiting:
         used[question.round] = max(used.get(question.round, 0), int(question.id.partition(".")[2]) + 1)
     return used
-
-
-def _numbers(metrics: Any, number: int) -> dict[str, float]:
-    """Return the metrics of a commit as floats. Raises `BadInput` for what is not numbers by name."""
-    if not isinstance(metrics, Mapping):
-        what = f"the metrics of round {number} are {metrics!r}, a {type(metrics).__name__}"
-        raise BadInput(what, why="wanted a mapping of names to numbers", fix='write metrics={"loss": 0.5}')
-    found: dict[str, float] = {}
-    for name, value in metrics.items():
-        try:
-            found[str(name)] = as_float(value)
-        except (TypeError, ValueError) as problem:
-            what = f"metric {name!r} of round {number} is {value!r}, not a number"
-            raise BadInput(what, fix="give one number, or leave it out") from problem
-    return found
 
 
 def _model(arrays: Any, what: str) -> Model:

@@ -7,7 +7,8 @@ import operator
 from collections.abc import Mapping
 from typing import Any
 
-from convoy.control.points import MAX_POINTS, Point, as_float, problem
+from convoy.control.numbers import as_float
+from convoy.control.points import MAX_POINTS, Point, problem
 from convoy.errors import BadInput
 from convoy.worker import tasks
 

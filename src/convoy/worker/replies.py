@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from convoy.control import json_values
-from convoy.control.points import as_float
+from convoy.control import json_values, numbers
 from convoy.errors import BadInput
 from convoy.worker import private
 
@@ -72,7 +71,7 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
     `BadInput` for what is not an array, a number or JSON, and for arrays in the answer to an evaluation.
     """
     question = task.asked
-    weight = _number("the weight", reply.weight)
+    weight = numbers.number("the weight", reply.weight)
     if not (math.isfinite(weight) and weight >= 0):
         raise BadInput(f"the weight is {weight}", fix="give a number from 0 up, such as how many examples there were")
     none = type(reply.metrics) is dict and not reply.metrics
@@ -109,20 +108,7 @@ def _metrics(given: Any, of: str, log: Callable[[str], None]) -> dict[str, float
     """Return the metrics of a reply that are finite numbers; the others are said in the log."""
     from convoy.model.update import finite
 
-    if not isinstance(given, Mapping):
-        raise BadInput(
-            f"the metrics are {given!r}, a {type(given).__name__}",
-            why="wanted a mapping of names to numbers",
-            fix='write metrics={"loss": 0.5}',
-        )
-    metrics = {str(name): _number(f"metric {name!r}", value) for name, value in given.items()}
-    if len(metrics) != len(given):
-        raise BadInput(
-            f"two metrics of {of} have the same name",
-            why=f"their keys are {', '.join(map(repr, given))}, and names are text",
-            fix="give each metric a name of its own",
-        )
-    return finite(metrics, of, log)
+    return finite(numbers.metrics(given, of), of, log)
 
 
 def _wanted(task: Asked) -> list[str]:
@@ -162,17 +148,3 @@ def _state(anything: Any, most: float) -> Mapping[str, Any]:
             fix="keep less, or ask the site's owner for more: `limits: {state: …}` in its policy.yaml",
         )
     return state
-
-
-def _number(what: str, value: Any) -> float:
-    """Return a value as a float; an integer beyond all floats is infinite. Raises `BadInput` with what to write."""
-    try:
-        return as_float(value)
-    except (TypeError, ValueError) as problem:
-        fix = 'give one number, such as 0.5; a mapping as names of their own: {"train.loss": 0.5}'
-        if not isinstance(value, Mapping):
-            fix = "give one number: .item() of an array of one, .mean() of several"
-        if value is None or isinstance(value, str | bytes):
-            fix = "leave it out where there is no number"
-        said = repr(value)
-        raise BadInput(f"{what} is {said if len(said) < 200 else said[:200] + '…'}, not a number", fix=fix) from problem
