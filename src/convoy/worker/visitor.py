@@ -131,6 +131,11 @@ class SiteSession(NodeSession):
         if self.open is not None:
             self.said, self.open = Failed(error, traceback), None
 
+    def reply(self) -> Checked | Failed:
+        """Return what came of the last task, and keep it no longer: it holds arrays."""
+        said, self.said = self.said, None
+        return said or Failed("the trainer gave no answer", "")
+
     # ---- a loop of tasks, in a thread of its own ---------------------------------------------------------------------
     def give(self, task: Task | type[_LetGo] | None) -> bool:
         """Give the loop a task, or its end; return whether it waits for another one."""
@@ -213,7 +218,7 @@ class Visitor:
             sys.stderr.write(code.logged(error) + hints.of(error) if isinstance(error, Exception) else "")
             self._trainers.pop(site, None)
             return Failed(_line(error), code.traceback(error))
-        return session.said or Failed("the trainer gave no answer", "")
+        return session.reply()
 
     def close(self, logged: Callable[[str], AbstractContextManager[object]]) -> None:
         """Let every loop come to its end, with what follows it, as `working`.
@@ -301,7 +306,7 @@ class Visitor:
             self._trainers.pop(site)
             if session.open is not None:
                 session.fail("the script ended in the middle of a task")
-        return session.said or Failed("the trainer gave no answer", "")
+        return session.reply()
 
     def _check_shared(self, site: str, known: _Trainer) -> None:
         """End the sharing of modules that a task has changed or added to: from now on they are that site's own."""
