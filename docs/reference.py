@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Any, Final, get_args, get_type_hints
 
 import click
 from pydantic import BaseModel
@@ -569,7 +569,11 @@ def _thing(place: str, name: str, thing: Any) -> Iterator[str]:
     yield ""
     if not inspect.isclass(thing):
         return
-    if dataclasses.is_dataclass(thing):
+    if issubclass(thing, tuple):  # a NamedTuple
+        yield from table(
+            ("field", "type"), ((code(name), code(_type(it))) for name, it in get_type_hints(thing).items())
+        )
+    elif dataclasses.is_dataclass(thing):
         fields = [it for it in dataclasses.fields(thing) if not it.name.startswith("_") and it.repr]
         yield from table(("field", "type"), ((code(it.name), code(_type(it.type))) for it in fields))
     else:

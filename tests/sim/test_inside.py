@@ -44,16 +44,49 @@ def initial():
 def train(task):
     return {name: array + 1 for name, array in task.model.items()}
 """
-MOST = 235  # calls of functions written in Python
+SHARED = """
+import convoy
+
+seen = ""
+
+
+def train(task):
+    global seen
+    before = seen
+    if task.site == "b":
+        seen = task.site
+    return convoy.Reply(task.model, value=before)
+"""
+LATE = """
+import convoy
+
+kept = ()
+
+
+def train(task):
+    if task.round < FIRST:
+        return convoy.Reply(task.model, value="")
+    import late
+
+    before, late.seen = late.seen, task.site
+    return convoy.Reply(task.model, value=before)
+"""
+MOST = 208  # calls of functions written in Python
+
+
+def made(folder, **files):
+    """Return an engine for a job of these modules."""
+    for name in ("code", "logs", "home"):
+        (folder / name).mkdir()
+    for name, text in files.items():
+        (folder / "code" / f"{name}.py").write_text(text)
+    work = Work("0" * 32, "changes", folder / "code", "train.py:train", {}, "", "")
+    return Inside(work, lambda _: {}, folder / "logs", folder / "home")
 
 
 @pytest.fixture
 def inside(tmp_path):
-    for name in ("code", "logs", "home"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "code" / "train.py").write_text(CHANGES)
-    work = Work("0" * 32, "changes", tmp_path / "code", "train.py:train", {}, "", "")
-    return Inside(work, lambda _: {}, tmp_path / "logs", tmp_path / "home")
+    return made(tmp_path, train=CHANGES)
 
 
 def process():
@@ -76,6 +109,30 @@ async def test_the_process_is_as_it_was_after_a_visit_that_was_interrupted(insid
     with pytest.raises(KeyboardInterrupt), inside.working():
         await inside.start(Visit("a", question, Model({}), Model({})))()
     assert process() == before
+
+
+async def values(shared):
+    """Return what two rounds of four sites answer."""
+    asked = [(site, Question("0" * 32, f"{number}.0", "train", number)) for number in (1, 2) for site in "abcd"]
+    with shared.working():
+        found = [(await shared.start(Visit(site, it, Model({}), Model({})))()).value for site, it in asked]
+    await shared.close()
+    return found
+
+
+async def test_what_one_site_puts_into_modules_that_all_shared_no_other_site_finds(tmp_path):
+    """The first site loads them, and the second one changes them: the first one goes on with its own."""
+    found = await values(made(tmp_path, train=SHARED))
+    assert found == ['""'] * 5 + ['"b"'] + ['""'] * 2
+
+
+@pytest.mark.parametrize("kept", ["()", "[]"], ids=["shared", "own"])
+@pytest.mark.parametrize("first", [1, 2])
+async def test_each_site_has_its_own_of_a_module_that_a_task_imports(tmp_path, kept, first):
+    """Whether the sites had the other modules together until then, or each of them its own."""
+    trainer = LATE.replace("FIRST", str(first)).replace("()", kept, 1)
+    found = await values(made(tmp_path, train=trainer, late="seen = ''\n"))
+    assert found == ['""'] * 4 + (['"a"', '"b"', '"c"', '"d"'] if first == 1 else ['""'] * 4)
 
 
 def calls(folder, rounds):

@@ -153,6 +153,7 @@ def resend(state: State, job: LiveJob, site: SiteName) -> Effects:
 def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
     """Count an answer once; a resend gets the same receipt, another body for the same task is refused."""
     site, answer = event.site, event.answer
+    yield from back(job, site)
     key = (event.job, answer.question)
     job.seen[site] = now.mono
     question = job.questions.get(answer.question)
@@ -337,9 +338,11 @@ def _leave_out_refusers(job: LiveJob, question: OpenQuestion) -> Effects:
 
     Until then, and if too few have, they may still change their minds, for as long as the job's patience lasts.
     """
-    enough = question.counts["received"] >= question.record.at_least
-    if not enough or not all(refuses(job, site) for site in question.awaited):
+    if question.counts["received"] < question.record.at_least:
         return
+    for site in question.awaited:
+        if not refuses(job, site):
+            return
     for site in list(question.awaited):
         task = question.put(move(question.tasks[site], "left_out", reason=absent(job.members[site])))
         yield effects.Save(task, wait=False)

@@ -23,11 +23,6 @@ def react(state: State, job: LiveJob, event: events.Event, now: Now) -> Effects:
     yield from rule(state, job, event, now)
 
 
-def _answered(_: State, job: LiveJob, event: events.Answered, now: Now) -> Effects:
-    yield from questions.back(job, event.site)
-    yield from questions.answered(job, event, now)
-
-
 def _waits(_: State, job: LiveJob, event: events.MemberWaits | events.FlowWaits, __: Now) -> Effects:
     jobs.waits(job, event)
     return iter(())
@@ -56,7 +51,7 @@ def _broken(state: State, job: LiveJob, event: events.Broken, now: Now) -> Effec
 
 RULES: Final[Mapping[type, Rule]] = {
     events.Asked: lambda state, job, event, now: questions.ask(state, job, event.question, now),
-    events.Answered: _answered,
+    events.Answered: lambda _, job, event, now: questions.answered(job, event, now),
     events.Unusable: lambda _, job, event, __: questions.unusable(job, event),
     events.Unsent: lambda _, job, event, __: questions.unsent(job, event),
     events.Lost: lambda state, job, event, _: questions.lost(state, job, event),

@@ -1,7 +1,7 @@
 """What the federation remembers: jobs, their members, questions, tasks and rounds, as frozen records.
 
-Tasks and answers are tuples, since each visit of a site makes several of them: frozen dataclasses take several times as
-long to make.
+Tasks, answers and spreads are tuples, since each visit of a site makes one or several of them: frozen dataclasses take
+several times as long to make.
 """
 
 from __future__ import annotations
@@ -128,8 +128,7 @@ class Task(NamedTuple):
     spent: Cost = NOTHING  # what this and all earlier answers of the site to this job took
 
 
-@dataclass(frozen=True, slots=True)
-class Spread:
+class Spread(NamedTuple):
     """How an update lies in its round: the L2 norm of (update - model), and the cosine of its angle to the fold's."""
 
     norm: float

@@ -129,33 +129,50 @@ class Turns:
 
     def update(self, question: Question, heard: Heard, left_out: dict[str, str]) -> Update:
         """Return an answer as the workflow has it, and hear what the workflow says of it."""
-        what = f"round {self._round}: {heard.site}'s answer to {question.kind!r}"
-
-        def leave_out(reason: str) -> None:
-            left_out[heard.site] = reason
-            self.log(f"{what} does not count: {reason}")
-            if heard.answer.digest:  # of one that has only measured the model is as it would be
-                self.uncounted[heard.site] = f"{question.kind}: {reason}"
-
-        def remark(text: str) -> None:
-            self.log(f"{what}: {text}")
-
-        def lies(norm: float, cosine: float) -> None:
-            self.spread[heard.site] = Spread(norm, cosine)
-
-        answer = heard.answer
+        answer, word = heard.answer, _Word(self, self._round, question, heard, left_out)
         return Update(
             heard.site,
             heard.model,
             answer.weight,
             dict(answer.metrics),
-            leave_out,
-            remark,
-            lies,
+            word.leave_out,
+            word.remark,
+            word.lies,
             json_values.read_json(answer.value, "the value of an answer") if answer.value else None,
             heard.base,
             max(self._round - question.round, 0),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """What the workflow says of one answer, in the round that heard it."""
+
+    turns: Turns
+    round: int
+    question: Question
+    heard: Heard
+    left_out: dict[str, str]
+
+    def leave_out(self, reason: str) -> None:
+        """Hear why it does not count."""
+        site, kind = self.heard.site, self.question.kind
+        self.left_out[site] = reason
+        self.turns.log(f"{self._what} does not count: {reason}")
+        if self.heard.answer.digest:  # of one that has only measured the model is as it would be
+            self.turns.uncounted[site] = f"{kind}: {reason}"
+
+    def remark(self, text: str) -> None:
+        """Hear what else there is to say of it."""
+        self.turns.log(f"{self._what}: {text}")
+
+    def lies(self, norm: float, cosine: float) -> None:
+        """Hear where it lies in its round."""
+        self.turns.spread[self.heard.site] = Spread(norm, cosine)
+
+    @property
+    def _what(self) -> str:
+        return f"round {self.round}: {self.heard.site}'s answer to {self.question.kind!r}"
 
 
 class TurnAnswers:

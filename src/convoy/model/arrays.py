@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -83,6 +83,14 @@ class Model(Mapping[str, "Array"]):
     def __len__(self) -> int:
         return len(self._arrays)
 
+    def items(self) -> ItemsView[str, Array]:
+        """Return the names and their arrays; those of `Mapping` look each of them up."""
+        return self._arrays.items()
+
+    def values(self) -> ValuesView[Array]:
+        """Return the arrays."""
+        return self._arrays.values()
+
     __eq__ = object.__eq__  # arrays have no one answer to ==
     __hash__ = object.__hash__
 
@@ -116,7 +124,7 @@ def _read_only(array: Array) -> Array:
     if not array.flags.writeable:
         return array
     view = array.view()
-    view.flags.writeable = False
+    view.setflags(write=False)
     return view
 
 

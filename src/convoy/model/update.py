@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 from convoy.model.arrays import Model
 
@@ -18,8 +18,10 @@ def _nobody(_: str) -> None:
     """Hear a word on an update that no fleet has handed out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
+NOTHING: Final = Model({})
+
+
+class Update(NamedTuple):
     """A site's arrays, its weight and its metrics; `model` is empty where a site answered with metrics alone.
 
     Whoever folds updates says through `leave_out(reason)` that this one does not count in its round, and through
@@ -31,12 +33,12 @@ class Update:
     site: str
     model: Model
     weight: float = 1.0
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    leave_out: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
-    remark: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
-    lies: Callable[[float, float], None] = field(default=_unheard, repr=False, compare=False)
+    metrics: Mapping[str, float] = MappingProxyType({})
+    leave_out: Callable[[str], None] = _nobody
+    remark: Callable[[str], None] = _nobody
+    lies: Callable[[float, float], None] = _unheard
     value: Any = None  # what the site says beside its arrays: plain JSON
-    base: Model = field(default_factory=lambda: Model({}), repr=False)  # of a stream's answer: what it began from
+    base: Model = NOTHING  # of a stream's answer: what it began from
     staleness: int = 0  # rounds that were committed between the model of the question and this answer
 
 

@@ -59,7 +59,8 @@ class Actor:
         """Do a visit; return a `WorkerUp`, what was printed, and by digest the blobs that do not fit into a message."""
         visit = pb.Visit.FromString(frame)
         self._lent = {visit.question.model: model, visit.state: state}
-        up = self._visits.visit(visit)
+        with self._visits.working():
+            up = self._visits.visit(visit)
         self._lent = {}
         place = given_at(self._out, visit.site, visit.question.id)
         made = ({up.answer.digest} - {visit.question.model} | {up.answer.state}) - {""}
@@ -78,7 +79,8 @@ class Actor:
 
     def close(self) -> dict[str, bytes]:
         """Let every site's trainer come to its end; return what that printed, by site."""
-        self._visits.close()
+        with self._visits.working():
+            self._visits.close()
         return {file.stem: self._printed(file.stem) for file in sorted((self._out / LOGS).iterdir())}
 
     def artifacts(self) -> list[str]:

@@ -123,4 +123,9 @@ class Calls:
 
 def own(arrays: Mapping[str, Any]) -> Model:
     """Return arrays whose bytes are their own: a trainer may go on to write into what it has handed over."""
-    return arrays if isinstance(arrays, Model) else Model({name: array.copy() for name, array in arrays.items()})
+    if isinstance(arrays, Model):
+        return arrays
+    copies = {name: array.copy() for name, array in arrays.items()}
+    for array in copies.values():
+        array.setflags(write=False)  # so that the model needs no views of them
+    return Model(copies)

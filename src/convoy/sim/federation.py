@@ -94,12 +94,8 @@ class Federation:
         self._machine = Machine(State(max_jobs=1, sites=live), lambda _: needs)
         self._post(*(events.SiteJoined(site, CAPACITY, "", frozenset()) for site in live))
         self._post(events.Submitted(Job(JOB, setting.name, "", "", "", 0, setting.spec, "submitted", "", 0.0)))
+        self.job: ReadOnlyJob = self._machine.state.jobs[JOB]  # as the server's rules see it
         self._post(*(events.MemberReady(JOB, site) for site in live))
-
-    @property
-    def job(self) -> ReadOnlyJob:
-        """The job as the server's rules see it."""
-        return self._machine.state.jobs[JOB]
 
     def model(self, digest: str) -> Model:
         """Return the arrays of a committed round."""

@@ -39,6 +39,7 @@ class Namespace:
     def held(self) -> Held | None:
         """Return all that the modules hold; None if something of it can change unseen, such as a list."""
         found = Held()
+        found.watch(self, self.modules)  # one that a task loads holds what nobody saw before the task
         kept = all(_hold_names(module, PLAIN, self.modules, found) for module in self.modules.values())
         return found if kept else None
 
@@ -128,7 +129,7 @@ class Switch:
         """Let a site's modules be those that imports find; None: nobody's."""
         if namespace is self._current:
             return
-        self._gather()
+        self.gather()
         if self._current is not None:
             for name in self._current.modules:
                 sys.modules.pop(name, None)
@@ -136,8 +137,9 @@ class Switch:
         self._current = namespace
         if namespace is not None:
             sys.modules.update(namespace.modules)
+        self._known = len(sys.modules)
 
-    def _gather(self) -> None:
+    def gather(self) -> None:
         """Note the modules of the job that were imported since."""
         if self._current is None or len(sys.modules) == self._known:
             return
@@ -150,4 +152,4 @@ class Switch:
     def gathered(self) -> None:
         """Note the modules that the current site has by now."""
         self._known = 0
-        self._gather()
+        self.gather()

@@ -117,34 +117,12 @@ def _wanted(task: Asked) -> list[str]:
 
 
 def _arrays(anything: Any, task: Asked) -> Mapping[str, Any]:
-    from convoy.model import arrays, frameworks, reply, schema
+    from convoy.worker.reply_arrays import fitting  # with numpy, which a trainer without arrays does not load
 
-    slots = task.asked.reply
-    if slots is None and isinstance(anything, arrays.Model) and anything.digest == task.sent.digest != "":
-        return task.sent
-    update = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
-    if slots is None:
-        schema.check_shapes(arrays.shapes(update), arrays.shapes(task.sent))
-        order = list(task.sent)
-    else:
-        size = sum(array.nbytes for array in update.values())
-        reply.check(arrays.shapes(update), slots, size=size, most=task.asked.reply_bytes)
-        order = [slot.name for slot in slots]
-    schema.check_values(update)
-    return {name: update[name] for name in order}
+    return fitting(anything, task)
 
 
 def _state(anything: Any, most: float) -> Mapping[str, Any]:
-    from convoy.model import arrays, frameworks
+    from convoy.worker.reply_arrays import kept
 
-    if isinstance(anything, arrays.Model) and anything.digest:
-        return anything
-    state = {name: arrays.packed(array) for name, array in frameworks.to_arrays(anything).items()}
-    size = sum(array.nbytes for array in state.values())
-    if size > most:
-        raise BadInput(
-            f"the state that this trainer keeps has {size} bytes",
-            why=f"this site allows {most:.0f}",
-            fix="keep less, or ask the site's owner for more: `limits: {state: …}` in its policy.yaml",
-        )
-    return state
+    return kept(anything, most)

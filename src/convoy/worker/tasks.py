@@ -73,6 +73,7 @@ class Task:
         self.most_state = most_state  # bytes that an answer may keep here
         self._session = session
         self._state_digest = state
+        self._sent: Model | None = None
         self.asked = question  # the whole question, with the arrays that an answer must have
         self.used: set[str] = set()  # the helpers that the trainer has made of this task, such as "Proximal"
         self.question: str = question.id
@@ -129,10 +130,12 @@ class Task:
         """The arrays kept with this site's last answer that a round counted; empty at first. They are never sent."""
         return _private.own(self._kept) if self.asked.partial else self._kept
 
-    @cached_property
+    @property
     def sent(self) -> Model:
         """The arrays that came with the question: the model, or the part of it that is federated."""
-        return self._session.load(self.asked.model)
+        if self._sent is None:  # `cached_property` takes a lock, at each task that uses its model
+            self._sent = self._session.load(self.asked.model)
+        return self._sent
 
     @cached_property
     def kept_here(self) -> _private.Placed:

@@ -131,6 +131,11 @@ class SiteSession(NodeSession):
         if self.open is not None:
             self.said, self.open = Failed(error, traceback), None
 
+    def reply(self) -> Checked | Failed:
+        """Return what came of the last task, and keep it no longer: it holds arrays."""
+        said, self.said = self.said, None
+        return said or Failed("the trainer gave no answer", "")
+
     # ---- a loop of tasks, in a thread of its own ---------------------------------------------------------------------
     def give(self, task: Task | type[_LetGo] | None) -> bool:
         """Give the loop a task, or its end; return whether it waits for another one."""
@@ -157,6 +162,15 @@ class _Trainer:
     thread: threading.Thread | None = None  # of a loop
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """Functions that all sites may use for as long as the modules hold what they held when they were loaded."""
+
+    namespace: Namespace
+    choose: Choose
+    held: Held
+
+
 class Visitor:
     """Does the tasks of many sites."""
 
@@ -170,7 +184,7 @@ class Visitor:
         self._file = code.split(work.trainer)[0]
         self._switch = Switch(work.folder)
         self._trainers: OrderedDict[str, _Trainer] = OrderedDict()
-        self._shared: tuple[_Trainer, Held] | None = None  # functions that all sites may use
+        self._shared: _Shared | None = None
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -192,12 +206,11 @@ class Visitor:
         """Do one task of a site, in its folder; return its reply, or why there is none."""
         self._places.enter(site)
         sys.argv = [self._file]  # a new one for each site
-        session = SiteSession(self._work.begin(site, data), self._load, self._hear)
         try:
-            known = self._trainer(site, session)
+            known = self._trainer(site, data)
+            session = known.session
             if known.choose is None:
-                return self._looped(site, known.session, Task(known.session, question, state, most_state))
-            tasks.Here.session = session
+                return self._looped(site, session, Task(session, question, state, most_state))
             task = session.take(Task(session, question, state, most_state))
             trainer.perform(session, known.choose, task, self._work.trainer)
             self._check_shared(site, known)
@@ -205,7 +218,7 @@ class Visitor:
             sys.stderr.write(code.logged(error) + hints.of(error) if isinstance(error, Exception) else "")
             self._trainers.pop(site, None)
             return Failed(_line(error), code.traceback(error))
-        return session.said or Failed("the trainer gave no answer", "")
+        return session.reply()
 
     def close(self, logged: Callable[[str], AbstractContextManager[object]]) -> None:
         """Let every loop come to its end, with what follows it, as `working`.
@@ -223,15 +236,19 @@ class Visitor:
                     known.thread.join()
         self._switch.to(None)
 
-    def _trainer(self, site: str, session: SiteSession) -> _Trainer:
-        if site in self._trainers:
+    def _trainer(self, site: str, data: Mapping[str, str]) -> _Trainer:
+        """Return the trainer of a site, with the session that all its tasks have, and let its modules be found."""
+        known = self._trainers.get(site)
+        if known is not None:
             self._trainers.move_to_end(site)
-            known = self._trainers[site]
-        elif self._shared is not None:
-            return self._shared[0]
         else:
-            known = self._trainers[site] = self._begun(session)
-            self._let_go()
+            session = SiteSession(self._work.begin(site, data), self._load, self._hear)
+            if self._shared is not None:
+                known = _Trainer(session, self._shared.namespace, self._shared.choose)
+            else:
+                known = self._begun(session)
+                if self._shared is None:
+                    self._keep(site, known)
         self._enter(known)
         return known
 
@@ -269,7 +286,7 @@ class Visitor:
                 made.choose = session.served.get
         self._switch.gathered()
         if made.choose is not None and (held := made.namespace.held()) is not None:
-            self._shared = made, held
+            self._shared = _Shared(made.namespace, made.choose, held)
         return made
 
     def _run(self, session: SiteSession, file: str, raised: list[BaseException]) -> None:
@@ -289,18 +306,22 @@ class Visitor:
             self._trainers.pop(site)
             if session.open is not None:
                 session.fail("the script ended in the middle of a task")
-        return session.said or Failed("the trainer gave no answer", "")
+        return session.reply()
 
     def _check_shared(self, site: str, known: _Trainer) -> None:
-        """End the sharing of modules that a task has changed: from now on they are that site's own."""
-        if self._shared is None or known is not self._shared[0]:
+        """End the sharing of modules that a task has changed or added to: from now on they are that site's own."""
+        shared = self._shared
+        if shared is None or known.namespace is not shared.namespace:
             return
-        if not self._shared[1].unchanged():
-            self._trainers[site] = known
+        self._switch.gather()
+        if not shared.held.unchanged():
             self._shared = None
+            self._keep(site, known)
 
-    def _let_go(self) -> None:
-        while len(self._trainers) > MOST:
+    def _keep(self, site: str, known: _Trainer) -> None:
+        """Keep the trainer of a site in memory, and let the one go that has worked longest ago, if there are many."""
+        self._trainers[site] = known
+        if len(self._trainers) > MOST:
             _, oldest = self._trainers.popitem(last=False)
             if oldest.thread is not None:
                 self._enter(oldest)

@@ -44,9 +44,10 @@ def main() -> None:
         blobs = BlobFolder(Path(begin.blobs))
         worker = Visits(work, lambda digest: arrays.load(blobs, digest), Path(begin.out))
         gc.freeze()  # what is loaded by now stays, and the garbage collector need not look through it
-        while (down := link.receive(pb.WorkerDown)) is not None and down.WhichOneof("it") == "visit":
-            link.send(worker.visit(down.visit))
-        worker.close()
+        with worker.working():
+            while (down := link.receive(pb.WorkerDown)) is not None and down.WhichOneof("it") == "visit":
+                link.send(worker.visit(down.visit))
+            worker.close()
 
 
 def given_at(out: Path, site: str, question: str) -> Path:
@@ -78,6 +79,7 @@ class Visits:
         self._job, self._blob, self._out = work.job, load, out
         self._printed = _caught(out)
         self._visitor = Visitor(work, self._load, out / PLACES, PointsFiles(out / FOLDER).add)
+        self.working = self._visitor.working  # the block that visits are done in, and the end
         self._model: Model = Model({})  # the last question's: it is that of most
         self._asked: tuple[pb.Question, Question] | None = None  # the last question: it is that of most, too
 
@@ -98,7 +100,7 @@ class Visits:
         question = self._question(visit.question)
         if question.model != self._model.digest:
             self._model = self._load(question.model)
-        with self._logged(visit.site), self._visitor.working():
+        with self._logged(visit.site):
             said = self._visitor.visit(visit.site, json.loads(visit.data_json), question, visit.state, math.inf)
         if isinstance(said, Failed):
             failed = pb.TaskFailed(question=question.id, error=said.error, traceback=said.traceback)
@@ -131,8 +133,7 @@ class Visits:
 
     def close(self) -> None:
         """Let every site's loop of tasks come to its end."""
-        with self._visitor.working():
-            self._visitor.close(self._logged)
+        self._visitor.close(self._logged)
 
 
 if __name__ == "__main__":
