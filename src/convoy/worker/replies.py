@@ -72,7 +72,7 @@ def checked(reply: Reply, task: Asked, log: Callable[[str], None]) -> Checked:
     `BadInput` for what is not an array, a number or JSON, and for arrays in the answer to an evaluation.
     """
     question = task.asked
-    weight = _number("the weight", reply.weight)
+    weight = number("the weight", reply.weight)
     if not (math.isfinite(weight) and weight >= 0):
         raise BadInput(f"the weight is {weight}", fix="give a number from 0 up, such as how many examples there were")
     none = type(reply.metrics) is dict and not reply.metrics
@@ -115,7 +115,7 @@ def _metrics(given: Any, of: str, log: Callable[[str], None]) -> dict[str, float
             why="wanted a mapping of names to numbers",
             fix='write metrics={"loss": 0.5}',
         )
-    metrics = {str(name): _number(f"metric {name!r}", value) for name, value in given.items()}
+    metrics = {str(name): number(f"metric {name!r}", value) for name, value in given.items()}
     if len(metrics) != len(given):
         raise BadInput(
             f"two metrics of {of} have the same name",
@@ -164,7 +164,7 @@ def _state(anything: Any, most: float) -> Mapping[str, Any]:
     return state
 
 
-def _number(what: str, value: Any) -> float:
+def number(what: str, value: Any) -> float:
     """Return a value as a float; an integer beyond all floats is infinite. Raises `BadInput` with what to write."""
     try:
         return as_float(value)
