@@ -210,6 +210,30 @@ def test_a_workflow_that_fails_says_why_with_its_story(job, flow, workflow: str,
         assert node.end()[0] == 0
 
 
+NAMES = """
+async def run(fleet):
+    async for round in fleet.rounds(1):
+        for sites in (["a", "b"], None):
+            answers = fleet.ask("probe", round.model, sites=sites)
+            print([u.site async for u in answers], answers.left_out)
+        await round.commit(round.model)
+"""
+
+
+def test_a_site_that_is_asked_by_name_and_is_not_there_is_among_those_left_out(job, flow) -> None:
+    job(flow_py=NAMES)
+    base = _save(flow, BASE)
+    history = [{"round": 0, "metrics": {}, "best": False}]
+    with flow("flow.py:run", committed=0, committed_model=base, history=history) as node:
+        for question in ("1.0", "1.1"):
+            ask(node, question, "probe")
+            node.share(question, "a", metric=1)
+            node.ends(question)
+        commit(node, 1)
+        assert node.hear().HasField("done")
+        assert node.end() == (0, "['a'] {'b': 'it was not there when it was asked'}\n['a'] {}\n")
+
+
 def test_a_metric_that_is_no_number_is_left_out_of_a_commit_and_said(job, flow) -> None:
     job(
         flow_py="async def run(fleet):\n    async for r in fleet.rounds(1):\n"

@@ -24,6 +24,7 @@ from convoy.model.update import Update, finite
 from convoy.spec.units import duration_s, size_bytes
 
 ORDERS: Final = ("site", "arrival")
+NOT_THERE: Final = "it was not there when it was asked"
 STREAMED: Final = 1_000_000  # the first number in its round of a question that outlives it
 
 N = TypeVar("N", int, float)
@@ -166,6 +167,7 @@ class TurnAnswers:
         self.left_out: dict[str, str] = {}
         self._turns, self._question, self._model = turns, question, model
         self._asked = False
+        self._named = set() if question.sample else {*question.sites}  # of whom nothing has come yet
         self._heard: deque[Heard | Ended] = deque()
         self._more = asyncio.Event()
 
@@ -184,9 +186,11 @@ class TurnAnswers:
             heard = self._heard.popleft()
             if isinstance(heard, Ended):
                 self._hear(heard)  # asked once more, it says the same
+                self.left_out |= dict.fromkeys(sorted(self._named), NOT_THERE)
                 if heard.error:
                     raise NotEnough(heard.error)
                 raise StopAsyncIteration
+            self._named.discard(heard.site)
             if not heard.left_out:
                 return self._turns.update(self._question, heard, self.left_out)
             self.left_out[heard.site] = heard.left_out

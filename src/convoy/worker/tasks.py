@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -334,6 +335,12 @@ class Here:
 def session() -> NodeSession:
     """Return the session of the process that this script runs in. Raises `BadInput` where there is none."""
     found = Here.session
+    if found is None and "CONVOY_WORKER_FD" in os.environ:
+        raise BadInput(
+            "this process was started by a trainer or a workflow",
+            why="only the process that started it is connected to its node",
+            fix="give results back to that process, and report them there",
+        )
     if found is None:
         raise BadInput(
             "this script is not run by a Convoy node",
