@@ -622,3 +622,14 @@ def test_one_traceback_of_several_sites_is_shown_once(running):
     running(asked(), *same, updated(C, "c"))
     running(events.CommitAsked(J, 1, "m1", {}, False), events.FlowDone(J))
     assert running.job.record.traceback == "at site-1 and site-2, task 1.0:\nTraceback A"
+
+
+def test_a_job_that_waits_for_sites_names_those_that_are_there_and_disabled():
+    drive = Drive()
+    drive(
+        joined(A), joined(B), events.SiteSwitched(A, enabled=False), events.SiteSwitched(B, enabled=False), submitted()
+    )
+    told = "waiting for sites: 0 of the 2 that it needs are connected; disabled by an admin: site-1, site-2"
+    assert drive.job.record.cause == told
+    drive(events.SiteSwitched(A, enabled=True), events.SiteSwitched(B, enabled=True))
+    assert (drive.job.record.state, drive.job.record.cause) == ("running", "")

@@ -69,9 +69,9 @@ def _never(state: State, job: LiveJob, ask: Question) -> str:
     part = job.needs.sites
     strangers = sorted({*map(SiteName, ask.sites)} - (part or state.sites.keys() | job.members.keys()))
     if strangers:
-        listed = [name for name, site in state.sites.items() if site.listed]
-        where, known = ("job", [*part]) if part else ("federation", listed)
-        return f"{ask.kind!r} asks {_listed(strangers)}; in this {where} are {_listed(known)}"
+        everybody = [name for name, site in state.sites.items() if site.listed]
+        where, known = ("job", [*part]) if part else ("federation", everybody)
+        return f"{ask.kind!r} asks {listed(strangers)}; in this {where} are {listed(known)}"
     most = min(len({*ask.sites} or part) or math.inf, ask.sample or math.inf)
     if ask.at_least > most:
         return f"{ask.kind!r} needs answers of {ask.at_least} sites and can ask {most}"
@@ -80,7 +80,8 @@ def _never(state: State, job: LiveJob, ask: Question) -> str:
     return ""
 
 
-def _listed(names: Collection[str]) -> str:
+def listed(names: Collection[str]) -> str:
+    """Return names of sites for one line; of very many, the first and how many more there are."""
     first, more = ", ".join(sorted(names)[:SHOWN]), len(names) - SHOWN
     return f"{first} and {more} more" if more > 0 else first
 
