@@ -6,7 +6,7 @@ import asyncio
 import math
 import operator
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -191,6 +191,8 @@ class TurnAnswers:
                     raise NotEnough(heard.error)
                 raise StopAsyncIteration
             self._named.discard(heard.site)
+            if heard.site not in self._question.sites:  # a workflow that started again names others than it did before
+                self._named.clear()
             if not heard.left_out:
                 return self._turns.update(self._question, heard, self.left_out)
             self.left_out[heard.site] = heard.left_out
@@ -324,8 +326,9 @@ def _question(
             why="a question has no such option",
             fix=f"what a trainer is to know goes into its settings: settings={{{name!r}: …}}",
         )
-    if isinstance(sites, str):
-        raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix=f"give a list: sites=[{sites!r}]")
+    names = _names(kind, sites)
+    if not isinstance(settings, Mapping | None):
+        raise JobFailed(f"{kind!r} is asked with settings={settings!r}", fix="give a mapping of names to plain JSON")
     if order not in ORDERS:
         raise JobFailed(f"{kind!r} is asked with order={order!r}", fix='give "site" or "arrival"')
     job, id_, round_, rounds = place
@@ -337,7 +340,7 @@ def _question(
             round=round_,
             rounds=rounds,
             at_least=_number(kind, "at_least", at_least, operator.index, least=0),
-            sites=tuple(sites or ()),
+            sites=names,
             sample=_number(kind, "sample", sample, operator.index, least=0),
             deadline_s=_number(kind, "deadline_s", deadline_s, float, least=0),
             max_norm=_number(kind, "max_norm", max_norm, float, least=0),
@@ -353,6 +356,24 @@ def _question(
         )
     except BadInput as problem:
         raise JobFailed(f"{kind!r} cannot be asked so: {problem.what}", why=problem.why, fix=problem.fix) from problem
+
+
+def _names(kind: str, sites: Any) -> tuple[str, ...]:
+    """Return the sites of a question, none for all of them.
+
+    Raises `JobFailed` for what is no list of names, and for an empty one: it would not mean nobody, but all.
+    """
+    if sites is None:
+        return ()
+    if isinstance(sites, str):
+        raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix=f"give a list: sites=[{sites!r}]")
+    names = tuple(sites) if isinstance(sites, Iterable) else (sites,)
+    if not all(isinstance(site, str) for site in names):
+        raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix="give the names of sites")
+    if not names:
+        fix = "leave the question out where nobody is to be asked; sites=None asks all sites"
+        raise JobFailed(f"{kind!r} is asked with sites={sites!r}, which are none", fix=fix)
+    return names
 
 
 def _number(kind: str, name: str, value: Any, of: Callable[[Any], N], *, least: float = -math.inf) -> N:
