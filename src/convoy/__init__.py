@@ -63,6 +63,13 @@ _PLACES = {  # where each public name lives; loaded when it is first used
     "convoy.sim.api": ("simulate",),
 }  # fmt: skip
 _HOME = {name: place for place, names in _PLACES.items() for name in names}
+_ELSEWHERE = {  # what NVIDIA FLARE's client has and Convoy has not, and what scripts use instead
+    "get_config": "use convoy.config, the `config` of job.yaml",
+    "get_task_name": "use is_train() and is_evaluate()",
+    "is_submit_model": "use is_train() and is_evaluate(); the workflow `cross_site` needs no other task",
+    "clear": "leave it out",
+    "shutdown": "leave it out: the loop ends when the job does",
+}
 
 __all__ = [  # noqa: PLE0604 - the table above is the list
     "config",
@@ -78,6 +85,8 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("convoy.worker.tasks"), name)()
     if name in ("partition", "trees", "sklearn", "torch", "jax", "keras"):  # packages of their own
         return import_module(f"convoy.{name}")
+    if name in _ELSEWHERE:
+        raise AttributeError(f"module 'convoy' has no attribute {name!r}, which NVIDIA FLARE has: {_ELSEWHERE[name]}")
     if name not in _HOME:
         raise AttributeError(f"module 'convoy' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_HOME[name]), name)

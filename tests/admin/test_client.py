@@ -204,6 +204,18 @@ async def test_results_of_two_jobs_do_not_mix_in_a_folder(rest, tmp_path):
             await convoy.fetch(job.id, tmp_path / "out")
 
 
+async def test_a_file_that_lies_where_a_result_would_go_never_passes_for_one(rest, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "model.safetensors").write_text("mine")
+    async with rest.client() as convoy:
+        job = await convoy.submit(api.job_folder(tmp_path))
+        await finished(convoy, job.id)
+        with pytest.raises(BadInput, match=r"model\.safetensors is there already, and no file of this job"):
+            await convoy.fetch(job.id, out)
+        assert [(path.name, path.read_text()) for path in out.iterdir()] == [("model.safetensors", "mine")]
+
+
 async def test_a_bearer_that_is_over_is_renewed_without_a_word(rest):
     async with rest.client() as convoy:
         assert (await convoy.me()).role == "project_admin"

@@ -418,11 +418,23 @@ def test_a_job_that_waits_for_sites_in_vain_names_those_that_refused():
 
 def test_a_question_to_sites_that_are_not_there_says_which_those_are():
     drive = Drive()
-    drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
-    drive(asked(sites=(A, "site-9")))
+    drive(joined(A), joined(B), joined(C, cpu=0.5), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    drive(asked(sites=(A, C)))
     drive(events.TimePassed(), at=61.0)
     told = "1 of the 2 sites that 'train' needs were there for 60 s, the job's patience"
-    assert drive.job.record.cause == f"{told} (site-9: takes no part in this job)"
+    assert drive.job.record.cause == f"{told} (site-3: takes no part in this job)"
+
+
+def test_a_question_to_a_site_of_no_federation_is_answered_at_once_whatever_it_needs():
+    drive = Drive()
+    drive(joined(A), joined(B), submitted(), events.CommitAsked(J, 0, "m0", {}, False))
+    known = "in this federation are site-1, site-2, site-3"
+    told = f"'train' asks site-9; {known}"
+    assert drive(asked(sites=(A, "site-9"), at_least=1))[-1] == effects.TellEnd(J, "1.0", told)
+    many = tuple(f"s{number:02}" for number in range(12))
+    told = f"'train' asks s00, s01, s02, s03, s04, s05, s06, s07, s08, s09 and 2 more; {known}"
+    assert drive(asked(sites=many, at_least=1))[-1] == effects.TellEnd(J, "1.0", told)
+    assert drive.job.pending == {}
 
 
 def test_a_question_that_no_wait_will_answer_is_answered_at_once():
@@ -610,3 +622,14 @@ def test_one_traceback_of_several_sites_is_shown_once(running):
     running(asked(), *same, updated(C, "c"))
     running(events.CommitAsked(J, 1, "m1", {}, False), events.FlowDone(J))
     assert running.job.record.traceback == "at site-1 and site-2, task 1.0:\nTraceback A"
+
+
+def test_a_job_that_waits_for_sites_names_those_that_are_there_and_disabled():
+    drive = Drive()
+    drive(
+        joined(A), joined(B), events.SiteSwitched(A, enabled=False), events.SiteSwitched(B, enabled=False), submitted()
+    )
+    told = "waiting for sites: 0 of the 2 that it needs are connected; disabled by an admin: site-1, site-2"
+    assert drive.job.record.cause == told
+    drive(events.SiteSwitched(A, enabled=True), events.SiteSwitched(B, enabled=True))
+    assert (drive.job.record.state, drive.job.record.cause) == ("running", "")

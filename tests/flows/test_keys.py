@@ -187,7 +187,10 @@ def test_a_reply_without_a_tensor_that_stays_or_with_another_shape_is_refused():
     def long(task):
         return {**task.model, "head.w": np.zeros(3)}
 
-    for train, said in ((short, "lacks the tensor 'head.w'"), (long, "'head.w' of the update has the shape")):
+    for train, said in (
+        (short, "lacks the tensor 'head.w' · it stays at this site, and a reply has"),
+        (long, "'head.w' of the update has the shape"),
+    ):
         with pytest.raises(NotEnough, match=said):
             testing.run("fedavg", train, sites=("a",), model=START, rounds=1, keys=["body.*"])
 

@@ -96,6 +96,34 @@ def test_a_bundle_that_comes_after_its_expiry_is_refused_and_a_job_that_runs_by_
     assert time.time() - (admit.folder / admission.ADMITTED).stat().st_mtime < 60
 
 
+def test_what_a_trainer_left_for_people_stays_when_its_site_starts_again_and_nothing_else_does(admit):
+    admit()
+    code = admit.folder / "code"
+    (code / "artifacts" / "plots").mkdir(parents=True)
+    (code / "artifacts" / "plots" / "a.txt").write_text("round 1")
+    (code / "cache.bin").write_text("x")
+    (code / "train.py").write_text("changed")
+    for _ in range(2):
+        admit.again(admit.data)
+        assert (code / "artifacts" / "plots" / "a.txt").read_text() == "round 1"
+        assert (code / "train.py").read_bytes() == FILES["train.py"]
+        assert sorted(path.name for path in code.iterdir()) == ["artifacts", "job.yaml", "train.py"]
+    (code / "artifacts").rename(admit.folder / "artifacts")  # as if it was killed between
+    admit.again(admit.data)
+    assert (code / "artifacts" / "plots" / "a.txt").read_text() == "round 1"
+
+
+def test_a_link_or_a_bundle_in_the_place_of_artifacts_is_not_mixed_with_what_a_trainer_left(admit, tmp_path):
+    admit()
+    (admit.folder / "code" / "artifacts").symlink_to(tmp_path)
+    admit.again(admit.data)
+    assert not os.path.lexists(admit.folder / "code" / "artifacts")
+    admit(files=FILES | {"artifacts/a.txt": b"of the bundle"})
+    (admit.folder / "code" / "artifacts" / "a.txt").write_text("changed")
+    admit.again(admit.data)
+    assert (admit.folder / "code" / "artifacts" / "a.txt").read_text() == "of the bundle"
+
+
 def test_a_policy_that_cannot_be_read_refuses_each_job_with_its_line(admit, site):
     (site.local / "policy.yaml").write_text("run: everybody\n")
     with pytest.raises(BadInput, match=r"policy.yaml:1:1: \"run\" is \"everybody\"; wanted a list"):

@@ -90,3 +90,13 @@ async def test_a_cancelled_task_ends_its_process_and_is_not_tried_again(trainer,
         await made.stop()  # the fresh one
     assert reply.failed.error == "its answer is not needed any more"
     assert (tmp_path / "lives").read_text() == "x"
+
+
+async def test_a_trainer_that_is_stopped_in_a_task_gets_no_time_and_says_so(trainer, tmp_path):
+    async with asyncio.TaskGroup() as group:
+        made = trainer(group, "{}")
+        training = group.create_task(made.train(TASK))
+        pipe = await asyncio.to_thread(open, tmp_path / "gate", "w")
+        assert await made.stop(3600) == "was ended in a task: the job needs its answer no more"
+        pipe.close()
+        training.cancel()

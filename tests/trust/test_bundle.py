@@ -203,12 +203,37 @@ def test_a_job_folder_is_gathered_without_what_python_leaves_behind(tmp_path):
     assert folders.gather(tmp_path) == FILES
 
 
-def test_links_and_missing_folders_are_not_gathered(tmp_path):
+def test_a_virtual_environment_stays_out_whatever_its_name_is(tmp_path):
+    for path in ("train.py", "env/pyvenv.cfg", "env/lib/large.py", "net/env/pyvenv.cfg", "net/env.py", "envs/a.py"):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    names = [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()]
+    assert folders.gather(tmp_path).keys() == folders.of_job(names) == {"train.py", "net/env.py", "envs/a.py"}
+
+
+def test_links_pipes_files_and_missing_folders_are_not_gathered(tmp_path):
     (tmp_path / "link").symlink_to("/etc/passwd")
-    with pytest.raises(BadInput, match="not a plain file"):
+    with pytest.raises(BadInput, match="is a link"):
+        folders.gather(tmp_path)
+    (tmp_path / "link").unlink()
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(BadInput, match="is not a plain file"):
         folders.gather(tmp_path)
     with pytest.raises(BadInput, match="there is no folder"):
         folders.gather(tmp_path / "gone")
+    (tmp_path / "job.yaml").touch()
+    with pytest.raises(BadInput, match=r"job\.yaml is a file") as caught:
+        folders.gather(tmp_path / "job.yaml")
+    assert caught.value.fix == f"give the folder: {tmp_path}"
+
+
+@pytest.mark.parametrize("name", [".env", ".train.py.swp", "-x.py", "con.txt"])
+def test_a_name_that_no_bundle_holds_is_refused_where_the_folder_is_read(tmp_path, name):
+    """So that `convoy job check` and `convoy simulate` say what `convoy job submit` would."""
+    (tmp_path / name).touch()
+    with pytest.raises(BadInput, match="a job cannot carry this file") as caught:
+        folders.gather(tmp_path)
+    assert repr(name) in caught.value.what
 
 
 def test_a_folder_of_data_is_refused_before_it_is_read(tmp_path):
@@ -216,7 +241,24 @@ def test_a_folder_of_data_is_refused_before_it_is_read(tmp_path):
         file.truncate(1 << 40)
     with pytest.raises(BadInput, match="too large for a job") as caught:
         folders.gather(tmp_path)
-    assert "large.bin" in caught.value.why
+    assert caught.value.why.startswith("it has 1,099,511,627,776 bytes, 1,099,511,627,776 of them in large.bin; a job")
+
+
+def test_two_names_that_are_one_in_a_bundle_are_refused_and_neither_file_is_lost(tmp_path):
+    (tmp_path / "caf\u00e9.py").write_text("1")
+    (tmp_path / "cafe\u0301.py").write_text("2")
+    with pytest.raises(BadInput, match="twice"):
+        folders.gather(tmp_path)
+
+
+def test_too_many_files_are_refused_with_where_most_of_them_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "MAX_FILES", 4)
+    for path in ("a", "b", "c/1", "d/1", "d/2"):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).touch()
+    with pytest.raises(BadInput, match="too large for a job") as caught:
+        folders.gather(tmp_path)
+    assert caught.value.why.startswith("it has 5 files, 2 of them in ")
 
 
 def test_the_list_holds_the_sha256_of_each_file(world, now):

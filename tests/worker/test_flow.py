@@ -215,6 +215,43 @@ def test_a_workflow_that_fails_says_why_with_its_story(job, flow, workflow: str,
         assert node.end()[0] == 0
 
 
+NAMES = """
+async def run(fleet):
+    async for round in fleet.rounds(1):
+        for sites in ((name for name in "ab"), None):
+            answers = fleet.ask("probe", round.model, sites=sites)
+            print([u.site async for u in answers], answers.left_out)
+        await round.commit(round.model)
+"""
+
+
+def test_a_workflow_that_starts_again_and_names_other_sites_gets_the_answers_that_it_asked_for_then(job, flow) -> None:
+    job(flow_py=NAMES)
+    history = [{"round": 0, "metrics": {}, "best": False}]
+    with flow("flow.py:run", committed=0, committed_model=_save(flow, BASE), history=history) as node:
+        for question in ("1.0", "1.1"):
+            ask(node, question, "probe")
+            node.share(question, "z", metric=1)
+            node.ends(question)
+        commit(node, 1)
+        assert node.hear().HasField("done")
+        assert node.end() == (0, "['z'] {}\n['z'] {}\n")
+
+
+def test_a_site_that_is_asked_by_name_and_is_not_there_is_among_those_left_out(job, flow) -> None:
+    job(flow_py=NAMES)
+    base = _save(flow, BASE)
+    history = [{"round": 0, "metrics": {}, "best": False}]
+    with flow("flow.py:run", committed=0, committed_model=base, history=history) as node:
+        for question in ("1.0", "1.1"):
+            ask(node, question, "probe")
+            node.share(question, "a", metric=1)
+            node.ends(question)
+        commit(node, 1)
+        assert node.hear().HasField("done")
+        assert node.end() == (0, "['a'] {'b': 'it was not there when it was asked'}\n['a'] {}\n")
+
+
 def test_a_metric_that_is_no_number_is_left_out_of_a_commit_and_said(job, flow) -> None:
     job(
         flow_py="async def run(fleet):\n    async for r in fleet.rounds(1):\n"
@@ -247,6 +284,9 @@ def test_too_few_answers_fail_the_job_with_the_node_s_words(job, flow) -> None:
         ("reply={'n': 'i8'}", "'train' cannot be asked so: reply asks for 'n' as 'i8'"),
         ("reply={'n': ('datetime64', ())}", "'train' cannot be asked so: 'datetime64' is not a dtype"),
         ("sites='a'", "'train' is asked with sites='a' · give a list: sites=['a']"),
+        ("sites=[]", "'train' is asked with sites=[], which are none · leave the question out where nobody is to be"),
+        ("sites=[1]", "'train' is asked with sites=[1] · give the names of sites"),
+        ("settings=[1]", "'train' is asked with settings=[1] · give a mapping of names to plain JSON"),
     ],
 )
 def test_a_question_with_an_option_that_is_none_fails_the_job_in_words(job, flow, given: str, said: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -51,6 +52,18 @@ def test_a_script_that_no_node_runs_is_told_so() -> None:
         check=False,
     )
     assert "this script is not run by a Convoy node" in done.stderr
+
+
+def test_a_process_that_a_trainer_started_is_told_that_its_parent_is_connected() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "import convoy\nconvoy.metrics({'loss': 1})"],
+        env=os.environ | {"CONVOY_WORKER_FD": "3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "this process was started by a trainer or a workflow" in done.stderr
+    assert "only the process that started it is connected to its node" in done.stderr
 
 
 def test_the_version_is_the_distribution_s() -> None:

@@ -86,10 +86,25 @@ def test_parquet_gives_the_same_rows_as_csv(tmp_path):
     np.testing.assert_array_equal(numbers, [[41, 20.5], [np.nan, np.nan], [10, np.nan]])
     assert sexes == ["f", "", "m"]
     assert read(str(path), ["age"], ["id"])[1] == ["1", "2", "3"]
+    assert read(str(path), [], ["age"])[1] == ["41", "", "10"]
     with pytest.raises(BadInput, match=r"column 'sex' of patients\.parquet has the type string, which is not a number"):
         read(str(path), ["sex"])
     with pytest.raises(BadInput, match=r"broken\.parquet is not a Parquet file"):
         open_table(written(tmp_path, "no parquet at all", "broken.parquet"))
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet"])
+def test_whole_numbers_that_are_kept_as_floats_are_the_groups_that_a_csv_has(tmp_path, kind):
+    """As pandas keeps whole numbers of which one is missing."""
+    path, grades = tmp_path / f"patients.{kind}", [1.0, float("nan"), -2.0, 0.5, 1e22, float("inf")]
+    if kind == "npz":
+        np.savez(path, grade=grades)
+    else:
+        arrow = pytest.importorskip("pyarrow")
+        from pyarrow import parquet
+
+        parquet.write_table(arrow.table({"grade": grades}), path)
+    assert read(str(path), [], ["grade"])[1] == ["1", "", "-2", "0.5", "1e+22", "inf"]
 
 
 def test_without_pyarrow_parquet_says_what_to_install(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
@@ -36,7 +36,8 @@ class Open(Protocol):
 async def fetch(ask: Open, detail: views.JobDetail, folder: Path, patience: Patience) -> list[Path]:
     """Return the files of a job's results in `folder`; files that are complete are not requested again.
 
-    Raises `NotFound` for a job without results, `BadInput` for a folder that holds another job's.
+    Raises `NotFound` for a job without results, `BadInput` for a folder that holds another job's, or other files where
+    results would go.
     """
     if not detail.results:
         raise NotFound(
@@ -52,7 +53,7 @@ async def fetch(ask: Open, detail: views.JobDetail, folder: Path, patience: Pati
     if problem:
         raise RemoteFault("the server names results that cannot be fetched", why=problem)
     try:
-        _claim(folder, detail.job.id)
+        _claim(folder, detail.job.id, detail.results)
         for name in detail.results:
             if not (folder / name).exists():
                 await _fetch(ask, f"/jobs/{detail.job.id}/results/{quote(name)}", folder / name, patience)
@@ -61,14 +62,20 @@ async def fetch(ask: Open, detail: views.JobDetail, folder: Path, patience: Pati
     return [folder / name for name in detail.results]
 
 
-def _claim(folder: Path, job: str) -> None:
-    """Mark the folder for this job's results. Raises `BadInput` if it holds another's."""
+def _claim(folder: Path, job: str, names: Sequence[str]) -> None:
+    """Mark the folder for this job's results. Raises `BadInput` if it holds another's, or files of nobody's results."""
     folder.mkdir(parents=True, exist_ok=True)
     mark = folder / OWNER
     there = mark.read_text().strip() if mark.exists() else ""
     if there not in ("", job):
         raise BadInput(
             f"{folder} holds the results of another job", why=f"those of {there[:32]}", fix="choose another with -o"
+        )
+    if not there and (taken := [name for name in names if os.path.lexists(folder / name)]):
+        raise BadInput(
+            f"{folder / taken[0]} is there already, and no file of this job",
+            why="a fetch writes over nothing, and the file would pass for a result",
+            fix="choose another folder with -o, or move the file away",
         )
     mark.write_text(f"{job}\n")
 

@@ -55,12 +55,20 @@ def _startable(state: State, job: LiveJob) -> tuple[str, list[LiveSite]]:
         return f"waiting for one of the {running} running jobs to end (max_jobs: {state.max_jobs})", []
     there = [site for site in state.sites.values() if site.connected and cohort.wanted(job, site)]
     if len(there) < job.needs.min_sites:
-        return f"waiting for sites: {len(there)} of the {job.needs.min_sites} that it needs are connected", []
+        said = f"waiting for sites: {len(there)} of the {job.needs.min_sites} that it needs are connected"
+        return said + _barred(state, job), []
     room = _fitting(state, job)
     if len(room) < job.needs.min_sites:
         full = ", ".join(sorted(site.name for site in there if site not in room))
         return f"waiting for free cores, memory or devices at {full}", []
     return "", room
+
+
+def _barred(state: State, job: LiveJob) -> str:
+    """Say which connected sites an admin has disabled; nothing if there are none."""
+    sites = (site for site in state.sites.values() if site.connected and cohort.meant(job, site))
+    barred = [site.name for site in sites if not site.enabled]
+    return f"; {questions.DISABLED}: {questions.listed(barred)}" if barred else ""
 
 
 def _fitting(state: State, job: LiveJob) -> list[LiveSite]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -19,6 +19,7 @@ from convoy.errors import by_reason
 Effects = Iterator[effects.Effect]
 
 DISABLED: Final = "disabled by an admin"
+SHOWN: Final = 10  # names of sites in one line
 
 
 def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
@@ -40,7 +41,7 @@ def ask(state: State, job: LiveJob, question: Question, now: Now) -> Effects:
         yield from _give(state, job, known, (site for site in known.awaited if site in unsent))
         yield from _tell(job, known)
         return
-    if never := _never(job, question):
+    if never := _never(state, job, question):
         yield effects.TellEnd(job.record.id, question.id, never)
         return
     names = cohort.eligible(state, job, question.sites)
@@ -63,18 +64,26 @@ def _give(state: State, job: LiveJob, question: OpenQuestion, sites: Iterable[Si
             yield effects.SendTask(site, question.record, "" if kept is None else kept.question)
 
 
-def _never(job: LiveJob, ask: Question) -> str:
+def _never(state: State, job: LiveJob, ask: Question) -> str:
     """Say why no wait will bring the sites that are asked; nothing if one may: a site can join later."""
     part = job.needs.sites
-    strangers = sorted({*ask.sites} - part) if part else []
+    strangers = sorted({*map(SiteName, ask.sites)} - (part or state.sites.keys() | job.members.keys()))
     if strangers:
-        return f"{ask.kind!r} asks {', '.join(strangers)}; in this job are {', '.join(sorted(part))}"
+        everybody = [name for name, site in state.sites.items() if site.listed]
+        where, known = ("job", [*part]) if part else ("federation", everybody)
+        return f"{ask.kind!r} asks {listed(strangers)}; in this {where} are {listed(known)}"
     most = min(len({*ask.sites} or part) or math.inf, ask.sample or math.inf)
     if ask.at_least > most:
         return f"{ask.kind!r} needs answers of {ask.at_least} sites and can ask {most}"
     if ask.quorum > most:
         return f"{ask.kind!r} goes on at a quorum of {ask.quorum} sites and can ask {most}"
     return ""
+
+
+def listed(names: Collection[str]) -> str:
+    """Return names of sites for one line; of very many, the first and how many more there are."""
+    first, more = ", ".join(sorted(names)[:SHOWN]), len(names) - SHOWN
+    return f"{first} and {more} more" if more > 0 else first
 
 
 def too_few_there(state: State, job: LiveJob, ask: Question) -> str:

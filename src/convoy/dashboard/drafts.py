@@ -90,9 +90,10 @@ def unframed(data: bytes) -> tuple[dict[str, bytes], int]:
         raise _damaged("the sizes of its files are not the number of its bytes")
     files: dict[str, bytes] = {}
     start, left_out = HEAD + length, 0
+    of_job = folders.of_job(unicodedata.normalize("NFC", path) for path, _ in listed)
     for path, size in listed:
         name = unicodedata.normalize("NFC", path)
-        if folders.is_left_behind(name):
+        if name not in of_job:
             left_out += 1
         elif name in files:
             raise BadInput(f"{name[:200]!r} is in the folder twice", fix="rename one of the two")

@@ -129,7 +129,7 @@ class Fleet(Protocol):
     ) -> Answers:
         """Ask sites a question and return their answers.
 
-        `kind` is "train", "evaluate" or a kind of your own; `model` is sent with it. `sites` None: all of them;
+        `kind` is "train", "evaluate" or a kind of your own; `model` is sent with it. `sites`: names; None: all of them;
         `sample` > 0: so many, drawn from the job and the question; `deadline_s` 0: only the job's patience applies;
         `max_norm` > 0: the largest L2 norm of (update - model).
 

@@ -6,7 +6,7 @@ import asyncio
 import math
 import operator
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -23,6 +23,7 @@ from convoy.model.update import Update, finite
 from convoy.spec.units import duration_s, size_bytes
 
 ORDERS: Final = ("site", "arrival")
+NOT_THERE: Final = "it was not there when it was asked"
 STREAMED: Final = 1_000_000  # the first number in its round of a question that outlives it
 
 N = TypeVar("N", int, float)
@@ -183,6 +184,7 @@ class TurnAnswers:
         self.left_out: dict[str, str] = {}
         self._turns, self._question, self._model = turns, question, model
         self._asked = False
+        self._named = set() if question.sample else {*question.sites}  # of whom nothing has come yet
         self._heard: deque[Heard | Ended] = deque()
         self._more = asyncio.Event()
 
@@ -201,9 +203,13 @@ class TurnAnswers:
             heard = self._heard.popleft()
             if isinstance(heard, Ended):
                 self._hear(heard)  # asked once more, it says the same
+                self.left_out |= dict.fromkeys(sorted(self._named), NOT_THERE)
                 if heard.error:
                     raise NotEnough(heard.error)
                 raise StopAsyncIteration
+            self._named.discard(heard.site)
+            if heard.site not in self._question.sites:  # a workflow that started again names others than it did before
+                self._named.clear()
             if not heard.left_out:
                 return self._turns.update(self._question, heard, self.left_out)
             self.left_out[heard.site] = heard.left_out
@@ -322,8 +328,9 @@ def _question(
             why="a question has no such option",
             fix=f"what a trainer is to know goes into its settings: settings={{{name!r}: …}}",
         )
-    if isinstance(sites, str):
-        raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix=f"give a list: sites=[{sites!r}]")
+    names = _names(kind, sites)
+    if not isinstance(settings, Mapping | None):
+        raise JobFailed(f"{kind!r} is asked with settings={settings!r}", fix="give a mapping of names to plain JSON")
     if order not in ORDERS:
         raise JobFailed(f"{kind!r} is asked with order={order!r}", fix='give "site" or "arrival"')
     job, id_, round_, rounds = place
@@ -335,7 +342,7 @@ def _question(
             round=round_,
             rounds=rounds,
             at_least=_number(kind, "at_least", at_least, operator.index, least=0),
-            sites=tuple(sites or ()),
+            sites=names,
             sample=_number(kind, "sample", sample, operator.index, least=0),
             deadline_s=_number(kind, "deadline_s", deadline_s, float, least=0),
             max_norm=_number(kind, "max_norm", max_norm, float, least=0),
@@ -351,6 +358,24 @@ def _question(
         )
     except BadInput as problem:
         raise JobFailed(f"{kind!r} cannot be asked so: {problem.what}", why=problem.why, fix=problem.fix) from problem
+
+
+def _names(kind: str, sites: Any) -> tuple[str, ...]:
+    """Return the sites of a question, none for all of them.
+
+    Raises `JobFailed` for what is no list of names, and for an empty one: it would not mean nobody, but all.
+    """
+    if sites is None:
+        return ()
+    if isinstance(sites, str):
+        raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix=f"give a list: sites=[{sites!r}]")
+    names = tuple(sites) if isinstance(sites, Iterable) else (sites,)
+    if not all(isinstance(site, str) for site in names):
+        raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix="give the names of sites")
+    if not names:
+        fix = "leave the question out where nobody is to be asked; sites=None asks all sites"
+        raise JobFailed(f"{kind!r} is asked with sites={sites!r}, which are none", fix=fix)
+    return names
 
 
 def _number(kind: str, name: str, value: Any, of: Callable[[Any], N], *, least: float = -math.inf) -> N:

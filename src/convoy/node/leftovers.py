@@ -13,8 +13,11 @@ _CACHES: Final = frozenset({"__pycache__", ".cache"})  # what Python and librari
 
 
 def files(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Yield what is not a folder in a folder, in order; links are not followed."""
-    if depth > MAX_DEPTH or folder.is_symlink() or not folder.is_dir():
+    """Yield what is not a folder in a folder, in order, and folders that lie too deep; links are not followed."""
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    if depth > MAX_DEPTH:
+        yield folder
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir() and not path.is_symlink():

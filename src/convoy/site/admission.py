@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -17,6 +18,7 @@ from convoy.spec.approvals import read_approvals
 from convoy.spec.kit import Kit
 from convoy.spec.policy import Leave, Policy, PolicyFile
 from convoy.trust import membership
+from convoy.worker.site_folders import ARTIFACTS
 
 if TYPE_CHECKING:
     from convoy.control.policy import Submitter
@@ -70,15 +72,28 @@ def admit(
         )
     policy = rules.now()
     spec = judged(checked, folder, kit, policy, makes_pods=makes_pods, missing=missing)
-    code, draft = folder / "code", folder / "code.tmp"
-    for old in (draft, code):
-        shutil.rmtree(old, ignore_errors=True)
-    bundles.unpack(checked, draft)
-    draft.replace(code)
+    _unpack(checked, folder)
     if not mark.exists():
         mark.write_text(checked.digest)
     who = submitter(kit, checked.submitter)
     return Admitted(spec, policy.leave, who, checked.digest, frozenset(checked.files), policy.limits.state)
+
+
+def _unpack(checked: Bundle, folder: Path) -> None:
+    """Write the job's code anew; what its trainer has left in artifacts/ stays, also if this is killed half way."""
+    from convoy.trust import bundle as bundles
+
+    code, draft, aside = folder / "code", folder / "code.tmp", folder / ARTIFACTS
+    own = any(path.partition("/")[0].casefold() == ARTIFACTS for path in checked.files)  # the bundle's have the place
+    if not own and not aside.exists() and (code / ARTIFACTS).is_dir() and not (code / ARTIFACTS).is_symlink():
+        with suppress(PermissionError):  # the trainer let nobody write there
+            (code / ARTIFACTS).rename(aside)
+    for old in (draft, code):
+        shutil.rmtree(old, ignore_errors=True)
+    bundles.unpack(checked, draft)
+    draft.replace(code)
+    if aside.exists():
+        aside.rename(code / ARTIFACTS)
 
 
 def judged(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from convoy.node.leftovers import files, length, opened
+from convoy.node.leftovers import MAX_DEPTH, files, length, opened
 from convoy.spec.printable import one_line
 from convoy.worker.site_folders import ARTIFACTS
 
@@ -23,7 +23,7 @@ class Left:
 
     files: int
     size: int
-    refused: tuple[str, ...]  # artifacts that are not regular files, or beyond the bound
+    refused: tuple[str, ...]  # artifacts that are not regular files, too deep, or beyond the bound
     gone: tuple[str, ...]  # files outside artifacts/
 
     def lines(self, site: str, target: Path) -> Iterator[str]:
@@ -31,7 +31,8 @@ class Left:
         if self.files:
             yield f"{self.files} files ({self.size} bytes) of {FOLDER}/ are kept at {site}: {target}"
         if self.refused:
-            yield f"not kept of {FOLDER}/: {some(self.refused)}: not a regular file, or beyond the site's `artifacts`"
+            why = f"not a regular file, below more than {MAX_DEPTH} folders, or beyond the site's `artifacts`"
+            yield f"not kept of {FOLDER}/: {some(self.refused)}: {why}"
         if self.gone:
             yield f"removed with the job: {some(self.gone)}; what a trainer writes to {FOLDER}/ stays at {site}"
 
@@ -57,7 +58,11 @@ def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -
             shutil.copyfileobj(reading, writing, 1 << 20)
         kept, size = kept + 1, size + here
     _make_room(home, name, most)
-    gone = (str(path.relative_to(code)) for path in files(code) if FOLDER not in path.relative_to(code).parts[:1])
+    gone = (
+        str(path.relative_to(code))
+        for path in files(code)
+        if FOLDER not in path.relative_to(code).parts[:1] or path == code / FOLDER  # a file of this name is no folder
+    )
     return Left(kept, size, tuple(refused), tuple(path for path in gone if path not in known))
 
 

@@ -138,9 +138,9 @@ class SiteJob:
 
     async def _finish(self, trainer: Trainer) -> None:
         """End the trainer: of a completed job, what comes after its loop of tasks has the job's patience."""
-        if not await trainer.stop(self._finish_s) and self._finish_s > GRACE_S:
-            said = b"convoy: the trainer worked on after its last task until the job's patience or an abort ended it\n"
-            self._log.print(said)
+        ended = await trainer.stop(self._finish_s)
+        if ended and self._finish_s > GRACE_S:
+            self._say(f"the trainer {ended}")
 
     async def _keep_artifacts(self) -> None:
         home, most = self.site.folder / artifacts.FOLDER, self.site.settings.artifacts

@@ -20,6 +20,8 @@ MAX_TRIES: Final = 3  # times that the trainer may die in one task
 GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
 TRAINER: Final = Rate(1000, 64 << 20, 4)  # 1,000 messages and 64 MiB a second of one trainer, 4 s of that at once
 POINTS: Final = 512  # bytes of live metrics that cost as much as a message: about a dozen values
+IN_A_TASK: Final = "was ended in a task: the job needs its answer no more"
+AFTER_ITS_TASKS: Final = "worked on after its last task until the job's patience or an abort ended it"
 
 
 @dataclass(slots=True)
@@ -155,25 +157,27 @@ class Trainer:
             with suppress(Refused, OSError):  # if it cannot be started, the next task reports it
                 await self.start()
 
-    async def stop(self, finish_s: float = GRACE_S) -> bool:
+    async def stop(self, finish_s: float = GRACE_S) -> str:
         """End the process for good; one between two tasks gets `finish_s` for what comes after its loop of tasks.
 
-        Returns whether it ended by itself.
+        Returns how it was ended; nothing if it ended by itself.
         """
         self._over = True
         async with self._launching:
             worker, self._worker = self._worker, None
         if worker is None:
-            return True
+            return ""
+        how = IN_A_TASK
         worker.send(pb.WorkerDown(bye=pb.Bye()))
         if self._reply is None and self._listening is not None:
             hurry = self.group.create_task(self._hurry.wait())
             await asyncio.wait({self._listening, hurry}, timeout=finish_s, return_when=asyncio.FIRST_COMPLETED)
             hurry.cancel()
             if self._listening.done():
-                return True
+                return ""
+            how = AFTER_ITS_TASKS
         await worker.stop(GRACE_S)
-        return False
+        return how
 
     def hurry(self) -> None:
         """Kill a process that is being stopped."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, Refused
 
 if TYPE_CHECKING:
     from convoy.model.arrays import Model
@@ -66,7 +66,14 @@ def parted(arrays: Any, private: Placed, state: Any) -> tuple[dict[str, Any], di
     from convoy.model.arrays import packed, shapes
 
     whole = {name: packed(array) for name, array in frameworks.to_arrays(arrays).items()}
-    mine = {name: whole.pop(name) for name in private if name in whole}
+    if absent := [name for name in private if name not in whole]:
+        more = f" and {len(absent) - 1} more" if len(absent) > 1 else ""
+        raise Refused(
+            f"the reply lacks the tensor {absent[0]!r}{more}",
+            why="it stays at this site, and a reply has the whole model: what is federated, and what stays",
+            fix="answer with every tensor of task.model; those that did not change, too",
+        )
+    mine = {name: whole.pop(name) for name in private}
     schema.check_shapes(shapes(mine), shapes({name: array for name, (_, array) in private.items()}))
     schema.check_values(mine)
     kept = frameworks.to_arrays(state)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 ROWS: Final = 1 << 15  # of a block
+EXACT: Final = 2.0**53  # below it each whole number is a float
 MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})  # of a CSV, in small or capital letters
 
 Array = np.ndarray[Any, Any]
@@ -243,4 +244,7 @@ class NpzTable:
 
 
 def _text(value: Any) -> str:
-    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+    """Return a value as a CSV has it: a whole number that is kept as a float, as beside missing ones, has no point."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(int(value)) if isinstance(value, float) and abs(value) < EXACT and value.is_integer() else str(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -180,6 +181,8 @@ class NodeSession:
         self.taken = 0  # tasks
         self.over = False
         self.open: Task | None = None  # not answered yet
+        self.received = False  # the open task, by a script with NVIDIA FLARE's verbs
+        self.looks = 0  # of such a script at the open task since it received it, or since it came
         self._files = files
         self._link = link
         self._ready = False
@@ -202,8 +205,7 @@ class NodeSession:
 
     def next(self) -> Task | None:
         """Return the next task, or None when there are no more."""
-        if self.open is not None:
-            self.fail("the script took the next task without answering this one")
+        self.pass_over()
         if self._link is None or self.over:
             return None
         self.ready()
@@ -222,6 +224,13 @@ class NodeSession:
             _tables(down.task.tables_json),
         )
         return self.open
+
+    def pass_over(self) -> None:
+        """Fail the open task, if there is one: the script wants the next."""
+        self.received, self.looks = False, 0
+        if self.open is not None:
+            fix = "check is_evaluate(), or `task.kind`" if self.open.kind == "evaluate" else "answer each task once"
+            self.fail(f"the script went on to the next task without answering this {self.open.kind!r} task · {fix}")
 
     def load(self, digest: str) -> Model:
         """Return the arrays of a blob of this job, mapped; for an empty digest, no arrays."""
@@ -329,6 +338,12 @@ class Here:
 def session() -> NodeSession:
     """Return the session of the process that this script runs in. Raises `BadInput` where there is none."""
     found = Here.session
+    if found is None and "CONVOY_WORKER_FD" in os.environ:
+        raise BadInput(
+            "this process was started by a trainer or a workflow",
+            why="only the process that started it is connected to its node",
+            fix="give results back to that process, and report them there",
+        )
     if found is None:
         raise BadInput(
             "this script is not run by a Convoy node",

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from convoy.control.numbers import number
 from convoy.errors import BadInput
 from convoy.worker.tasks import log, session
 
 if TYPE_CHECKING:
     from convoy.model.arrays import Model
 
-STEPS = "NUM_STEPS_CURRENT_ROUND"
+STEPS: Final = "NUM_STEPS_CURRENT_ROUND"
+MOST_LOOKS: Final = 100  # at a task that nobody receives: a loop that never does would go on forever
 
 
 class ParamsType(StrEnum):
@@ -44,9 +46,16 @@ def init() -> None:
 
 
 def is_running() -> bool:
-    """Wait for the next task and return True; False when the job has ended."""
+    """Wait for the next task and return True; False when the job has ended.
+
+    A task that the script has received and not answered stays open until it receives again, or looks 100 times without
+    receiving it: then that task fails, and the next one is waited for.
+    """
     here = session()
-    return here.open is not None or here.next() is not None
+    if here.open is None:
+        return here.next() is not None
+    here.looks += 1
+    return here.looks < MOST_LOOKS or here.received or here.next() is not None
 
 
 def receive() -> FLModel | None:
@@ -55,9 +64,11 @@ def receive() -> FLModel | None:
     Its params are torch tensors where the script has imported torch, else numpy arrays; either may be written to.
     """
     here = session()
-    task = here.open or here.next()
+    passed_over = here.received and here.looks > 0  # a loop came round to this task again
+    task = here.next() if here.open is None or passed_over else here.open
     if task is None:
         return None
+    here.received, here.looks = True, 0
     torch = here.has_torch
     params, state = _writable(task.model, torch=torch), _writable(task.state, torch=torch)
     return FLModel(
@@ -78,12 +89,21 @@ def send(model: FLModel) -> None:
     """Answer the task that `receive` returned.
 
     An answer to an "evaluate" task has no arrays: those of the model are not sent, and the job's log says so.
-    Raises `BadInput` if there is none, and `Refused` for tensors that are not the model's in name, shape and dtype.
+    Raises `BadInput` if there is none, and for what is no `FLModel`, `ParamsType` or number; `Refused` for tensors that
+    are not the model's in name, shape and dtype.
     """
     task = session().open
     if task is None:
         raise BadInput("there is no task to answer", fix="call receive() before each send()")
-    arrays = model.params if model.params is not None and len(model.params) else None
+    if not isinstance(model, FLModel):
+        raise BadInput(
+            f"a {type(model).__name__} is not an FLModel", fix="wrap it: send(FLModel(params=…, metrics={…}))"
+        )
+    if model.params_type not in (None, *ParamsType):
+        fix = "write ParamsType.DIFF for the difference from the model that came, ParamsType.FULL for a whole model"
+        raise BadInput(f"the params_type is {model.params_type!r}, not FULL or DIFF", fix=fix)
+    weight = number(f"meta[{STEPS!r}]", (model.meta or {}).get(STEPS, 1.0))
+    arrays = _given(model.params)
     if arrays is not None and task.kind == "evaluate" and not task.asked.wants_arrays:
         log(f"the params that were sent for the evaluation of round {task.round} are not used: check is_evaluate()")
         arrays = None
@@ -94,7 +114,18 @@ def send(model: FLModel) -> None:
         apart = frameworks.to_arrays(arrays)
         schema.check_shapes(shapes(apart), shapes(task.model))
         arrays = {name: base + apart[name] for name, base in task.model.items()}
-    task.reply(arrays, weight=float((model.meta or {}).get(STEPS, 1.0)), metrics=model.metrics, state=model.state)
+    task.reply(arrays, weight=weight, metrics=model.metrics, state=model.state)
+
+
+def _given(params: Any) -> Any:
+    """Return the params of a model; None for none, which an empty mapping says as well."""
+    if params is None or callable(getattr(params, "state_dict", None)):
+        return params
+    if not isinstance(params, Mapping | list | tuple):
+        said = repr(params)[:100]
+        why = "wanted a mapping of names to arrays"
+        raise BadInput(f"the params are {said}, a {type(params).__name__}", why=why, fix="write params={'w': array}")
+    return params if len(params) else None
 
 
 def is_train() -> bool:

@@ -92,8 +92,7 @@ class SiteSession(NodeSession):
 
     def next(self) -> Task | None:
         """Wait for the next task; None when there are no more."""
-        if self.open is not None:
-            self.fail("the script took the next task without answering this one")
+        self.pass_over()
         if self.over:
             return None
         self._waits.put(True)
