@@ -119,7 +119,7 @@ def _wanted(task: Asked) -> list[str]:
 def _arrays(anything: Any, task: Asked) -> Mapping[str, Any]:
     from convoy.worker.reply_arrays import fitting  # with numpy, which a trainer without arrays does not load
 
-    return fitting(anything, task)
+    return fitting(anything, task.asked, task.sent)
 
 
 def _state(anything: Any, most: float) -> Mapping[str, Any]:

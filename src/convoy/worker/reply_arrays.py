@@ -9,16 +9,16 @@ from convoy.errors import BadInput
 from convoy.model import arrays, frameworks, reply, schema
 
 if TYPE_CHECKING:
-    from convoy.worker.replies import Asked
+    from convoy.control.records import Question
 
 
-def fitting(anything: Any, task: Asked) -> Mapping[str, Any]:
-    """Return the arrays of a reply in the order of its question.
+def fitting(anything: Any, question: Question, sent: arrays.Model) -> Mapping[str, Any]:
+    """Return the arrays of a reply in the order of its question, with which the arrays `sent` came.
 
     Raises `Refused` for arrays that are not what the question asks for in name, shape and dtype, or not finite, and
     `BadInput` for what is not an array.
     """
-    slots, sent = task.asked.reply, task.sent
+    slots = question.reply
     if slots is None and isinstance(anything, arrays.Model) and anything.digest == sent.digest != "":
         return sent
     update = _packed(anything)
@@ -27,7 +27,7 @@ def fitting(anything: Any, task: Asked) -> Mapping[str, Any]:
         order = list(sent)
     else:
         size = sum(array.nbytes for array in update.values())
-        reply.check(arrays.shapes(update), slots, size=size, most=task.asked.reply_bytes)
+        reply.check(arrays.shapes(update), slots, size=size, most=question.reply_bytes)
         order = [slot.name for slot in slots]
     schema.check_values(update)
     return {name: update[name] for name in order}
