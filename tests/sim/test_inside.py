@@ -71,7 +71,58 @@ def train(task):
     before, late.seen = late.seen, task.site
     return convoy.Reply(task.model, value=before)
 """
-MOST = 208  # calls of functions written in Python
+DEFAULTS = """
+import convoy
+
+
+def kept(*, of=""):
+    return of
+
+
+def train(task):
+    before = kept()
+    if task.site == "b":
+        kept.__kwdefaults__ = {"of": task.site}
+    return convoy.Reply(task.model, value=before)
+"""
+EXCHANGED = """
+import sys
+import convoy
+
+
+def train(task):
+    if task.site == "b":
+        sys.modules.pop("other")
+        import late
+
+        late.seen = task.site
+    import other, late
+
+    return convoy.Reply(task.model, value=late.seen)
+"""
+VERBS = """
+import convoy as flare
+
+kept = []
+
+
+def train(task):
+    assert flare.is_running()
+    flare.receive()
+    flare.send(flare.FLModel(metrics={"round": task.round}))
+"""
+ONCE = """
+import convoy
+
+print("loaded")
+
+
+def train(task):
+    import late
+
+    return convoy.Reply(task.model)
+"""
+MOST = 220  # calls of functions written in Python
 
 
 def made(folder, **files):
@@ -124,6 +175,52 @@ async def test_what_one_site_puts_into_modules_that_all_shared_no_other_site_fin
     """The first site loads them, and the second one changes them: the first one goes on with its own."""
     found = await values(made(tmp_path, train=SHARED))
     assert found == ['""'] * 5 + ['"b"'] + ['""'] * 2
+
+
+async def test_defaults_of_functions_that_a_task_exchanges_stay_at_its_site(tmp_path):
+    found = await values(made(tmp_path, train=DEFAULTS))
+    assert found == ['""'] * 5 + ['"b"'] + ['""'] * 2
+
+
+async def test_a_module_that_a_task_exchanges_for_another_one_stays_at_its_site(tmp_path):
+    found = await values(made(tmp_path, train="import other\n" + EXCHANGED, other="", late="seen = ''\n"))
+    assert found == ['""', '"b"', '""', '""'] * 2
+
+
+@pytest.mark.parametrize("kept", ["()", "[]"], ids=["shared", "own"])
+async def test_a_function_may_use_the_verbs_of_nvidia_flare_at_each_task(tmp_path, kept):
+    shared = made(tmp_path, train=VERBS.replace("[]", kept))
+    with shared.working():
+        for number in (1, 2, 3):
+            question = Question("0" * 32, f"{number}.0", "measure", number)
+            done = await shared.start(Visit("a", question, Model({}), Model({})))()
+            assert (done.error, done.metrics) == ("", {"round": number})
+    await shared.close()
+
+
+async def test_a_function_that_asks_for_another_task_is_told_so_and_does_not_wait_for_it(tmp_path):
+    shared = made(tmp_path, train=VERBS.replace("[]", "()") + "    flare.receive()\n    flare.receive()\n")
+    with shared.working():
+        question = Question("0" * 32, "1.0", "measure", 1)
+        done = await shared.start(Visit("a", question, Model({}), Model({})))()
+    assert done.metrics == {"round": 1}  # what it answered before counts
+    assert "a function for tasks asked for another task" in (tmp_path / "logs" / "a.log").read_text()
+
+
+async def test_a_module_that_each_task_imports_is_loaded_for_all_sites_once_it_is_known(tmp_path):
+    shared, sites = made(tmp_path, train=ONCE, late=""), [f"site-{number}" for number in range(70)]
+    with shared.working():
+        for number in (1, 2):
+            for site in sites:
+                await shared.start(
+                    Visit(site, Question("0" * 32, f"{number}.0", "train", number), Model({}), Model({}))
+                )()
+    logs = [
+        (tmp_path / "logs" / f"{site}.log").read_text()
+        for site in sites
+        if (tmp_path / "logs" / f"{site}.log").exists()
+    ]
+    assert sum(log.count("loaded") for log in logs) == 2  # for the first site, and for all others
 
 
 @pytest.mark.parametrize("kept", ["()", "[]"], ids=["shared", "own"])

@@ -284,7 +284,7 @@ def test_too_few_answers_fail_the_job_with_the_node_s_words(job, flow) -> None:
         ("reply={'n': 'i8'}", "'train' cannot be asked so: reply asks for 'n' as 'i8'"),
         ("reply={'n': ('datetime64', ())}", "'train' cannot be asked so: 'datetime64' is not a dtype"),
         ("sites='a'", "'train' is asked with sites='a' · give a list: sites=['a']"),
-        ("sites=[]", "'train' is asked with sites=[], which are none · leave the question out where nobody is to be"),
+        ("sites=[]", "'train' is asked with an empty list of sites · leave the question out where nobody is to be"),
         ("sites=[1]", "'train' is asked with sites=[1] · give the names of sites"),
         ("settings=[1]", "'train' is asked with settings=[1] · give a mapping of names to plain JSON"),
     ],

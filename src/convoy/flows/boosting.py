@@ -130,7 +130,7 @@ class _Asked:
             reply={"counts": ("i8", total.shape)},
             settings={**self.settings, "step": "count", "shift": shift, "fan": fan},
             at_least=self.plan.min_sites,
-            sites=sites or None,
+            sites=sites,
             deadline_s=self.plan.deadline_s,
         )
         async for answer in answers:

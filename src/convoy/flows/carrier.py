@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from convoy.control.records import Answer, Question, Spread
-from convoy.model.arrays import Model
-
-NOTHING: Final = Model({})
+from convoy.model.arrays import NO_ARRAYS, Model
 
 
 class Heard(NamedTuple):
@@ -19,7 +17,7 @@ class Heard(NamedTuple):
     answer: Answer
     model: Model
     left_out: str = ""
-    base: Model = NOTHING  # what a question that outlives its round was about
+    base: Model = NO_ARRAYS  # what a question that outlives its round was about
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from convoy.flows import staleness as staleness_
@@ -69,4 +70,4 @@ def _mixed(update: Update, model: Mapping[str, Any], share: float) -> Update:
         name: array if array.dtype.kind in "iub" else ((1 - share) * model[name] + share * array).astype(array.dtype)
         for name, array in update.model.items()
     }
-    return update._replace(model=Model(mixed))
+    return replace(update, model=Model(mixed))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from convoy.flows import staleness as staleness_
@@ -67,4 +68,4 @@ def _brought_up(update: Update, model: Mapping[str, Any], share: float) -> Updat
         else (model[name] + share * (array - update.base[name])).astype(array.dtype)
         for name, array in update.model.items()
     }
-    return update._replace(model=Model(moved))
+    return replace(update, model=Model(moved))

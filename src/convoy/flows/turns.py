@@ -130,15 +130,15 @@ class Turns:
 
     def update(self, question: Question, heard: Heard, left_out: dict[str, str]) -> Update:
         """Return an answer as the workflow has it, and hear what the workflow says of it."""
-        answer, word = heard.answer, _Word(self, self._round, question, heard, left_out)
+        answer, notes = heard.answer, _Notes(self, self._round, question, heard, left_out)
         return Update(
             heard.site,
             heard.model,
             answer.weight,
             dict(answer.metrics),
-            word.leave_out,
-            word.remark,
-            word.lies,
+            notes.leave_out,
+            notes.remark,
+            notes.lies,
             json_values.read_json(answer.value, "the value of an answer") if answer.value else None,
             heard.base,
             max(self._round - question.round, 0),
@@ -146,8 +146,8 @@ class Turns:
 
 
 @dataclass(frozen=True, slots=True)
-class _Word:
-    """What the workflow says of one answer, in the round that heard it."""
+class _Notes:
+    """Takes down what the workflow says of one answer, in the round that heard it."""
 
     turns: Turns
     round: int
@@ -155,8 +155,12 @@ class _Word:
     heard: Heard
     left_out: dict[str, str]
 
+    def __deepcopy__(self, _: dict[int, Any]) -> _Notes:
+        """Return itself: a copy of an update is still the answer of its site in this round."""
+        return self
+
     def leave_out(self, reason: str) -> None:
-        """Hear why it does not count."""
+        """Note why it does not count."""
         site, kind = self.heard.site, self.question.kind
         self.left_out[site] = reason
         self.turns.log(f"{self._what} does not count: {reason}")
@@ -164,11 +168,11 @@ class _Word:
             self.turns.uncounted[site] = f"{kind}: {reason}"
 
     def remark(self, text: str) -> None:
-        """Hear what else there is to say of it."""
+        """Note what else there is to say of it."""
         self.turns.log(f"{self._what}: {text}")
 
     def lies(self, norm: float, cosine: float) -> None:
-        """Hear where it lies in its round."""
+        """Note where it lies in its round."""
         self.turns.spread[self.heard.site] = Spread(norm, cosine)
 
     @property
@@ -203,9 +207,9 @@ class TurnAnswers:
             heard = self._heard.popleft()
             if isinstance(heard, Ended):
                 self._hear(heard)  # asked once more, it says the same
-                self.left_out |= dict.fromkeys(sorted(self._named), NOT_THERE)
                 if heard.error:
                     raise NotEnough(heard.error)
+                self.left_out |= dict.fromkeys(sorted(self._named), NOT_THERE)
                 raise StopAsyncIteration
             self._named.discard(heard.site)
             if heard.site not in self._question.sites:  # a workflow that started again names others than it did before
@@ -374,7 +378,7 @@ def _names(kind: str, sites: Any) -> tuple[str, ...]:
         raise JobFailed(f"{kind!r} is asked with sites={sites!r}", fix="give the names of sites")
     if not names:
         fix = "leave the question out where nobody is to be asked; sites=None asks all sites"
-        raise JobFailed(f"{kind!r} is asked with sites={sites!r}, which are none", fix=fix)
+        raise JobFailed(f"{kind!r} is asked with an empty list of sites", fix=fix)
     return names
 
 

@@ -120,6 +120,9 @@ class Model(Mapping[str, "Array"]):
         return frameworks.to_torch(self._arrays)
 
 
+NO_ARRAYS: Final = Model({})
+
+
 def _read_only(array: Array) -> Array:
     if not array.flags.writeable:
         return array

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
-from typing import Any, Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
-from convoy.model.arrays import Model
+from convoy.model.arrays import NO_ARRAYS, Model
 
 
 def _unheard(_norm: float, _cosine: float) -> None:
@@ -18,10 +18,8 @@ def _nobody(_: str) -> None:
     """Hear a word on an update that no fleet has handed out."""
 
 
-NOTHING: Final = Model({})
-
-
-class Update(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Update:
     """A site's arrays, its weight and its metrics; `model` is empty where a site answered with metrics alone.
 
     Whoever folds updates says through `leave_out(reason)` that this one does not count in its round, and through
@@ -33,12 +31,12 @@ class Update(NamedTuple):
     site: str
     model: Model
     weight: float = 1.0
-    metrics: Mapping[str, float] = MappingProxyType({})
-    leave_out: Callable[[str], None] = _nobody
-    remark: Callable[[str], None] = _nobody
-    lies: Callable[[float, float], None] = _unheard
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    leave_out: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
+    remark: Callable[[str], None] = field(default=_nobody, repr=False, compare=False)
+    lies: Callable[[float, float], None] = field(default=_unheard, repr=False, compare=False)
     value: Any = None  # what the site says beside its arrays: plain JSON
-    base: Model = NOTHING  # of a stream's answer: what it began from
+    base: Model = field(default=NO_ARRAYS, repr=False)  # of a stream's answer: what it began from
     staleness: int = 0  # rounds that were committed between the model of the question and this answer
 
 

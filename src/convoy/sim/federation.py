@@ -30,7 +30,7 @@ from convoy.flows import fleet as fleets
 from convoy.flows.carrier import Commit, Ended, Heard
 from convoy.flows.turns import Past, Turns
 from convoy.model import frameworks, schema
-from convoy.model.arrays import Model
+from convoy.model.arrays import NO_ARRAYS, Model
 from convoy.sim.devices import Device
 from convoy.sim.schedule import Check, Doing, Drop, Schedule
 from convoy.sim.states import States
@@ -38,7 +38,6 @@ from convoy.sim.visits import Engine, Visit, Visited
 from convoy.store.arrays import laid_out
 
 JOB: Final = JobId("0" * 32)
-NOTHING: Final = Model({})
 CAPACITY: Final = events.Capacity(1, 1, 1)
 TURNS: Final = 4  # of the event loop, in which a workflow that hears something asks again
 TURN_S: Final = 0.005  # after which others get a turn
@@ -81,7 +80,7 @@ class Federation:
         self.schedule = Schedule(setting.devices)
         self._setting, self._engine, self._say = setting, engine, say
         self._told, self._repeats = told, repeats
-        self._models: dict[str, Model] = {"": NOTHING}  # questions' and committed models, by digest
+        self._models: dict[str, Model] = {"": NO_ARRAYS}  # questions' and committed models, by digest
         self._answers: dict[tuple[str, SiteName], Model] = {}  # by question and site, until their question is committed
         self._tellers: dict[str, Callable[[Heard | Ended], None]] = {}
         self._more = asyncio.Event()
@@ -155,7 +154,7 @@ class Federation:
 
     async def commit(self, commit: Commit, model: Model, state: Model | None) -> tuple[Model, Model]:
         """Keep a round."""
-        kept, own = self._kept(model), self._kept(state) if state is not None else NOTHING
+        kept, own = self._kept(model), self._kept(state) if state is not None else NO_ARRAYS
         self._post(
             events.CommitAsked(
                 JOB,
@@ -304,9 +303,9 @@ class Federation:
                 self.schedule.cancel(self._now.mono, site, question_id)
             case effects.TellAnswer(task=task):
                 came = task.answer if task.state == "received" else None
-                model = self._heard(task.question, task.site) if came else NOTHING
+                model = self._heard(task.question, task.site) if came else NO_ARRAYS
                 asked = self.job.questions[task.question].record
-                base = self._models[asked.model] if asked.outlives else NOTHING
+                base = self._models[asked.model] if asked.outlives else NO_ARRAYS
                 said = "" if came else task.reason
                 self._tellers[task.question](Heard(task.site, came or Answer(task.question), model, said, base))
             case effects.TellEnd(question=question_id, error=error):
@@ -322,7 +321,7 @@ class Federation:
     def _heard(self, question: str, site: SiteName) -> Model:
         """Return the arrays of an answer that the workflow hears."""
         take = self._answers.get if self._repeats else self._answers.pop
-        return take((question, site), NOTHING)
+        return take((question, site), NO_ARRAYS)
 
     def _kept(self, arrays: Any) -> Model:
         """Return arrays as a model with a digest, their bytes their own: what a caller changes later stays here."""

@@ -7,13 +7,11 @@ import tempfile
 import weakref
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from convoy.model.arrays import Model
+from convoy.model.arrays import NO_ARRAYS, Model
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
-
-NOTHING: Final = Model({})
 
 
 class States:
@@ -40,7 +38,7 @@ class States:
     def load(self, site: str, question: str) -> Model:
         """Return the state that a site kept with its answer to a question; none, no arrays."""
         digest = self._digests.get((site, question), "")
-        return arrays.load(self.folder, digest) if digest else NOTHING
+        return arrays.load(self.folder, digest) if digest else NO_ARRAYS
 
     def settle(self, after: Mapping[Any, str], open_: Collection[str]) -> None:
         """Keep each site's state that counts, and those of open questions; let go of all others."""

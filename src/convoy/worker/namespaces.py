@@ -51,7 +51,7 @@ class Held:
     names: list[tuple[Mapping[str, Any], tuple[object, ...]]] = field(
         default_factory=list
     )  # what has names, and values
-    functions: list[tuple[types.FunctionType, object]] = field(default_factory=list)  # and their defaults
+    functions: list[tuple[types.FunctionType, tuple[object, ...]]] = field(default_factory=list)  # see `_parts`
     cells: list[tuple[types.CellType, object]] = field(default_factory=list)  # and their contents
     _seen: dict[int, object] = field(default_factory=dict)  # modules, classes and functions
 
@@ -59,7 +59,7 @@ class Held:
         """Whether nothing has another value."""
         return (
             all(len(now) == len(then) and all(map(is_, now.values(), then)) for now, then in self.names)
-            and all(function.__defaults__ is defaults for function, defaults in self.functions)
+            and all(all(map(is_, _parts(function), parts)) for function, parts in self.functions)
             and all(cell.cell_contents is content for cell, content in self.cells)
         )
 
@@ -102,7 +102,7 @@ def _hold_function(function: types.FunctionType, own: Mapping[str, types.ModuleT
     named = function.__kwdefaults__
     if named:
         found.watch(named, named)
-    found.functions.append((function, function.__defaults__))
+    found.functions.append((function, _parts(function)))
     try:
         found.cells += ((cell, cell.cell_contents) for cell in function.__closure__ or ())
     except ValueError:  # one that is empty: something is yet to be put into it
@@ -115,6 +115,11 @@ def _hold_function(function: types.FunctionType, own: Mapping[str, types.ModuleT
     return not vars(function) and all(_hold(item, own, found) for item in kept)
 
 
+def _parts(function: types.FunctionType) -> tuple[object, ...]:
+    """Return what a task could exchange of a function."""
+    return function.__code__, function.__defaults__, function.__kwdefaults__
+
+
 class Switch:
     """Puts the modules of the site that works now in the place where imports find them."""
 
@@ -123,7 +128,7 @@ class Switch:
         self._folder = str(folder.resolve())
         self._current: Namespace | None = None
         self._main = sys.modules["__main__"]
-        self._known = 0  # modules in all, when they were looked through last
+        self._known: tuple[int, str] = 0, ""  # how many modules there were when they were looked through, and the last
 
     def to(self, namespace: Namespace | None) -> None:
         """Let a site's modules be those that imports find; None: nobody's."""
@@ -137,19 +142,24 @@ class Switch:
         self._current = namespace
         if namespace is not None:
             sys.modules.update(namespace.modules)
-        self._known = len(sys.modules)
+        self._known = _loaded()
 
     def gather(self) -> None:
         """Note the modules of the job that were imported since."""
-        if self._current is None or len(sys.modules) == self._known:
+        if self._current is None or _loaded() == self._known:
             return
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             if isinstance(file, str) and file.startswith(f"{self._folder}/"):
                 self._current.modules[name] = module
-        self._known = len(sys.modules)
+        self._known = _loaded()
 
     def gathered(self) -> None:
         """Note the modules that the current site has by now."""
-        self._known = 0
+        self._known = 0, ""
         self.gather()
+
+
+def _loaded() -> tuple[int, str]:
+    """Return how many modules there are, and the one that came last: an import changes one of them."""
+    return len(sys.modules), next(reversed(sys.modules))

@@ -117,9 +117,10 @@ def _wanted(task: Asked) -> list[str]:
 
 
 def _arrays(anything: Any, task: Asked) -> Mapping[str, Any]:
+    from convoy.model.arrays import NO_ARRAYS
     from convoy.worker.reply_arrays import fitting  # with numpy, which a trainer without arrays does not load
 
-    return fitting(anything, task.asked, task.sent)
+    return fitting(anything, task.asked, task.sent if task.asked.reply is None else NO_ARRAYS)
 
 
 def _state(anything: Any, most: float) -> Mapping[str, Any]:

@@ -7,6 +7,7 @@ again: what a trainer gives depends on its task alone.
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import time
@@ -78,6 +79,7 @@ class SiteSession(NodeSession):
         super().__init__(begin)
         self._hear = hear
         self._round = 0
+        self.loops = False  # a script takes its tasks itself, in a thread of its own
         self.said: Checked | Failed | None = None
         self._load = load
         self._given: SimpleQueue[Task | type[_LetGo] | None] = SimpleQueue()
@@ -91,10 +93,14 @@ class SiteSession(NodeSession):
         return self._load(digest)
 
     def next(self) -> Task | None:
-        """Wait for the next task; None when there are no more."""
+        """Wait for the next task; None when there are no more. Raises `BadInput` for a function, which is given one."""
         self.pass_over()
         if self.over:
             return None
+        if not self.loops:
+            raise BadInput(
+                "a function for tasks asked for another task", fix="answer the one it is called with, and return"
+            )
         self._waits.put(True)
         given = self._given.get()
         if given is _LetGo:
@@ -112,6 +118,7 @@ class SiteSession(NodeSession):
     def take(self, task: Task) -> Task:
         """Let a task be the open one."""
         self.taken += 1
+        self.received, self.looks = False, 0
         self.said, self.open, self._round = None, task, task.round
         return task
 
@@ -168,6 +175,7 @@ class _Shared:
     namespace: Namespace
     choose: Choose
     held: Held
+    names: frozenset[str]  # of the modules
 
 
 class Visitor:
@@ -184,6 +192,7 @@ class Visitor:
         self._switch = Switch(work.folder)
         self._trainers: OrderedDict[str, _Trainer] = OrderedDict()
         self._shared: _Shared | None = None
+        self._late: dict[str, None] = {}  # names of modules that a task has imported, in their order
 
     @contextmanager
     def working(self) -> Iterator[None]:
@@ -197,6 +206,7 @@ class Visitor:
             with self._places.away(), code.arguments(self._file):
                 yield
         finally:
+            self._switch.to(None)  # what others import then is not a site's
             tasks.Here.session = before
 
     def visit(
@@ -233,7 +243,6 @@ class Visitor:
                     self._places.enter(site)
                     known.session.give(None)
                     known.thread.join()
-        self._switch.to(None)
 
     def _trainer(self, site: str, data: Mapping[str, str]) -> _Trainer:
         """Return the trainer of a site, with the session that all its tasks have, and let its modules be found."""
@@ -283,12 +292,16 @@ class Visitor:
                 if not session.served:
                     raise trainer.ended(session, file)
                 made.choose = session.served.get
+        if made.choose is not None:
+            for late in self._late:  # sites can share what is there before their tasks
+                importlib.import_module(late)
         self._switch.gathered()
         if made.choose is not None and (held := made.namespace.held()) is not None:
-            self._shared = _Shared(made.namespace, made.choose, held)
+            self._shared = _Shared(made.namespace, made.choose, held, frozenset(made.namespace.modules))
         return made
 
     def _run(self, session: SiteSession, file: str, raised: list[BaseException]) -> None:
+        session.loops = True
         try:
             trainer.script(session, self._work.folder, file)
         except _LetGo:
@@ -298,6 +311,7 @@ class Visitor:
             if session.open is not None:
                 session.fail(_line(error), code.traceback(error))
         finally:
+            session.loops = False
             session.ends()
 
     def _looped(self, site: str, session: SiteSession, task: Task) -> Checked | Failed:
@@ -314,6 +328,7 @@ class Visitor:
             return
         self._switch.gather()
         if not shared.held.unchanged():
+            self._late |= dict.fromkeys(name for name in known.namespace.modules if name not in shared.names)
             self._shared = None
             self._keep(site, known)
 
