@@ -211,7 +211,7 @@ async def test_a_file_that_lies_where_a_result_would_go_never_passes_for_one(res
     async with rest.client() as convoy:
         job = await convoy.submit(api.job_folder(tmp_path))
         await finished(convoy, job.id)
-        with pytest.raises(BadInput, match=r"model\.safetensors is there already, and no file of this job"):
+        with pytest.raises(BadInput, match=r"model\.safetensors is there already, and nothing says"):
             await convoy.fetch(job.id, out)
         assert [(path.name, path.read_text()) for path in out.iterdir()] == [("model.safetensors", "mine")]
 

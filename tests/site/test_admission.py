@@ -1,11 +1,12 @@
 """Which jobs a site takes, with real kits: time, approvals, a policy that changes."""
 
 import os
+import resource
 import time
 
 import pytest
 
-from convoy.errors import BadInput, NotAllowed, Refused
+from convoy.errors import BadInput, NotAllowed, Refused, StorageFull
 from convoy.site import admission, refusals
 from convoy.spec.approvals import Approval, written
 from convoy.spec.policy import PolicyFile
@@ -111,6 +112,23 @@ def test_what_a_trainer_left_for_people_stays_when_its_site_starts_again_and_not
     (code / "artifacts").rename(admit.folder / "artifacts")  # as if it was killed between
     admit.again(admit.data)
     assert (code / "artifacts" / "plots" / "a.txt").read_text() == "round 1"
+
+
+def test_a_disk_that_is_full_as_a_site_starts_again_costs_nothing_of_what_a_trainer_left(admit):
+    admit()
+    left = admit.folder / "code" / "artifacts" / "a.txt"
+    left.parent.mkdir()
+    left.write_text("round 1")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, hard))  # no file may have more bytes
+    try:
+        with pytest.raises((StorageFull, OSError)):
+            admit.again(admit.data)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert left.read_text() == "round 1"
+    assert admit.again(admit.data).spec.name == "tumours"
+    assert left.read_text() == "round 1"
 
 
 def test_a_link_or_a_bundle_in_the_place_of_artifacts_is_not_mixed_with_what_a_trainer_left(admit, tmp_path):

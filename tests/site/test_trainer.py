@@ -97,6 +97,6 @@ async def test_a_trainer_that_is_stopped_in_a_task_gets_no_time_and_says_so(trai
         made = trainer(group, "{}")
         training = group.create_task(made.train(TASK))
         pipe = await asyncio.to_thread(open, tmp_path / "gate", "w")
-        assert await made.stop(3600) == "was ended in a task: the job needs its answer no more"
+        assert await made.stop(3600) == "was ended during a task whose answer is not needed any more"
         pipe.close()
         training.cancel()

@@ -13,7 +13,7 @@ def even(monkeypatch):
     monkeypatch.setattr(random, "uniform", lambda low, high: (low + high) / 2)
 
 
-def test_what_comes_back_is_noticed_after_a_third_of_the_time_that_it_was_away(even):
+def test_what_comes_back_is_noticed_after_about_a_third_of_the_time_that_it_was_away(even):
     backoff, away = Backoff(), 0.0
     while away < 3 * LONGEST_S:
         pause = backoff.pause_s()

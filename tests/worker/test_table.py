@@ -107,6 +107,13 @@ def test_whole_numbers_that_are_kept_as_floats_are_the_groups_that_a_csv_has(tmp
     assert read(str(path), [], ["grade"])[1] == ["1", "", "-2", "0.5", "1e+22", "inf"]
 
 
+def test_whole_numbers_with_a_point_in_a_csv_are_the_same_groups(tmp_path):
+    """As pandas writes whole numbers of which one is missing."""
+    cells = ["1.0", "", "-2.0", "0.5", "1.10", "01.0", "v1.0", "2"]
+    path = written(tmp_path, "\n".join(["grade,n", *(f"{cell},0" for cell in cells)]), "grades.csv")
+    assert read(str(path), [], ["grade"])[1] == ["1", "", "-2", "0.5", "1.10", "01.0", "v1.0", "2"]
+
+
 def test_without_pyarrow_parquet_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BadInput, match=r"reading p.parquet needs pyarrow(?s:.)*pip install 'convoy-fl\[tables\]'"):

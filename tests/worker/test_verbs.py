@@ -42,9 +42,9 @@ while flare.is_running():
     [
         ("flare.FLModel(params_type='diff', params=model.params)", "params_type is 'diff', not FULL or DIFF"),
         ("flare.FLModel(params_type='WEIGHT_DIFF', params=model.params)", "is 'WEIGHT_DIFF', not FULL or DIFF"),
-        ("model.params", "a dict is not an FLModel · wrap it: send(FLModel(params=…"),
-        ("None", "a NoneType is not an FLModel"),
-        ("flare.FLModel(params=5)", "the params are 5, a int"),
+        ("model.params", "dict is not FLModel, which send() takes · wrap it: send(FLModel(params=…"),
+        ("None", "NoneType is not FLModel"),
+        ("flare.FLModel(params=5)", "the params are 5, of type int"),
         (
             "flare.FLModel(params=model.params, meta={'NUM_STEPS_CURRENT_ROUND': None})",
             "meta['NUM_STEPS_CURRENT_ROUND'] is None, not a number",

@@ -73,8 +73,8 @@ def _claim(folder: Path, job: str, names: Sequence[str]) -> None:
         )
     if not there and (taken := [name for name in names if os.path.lexists(folder / name)]):
         raise BadInput(
-            f"{folder / taken[0]} is there already, and no file of this job",
-            why="a fetch writes over nothing, and the file would pass for a result",
+            f"{folder / taken[0]} is there already, and nothing says that it is of this job",
+            why=f"a fetch writes over nothing, and {OWNER} in the folder would name the job",
             fix="choose another folder with -o, or move the file away",
         )
     mark.write_text(f"{job}\n")

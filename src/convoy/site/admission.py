@@ -90,10 +90,13 @@ def _unpack(checked: Bundle, folder: Path) -> None:
             (code / ARTIFACTS).rename(aside)
     for old in (draft, code):
         shutil.rmtree(old, ignore_errors=True)
-    bundles.unpack(checked, draft)
-    draft.replace(code)
-    if aside.exists():
-        aside.rename(code / ARTIFACTS)
+    try:
+        bundles.unpack(checked, draft)
+        draft.replace(code)
+    finally:  # also where the disk is full
+        if aside.exists():
+            code.mkdir(exist_ok=True)
+            aside.rename(code / ARTIFACTS)
 
 
 def judged(

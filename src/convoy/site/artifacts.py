@@ -37,11 +37,12 @@ class Left:
             yield f"removed with the job: {some(self.gone)}; what a trainer writes to {FOLDER}/ stays at {site}"
 
 
-def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -> Left:
+def keep(code: Path, home: Path, name: str, known: Collection[str] | None, most: int) -> Left:
     """Copy the artifacts of the job in `code` into `home`/`name`; at most `most` bytes for all jobs together.
 
-    `known` are the files of the job's bundle. The oldest artifacts are removed first. The job's processes
-    have ended; links are not followed, and only regular files are opened.
+    `known` are the files of the job's bundle; None: nobody knows them, and nothing is said of what is gone. The oldest
+    artifacts are removed first. The job's processes have ended; links are not followed, and only regular files are
+    opened.
     """
     kept, size, refused = 0, 0, []
     for path in files(code / FOLDER):
@@ -63,7 +64,7 @@ def keep(code: Path, home: Path, name: str, known: Collection[str], most: int) -
         for path in files(code)
         if FOLDER not in path.relative_to(code).parts[:1] or path == code / FOLDER  # a file of this name is no folder
     )
-    return Left(kept, size, tuple(refused), tuple(path for path in gone if path not in known))
+    return Left(kept, size, tuple(refused), tuple(path for path in gone if known is not None and path not in known))
 
 
 def _make_room(home: Path, name: str, most: int | None = None) -> None:

@@ -59,7 +59,7 @@ class SiteJob:
     _ready: bool = False
     _waits: str = ""  # what its worker waits for, before it runs
     _finish_s: float = GRACE_S  # for what a trainer does after its last task
-    _files: frozenset[str] = frozenset()  # of its bundle
+    _files: frozenset[str] | None = None  # of its bundle; None: it was not admitted by this process
     _own: bool = False  # it brings no code: Convoy's own trainer answers
     _most_state: float = 0.0  # bytes that its trainer may keep
     _refusal: str = ""  # why the job cannot run here
@@ -132,7 +132,8 @@ class SiteJob:
                 task.cancel()
             if self._trainer is not None:
                 await self._finish(self._trainer)
-                await self._keep_artifacts()
+            await self._keep_artifacts()  # also those that an earlier process of this site has left
+            if self._trainer is not None:
                 sent = await export.send(self.id, self.folder, self.site.release, self.site.line, self._say)
                 self.record.sent_files(*sent)
 

@@ -20,7 +20,7 @@ MAX_TRIES: Final = 3  # times that the trainer may die in one task
 GRACE_S: Final = 2.0  # between SIGTERM and SIGKILL
 TRAINER: Final = Rate(1000, 64 << 20, 4)  # 1,000 messages and 64 MiB a second of one trainer, 4 s of that at once
 POINTS: Final = 512  # bytes of live metrics that cost as much as a message: about a dozen values
-IN_A_TASK: Final = "was ended in a task: the job needs its answer no more"
+IN_A_TASK: Final = "was ended during a task whose answer is not needed any more"
 AFTER_ITS_TASKS: Final = "worked on after its last task until the job's patience or an abort ended it"
 
 

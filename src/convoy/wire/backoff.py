@@ -12,7 +12,7 @@ from typing import Final
 from convoy.errors import Unreachable
 
 FIRST_S: Final = 0.1
-AWAITED: Final = 1.3  # from one wait to the next: what comes back is noticed after a third of the time that it was away
+AWAITED: Final = 1.3  # from one wait to the next: what comes back is noticed after a third of its absence, on average
 FAILING: Final = 2.0  # the same, for what fails whenever it is tried
 LONGEST_S: Final = 5.0
 PATIENCE_S: Final = 60.0  # how long a client tries again without success, by default

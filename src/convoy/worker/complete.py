@@ -13,7 +13,7 @@ import numpy as np
 
 from convoy.errors import BadInput, Refused
 from convoy.spec.tables import STATISTICS, TableRules
-from convoy.worker.table import Block, Table, open_table
+from convoy.worker.table import Block, Table, open_table, word
 
 if TYPE_CHECKING:
     from convoy.worker.tasks import Task
@@ -66,7 +66,7 @@ def complete(
 
 
 def _levels(block: Block, name: str, values: Sequence[str], keep: Array) -> Array:
-    known = {value: place for place, value in enumerate(values)}
+    known = {word(value): place for place, value in enumerate(values)}
     codes = np.array([known.get(text, -1) for text in block.texts[name]], np.int64)
     if (strange := keep & (codes < 0)).any():
         raise BadInput(

@@ -9,6 +9,7 @@ import numpy as np
 from convoy.errors import BadInput
 from convoy.worker.complete import Rows, Support, balanced, complete, enough, exact, extremes, opened, supported
 from convoy.worker.replies import Reply
+from convoy.worker.table import word
 
 if TYPE_CHECKING:
     from convoy.worker.tasks import Task
@@ -86,7 +87,8 @@ class Sums:
 def _outcome(block: Rows, name: str, positive: str, *, logistic: bool) -> Array:
     """Return the outcome of each row, float64 (rows,). Raises `BadInput` where it has to be 0 or 1 and is not."""
     if positive:
-        return np.array([text == positive for text in block.texts[name]], np.float64)
+        wanted = word(positive)
+        return np.array([text == wanted for text in block.texts[name]], np.float64)
     found: Array = block.numbers[:, -1]
     strange = (found != 0) & (found != 1)
     if logistic and strange.any():

@@ -17,7 +17,7 @@ from convoy.privacy import cells
 from convoy.privacy.cells import SUPPRESSED, Parts
 from convoy.spec.tables import TableRules
 from convoy.worker.replies import Reply
-from convoy.worker.table import Block, Table, open_table
+from convoy.worker.table import Block, Table, open_table, word
 
 if TYPE_CHECKING:
     from convoy.worker.tasks import Task
@@ -220,7 +220,7 @@ def _measure(table: Table, asked: Asked, rules: TableRules, found: Surveyed, gro
             there = ~np.isnan(block.numbers[:, place])
             if len(one.low):
                 np.add.at(grouped[place], (one.places(block.numbers[there, place]), codes[there]), 1)
-    order = [places.get(name, len(names)) for name in groups]
+    order = [places.get(word(name), len(names)) for name in groups]
     answer = _released_moments(moments, found, rules, order, extremes=asked.extremes and rules.extremes)
     if asked.pairs:
         answer |= _released_pairs(pairs, moments[0].count, rules)

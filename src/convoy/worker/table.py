@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 ROWS: Final = 1 << 15  # of a block
 EXACT: Final = 2.0**53  # below it each whole number is a float
+_WHOLE: Final = re.compile(r"-?(?:0|[1-9][0-9]*)\.0+")
 MISSING: Final = frozenset({"", "na", "n/a", "nan", "null", "none"})  # of a CSV, in small or capital letters
 
 Array = np.ndarray[Any, Any]
@@ -127,7 +129,7 @@ class CsvTable:
                 rows.append([self._number(cells[place], name, line) for place, name in places])
                 for name, place in words.items():
                     text = cells[place].strip()
-                    values[name].append("" if text.lower() in MISSING else text)
+                    values[name].append("" if text.lower() in MISSING else word(text))
                 if len(rows) == ROWS:
                     yield _block(rows, values, len(places), first)
                     first, rows, values = first + ROWS, [], {name: [] for name in texts}
@@ -199,7 +201,7 @@ class ParquetTable:
                     numbers_ = np.stack(arrays, axis=1) if arrays else np.zeros((batch.num_rows, 0))
                     if (large := (np.abs(numbers_) > LARGEST).any(0)).any():
                         raise _no_number(self._path, numbers[int(np.argmax(large))], 0)
-                    values = {name: [_text(it) for it in batch.column(name).to_pylist()] for name in texts}
+                    values = {name: [word(it) for it in batch.column(name).to_pylist()] for name in texts}
                     yield Block(numbers_, values, first)
                     first += batch.num_rows
             except ArrowException as problem:
@@ -238,13 +240,19 @@ class NpzTable:
             columns = [part[name].astype(np.float64) for name in numbers]
             yield Block(
                 np.stack(columns, axis=1) if columns else np.zeros((count, 0)),
-                {name: [_text(it) for it in part[name].tolist()] for name in texts},
+                {name: [word(it) for it in part[name].tolist()] for name in texts},
                 first,
             )
 
 
-def _text(value: Any) -> str:
-    """Return a value as a CSV has it: a whole number that is kept as a float, as beside missing ones, has no point."""
+def word(value: Any) -> str:
+    """Return the text of a value, the same whatever file has it: a whole number has no point, as in 1 and never 1.0.
+
+    Whole numbers become floats where a value is missing, in Parquet, in npz and in the CSV that pandas writes.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return str(int(value)) if isinstance(value, float) and abs(value) < EXACT and value.is_integer() else str(value)
+    if isinstance(value, float) and abs(value) < EXACT and value.is_integer():
+        return str(int(value))
+    text = str(value)
+    return text.partition(".")[0] if _WHOLE.fullmatch(text) else text

@@ -96,9 +96,8 @@ def send(model: FLModel) -> None:
     if task is None:
         raise BadInput("there is no task to answer", fix="call receive() before each send()")
     if not isinstance(model, FLModel):
-        raise BadInput(
-            f"a {type(model).__name__} is not an FLModel", fix="wrap it: send(FLModel(params=…, metrics={…}))"
-        )
+        fix = "wrap it: send(FLModel(params=…, metrics={…}))"
+        raise BadInput(f"{type(model).__name__} is not FLModel, which send() takes", fix=fix)
     if model.params_type not in (None, *ParamsType):
         fix = "write ParamsType.DIFF for the difference from the model that came, ParamsType.FULL for a whole model"
         raise BadInput(f"the params_type is {model.params_type!r}, not FULL or DIFF", fix=fix)
@@ -123,8 +122,8 @@ def _given(params: Any) -> Any:
         return params
     if not isinstance(params, Mapping | list | tuple):
         said = repr(params)[:100]
-        why = "wanted a mapping of names to arrays"
-        raise BadInput(f"the params are {said}, a {type(params).__name__}", why=why, fix="write params={'w': array}")
+        what = f"the params are {said}, of type {type(params).__name__}"
+        raise BadInput(what, why="wanted a mapping of names to arrays", fix="write params={'w': array}")
     return params if len(params) else None
 
 
