@@ -31,3 +31,16 @@ async def test_the_state_that_a_waiting_task_goes_on_from_stays_when_a_later_one
     await job.cancel("2.1")
     await job.committed(pb.Committed(job=JOB, round=2, after="2.0"))
     assert job.blobs.digests() == {states["2.0"]}
+
+
+async def test_artifacts_of_an_earlier_process_stay_at_a_site_that_hears_at_its_start_that_the_job_is_over():
+    site = nodes.site().site
+    left = site.folder / "jobs" / JOB / "code" / "artifacts" / "log.txt"
+    left.parent.mkdir(parents=True)
+    left.write_text("round 1")
+    site.settings.artifacts = 1 << 20
+    job = SiteJob(site, JOB, None)
+    job.stop()
+    await job.run()
+    assert not job.folder.exists()
+    assert (site.folder / "artifacts" / JOB / "log.txt").read_text() == "round 1"
