@@ -252,6 +252,23 @@ def test_a_site_that_is_asked_by_name_and_is_not_there_is_among_those_left_out(j
         assert node.end() == (0, "['a'] {'b': 'it was not there when it was asked'}\n['a'] {}\n")
 
 
+def test_of_a_question_that_has_not_its_answers_nobody_is_said_to_have_been_away(job, flow) -> None:
+    job(
+        flow_py="from convoy import NotEnough\n"
+        "async def run(fleet):\n    async for r in fleet.rounds(1):\n"
+        "        answers = fleet.ask('probe', r.model, sites=['a', 'b'], at_least=2)\n"
+        "        try:\n            [u async for u in answers]\n"
+        "        except NotEnough as few:\n            print(few, answers.left_out)\n"
+        "        await r.commit(r.model)"
+    )
+    with flow("flow.py:run", committed=0, committed_model=_save(flow, BASE)) as node:
+        ask(node, "1.0", "probe")
+        node.ends("1.0", "too few")
+        commit(node, 1)
+        assert node.hear().HasField("done")
+        assert node.end() == (0, "too few {}\n")
+
+
 def test_a_metric_that_is_no_number_is_left_out_of_a_commit_and_said(job, flow) -> None:
     job(
         flow_py="async def run(fleet):\n    async for r in fleet.rounds(1):\n"
