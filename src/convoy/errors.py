@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Final
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # the disk, the quota, the limit of a process
@@ -148,6 +148,12 @@ def by_reason(reasons: Iterable[tuple[str, str]], between: str = ": ") -> list[s
     for site, reason in reasons:
         sites.setdefault(reason, []).append(site)
     return [f"{_and(named)}{between}{reason}" for reason, named in sites.items()]
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """Return names for one line; of more than `most`, the first ones and how many more there are."""
+    shown = ", ".join(names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def _and(names: list[str]) -> str:

@@ -225,31 +225,25 @@ async def run(fleet):
 """
 
 
-def test_a_workflow_that_starts_again_and_names_other_sites_gets_the_answers_that_it_asked_for_then(job, flow) -> None:
+@pytest.mark.parametrize(
+    ("came", "printed"),
+    [
+        ("z", "['z'] {}\n['z'] {}\n"),
+        ("a", "['a'] {'b': 'it was not there when it was asked'}\n['a'] {}\n"),
+    ],
+    ids=["others, as a workflow that starts again hears those that it asked then", "one of those named"],
+)
+def test_a_workflow_that_names_sites_hears_who_came_and_who_was_not_there(job, flow, came, printed) -> None:
     job(flow_py=NAMES)
     history = [{"round": 0, "metrics": {}, "best": False}]
     with flow("flow.py:run", committed=0, committed_model=_save(flow, BASE), history=history) as node:
         for question in ("1.0", "1.1"):
             ask(node, question, "probe")
-            node.share(question, "z", metric=1)
+            node.share(question, came, metric=1)
             node.ends(question)
         commit(node, 1)
         assert node.hear().HasField("done")
-        assert node.end() == (0, "['z'] {}\n['z'] {}\n")
-
-
-def test_a_site_that_is_asked_by_name_and_is_not_there_is_among_those_left_out(job, flow) -> None:
-    job(flow_py=NAMES)
-    base = _save(flow, BASE)
-    history = [{"round": 0, "metrics": {}, "best": False}]
-    with flow("flow.py:run", committed=0, committed_model=base, history=history) as node:
-        for question in ("1.0", "1.1"):
-            ask(node, question, "probe")
-            node.share(question, "a", metric=1)
-            node.ends(question)
-        commit(node, 1)
-        assert node.hear().HasField("done")
-        assert node.end() == (0, "['a'] {'b': 'it was not there when it was asked'}\n['a'] {}\n")
+        assert node.end() == (0, printed)
 
 
 def test_of_a_question_that_has_not_its_answers_nobody_is_said_to_have_been_away(job, flow) -> None:

@@ -14,7 +14,7 @@ from convoy.control.records import Question, SiteName, Task
 from convoy.control.state import LiveJob, OpenQuestion, Pending, State
 from convoy.control.transitions import move
 from convoy.control.view import ReadOnlyJob
-from convoy.errors import by_reason
+from convoy.errors import by_reason, some
 
 Effects = Iterator[effects.Effect]
 
@@ -65,13 +65,14 @@ def _give(state: State, job: LiveJob, question: OpenQuestion, sites: Iterable[Si
 
 
 def _never(state: State, job: LiveJob, ask: Question) -> str:
-    """Say why no wait will bring the sites that are asked; nothing if one may: a site can join later."""
+    """Say why no wait will bring the sites that are asked; nothing if one may: enough of them can come."""
     part = job.needs.sites
-    strangers = sorted({*map(SiteName, ask.sites)} - (part or state.sites.keys() | job.members.keys()))
+    known = (part,) if part else (state.sites, job.members)
+    strangers = [site for site in sorted({*ask.sites}) if not any(site in names for names in known)]
     if strangers:
         everybody = [name for name, site in state.sites.items() if site.listed]
-        where, known = ("job", [*part]) if part else ("federation", everybody)
-        return f"{ask.kind!r} asks {listed(strangers)}; in this {where} are {listed(known)}"
+        where, there = ("job", [*part]) if part else ("federation", everybody)
+        return f"{ask.kind!r} asks {listed(strangers)}; in this {where} are {listed(there)}"
     most = min(len({*ask.sites} or part) or math.inf, ask.sample or math.inf)
     if ask.at_least > most:
         return f"{ask.kind!r} needs answers of {ask.at_least} sites and can ask {most}"
@@ -82,8 +83,7 @@ def _never(state: State, job: LiveJob, ask: Question) -> str:
 
 def listed(names: Collection[str]) -> str:
     """Return names of sites for one line; of very many, the first and how many more there are."""
-    first, more = ", ".join(sorted(names)[:SHOWN]), len(names) - SHOWN
-    return f"{first} and {more} more" if more > 0 else first
+    return some(sorted(names), SHOWN)
 
 
 def too_few_there(state: State, job: LiveJob, ask: Question) -> str:

@@ -82,9 +82,7 @@ async def _folded(fleet: Fleet, plan: Training, round: Round, sent: Model, setti
                 continue
             fleet.log(f"round {round.number}: {update.site} folded the updates of {len(sites)} sites")
             return update
-        failed |= {site: f"{KIND}: {reason}" for site, reason in answers.left_out.items()} or {
-            asked: "it was not there"
-        }
+        failed |= {site: f"{KIND}: {reason}" for site, reason in answers.left_out.items()}
         left = [site for site in left if site not in failed]
     said = "; ".join(by_reason(sorted(failed.items())))
     raise NotEnough(f"no site folded the updates of round {round.number} ({said or 'none came'})")

@@ -7,7 +7,7 @@ import math
 import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from convoy.control import json_values, numbers
@@ -16,7 +16,7 @@ from convoy.errors import BadInput, JobFailed, by_reason
 from convoy.flows.carrier import Carrier, Commit, Ended, Heard
 from convoy.flows.fleet import Job, NotEnough, Round
 from convoy.model import frameworks
-from convoy.model.arrays import Model
+from convoy.model.arrays import NO_ARRAYS, Model
 from convoy.model.reply import LIMIT, slots_of
 from convoy.model.schema import check_values
 from convoy.model.update import Update, finite
@@ -34,8 +34,8 @@ class Past:
     """What a workflow finds when it begins: all that was committed before."""
 
     committed: int = -1  # the last committed round; -1: not even the initial model
-    model: Model = field(default_factory=lambda: Model({}))
-    state: Model = field(default_factory=lambda: Model({}))
+    model: Model = NO_ARRAYS
+    state: Model = NO_ARRAYS
     history: Sequence[Mapping[str, Any]] = ()
     waiting: Sequence[Question] = ()  # questions that outlive their rounds and are not folded, as their answers came
 

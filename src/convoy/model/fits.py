@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
 
-from convoy.errors import BadInput
+from convoy.errors import BadInput, some
 from convoy.model import variates
 
 SHOWN: Final = 5  # names in an error; a network has hundreds
@@ -34,7 +34,7 @@ def check(
         parts = (("missing", missing), ("unexpected", unexpected))
         raise BadInput(
             f"the task's model does not fit {of}",
-            why="; ".join(f"{word}: {_listed(names)}" for word, names in parts if names),
+            why="; ".join(f"{word}: {some(names, SHOWN)}" for word, names in parts if names),
             fix=VARIATES if any(name.startswith(variates.PREFIX) for name in model) else fix,
         )
     for name, (dtype, shape) in have.items():
@@ -45,7 +45,3 @@ def check(
                 f"that of {of} is {dtype} {list(shape)}",
                 fix=fix,
             )
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

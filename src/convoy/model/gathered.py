@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from convoy.model.arrays import Model
+from convoy.model.arrays import NO_ARRAYS, Model
 
 BASE: Final = "model"
 FOLDING: Final = ("fold", "attackers", "max_share", "max_norm_ratio", "clip")  # the parameters that say how
@@ -27,7 +27,7 @@ def split(arrays: Model) -> tuple[Model, list[Model]]:
         prefix, _, name = whole.partition("/")
         parts.setdefault(prefix, {})[name] = whole
     found = {prefix: _part(arrays, names) for prefix, names in parts.items()}
-    base = found.pop(BASE, Model({}))
+    base = found.pop(BASE, NO_ARRAYS)
     return base, list(found.values())
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from convoy.errors import BadInput, Refused
+from convoy.errors import BadInput, Refused, some
 from convoy.model import schema
 from convoy.model.blob import DTYPES, Layout
 
@@ -132,5 +132,4 @@ def check_layout(layout: Layout, base: Layout, slots: tuple[Slot, ...] | None, m
 
 
 def _listed(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown or "none"
+    return some([*map(repr, names)], 5) or "none"

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from convoy.errors import Refused
+from convoy.errors import Refused, some
 from convoy.model.blob import DTYPES, Layout
 
 if TYPE_CHECKING:  # an idle site checks no values and loads no numpy
@@ -96,7 +96,7 @@ def _extra(names: list[str]) -> str:
 
 
 def _tensors(names: list[str]) -> str:
-    shown = ", ".join(repr(name) for name in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    shown = some([*map(repr, names)], 3)
     return f"the tensor{'s' * (len(names) > 1)} {shown}" if names else "no tensors"
 
 

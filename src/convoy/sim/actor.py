@@ -14,7 +14,7 @@ import numpy as np
 
 import convoy
 from convoy.model import blob
-from convoy.model.arrays import Model, views
+from convoy.model.arrays import NO_ARRAYS, Model, views
 from convoy.store.disk import name_of
 from convoy.store.points import FOLDER
 from convoy.wire import convoy_pb2 as pb
@@ -50,7 +50,7 @@ class Actor:
     def _load(self, digest: str) -> Model:
         data = self._lent.get(digest)
         if data is None:
-            return Model({})
+            return NO_ARRAYS
         header = data[: blob.header_length(data[:8].tobytes())]
         layout = blob.parse(header.tobytes(), expect=digest)
         return views(layout, data)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from convoy.model.arrays import Model
+from convoy.model.arrays import NO_ARRAYS, Model
 from convoy.sim.calls import own
 from convoy.sim.visits import Visit, Visited
 from convoy.store.points import FOLDER, PointsFiles
@@ -36,7 +36,7 @@ class Inside:
     def _load(self, digest: str) -> Model:
         visit = self._visit
         if visit is None or not digest:
-            return Model({})
+            return NO_ARRAYS
         return visit.model if digest == visit.question.model else visit.state
 
     @contextmanager

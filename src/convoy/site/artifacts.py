@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from convoy import errors
 from convoy.node.leftovers import MAX_DEPTH, files, length, opened
 from convoy.spec.printable import one_line
 from convoy.worker.site_folders import ARTIFACTS
@@ -85,5 +86,4 @@ def _make_room(home: Path, name: str, most: int | None = None) -> None:
 
 def some(names: Collection[str]) -> str:
     """Return the first of these names, and how many more there are."""
-    shown = ", ".join(map(one_line, list(names)[:SHOWN]))
-    return f"{shown} and {len(names) - SHOWN} more" if len(names) > SHOWN else shown
+    return errors.some([*map(one_line, names)], SHOWN)

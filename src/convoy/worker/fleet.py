@@ -13,7 +13,7 @@ from convoy.control.records import Question
 from convoy.errors import RemoteFault
 from convoy.flows.carrier import Commit, Ended, Heard
 from convoy.model import frameworks
-from convoy.model.arrays import Model
+from convoy.model.arrays import NO_ARRAYS, Model
 from convoy.privacy import packing
 from convoy.store import arrays as _arrays
 from convoy.store.blobs import BlobFolder
@@ -68,7 +68,7 @@ class NodeCarrier:
         answer = values.answer(said.answer)
         self._lent.add(answer.digest)
         tell, asked = self._asker(answer.question), self._asked[answer.question]
-        base = self.load(asked.model) if asked.outlives or answer.packed else Model({})
+        base = self.load(asked.model) if asked.outlives or answer.packed else NO_ARRAYS
         update = self.load(answer.digest)
         if answer.packed:
             update = packing.Unpacked(update, base, answer.packed)
@@ -114,7 +114,7 @@ class NodeCarrier:
 
     def load(self, digest: str) -> Model:
         """Return the arrays of a blob, mapped; for an empty digest, no arrays."""
-        return _arrays.load(self._folder, digest) if digest else Model({})
+        return _arrays.load(self._folder, digest) if digest else NO_ARRAYS
 
     async def commit(self, commit: Commit, model: Model, state: Model | None) -> tuple[Model, Model]:
         """Send a commit, and wait until it is durable (`convoy.flows.carrier.Carrier`)."""

@@ -76,6 +76,8 @@ class Task:
         self._state_digest = state
         self._sent: Model | None = None
         self.asked = question  # the whole question, with the arrays that an answer must have
+        self.received = False  # by a script with NVIDIA FLARE's verbs
+        self.looks = 0  # of such a script at it since it received it, or since it came
         self.used: set[str] = set()  # the helpers that the trainer has made of this task, such as "Proximal"
         self.question: str = question.id
         self.kind: str = question.kind  # "train", "evaluate", or a kind that the workflow defines
@@ -181,8 +183,6 @@ class NodeSession:
         self.taken = 0  # tasks
         self.over = False
         self.open: Task | None = None  # not answered yet
-        self.received = False  # the open task, by a script with NVIDIA FLARE's verbs
-        self.looks = 0  # of such a script at the open task since it received it, or since it came
         self._files = files
         self._link = link
         self._ready = False
@@ -227,17 +227,16 @@ class NodeSession:
 
     def pass_over(self) -> None:
         """Fail the open task, if there is one: the script wants the next."""
-        self.received, self.looks = False, 0
         if self.open is not None:
             fix = "check is_evaluate(), or `task.kind`" if self.open.kind == "evaluate" else "answer each task once"
             self.fail(f"the script went on to the next task without answering this {self.open.kind!r} task · {fix}")
 
     def load(self, digest: str) -> Model:
         """Return the arrays of a blob of this job, mapped; for an empty digest, no arrays."""
-        from convoy.model.arrays import Model
+        from convoy.model.arrays import NO_ARRAYS
         from convoy.store import arrays
 
-        return arrays.load(self._files.blobs, digest) if digest and self._files is not None else Model({})
+        return arrays.load(self._files.blobs, digest) if digest and self._files is not None else NO_ARRAYS
 
     def initial(self) -> Mapping[str, Any]:
         """Return the job's initial model, made here from the job's files."""

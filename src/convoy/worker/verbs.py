@@ -52,10 +52,11 @@ def is_running() -> bool:
     receiving it: then that task fails, and the next one is waited for.
     """
     here = session()
-    if here.open is None:
+    task = here.open
+    if task is None:
         return here.next() is not None
-    here.looks += 1
-    return here.looks < MOST_LOOKS or here.received or here.next() is not None
+    task.looks += 1
+    return task.looks < MOST_LOOKS or task.received or here.next() is not None
 
 
 def receive() -> FLModel | None:
@@ -64,11 +65,12 @@ def receive() -> FLModel | None:
     Its params are torch tensors where the script has imported torch, else numpy arrays; either may be written to.
     """
     here = session()
-    passed_over = here.received and here.looks > 0  # a loop came round to this task again
-    task = here.next() if here.open is None or passed_over else here.open
+    task = here.open
+    if task is None or (task.received and task.looks > 0):  # a loop came round to this task again
+        task = here.next()
     if task is None:
         return None
-    here.received, here.looks = True, 0
+    task.received, task.looks = True, 0
     torch = here.has_torch
     params, state = _writable(task.model, torch=torch), _writable(task.state, torch=torch)
     return FLModel(

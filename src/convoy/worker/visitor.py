@@ -118,7 +118,6 @@ class SiteSession(NodeSession):
     def take(self, task: Task) -> Task:
         """Let a task be the open one."""
         self.taken += 1
-        self.received, self.looks = False, 0
         self.said, self.open, self._round = None, task, task.round
         return task
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from convoy.control.records import Question
 from convoy.model import bare
-from convoy.model.arrays import Model
+from convoy.model.arrays import NO_ARRAYS, Model
 from convoy.store import arrays
 from convoy.store.blobs import BlobFolder
 from convoy.store.points import FOLDER, PointsFiles
@@ -80,12 +80,12 @@ class Visits:
         self._printed = _caught(out)
         self._visitor = Visitor(work, self._load, out / PLACES, PointsFiles(out / FOLDER).add)
         self.working = self._visitor.working  # the block that visits are done in, and the end
-        self._model: Model = Model({})  # the last question's: it is that of most
+        self._model: Model = NO_ARRAYS  # the last question's: it is that of most
         self._asked: tuple[pb.Question, Question] | None = None  # the last question: it is that of most, too
 
     def _load(self, digest: str) -> Model:
         if not digest:
-            return Model({})
+            return NO_ARRAYS
         if digest == self._model.digest:
             return self._model
         return self._blob(digest)
