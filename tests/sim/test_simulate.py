@@ -401,14 +401,22 @@ def test_a_worker_that_dies_costs_the_task_that_it_died_at_and_no_other(tmp_path
         assert len(made.took_part) == 5
 
 
-@pytest.mark.parametrize(("shell", "seen"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_that_wait_for_each_other_sleep_unless_the_shell_says_otherwise(tmp_path, monkeypatch, shell, seen):
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+@pytest.mark.parametrize(
+    ("name", "shell", "seen"),
+    [
+        ("OMP_WAIT_POLICY", None, "PASSIVE"),
+        ("OMP_WAIT_POLICY", "ACTIVE", "ACTIVE"),
+        ("OPENBLAS_THREAD_TIMEOUT", None, "20"),
+        ("OPENBLAS_THREAD_TIMEOUT", "26", "26"),
+    ],
+)
+def test_threads_that_wait_for_each_other_sleep_unless_the_shell_says_otherwise(
+    tmp_path, monkeypatch, name, shell, seen
+):
+    monkeypatch.delenv(name, raising=False)
     if shell is not None:
-        monkeypatch.setenv("OMP_WAIT_POLICY", shell)
-    printing = CACHING.replace(
-        "    SEEN.append(task.site)\n", "    print(__import__('os').environ['OMP_WAIT_POLICY'])\n"
-    )
+        monkeypatch.setenv(name, shell)
+    printing = CACHING.replace("    SEEN.append(task.site)\n", f"    print(__import__('os').environ[{name!r}])\n")
     files = {"train.py": printing.replace("    assert set(SEEN) == {task.site}, SEEN\n", "")}
     folder = put_job(tmp_path / "job", files, trainer="train.py:train", with_={"rounds": 1})
     simulate(read_plan(folder, sites=2), tmp_path / "results", workers=2)

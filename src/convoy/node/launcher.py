@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from convoy.node import cores
 from convoy.node.isolation import Isolation, Walls
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
@@ -267,6 +268,7 @@ def _environment(extra: Mapping[str, str], home: Mapping[str, str]) -> dict[str,
     kept = {key: value for key, value in os.environ.items() if key in KEPT or key.startswith(KEPT_PREFIXES)}
     return {
         **kept,
+        **cores.brief(),
         **home,
         "PYTHONFAULTHANDLER": "1",  # a crash in native code prints its place to the job's log
         **extra,
