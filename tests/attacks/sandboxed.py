@@ -20,7 +20,7 @@ async def launch(home: Path, mode: str, grants: Grants) -> None:
     isolation = probe(home)
     if mode == "landlock":
         isolation = dataclasses.replace(isolation, namespaces=False)
-    launcher = ProcessLauncher(home, Walls.build(isolation, grants, [home]))
+    launcher = ProcessLauncher(home, Walls.build(isolation, grants, [home]), loaded=["convoy.worker.trainer"])
     job = home / "jobs" / "mine"
     begin = pb.BeginTrainer(job="j", site="s", code=str(job / "code"), blobs=str(job / "blobs"), trainer="train.py")
     begin.data_json = json.dumps({"named": str(home.parent / "data" / "named.csv")})
@@ -30,6 +30,7 @@ async def launch(home: Path, mode: str, grants: Grants) -> None:
     while await worker.receive() is not None:
         pass
     _say(f"ended: {await ended}\n")
+    launcher.close()
 
 
 def _say(text: str) -> None:

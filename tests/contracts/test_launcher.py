@@ -1,4 +1,4 @@
-"""What a launcher has to do for its node, whether its workers are processes of the node's own or pods."""
+"""What a launcher has to do for its node, whether its workers are processes of the node's own, forked ones, or pods."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -89,13 +89,23 @@ async def processes(folder, walls):
 
 
 @asynccontextmanager
+async def forked(folder, walls):
+    """Give the launcher of processes that are forked from one that has loaded what they need."""
+    launcher = ProcessLauncher(folder, walls, loaded=["convoy.worker.trainer", "numpy.random"])
+    try:
+        yield launcher
+    finally:
+        launcher.close()
+
+
+@asynccontextmanager
 async def pods(folder, walls):
     """Give the launcher of pods, in a cluster that is made of processes."""
     async with launching(folder) as (launcher, _):
         yield launcher
 
 
-@pytest.fixture(params=[processes, pods])
+@pytest.fixture(params=[processes, forked, pods])
 async def job(request, tmp_path, walls):
     """Give a job's folder, and a launcher of each kind; whatever a test has launched is gone at the end."""
     async with request.param(tmp_path, walls) as launcher:

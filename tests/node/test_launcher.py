@@ -25,13 +25,16 @@ def children():
     return found
 
 
+@pytest.mark.parametrize("loaded", [(), ("convoy.worker.trainer",)], ids=["anew", "forked"])
 @pytest.mark.parametrize("turns", range(0, 30, 3))
-async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_process(turns, tmp_path, walls):
+async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_process(turns, loaded, tmp_path, walls):
     (tmp_path / "train.py").write_text("import signal\nsignal.pause()\n")
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
+    launcher = ProcessLauncher(tmp_path, walls, loaded=loaded)
+    launcher.prepare()
     before = set(children())
     launch = asyncio.create_task(
-        ProcessLauncher(tmp_path, walls).launch(Order("convoy.worker.trainer", begin, tmp_path, {}), lambda _data: None)
+        launcher.launch(Order("convoy.worker.trainer", begin, tmp_path, {}), lambda _data: None)
     )
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -44,6 +47,7 @@ async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_proc
         ended = asyncio.create_task(worker.ended())
         await worker.stop(0.1)
         await ended
+    launcher.close()
 
 
 def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path, walls):

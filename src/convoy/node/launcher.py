@@ -7,19 +7,22 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from convoy.node import cores
+from convoy.node.child import Child
+from convoy.node.forks import ForkServer
 from convoy.node.isolation import Isolation, Walls
 from convoy.wire import convoy_pb2 as pb
 from convoy.wire import frames
 from convoy.wire.budget import Budget, Rate
-from convoy.worker import linux
+from convoy.worker import linux, start
 from convoy.worker.sandbox import END, VARIABLE, Sandbox
 
 KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
@@ -86,6 +89,10 @@ class Launcher(Protocol):
         """How workers are isolated there."""
         ...
 
+    def prepare(self) -> None:
+        """Get ready for the first worker, now that the node has the time."""
+        ...
+
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> Worker:
         """Start a worker; `output` gets what it prints, `waits` gets what it waits for before it runs, finally ""."""
         ...
@@ -94,15 +101,33 @@ class Launcher(Protocol):
 class ProcessLauncher:
     """Workers as child processes that share the folders of their job with the node, and nothing else."""
 
-    def __init__(self, home: Path, walls: Walls) -> None:
-        """`home` is the node's working folder; workers and their children have it in their environment."""
+    def __init__(
+        self, home: Path, walls: Walls, *, loaded: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> None:
+        """`home` is the node's working folder; workers and their children have it in their environment.
+
+        `loaded`: modules that a fork server has loaded before workers need them; without any there is none. `env`: what
+        the node's owner adds to the environment of each worker.
+        """
         self._mark = str(home.resolve())
         self._walls = walls
+        self._forks = ForkServer(loaded, environment(self._mark, env or {})) if loaded else None
 
     @property
     def isolation(self) -> Isolation:
         """How workers are isolated here."""
         return self._walls.isolation
+
+    def prepare(self) -> None:
+        """Have loaded what workers need, now that the node has the time."""
+        if self._forks is not None:
+            with suppress(OSError):  # the first worker starts it, or says why not
+                self._forks.begin()
+
+    def close(self) -> None:
+        """End what was prepared; workers go on."""
+        if self._forks is not None:
+            self._forks.end()
 
     def bury(self) -> int:
         """End processes that a killed node of this folder has left; return how many there were."""
@@ -123,33 +148,26 @@ class ProcessLauncher:
         del waits
         scratch = order.folder.parent / SCRATCH
         scratch.mkdir(mode=0o700, exist_ok=True)
-        environment = {
-            **_environment(order.env, self._walls.environment(scratch)),
-            MARK: self._mark,
+        its = {
+            **self._walls.environment(scratch),  # what the node's owner adds may replace it
+            **environment(self._mark, order.env),
             VARIABLE: self._sandbox(order, scratch).to_json(),
         }
-        ours, theirs = socket.socketpair()
-        with theirs:
-            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=frames.MAX_FRAME)
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable,
-                    "-P",  # the interpreter must not look for its own modules in the job's folder
-                    "-m",
-                    "convoy.worker.start",
-                    order.module,
-                    stdin=asyncio.subprocess.DEVNULL,
-                    stdout=asyncio.subprocess.PIPE,
-                    stderr=asyncio.subprocess.STDOUT,
-                    cwd=order.folder,
-                    env=environment | {"CONVOY_WORKER_FD": str(theirs.fileno())},
-                    pass_fds=[theirs.fileno()],
-                    start_new_session=True,
-                )
-            except BaseException:
-                writer.close()
-                raise
-        worker = ProcessWorker(process, reader, writer, output)
+        with ExitStack() as theirs, ExitStack() as ours:
+            our_end, their_end = socket.socketpair()
+            theirs.enter_context(their_end)
+            reads, writes = os.pipe()
+            theirs.callback(os.close, writes)
+            reader, writer = await asyncio.open_unix_connection(sock=our_end, limit=frames.MAX_FRAME)
+            ours.callback(writer.close)
+            printed = await _piped(reads)
+            ours.callback(printed[1].close)
+            if self._forks is None:
+                child = _started(order, its, their_end.fileno(), writes)
+            else:
+                child = await self._forks.start(order.module, order.folder, its, their_end.fileno(), writes)
+            ours.pop_all()
+        worker = ProcessWorker(child, reader, writer, printed, output)
         worker.send(order.begin)
         return worker
 
@@ -166,21 +184,23 @@ class ProcessWorker:
 
     def __init__(
         self,
-        process: asyncio.subprocess.Process,
+        child: Child,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
+        printed: tuple[asyncio.StreamReader, asyncio.ReadTransport],
         output: Callable[[bytes], None],
     ) -> None:
-        """Take over a started process and our end of its socket."""
-        self._process = process
+        """Take over a started process, our end of its socket, and of the pipe that it prints to."""
+        self._child = child
         self._reader = reader
         self._writer = writer
+        self._printed, self._pipe = printed
         self._output = output
 
     @property
     def pid(self) -> int:
         """The process id."""
-        return self._process.pid
+        return self._child.pid
 
     async def receive(self) -> pb.WorkerUp | None:
         """Return its next message, or None once it has hung up."""
@@ -197,42 +217,20 @@ class ProcessWorker:
         """Pass on its output until it ends; return "" for exit code 0, else a description of how it ended."""
         async with asyncio.TaskGroup() as group:
             handing = group.create_task(self._hand_on())
-            await self._exited()
+            await self._child.exited()
             self._kill(signal.SIGKILL)  # end the processes that it left, which may hold the pipe open
-            code = await self._buried()
+            code = self._child.collect()
+            await asyncio.wait({handing}, timeout=PIPE_S)
             handing.cancel()
+        self._pipe.close()
         self._writer.close()
         if code < 0:
             return f"killed by {signal.Signals(-code).name}"
         return f"exit code {code}" if code else ""
 
-    async def _buried(self) -> int:
-        """Return its exit code; asyncio reports it only when the pipe closes, which another process may hold open."""
-        try:
-            async with asyncio.timeout(PIPE_S):
-                return await self._process.wait()
-        except TimeoutError:
-            self._process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001 - there is no public way
-            return await self._process.wait()
-
-    async def _exited(self) -> None:
-        """Wait for the end of the process itself, even if others hold its pipes."""
-        try:
-            descriptor = os.pidfd_open(self.pid)
-        except ProcessLookupError:
-            return
-        gone, loop = asyncio.Event(), asyncio.get_running_loop()
-        loop.add_reader(descriptor, gone.set)
-        try:
-            await gone.wait()
-        finally:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-
     async def _hand_on(self) -> None:
-        assert self._process.stdout is not None  # noqa: S101 - we asked for the pipe
         budget = Budget(PRINTED)  # meanwhile the pipe is full, and the worker waits
-        while data := await self._process.stdout.read(1 << 16):
+        while data := await self._printed.read(1 << 16):
             await budget.spend(len(data), frames=0)
             self._output(data)
 
@@ -248,33 +246,53 @@ class ProcessWorker:
         for wait_s, sign in ((grace_s, END), (KEEPER_S, signal.SIGKILL)):
             try:
                 async with asyncio.timeout(wait_s):
-                    await self._exited()
+                    await self._child.exited()
                     return
             except TimeoutError:
                 self._kill(sign)
-        await self._exited()
+        await self._child.exited()
 
     def _kill(self, sign: signal.Signals) -> None:
-        try:
-            if sign is END:
-                os.kill(self.pid, sign)
-            else:
-                os.killpg(self.pid, sign)  # it leads a session of its own
-        except ProcessLookupError:
-            return
+        self._child.kill(sign, session=sign is not END)  # it leads a session of its own
 
 
-def _environment(extra: Mapping[str, str], home: Mapping[str, str]) -> dict[str, str]:
+def environment(mark: str, extra: Mapping[str, str]) -> dict[str, str]:
+    """Return what every worker of a node has in its environment; `extra`: what the node's owner adds."""
     kept = {key: value for key, value in os.environ.items() if key in KEPT or key.startswith(KEPT_PREFIXES)}
     return {
         **kept,
         **cores.brief(),
-        **home,
         "PYTHONFAULTHANDLER": "1",  # a crash in native code prints its place to the job's log
         **extra,
         "PYTHONUNBUFFERED": "1",
         "CONVOY_NODE_PID": str(os.getpid()),
+        MARK: mark,
     }
+
+
+def _started(order: Order, environment: Mapping[str, str], sock: int, output: int) -> Child:
+    """Start a worker's process anew."""
+    process = subprocess.Popen(
+        # -P: the interpreter must not look for its own modules in the job's folder
+        [sys.executable, "-P", "-m", start.__name__, order.module],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        cwd=order.folder,
+        env={**environment, "CONVOY_WORKER_FD": str(sock)},
+        pass_fds=[sock],
+        start_new_session=True,
+    )
+    return Child(process.pid, process.wait)
+
+
+async def _piped(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+    """Return a reader of a pipe, and what closes it."""
+    loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
+    transport, _ = await loop.connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
+    )
+    return reader, transport
 
 
 def _environ(path: Path) -> list[bytes]:

@@ -34,6 +34,10 @@ class Counting:
         """How workers are isolated there."""
         return self.launcher.isolation
 
+    def prepare(self) -> None:
+        """See `Launcher`."""
+        self.launcher.prepare()
+
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> Worker:
         """Start a worker; see `Launcher`."""
         worker = await self.launcher.launch(order, output, waits)

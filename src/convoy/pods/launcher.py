@@ -61,6 +61,9 @@ class PodLauncher:
         """How workers are isolated there: each has a machine of its own, and its pod a NetworkPolicy."""
         return OWN_MACHINE
 
+    def prepare(self) -> None:
+        """Do nothing: no machine is taken before a job needs it."""
+
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> PodWorker:
         """Start a worker and return at once; `waits` is called with the reason why it does not run yet."""
         name = f"{self.home.owner}-{secrets.token_hex(5)}"

@@ -15,6 +15,7 @@ from convoy.admin import serve as rest
 from convoy.control.clock import Now
 from convoy.control.machine import Machine
 from convoy.node import process
+from convoy.node.launcher import Launcher
 from convoy.node.metrics import NodeMetrics
 from convoy.node.process import Ending, Notes, say_ready, set_up, signals
 from convoy.node.starts import Counting
@@ -38,6 +39,7 @@ DRAIN_S: Final = 10.0  # for the last records to become durable
 FED_PORT: Final = "fed_learn_port in project.yml, then run `convoy provision` again"
 # With numpy: loaded once the server is ready, for no start without open jobs needs them.
 FOR_JOBS: Final = ("convoy.spec.job", "convoy.flows.check", "convoy.store.arrays")
+FOR_FLOWS: Final = ("convoy.worker.flow", "convoy.flows.fedavg")  # loaded in the process that forks workflows
 LAST_WORDS_S: Final = 0.5  # for sites to receive the message that the server stops
 
 
@@ -56,7 +58,9 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
     log, ending = structlog.get_logger(), Ending()
     async with AsyncExitStack() as stack:
         stack.enter_context(process.held(folder, kit.pid_file))
-        launcher = Counting(await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace))))
+        launcher = Counting(
+            await stack.enter_async_context(chosen(settings, (kit.root, settings.workspace), loaded=FOR_FLOWS))
+        )
         issuing = _signing(kit)  # starts in parallel with everything below
         stack.callback(issuing.end)
         ledger = await asyncio.to_thread(open_ledger, settings.database or sqlite_url(folder / "convoy.sqlite"))
@@ -100,15 +104,22 @@ async def _main(kit: Kit, settings: Settings, notes: Notes, turns: Turns, ready_
         stack.callback(shared.pump.close)
         door = await stack.enter_async_context(_doors(kit, settings, shared, core, faces))
         log.info("server ready", project=kit.project, sites=len(shared.state.sites), fed_port=kit.fed_port)
-        with signals(ending):
-            say_ready(ready_fd)
-            loading = group.create_task(process.load(*FOR_JOBS))
-            await ending.event.wait()
-            loading.cancel()
+        await _serve(launcher, ending, ready_fd)
         log.info("server stops", restart=ending.restart)
         await _drain(shared, core, door, ending)
         deciding.cancel()
     return ending.status
+
+
+async def _serve(launcher: Launcher, ending: Ending, ready_fd: int | None) -> None:
+    """Say that the server is ready, load what the first job needs, and wait until the server is to stop."""
+    with signals(ending):
+        say_ready(ready_fd)
+        launcher.prepare()
+        async with asyncio.TaskGroup() as group:
+            loading = group.create_task(process.load(*FOR_JOBS))
+            await ending.event.wait()
+            loading.cancel()
 
 
 async def _ask_again(shared: parts.Shared, core: parts.Core, found: start.Found, loaded: Now) -> None:

@@ -192,6 +192,9 @@ class ActorLauncher:
         """How actors are isolated: not at all."""
         return Isolation(namespaces=False, landlock=0, seccomp=False, missing=dict.fromkeys(ISOLATED, OPEN))
 
+    def prepare(self) -> None:
+        """Do nothing: no machine is taken before a job needs it."""
+
     async def launch(self, order: Order, output: Callable[[bytes], None], waits: Callable[[str], None]) -> ActorWorker:
         """Start an actor with one core; `output` and `waits` get nothing."""
         del output, waits

@@ -51,6 +51,7 @@ REFUSED_S: Final = 30.0  # the longest wait for a server that refuses us; one th
 
 MAX_OFFSET: Final = 1 << 40  # bytes of a job's log, or points, that the server reports that it has; a log has some MiB
 FOR_JOBS: Final = ("convoy.spec.job",)  # with pydantic: loaded once the site is ready, for no start needs it
+FOR_TRAINERS: Final = ("convoy.worker.trainer", "convoy.worker.reply_arrays", "convoy.store.arrays", "numpy.random")
 LOST: Final = "the connection to the server was lost"
 
 
@@ -79,7 +80,10 @@ async def _stay(kit: Kit, settings: Settings, host: str, turns: Turns, ready_fd:
     pump = Pump()
     line = Line(Way(host, kit.fed_port, kit), pump)
     ending = Ending()
-    async with chosen(settings, (kit.root, settings.workspace)) as starts, asyncio.TaskGroup() as group:
+    async with (
+        chosen(settings, (kit.root, settings.workspace), loaded=FOR_TRAINERS) as starts,
+        asyncio.TaskGroup() as group,
+    ):
         launcher = Counting(starts)
         node = NodeMetrics(kit, convoy.__version__, folder, settings.disk_reserve, turns, launcher)
         measured = SiteMetrics(line, node)

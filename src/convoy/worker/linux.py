@@ -68,9 +68,9 @@ def die_with_parent(sign: int) -> None:
     _demand(_libc().prctl(_PDEATHSIG, sign, 0, 0, 0), "prctl(PR_SET_PDEATHSIG)")
 
 
-def adopt_orphans() -> None:
-    """Become the parent of descendants whose own parent ends (sub-reaper)."""
-    _demand(_libc().prctl(_SUBREAPER, 1, 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+def adopt_orphans(*, adopt: bool = True) -> None:
+    """Become the parent of descendants whose own parent ends (sub-reaper), or do so no more."""
+    _demand(_libc().prctl(_SUBREAPER, int(adopt), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,118 @@
+"""A process that has loaded what workers need, and forks each of them: a worker then starts in milliseconds.
+
+    node ── this process ── middle ── keeper      the middle ends at once, and the keeper becomes the node's own child
+    node ── keeper ── …                           what then happens is in `start.py`
+
+It holds no key, and reads nothing of a job: a worker reads its own order, so that no worker's memory has another's.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from typing import Final
+
+from convoy.worker import linux, start
+
+DESCRIPTOR: Final = "CONVOY_FORKS_FD"  # in this process's environment: its end of the socket pair with the node
+NUMBER: Final = struct.Struct("=i")  # the answer to a request: the keeper's process number, or an error's below 0
+ORDER, SOCKET, OUTPUT = range(3)  # the descriptors of a request
+
+
+def main() -> None:
+    """Load the modules that the command line names, then fork a worker for each request until the node hangs up."""
+    linux.die_with_parent(signal.SIGKILL)
+    if os.getppid() != int(os.environ["CONVOY_NODE_PID"]):  # the node died before we could be tied to it
+        os._exit(1)
+    node = socket.socket(fileno=int(os.environ.pop(DESCRIPTOR)))
+    gc.disable()  # nothing here is garbage, and a search would copy the memory that workers share
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
+    gc.freeze()
+    given = _serve(node)
+    if given is not None:
+        gc.enable()
+        _become(*given)
+
+
+def _serve(node: socket.socket) -> list[int] | None:
+    """Return in each keeper with the descriptors of its request, and here with None once the node has hung up."""
+    while True:
+        said, given, _, _ = socket.recv_fds(node, 1, OUTPUT + 1)
+        if not said:
+            return None
+        try:
+            number = _fork()
+        except OSError as problem:
+            number = -(problem.errno or 1)
+        if number == 0:
+            node.close()
+            return given
+        for descriptor in given:
+            os.close(descriptor)
+        node.send(NUMBER.pack(number))
+
+
+def _fork() -> int:
+    """Fork a keeper that is a child of the node; return its number here and 0 there. Raises `OSError`."""
+    waits, goes = os.pipe()
+    reads, writes = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        if child := _fork_or_error():
+            if child < 0:
+                os.write(writes, NUMBER.pack(child))
+            os._exit(0)
+        os.setsid()  # before the node knows its number, and sends a signal to the session
+        os.write(writes, NUMBER.pack(os.getpid()))
+        for descriptor in (goes, reads, writes):
+            os.close(descriptor)
+        os.read(waits, 1)  # until the middle has been collected, and this process has its new parent
+        os.close(waits)
+        return 0
+    os.close(waits)
+    os.close(writes)
+    os.waitpid(middle, 0)
+    os.close(goes)
+    with os.fdopen(reads, "rb") as told:
+        said = told.read()
+    if not said:
+        raise ChildProcessError("it was killed while it forked")
+    (number,) = NUMBER.unpack(said)
+    if number < 0:
+        raise OSError(-number, os.strerror(-number))
+    return int(number)
+
+
+def _fork_or_error() -> int:
+    try:
+        return os.fork()
+    except OSError as problem:
+        return -(problem.errno or 1)
+
+
+def _become(order: int, sock: int, output: int) -> None:
+    """Be the worker of an order, as a process that `python -m convoy.worker.start` has begun would be."""
+    for standard in (1, 2):
+        os.dup2(output, standard)
+    os.close(output)
+    os.set_inheritable(sock, True)
+    with os.fdopen(order, encoding="utf-8") as file:
+        told = json.load(file)
+    os.environ.clear()
+    os.environ.update(told["env"], CONVOY_WORKER_FD=str(sock))
+    os.chdir(told["folder"])
+    if numbers := sys.modules.get("numpy.random"):
+        numbers.seed()  # each worker has dice of its own, as Python's module takes care of itself
+    sys.argv[1:] = [told["module"]]
+    start.main()
+
+
+if __name__ == "__main__":
+    main()
