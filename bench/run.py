@@ -123,7 +123,7 @@ class Bench:
         with federation(self.place(), sites=sites) as made:
 
             def pids() -> list[int]:
-                return [made.server.pid, *made.server.signers(), *made.server.children()]
+                return [made.server.pid, *made.server.signers(), *made.server.forks(), *made.server.children()]
 
             with memory.watched(pids) as peak:
                 rounds_s(made, jobs.write(self.place(), size, rounds=3, sites=sites, kind=kind))

@@ -19,6 +19,7 @@ from convoy.cli import run
 from convoy.cli.processes import is_free
 from convoy.provision.kits import provision
 from convoy.spec.project import read_project
+from convoy.worker import forks
 
 ADMIN = "ada@example.org"
 
@@ -105,22 +106,31 @@ class Node:
             raise
 
     def children(self) -> list[int]:
-        """Return the ids of its child processes but for its signer: its workers."""
-        return [pid for pid, signs in self._children() if not signs]
+        """Return the ids of its workers."""
+        return self._children("worker")
 
     def signers(self) -> list[int]:
         """Return the ids of its processes that have the issuing key: one of a server, none of a site."""
-        return [pid for pid, signs in self._children() if signs]
+        return self._children("signer")
 
-    def _children(self) -> Iterator[tuple[int, bool]]:
+    def forks(self) -> list[int]:
+        """Return the ids of its processes that fork its workers: one, or none before a site's first job."""
+        return self._children("forks")
+
+    def _children(self, kind: str) -> list[int]:
+        found = []
         for status in Path("/proc").glob("[0-9]*/stat"):
             try:
                 parent = int(status.read_text().rsplit(")", 1)[1].split()[1])
                 command = (status.parent / "cmdline").read_bytes()
+                name = (status.parent / "comm").read_text().strip()
             except (OSError, IndexError):
                 continue
-            if parent == self.pid:
-                yield int(status.parent.name), b"convoy.trust.signer" in command
+            forked = forks.__name__.encode() in command and name != forks.WORKER
+            is_a = "signer" if b"convoy.trust.signer" in command else "forks" if forked else "worker"
+            if parent == self.pid and is_a == kind:
+                found.append(int(status.parent.name))
+        return found
 
 
 @dataclass

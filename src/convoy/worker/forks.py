@@ -22,7 +22,11 @@ from convoy.worker import linux, start
 
 DESCRIPTOR: Final = "CONVOY_FORKS_FD"  # in this process's environment: its end of the socket pair with the node
 NUMBER: Final = struct.Struct("=i")  # the answer to a request: the keeper's process number, or an error's below 0
-ORDER, SOCKET, OUTPUT = range(3)  # the descriptors of a request
+DESCRIPTORS: Final = 3  # of a request: the order, the worker's socket, the pipe for its output
+NAME, WORKER = (
+    "convoy-forks",
+    "convoy-worker",
+)  # of this process and of those that it forks, as `ps` and `top` show them
 
 
 def main() -> None:
@@ -30,6 +34,7 @@ def main() -> None:
     linux.die_with_parent(signal.SIGKILL)
     if os.getppid() != int(os.environ["CONVOY_NODE_PID"]):  # the node died before we could be tied to it
         os._exit(1)
+    linux.set_name(NAME)
     node = socket.socket(fileno=int(os.environ.pop(DESCRIPTOR)))
     gc.disable()  # nothing here is garbage, and a search would copy the memory that workers share
     for name in sys.argv[1:]:
@@ -44,7 +49,7 @@ def main() -> None:
 def _serve(node: socket.socket) -> list[int] | None:
     """Return in each keeper with the descriptors of its request, and here with None once the node has hung up."""
     while True:
-        said, given, _, _ = socket.recv_fds(node, 1, OUTPUT + 1)
+        said, given, _, _ = socket.recv_fds(node, 1, DESCRIPTORS)
         if not said:
             return None
         try:
@@ -69,6 +74,7 @@ def _fork() -> int:
             if child < 0:
                 os.write(writes, NUMBER.pack(child))
             os._exit(0)
+        linux.set_name(WORKER)
         os.setsid()  # before the node knows its number, and sends a signal to the session
         os.write(writes, NUMBER.pack(os.getpid()))
         for descriptor in (goes, reads, writes):

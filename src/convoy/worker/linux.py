@@ -37,7 +37,7 @@ _CAPSET: Final = {"x86_64": 126, "aarch64": 91}
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _CLONE_TREE, _CLOEXEC, _FROM_DESCRIPTOR = 0x1, 0o2000000, 0x4
 _MNT_DETACH, _MS_REC, _MS_PRIVATE = 0x2, 0x4000, 0x40000
-_PDEATHSIG, _CAPBSET_DROP, _SECUREBITS, _SUBREAPER, _NO_NEW_PRIVS, _SECCOMP = 1, 24, 28, 36, 38, 22
+_PDEATHSIG, _SET_NAME, _CAPBSET_DROP, _SECUREBITS, _SUBREAPER, _NO_NEW_PRIVS, _SECCOMP = 1, 15, 24, 28, 36, 38, 22
 _NOROOT: Final = 0b1111  # user 0 gets no capabilities, at a start or a change of user; locked
 _LAST_CAPABILITY: Final = 63
 _IFF_UP, _SIOCSIFFLAGS = 0x1, 0x8914
@@ -71,6 +71,11 @@ def die_with_parent(sign: int) -> None:
 def adopt_orphans(*, adopt: bool = True) -> None:
     """Become the parent of descendants whose own parent ends (sub-reaper), or do so no more."""
     _demand(_libc().prctl(_SUBREAPER, int(adopt), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def set_name(name: str) -> None:
+    """Name this process for `ps` and `top`; the kernel keeps 15 bytes."""
+    _demand(_libc().prctl(_SET_NAME, name.encode(), 0, 0, 0), "prctl(PR_SET_NAME)")
 
 
 @dataclass(frozen=True, slots=True)
