@@ -68,13 +68,14 @@ def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path, walls):
         others.wait()
 
 
-async def test_a_worker_that_dies_in_foreign_code_says_where(tmp_path, walls):
+@pytest.mark.parametrize("loaded", [(), ("convoy.worker.trainer",)], ids=["anew", "forked"])
+async def test_a_worker_that_dies_in_foreign_code_says_where(tmp_path, walls, loaded):
     (tmp_path / "train.py").write_text("import ctypes\nctypes.string_at(0)\n")
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
     printed = bytearray()
-    worker = await ProcessLauncher(tmp_path, walls).launch(
-        Order("convoy.worker.trainer", begin, tmp_path, {}), printed.extend
-    )
+    launcher = ProcessLauncher(tmp_path, walls, loaded=loaded)
+    worker = await launcher.launch(Order("convoy.worker.trainer", begin, tmp_path, {}), printed.extend)
     assert await worker.ended() == "killed by SIGSEGV"
     assert b"Segmentation fault" in printed
     assert b'train.py", line 2' in printed
+    launcher.close()
