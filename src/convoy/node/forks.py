@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import structlog
-
 from convoy.node.child import Child
 from convoy.worker import forks, linux
 
@@ -82,7 +80,7 @@ class ForkServer:
                     self.end()
                     if not left:
                         raise ConnectionError(LOST) from problem
-                    structlog.get_logger().warning("the process that starts workers has ended; it is started again")
+                    _warn()
         raise AssertionError  # the last try returns or raises
 
     async def _answer(self, descriptors: tuple[int, ...]) -> int:
@@ -109,3 +107,9 @@ class ForkServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+def _warn() -> None:
+    import structlog  # takes a while to load, which a simulation need not wait for
+
+    structlog.get_logger().warning("the process that starts workers has ended; it is started again")
