@@ -155,6 +155,7 @@ def test_a_fork_that_the_machine_refuses_is_an_error_of_that_start_alone(monkeyp
         raise BlockingIOError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(forks.os, "fork", refuses)
+    open_before = os.listdir("/proc/self/fd")
     serving = threading.Thread(target=forks._serve, args=[theirs])
     serving.start()
     with open(os.devnull) as null, ours:
@@ -162,6 +163,7 @@ def test_a_fork_that_the_machine_refuses_is_an_error_of_that_start_alone(monkeyp
             socket.send_fds(ours, [b"\0"], [null.fileno()] * 3)
             assert forks.NUMBER.unpack(ours.recv(4)) == (-errno.EAGAIN,)
     serving.join()
+    assert len(os.listdir("/proc/self/fd")) == len(open_before) - 1  # the test's own end is closed
     theirs.close()
 
 

@@ -16,17 +16,16 @@ import signal
 import socket
 import struct
 import sys
-from typing import Final
+from contextlib import ExitStack
+from typing import BinaryIO, Final
 
 from convoy.worker import linux, start
 
 DESCRIPTOR: Final = "CONVOY_FORKS_FD"  # in this process's environment: its end of the socket pair with the node
 NUMBER: Final = struct.Struct("=i")  # the answer to a request: the keeper's process number, or an error's below 0
 DESCRIPTORS: Final = 3  # of a request: the order, the worker's socket, the pipe for its output
-NAME, WORKER = (
-    "convoy-forks",
-    "convoy-worker",
-)  # of this process and of those that it forks, as `ps` and `top` show them
+NAME: Final = "convoy-forks"  # of this process, as `top` and `ps -o comm` show it
+WORKER: Final = "convoy-worker"  # of those that it forks
 
 
 def main() -> None:
@@ -66,34 +65,37 @@ def _serve(node: socket.socket) -> list[int] | None:
 
 def _fork() -> int:
     """Fork a keeper that is a child of the node; return its number here and 0 there. Raises `OSError`."""
-    waits, goes = os.pipe()
-    reads, writes = os.pipe()
-    middle = os.fork()
-    if middle == 0:
-        if child := _fork_or_error():
-            if child < 0:
-                os.write(writes, NUMBER.pack(child))
-            os._exit(0)
-        linux.set_name(WORKER)
-        os.setsid()  # before the node knows its number, and sends a signal to the session
-        os.write(writes, NUMBER.pack(os.getpid()))
-        for descriptor in (goes, reads, writes):
-            os.close(descriptor)
-        os.read(waits, 1)  # until the middle has been collected, and this process has its new parent
-        os.close(waits)
-        return 0
-    os.close(waits)
-    os.close(writes)
-    os.waitpid(middle, 0)
-    os.close(goes)
-    with os.fdopen(reads, "rb") as told:
-        said = told.read()
+    with ExitStack() as pipes:
+        waits, goes, reads, writes = (pipes.enter_context(it) for _ in range(2) for it in _pipe())
+        if middle := os.fork():
+            writes.close()
+            os.waitpid(middle, 0)
+            goes.close()
+            said = reads.read()
+        else:
+            if child := _fork_or_error():
+                if child < 0:
+                    writes.write(NUMBER.pack(child))
+                os._exit(0)
+            linux.set_name(WORKER)
+            os.setsid()  # before the node knows its number, and sends a signal to the session
+            goes.close()
+            writes.write(NUMBER.pack(os.getpid()))
+            writes.close()
+            waits.read()  # until the middle has been collected, and this process has its new parent
+            return 0
     if not said:
         raise ChildProcessError("it was killed while it forked")
     (number,) = NUMBER.unpack(said)
     if number < 0:
         raise OSError(-number, os.strerror(-number))
     return int(number)
+
+
+def _pipe() -> tuple[BinaryIO, BinaryIO]:
+    """Return both ends of a pipe: what one reads, and what one writes to without a buffer."""
+    reads, writes = os.pipe()
+    return os.fdopen(reads, "rb", buffering=0), os.fdopen(writes, "wb", buffering=0)
 
 
 def _fork_or_error() -> int:
