@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from convoy.control import effects, events, questions
 from convoy.control.clock import Now
+from convoy.control.costs import NOTHING, Cost
 from convoy.control.machine import Machine
 from convoy.control.records import Answer, Job, JobId, Question, Round, SiteName, Task
 from convoy.control.state import LiveSite, Needs, State
-from convoy.control.transitions import move
+from convoy.control.transitions import move, receive
 from convoy.errors import Bug
 from tests.control.invariants import check
 
@@ -301,6 +302,13 @@ def test_the_round_that_a_job_fails_in_says_who_had_answered_and_who_had_not(run
 def test_a_move_that_no_table_lists_raises_with_the_story():
     with pytest.raises(Bug, match="from 'left_out' to 'received'"):
         move(Task(J, "1.0", A, "left_out", reason="late"), "received")
+    with pytest.raises(Bug, match="from 'left_out' to 'received'"):
+        receive(Task(J, "1.0", A, "left_out", reason="late"), Answer("1.0"), 1, NOTHING)
+
+
+def test_a_task_with_an_answer_is_what_the_same_move_makes_of_it():
+    task, answer, spent = Task(J, "1.0", A, "open", reason="lost", traceback="t"), Answer("1.0", "d"), Cost(answers=2)
+    assert receive(task, answer, 3, spent) == move(task, "received", answer=answer, place=3, spent=spent)
 
 
 @settings(max_examples=200, deadline=None)

@@ -264,24 +264,18 @@ class TimePassed:
     """The machine's own next wake-up has come."""
 
 
-Event = (
-    Submitted
-    | SiteJoined
-    | SiteLeft
-    | SiteSwitched
-    | SiteRevoked
-    | SitesListed
+OfJob = (  # what has a rule in `reactions`; the first one is the most frequent
+    Answered
+    | Asked
+    | Unusable
+    | Unsent
+    | Lost
+    | Progressed
     | MemberReady
     | MemberRefused
     | MemberWaits
     | FlowWaits
     | MemberStopped
-    | Asked
-    | Answered
-    | Unusable
-    | Unsent
-    | Lost
-    | Progressed
     | CommitAsked
     | ModelSynced
     | FlowDone
@@ -289,9 +283,20 @@ Event = (
     | FlowDied
     | ResultsKept
     | AbortAsked
-    | DeleteAsked
     | Broken
-    | Retired
+)
+
+OfAll = (  # what changes the federation, or which jobs there are
+    Submitted
+    | SiteJoined
+    | SiteLeft
+    | SiteSwitched
+    | SiteRevoked
+    | SitesListed
     | StorageChanged
     | TimePassed
+    | Retired
+    | DeleteAsked
 )
+
+Event = OfJob | OfAll

@@ -34,7 +34,8 @@ class Machine:
 
     def step(self, event: events.Event, now: Now) -> list[effects.Effect]:
         """Return what is to be done about an event; an event of a job that is gone is nothing."""
-        return list(self._effects(event, now))
+        found = self._of_job(event, now) if isinstance(event, events.OfJob) else self._of_all(event, now)
+        return list(found)
 
     def resume(self) -> list[effects.Effect]:
         """Return what a server does first: workflows that ran go on, ends that were begun are finished."""
@@ -58,7 +59,15 @@ class Machine:
         pending = min((it.since + job.needs.patience_s for it in job.pending.values()), default=math.inf)
         return min(questions, pending, ending)
 
-    def _effects(self, event: events.Event, now: Now) -> Iterator[effects.Effect]:
+    def _of_job(self, event: events.OfJob, now: Now) -> Iterator[effects.Effect]:
+        job = self._state.jobs.get(event.job)
+        if job is not None and job.record.faults < faults.MAX_FAULTS:  # else it is quarantined
+            job.happened.append((now.mono, event))
+            yield from supervised(job, react(self._state, job, event, now), now)
+            if not isinstance(job.phase, Working):  # while its workflow runs, nothing of it is over
+                yield from self._settle(job, now)
+
+    def _of_all(self, event: events.OfAll, now: Now) -> Iterator[effects.Effect]:
         match event:
             case events.Submitted(job=record):
                 if record.id not in self._state.jobs:
@@ -79,13 +88,6 @@ class Machine:
             case events.DeleteAsked(job=job_id):
                 if self._ended(job_id):
                     yield effects.Forget(job_id)
-            case _:
-                job = self._state.jobs.get(event.job)
-                if job is not None and job.record.faults < faults.MAX_FAULTS:  # else it is quarantined
-                    job.happened.append((now.mono, event))
-                    yield from supervised(job, react(self._state, job, event, now), now)
-                    if not isinstance(job.phase, Working):  # while its workflow runs, nothing of it is over
-                        yield from self._settle(job, now)
 
     def _ended(self, job: JobId) -> bool:
         """Let go of a job that has ended; return whether it is one: what is not known here is in the ledger alone."""

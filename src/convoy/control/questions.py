@@ -12,7 +12,7 @@ from convoy.control.clock import Now
 from convoy.control.lateness import PATIENCE, absent, late, next_wake, refuses
 from convoy.control.records import Question, SiteName, Task
 from convoy.control.state import LiveJob, OpenQuestion, Pending, State
-from convoy.control.transitions import move
+from convoy.control.transitions import move, receive
 from convoy.control.view import ReadOnlyJob
 from convoy.errors import by_reason, some
 
@@ -185,7 +185,7 @@ def answered(job: LiveJob, event: events.Answered, now: Now) -> Effects:
             job.spent[site] = job.spent.get(site, costs.NOTHING) + cost
             known = answer._replace(cost=cost)
         spent = job.spent.get(site, costs.NOTHING)
-        task = question.put(move(task, "received", answer=known, place=job.places, spent=spent))
+        task = question.put(receive(task, known, job.places, spent))
         _quorum(question, now)
         question.wake = min(question.wake, question.quorum_at)
         yield effects.Save(task)

@@ -8,7 +8,7 @@ import operator
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from convoy.control import json_values, numbers
 from convoy.control.records import JobId, Question, Spread
@@ -145,9 +145,8 @@ class Turns:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Notes:
-    """Takes down what the workflow says of one answer, in the round that heard it."""
+class _Notes(NamedTuple):
+    """Takes down what the workflow says of one answer, in the round that heard it. A tuple, as in `effects`."""
 
     turns: Turns
     round: int

@@ -167,7 +167,7 @@ class Distances:
         import numpy as np
 
         self._quiet = partial(np.errstate, over="ignore", invalid="ignore")
-        self._floats = {name: array for name, array in base.items() if array.dtype.kind not in "iub"}
+        self._floats = {name: array.reshape(-1) for name, array in base.items() if array.dtype.kind not in "iub"}
         longest = max((array.size for array in self._floats.values()), default=0)
         self._buffer = np.empty(min(longest, SLICE), np.float64)
         self._narrow = self._buffer.view(np.float32)
@@ -177,10 +177,10 @@ class Distances:
         total = 0.0
         with self._quiet():
             for name in names:
-                base = self._floats.get(name)
-                if base is None:
+                against = self._floats.get(name)
+                if against is None:
                     continue
-                flat, against = update[name].reshape(-1), base.reshape(-1)
+                flat = update[name].reshape(-1)
                 for start in range(0, flat.size, SLICE):
                     total += self._squares(flat[start : start + SLICE], against[start : start + SLICE])
         return math.sqrt(total)

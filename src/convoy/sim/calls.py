@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from convoy.control.points import Point
 from convoy.errors import BadInput
@@ -66,6 +66,8 @@ class Measuring(NodeSession):
 
 class Calls:
     """Calls functions, each visit when its result is wanted."""
+
+    inside: ClassVar = True
 
     def __init__(
         self,

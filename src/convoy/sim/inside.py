@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 from convoy.model.arrays import NO_ARRAYS, Model
 from convoy.sim.calls import own
@@ -24,6 +24,8 @@ from convoy.worker.visitor import Failed, Visitor, Work
 
 class Inside:
     """The sites of a job, in this process. What they print is in a file for each site."""
+
+    inside: ClassVar = True
 
     def __init__(self, work: Work, data: Callable[[str], Mapping[str, str]], logs: Path, home: Path) -> None:
         """Take the job's code, what gives each site its data, the folder of the logs, and that of the sites' own."""

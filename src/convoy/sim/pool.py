@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 from convoy import errors
 from convoy.control.records import Question
@@ -68,6 +68,8 @@ def _plain(path: str, flags: int) -> int:
 
 class Pool:
     """Worker processes; a site's visits are all done by the same one, unless it dies."""
+
+    inside: ClassVar = False
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from convoy.control.records import Question
 from convoy.model.arrays import Model
@@ -33,7 +33,12 @@ class Visited(NamedTuple):
 
 
 class Engine(Protocol):
-    """Does visits, one after the other or many at the same time."""
+    """Does visits, one after the other or many at the same time.
+
+    `inside`: it does each visit in this process when its result is wanted, and nothing else goes on meanwhile.
+    """
+
+    inside: ClassVar[bool]
 
     def working(self) -> AbstractContextManager[None]:
         """Let visits be done: in such a block their results are wanted.

@@ -117,10 +117,12 @@ def _wanted(task: Asked) -> list[str]:
 
 
 def _arrays(anything: Any, task: Asked) -> Mapping[str, Any]:
-    from convoy.model.arrays import NO_ARRAYS
-    from convoy.worker.reply_arrays import fitting  # with numpy, which a trainer without arrays does not load
+    from convoy.worker import reply_arrays  # with numpy, which a trainer without arrays does not load
 
-    return fitting(anything, task.asked, task.sent if task.asked.reply is None else NO_ARRAYS)
+    slots = task.asked.reply
+    if slots is None:
+        return reply_arrays.like(anything, task.sent)
+    return reply_arrays.fitting(anything, slots, task.asked.reply_bytes)
 
 
 def _state(anything: Any, most: float) -> Mapping[str, Any]:

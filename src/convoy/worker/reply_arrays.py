@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from convoy.errors import BadInput
 from convoy.model import arrays, frameworks, reply, schema
 
-if TYPE_CHECKING:
-    from convoy.control.records import Question
 
+def like(anything: Any, sent: arrays.Model) -> Mapping[str, Any]:
+    """Return the arrays of a reply that must be like those that came with its question, in their order.
 
-def fitting(anything: Any, question: Question, sent: arrays.Model) -> Mapping[str, Any]:
-    """Return the arrays of a reply in the order of its question, with which the arrays `sent` came.
-
-    Raises `Refused` for arrays that are not what the question asks for in name, shape and dtype, or not finite, and
-    `BadInput` for what is not an array.
+    Raises `Refused` for arrays that are not like them in name, shape and dtype, or not finite, and `BadInput` for what
+    is not an array.
     """
-    slots = question.reply
-    if slots is None and isinstance(anything, arrays.Model) and anything.digest == sent.digest != "":
+    if isinstance(anything, arrays.Model) and anything.digest == sent.digest != "":
         return sent
     update = _packed(anything)
-    if slots is None:
-        schema.check_shapes(arrays.shapes(update), sent.shapes)
-        order = list(sent)
-    else:
-        size = sum(array.nbytes for array in update.values())
-        reply.check(arrays.shapes(update), slots, size=size, most=question.reply_bytes)
-        order = [slot.name for slot in slots]
+    schema.check_shapes(arrays.shapes(update), sent.shapes)
     schema.check_values(update)
-    return {name: update[name] for name in order}
+    return {name: update[name] for name in sent}
+
+
+def fitting(anything: Any, slots: tuple[reply.Slot, ...], most: int) -> Mapping[str, Any]:
+    """Return the arrays of a reply that must fit these slots, in their order; `most`: bytes.
+
+    Raises `Refused` and `BadInput` as `like` does.
+    """
+    update = _packed(anything)
+    size = sum(array.nbytes for array in update.values())
+    reply.check(arrays.shapes(update), slots, size=size, most=most)
+    schema.check_values(update)
+    return {slot.name: update[slot.name] for slot in slots}
 
 
 def kept(anything: Any, most: float) -> Mapping[str, Any]:
