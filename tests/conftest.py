@@ -1,5 +1,6 @@
 """The order of the tests: the long ones begin, the real Kubernetes first, and short ones fill what is left."""
 
+import gc
 import os
 
 import pytest
@@ -14,6 +15,8 @@ settings.load_profile("convoy")
 
 os.environ |= cores.shared()  # tests share the cores with other tests: before any of them loads OpenMP
 
+gc.disable()  # until the tests are collected: there is no garbage yet, and looking for it takes 11 s of each worker
+
 LONG = ("scenarios", "e2e", "fuzz")  # folders
 
 
@@ -27,6 +30,13 @@ def _place(item: pytest.Item) -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the tests into their order; `--dist loadfile` gives out whole files in it, each to one worker."""
     items.sort(key=_place)
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage from now on, but do not look each time through the modules and the thousands of tests."""
+    gc.collect()
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from convoy.worker import linux
-from tests.federation import Federation
+from tests.federation import Federation, free_ports
+from tests.trackers.mlflow_server import MLflowServer
 
 TRAIN = '''
 """Adds to every weight a number that depends on the round and the site alone; may wait at the site's gate."""
@@ -253,3 +254,21 @@ def session(three):
     """The admin's session at that federation."""
     with three.session() as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def one_mlflow(tmp_path_factory):
+    """One server of MLflow for all tests of a file: to start one takes six seconds of a processor."""
+    server = MLflowServer(tmp_path_factory.mktemp("mlflow"), free_ports(1)[0]).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def mlflow(one_mlflow):
+    """The server of MLflow for tests that kill it: each starts again what it kills."""
+    yield one_mlflow
+    if not one_mlflow.is_running():  # the next test has what it needs
+        one_mlflow.kill()
+        one_mlflow.start()
+        raise AssertionError("the test left no server of MLflow:\n" + "".join(one_mlflow.log[-40:]))

@@ -9,9 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.federation import ADMIN, free_ports
+from tests.federation import ADMIN
 from tests.scenarios.conftest import adding, put_job
-from tests.trackers.mlflow_server import MLflowServer
 from tests.trackers.readers import MLflowRuns, TensorBoardFolder, WandBFolder
 
 for name in ("mlflow", "tensorboard", "wandb"):
@@ -73,13 +72,6 @@ def check(seen, job, *, state="completed"):
     tags = {"convoy.job": job, "convoy.bundle": job, "convoy.submitter": ADMIN, "convoy.org": "org"}
     assert (tags | {"convoy.sites": "site-1, site-2"}).items() <= seen.tags.items()
     assert seen.state == state
-
-
-@pytest.fixture
-def mlflow(tmp_path):
-    server = MLflowServer(tmp_path / "mlflow", free_ports(1)[0]).start()
-    yield server
-    server.kill()
 
 
 def test_a_kill_of_the_command_doubles_and_loses_nothing_at_three_trackers(pair, mlflow, tmp_path, monkeypatch):

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.federation import Federation, free_ports
+from tests.federation import Federation
 from tests.scenarios.conftest import GATES, Gate, family
 from tests.scenarios.test_tracking import check, measuring
-from tests.trackers.mlflow_server import MLflowServer
 from tests.trackers.readers import MLflowRuns, TensorBoardFolder, WandBFolder
 
 for name in ("mlflow", "tensorboard", "wandb"):
@@ -28,13 +27,6 @@ def followed(log, *words):
         if not missing:
             return
     raise AssertionError("".join(said))
-
-
-@pytest.fixture
-def mlflow(tmp_path):
-    server = MLflowServer(tmp_path / "mlflow", free_ports(1)[0]).start()
-    yield server
-    server.kill()
 
 
 @pytest.fixture

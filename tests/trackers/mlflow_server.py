@@ -62,6 +62,10 @@ class MLflowServer:
             self._rest = os.dup(lines.fileno())  # so that its next words do not break a pipe
         return self
 
+    def is_running(self) -> bool:
+        """Return whether its process runs."""
+        return self._process is not None and self._process.poll() is None
+
     def kill(self) -> None:
         """kill -9 for it and its workers."""
         if self._process is not None:

@@ -200,8 +200,7 @@ def _raw_rounds() -> sa.Select[Any]:
 
 def _round(row: Any) -> Round:
     parsed = {name: json.loads(row[name]) for name in _JSONS}
-    took = tuple((SiteName(site), weight) for site, weight in parsed["took_part"])
-    out = tuple((site, reason) for site, reason in parsed["left_out"])
+    took, out = (tuple(map(tuple, parsed[name])) for name in ("took_part", "left_out"))  # of a thousand sites, often
     spread = {site: Spread(*numbers) for site, numbers in parsed["spread"].items()}
     return Round(**{**row, "metrics": parsed["metrics"], "took_part": took, "left_out": out, "spread": spread})
 
