@@ -9,6 +9,8 @@ import json
 import sys
 from pathlib import Path
 
+from convoy.node import environment
+from convoy.node.forks import ForkServer
 from convoy.node.isolation import Walls, probe
 from convoy.node.launcher import Order, ProcessLauncher
 from convoy.spec.settings import Grants
@@ -20,17 +22,18 @@ async def launch(home: Path, mode: str, grants: Grants) -> None:
     isolation = probe(home)
     if mode == "landlock":
         isolation = dataclasses.replace(isolation, namespaces=False)
-    launcher = ProcessLauncher(home, Walls.build(isolation, grants, [home]), loaded=["convoy.worker.trainer"])
+    walls = Walls.build(isolation, grants, [home])
     job = home / "jobs" / "mine"
     begin = pb.BeginTrainer(job="j", site="s", code=str(job / "code"), blobs=str(job / "blobs"), trainer="train.py")
     begin.data_json = json.dumps({"named": str(home.parent / "data" / "named.csv")})
     order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), job / "code", {})
-    worker = await launcher.launch(order, lambda data: _say(data.decode(errors="replace")))
-    ended = asyncio.create_task(worker.ended())
-    while await worker.receive() is not None:
-        pass
-    _say(f"ended: {await ended}\n")
-    launcher.close()
+    with ForkServer(["convoy.worker.trainer"], environment.of_all({})) as forks:
+        launcher = ProcessLauncher(home, walls, forks)
+        worker = await launcher.launch(order, lambda data: _say(data.decode(errors="replace")))
+        ended = asyncio.create_task(worker.ended())
+        while await worker.receive() is not None:
+            pass
+        _say(f"ended: {await ended}\n")
 
 
 def _say(text: str) -> None:

@@ -6,6 +6,8 @@ from contextlib import asynccontextmanager
 import numpy as np
 import pytest
 
+from convoy.node import environment
+from convoy.node.forks import ForkServer
 from convoy.node.isolation import Isolation
 from convoy.node.launcher import Order, ProcessLauncher
 from convoy.store import arrays
@@ -91,11 +93,8 @@ async def processes(folder, walls):
 @asynccontextmanager
 async def forked(folder, walls):
     """Give the launcher of processes that are forked from one that has loaded what they need."""
-    launcher = ProcessLauncher(folder, walls, loaded=["convoy.worker.trainer", "numpy.random"])
-    try:
-        yield launcher
-    finally:
-        launcher.close()
+    with ForkServer(["convoy.worker.trainer", "numpy.random"], environment.of_all({})) as forks:
+        yield ProcessLauncher(folder, walls, forks)
 
 
 @asynccontextmanager

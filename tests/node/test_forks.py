@@ -11,6 +11,8 @@ import threading
 
 import pytest
 
+from convoy.node import environment
+from convoy.node.forks import ForkServer
 from convoy.node.launcher import Order, ProcessLauncher
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker import forks, linux
@@ -33,20 +35,23 @@ WAITS = "import signal; print('here', flush=True); signal.pause()"
 NODE = """
 import asyncio, sys
 from pathlib import Path
+from convoy.node import environment
+from convoy.node.forks import ForkServer
 from convoy.node.isolation import Walls, probe
 from convoy.node.launcher import Order, ProcessLauncher
 from convoy.spec.settings import Grants
 from convoy.wire import convoy_pb2 as pb
 
 async def main(home):
-    launcher = ProcessLauncher(home, Walls.build(probe(home), Grants(), [home]), loaded=["convoy.worker.trainer"])
+    forks = ForkServer(["convoy.worker.trainer"], environment.of_all({}))
+    launcher = ProcessLauncher(home, Walls.build(probe(home), Grants(), [home]), forks)
     begin = pb.BeginTrainer(job="j", site="s", code=str(home / "code"), trainer="train.py")
     here = asyncio.Event()
     order = Order("convoy.worker.trainer", pb.WorkerDown(trainer=begin), home / "code", {})
     worker = await launcher.launch(order, lambda _: here.set())
     ended = asyncio.create_task(worker.ended())
     await here.wait()
-    print(worker.pid, launcher._forks._process.pid, flush=True)
+    print(worker.pid, forks._process.pid, flush=True)
     await ended
 
 asyncio.run(main(Path(sys.argv[1])))
@@ -57,9 +62,8 @@ asyncio.run(main(Path(sys.argv[1])))
 def launcher(tmp_path, walls):
     """The launcher of a node in `tmp_path`, with a process that forks its workers."""
     (tmp_path / "code").mkdir()
-    made = ProcessLauncher(tmp_path, walls, loaded=["convoy.worker.trainer", "numpy.random"], env={"OF_ALL": "yes"})
-    yield made
-    made.close()
+    with ForkServer(["convoy.worker.trainer", "numpy.random"], environment.of_all({"OF_ALL": "yes"})) as forks:
+        yield ProcessLauncher(tmp_path, walls, forks)
 
 
 async def launched(launcher, place, code, **env):
@@ -160,8 +164,11 @@ def test_a_fork_that_the_machine_refuses_is_an_error_of_that_start_alone(monkeyp
     serving.start()
     with open(os.devnull) as null, ours:
         for _ in range(2):
-            socket.send_fds(ours, [b"\0"], [null.fileno()] * 3)
-            assert forks.NUMBER.unpack(ours.recv(4)) == (-errno.EAGAIN,)
+            answer, theirs_to_answer = socket.socketpair()
+            with answer:
+                with theirs_to_answer:
+                    socket.send_fds(ours, [b"\0"], [null.fileno()] * 3 + [theirs_to_answer.fileno()])
+                assert forks.NUMBER.unpack(answer.recv(4)) == (-errno.EAGAIN,)
     serving.join()
     assert len(os.listdir("/proc/self/fd")) == len(open_before) - 1  # the test's own end is closed
     theirs.close()
@@ -169,11 +176,11 @@ def test_a_fork_that_the_machine_refuses_is_an_error_of_that_start_alone(monkeyp
 
 async def test_a_process_that_cannot_load_its_modules_fails_the_start(tmp_path, walls, capfd):
     (tmp_path / "code").mkdir()
-    launcher = ProcessLauncher(tmp_path, walls, loaded=["convoy.worker.no_such_module"])
     before = set(children())
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path / "code"), trainer="t.py"))
-    with pytest.raises(ConnectionError, match="the process that starts workers has ended twice"):
-        await launcher.launch(Order("convoy.worker.trainer", begin, tmp_path / "code", {}), lambda _: None)
-    launcher.close()
+    with ForkServer(["convoy.worker.no_such_module"], environment.of_all({})) as broken:
+        launcher = ProcessLauncher(tmp_path, walls, broken)
+        with pytest.raises(ConnectionError, match="the process that starts workers has ended twice"):
+            await launcher.launch(Order("convoy.worker.trainer", begin, tmp_path / "code", {}), lambda _: None)
     assert "No module named 'convoy.worker.no_such_module'" in capfd.readouterr().err
     assert set(children()) == before

@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from convoy.node.launcher import MARK, Order, ProcessLauncher
+from convoy.node import environment
+from convoy.node.environment import MARK
+from convoy.node.forks import ForkServer
+from convoy.node.launcher import Order, ProcessLauncher
 from convoy.wire import convoy_pb2 as pb
 
 
@@ -25,12 +28,17 @@ def children():
     return found
 
 
-@pytest.mark.parametrize("loaded", [(), ("convoy.worker.trainer",)], ids=["anew", "forked"])
+@pytest.fixture(params=["anew", "forked"])
+def launcher(request, tmp_path, walls):
+    """The launcher of a node in `tmp_path`, whose workers are started in each way."""
+    with ForkServer(["convoy.worker.trainer"], environment.of_all({})) as forks:
+        yield ProcessLauncher(tmp_path, walls, forks if request.param == "forked" else None)
+
+
 @pytest.mark.parametrize("turns", range(0, 30, 3))
-async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_process(turns, loaded, tmp_path, walls):
+async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_process(turns, launcher, tmp_path):
     (tmp_path / "train.py").write_text("import signal\nsignal.pause()\n")
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
-    launcher = ProcessLauncher(tmp_path, walls, loaded=loaded)
     launcher.prepare()
     before = set(children())
     launch = asyncio.create_task(
@@ -47,7 +55,6 @@ async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_proc
         ended = asyncio.create_task(worker.ended())
         await worker.stop(0.1)
         await ended
-    launcher.close()
 
 
 def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path, walls):
@@ -68,14 +75,11 @@ def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path, walls):
         others.wait()
 
 
-@pytest.mark.parametrize("loaded", [(), ("convoy.worker.trainer",)], ids=["anew", "forked"])
-async def test_a_worker_that_dies_in_foreign_code_says_where(tmp_path, walls, loaded):
+async def test_a_worker_that_dies_in_foreign_code_says_where(tmp_path, launcher):
     (tmp_path / "train.py").write_text("import ctypes\nctypes.string_at(0)\n")
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
     printed = bytearray()
-    launcher = ProcessLauncher(tmp_path, walls, loaded=loaded)
     worker = await launcher.launch(Order("convoy.worker.trainer", begin, tmp_path, {}), printed.extend)
     assert await worker.ended() == "killed by SIGSEGV"
     assert b"Segmentation fault" in printed
     assert b'train.py", line 2' in printed
-    launcher.close()

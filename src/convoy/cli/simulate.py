@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,18 +68,23 @@ def app(
     own, and a table, a file of curves and `sweep.jsonl` compare them. A sweep that is started again goes on.
     """
     from convoy.cli.output import Screen
-    from convoy.sim.grid import added, points
-    from convoy.sim.plan import read_plan
-    from convoy.sim.run import run
-    from convoy.sim.workers import gathered
+    from convoy.sim.workers import ahead, gathered
 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # it writes what it has, and tidies up
     screen = Screen(json=json)
-    plan = read_plan(folder, sites=_sites(sites), data=dict(map(_named, data)))
-    grid = points(plan, settings, seeds or 1)
-    for sentence in added(plan, grid):
-        screen.line(f"warning: {sentence}")
-    with gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=screen.line) as choice:
+    with ExitStack() as stack:
+        forks = stack.enter_context(ahead(workers, engine))
+        from convoy.sim.grid import added, points  # with numpy and pydantic, while that process loads them too
+        from convoy.sim.plan import read_plan
+        from convoy.sim.run import run
+
+        plan = read_plan(folder, sites=_sites(sites), data=dict(map(_named, data)))
+        grid = points(plan, settings, seeds or 1)
+        for sentence in added(plan, grid):
+            screen.line(f"warning: {sentence}")
+        choice = stack.enter_context(
+            gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=screen.line, forks=forks)
+        )
         if seeds is not None or len(grid) > 1:
             _sweep(screen, grid, results or Path(f"{plan.job.name}-sweep"), choice)
             return

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from convoy.node.child import Child
 from convoy.worker import forks, linux
@@ -22,15 +22,20 @@ LOST: Final = "the process that starts workers has ended twice; this node's erro
 
 
 class ForkServer:
-    """Forks workers from a process that has loaded what they need."""
+    """Forks workers from a process that has loaded what they need; as a context it ends that process."""
 
     def __init__(self, modules: Sequence[str], environment: Mapping[str, str]) -> None:
         """`modules` are loaded ahead; `environment` is what every worker has in its own, whatever its job."""
         self._modules = modules
         self._environment = environment
-        self._turn = asyncio.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._line: socket.socket | None = None
+        self._asked = 0  # requests without an answer
+
+    def prepare(self) -> None:
+        """Start the process, unless it runs or the machine cannot: the first worker then says why not."""
+        with suppress(OSError):
+            self.begin()
 
     def begin(self) -> None:
         """Start the process, unless it runs; it loads the modules while this one goes on. Raises `OSError`."""
@@ -71,32 +76,47 @@ class ForkServer:
 
     async def _ask(self, *descriptors: int) -> int:
         """Return the process number of a new worker. Raises `OSError`."""
-        async with self._turn:
-            for left in reversed(range(TRIES)):
-                self.begin()
-                try:
-                    return await self._answer(descriptors)
-                except ConnectionError as problem:
+        for left in reversed(range(TRIES)):
+            self.begin()
+            asked = self._process
+            try:
+                return await self._answer(descriptors)
+            except ConnectionError as problem:
+                if self._process is asked:  # another request may have begun it again
                     self.end()
-                    if not left:
-                        raise ConnectionError(LOST) from problem
-                    _warn()
+                if not left:
+                    raise ConnectionError(LOST) from problem
+                _warn()
         raise AssertionError  # the last try returns or raises
 
     async def _answer(self, descriptors: tuple[int, ...]) -> int:
         assert self._line is not None  # noqa: S101 - `begin`
-        linux.adopt_orphans()  # the worker, whose parent ends
-        try:
-            socket.send_fds(self._line, [b"\0"], descriptors)
-            said = await asyncio.get_running_loop().sock_recv(self._line, forks.NUMBER.size)
-        finally:
-            linux.adopt_orphans(adopt=False)  # not what others leave
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.setblocking(False)
+            self._adopt(1)  # the worker, whose parent ends
+            try:
+                with theirs:
+                    socket.send_fds(self._line, [b"\0"], [*descriptors, theirs.fileno()])
+                said = await asyncio.get_running_loop().sock_recv(ours, forks.NUMBER.size)
+            finally:
+                self._adopt(-1)  # not what others leave
         if not said:
             raise ConnectionResetError
         (number,) = forks.NUMBER.unpack(said)
         if number < 0:
             raise OSError(-number, os.strerror(-number))
         return int(number)
+
+    def _adopt(self, more: int) -> None:
+        self._asked += more
+        linux.adopt_orphans(adopt=self._asked > 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
 
     def end(self) -> None:
         """End the process; workers that it has started go on."""

@@ -9,13 +9,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from convoy.node import cores
+from convoy.node import environment
 from convoy.node.child import Child
 from convoy.node.forks import ForkServer
 from convoy.node.isolation import Isolation, Walls
@@ -25,14 +25,11 @@ from convoy.wire.budget import Budget, Rate
 from convoy.worker import linux, start
 from convoy.worker.sandbox import END, VARIABLE, Sandbox
 
-KEPT = ("PATH", "LANG", "LC_ALL", "TZ", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "PYTHONPATH")
 KEEPER_S = 5.0  # for a worker's keeper to end whatever the worker has started
 MAX_UNREAD = 64 << 20  # bytes for a worker that does not read them
 PRINTED = Rate(1, 8 << 20, 4)  # 8 MiB a second of what one worker prints, 4 s of that at once
 PIPE_S = 1.0  # to read the last output of a worker whose pipe a process outside its session still holds
-MARK = "CONVOY_NODE_FOLDER"
 SCRATCH = "scratch"  # a worker's home and temporary files, beside its code; it is removed with the job
-KEPT_PREFIXES = ("OMP_", "OPENBLAS_", "MKL_", "CUDA_", "NVIDIA_", "SSL_CERT_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,17 +98,15 @@ class Launcher(Protocol):
 class ProcessLauncher:
     """Workers as child processes that share the folders of their job with the node, and nothing else."""
 
-    def __init__(
-        self, home: Path, walls: Walls, *, loaded: Sequence[str] = (), env: Mapping[str, str] | None = None
-    ) -> None:
+    def __init__(self, home: Path, walls: Walls, forks: ForkServer | None = None) -> None:
         """`home` is the node's working folder; workers and their children have it in their environment.
 
-        `loaded`: modules that a fork server has loaded before workers need them; without any there is none. `env`: what
-        the node's owner adds to the environment of each worker.
+        `forks` forks them; without it each is started anew, and loads what it needs.
         """
-        self._mark = str(home.resolve())
+        self._mark = environment.mark(home)
         self._walls = walls
-        self._forks = ForkServer(loaded, environment(self._mark, env or {})) if loaded else None
+        self._forks = forks
+        self._starting = asyncio.Lock()  # a request for each of a thousand workers would not fit into a socket
 
     @property
     def isolation(self) -> Isolation:
@@ -121,18 +116,12 @@ class ProcessLauncher:
     def prepare(self) -> None:
         """Have loaded what workers need, now that the node has the time."""
         if self._forks is not None:
-            with suppress(OSError):  # the first worker starts it, or says why not
-                self._forks.begin()
-
-    def close(self) -> None:
-        """End what was prepared; workers go on."""
-        if self._forks is not None:
-            self._forks.end()
+            self._forks.prepare()
 
     def bury(self) -> int:
         """End processes that a killed node of this folder has left; return how many there were."""
-        mark = f"{MARK}={self._mark}".encode()
-        found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if mark in _environ(path)]
+        ours = "=".join(*self._mark.items()).encode()
+        found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if ours in _environ(path)]
         for pid in found:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -150,7 +139,8 @@ class ProcessLauncher:
         scratch.mkdir(mode=0o700, exist_ok=True)
         its = {
             **self._walls.environment(scratch),  # what the node's owner adds may replace it
-            **environment(self._mark, order.env),
+            **environment.of_all(order.env),
+            **self._mark,
             VARIABLE: self._sandbox(order, scratch).to_json(),
         }
         with ExitStack() as theirs, ExitStack() as ours:
@@ -165,7 +155,8 @@ class ProcessLauncher:
             if self._forks is None:
                 child = _started(order, its, their_end.fileno(), writes)
             else:
-                child = await self._forks.start(order.module, order.folder, its, their_end.fileno(), writes)
+                async with self._starting:
+                    child = await self._forks.start(order.module, order.folder, its, their_end.fileno(), writes)
             ours.pop_all()
         worker = ProcessWorker(child, reader, writer, printed, output)
         worker.send(order.begin)
@@ -256,21 +247,7 @@ class ProcessWorker:
         self._child.kill(sign, session=sign is not END)  # it leads a session of its own
 
 
-def environment(mark: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """Return what every worker of a node has in its environment; `extra`: what the node's owner adds."""
-    kept = {key: value for key, value in os.environ.items() if key in KEPT or key.startswith(KEPT_PREFIXES)}
-    return {
-        **kept,
-        **cores.brief(),
-        "PYTHONFAULTHANDLER": "1",  # a crash in native code prints its place to the job's log
-        **extra,
-        "PYTHONUNBUFFERED": "1",
-        "CONVOY_NODE_PID": str(os.getpid()),
-        MARK: mark,
-    }
-
-
-def _started(order: Order, environment: Mapping[str, str], sock: int, output: int) -> Child:
+def _started(order: Order, env: Mapping[str, str], sock: int, output: int) -> Child:
     """Start a worker's process anew."""
     process = subprocess.Popen(
         # -P: the interpreter must not look for its own modules in the job's folder
@@ -279,7 +256,7 @@ def _started(order: Order, environment: Mapping[str, str], sock: int, output: in
         stdout=output,
         stderr=output,
         cwd=order.folder,
-        env={**environment, "CONVOY_WORKER_FD": str(sock)},
+        env={**env, "CONVOY_WORKER_FD": str(sock)},
         pass_fds=[sock],
         start_new_session=True,
     )

@@ -23,7 +23,7 @@ from convoy.sim.plan import read_plan
 from convoy.sim.reporting import line, told_of
 from convoy.sim.run import Told, run
 from convoy.sim.simulated import Simulated
-from convoy.sim.workers import gathered
+from convoy.sim.workers import ahead, gathered
 
 Progress = Callable[[Mapping[str, Any]], None]
 
@@ -57,9 +57,11 @@ def simulate(
     plan = read_plan(Path(job), sites=sites, data=given)
     place = Path(results) if results is not None else Path(tempfile.mkdtemp(prefix="convoy-simulated-"))
     try:
-        with gathered(
-            workers, engine=engine, gpus_per_site=gpus_per_site, say=_say if progress else _nothing
-        ) as choice:
+        say = _say if progress else _nothing
+        with (
+            ahead(workers, engine) as forks,
+            gathered(workers, engine=engine, gpus_per_site=gpus_per_site, say=say, forks=forks) as choice,
+        ):
             done = run(plan, place, workers=choice, told=_teller(progress, plan.job.name))
     except BaseException:
         if results is None:

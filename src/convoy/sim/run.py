@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from convoy.control.records import Round
 from convoy.control.view import ReadOnlyJob
@@ -41,14 +41,6 @@ from convoy.worker.setup import Data, Setup
 from convoy.worker.visitor import Work
 from convoy.worker.visits import PLACES
 
-if TYPE_CHECKING:
-    from convoy.node.launcher import ProcessLauncher
-
-FOR_VISITS: Final = (
-    "convoy.worker.visits",
-    "convoy.worker.visitor",
-    "numpy.random",
-)  # loaded in the process that forks workers
 Told = Callable[[ReadOnlyJob, Round], None]
 
 
@@ -169,7 +161,6 @@ class _Simulation:
             (code_folder / name).write_bytes(data)
         self.work = Work(JOB, job.name, code_folder, job.trainer, job.config, job.seed, job.model or "")
         self._log = (self.logs / "server.log").open("a", buffering=1)
-        self._processes: ProcessLauncher | None = None
         self._engine = self._pool(choice, count) if (count := choice.count(len(plan.sites))) else self._inside()
         setting = Setting(
             name=job.name,
@@ -189,19 +180,16 @@ class _Simulation:
         return Inside(self.work, self.plan.data.__getitem__, self.logs, self.place / "out" / PLACES)
 
     def _pool(self, choice: WorkerChoice, count: int) -> Engine:
-        from convoy.node import cores  # these take a while to load
-        from convoy.node.isolation import Walls, probe
+        from convoy.node.isolation import Walls, probe  # which take a while to load
         from convoy.node.launcher import ProcessLauncher
         from convoy.sim.pool import Pool
 
-        if (launcher := choice.launcher) is None:
-            walls = Walls.build(probe(self.place), Grants(), [self.place.parent])
-            launcher = self._processes = ProcessLauncher(self.place, walls, loaded=FOR_VISITS, env=cores.shared())
+        walls = Walls.build(probe(self.place), Grants(), [self.place.parent])
         return Pool(
             self.work,
             self.plan.data.__getitem__,
             self.logs,
-            launcher,
+            choice.launcher or ProcessLauncher(self.place, walls, choice.forks),
             count=count,
             patience_s=self.plan.job.patience_s,
             reads=self.plan.roots,
@@ -211,8 +199,6 @@ class _Simulation:
 
     async def run(self) -> None:
         """Run the workflow to its end; then every trainer comes to its own, or is stopped where it was interrupted."""
-        if self._processes is not None:
-            self._processes.prepare()
         try:
             with self._engine.interruptible() if isinstance(self._engine, Inside) else nullcontext():
                 await self._flow()
@@ -222,8 +208,6 @@ class _Simulation:
             raise
         finally:
             self._log.close()
-            if self._processes is not None:
-                self._processes.close()
 
     async def _flow(self) -> None:
         """Run the workflow; what it raises is the job's end, not ours."""

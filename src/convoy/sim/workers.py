@@ -13,7 +13,10 @@ from convoy.sim import gpus
 from convoy.spec import hardware
 
 if TYPE_CHECKING:
+    from convoy.node.forks import ForkServer
     from convoy.node.launcher import Launcher
+
+FOR_VISITS: Final = ("convoy.worker.visits", "convoy.worker.visitor", "numpy.random")  # loaded before workers need it
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,7 @@ class WorkerChoice:
     place: str = ""  # why there is room for no more
     launcher: Launcher | None = None  # None: they are processes of this machine
     envs: Sequence[Mapping[str, str]] = ()  # one for each of the most
+    forks: ForkServer | None = None  # what processes of this machine are forked by; None: each is started anew
 
     def count(self, sites: int) -> int:
         """Return how many workers to start: as many as are asked for, or as fit and have a site. Raises `BadInput`."""
@@ -43,10 +47,29 @@ def choice_of(workers: Workers) -> WorkerChoice:
 
 
 @contextmanager
+def ahead(workers: int | None, engine: str) -> Iterator[ForkServer | None]:
+    """Load what worker processes need in a process that forks them, while this one loads what it needs itself."""
+    if workers == 0 or engine != ENGINES[0]:
+        yield None
+        return
+    from convoy.node import cores, environment
+    from convoy.node.forks import ForkServer
+
+    with ForkServer(FOR_VISITS, environment.of_all(cores.shared())) as forks:
+        forks.prepare()
+        yield forks
+
+
+@contextmanager
 def gathered(
-    workers: int | None, *, engine: str, gpus_per_site: float | None, say: Callable[[str], None]
+    workers: int | None,
+    *,
+    engine: str,
+    gpus_per_site: float | None,
+    say: Callable[[str], None],
+    forks: ForkServer | None = None,
 ) -> Iterator[WorkerChoice]:
-    """Give the workers that a command names, for as many simulations as there are.
+    """Give the workers that a command names, for as many simulations as there are; `forks`: of `ahead`.
 
     `engine`: "processes" of this machine, or "ray": actors of a Ray cluster, of which `say` hears in a line.
     `gpus_per_site`: the share of a GPU that each worker has; there are then as many workers as fit. Raises `BadInput`,
@@ -71,10 +94,10 @@ def gathered(
             finally:
                 launcher.clear()
     elif gpus_per_site is None:
-        yield WorkerChoice(workers)
+        yield WorkerChoice(workers, forks=forks)
     else:
         found = gpus.visible(hardware.gpus(), os.environ.get(gpus.VARIABLE))
         gpus.demand(f"this machine has no /dev/nvidia*, or {gpus.VARIABLE} hides them", len(found), gpus_per_site)
         slots = gpus.slots(found, gpus_per_site)
         words = f"this machine: {len(found)} GPUs, and {gpus_per_site:g} for each site"
-        yield WorkerChoice(workers, len(slots), words, envs=[{gpus.VARIABLE: slot} for slot in slots])
+        yield WorkerChoice(workers, len(slots), words, None, [{gpus.VARIABLE: slot} for slot in slots], forks)

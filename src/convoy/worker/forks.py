@@ -16,14 +16,14 @@ import signal
 import socket
 import struct
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import BinaryIO, Final
 
 from convoy.worker import linux, start
 
 DESCRIPTOR: Final = "CONVOY_FORKS_FD"  # in this process's environment: its end of the socket pair with the node
 NUMBER: Final = struct.Struct("=i")  # the answer to a request: the keeper's process number, or an error's below 0
-DESCRIPTORS: Final = 3  # of a request: the order, the worker's socket, the pipe for its output
+DESCRIPTORS: Final = 4  # of a request: the order, the worker's socket, the pipe for its output, where the answer goes
 NAME: Final = "convoy-forks"  # of this process, as `top` and `ps -o comm` show it
 WORKER: Final = "convoy-worker"  # of those that it forks
 
@@ -46,21 +46,23 @@ def main() -> None:
 
 
 def _serve(node: socket.socket) -> list[int] | None:
-    """Return in each keeper with the descriptors of its request, and here with None once the node has hung up."""
+    """Return in each keeper with the descriptors of its order, and here with None once the node has hung up."""
     while True:
         said, given, _, _ = socket.recv_fds(node, 1, DESCRIPTORS)
         if not said:
             return None
-        try:
-            number = _fork()
-        except OSError as problem:
-            number = -(problem.errno or 1)
-        if number == 0:
-            node.close()
-            return given
+        with socket.socket(fileno=given.pop()) as answer:
+            try:
+                number = _fork()
+            except OSError as problem:
+                number = -(problem.errno or 1)
+            if number == 0:
+                node.close()
+                return given
+            with suppress(BrokenPipeError):  # nobody waits for it any more
+                answer.send(NUMBER.pack(number))
         for descriptor in given:
             os.close(descriptor)
-        node.send(NUMBER.pack(number))
 
 
 def _fork() -> int:
