@@ -13,6 +13,7 @@ from convoy.sim.grid import added, points
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run
 from convoy.sim.sweep import draw, sweep, table
+from convoy.sim.workers import ahead, gathered
 from tests.scenarios.conftest import put_job
 from tests.sim.typed import typed
 
@@ -52,6 +53,24 @@ def test_a_sweep_is_every_combination_and_each_is_what_a_simulation_of_it_gives(
     assert model == (alone.folder / "model.safetensors").read_bytes()
     lines = [json.loads(line) for line in (tmp_path / "sweep" / "sweep.jsonl").read_text().splitlines()]
     assert [line["loss"] for line in lines] == [one.last["loss"] for one in ran]
+
+
+def test_all_workers_of_a_sweep_are_forked_by_one_process(tmp_path, monkeypatch):
+    begun, popen = [], subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **more: begun.append(command) or popen(command, **more))
+    grid = points(plan_of(tmp_path / "job", seed=1), [], 3)
+    with (
+        ahead(2, "processes") as forks,
+        gathered(2, engine="processes", gpus_per_site=None, say=print, forks=forks) as choice,
+    ):
+        forked = sweep(grid, tmp_path / "forked", workers=choice)
+    assert [command[3] for command in begun] == ["convoy.worker.forks"]
+    anew = sweep(grid, tmp_path / "anew", workers=2)
+    assert [command[3] for command in begun[1:]] == ["convoy.worker.start"] * 2 * 3
+    for one, other in zip(forked, anew, strict=True):
+        model, same = ((it.folder / "model.safetensors").read_bytes() for it in (one, other))
+        assert one.state == "completed"
+        assert model == same
 
 
 def test_the_table_has_means_and_spreads_and_names_what_failed(tmp_path):
