@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
@@ -14,8 +15,6 @@ settings.register_profile("convoy", deadline=None)  # speed is a benchmark: a bu
 settings.load_profile("convoy")
 
 os.environ |= cores.shared()  # tests share the cores with other tests: before any of them loads OpenMP
-
-gc.disable()  # until the tests are collected: there is no garbage yet, and looking for it takes 11 s of each worker
 
 LONG = ("scenarios", "e2e", "fuzz")  # folders
 
@@ -32,11 +31,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_place)
 
 
-def pytest_collection_finish() -> None:
-    """Collect garbage from now on, but do not look each time through the modules and the thousands of tests."""
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Look for no garbage while tests are collected, which takes 11 s of each worker, nor later in what is there."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture

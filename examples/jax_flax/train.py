@@ -1,5 +1,6 @@
 """Handwritten digits, a network in Flax, and Adam of Optax whose state stays at the site from round to round."""
 
+import functools
 import zlib
 
 import convoy
@@ -43,23 +44,24 @@ def measure(variables, x, y):
     return optax.softmax_cross_entropy_with_integer_labels(NET.apply(variables, x), y).mean()
 
 
+@functools.partial(jax.jit, static_argnames="lr")  # compiled in the first task, for all of them
+def step(variables, state, x, y, *, lr):
+    loss, slope = measure(variables, x, y)
+    change, state = optax.adam(lr).update(slope, state)
+    return optax.apply_updates(variables, change), state, loss
+
+
 def train(task):
-    x, y = rows(task.site)
-    variables, adam = convoy.jax.load(tree(), task.model), optax.adam(task.config["lr"])
-    state = adam.init(variables)
+    (x, y), lr = rows(task.site), task.config["lr"]
+    variables = convoy.jax.load(jax.eval_shape(tree), task.model)  # of the tree, only names and shapes are needed
+    state = optax.adam(lr).init(variables)
     if task.state:
         state = convoy.jax.load(state, task.state)
-
-    @jax.jit
-    def step(variables, state, x, y):
-        loss, slope = measure(variables, x, y)
-        change, state = adam.update(slope, state)
-        return optax.apply_updates(variables, change), state, loss
 
     dice = np.random.default_rng(task.seed)  # a task that is done again gives the same bits
     for _ in range(task.config["epochs"]):
         for batch in dice.permutation(len(y)).reshape(-1, 40):
-            variables, state, loss = step(variables, state, x[batch], y[batch])
+            variables, state, loss = step(variables, state, x[batch], y[batch], lr=lr)
     accuracy = float((NET.apply(variables, x).argmax(1) == y).mean())
     print(f"round {task.round}: loss {float(loss):.3f}, accuracy {accuracy:.1%}")
     return convoy.Reply(

@@ -43,7 +43,8 @@ def arrays(tree: Any) -> dict[str, Any]:
 def load(tree: Any, model: Mapping[str, Any]) -> Any:
     """Return a tree of the same structure whose leaves are the arrays of a model, such as `task.model`.
 
-    The leaves are JAX's, on the devices of the old ones. Raises `BadInput` for paths, shapes or dtypes that are not the
+    The leaves are JAX's, on the devices of the old ones; shapes without arrays do, too: `jax.eval_shape(init)` computes
+    and compiles nothing. Raises `BadInput` for paths, shapes or dtypes that are not the
     tree's.
     """
     named, structure = _leaves(tree)

@@ -2,8 +2,10 @@
 
 import asyncio
 import errno
+import gc
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -11,25 +13,34 @@ import threading
 
 import pytest
 
+import convoy.node.forks
 from convoy.node import environment
 from convoy.node.forks import ForkServer
 from convoy.node.launcher import Order, ProcessLauncher
+from convoy.site.agent import FOR_TRAINERS
 from convoy.wire import convoy_pb2 as pb
 from convoy.worker import forks, linux
 from tests.node.test_launcher import children
 from tests.scenarios.conftest import ended
 
 SAYS = """
-import json, os, sys
+import json, os, resource, signal, sys
 import numpy as np
 import random
 said = {
-    "parent": os.getppid(), "leader": os.getsid(0) == os.getpid(), "folder": os.getcwd(), "env": dict(os.environ),
-    "dice": [float(np.random.random()), random.random()], "argv": sys.argv[1:],
+    "leader": os.getsid(0) == os.getpid(), "folder": os.getcwd(), "env": dict(os.environ), "argv": sys.argv[1:],
+    "path": sys.path, "flags": str(sys.flags), "umask": os.umask(0o22), "encoding": sys.stdout.encoding,
+    "mask": sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())),
+    "handlers": {str(it): str(signal.getsignal(it)) for it in signal.valid_signals()},
+    "limits": [resource.getrlimit(it) for it in range(15)], "nice": os.nice(0),
     "open": sorted(os.readlink(f"/proc/self/fd/{fd}").split(":")[0] for fd in os.listdir("/proc/self/fd")
                    if os.path.lexists(f"/proc/self/fd/{fd}")),
+    "errors": np.geterr(), "warnings": len(sys.warnoptions),
+    "ignored": open("/proc/self/status").read().split("SigIgn:")[1].split()[0],
+    "score": open("/proc/self/oom_score_adj").read(), "buffers": sys.stdout.write_through,
 }
-print(json.dumps(said), flush=True)
+dice = [float(np.random.random()), random.random()]
+print(json.dumps([said, dice]), flush=True)
 """
 WAITS = "import signal; print('here', flush=True); signal.pause()"
 NODE = """
@@ -59,11 +70,18 @@ asyncio.run(main(Path(sys.argv[1])))
 
 
 @pytest.fixture
-def launcher(tmp_path, walls):
+def lost():
+    """What a fork server says when it is not there any more."""
+    return []
+
+
+@pytest.fixture
+def launcher(tmp_path, walls, lost):
     """The launcher of a node in `tmp_path`, with a process that forks its workers."""
     (tmp_path / "code").mkdir()
-    with ForkServer(["convoy.worker.trainer", "numpy.random"], environment.of_all({"OF_ALL": "yes"})) as forks:
-        yield ProcessLauncher(tmp_path, walls, forks)
+    env = environment.of_all({"OF_ALL": "yes"})
+    with ForkServer(["convoy.worker.trainer", "numpy.random"], env, lambda: lost.append("again")) as made:
+        yield ProcessLauncher(tmp_path, walls, made)
 
 
 async def launched(launcher, place, code, **env):
@@ -83,24 +101,38 @@ async def launched(launcher, place, code, **env):
     return worker, ending, printed
 
 
-async def test_each_has_its_own_environment_folder_session_and_dice(launcher, tmp_path):
-    said = []
-    for env in ({"MINE": "1"}, {"ALSO": "2"}):
-        _, ending, printed = await launched(launcher, tmp_path, SAYS, **env)
+async def test_a_forked_worker_has_what_one_that_was_started_anew_has(launcher, tmp_path, walls, monkeypatch):
+    for name in ("LANG", "LC_ALL", "LC_CTYPE"):  # Python then sets one of them itself
+        monkeypatch.delenv(name, raising=False)
+    seen, all_dice = [], []
+    with ForkServer(["convoy.worker.trainer", "numpy.random"], environment.of_all({"OF_ALL": "yes"})) as forking:
+        for way in (None, forking, forking):
+            made = ProcessLauncher(tmp_path, walls, way)
+            _, ending, printed = await launched(made, tmp_path, SAYS, OF_ALL="yes", MINE="1")
+            await ending
+            said, dice = json.loads(printed.splitlines()[0])
+            seen.append(said | {"env": said["env"] | {"CONVOY_WORKER_FD": ""}})
+            all_dice += dice
+    anew, *forked = seen
+    for one in forked:
+        assert one == anew
+    assert len(set(all_dice)) == len(all_dice)
+    assert anew["open"].count("socket") == 1
+
+
+async def test_numpy_has_the_threads_that_a_trainer_of_a_site_asks_for(tmp_path, walls):
+    (tmp_path / "code").mkdir()
+    script = """
+import os
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import numpy as np
+np.ones((500, 500)) @ np.ones((500, 500))
+print(len(os.listdir("/proc/self/task")))
+"""
+    with ForkServer(FOR_TRAINERS, environment.of_all({})) as made:
+        _, ending, printed = await launched(ProcessLauncher(tmp_path, walls, made), tmp_path, script)
         await ending
-        said.append(json.loads(printed.splitlines()[0]))
-    one, two = said
-    assert one["folder"] == two["folder"] == str(tmp_path / "code")
-    assert one["env"].pop("MINE") == "1"
-    assert two["env"].pop("ALSO") == "2"
-    for of_one in ("CONVOY_WORKER_FD", "CONVOY_SANDBOX"):
-        assert one["env"].pop(of_one)
-        assert two["env"].pop(of_one)
-    assert one["env"] == two["env"]
-    assert forks.DESCRIPTOR not in one["env"]
-    assert not {*one["dice"]} & {*two["dice"]}
-    assert one["open"].count("socket") == 1, "its line to the node, and not that of the process that forked it"
-    assert "memfd" not in " ".join(one["open"])
+    assert printed.splitlines()[0] == b"1"
 
 
 async def test_the_memory_of_a_worker_has_nothing_of_another_ones_order(launcher, tmp_path):
@@ -125,7 +157,7 @@ print(*found)
     assert 0 < of_another == of_nobody
 
 
-async def test_a_process_that_was_killed_is_started_again_and_its_workers_go_on(launcher, tmp_path):
+async def test_a_process_that_was_killed_is_started_again_and_its_workers_go_on(launcher, lost, tmp_path):
     first, first_ends, _ = await launched(launcher, tmp_path, WAITS)
     process = launcher._forks._process
     process.kill()
@@ -133,10 +165,73 @@ async def test_a_process_that_was_killed_is_started_again_and_its_workers_go_on(
     second, second_ends, printed = await launched(launcher, tmp_path, WAITS)
     assert printed.startswith(b"here")
     assert launcher._forks._process.pid != process.pid
+    assert lost == ["again"]
     for worker, ends in ((first, first_ends), (second, second_ends)):
         assert not ends.done()
         await worker.stop(5)
         assert await ends == "killed by SIGTERM"
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, None], ids=["killed", "stopped"])
+async def test_a_process_that_does_not_answer_is_started_again(launcher, lost, tmp_path, monkeypatch, end):
+    worker, ending, _ = await launched(launcher, tmp_path, WAITS)
+    await worker.stop(5)
+    await ending
+    before, process = set(children()), launcher._forks._process
+    process.send_signal(signal.SIGSTOP)
+    if end is None:
+        monkeypatch.setattr(convoy.node.forks, "START_S", 5.0)  # of both tries: the second one loads its modules
+    launching = asyncio.create_task(launched(launcher, tmp_path, WAITS))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    if end is not None:
+        process.send_signal(end)
+    worker, ending, _ = await launching
+    assert lost == ["again"]
+    await worker.stop(5)
+    await ending
+    assert set(children()) == before - {process.pid} | {launcher._forks._process.pid}
+
+
+async def test_a_launch_that_is_cancelled_twice_while_nothing_answers_leaves_nothing(launcher, abandoned, tmp_path):
+    worker, ending, _ = await launched(launcher, tmp_path, WAITS)
+    await worker.stop(5)
+    await ending
+    before, process = set(children()), launcher._forks._process
+    process.send_signal(signal.SIGSTOP)
+    launching = asyncio.create_task(launched(launcher, tmp_path, WAITS))
+    for _ in range(100):
+        await asyncio.sleep(0)
+    for _ in range(2):
+        launching.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await launching
+    process.send_signal(signal.SIGCONT)
+    await asyncio.gather(*launcher._forks._asking)
+    await abandoned[0].exited()
+    assert set(children()) == before
+
+
+def test_a_keeper_whose_number_nobody_takes_ends():
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    answer, theirs_to_answer = socket.socketpair()
+    reads, writes = os.pipe()
+    with linux.Adopting(), ours, theirs_to_answer:
+        process = subprocess.Popen(
+            [sys.executable, "-m", forks.__name__],
+            env={**environment.of_all({}), forks.DESCRIPTOR: str(theirs.fileno())},
+            pass_fds=[theirs.fileno()],
+        )
+        theirs.close()
+        answer.close()
+        socket.send_fds(ours, [b"\0"], [os.open(os.devnull, os.O_RDONLY), writes, writes, theirs_to_answer.fileno()])
+        os.close(writes)
+        ours.shutdown(socket.SHUT_WR)
+        assert process.wait(30) == 0
+        with open(reads, "rb") as printed:
+            assert printed.read() == b"", "it has read no order"
+        assert os.waitpid(-1, 0)[1] == 1 << 8, "exit code 1"
 
 
 def test_all_end_with_their_node(tmp_path):
@@ -159,6 +254,7 @@ def test_a_fork_that_the_machine_refuses_is_an_error_of_that_start_alone(monkeyp
         raise BlockingIOError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(forks.os, "fork", refuses)
+    gc.collect()
     open_before = os.listdir("/proc/self/fd")
     serving = threading.Thread(target=forks._serve, args=[theirs])
     serving.start()

@@ -28,33 +28,49 @@ def children():
     return found
 
 
+@pytest.fixture
+def forks():
+    """A process that forks workers."""
+    with ForkServer(["convoy.worker.trainer"], environment.of_all({})) as made:
+        yield made
+
+
 @pytest.fixture(params=["anew", "forked"])
-def launcher(request, tmp_path, walls):
+def launcher(request, tmp_path, walls, forks):
     """The launcher of a node in `tmp_path`, whose workers are started in each way."""
-    with ForkServer(["convoy.worker.trainer"], environment.of_all({})) as forks:
-        yield ProcessLauncher(tmp_path, walls, forks if request.param == "forked" else None)
+    return ProcessLauncher(tmp_path, walls, forks if request.param == "forked" else None)
 
 
-@pytest.mark.parametrize("turns", range(0, 30, 3))
-async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_no_process(turns, launcher, tmp_path):
+async def test_a_launch_that_is_cancelled_at_any_turn_of_the_loop_leaves_nothing(launcher, forks, abandoned, tmp_path):
     (tmp_path / "train.py").write_text("import signal\nsignal.pause()\n")
     begin = pb.WorkerDown(trainer=pb.BeginTrainer(job="j", site="s", code=str(tmp_path), trainer="train.py"))
-    launcher.prepare()
-    before = set(children())
-    launch = asyncio.create_task(
-        launcher.launch(Order("convoy.worker.trainer", begin, tmp_path, {}), lambda _data: None)
-    )
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    launch.cancel()
-    try:
-        worker = await launch
-    except asyncio.CancelledError:
-        assert set(children()) <= before
-    else:
-        ended = asyncio.create_task(worker.ended())
-        await worker.stop(0.1)
-        await ended
+    order, ways = Order("convoy.worker.trainer", begin, tmp_path, {}), set()
+    worker = await launcher.launch(order, lambda _data: None)  # what it needs is loaded from here on
+    ended = asyncio.create_task(worker.ended())
+    await worker.stop(0)
+    await ended
+    before, files = set(children()), set(os.listdir("/proc/self/fd"))
+    for turns in (*range(0, 30, 3), 100, 300, 1000, 3000):
+        launch = asyncio.create_task(launcher.launch(order, lambda _data: None))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        launch.cancel()
+        try:
+            worker = await launch
+        except asyncio.CancelledError:
+            ways.add("cancelled")
+            await asyncio.gather(*forks._asking)
+            for child in abandoned:
+                await child.exited()
+        else:
+            ways.add("launched")
+            ended = asyncio.create_task(worker.ended())
+            await worker.stop(0)
+            await ended
+        await asyncio.sleep(0)  # transports close in the next turn
+        assert set(children()) == before
+        assert len(os.listdir("/proc/self/fd")) <= len(files)
+    assert ways == {"cancelled", "launched"}
 
 
 def test_what_a_killed_node_left_is_ended_and_nobody_else(tmp_path, walls):

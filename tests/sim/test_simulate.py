@@ -1,5 +1,6 @@
 """A simulation: the same bits for each number of workers, and the same as a federation; each site's own modules."""
 
+import errno
 import json
 import signal
 from pathlib import Path
@@ -11,6 +12,7 @@ from convoy.errors import BadInput
 from convoy.flows import catalog
 from convoy.sim.plan import read_plan
 from convoy.sim.run import run as simulate
+from convoy.sim.workers import WorkerChoice
 from convoy.store.arrays import read_file
 from tests.federation import federation
 from tests.scenarios.conftest import put_job
@@ -421,6 +423,18 @@ def test_threads_that_wait_for_each_other_sleep_unless_the_shell_says_otherwise(
     folder = put_job(tmp_path / "job", files, trainer="train.py:train", with_={"rounds": 1})
     simulate(read_plan(folder, sites=2), tmp_path / "results", workers=2)
     assert (tmp_path / "results" / "logs" / "site-1.log").read_text() == f"{seen}\n"
+
+
+def test_a_worker_that_cannot_be_started_fails_the_visits_that_wait_for_it(tmp_path):
+    class Refusing:
+        async def launch(self, order, output, waits):
+            raise BlockingIOError(errno.EAGAIN, "no more processes")
+
+    folder = put_job(tmp_path / "job", {"train.py": CACHING}, trainer="train.py:train", with_={"rounds": 1})
+    choice = WorkerChoice(2, launcher=Refusing())
+    done = simulate(read_plan(folder, sites=3), tmp_path / "results", workers=choice)
+    assert done.job.state == "failed"
+    assert "a worker could not be started: [Errno 11] no more processes" in done.job.cause
 
 
 def test_a_worker_reads_nothing_but_the_data_that_was_named(tmp_path):

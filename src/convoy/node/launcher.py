@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from convoy.node import environment
 from convoy.node.child import Child
@@ -146,11 +146,12 @@ class ProcessLauncher:
         with ExitStack() as theirs, ExitStack() as ours:
             our_end, their_end = socket.socketpair()
             theirs.enter_context(their_end)
-            reads, writes = os.pipe()
-            theirs.callback(os.close, writes)
             reader, writer = await asyncio.open_unix_connection(sock=our_end, limit=frames.MAX_FRAME)
             ours.callback(writer.close)
-            printed = await _piped(reads)
+            reads, writes = os.pipe()
+            theirs.callback(os.close, writes)
+            file = ours.enter_context(os.fdopen(reads, "rb", buffering=0))
+            printed = await _piped(file)
             ours.callback(printed[1].close)
             if self._forks is None:
                 child = _started(order, its, their_end.fileno(), writes)
@@ -263,12 +264,10 @@ def _started(order: Order, env: Mapping[str, str], sock: int, output: int) -> Ch
     return Child(process.pid, process.wait)
 
 
-async def _piped(descriptor: int) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
+async def _piped(file: BinaryIO) -> tuple[asyncio.StreamReader, asyncio.ReadTransport]:
     """Return a reader of a pipe, and what closes it."""
     loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
-    transport, _ = await loop.connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(descriptor, "rb", buffering=0)
-    )
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), file)
     return reader, transport
 
 

@@ -28,7 +28,7 @@ async def chosen(settings: Settings, hidden: Sequence[Path], *, loaded: Sequence
         home = settings.workspace
         for part, why in isolation.missing.items():
             structlog.get_logger().warning(f"jobs are not isolated from {part} here", reason=why)
-        with ForkServer(loaded, environment.of_all(settings.env) | environment.mark(home)) as forks:
+        with ForkServer(loaded, environment.of_all(settings.env) | environment.mark(home), _restarted) as forks:
             processes = ProcessLauncher(home, walls, forks)
             processes.bury()
             yield processes
@@ -37,3 +37,9 @@ async def chosen(settings: Settings, hidden: Sequence[Path], *, loaded: Sequence
 
     async with opened(settings) as pods:
         yield pods
+
+
+def _restarted() -> None:
+    structlog.get_logger().warning(
+        "the process that starts workers was not there, or did not answer; it is started again"
+    )

@@ -191,7 +191,12 @@ class Pool:
             self._launched += 1
             name = f"printed-{self._launched}"
             order = self._order(process, name)
-            worker = process.worker = await self._launcher.launch(order, printed.append, lambda _: None)
+            try:
+                worker = process.worker = await self._launcher.launch(order, printed.append, lambda _: None)
+            except OSError as problem:
+                while process.waiting:
+                    self._say(process, Visited(error=f"JobFailed: a worker could not be started: {problem}"))
+                break
             ending = asyncio.ensure_future(worker.ended())
             process.sent = 0
             self._send(process)

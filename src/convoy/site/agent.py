@@ -51,7 +51,8 @@ REFUSED_S: Final = 30.0  # the longest wait for a server that refuses us; one th
 
 MAX_OFFSET: Final = 1 << 40  # bytes of a job's log, or points, that the server reports that it has; a log has some MiB
 FOR_JOBS: Final = ("convoy.spec.job",)  # with pydantic: loaded once the site is ready, for no start needs it
-FOR_TRAINERS: Final = ("convoy.worker.trainer", "convoy.worker.reply_arrays", "convoy.store.arrays", "numpy.random")
+# Without numpy: a job's code may set how many threads it has, which numpy reads when it is loaded.
+FOR_TRAINERS: Final = ("convoy.worker.trainer",)
 LOST: Final = "the connection to the server was lost"
 
 

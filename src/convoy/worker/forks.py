@@ -8,6 +8,7 @@ It holds no key, and reads nothing of a job: a worker reads its own order, so th
 
 from __future__ import annotations
 
+import errno
 import gc
 import importlib
 import json
@@ -26,6 +27,7 @@ NUMBER: Final = struct.Struct("=i")  # the answer to a request: the keeper's pro
 DESCRIPTORS: Final = 4  # of a request: the order, the worker's socket, the pipe for its output, where the answer goes
 NAME: Final = "convoy-forks"  # of this process, as `top` and `ps -o comm` show it
 WORKER: Final = "convoy-worker"  # of those that it forks
+KEPT: Final = ("LC_CTYPE",)  # what Python itself sets when it starts
 
 
 def main() -> None:
@@ -48,50 +50,60 @@ def main() -> None:
 def _serve(node: socket.socket) -> list[int] | None:
     """Return in each keeper with the descriptors of its order, and here with None once the node has hung up."""
     while True:
-        said, given, _, _ = socket.recv_fds(node, 1, DESCRIPTORS)
-        if not said:
+        message, given, _, _ = socket.recv_fds(node, 1, DESCRIPTORS)
+        if not message:
             return None
         with socket.socket(fileno=given.pop()) as answer:
-            try:
-                number = _fork()
-            except OSError as problem:
-                number = -(problem.errno or 1)
-            if number == 0:
+            if not _fork(answer):
                 node.close()
                 return given
-            with suppress(BrokenPipeError):  # nobody waits for it any more
-                answer.send(NUMBER.pack(number))
         for descriptor in given:
             os.close(descriptor)
 
 
-def _fork() -> int:
-    """Fork a keeper that is a child of the node; return its number here and 0 there. Raises `OSError`."""
-    with ExitStack() as pipes:
-        waits, goes, reads, writes = (pipes.enter_context(it) for _ in range(2) for it in _pipe())
-        if middle := os.fork():
+def _fork(answer: socket.socket) -> bool:
+    """Fork a keeper that is a child of the node, and answer with its number, or with an error's; return False there.
+
+    A keeper whose number the node cannot have received ends.
+    """
+    try:
+        with ExitStack() as pipes:
+            waits, goes, reads, writes = (pipes.enter_context(it) for _ in range(2) for it in _pipe())
+            if (middle := os.fork()) == 0:
+                _keeper(writes)
+                goes.close()
+                writes.close()
+                if not waits.read(1):
+                    os._exit(1)
+                return False
             writes.close()
-            os.waitpid(middle, 0)
-            goes.close()
-            said = reads.read()
-        else:
-            if child := _fork_or_error():
-                if child < 0:
-                    writes.write(NUMBER.pack(child))
-                os._exit(0)
-            linux.set_name(WORKER)
-            os.setsid()  # before the node knows its number, and sends a signal to the session
-            goes.close()
-            writes.write(NUMBER.pack(os.getpid()))
-            writes.close()
-            waits.read()  # until the middle has been collected, and this process has its new parent
-            return 0
-    if not said:
-        raise ChildProcessError("it was killed while it forked")
-    (number,) = NUMBER.unpack(said)
-    if number < 0:
-        raise OSError(-number, os.strerror(-number))
-    return int(number)
+            os.waitpid(middle, 0)  # and the keeper has its new parent
+            with suppress(OSError):  # the node, or the keeper, has ended
+                answer.send(reads.read() or _error(errno.EAGAIN))  # nothing: it was killed while it forked
+                goes.write(b"\0")
+    except OSError as problem:
+        with suppress(OSError):
+            answer.send(_error(problem.errno))
+    return True
+
+
+def _keeper(writes: BinaryIO) -> None:
+    """Fork once more, and return in the last process alone: it has told its number."""
+    try:
+        if os.fork():
+            os._exit(0)
+        linux.set_name(WORKER)
+        os.setsid()  # before the node knows its number, and sends a signal to the session
+        writes.write(NUMBER.pack(os.getpid()))
+    except OSError as problem:
+        writes.write(_error(problem.errno))
+        os._exit(1)
+    except BaseException:  # noqa: BLE001 - whatever it is, this process must not serve
+        os._exit(1)
+
+
+def _error(number: int | None) -> bytes:
+    return NUMBER.pack(-(number or errno.EAGAIN))
 
 
 def _pipe() -> tuple[BinaryIO, BinaryIO]:
@@ -113,14 +125,16 @@ def _become(order: int, sock: int, output: int) -> None:
         os.dup2(output, standard)
     os.close(output)
     os.set_inheritable(sock, True)
+    os.lseek(order, 0, os.SEEK_SET)
     with os.fdopen(order, encoding="utf-8") as file:
-        told = json.load(file)
+        its = json.load(file)
+    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
     os.environ.clear()
-    os.environ.update(told["env"], CONVOY_WORKER_FD=str(sock))
-    os.chdir(told["folder"])
-    if numbers := sys.modules.get("numpy.random"):
-        numbers.seed()  # each worker has dice of its own, as Python's module takes care of itself
-    sys.argv[1:] = [told["module"]]
+    os.environ.update(kept | its["env"], CONVOY_WORKER_FD=str(sock))
+    os.chdir(its["folder"])
+    if random := sys.modules.get("numpy.random"):
+        random.seed()  # each worker's own, as Python's module does by itself
+    sys.argv[1:] = [its["module"]]
     start.main()
 
 

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 NEWNS: Final = 0x00020000
 NEWIPC: Final = 0x08000000
@@ -37,7 +37,16 @@ _CAPSET: Final = {"x86_64": 126, "aarch64": 91}
 _AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
 _CLONE_TREE, _CLOEXEC, _FROM_DESCRIPTOR = 0x1, 0o2000000, 0x4
 _MNT_DETACH, _MS_REC, _MS_PRIVATE = 0x2, 0x4000, 0x40000
-_PDEATHSIG, _SET_NAME, _CAPBSET_DROP, _SECUREBITS, _SUBREAPER, _NO_NEW_PRIVS, _SECCOMP = 1, 15, 24, 28, 36, 38, 22
+_PDEATHSIG, _SET_NAME, _CAPBSET_DROP, _SECUREBITS, _SUBREAPER, _GET_SUBREAPER, _NO_NEW_PRIVS, _SECCOMP = (
+    1,
+    15,
+    24,
+    28,
+    36,
+    37,
+    38,
+    22,
+)
 _NOROOT: Final = 0b1111  # user 0 gets no capabilities, at a start or a change of user; locked
 _LAST_CAPABILITY: Final = 63
 _IFF_UP, _SIOCSIFFLAGS = 0x1, 0x8914
@@ -71,6 +80,26 @@ def die_with_parent(sign: int) -> None:
 def adopt_orphans(*, adopt: bool = True) -> None:
     """Become the parent of descendants whose own parent ends (sub-reaper), or do so no more."""
     _demand(_libc().prctl(_SUBREAPER, int(adopt), 0, 0, 0), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+class Adopting:
+    """Adopts orphans while there is such a context. The kernel has one flag for a process, which this count is for."""
+
+    _open: ClassVar = 0
+    _before: ClassVar = False
+
+    def __enter__(self) -> None:
+        if Adopting._open == 0:
+            before = ctypes.c_int()
+            _demand(_libc().prctl(_GET_SUBREAPER, ctypes.byref(before), 0, 0, 0), "prctl(PR_GET_CHILD_SUBREAPER)")
+            Adopting._before = bool(before.value)
+            adopt_orphans()
+        Adopting._open += 1
+
+    def __exit__(self, *_: object) -> None:
+        Adopting._open -= 1
+        if Adopting._open == 0:
+            adopt_orphans(adopt=Adopting._before)
 
 
 def set_name(name: str) -> None:
