@@ -119,9 +119,10 @@ def ended(pids, *, within_s: float) -> bool:
 
 
 def family(*nodes) -> list[int]:
-    """Return the processes that nodes have started, and those that these have started."""
+    """Return the processes below nodes, without those that fork workers."""
     roots = {node.pid for node in nodes}
-    return sorted(linux.family(roots, linux.processes()) - roots)
+    stay = {pid for node in nodes for pid in node.forks()}
+    return sorted(linux.family(roots, linux.processes()) - roots - stay)
 
 
 def readyz(node, query: str = "") -> tuple[int, str]:
