@@ -94,7 +94,7 @@ def gated_job(federation, folder, place, train=None):
     local = federation.server.kit / "local"
     config = {"place": place, "arrived": str(local / "arrived"), "gate": str(local / "gate")}
     files = {"flow.py": FLOW, "train.py": train or adding(size=SIZE)}
-    return put_job(folder, files, workflow="flow.py:run", config=config, patience="4s")
+    return put_job(folder, files, workflow="flow.py:run", config=config, patience="8s")
 
 
 def holds_the_right_model(session, job, folder):

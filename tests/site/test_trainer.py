@@ -48,10 +48,11 @@ async def trainer(tmp_path, walls):
             lambda _: None,
             lambda: None,
             measured.append,
-            lambda: None,
+            lambda: make.alive.append("alive"),
             pulse_s=60,
         )
 
+    make.alive = []
     return make
 
 
@@ -100,3 +101,4 @@ async def test_a_trainer_that_is_stopped_in_a_task_gets_no_time_and_says_so(trai
         assert await made.stop(3600) == "was ended during a task whose answer is not needed any more"
         pipe.close()
         training.cancel()
+    assert trainer.alive == ["alive"], "a start is progress, whatever it took"

@@ -35,7 +35,7 @@ class Trainer:
     waits: Callable[[str], None]  # called with why it does not run yet, finally with ""
     ready: Callable[[], None]  # its code is loaded
     points: Callable[[pb.Points], None]  # called with its live metrics
-    alive: Callable[[], None]  # it has used the CPU since the last check
+    alive: Callable[[], None]  # it was started, or has used the CPU since the last check
     pulse_s: float  # how often to check for progress
     _worker: Worker | None = None
     _reply: asyncio.Future[pb.WorkerUp | str] | None = None
@@ -58,6 +58,7 @@ class Trainer:
                 handover.empty(Path(self.order.begin.trainer.out))  # from files that a dead one has left
                 self._worker = await self.launcher.launch(self.order, self.output, self.waits)
                 self._listening = self.group.create_task(self._listen(self._worker))
+                self.alive()  # a first start loads what trainers need, and no process of the job's uses the CPU for it
             return self._worker
 
     async def train(self, task: pb.Task) -> pb.WorkerUp:
