@@ -18,7 +18,7 @@ from convoy.node.child import Child
 from convoy.worker import forks, linux
 
 TRIES: Final = 2  # of one start, where that process has ended meanwhile
-START_S: Final = 60.0  # for that process to load its modules and to fork; afterwards it is ended, and started again
+START_S: Final = 30.0  # for that process to load its modules and to fork; afterwards it is ended, and started again
 LOST: Final = "the process that starts workers has ended twice, or does not answer; its error output may say why"
 
 

@@ -70,11 +70,7 @@ def _fork(answer: socket.socket) -> bool:
         with ExitStack() as pipes:
             waits, goes, reads, writes = (pipes.enter_context(it) for _ in range(2) for it in _pipe())
             if (middle := os.fork()) == 0:
-                _keeper(writes)
-                goes.close()
-                writes.close()
-                if not waits.read(1):
-                    os._exit(1)
+                _keeper(waits, goes, writes)
                 return False
             writes.close()
             os.waitpid(middle, 0)  # and the keeper has its new parent
@@ -87,18 +83,21 @@ def _fork(answer: socket.socket) -> bool:
     return True
 
 
-def _keeper(writes: BinaryIO) -> None:
-    """Fork once more, and return in the last process alone: it has told its number."""
+def _keeper(waits: BinaryIO, goes: BinaryIO, writes: BinaryIO) -> None:
+    """Fork once more, and return in the last process alone, once it has told its number and may go on."""
     try:
         if os.fork():
             os._exit(0)
         linux.set_name(WORKER)
         os.setsid()  # before the node knows its number, and sends a signal to the session
         writes.write(NUMBER.pack(os.getpid()))
-    except OSError as problem:
-        writes.write(_error(problem.errno))
-        os._exit(1)
-    except BaseException:  # noqa: BLE001 - whatever it is, this process must not serve
+        writes.close()
+        goes.close()
+        if not waits.read(1):
+            os._exit(1)
+    except BaseException as problem:  # noqa: BLE001 - whatever it is, this process must not serve
+        with suppress(OSError, ValueError):  # it is closed: the number was told before
+            writes.write(_error(problem.errno if isinstance(problem, OSError) else None))
         os._exit(1)
 
 
@@ -110,13 +109,6 @@ def _pipe() -> tuple[BinaryIO, BinaryIO]:
     """Return both ends of a pipe: what one reads, and what one writes to without a buffer."""
     reads, writes = os.pipe()
     return os.fdopen(reads, "rb", buffering=0), os.fdopen(writes, "wb", buffering=0)
-
-
-def _fork_or_error() -> int:
-    try:
-        return os.fork()
-    except OSError as problem:
-        return -(problem.errno or 1)
 
 
 def _become(order: int, sock: int, output: int) -> None:
