@@ -44,8 +44,7 @@ def load(tree: Any, model: Mapping[str, Any]) -> Any:
     """Return a tree of the same structure whose leaves are the arrays of a model, such as `task.model`.
 
     The leaves are JAX's, on the devices of the old ones; shapes without arrays do, too: `jax.eval_shape(init)` computes
-    and compiles nothing. Raises `BadInput` for paths, shapes or dtypes that are not the
-    tree's.
+    and compiles nothing. Raises `BadInput` for paths, shapes or dtypes that are not the tree's.
     """
     named, structure = _leaves(tree)
     have = {name: (np.dtype(leaf.dtype).name, tuple(leaf.shape)) for name, leaf in named}

@@ -120,7 +120,7 @@ class ProcessLauncher:
 
     def bury(self) -> int:
         """End processes that a killed node of this folder has left; return how many there were."""
-        ours = "=".join(*self._mark.items()).encode()
+        ours = f"{environment.MARK}={self._mark[environment.MARK]}".encode()
         found = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/environ") if ours in _environ(path)]
         for pid in found:
             with suppress(ProcessLookupError):

@@ -100,4 +100,5 @@ def gathered(
         gpus.demand(f"this machine has no /dev/nvidia*, or {gpus.VARIABLE} hides them", len(found), gpus_per_site)
         slots = gpus.slots(found, gpus_per_site)
         words = f"this machine: {len(found)} GPUs, and {gpus_per_site:g} for each site"
-        yield WorkerChoice(workers, len(slots), words, None, [{gpus.VARIABLE: slot} for slot in slots], forks)
+        envs = [{gpus.VARIABLE: slot} for slot in slots]
+        yield WorkerChoice(workers, len(slots), words, envs=envs, forks=forks)

@@ -13,7 +13,6 @@ import gc
 import importlib
 import json
 import os
-import signal
 import socket
 import struct
 import sys
@@ -32,18 +31,15 @@ KEPT: Final = ("LC_CTYPE",)  # what Python itself sets when it starts
 
 def main() -> None:
     """Load the modules that the command line names, then fork a worker for each request until the node hangs up."""
-    linux.die_with_parent(signal.SIGKILL)
-    if os.getppid() != int(os.environ["CONVOY_NODE_PID"]):  # the node died before we could be tied to it
-        os._exit(1)
+    start.die_with_node()
     linux.set_name(NAME)
     node = socket.socket(fileno=int(os.environ.pop(DESCRIPTOR)))
-    gc.disable()  # nothing here is garbage, and a search would copy the memory that workers share
+    gc.disable()  # nothing here is garbage, and a search would copy the memory that workers share; `start` enables it
     for name in sys.argv[1:]:
         importlib.import_module(name)
     gc.freeze()
     given = _serve(node)
     if given is not None:
-        gc.enable()
         _become(*given)
 
 

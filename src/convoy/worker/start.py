@@ -29,9 +29,7 @@ _FOR_THE_WORKER: Final = (signal.SIGTERM, signal.SIGINT)  # sent to the whole se
 def main() -> None:
     """Tie this process to its node, isolate the worker and run `python -m convoy.worker.start MODULE` in it."""
     if sys.platform == "linux":
-        linux.die_with_parent(signal.SIGKILL)
-        if os.getppid() != int(os.environ["CONVOY_NODE_PID"]):  # the node died before we could be tied to it
-            os._exit(1)
+        die_with_node()
         if VARIABLE in os.environ:
             _enter(Sandbox.from_json(os.environ[VARIABLE]))
     gc.disable()  # imports make little garbage, and what was loaded stays: no later search looks at it either
@@ -39,6 +37,13 @@ def main() -> None:
     gc.freeze()
     gc.enable()
     module.main()
+
+
+def die_with_node() -> None:
+    """Have the kernel end this process when its node ends, whose number is in the environment."""
+    linux.die_with_parent(signal.SIGKILL)
+    if os.getppid() != int(os.environ["CONVOY_NODE_PID"]):  # the node died before we could be tied to it
+        os._exit(1)
 
 
 def _enter(sandbox: Sandbox) -> None:
